@@ -1,0 +1,35 @@
+"""What can be wrong with the database and what is kept in it."""
+
+
+class StorageError(Exception):
+    """Base of every error that `storage` raises on purpose.
+
+    Attributes:
+        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a failure.
+    """
+
+    exit_status = 1
+
+
+class DatabaseUrlError(StorageError):
+    """The URL is not one of a Postgres server."""
+
+    exit_status = 2
+
+
+class DatabaseUnreachableError(StorageError):
+    """The server does not answer, or refuses us."""
+
+
+class EmbeddedPostgresError(StorageError):
+    """The embedded Postgres cannot be started or stopped."""
+
+
+class UnknownStudyError(StorageError):
+    """There is no study of that name."""
+
+    exit_status = 2
+
+
+class StudyBusyError(StorageError):
+    """Another process is searching in this study."""

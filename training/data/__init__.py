@@ -1,0 +1,1 @@
+"""Label files, splits, the decoded cache, loading and augmentation."""

@@ -1,0 +1,55 @@
+"""What can be wrong with data, settings and training runs."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrainingError(Exception):
+    """Base of every error that `training` raises on purpose.
+
+    Attributes:
+        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a failure.
+    """
+
+    exit_status = 2
+
+
+class LabelFileError(TrainingError):
+    """The label file is missing, malformed or empty."""
+
+
+class ImageError(TrainingError):
+    """Images are missing or cannot be decoded."""
+
+
+class SplitError(TrainingError):
+    """The data cannot be split as asked."""
+
+
+class UnknownNameError(TrainingError):
+    """A backbone, loss, optimizer or the like of that name does not exist."""
+
+
+class SettingsError(TrainingError):
+    """Settings that are right one by one do not fit together, the machine or the data."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint or model file is missing, damaged or not one of ours."""
+
+    exit_status = 1
+
+
+def unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
+    """Says that `name` is not known and which known name is nearest.
+
+    Args:
+        kind: what the name is for, such as ``backbone``.
+        name: the name that was asked for.
+        known: all names that exist.
+    """
+    known = sorted(known)
+    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    if nearest:
+        return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
+    return f"unknown {kind} {name!r}; known are {', '.join(known)}"

@@ -1,0 +1,124 @@
+"""The settings of one training run, checked and frozen.
+
+Everything that can change the numbers of a run is in here, and nothing about searches. The YAML keys
+of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Augmentation = Literal["hflip", "vflip", "rot90"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys, no silent conversions of type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SplitSettings(Settings):
+    """Fractions of the images that are held out, and the seed of the stratified split."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> "SplitSettings":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test {self.test} leave nothing to train on; "
+                "their sum must stay below 1"
+            )
+        return self
+
+
+class DataSettings(Settings):
+    """Where the images and labels are and how they are prepared.
+
+    Attributes:
+        demo: the built-in demo set in place of `labels` and `images`.
+        labels: the label file, ``image_name,tags``.
+        images: the folder of JPEG or PNG files.
+        image_px: side of the square that every image is scaled to.
+        split: the held-out fractions.
+        augment: random flips and quarter turns of the training images.
+    """
+
+    demo: Literal["digits"] | None = None
+    labels: Annotated[Path, Field(strict=False)] | None = None
+    images: Annotated[Path, Field(strict=False)] | None = None
+    image_px: Annotated[int, Field(ge=8, le=2048)] = 128
+    split: SplitSettings = SplitSettings()
+    augment: Annotated[tuple[Augmentation, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        named = [key for key in ("labels", "images") if getattr(self, key) is not None]
+        if self.demo and named:
+            raise ValueError(f"demo and {named[0]} exclude each other; remove one of them")
+        if not self.demo and len(named) < 2:
+            missing = ({"labels", "images"} - set(named)).pop() if named else "labels and images"
+            raise ValueError(f"{missing} missing; name the label file and the folder of images")
+        return self
+
+
+class OptimizerSettings(Settings):
+    """The optimizer. `momentum` is SGD's alone."""
+
+    name: str = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class FocalSettings(Settings):
+    """Parameters of the focal loss (Lin et al. 2017); `alpha` weighs positives, -1 weighs none."""
+
+    alpha: Annotated[float, Field(ge=-1, le=1)] = 0.25
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+
+
+class AsymmetricSettings(Settings):
+    """Parameters of the asymmetric loss (Ridnik et al. 2021), with the paper's defaults."""
+
+    gamma_negative: Annotated[float, Field(ge=0)] = 4.0
+    gamma_positive: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+class TrainingSettings(Settings):
+    """One training run.
+
+    Attributes:
+        epochs: number of epochs of a full run.
+        batch_size: images per optimizer step; an epoch is cut into batches of nearly this size.
+        backbone: name of a network, see `training.backbones`.
+        weights: ``imagenet`` starts from torchvision's pretrained weights (a download).
+        loss: name of a loss, see `training.losses`.
+        gamma: ExponentialLR's factor per epoch; 1.0 is a constant rate.
+        clip_norm: largest norm of the gradient; None does not clip.
+        precision: ``auto`` is the fastest that keeps AP on the device.
+        device: ``auto`` is the first GPU, else the CPU.
+        threads: CPU threads; their number changes the last bits of a result on the CPU.
+        seed: of weights, shuffling, augmentation and dropout.
+        deterministic: bit-for-bit repeatable on a GPU too, at some cost of speed.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 8
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    backbone: str = "resnet18"
+    weights: Literal["none", "imagenet"] = "none"
+    loss: str = "bce"
+    focal: FocalSettings = FocalSettings()
+    asymmetric: AsymmetricSettings = AsymmetricSettings()
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    optimizer: OptimizerSettings = OptimizerSettings()
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    deterministic: bool = False
