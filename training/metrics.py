@@ -1,0 +1,192 @@
+"""What is measured after every epoch: AP ranked by logits, and the thresholded measures.
+
+Macro figures are means over the labels that have a positive example. For a label without one, AP
+and recall are undefined; scikit-learn and torchmetrics count it as 0 and so report a lower mean
+for the same predictions, the more so the smaller the split. How many were left out is reported.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.errors import TrainingError
+
+
+class NonFiniteLogitsError(TrainingError):
+    """A model's logits hold NaN or infinity, which no ranking is defined for."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class MultilabelMetrics:
+    """The measures of one split. None stands for a mean over no label at all.
+
+    Attributes:
+        ap: macro average precision.
+        ap_per_label: average precision of each label, None where it has no positive example.
+        f1: macro F1.
+        precision: macro precision; 0 for a label that is never predicted.
+        recall: macro recall.
+        hamming: Hamming distance, the share of wrong decisions among all images and labels.
+        f2: F2 of each image's set of labels, averaged over images, Planet's own measure; 0 for an
+            image without labels, predicted or true, as scikit-learn counts it.
+        labels_without_positives: number of labels that the macro figures leave out.
+    """
+
+    ap: float | None
+    ap_per_label: dict[str, float | None]
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    hamming: float
+    f2: float
+    labels_without_positives: int
+
+
+def multilabel_metrics(
+    logits: Tensor, targets: Tensor, *, labels: Sequence[str]
+) -> MultilabelMetrics:
+    """Measures the predictions for one split.
+
+    A label is predicted where its logit is at least 0, that is, its probability at least 0.5.
+
+    Args:
+        logits: (images, labels), float32 on the CPU, unnormalised.
+        targets: (images, labels), 0 or 1 of any dtype, on the CPU.
+        labels: names of the labels, in the order of the columns.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite.
+        ValueError: shapes do not fit together, or there is no image.
+    """
+    ap = average_precision(logits, targets)
+    if len(labels) != len(ap):
+        raise ValueError(f"{len(labels)} names for {len(ap)} columns of logits; pass one for each")
+
+    predicted = logits.detach().numpy() >= 0
+    true = targets.numpy().astype(bool)
+    by_label = _Counts.along(0, predicted, true)
+    by_image = _Counts.along(1, predicted, true)
+
+    defined = ~np.isnan(ap)
+    return MultilabelMetrics(
+        ap=_mean(ap[defined]),
+        ap_per_label={
+            label: float(value) if is_defined else None
+            for label, value, is_defined in zip(labels, ap, defined, strict=True)
+        },
+        f1=_mean(by_label.fbeta(1.0)[defined]),
+        precision=_mean(by_label.precision()[defined]),
+        recall=_mean(by_label.recall()[defined]),
+        hamming=float(np.mean(predicted != true)),
+        f2=float(by_image.fbeta(2.0).mean()),
+        labels_without_positives=int((~defined).sum()),
+    )
+
+
+def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64]:
+    """Returns each label's average precision, exactly.
+
+    AP is the sum over the distinct scores, from the highest on, of the precision at that score
+    times the recall gained there. Equal scores are one step, as in scikit-learn's
+    ``average_precision_score``, so the order of the images does not matter.
+
+    Args:
+        logits: (images, labels), float32 on the CPU. Not probabilities: the sigmoid of large logits
+            saturates, images that the model tells apart become ties, and AP changes.
+        targets: (images, labels), 0 or 1 of any dtype, on the CPU.
+
+    Returns:
+        (labels,), float64, NaN for a label without a positive example.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite.
+        ValueError: shapes do not fit together, or there is no image.
+    """
+    _check(logits, targets)
+    images, labels = logits.shape
+
+    # All arrays are (labels, images), each row in the order of its label's ranking.
+    scores = np.ascontiguousarray(logits.detach().numpy().T)
+    order = np.argsort(-scores, axis=1)
+    scores = np.take_along_axis(scores, order, axis=1)
+    relevant = np.take_along_axis(targets.numpy().T.astype(bool), order, axis=1)
+    found = np.cumsum(relevant, axis=1, dtype=np.int32)
+
+    ends_tie = np.ones(scores.shape, dtype=bool)
+    np.not_equal(scores[:, :-1], scores[:, 1:], out=ends_tie[:, :-1])
+
+    # Only positives gain recall, and each counts with the precision at the end of its tie. From
+    # here on, positions run through the rows of all labels one after the other.
+    tie_ends = np.flatnonzero(ends_tie)
+    positives = np.flatnonzero(relevant)
+    ends = tie_ends[np.searchsorted(tie_ends, positives)]
+    precisions = found.ravel()[ends] / (ends % images + 1)
+    sums = np.bincount(positives // images, weights=precisions, minlength=labels)
+    counts = found[:, -1]
+    ap = np.full(labels, np.nan)
+    np.divide(sums, counts, out=ap, where=counts > 0)
+    return ap
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """True positives, false positives and false negatives, each (labels,) or (images,)."""
+
+    tp: npt.NDArray[np.int64]
+    fp: npt.NDArray[np.int64]
+    fn: npt.NDArray[np.int64]
+
+    @classmethod
+    def along(
+        cls, axis: int, predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]
+    ) -> "_Counts":
+        tp = np.sum(predicted & true, axis=axis)
+        return cls(tp=tp, fp=np.sum(predicted, axis=axis) - tp, fn=np.sum(true, axis=axis) - tp)
+
+    def precision(self) -> npt.NDArray[np.float64]:
+        return _ratio(self.tp, self.tp + self.fp)
+
+    def recall(self) -> npt.NDArray[np.float64]:
+        return _ratio(self.tp, self.tp + self.fn)
+
+    def fbeta(self, beta: float) -> npt.NDArray[np.float64]:
+        weighted = (1 + beta**2) * self.tp
+        return _ratio(weighted, weighted + beta**2 * self.fn + self.fp)
+
+
+def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Returns the quotients, 0 where the denominator is 0."""
+    denominator = np.asarray(denominator, dtype=np.float64)
+    ratio = np.zeros_like(denominator)
+    np.divide(numerator, denominator, out=ratio, where=denominator != 0)
+    return ratio
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _check(logits: Tensor, targets: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape != targets.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must both be "
+            "(images, labels)"
+        )
+    if logits.numel() == 0:
+        raise ValueError(f"nothing to measure in logits of shape {tuple(logits.shape)}")
+    if logits.dtype != torch.float32:
+        raise ValueError(
+            f"logits are {logits.dtype}; pass float32, coarser types tie in the ranking"
+        )
+    finite = torch.isfinite(logits)
+    if not bool(finite.all()):
+        raise NonFiniteLogitsError(
+            f"{int((~finite).sum())} of {logits.numel()} logits are NaN or infinite; "
+            "lower the learning rate or set training.clip_norm"
+        )
