@@ -1,0 +1,195 @@
+"""Losses by name, on logits, averaged over images and labels, in float32 under mixed precision.
+
+Logarithms of probabilities are computed as ``logsigmoid`` of the logit, so that losses and
+gradients stay finite for every finite logit.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.errors import UnknownNameError, unknown_name_message
+from training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
+
+
+class MultilabelLoss(nn.Module, ABC):
+    """A loss of its own at every image and label; the value is their mean."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean loss, a float32 scalar.
+
+        Args:
+            logits: (batch, labels), unnormalised, of any float dtype.
+            targets: (batch, labels), 0 or 1 of any dtype.
+
+        Raises:
+            ValueError: the shapes differ; broadcasting would average over the wrong pairs.
+        """
+        if logits.shape != targets.shape:
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must have the "
+                "same shape (batch, labels)"
+            )
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.elementwise(logits.float(), targets.float()).mean()
+
+    @abstractmethod
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns every image's and label's loss; all three are (batch, labels), float32."""
+
+
+class BCELoss(MultilabelLoss):
+    """Binary cross-entropy of every label."""
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`."""
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+class WeightedBCELoss(MultilabelLoss):
+    """Binary cross-entropy whose positives weigh ``(1 - prior) / prior`` of their label.
+
+    Each label's positives then weigh as much in total as its negatives.
+
+    Args:
+        label_priors: (labels,), the share of training images that carry each label.
+        training_images: number of images behind the priors. A label that none or all of them
+            carry is treated as if one image differed, so that no weight is infinite or 0.
+
+    References:
+        ``pos_weight`` of `torch.nn.BCEWithLogitsLoss`.
+    """
+
+    pos_weight: Tensor
+
+    def __init__(self, label_priors: Tensor, training_images: int) -> None:
+        super().__init__()
+        if training_images < 1:
+            raise ValueError(f"training_images is {training_images}; it must be at least 1")
+        one_image = min(1 / training_images, 0.5)
+        priors = label_priors.double().clamp(one_image, 1 - one_image)
+        self.register_buffer("pos_weight", ((1 - priors) / priors).float())
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`."""
+        return functional.binary_cross_entropy_with_logits(
+            logits, targets, pos_weight=self.pos_weight, reduction="none"
+        )
+
+
+class FocalLoss(MultilabelLoss):
+    """Binary cross-entropy that fades with the probability given to the truth.
+
+    With ``p`` the probability given to the truth: ``-alpha · (1 - p)^gamma · log p``, with
+    ``1 - alpha`` for negatives; a negative alpha weighs both the same.
+
+    Equal to `torchvision.ops.sigmoid_focal_loss`, and used in its place because that one's gradient
+    is NaN for gamma between 0 and 1 as soon as a probability saturates.
+
+    References:
+        Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+    """
+
+    def __init__(self, settings: FocalSettings) -> None:
+        super().__init__()
+        self.alpha = settings.alpha
+        self.gamma = settings.gamma
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`."""
+        towards_truth = logits * (2 * targets - 1)
+        log_p = functional.logsigmoid(towards_truth)
+        log_not_p = functional.logsigmoid(-towards_truth)
+        loss = -torch.exp(self.gamma * log_not_p) * log_p
+        if self.alpha < 0:
+            return loss
+        return loss * (self.alpha * targets + (1 - self.alpha) * (1 - targets))
+
+
+class FocalBCELoss(MultilabelLoss):
+    """The sum of focal loss and binary cross-entropy."""
+
+    def __init__(self, settings: FocalSettings) -> None:
+        super().__init__()
+        self.focal = FocalLoss(settings)
+        self.bce = BCELoss()
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`."""
+        return self.focal.elementwise(logits, targets) + self.bce.elementwise(logits, targets)
+
+
+class AsymmetricLoss(MultilabelLoss):
+    """Focal loss with its own gamma for negatives, of which the easiest count nothing.
+
+    With ``p`` the probability of the label and ``q = max(p - clip, 0)``:
+    ``-(1 - p)^gamma_positive · log p`` for positives and
+    ``-q^gamma_negative · log(1 - q)`` for negatives.
+
+    References:
+        Ridnik et al. 2021, Asymmetric Loss For Multi-Label Classification, equations 5 to 7,
+        https://arxiv.org/abs/2009.14119
+    """
+
+    def __init__(self, settings: AsymmetricSettings) -> None:
+        super().__init__()
+        self.gamma_negative = settings.gamma_negative
+        self.gamma_positive = settings.gamma_positive
+        self.clip = settings.clip
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`."""
+        log_p = functional.logsigmoid(logits)
+        log_not_p = functional.logsigmoid(-logits)
+        positives = torch.exp(self.gamma_positive * log_not_p) * log_p
+        negatives = self._log_likelihood_of_negatives(log_p, log_not_p)
+        return -(targets * positives + (1 - targets) * negatives)
+
+    def _log_likelihood_of_negatives(self, log_p: Tensor, log_not_p: Tensor) -> Tensor:
+        if self.clip == 0:
+            return torch.exp(self.gamma_negative * log_p) * log_not_p
+        q = log_p.exp() - self.clip
+        counts = q > 0
+        # The power's gradient at 0 is infinite for gamma below 1, and infinity times the mask's 0
+        # is NaN; hence a harmless number where nothing counts, before the power and not after.
+        q = torch.where(counts, q, 0.5)
+        likelihood = q.pow(self.gamma_negative) * torch.log(log_not_p.exp() + self.clip)
+        return torch.where(counts, likelihood, 0.0)
+
+
+LOSSES: Mapping[str, Callable[[TrainingSettings, Tensor, int], MultilabelLoss]] = MappingProxyType(
+    {
+        "bce": lambda _settings, _priors, _images: BCELoss(),
+        "weighted_bce": lambda _settings, priors, images: WeightedBCELoss(priors, images),
+        "focal": lambda settings, _priors, _images: FocalLoss(settings.focal),
+        "focal_bce": lambda settings, _priors, _images: FocalBCELoss(settings.focal),
+        "asymmetric": lambda settings, _priors, _images: AsymmetricLoss(settings.asymmetric),
+    }
+)
+
+
+def check_loss(name: str) -> None:
+    """Raises UnknownNameError unless there is a loss of that name."""
+    if name not in LOSSES:
+        raise UnknownNameError(unknown_name_message("loss", name, LOSSES))
+
+
+def build_loss(
+    settings: TrainingSettings, label_priors: Tensor, training_images: int
+) -> MultilabelLoss:
+    """Builds the loss that the settings name; it has no parameters that learn.
+
+    Args:
+        settings: ``loss`` is the name; ``focal`` and ``asymmetric`` are their parameters.
+        label_priors: (labels,), the share of training images that carry each label.
+        training_images: number of images behind the priors.
+
+    Raises:
+        UnknownNameError: there is no loss of that name.
+    """
+    check_loss(settings.loss)
+    return LOSSES[settings.loss](settings, label_priors, training_images)
