@@ -1,0 +1,132 @@
+"""Device, number format and threads: what ``auto`` means on this machine."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import psutil
+import torch
+
+from training.errors import SettingsError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
+    {"bf16": torch.bfloat16, "fp16": torch.float16}
+)
+
+# Keys of `torch.cpu.get_capabilities`. ARM's are left out: nobody has measured a gain there.
+_NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
+
+_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def resolve_device(setting: str) -> torch.device:
+    """Returns the device that a setting means here: ``auto`` is the first CUDA GPU, else the CPU.
+
+    Apple's GPU is taken only by name: its results do not repeat bit for bit and are untested.
+
+    Args:
+        setting: ``auto``, ``cpu``, ``mps``, ``cuda`` (the first GPU) or ``cuda:N``.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    gpus = torch.cuda.device_count()
+    if setting == "auto":
+        return torch.device("cuda", 0) if gpus else torch.device("cpu")
+    device = torch.device(setting)
+    if device.type == "cuda":
+        if not gpus:
+            raise SettingsError(
+                f"training.device: {setting} asked for, but torch {torch.__version__} finds no "
+                "CUDA GPU; set it to auto or cpu, or check the driver with nvidia-smi"
+            )
+        index = device.index or 0
+        if index >= gpus:
+            raise SettingsError(
+                f"training.device: {setting} asked for, but the GPUs here are cuda:0 to "
+                f"cuda:{gpus - 1}; choose one of them or auto"
+            )
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError(
+            "training.device: mps asked for, but torch finds no Apple GPU; set it to auto or cpu"
+        )
+    return device
+
+
+def resolve_precision(
+    setting: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device
+) -> Precision:
+    """Returns the number format of convolutions and matrix products on a device.
+
+    ``auto`` is bf16 where the hardware computes in it (CUDA from compute capability 8.0 on, CPUs
+    with AVX512-BF16 or AMX), fp16 on older CUDA GPUs, fp32 elsewhere.
+
+    Raises:
+        SettingsError: fp16 on the CPU, where it is slow and its gradients underflow.
+    """
+    if setting == "fp16" and device.type == "cpu":
+        raise SettingsError(
+            "training.precision: fp16 does not work on the CPU; set it to auto, fp32 or bf16"
+        )
+    if setting != "auto":
+        return setting
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return "bf16" if any(capabilities.get(key) for key in _NATIVE_BF16) else "fp32"
+    return "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Returns the context in which a forward pass runs in `precision`; weights stay float32."""
+    if precision == "fp32":
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype=_AUTOCAST_DTYPES[precision])
+
+
+def resolve_threads(setting: Literal["auto"] | int) -> int:
+    """Returns the number of CPU threads: ``auto`` is every physical core this process may use.
+
+    Hyper-threads of one core share its arithmetic units, so a second one gains nothing. A
+    container's CPU quota counts, rounded down but at least 1.
+    """
+    if setting != "auto":
+        return setting
+    cores = _physical_cores()
+    quota = _cpu_quota(_CGROUP_CPU_MAX)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def _physical_cores() -> int:
+    """Returns the number of cores behind the logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return _cores_of(os.sched_getaffinity(0), _CPU_TOPOLOGY)
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+def _cores_of(cpus: Iterable[int], topology: Path) -> int:
+    """Counts distinct sets of sibling CPUs; a CPU of unknown siblings is a core of its own."""
+    cores = set()
+    for cpu in cpus:
+        siblings = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        cores.add(siblings.read_text().strip() if siblings.exists() else f"cpu {cpu}")
+    return len(cores)
+
+
+def _cpu_quota(cpu_max: Path) -> float | None:
+    """Returns the CPUs that a container may use at once, None without a limit.
+
+    References:
+        ``cpu.max`` in https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    if not cpu_max.exists():
+        return None
+    quota, period = cpu_max.read_text().split()
+    return None if quota == "max" else int(quota) / int(period)
