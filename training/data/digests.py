@@ -1,0 +1,116 @@
+"""Digests of image files, remembered so that only changed files are read again."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from training.data.parallel import map_in_order, runs, usable_cores
+from training.errors import ImageError
+
+# File → its size, modification time and digest, as JSON has them.
+_Index = dict[str, tuple[int, int, str]]
+
+_REVISION = "canopy digests 1"
+_FILES_PER_TASK = 64
+
+# A file written this shortly before it is read can be written again without its size and time
+# showing it (FAT counts in two seconds), so its digest is not remembered yet.
+_SETTLING_NS = 2_000_000_000
+
+
+def image_digests(
+    paths: Sequence[Path], index: Path, on_progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """SHA-256 of every file's bytes, from memory where size and modification time are the same.
+
+    Args:
+        paths: absolute paths of the files.
+        index: the file that remembers; it can be removed at any time, which costs one reading of
+            the images.
+        on_progress: called with (files read, files to read) while files are read.
+
+    Returns:
+        Hexadecimal digests in the order of the paths.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    files = [os.fspath(path) for path in paths]
+    remembered = _read_index(index)
+    started_ns = time.time_ns()
+    states = [_state(file) for file in files]
+    current = {
+        file: entry[2]
+        for file, state in zip(files, states, strict=True)
+        if (entry := remembered.get(file)) and entry[:2] == state
+    }
+    changed = [file for file in files if file not in current]
+    if not changed:
+        return [current[file] for file in files]
+    current |= _digests(changed, on_progress)
+    remembered |= {
+        file: (*state, current[file])
+        for file, state in zip(files, states, strict=True)
+        if abs(started_ns - state[1]) > _SETTLING_NS
+    }
+    _write_index(index, remembered)
+    return [current[file] for file in files]
+
+
+def _digests(files: list[str], on_progress: Callable[[int, int], None] | None) -> dict[str, str]:
+    """File → digest of its bytes."""
+    digests: dict[str, str] = {}
+    cores = usable_cores()
+    for some in map_in_order(
+        lambda run: {files[at]: _digest(files[at]) for at in run},
+        runs(len(files), _FILES_PER_TASK),
+        threads=cores,
+        ahead=4 * cores,
+    ):
+        digests |= some
+        if on_progress:
+            on_progress(len(digests), len(files))
+    return digests
+
+
+def _digest(file: str) -> str:
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _state(file: str) -> tuple[int, int]:
+    """Size and modification time of a file."""
+    try:
+        status = Path(file).stat()
+    except OSError as error:
+        raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_index(index: Path) -> _Index:
+    """What is remembered; nothing if the index is missing or not as it was written."""
+    try:
+        revision, checksum, body = index.read_bytes().split(b"\n", 2)
+    except (FileNotFoundError, ValueError):
+        return {}
+    if revision != _REVISION.encode() or checksum != _checksum(body):
+        return {}
+    return {file: (size, mtime, digest) for file, (size, mtime, digest) in json.loads(body).items()}
+
+
+def _write_index(index: Path, remembered: _Index) -> None:
+    body = json.dumps(remembered, separators=(",", ":")).encode()
+    index.parent.mkdir(parents=True, exist_ok=True)
+    # One temporary file per process: two that write at once both leave a whole index.
+    partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
+    partial.write_bytes(b"\n".join((_REVISION.encode(), _checksum(body), body)))
+    partial.replace(index)
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

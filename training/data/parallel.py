@@ -1,0 +1,55 @@
+"""Threads that work ahead while their results arrive in order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may run on, which a container can lower."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def runs(count: int, length: int) -> list[range]:
+    """Cuts the positions from 0 to count into runs, so that a thread's task is worth its start."""
+    return [range(at, min(at + length, count)) for at in range(0, count, length)]
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    """Applies a function in threads and yields the results in the order of the items.
+
+    At most `ahead` results are under way or waiting at any time, so memory stays bounded however
+    slow the consumer is. Closing the iterator early, or dropping it, ends its threads.
+
+    Args:
+        function: called in a thread; an exception it raises reaches the consumer in its turn.
+        items: the arguments, drawn as they are needed.
+        threads: number of threads.
+        ahead: number of items that are handed to the threads beforehand.
+
+    Yields:
+        ``function(item)`` for every item.
+    """
+    remaining = iter(items)
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="canopy-data")
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in islice(remaining, max(ahead, 1)):
+            pending.append(executor.submit(function, item))
+        while pending:
+            result = pending.popleft().result()
+            for item in islice(remaining, 1):
+                pending.append(executor.submit(function, item))
+            yield result
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
