@@ -1,0 +1,167 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data.dataset import Dataset, open_dataset
+from training.data.demo import SCENES
+from training.data.images import decode_image
+from training.errors import ImageError, SplitError
+from training.settings import DataSettings
+
+PlanetMaker = Callable[..., DataSettings]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def rewritten(settings: DataSettings, change: Callable[[list[str]], list[str]]) -> None:
+    """Changes the rows of the label file below its header."""
+    assert settings.labels is not None
+    header, *rows = settings.labels.read_text().splitlines()
+    settings.labels.write_text("\n".join([header, *change(rows)]) + "\n")
+
+
+def fingerprint(settings: DataSettings, home: Path) -> str:
+    return open_dataset(settings, home).fingerprint
+
+
+def test_pixels_targets_and_names_belong_together(planet: PlanetMaker, home: Path) -> None:
+    settings = planet(image_px=20)
+
+    dataset = open_dataset(settings, home)
+
+    assert settings.labels is not None
+    assert settings.images is not None
+    rows = dict(row.split(",") for row in settings.labels.read_text().splitlines()[1:])
+    assert sorted(rows) == list(dataset.image_names)
+    assert dataset.pixels.shape == (60, 20, 20, 3)
+    assert dataset.image_px == 20
+    for at, name in enumerate(dataset.image_names):
+        tags = {dataset.labels[label] for label in np.flatnonzero(dataset.targets[at])}
+        assert tags == set(rows[name].split())
+        assert np.array_equal(dataset.pixels[at], decode_image(settings.images / f"{name}.jpg", 20))
+
+
+def test_label_counts_of_the_parts_add_up(planet: PlanetMaker, home: Path) -> None:
+    dataset = open_dataset(planet(), home)
+
+    whole = dataset.label_counts()
+
+    assert whole["clear"] == int(dataset.targets[:, dataset.labels.index("clear")].sum())
+    for label, count in whole.items():
+        assert count == sum(
+            dataset.label_counts(part)[label] for part in ("train", "validation", "test")
+        )
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    return one.fingerprint == other.fingerprint and np.array_equal(
+        one.split.validation, other.split.validation
+    )
+
+
+def test_a_moved_folder_and_reordered_rows_change_nothing(planet: PlanetMaker, home: Path) -> None:
+    settings = planet()
+    before = open_dataset(settings, home)
+    assert settings.labels is not None
+    elsewhere = settings.labels.parent.rename(home.parent / "elsewhere")
+    moved = settings.model_copy(
+        update={"labels": elsewhere / "train_classes.csv", "images": elsewhere / "train-jpg"}
+    )
+    rewritten(moved, lambda rows: rows[::-1])
+
+    assert same(open_dataset(moved, home), before)
+
+
+def test_image_size_and_split_are_no_part_of_the_fingerprint(
+    planet: PlanetMaker, home: Path
+) -> None:
+    settings = planet()
+    other = settings.model_copy(update={"image_px": 8})
+
+    assert fingerprint(other, home) == fingerprint(settings, home)
+
+
+def test_one_edited_label_changes_the_fingerprint(planet: PlanetMaker, home: Path) -> None:
+    settings = planet()
+    before = fingerprint(settings, home)
+
+    def toggle_first(rows: list[str]) -> list[str]:
+        name, tags = rows[0].split(",")
+        return [f"{name},{' '.join(sorted(set(tags.split()) ^ {'road'}))}", *rows[1:]]
+
+    rewritten(settings, toggle_first)
+
+    assert fingerprint(settings, home) != before
+
+
+def test_a_renamed_label_changes_the_fingerprint(planet: PlanetMaker, home: Path) -> None:
+    settings = planet()
+    before = fingerprint(settings, home)
+
+    rewritten(settings, lambda rows: [row.replace("haze", "hazy") for row in rows])
+
+    assert fingerprint(settings, home) != before
+
+
+def test_one_edited_image_changes_fingerprint_and_pixels(planet: PlanetMaker, home: Path) -> None:
+    settings = planet()
+    before = open_dataset(settings, home)
+    assert settings.images is not None
+    Image.new("RGB", (40, 40), "red").save(settings.images / "train_0.jpg")
+
+    after = open_dataset(settings, home)
+
+    assert after.fingerprint != before.fingerprint
+    changed = (before.pixels != after.pixels).any(axis=(1, 2, 3))
+    assert [after.image_names[at] for at in np.flatnonzero(changed)] == ["train_0"]
+
+
+def test_progress_is_told_once_and_a_second_start_decodes_nothing(
+    planet: PlanetMaker, home: Path
+) -> None:
+    settings = planet()
+    first: list[tuple[str, int, int]] = []
+    second: list[str] = []
+
+    open_dataset(settings, home, lambda *step: first.append(step))
+    open_dataset(settings, home, lambda phase, done, total: second.append(phase))
+
+    assert ("reading images", 60, 60) in first
+    assert first[-1] == ("decoding images", 60, 60)
+    assert "decoding images" not in second
+
+
+def test_too_few_images_are_told_before_any_is_read(planet: PlanetMaker, home: Path) -> None:
+    steps: list[str] = []
+
+    with pytest.raises(SplitError):
+        open_dataset(planet(images=2), home, lambda phase, done, total: steps.append(phase))
+    assert steps == []
+
+
+def test_a_missing_image_is_named(planet: PlanetMaker, home: Path) -> None:
+    settings = planet()
+    assert settings.images is not None
+    (settings.images / "train_7.jpg").unlink()
+
+    with pytest.raises(ImageError, match=r"1 of 60 images missing \(train_7\)"):
+        open_dataset(settings, home)
+
+
+def test_the_demo_goes_the_same_way(opened_demo: Any) -> None:
+    dataset, _, steps = opened_demo
+
+    assert dataset.pixels.shape == (SCENES, 16, 16, 3)
+    assert dataset.fingerprint == "3cb22ef8b5fd7f7920b7d4739b9b239e03ec3851bf4cb1628f113a50e922f539"
+    assert list(dict.fromkeys(phase for phase, _, _ in steps)) == [
+        "making the demo",
+        "reading images",
+        "decoding images",
+    ]

@@ -1,0 +1,122 @@
+"""From the settings of `data` to everything that a training run reads."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.cache import open_cache
+from training.data.demo import make_demo
+from training.data.digests import image_digests
+from training.data.images import find_images
+from training.data.labels import LabelTable, read_label_file
+from training.data.splits import Split, split_images
+from training.settings import Augmentation, DataSettings
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_FINGERPRINT_REVISION = "canopy dataset 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Decoded images, their labels and their split.
+
+    Attributes:
+        pixels: (images, image_px, image_px, 3), uint8, a read-only memory map.
+        targets: (images, labels), uint8, 0 or 1.
+        labels: names of the columns of `targets`.
+        image_names: names of the rows, as the label file writes them.
+        split: which rows are for training, validation and test.
+        fingerprint: SHA-256 of image bytes and labels, hexadecimal.
+        image_px: side of the decoded squares.
+        augment: random flips and turns of the training images.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    image_names: tuple[str, ...]
+    split: Split
+    fingerprint: str
+    image_px: int
+    augment: tuple[Augmentation, ...] = ()
+
+    def label_counts(
+        self, part: Literal["all", "train", "validation", "test"] = "all"
+    ) -> dict[str, int]:
+        """Label → number of images that have it, in one part of the split or in all of it."""
+        rows = self.targets if part == "all" else self.targets[getattr(self.split, part)]
+        return dict(zip(self.labels, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+
+
+def open_dataset(settings: DataSettings, home: Path, progress: Progress | None = None) -> Dataset:
+    """Reads labels and images, splits them, and decodes them unless that was done before.
+
+    Args:
+        settings: where the data is and how it is prepared.
+        home: the state folder; demo data, digests and caches go below it.
+        progress: is told about the slow parts: ``making the demo``, ``reading images``,
+            ``decoding images``.
+
+    Raises:
+        LabelFileError: the label file is missing or malformed.
+        ImageError: images are missing or damaged.
+        SplitError: there are too few images for the split.
+        SettingsError: the disk has no room for the decoded images.
+    """
+    labels, images = _sources(settings, home, progress)
+    table = read_label_file(labels)
+    paths = find_images(images, table.image_names)
+    # Before the slow parts, because it can fail.
+    split = split_images(table.targets, settings.split)
+    index = home / "digests" / f"{hashlib.sha256(str(images).encode()).hexdigest()[:32]}.index"
+    digests = image_digests(paths, index, _phase("reading images", progress))
+    pixels = open_cache(
+        home / "cache", paths, digests, settings.image_px, _phase("decoding images", progress)
+    )
+    return Dataset(
+        pixels=pixels,
+        targets=table.targets,
+        labels=table.labels,
+        image_names=table.image_names,
+        split=split,
+        fingerprint=dataset_fingerprint(table, digests),
+        image_px=settings.image_px,
+        augment=settings.augment,
+    )
+
+
+def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
+    """What makes two data sets the same: their images' bytes and their labels.
+
+    Neither the folder nor the names of the files count, except that names decide the order.
+
+    Args:
+        table: the labels.
+        digests: SHA-256 of each image, hexadecimal, in the table's order.
+    """
+    sha = hashlib.sha256(json.dumps([_FINGERPRINT_REVISION, *table.labels]).encode())
+    for digest, row in zip(digests, table.targets, strict=True):
+        sha.update(bytes.fromhex(digest))
+        sha.update(row.tobytes())
+    return sha.hexdigest()
+
+
+def _sources(settings: DataSettings, home: Path, progress: Progress | None) -> tuple[Path, Path]:
+    """The label file and the folder of images."""
+    if settings.labels is not None and settings.images is not None:
+        return settings.labels, settings.images.resolve()
+    demo = make_demo(home / "demo", _phase("making the demo", progress))
+    return demo.labels, demo.images.resolve()
+
+
+def _phase(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    return partial(progress, name) if progress else None

@@ -1,0 +1,164 @@
+"""The built-in demo set: scenes of handwritten digits with long-tailed labels.
+
+It is written as files in the layout of Kaggle's Planet competition and then read like anybody's
+own folder. The digits are real, from scikit-learn; everything else is whole-number arithmetic on
+a seeded generator, so the files are the same bytes on every machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.labels import NAME_COLUMN, TAGS_COLUMN
+from training.data.parallel import map_in_order, runs, usable_cores
+from training.data.png import uncompressed_png
+from training.data.published import publish_folder
+
+SCENES = 3000
+SCENE_PX = 48
+
+_VERSION = "digits-1"  # of the folder; raise it when the scenes change
+_SEED = 2017
+_SCENES_PER_TASK = 50
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+# How often a digit is drawn, out of their sum: labels from 59 down to 2 percent of the scenes, as
+# long a tail as Planet's.
+_FREQUENCIES = (340, 230, 155, 102, 68, 45, 30, 20, 13, 9)
+
+_MOST_DIGITS = 4
+_QUADRANT_PX = SCENE_PX // 2
+_DIGIT_PX = range(20, 27)
+_TEXTURE_CELLS = 6
+_UNIT = 64  # the weights of an interpolation sum to it
+_OPAQUE = 16 * _UNIT * _UNIT  # full ink of load_digits, interpolated twice
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """Where the demo set lies."""
+
+    labels: Path
+    images: Path
+
+
+def make_demo(shelf: Path, on_progress: Callable[[int, int], None] | None = None) -> DemoFiles:
+    """Makes the demo set unless it is there.
+
+    Args:
+        shelf: the folder below which the set gets a folder of its own.
+        on_progress: called with (scenes made, scenes).
+    """
+    folder = shelf / _VERSION
+
+    def build(partial: Path) -> None:
+        _write_scenes(_files(partial), on_progress)
+
+    publish_folder(folder, _is_complete, build)
+    return _files(folder)
+
+
+def _files(folder: Path) -> DemoFiles:
+    return DemoFiles(folder / "train_classes.csv", folder / "train-png")
+
+
+def _is_complete(folder: Path) -> bool:
+    files = _files(folder)
+    return (
+        files.labels.is_file()
+        and files.images.is_dir()
+        and sum(1 for _ in files.images.iterdir()) == SCENES
+    )
+
+
+def _write_scenes(files: DemoFiles, on_progress: Callable[[int, int], None] | None) -> None:
+    handwriting = _handwriting()
+    files.images.mkdir()
+
+    def write(numbers: range) -> list[str]:
+        rows = []
+        for number in numbers:
+            pixels, digits = _scene(number, handwriting)
+            (files.images / f"train_{number}.png").write_bytes(uncompressed_png(pixels))
+            rows.append(f"train_{number},{' '.join(_WORDS[digit] for digit in digits)}")
+        return rows
+
+    rows = [f"{NAME_COLUMN},{TAGS_COLUMN}"]
+    tasks = runs(SCENES, _SCENES_PER_TASK)
+    cores = usable_cores()
+    for some in map_in_order(write, tasks, threads=cores, ahead=2 * cores):
+        rows += some
+        if on_progress:
+            on_progress(len(rows) - 1, SCENES)
+    files.labels.write_text("\n".join(rows) + "\n", newline="\n")
+
+
+def _handwriting() -> list[NDArray[np.int32]]:
+    """For each digit the images of it, (images, 8, 8), ink from 0 to 16."""
+    # Here, because the import takes a second that only the first start should pay.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return [digits.images[digits.target == digit].astype(np.int32) for digit in range(10)]
+
+
+def _scene(
+    number: int, handwriting: list[NDArray[np.int32]]
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """One scene and the digits in it, sorted.
+
+    Every scene has a generator of its own, so they can be made in any order.
+    """
+    rng = np.random.default_rng((_SEED, number))
+    drawn = rng.integers(sum(_FREQUENCIES), size=rng.integers(1, _MOST_DIGITS + 1))
+    digits = np.searchsorted(np.cumsum(_FREQUENCIES), drawn, side="right").tolist()
+    background = rng.integers(30, 226, size=3, dtype=np.int32)
+    scene = background + _texture(rng)
+    for digit, quadrant in zip(digits, rng.permutation(4).tolist(), strict=False):
+        ink = _ink_colour(rng, background)
+        side = int(rng.integers(_DIGIT_PX.start, _DIGIT_PX.stop))
+        top, left = (
+            min(max(0, _QUADRANT_PX * cell + int(rng.integers(-4, 5))), SCENE_PX - side)
+            for cell in divmod(quadrant, 2)
+        )
+        drawing = handwriting[digit][rng.integers(len(handwriting[digit]))]
+        opacity = np.minimum(_enlarged(drawing, side) * 5 // 4, _OPAQUE)[..., None]
+        place = scene[top : top + side, left : left + side]
+        place += (ink - place) * opacity // _OPAQUE
+    scene += rng.integers(-8, 9, size=scene.shape, dtype=np.int8)
+    return np.clip(scene, 0, 255).astype(np.uint8), sorted(set(digits))
+
+
+def _texture(rng: np.random.Generator) -> NDArray[np.int32]:
+    """Soft blotches, (SCENE_PX, SCENE_PX, 3), around zero."""
+    coarse = rng.integers(-25, 26, size=(3, _TEXTURE_CELLS, _TEXTURE_CELLS), dtype=np.int32)
+    return np.stack([_enlarged(cells, SCENE_PX) for cells in coarse], axis=-1) // _UNIT**2
+
+
+def _ink_colour(rng: np.random.Generator, background: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A colour that is darker than a light background or lighter than a dark one."""
+    distance = rng.integers(80, 160, size=3, dtype=np.int32)
+    is_dark = background.mean() < 128
+    ink: NDArray[np.int32] = np.clip(background + (distance if is_dark else -distance), 0, 255)
+    return ink
+
+
+def _enlarged(image: NDArray[np.int32], side: int) -> NDArray[np.int32]:
+    """A square image by bilinear interpolation, times _UNIT squared."""
+    weights = _interpolation(len(image), side)
+    return weights @ image @ weights.T
+
+
+@cache
+def _interpolation(cells: int, side: int) -> NDArray[np.int32]:
+    """The weights of `cells` values in each of `side` points between them, (side, cells)."""
+    position = np.arange(side) * (cells - 1) * _UNIT // (side - 1)
+    below, part = np.divmod(position, _UNIT)
+    weights = np.zeros((side, cells), np.int32)
+    weights[np.arange(side), below] = _UNIT - part
+    weights[np.arange(side), np.minimum(below + 1, cells - 1)] += part
+    return weights
