@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from training.data.normalise import IMAGENET_MEAN, IMAGENET_STD, normalised
+
+
+def pixels(batch: int = 3, height: int = 5, width: int = 7) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+def by_torchvision(images: torch.Tensor) -> torch.Tensor:
+    scaled = functional.to_dtype(images.permute(0, 3, 1, 2), torch.float32, scale=True)
+    return functional.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (1, 8, 8), (2, 1, 1)])
+def test_it_agrees_with_torchvision(shape: tuple[int, int, int]) -> None:
+    images = pixels(*shape)
+
+    result = normalised(images)
+
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, by_torchvision(images), rtol=1e-5, atol=1e-6)
+
+
+def test_it_is_channels_last_and_leaves_the_pixels_alone() -> None:
+    images = pixels()
+    before = images.clone()
+
+    result = normalised(images)
+
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+
+
+def test_half_precision_is_rounded_from_float32() -> None:
+    images = pixels()
+
+    assert torch.equal(normalised(images, torch.bfloat16), normalised(images).to(torch.bfloat16))
+
+
+def test_pixels_need_not_be_contiguous() -> None:
+    images = pixels(2, 8, 8)
+
+    assert torch.equal(normalised(images.flip(2)), normalised(images.flip(2).contiguous()))
+    assert torch.equal(normalised(images[:, ::2]), normalised(images[:, ::2].contiguous()))
