@@ -1,6 +1,6 @@
 """What can be wrong with data, settings and training runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -8,7 +8,7 @@ class TrainingError(Exception):
     """Base of every error that `training` raises on purpose.
 
     Attributes:
-        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a failure.
+        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
     """
 
     exit_status = 2
@@ -34,6 +34,12 @@ class SettingsError(TrainingError):
     """Settings that are right one by one do not fit together, the machine or the data."""
 
 
+class DivergedError(TrainingError):
+    """The loss or the logits are not finite any more."""
+
+    exit_status = 1
+
+
 class CheckpointError(TrainingError):
     """A checkpoint or model file is missing, damaged or not one of ours."""
 
@@ -48,8 +54,12 @@ def unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
         name: the name that was asked for.
         known: all names that exist.
     """
-    known = sorted(known)
-    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"unknown {kind} {name!r}; {nearest_hint(name, sorted(known))}"
+
+
+def nearest_hint(name: str, known: Sequence[str]) -> str:
+    """Returns ``did you mean …?``, or all known names where none is near."""
+    nearest = get_close_matches(name, known, n=1)
     if nearest:
-        return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
-    return f"unknown {kind} {name!r}; known are {', '.join(known)}"
+        return f"did you mean {nearest[0]!r}?"
+    return f"known are {', '.join(known)}" if known else "there are none"

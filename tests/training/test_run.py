@@ -1,0 +1,211 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.planet_data import LABEL_RATES, write_planet_data
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.dataset import Dataset, open_dataset
+from training.errors import DivergedError, UnknownNameError
+from training.run import TrainingRun
+from training.settings import DataSettings, OptimizerSettings, TrainingSettings
+
+SETTINGS = TrainingSettings(
+    epochs=3, batch_size=16, backbone="tinyresnet_8", loss="weighted_bce", gamma=0.9, threads=2
+)
+TIMES = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
+
+CONTINUE = """
+import sys
+from pathlib import Path
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.dataset import open_dataset
+from training.run import TrainingRun
+from training.settings import DataSettings, TrainingSettings
+
+folder = Path(sys.argv[1])
+data = DataSettings.model_validate_json((folder / "data.json").read_text())
+settings = TrainingSettings.model_validate_json((folder / "training.json").read_text())
+run = TrainingRun(settings, open_dataset(data, folder / "home"))
+run.restore(read_checkpoint(folder / "checkpoint.pt"))
+while not run.is_finished:
+    run.train_epoch()
+write_checkpoint(folder / "continued.pt", run.state())
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planet")
+    write_planet_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_settings(folder: Path) -> DataSettings:
+    return DataSettings(
+        labels=folder / "train_classes.csv",
+        images=folder / "train-jpg",
+        image_px=32,
+        augment=("hflip", "rot90"),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path, data_settings: DataSettings) -> Dataset:
+    return open_dataset(data_settings, folder / "home")
+
+
+def trained(settings: TrainingSettings, dataset: Dataset) -> TrainingRun:
+    run = TrainingRun(settings, dataset)
+    while not run.is_finished:
+        run.train_epoch()
+    return run
+
+
+def assert_same_state(one: object, other: object) -> None:
+    if isinstance(one, torch.Tensor):
+        assert isinstance(other, torch.Tensor)
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple)
+        for left, right in zip(one, other, strict=True):
+            assert_same_state(left, right)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"backbone": "mobilenet_v3_small", "loss": "focal_bce"},  # dropout
+        {"backbone": "resnet18", "precision": "bf16", "clip_norm": 1.0},
+        {"optimizer": OptimizerSettings(name="sgd", lr=0.01, weight_decay=1e-4)},
+    ],
+    ids=["tinyresnet", "dropout", "bf16", "sgd"],
+)
+def test_one_epoch_a_checkpoint_and_a_new_process_equal_three_epochs_straight(
+    folder: Path,
+    data_settings: DataSettings,
+    dataset: Dataset,
+    tmp_path: Path,
+    changes: dict[str, object],
+) -> None:
+    settings = SETTINGS.model_copy(update=changes)
+    straight = trained(settings, dataset)
+
+    first = TrainingRun(settings, dataset)
+    first.train_epoch()
+    write_checkpoint(tmp_path / "checkpoint.pt", first.state())
+    (tmp_path / "data.json").write_text(data_settings.model_dump_json())
+    (tmp_path / "training.json").write_text(settings.model_dump_json())
+    (tmp_path / "home").symlink_to(folder / "home")
+    subprocess.run([sys.executable, "-c", CONTINUE, str(tmp_path)], check=True, timeout=200)
+
+    assert_same_state(straight.state(), read_checkpoint(tmp_path / "continued.pt"))
+
+
+def test_runs_of_equal_settings_are_equal_whatever_ran_before(dataset: Dataset) -> None:
+    first = trained(SETTINGS, dataset)
+    trained(SETTINGS.model_copy(update={"backbone": "tinycnn_8", "epochs": 1}), dataset)
+    torch.rand(7)
+    assert_same_state(first.state(), trained(SETTINGS, dataset).state())
+
+
+def test_runs_that_differ_in_gamma_alone_are_equal_through_their_first_epoch(
+    dataset: Dataset,
+) -> None:
+    runs = [TrainingRun(SETTINGS.model_copy(update={"gamma": g}), dataset) for g in (0.8, 1.0)]
+    first = [run.train_epoch().validation.metrics for run in runs]
+    assert first[0] == first[1]
+    assert runs[0].train_epoch().validation.metrics != runs[1].train_epoch().validation.metrics
+
+
+def test_another_seed_is_another_run(dataset: Dataset) -> None:
+    one, other = (TrainingRun(SETTINGS.model_copy(update={"seed": s}), dataset) for s in (0, 1))
+    assert one.train_epoch().train_loss != other.train_epoch().train_loss
+
+
+def test_the_process_s_own_generator_is_left_alone(dataset: Dataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    TrainingRun(SETTINGS.model_copy(update={"backbone": "mobilenet_v3_small"}), dataset).train_epoch()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_metrics_of_an_epoch_are_json_and_complete(dataset: Dataset) -> None:
+    run = TrainingRun(SETTINGS, dataset)
+    run.train_epoch()
+    metrics = run.train_epoch().as_dict()
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert metrics["epoch"] == 2
+    assert metrics["lr"] == pytest.approx(0.9e-3)
+    assert metrics.keys() >= TIMES | {
+        "val_ap", "val_f1", "val_f2", "val_precision", "val_recall", "val_hamming",
+        "val_weighted_bce_loss", "train_weighted_bce_loss",
+    }  # fmt: skip
+    assert set(metrics["val_ap_per_label"]) == set(LABEL_RATES)
+    assert 0 <= metrics["wait_s"] <= metrics["train_s"]
+
+
+def test_it_learns(dataset: Dataset) -> None:
+    settings = SETTINGS.model_copy(
+        update={"epochs": 8, "loss": "bce", "optimizer": OptimizerSettings(lr=1e-2)}
+    )
+    run = TrainingRun(settings, dataset)
+    losses = [run.train_epoch().train_loss for _ in range(settings.epochs)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_mean_over_unequal_batches_weighs_images_equally(dataset: Dataset) -> None:
+    # At a rate that moves nothing, cutting the epoch into one batch or many changes no mean; but
+    # for BatchNorm and dropout, which are put to sleep.
+    still = {"loss": "bce", "optimizer": OptimizerSettings(name="sgd", lr=1e-12)}
+    losses = []
+    for batch_size in (1000, 17):
+        run = TrainingRun(SETTINGS.model_copy(update={**still, "batch_size": batch_size}), dataset)
+        for module in run.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 0.0
+                module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
+        run.model.eval()
+        losses.append(run.train_epoch().train_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(dataset: Dataset) -> None:
+    settings = SETTINGS.model_copy(
+        update={"optimizer": OptimizerSettings(name="sgd", lr=1e30), "backbone": "tinycnn_8"}
+    )
+    with pytest.raises(DivergedError, match="epoch 1|epoch 2"):
+        trained(settings, dataset)
+
+
+def test_progress_counts_the_batches_of_an_epoch(dataset: Dataset) -> None:
+    seen: list[tuple[int, int, int]] = []
+    TrainingRun(SETTINGS, dataset).train_epoch(lambda *step: seen.append(step))
+    batches = math.ceil(len(dataset.split.train) / SETTINGS.batch_size)
+    assert seen == [(1, done, batches) for done in range(1, batches + 1)]
+
+
+def test_threads_are_those_of_the_settings(dataset: Dataset) -> None:
+    TrainingRun(SETTINGS.model_copy(update={"threads": 1}), dataset)
+    assert torch.get_num_threads() == 1
+    TrainingRun(SETTINGS, dataset)
+    assert torch.get_num_threads() == 2
+
+
+def test_an_unknown_backbone_names_the_nearest(dataset: Dataset) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
+        TrainingRun(SETTINGS.model_copy(update={"backbone": "resnet81"}), dataset)

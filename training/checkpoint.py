@@ -1,0 +1,64 @@
+"""The state of a training run ↔ bytes on a disk."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from training.atomic import write_atomically
+from training.errors import CheckpointError
+
+
+class RunState(TypedDict):
+    """Everything that the next epoch depends on besides the settings and the data.
+
+    There is no generator state in it: all randomness of an epoch follows from (seed, epoch).
+    """
+
+    epoch: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def state_to_bytes(state: RunState) -> bytes:
+    """Returns `state` in torch's own file format."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def state_from_bytes(content: bytes) -> RunState:
+    """Returns the state that `state_to_bytes` wrote, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: the bytes are truncated, altered or something else.
+    """
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.keys() != RunState.__annotations__.keys():
+        raise CheckpointError("not a checkpoint of a training run")
+    return RunState(**state)  # type: ignore[typeddict-item]
+
+
+def write_checkpoint(path: Path, state: RunState) -> None:
+    """Writes `state` to `path` atomically."""
+    write_atomically(path, state_to_bytes(state))
+
+
+def read_checkpoint(path: Path) -> RunState:
+    """Reads the state that `write_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be used; the message names it.
+    """
+    try:
+        return state_from_bytes(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error

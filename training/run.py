@@ -1,0 +1,289 @@
+"""One training run: state after epoch k → state after epoch k+1, and its metrics."""
+
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.backbones import build_backbone
+from training.checkpoint import RunState
+from training.data.dataset import Dataset
+from training.data.loading import BatchLoader, epoch_seed
+from training.data.normalise import normalised
+from training.errors import DivergedError
+from training.losses import build_loss
+from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
+from training.optimizers import build_optimizer, set_learning_rate
+from training.precision import autocast
+from training.resolve import resolve_settings
+from training.schedules import exponential_lr
+from training.settings import TrainingSettings
+
+BatchProgress = Callable[[int, int, int], None]
+
+# Without gradients there is room for more images at once, and fewer calls for the same work.
+EVALUATION_BATCH_FACTOR = 2
+GPU_LOADER_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scores on one split.
+
+    Attributes:
+        loss: mean loss over images and labels.
+        metrics: everything that compares logits with targets.
+        seconds: wall time of the pass.
+    """
+
+    loss: float
+    metrics: MultilabelMetrics
+    seconds: float
+
+    def as_dict(self, split: str, loss_name: str) -> dict[str, Any]:
+        """Returns the scores as JSON values under names that carry the split, ``val_ap``."""
+        scores = self.metrics
+        return {
+            f"{split}_ap": scores.ap,
+            f"{split}_f1": scores.f1,
+            f"{split}_f2": scores.f2,
+            f"{split}_precision": scores.precision,
+            f"{split}_recall": scores.recall,
+            f"{split}_hamming": scores.hamming,
+            f"{split}_{loss_name}_loss": self.loss,
+            f"{split}_ap_per_label": scores.ap_per_label,
+            f"{split}_labels_without_positives": scores.labels_without_positives,
+        }
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch gave and what it took.
+
+    Attributes:
+        epoch: 1 for the first.
+        lr: learning rate of all its steps.
+        loss_name: the loss that was minimised.
+        train_loss: mean over the epoch's steps, while the weights moved.
+        validation: scores on the validation split after the epoch.
+        train_s: wall time of the training steps, in seconds.
+        wait_s: the part of `train_s` in which training waited for data.
+        images_per_s: training images a second.
+        peak_memory_mib: largest allocation on the GPU in this epoch; on the CPU the largest
+            resident size of the process so far.
+    """
+
+    epoch: int
+    lr: float
+    loss_name: str
+    train_loss: float
+    validation: Evaluation
+    train_s: float
+    wait_s: float
+    images_per_s: float
+    peak_memory_mib: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the metrics as JSON values, flat but for the AP of each label."""
+        return {
+            "epoch": self.epoch,
+            "lr": self.lr,
+            f"train_{self.loss_name}_loss": self.train_loss,
+            **self.validation.as_dict("val", self.loss_name),
+            "train_s": self.train_s,
+            "val_s": self.validation.seconds,
+            "wait_s": self.wait_s,
+            "images_per_s": self.images_per_s,
+            "peak_memory_mib": self.peak_memory_mib,
+        }
+
+
+class TrainingRun:
+    """A training run as a pure function of its settings and data.
+
+    The state after epoch k and the settings give the state after epoch k+1: all randomness of an
+    epoch comes from (seed, epoch). A run restored at k equals one that never stopped, on the CPU
+    bit for bit, on a GPU with ``deterministic: true``.
+
+    Args:
+        settings: one run's settings; every ``auto`` is resolved for this machine.
+        dataset: images, targets and the split.
+
+    Raises:
+        TrainingError: a name is unknown, or the settings do not fit together or the machine.
+    """
+
+    def __init__(self, settings: TrainingSettings, dataset: Dataset) -> None:
+        self.settings = settings = resolve_settings(settings)
+        self.dataset = dataset
+        self.epoch = 0
+        self._device = torch.device(settings.device)
+        _configure_backend(settings)
+        self.model = build_backbone(
+            settings.backbone,
+            labels=len(dataset.labels),
+            image_px=dataset.image_px,
+            weights=settings.weights,
+            seed=settings.seed,
+        ).to(self._device, memory_format=torch.channels_last)
+        train_targets = np.asarray(dataset.targets[dataset.split.train])
+        priors = torch.from_numpy(train_targets.mean(axis=0, dtype=np.float64)).float()
+        self._loss = build_loss(settings, priors, len(train_targets)).to(self._device)
+        self._optimizer = build_optimizer(self.model, settings.optimizer, self._device)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "fp16")
+        self._train_loader = self._loader(dataset.split.train, settings.batch_size, augment=True)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs of the settings are done."""
+        return self.epoch >= self.settings.epochs
+
+    def train_epoch(self, on_batch: BatchProgress | None = None) -> EpochMetrics:
+        """Trains the next epoch and validates.
+
+        Args:
+            on_batch: called with (epoch, batches done, batches of the epoch).
+
+        Raises:
+            DivergedError: the loss or a logit is NaN or infinite; the run cannot go on.
+        """
+        settings = self.settings
+        lr = exponential_lr(settings.optimizer.lr, settings.gamma, self.epoch)
+        set_learning_rate(self._optimizer, lr)
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        started = time.perf_counter()
+        train_loss = self._train_steps(on_batch)
+        train_s = time.perf_counter() - started
+        self.epoch += 1
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss is {train_loss} in epoch {self.epoch}")
+        return EpochMetrics(
+            epoch=self.epoch,
+            lr=lr,
+            loss_name=settings.loss,
+            train_loss=train_loss,
+            validation=self.evaluate(self.dataset.split.validation),
+            train_s=train_s,
+            wait_s=self._train_loader.wait_s,
+            images_per_s=len(self.dataset.split.train) / train_s,
+            peak_memory_mib=self._peak_memory_mib(),
+        )
+
+    def _train_steps(self, on_batch: BatchProgress | None) -> float:
+        """Takes the epoch's optimizer steps and returns their mean loss."""
+        settings = self.settings
+        self.model.train()
+        # Summed on the device: asking for each step's loss would make a GPU wait for the host.
+        loss_sum = torch.zeros((), device=self._device)
+        epoch = self.epoch + 1
+        with self._forked_rng():
+            torch.manual_seed(epoch_seed(settings.seed, epoch))
+            batches = self._train_loader.training_batches(settings.seed, epoch)
+            for done, batch in enumerate(batches, start=1):
+                with autocast(settings.precision, self._device):
+                    logits = self.model(normalised(batch.pixels))
+                loss = self._loss(logits, batch.targets)
+                self._optimizer.zero_grad(set_to_none=True)
+                self._scaler.scale(loss).backward()
+                if settings.clip_norm is not None:
+                    self._scaler.unscale_(self._optimizer)
+                    torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+                self._scaler.step(self._optimizer)
+                self._scaler.update()
+                loss_sum += loss.detach() * len(batch.targets)
+                if on_batch is not None:
+                    on_batch(epoch, done, len(self._train_loader))
+        return float(loss_sum) / len(self.dataset.split.train)
+
+    def evaluate(self, indices: npt.NDArray[np.int64]) -> Evaluation:
+        """Scores the model as it is on the images of `indices`.
+
+        Raises:
+            DivergedError: a logit is NaN or infinite.
+        """
+        started = time.perf_counter()
+        logits, targets = self.logits(indices)
+        loss = float(self._loss(logits, targets))
+        try:
+            metrics = multilabel_metrics(logits.cpu(), targets.cpu(), labels=self.dataset.labels)
+        except NonFiniteLogitsError as error:
+            raise DivergedError(f"{error} after epoch {self.epoch}") from error
+        return Evaluation(loss, metrics, time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def logits(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns logits and targets, each (images, labels) in float32 on the run's device."""
+        self.model.eval()
+        loader = self._loader(indices, EVALUATION_BATCH_FACTOR * self.settings.batch_size)
+        logits, targets = [], []
+        for batch in loader.evaluation_batches():
+            with autocast(self.settings.precision, self._device):
+                logits.append(self.model(normalised(batch.pixels)).float())
+            targets.append(batch.targets)
+        return torch.cat(logits), torch.cat(targets)
+
+    def state(self) -> RunState:
+        """Returns the state after the latest epoch; its tensors are the run's own, not copies."""
+        return RunState(
+            epoch=self.epoch,
+            model=self.model.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            scaler=self._scaler.state_dict(),
+        )
+
+    def restore(self, state: RunState) -> None:
+        """Puts the run where `state` left off.
+
+        Raises:
+            RuntimeError: the state is one of another backbone.
+            ValueError: the state is one of another optimizer.
+        """
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.epoch = state["epoch"]
+
+    def _loader(
+        self, indices: npt.NDArray[np.int64], batch_size: int, *, augment: bool = False
+    ) -> BatchLoader:
+        return BatchLoader(
+            self.dataset.pixels,
+            self.dataset.targets,
+            indices,
+            batch_size=batch_size,
+            device=self._device,
+            augment=self.dataset.augment if augment else (),
+            threads=1 if self._device.type == "cpu" else GPU_LOADER_THREADS,
+        )
+
+    def _forked_rng(self) -> AbstractContextManager[None]:
+        """Keeps the process's own generators as they are while an epoch seeds them."""
+        devices = [self._device] if self._device.type == "cuda" else []
+        return torch.random.fork_rng(devices=devices)
+
+    def _peak_memory_mib(self) -> float:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        unit = 1 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _configure_backend(settings: TrainingSettings) -> None:
+    """Sets the process-wide switches of torch that the numbers of a run depend on."""
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(settings.deterministic)
+    torch.backends.cudnn.benchmark = not settings.deterministic
+    if isinstance(settings.threads, int):
+        torch.set_num_threads(settings.threads)
