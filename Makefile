@@ -1,0 +1,64 @@
+# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, PYTHON.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := search dashboards training storage tests benchmarks
+
+SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
+
+.PHONY: help install search status dashboard best test lint check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  for example: make search TRIALS=40 CONFIG=canopy.yaml STUDY=planet"
+
+install: $(VENV)/installed $(VENV)/installed-dev ## prepare everything: what searching and testing need
+
+search: $(VENV)/installed ## search until the study has TRIALS finished trials
+	@$(BIN)/canopy search $(SELECT) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+status: $(VENV)/installed ## how far the study is
+	@$(BIN)/canopy status $(SELECT) $(ARGS)
+
+dashboard: $(VENV)/installed ## browse the studies in optuna-dashboard
+	@$(BIN)/canopy dashboard $(ARGS)
+
+best: $(VENV)/installed ## write the best setting to best.yaml
+	@$(BIN)/canopy best $(SELECT) --output best.yaml $(ARGS)
+
+test: $(VENV)/installed-dev ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev ## style, types and import rules
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: test lint ## everything that must hold before a commit
+
+bench: $(VENV)/installed-dev ## measure where an epoch's time goes
+	$(BIN)/python -m benchmarks.epoch_time $(ARGS)
+
+clean: ## remove the environment and caches of tools; studies and data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path './.canopy/*' -prune -exec rm -rf {} +
+
+# A stamp each, so that a second call starts at once and a change of dependencies installs again.
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Canopy needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "No venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@echo "installing into $(VENV); torch alone takes some minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,149 @@
+"""A study in numbers: what `canopy status` and `canopy trials` say, as JSON values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.parameters import canonical_params
+from storage.studies import EpochRecord, StudyStore
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """One trial.
+
+    Attributes:
+        number: in its study.
+        state: Optuna's name of its state.
+        params: dotted name of a setting → value.
+        val_ap: validation AP after its last epoch; None before the first.
+        reason: why it was pruned or failed.
+        metrics: one object an epoch.
+        epochs_trained: epochs that were trained for it, repeated ones included.
+    """
+
+    number: int
+    state: str
+    params: dict[str, Any]
+    val_ap: float | None
+    reason: str | None
+    metrics: list[dict[str, Any]]
+    epochs_trained: int
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation time of its epochs."""
+        return sum(epoch["train_s"] + epoch["val_s"] for epoch in self.metrics)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy trials --json`` prints of it."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "params": self.params,
+            "val_ap": self.val_ap,
+            "reason": self.reason,
+            "epochs_trained": self.epochs_trained,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+        }
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study and all its trials.
+
+    Attributes:
+        study: its name.
+        trials: in the order of their numbers.
+        is_searched: whether a process searches in it now.
+    """
+
+    study: str
+    trials: list[TrialSummary]
+    is_searched: bool
+
+    def count(self, *states: TrialState) -> int:
+        """Returns the number of trials in any of `states`."""
+        names = {state.name for state in states}
+        return sum(trial.state in names for trial in self.trials)
+
+    @property
+    def finished(self) -> int:
+        """The trials that count: complete and pruned ones."""
+        return self.count(TrialState.COMPLETE, TrialState.PRUNED)
+
+    @property
+    def ranking(self) -> list[TrialSummary]:
+        """The complete trials, best validation AP first, the earlier of equals first."""
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE.name]
+        return sorted(complete, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
+
+    @property
+    def best(self) -> TrialSummary | None:
+        """The complete trial with the best validation AP."""
+        return next(iter(self.ranking), None)
+
+    @property
+    def epochs_reported(self) -> int:
+        """Epochs that trials reported."""
+        return sum(len(trial.metrics) for trial in self.trials)
+
+    @property
+    def epochs_trained(self) -> int:
+        """Epochs that were trained, repeated ones included."""
+        return sum(trial.epochs_trained for trial in self.trials)
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation time of all reported epochs."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy status --json`` prints."""
+        best = self.best
+        return {
+            "study": self.study,
+            "trials": {
+                "complete": self.count(TrialState.COMPLETE),
+                "pruned": self.count(TrialState.PRUNED),
+                "failed": self.count(TrialState.FAIL),
+                "running": self.count(TrialState.RUNNING),
+                "waiting": self.count(TrialState.WAITING),
+                "finished": self.finished,
+            },
+            "best": best and {"number": best.number, "val_ap": best.val_ap, "params": best.params},
+            "epochs": {"reported": self.epochs_reported, "trained": self.epochs_trained},
+            "seconds": self.seconds,
+        }
+
+
+def summarize_study(store: StudyStore, name: str) -> StudySummary:
+    """Reads a study.
+
+    Raises:
+        UnknownStudyError: there is none of that name.
+    """
+    study: optuna.Study = store.load_study(name)
+    epochs = store.epochs(name)
+    trials = [
+        _summarize_trial(trial, epochs.get(trial.number, []))
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    return StudySummary(name, trials, store.is_locked(name))
+
+
+def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSummary:
+    # The epoch that a running trial has just stored may not be reported yet.
+    reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
+    return TrialSummary(
+        number=trial.number,
+        state=trial.state.name,
+        params=canonical_params(trial.params, trial.distributions),
+        val_ap=reported[-1].metrics["val_ap"] if reported else None,
+        reason=trial.user_attrs.get("reason"),
+        metrics=[epoch.metrics for epoch in reported],
+        epochs_trained=sum(epoch.times_trained for epoch in epochs),
+    )

@@ -1,0 +1,87 @@
+"""A study as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.trial import TrialState
+from rich import box
+from rich.table import Table
+
+from dashboards.summary import StudySummary, TrialSummary
+
+
+def duration_text(seconds: float) -> str:
+    """Returns a duration as a person says it: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def ap_text(val_ap: float | None) -> str:
+    """Returns an AP with four digits and no leading zero, or a dash."""
+    return "–" if val_ap is None else f"{val_ap:.4f}".removeprefix("0")
+
+
+def value_text(value: Any) -> str:
+    """Returns the value of a parameter, floats as short as they can be told apart."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Returns a setting in one line; a category speaks for itself, a number needs its name."""
+    return " · ".join(
+        value if isinstance(value, str) else f"{name} {value_text(value)}"
+        for name, value in params.items()
+    )
+
+
+def trials_table(trials: Sequence[TrialSummary], title: str | None = None) -> Table:
+    """Returns one row a trial: number, parameters, AP, epochs, time, state and reason."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    reasons = any(trial.reason for trial in trials)
+    table.add_column("trial", justify="right")
+    for name in names:
+        numeric = all(isinstance(trial.params.get(name), int | float | None) for trial in trials)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    table.add_column("val AP", justify="right")
+    table.add_column("epochs", justify="right")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("state")
+    if reasons:
+        table.add_column("reason")
+    for trial in trials:
+        cells = [
+            str(trial.number),
+            *(value_text(trial.params.get(name, "–")) for name in names),
+            ap_text(trial.val_ap),
+            str(len(trial.metrics)),
+            duration_text(trial.seconds),
+            trial.state.lower(),
+        ]
+        table.add_row(*cells, *([trial.reason or ""] if reasons else []))
+    return table
+
+
+def counts_text(summary: StudySummary) -> str:
+    """Returns in one line how many trials ended how."""
+    parts = [
+        f"{summary.finished} finished ({summary.count(TrialState.COMPLETE)} complete, "
+        f"{summary.count(TrialState.PRUNED)} pruned)"
+    ]
+    if failed := summary.count(TrialState.FAIL):
+        parts.append(f"{failed} failed")
+    if running := summary.count(TrialState.RUNNING):
+        parts.append(f"{running} {'running' if summary.is_searched else 'interrupted'}")
+    if waiting := summary.count(TrialState.WAITING):
+        parts.append(f"{waiting} waiting")
+    return " · ".join(parts)
+
+
+def spent_text(summary: StudySummary) -> str:
+    """Returns in one line what the study cost."""
+    trained = summary.epochs_trained
+    return f"{trained} epochs trained in {duration_text(summary.seconds)}"

@@ -1,0 +1,39 @@
+"""What can be wrong with a configuration and a search."""
+
+
+class SearchError(Exception):
+    """Base of every error that `search` raises on purpose.
+
+    Attributes:
+        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
+    """
+
+    exit_status = 2
+
+
+class ConfigError(SearchError):
+    """A configuration file is missing, is not YAML, or has a key or value that is wrong."""
+
+
+class SearchSpaceError(SearchError):
+    """The search space or an enqueued setting cannot be used."""
+
+
+class SamplerError(SearchError):
+    """A sampler or pruner does not exist, or does not take its parameters."""
+
+
+class StudyDiffersError(SearchError):
+    """A study of that name exists with other data or other fixed settings."""
+
+
+class NothingFoundError(SearchError):
+    """There is no finished trial to answer with."""
+
+    exit_status = 1
+
+
+class SearchFailedError(SearchError):
+    """The search ended before it had its trials."""
+
+    exit_status = 1

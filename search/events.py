@@ -1,0 +1,56 @@
+"""What a search tells whoever watches it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from optuna.trial import TrialState
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How one trial ended.
+
+    Attributes:
+        number: of the trial in its study.
+        state: complete, pruned or failed.
+        val_ap: validation AP after its last epoch, if there is one.
+        epochs: epochs that it reported.
+        seconds: training and validation time of these epochs.
+        reason: why it ended early.
+    """
+
+    number: int
+    state: TrialState
+    val_ap: float | None
+    epochs: int
+    seconds: float
+    reason: str | None = None
+
+
+class SearchWatcher(Protocol):
+    """Receives the events of a search in order, on the thread that runs it."""
+
+    def note(self, text: str) -> None:
+        """Something happened that a person should know."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A preparation such as decoding images has come so far."""
+
+    def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
+        """The search begins or goes on."""
+
+    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
+        """A trial begins, or goes on after `from_epoch` epochs."""
+
+    def batch_done(self, epoch: int, done: int, total: int) -> None:
+        """One optimizer step of the running trial is done."""
+
+    def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
+        """An epoch is validated; `rival` is the best AP of the other trials at this epoch."""
+
+    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+        """The running trial has ended; the counts include it."""
+
+    def close(self) -> None:
+        """The search is over or interrupted."""

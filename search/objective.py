@@ -1,0 +1,147 @@
+"""One trial: train, report, prune; what is known already is not trained again."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from search.events import SearchWatcher, TrialEnd
+from search.space import SearchSpace
+from storage.studies import StudyStore
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.dataset import Dataset
+from training.errors import CheckpointError, DivergedError
+from training.run import TrainingRun
+from training.settings import TrainingSettings
+
+REASON_ATTR = "reason"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What every trial of a study has in common.
+
+    Attributes:
+        study: the Optuna study.
+        store: where metrics are kept.
+        space: what is searched.
+        dataset: the images and labels.
+        checkpoints: folder for the state of the running trial.
+        watcher: is told what happens.
+    """
+
+    study: optuna.Study
+    store: StudyStore
+    space: SearchSpace
+    dataset: Dataset
+    checkpoints: Path
+    watcher: SearchWatcher
+
+    def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
+        """Runs `trial` to its end and records the end.
+
+        A trial that was left behind repeats at most one epoch: known epochs are reported again, and
+        training goes on from its checkpoint. An interrupt leaves the trial as it is.
+        """
+        params = self.space.suggest(trial)
+        settings = self.space.training_settings(params)
+        trial_id = self.store.trial_id(self.study.study_name, trial.number)
+        known = self.store.trial_epochs(trial_id)
+        self.watcher.trial_started(trial.number, params, len(known))
+        checkpoint = self.checkpoints / f"{_run_key(settings, self.dataset)}.pt"
+        history: list[dict[str, Any]] = []
+        state, reason = TrialState.COMPLETE, None
+        try:
+            for metrics in self._epochs(settings, trial_id, known, checkpoint):
+                history.append(metrics)
+                if self._report(trial, metrics, settings.epochs):
+                    state = TrialState.PRUNED
+                    reason = f"{self._pruner_name()} at epoch {metrics['epoch']}"
+                    break
+        except DivergedError as error:
+            state, reason = TrialState.PRUNED, f"diverged: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this trial alone
+            state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
+        if reason is not None:
+            trial.set_user_attr(REASON_ATTR, reason)
+        val_ap = history[-1]["val_ap"] if history else None
+        self.study.tell(trial, val_ap if state == TrialState.COMPLETE else None, state=state)
+        checkpoint.unlink(missing_ok=True)
+        seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in history)
+        return TrialEnd(trial.number, state, val_ap, len(history), seconds, reason)
+
+    def _epochs(
+        self,
+        settings: TrainingSettings,
+        trial_id: int,
+        known: list[dict[str, Any]],
+        checkpoint: Path,
+    ) -> Iterator[dict[str, Any]]:
+        """Yields the metrics of every epoch: the known ones, then those that are trained now."""
+        yield from known[: settings.epochs]
+        if len(known) >= settings.epochs:
+            return
+        run = TrainingRun(settings, self.dataset)
+        _restore(run, checkpoint, at_most=len(known))
+        while not run.is_finished:
+            metrics = run.train_epoch(self.watcher.batch_done).as_dict()
+            self.store.add_epoch(trial_id, run.epoch, metrics)
+            self._save(run, checkpoint)
+            if run.epoch > len(known):
+                yield metrics
+
+    def _report(self, trial: optuna.trial.Trial, metrics: dict[str, Any], epochs: int) -> bool:
+        """Reports one epoch to Optuna and returns whether the pruner ends the trial."""
+        epoch, val_ap = metrics["epoch"], metrics["val_ap"]
+        rival = best_at_epoch(self.study, epoch, besides=trial.number)
+        self.watcher.epoch_done(epoch, epochs, val_ap, rival)
+        trial.report(val_ap, epoch)
+        # After the last epoch there is nothing left to save.
+        return epoch < epochs and trial.should_prune()
+
+    def _save(self, run: TrainingRun, checkpoint: Path) -> None:
+        if run.is_finished:
+            return
+        try:
+            write_checkpoint(checkpoint, run.state())
+        except OSError as error:
+            self.watcher.note(
+                f"no checkpoint of epoch {run.epoch}: {error.strerror}; the trial goes on without"
+            )
+
+    def _pruner_name(self) -> str:
+        return type(self.study.pruner).__name__
+
+
+def best_at_epoch(study: optuna.Study, epoch: int, besides: int) -> float | None:
+    """Returns the best AP that any other trial reported at `epoch`."""
+    values = [
+        trial.intermediate_values[epoch]
+        for trial in study.get_trials(deepcopy=False)
+        if trial.number != besides and epoch in trial.intermediate_values
+    ]
+    return max(values, default=None)
+
+
+def _restore(run: TrainingRun, checkpoint: Path, at_most: int) -> None:
+    """Puts `run` where the checkpoint is, if there is one that its recorded epochs lead up to."""
+    if not checkpoint.exists():
+        return
+    try:
+        state = read_checkpoint(checkpoint)
+    except CheckpointError:
+        return  # damaged by a crash: the epochs are trained again
+    if state["epoch"] <= at_most:
+        run.restore(state)
+
+
+def _run_key(settings: TrainingSettings, dataset: Dataset) -> str:
+    """Names a training run by what its state depends on."""
+    content = [settings.model_dump(mode="json"), dataset.fingerprint, torch.__version__]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

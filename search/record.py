@@ -1,0 +1,113 @@
+"""What is kept with a study, so that it is known for good what its trials ran on."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from search.config import CanopyConfig
+from search.errors import StudyDiffersError
+from search.space import SearchSpace, describe
+from training.data.dataset import Dataset
+from training.settings import TrainingSettings
+
+PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
+# On these a later start follows the study's first one wherever the configuration says `auto`.
+RESOLVED = ("device", "precision", "threads")
+
+Record = dict[str, Any]
+
+
+def study_record(
+    config: CanopyConfig, space: SearchSpace, training: TrainingSettings, dataset: Dataset
+) -> Record:
+    """Describes a study that begins now, as JSON values.
+
+    Args:
+        config: the whole configuration.
+        space: what is searched.
+        training: the settings of a run with every ``auto`` resolved.
+        dataset: the opened data.
+    """
+    data = config.data.model_dump(mode="json", exclude={"labels", "images"})
+    fixed = training.model_dump(mode="json")
+    fixed["device"] = fixed["device"].partition(":")[0]  # which GPU it was changes nothing
+    return {
+        "data": {**data, "fingerprint": dataset.fingerprint, "labels": list(dataset.labels)},
+        "training": fixed,
+        "space": {name: describe(domain) for name, domain in space.distributions.items()},
+        "config": config.model_dump(mode="json", exclude={"provenance"}),
+        "versions": package_versions(),
+        "git": git_state(Path.cwd()),
+    }
+
+
+def resolved_as_before(training: TrainingSettings, record: Record) -> TrainingSettings:
+    """Returns `training` with what the study resolved at its first start in place of ``auto``."""
+    before = {
+        name: record["training"][name] for name in RESOLVED if getattr(training, name) == "auto"
+    }
+    return training.model_copy(update=before)
+
+
+def check_same_study(name: str, before: Record, now: Record) -> None:
+    """Checks that a study goes on with the data, fixed settings and space that it began with.
+
+    Raises:
+        StudyDiffersError: they differ; one line a difference.
+    """
+    searched = {f"training.{parameter}" for parameter in now["space"]}
+    old, new = (
+        _flat({key: record[key] for key in ("data", "training", "space")})
+        for record in (before, now)
+    )
+    differences = [
+        f"  {key}: {_short(old.get(key))} in the study, {_short(new.get(key))} now"
+        for key in sorted(old.keys() | new.keys())
+        if key not in searched and old.get(key) != new.get(key)
+    ]
+    if differences:
+        raise StudyDiffersError(
+            f"study {name!r} began with other data or settings:\n"
+            + "\n".join(differences)
+            + "\nput them back, or begin another study with --study NAME"
+        )
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Returns the commit that `folder` is at and whether it has changes; None outside of git."""
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *arguments],  # noqa: S607 - the user's own git
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(document, dict):
+        return {prefix: document}
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

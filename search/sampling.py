@@ -1,0 +1,150 @@
+"""Samplers and pruners by name, with their parameters, seeded."""
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search.config import NamedSettings
+from search.errors import SamplerError
+from search.space import SearchSpace
+from training.errors import nearest_hint, unknown_name_message
+
+
+class GridSampler(optuna.samplers.GridSampler):
+    """Optuna's grid for a loop of our own: it says when it is exhausted instead of stopping it."""
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Leaves the end of the search to `is_exhausted`."""
+
+
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+    "tpe": TPESampler,
+    "random": RandomSampler,
+    "cmaes": CmaEsSampler,
+    "grid": GridSampler,
+}
+PRUNERS: dict[str, Callable[..., BasePruner]] = {
+    "none": optuna.pruners.NopPruner,
+    "median": MedianPruner,
+    "hyperband": HyperbandPruner,
+    "successive_halving": SuccessiveHalvingPruner,
+}
+
+
+def build_sampler(
+    settings: NamedSettings, space: SearchSpace, seed: int, trial_number: int
+) -> BaseSampler:
+    """Builds the sampler for one trial.
+
+    A sampler's generator starts anew for each trial, from the study's seed and the trial's number:
+    what is sampled then does not depend on how often the search was interrupted.
+
+    Args:
+        settings: name and parameters.
+        space: what is searched; a grid needs a step or choices for every parameter.
+        seed: the study's.
+        trial_number: of the trial that will be asked for.
+
+    Raises:
+        SamplerError: no such sampler, or not a parameter of it.
+    """
+    factory = _named("sampler", settings.name, SAMPLERS)
+    fixed = {"seed", "search_space", "warn_independent_sampling"}
+    parameters = _check_parameters("sampler", settings, factory, fixed)
+    if settings.name == "grid":
+        # All trials must agree on the order of the grid, and so on its seed.
+        return GridSampler(grid(space), seed=seed)
+    if settings.name == "cmaes":
+        parameters["warn_independent_sampling"] = False  # categories are sampled at random
+    return _build("sampler", settings.name, factory, seed=_mixed(seed, trial_number), **parameters)
+
+
+def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
+    """Builds the pruner; its resource is the epoch.
+
+    Args:
+        settings: name and parameters.
+        epochs: of a full run, the largest resource.
+
+    Raises:
+        SamplerError: no such pruner, or not a parameter of it.
+    """
+    factory = _named("pruner", settings.name, PRUNERS)
+    parameters = _check_parameters("pruner", settings, factory, fixed=set())
+    if settings.name == "hyperband":
+        parameters.setdefault("max_resource", epochs)
+    if settings.name == "successive_halving":
+        parameters.setdefault("min_resource", 1)
+    return _build("pruner", settings.name, factory, **parameters)
+
+
+def grid(space: SearchSpace) -> dict[str, list[Any]]:
+    """Returns every value of every parameter.
+
+    Raises:
+        SamplerError: a range has no step, so it has no end of values.
+    """
+    values: dict[str, list[Any]] = {}
+    for name, domain in space.distributions.items():
+        if isinstance(domain, CategoricalDistribution):
+            values[name] = list(domain.choices)
+        elif isinstance(domain, IntDistribution) and not domain.log:
+            values[name] = list(range(domain.low, domain.high + 1, domain.step))
+        elif isinstance(domain, FloatDistribution) and domain.step is not None:
+            steps = round((domain.high - domain.low) / domain.step)
+            raw = [domain.low + k * domain.step for k in range(steps + 1)]
+            values[name] = [space.canonical({name: value})[name] for value in raw]
+        else:
+            raise SamplerError(
+                f"search.sampler: a grid needs a step for search.space.{name}; "
+                "add one or list the values"
+            )
+    return values
+
+
+def _named(kind: str, name: str, known: dict[str, Any]) -> Any:
+    if name in known:
+        return known[name]
+    raise SamplerError(f"search.{kind}.name: {unknown_name_message(kind, name, known)}")
+
+
+def _check_parameters(
+    kind: str, settings: NamedSettings, factory: Callable[..., Any], fixed: set[str]
+) -> dict[str, Any]:
+    """Returns the parameters after checking that the factory takes them from YAML."""
+    known = [name for name in inspect.signature(factory).parameters if name not in fixed]
+    for name in settings.parameters:
+        if name not in known:
+            hint = nearest_hint(name, known)
+            raise SamplerError(f"search.{kind}.{name}: not a parameter of {settings.name}; {hint}")
+    return settings.parameters
+
+
+def _build(kind: str, name: str, factory: Callable[..., Any], **parameters: Any) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return factory(**parameters)
+    except (TypeError, ValueError) as error:
+        raise SamplerError(f"search.{kind}: {name}: {error}") from error
+
+
+def _mixed(seed: int, trial_number: int) -> int:
+    """Returns a 32-bit seed in which neighbouring studies and trials have nothing in common."""
+    digest = hashlib.sha256(f"canopy sampler {seed} {trial_number}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")

@@ -1,0 +1,194 @@
+"""What a search shows: a calm screen on a terminal, plain lines elsewhere."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from dashboards.tables import ap_text, duration_text, params_text
+from search.events import SearchWatcher, TrialEnd
+
+STATE_WORDS = {
+    TrialState.COMPLETE: ("complete", "green"),
+    TrialState.PRUNED: ("pruned", "yellow"),
+    TrialState.FAIL: ("failed", "red"),
+}
+REFRESH_PER_S = 4
+PROGRESS_EVERY_S = 15
+
+
+def open_screen(console: Console) -> SearchWatcher:
+    """Returns the screen that fits: live on a terminal, lines in a pipe or with ``CI`` set."""
+    return LiveScreen(console) if is_live(console) else LineScreen(console)
+
+
+def is_live(console: Console) -> bool:
+    """Whether lines may move: on a terminal, and not where ``CI`` is set."""
+    return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")
+
+
+class LineScreen:
+    """One plain line an event, without control characters; also what stays on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.study = ""
+        self.finished = 0
+        self.n_trials = 0
+        self.best: float | None = None
+        self._params: Mapping[str, Any] = {}
+        self._progress_s = time.monotonic()
+        self._pace = Pace()
+
+    def note(self, text: str) -> None:
+        """Prints `text`."""
+        self._print(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Prints a preparation when it is done, and now and then while it takes long."""
+        now_s = time.monotonic()
+        if done >= total or now_s - self._progress_s > PROGRESS_EVERY_S:
+            self._progress_s = now_s
+            self._print(f"{what}: {done:,} of {total:,}")
+
+    def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
+        """Prints where the study stands."""
+        self.study, self.finished, self.n_trials, self.best = study, finished, n_trials, best
+        self._pace.start()
+        if finished < n_trials:
+            so_far = f", best AP {ap_text(best)}" if best is not None else ""
+            self._print(f"study {study}: {finished} of {n_trials} trials finished{so_far}")
+
+    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
+        """Remembers the trial; says so where it goes on after a stop."""
+        self._params = params
+        if from_epoch:
+            self._print(f"trial {number} goes on after epoch {from_epoch}")
+
+    def batch_done(self, epoch: int, done: int, total: int) -> None:
+        """Prints nothing: too small a step for a line."""
+
+    def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
+        """Prints nothing: the trial's line says it at its end."""
+
+    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+        """Prints the trial's line."""
+        is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
+        self.finished, self.best = finished, best
+        self._pace.trial_ended()
+        self._print(self._trial_line(end, is_best=is_best))
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+    def _trial_line(self, end: TrialEnd, *, is_best: bool) -> Text:
+        word, colour = STATE_WORDS[end.state]
+        width = len(str(self.n_trials))
+        line = Text(f"[{self.finished:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
+        line.append(f"{word:<8}", style=colour)
+        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs ")
+        line.append(f"{duration_text(end.seconds):>11}  {params_text(self._params)}")
+        if is_best:
+            line.append("  best so far", style="bold green")
+        if end.reason and end.state == TrialState.FAIL:
+            line.append(f"  {end.reason}", style="red")
+        return line
+
+    def _print(self, line: str | Text) -> None:
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+class LiveScreen(LineScreen):
+    """The lines, and below them one line for the search and one for the running trial."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._trial = ""
+        self._epoch = ""
+        self._latest_ap = ""
+        self._preparing = ""
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+        )
+        self._live.start()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Shows a bar while a preparation runs."""
+        filled = 24 * done // total if total else 24
+        bar = "━" * filled + "╌" * (24 - filled)
+        self._preparing = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
+
+    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
+        """Shows the trial's setting."""
+        super().trial_started(number, params, from_epoch)
+        self._trial = f"trial {number}  {params_text(params)}"
+        self._epoch = self._latest_ap = ""
+
+    def batch_done(self, epoch: int, done: int, total: int) -> None:
+        """Shows how far the epoch is."""
+        self._epoch = f"epoch {epoch} {100 * done // total:>3} %" + self._latest_ap
+
+    def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
+        """Shows the AP against the best of the other trials at this epoch."""
+        against = f" (best at this epoch {ap_text(rival)})" if rival is not None else ""
+        self._latest_ap = f" · after epoch {epoch} of {epochs} AP {ap_text(val_ap)}{against}"
+
+    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+        """Prints the trial's line and clears its place."""
+        super().trial_ended(end, finished, best)
+        self._trial = self._epoch = self._latest_ap = ""
+
+    def close(self) -> None:
+        """Takes the two lines away and gives the terminal back."""
+        self._live.stop()
+
+    def lines(self) -> str:
+        """Returns the lines that are shown now."""
+        return self._render().plain
+
+    def _render(self) -> Text:
+        if self._preparing:
+            return Text(self._preparing, no_wrap=True, overflow="ellipsis")
+        if not self.study:
+            return Text("preparing")
+        filled = 24 * self.finished // self.n_trials
+        left = self._pace.seconds_left(self.n_trials - self.finished)
+        parts = [
+            f"{self.study}  {'━' * filled}{'╌' * (24 - filled)}  "
+            f"{self.finished} of {self.n_trials}",
+            f"best AP {ap_text(self.best)}",
+            f"about {duration_text(left)} left" if left is not None else "time left unknown yet",
+        ]
+        lines = Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
+        lines.append(f"\n{self._trial}  {self._epoch}", style="not bold")
+        return lines
+
+
+class Pace:
+    """Time left, from the mean time of the trials that this process has finished."""
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+        self._trials = 0
+
+    def start(self) -> None:
+        """The first trial begins."""
+        self._started_s = time.monotonic()
+
+    def trial_ended(self) -> None:
+        """One more trial is over."""
+        self._trials += 1
+
+    def seconds_left(self, trials: int) -> float | None:
+        """Returns the time that `trials` more take, or None before the first has ended."""
+        if not self._trials:
+            return None
+        return trials * (time.monotonic() - self._started_s) / self._trials

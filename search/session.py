@@ -1,0 +1,86 @@
+"""A search or a training run from start to end, with what a person sees of it."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from dashboards.summary import summarize_study
+from dashboards.tables import counts_text, spent_text, trials_table
+from search.config import CanopyConfig
+from search.screen import is_live, open_screen
+from search.training_job import TrainingResult, train_in_full
+from search.training_report import epoch_line
+from search.worker import check_validation_targets, plan_search, run_search
+from storage.database import open_database
+from storage.studies import StudyStore
+from training.data.dataset import open_dataset
+from training.run import EpochMetrics
+
+
+def search_until_done(  # noqa: PLR0917 - the six things a search needs
+    config: CanopyConfig, home: Path, url: str | None, study: str, n_trials: int, console: Console
+) -> bool:
+    """Searches and shows it; at the end the best trials and what they cost.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        n_trials: total of finished trials.
+        console: where it is shown.
+
+    Returns:
+        False if somebody interrupted it.
+    """
+    screen = open_screen(console)
+    try:
+        if config.idle_sections:
+            sections = " and ".join(config.idle_sections)
+            screen.note(f"note: {sections} in the configuration has no effect in this version")
+        plan = plan_search(config, home, study, n_trials)
+        database = open_database(home, url)
+        screen.note(f"database {database.shown_url}")
+        run_search(plan, database, screen)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        screen.close()
+    summary = summarize_study(StudyStore(database), study)
+    title = f"The best of {summary.finished} trials" if len(summary.ranking) > 1 else None
+    console.print(trials_table(summary.ranking[:5], title=title))
+    console.print(f"study {study}: {counts_text(summary)}", highlight=False)
+    console.print(spent_text(summary) + "\n", highlight=False)
+    return True
+
+
+def train_on_screen(
+    config: CanopyConfig, home: Path, model: Path, console: Console
+) -> TrainingResult:
+    """Trains one configuration in full and shows every epoch.
+
+    Args:
+        config: data and training settings.
+        home: the state folder.
+        model: the file to write.
+        console: where it is shown.
+    """
+    screen = open_screen(console)
+    try:
+        dataset = open_dataset(config.data, home, screen.progress)
+        check_validation_targets(dataset)
+    finally:
+        screen.close()
+    epochs = config.training.epochs
+
+    with console.status("epoch 1") if is_live(console) else nullcontext() as status:
+
+        def on_batch(epoch: int, done: int, total: int) -> None:
+            if status is not None:
+                status.update(f"epoch {epoch} of {epochs}: {100 * done // total} %")
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            console.print(epoch_line(metrics, epochs), highlight=False, soft_wrap=True)
+
+        return train_in_full(config, dataset, model, on_batch, on_epoch)

@@ -1,0 +1,90 @@
+"""YAML → training run: trains one configuration in full, tests it and keeps the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.config import CanopyConfig
+from training.data.dataset import Dataset
+from training.model_file import TrainedModel, save_model
+from training.run import BatchProgress, EpochMetrics, TrainingRun
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a full training run gave.
+
+    Attributes:
+        model: the file that was written.
+        epochs: metrics of every epoch.
+        validation: scores of the final model on validation, with their split in the name.
+        test: scores on test; empty if no images were held out for it.
+        study_val_ap: what the study says the validation AP was, if the configuration knows.
+        same_data: whether the data are those of the study, if the configuration knows.
+    """
+
+    model: Path
+    epochs: list[dict[str, Any]]
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    study_val_ap: float | None
+    same_data: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy train --json`` prints."""
+        return {
+            "model": str(self.model),
+            **self.validation,
+            "test_ap": None,
+            **self.test,
+            "study_val_ap": self.study_val_ap,
+            "same_data": self.same_data,
+            "epochs": self.epochs,
+        }
+
+
+def train_in_full(
+    config: CanopyConfig,
+    dataset: Dataset,
+    model: Path,
+    on_batch: BatchProgress | None = None,
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
+) -> TrainingResult:
+    """Trains all epochs, scores validation and test, and writes the model.
+
+    Args:
+        config: data and training settings; its provenance, if any, is compared with the result.
+        dataset: the opened data.
+        model: the file to write.
+        on_batch: called with (epoch, batches done, batches of the epoch).
+        on_epoch: called after every epoch.
+    """
+    run = TrainingRun(config.training, dataset)
+    epochs: list[EpochMetrics] = []
+    while not run.is_finished:
+        epochs.append(run.train_epoch(on_batch))
+        if on_epoch is not None:
+            on_epoch(epochs[-1])
+    validation = epochs[-1].validation.as_dict("val", run.settings.loss)
+    test = {}
+    if len(dataset.split.test):
+        test = run.evaluate(dataset.split.test).as_dict("test", run.settings.loss)
+    settings = {
+        "data": config.data.model_dump(mode="json"),
+        "training": run.settings.model_dump(mode="json"),
+    }
+    save_model(
+        model,
+        TrainedModel(run.model, dataset.labels, dataset.image_px, settings, validation | test),
+    )
+    known = config.provenance or {}
+    fingerprint = known.get("data_fingerprint")
+    return TrainingResult(
+        model=model,
+        epochs=[epoch.as_dict() for epoch in epochs],
+        validation=validation,
+        test=test,
+        study_val_ap=known.get("val_ap"),
+        same_data=None if fingerprint is None else fingerprint == dataset.fingerprint,
+    )

@@ -1,0 +1,152 @@
+"""The main job: one worker searches one study until it has its trials."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from search.budget import claim_trial, enqueue_once, finished_count
+from search.config import CanopyConfig
+from search.errors import SearchFailedError
+from search.events import SearchWatcher, TrialEnd
+from search.objective import Objective
+from search.record import check_same_study, resolved_as_before, study_record
+from search.sampling import build_pruner, build_sampler, grid
+from search.space import SearchSpace, parse_space, setting
+from storage.database import Database
+from storage.studies import StudyStore
+from training.backbones import check_backbone
+from training.data.dataset import Dataset, open_dataset
+from training.errors import SplitError
+from training.losses import check_loss
+from training.optimizers import check_optimizer
+from training.resolve import resolve_settings
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search is asked for, checked as far as it can be without data and database.
+
+    Attributes:
+        config: the whole configuration.
+        space: its search space.
+        home: the state folder.
+        study: name of the study.
+        n_trials: total of finished trials of the study.
+    """
+
+    config: CanopyConfig
+    space: SearchSpace
+    home: Path
+    study: str
+    n_trials: int
+
+
+def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> SearchPlan:
+    """Checks a search and returns what will be done.
+
+    Raises:
+        SearchError: space, sampler or pruner cannot be used.
+        TrainingError: a backbone, loss or optimizer does not exist, or the device is not there.
+    """
+    space = parse_space(config.search, config.training)
+    checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
+    for name, check in checks.items():
+        distribution = space.distributions.get(name)
+        choices = getattr(distribution, "choices", None) or [setting(space.training, name)]
+        for choice in choices:
+            check(choice)
+    resolve_settings(config.training)
+    build_sampler(config.search.sampler, space, config.search.seed, 0)
+    build_pruner(config.search.pruner, config.training.epochs)
+    return SearchPlan(config, space, home, study, n_trials)
+
+
+def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> int:
+    """Runs trials until the study has `plan.n_trials` finished ones.
+
+    Args:
+        plan: what to do.
+        database: opened and migrated.
+        watcher: is told what happens.
+
+    Returns:
+        The number of finished trials of the study.
+
+    Raises:
+        StudyBusyError: another process searches in this study.
+        StudyDiffersError: the study began with other data or other fixed settings.
+        SearchFailedError: too many trials failed in a row.
+    """
+    store = StudyStore(database)
+    with store.lock_study(plan.study):
+        dataset = open_dataset(plan.config.data, plan.home, watcher.progress)
+        check_validation_targets(dataset)
+        study, space = _open_study(plan, store, dataset)
+        objective = Objective(study, store, space, dataset, plan.home / "checkpoints", watcher)
+        watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
+        _run_trials(plan, objective)
+        return finished_count(study)
+
+
+def check_validation_targets(dataset: Dataset) -> None:
+    """Checks that there is something to rank.
+
+    Raises:
+        SplitError: no validation image has a label, so AP does not exist.
+    """
+    if not dataset.targets[dataset.split.validation].any():
+        raise SplitError(
+            "no validation image has a label, so there is no validation AP to search by; "
+            "raise data.split.validation or label more images"
+        )
+
+
+def best_ap(study: optuna.Study) -> float | None:
+    """Returns the best validation AP of the study's complete trials."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max((trial.value for trial in complete if trial.value is not None), default=None)
+
+
+def _open_study(
+    plan: SearchPlan, store: StudyStore, dataset: Dataset
+) -> tuple[optuna.Study, SearchSpace]:
+    """Opens the study, or begins it; its space holds what ``auto`` meant when it began."""
+    config = plan.config
+    study = store.open_study(
+        plan.study,
+        sampler=build_sampler(config.search.sampler, plan.space, config.search.seed, 0),
+        pruner=build_pruner(config.search.pruner, config.training.epochs),
+    )
+    training = config.training
+    before = store.read_record(plan.study)
+    if before is not None:
+        training = resolved_as_before(training, before)
+    training = resolve_settings(training)
+    now = study_record(config, plan.space, training, dataset)
+    check_same_study(plan.study, store.write_record(plan.study, now), now)
+    enqueue_once(study, config.search.enqueue)
+    return study, SearchSpace(training, plan.space.distributions)
+
+
+def _run_trials(plan: SearchPlan, objective: Objective) -> None:
+    study, search = objective.study, plan.config.search
+    failed_in_a_row: list[TrialEnd] = []
+    while True:
+        trial = claim_trial(objective.store, study, plan.n_trials)
+        if trial is None:
+            break
+        study.sampler = build_sampler(search.sampler, objective.space, search.seed, trial.number)
+        end = objective.run_trial(trial)
+        objective.watcher.trial_ended(end, finished_count(study), best_ap(study))
+        failed_in_a_row = [*failed_in_a_row, end] if end.state == TrialState.FAIL else []
+        if len(failed_in_a_row) >= search.max_failures:
+            raise SearchFailedError(
+                f"{len(failed_in_a_row)} trials failed in a row; the last one, trial "
+                f"{end.number}: {end.reason}"
+            )
+    if finished_count(study) < plan.n_trials:
+        points = math.prod(len(values) for values in grid(objective.space).values())
+        objective.watcher.note(f"the grid has {points} points and all of them are tried")

@@ -1,0 +1,45 @@
+"""Reading and writing YAML 1.2, in which ``1e-3`` is a number and ``no`` is a word."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from search.errors import ConfigError
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads one YAML document with plain values only.
+
+    Raises:
+        ConfigError: no such file, not text, not YAML, or a key that stands twice; with the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = (error.problem or error.context or "not YAML").splitlines()[0]
+        raise ConfigError(f"{path}{where}: {problem}") from error
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+def yaml_text(document: Any) -> str:
+    """Returns `document`, plain values or ruamel's commented ones, as YAML."""
+    writer = YAML()
+    writer.indent(mapping=2, sequence=4, offset=2)
+    writer.width = 100
+    writer.allow_unicode = True
+    buffer = io.StringIO()
+    writer.dump(document, buffer)
+    return buffer.getvalue()

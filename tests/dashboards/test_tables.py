@@ -1,0 +1,59 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from dashboards.summary import StudySummary, TrialSummary
+from dashboards.tables import ap_text, counts_text, duration_text, params_text, trials_table
+
+
+def trial(number: int, state: str, val_ap: float | None = None) -> TrialSummary:
+    params = {"backbone": "resnet18", "gamma": 0.95}
+    metrics = [{"val_ap": val_ap, "train_s": 60.0, "val_s": 5.0}] if val_ap is not None else []
+    return TrialSummary(number, state, params, val_ap, None, metrics, len(metrics))
+
+
+def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
+    trials = [
+        trial(0, "COMPLETE", 0.5),
+        trial(1, "PRUNED", 0.9),
+        trial(2, "COMPLETE", 0.6),
+        trial(3, "COMPLETE", 0.6),
+    ]
+    summary = StudySummary("planet", trials, is_searched=False)
+    assert [t.number for t in summary.ranking] == [2, 3, 0]
+    assert summary.finished == 4
+
+
+def test_counts_name_only_what_is_there() -> None:
+    trials = [trial(0, "COMPLETE", 0.5), trial(1, "RUNNING"), trial(2, "WAITING")]
+    text = counts_text(StudySummary("planet", trials, is_searched=False))
+    assert text == "1 finished (1 complete, 0 pruned) · 1 interrupted · 1 waiting"
+    assert "1 running" in counts_text(StudySummary("planet", trials, is_searched=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_ap_has_four_digits_and_one_stays_one() -> None:
+    assert (ap_text(0.61234), ap_text(1.0), ap_text(None)) == (".6123", "1.0000", "–")
+
+
+def test_a_number_in_a_setting_is_named() -> None:
+    params = {"backbone": "resnet18", "loss": "bce", "gamma": 0.95, "epochs": 3}
+    assert params_text(params) == "resnet18 · bce · gamma 0.95 · epochs 3"
+
+
+def test_the_table_fits_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(trials_table([trial(7, "COMPLETE", 0.61234)], title="The best"))
+    assert isinstance(console.file, io.StringIO)
+    output = console.file.getvalue()
+    assert "The best" in output
+    row = output.splitlines()[-2].split()
+    assert row == ["7", "resnet18", "0.95", ".6123", "1", "1", "min", "05", "s", "complete"]

@@ -1,0 +1,99 @@
+"""What the command says when something is wrong: one line, the right status, no traceback."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.canopy_command import Canopy
+from tests.planet_data import write_planet_data
+
+CONFIG = """
+data: {labels: train_classes.csv, images: train-jpg, image_px: 32}
+training: {epochs: 1}
+search:
+  study: planet
+  space: {backbone: [tinycnn_8], gamma: {low: 0.8, high: 1.0, step: 0.1}}
+"""
+NOWHERE = "postgresql://canopy:hunter2@127.0.0.1:9/canopy"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planet")
+    write_planet_data(folder, images=40)
+    return folder
+
+
+def canopy(folder: Path, config: str = CONFIG, url: str = NOWHERE) -> Canopy:
+    (folder / "canopy.yaml").write_text(config)
+    return Canopy(folder, url)
+
+
+def assert_clean(refused: subprocess.CompletedProcess[str], *expected: str) -> None:
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert "hunter2" not in refused.stderr + refused.stdout
+    for text in expected:
+        assert text in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("tinycnn_8", "tinycnn_9", "unknown backbone 'tinycnn_9'; did you mean 'tinycnn_8'?"),
+        ("epochs: 1", "loss: bec", "unknown loss 'bec'; did you mean 'bce'?"),
+        ("epochs: 1", "optimizer: {name: adm}", "unknown optimizer 'adm'; did you mean 'adam'?"),
+        ("study: planet", "sampler: {name: tp}", "unknown sampler 'tp'; did you mean 'tpe'?"),
+        (
+            "study: planet",
+            "pruner: {name: medain}",
+            "unknown pruner 'medain'; did you mean 'median'?",
+        ),
+        ("epochs: 1", "epoch: 1", "training.epoch: unknown key; did you mean 'epochs'?"),
+    ],
+)
+def test_a_misspelt_name_names_the_nearest(folder: Path, old: str, new: str, expected: str) -> None:
+    refused = canopy(folder, CONFIG.replace(old, new)).run("search", status=2)
+    assert_clean(refused, expected)
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_missing_files_and_folders_are_named(folder: Path, database_url: str) -> None:
+    for old, new in (("train_classes.csv", "tags.csv"), ("train-jpg", "pictures")):
+        refused = canopy(folder, CONFIG.replace(old, new), database_url).run("search", status=2)
+        assert_clean(refused, str(folder / new))
+
+
+def test_an_unreachable_database_says_which_and_why_without_its_password(folder: Path) -> None:
+    refused = canopy(folder).run("search", status=1)
+    assert_clean(refused, "127.0.0.1", "refused")
+    assert_clean(canopy(folder).run("status", status=1), "127.0.0.1", "refused")
+
+
+def test_a_study_that_is_not_there_is_named(folder: Path, database_url: str) -> None:
+    refused = canopy(folder, url=database_url).run("status", "--study", "planit", status=2)
+    assert_clean(refused, "no study 'planit'")
+
+
+def test_reading_commands_begin_no_database(tmp_path: Path) -> None:
+    refused = Canopy(tmp_path).run("status", status=2)
+    assert_clean(refused, "canopy search")
+    assert not (tmp_path / ".canopy").exists()
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    refused = canopy(folder).run("status", "--debug", status=1)
+    assert "Traceback" in refused.stderr
+
+
+def test_more_workers_than_this_version_has_are_refused(folder: Path) -> None:
+    assert_clean(canopy(folder).run("search", "--workers", "4", status=2), "one worker")
+
+
+def test_db_url_masks_the_password_and_stop_leaves_other_servers_alone(
+    folder: Path, database_url: str
+) -> None:
+    here = canopy(folder, url=database_url)
+    assert here.run("db", "url").stdout.startswith("postgresql+psycopg2://")
+    assert here.json("db", "status")["running"] is True
+    assert_clean(here.run("db", "stop", status=2), "not ours to stop")

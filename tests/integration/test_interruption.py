@@ -1,0 +1,142 @@
+"""A search that is interrupted or killed goes on, and its total stays exact."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.canopy_command import Canopy
+from tests.planet_data import write_planet_data
+
+CONFIG = """
+data: {labels: train_classes.csv, images: train-jpg, image_px: 32}
+training: {epochs: 6, batch_size: 4, backbone: tinycnn_8, optimizer: {lr: 3e-3}}
+search:
+  study: planet
+  pruner: {name: none}
+  space:
+    loss: [bce, weighted_bce, focal_bce]
+    gamma: {low: 0.80, high: 1.00, step: 0.05}
+"""
+PATIENCE_S = 120
+
+
+def user(folder: Path, database_url: str | None = None) -> Canopy:
+    write_planet_data(folder, images=160)
+    (folder / "canopy.yaml").write_text(CONFIG)
+    return Canopy(folder, database_url)
+
+
+def wait_for_epochs(canopy: Canopy, epochs: int) -> None:
+    """Waits until a running trial has trained some epochs but not all."""
+    deadline = time.monotonic() + PATIENCE_S
+    folder = canopy.folder / ".canopy" / "checkpoints"
+    seen: set[int] = set()
+    while time.monotonic() < deadline:
+        for file in folder.glob("*.pt"):
+            try:
+                seen.add(file.stat().st_mtime_ns)
+            except FileNotFoundError:
+                continue
+        if len(seen) >= epochs:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the search trained nothing")
+
+
+def assert_exact(canopy: Canopy, trials: int, repeated: int) -> None:
+    """Checks the total, that no trial was lost, and that few epochs were trained twice."""
+    status = canopy.json("status")
+    assert status["trials"]["finished"] == trials
+    assert status["trials"]["failed"] == status["trials"]["running"] == 0
+    assert [trial["number"] for trial in canopy.json("trials")] == list(range(trials))
+    extra = status["epochs"]["trained"] - status["epochs"]["reported"]
+    assert 0 <= extra <= repeated
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[object, object]]:
+    canopy = user(tmp_path_factory.mktemp("undisturbed"), postgres_url)
+    canopy.run("search", "--trials", "4", "--study", "undisturbed")
+    return outcome(canopy, "--study", "undisturbed")
+
+
+def outcome(canopy: Canopy, *arguments: str) -> list[tuple[object, object]]:
+    return [(t["params"], t["val_ap"]) for t in canopy.json("trials", *arguments)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_same_command_goes_on_after_a_stop(
+    database_url: str,
+    tmp_path: Path,
+    undisturbed: list[tuple[object, object]],
+    how: signal.Signals,
+) -> None:
+    canopy = user(tmp_path, database_url)
+    stops = 0
+    for epochs in (2, 3):
+        process = canopy.start("search", "--trials", "4")
+        wait_for_epochs(canopy, epochs)
+        process.send_signal(how)
+        _, stderr = process.communicate(timeout=PATIENCE_S)
+        if how != signal.SIGKILL:
+            assert process.returncode == 130
+            assert "Go on with:" in stderr
+        stops += 1
+    assert canopy.json("status")["trials"]["finished"] < 4
+    canopy.run("search", "--trials", "4")
+    assert_exact(canopy, trials=4, repeated=stops)
+    # Neither what was sampled nor what was trained shows that anything happened.
+    assert outcome(canopy) == undisturbed
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Canopy]:
+    canopy = user(tmp_path)
+    yield canopy
+    canopy.run("db", "stop")
+
+
+@pytest.mark.slow
+def test_it_goes_on_after_everything_was_killed_postgres_too(
+    own_postgres: Canopy, undisturbed: list[tuple[object, object]]
+) -> None:
+    process = own_postgres.start("search", "--trials", "4")
+    wait_for_epochs(own_postgres, 3)
+    kill_with_postgres(own_postgres, process)
+    own_postgres.run("search", "--trials", "4")
+    assert_exact(own_postgres, trials=4, repeated=1)
+    assert outcome(own_postgres) == undisturbed
+
+
+def kill_with_postgres(canopy: Canopy, process: subprocess.Popen[str]) -> None:
+    postmaster_file = canopy.folder / ".canopy" / "postgres" / "data" / "postmaster.pid"
+    postmaster = psutil.Process(int(postmaster_file.read_text().split()[0]))
+    assert "postgres" in postmaster.name()
+    family = [postmaster, *postmaster.children(recursive=True)]
+    os.kill(process.pid, signal.SIGKILL)
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=30)
+    process.communicate(timeout=PATIENCE_S)
+
+
+@pytest.mark.slow
+def test_a_second_search_in_the_same_study_is_told_who_is_at_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    canopy = user(tmp_path, database_url)
+    process = canopy.start("search", "--trials", "4")
+    wait_for_epochs(canopy, 1)
+    refused = canopy.run("search", "--trials", "4", status=1).stderr
+    assert f"process {process.pid}" in refused
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)

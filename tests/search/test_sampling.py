@@ -1,0 +1,110 @@
+import optuna
+import pytest
+from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+
+from search.config import NamedSettings, SearchSettings
+from search.errors import SamplerError
+from search.sampling import PRUNERS, SAMPLERS, GridSampler, build_pruner, build_sampler
+from search.space import SearchSpace, parse_space
+from training.settings import TrainingSettings
+
+
+def parse(space: object) -> SearchSpace:
+    return parse_space(SearchSettings.model_validate({"space": space}), TrainingSettings())
+
+
+SPACE = parse({"loss": ["bce", "focal"], "gamma": {"low": 0.8, "high": 1.0, "step": 0.05}})
+
+
+def named(name: str, **parameters: object) -> NamedSettings:
+    return NamedSettings.model_validate({"name": name, **parameters})
+
+
+def sample(name: str, trials: int, seed: int = 0, restart_at: int | None = None) -> list[object]:
+    study = optuna.create_study()
+    params = []
+    for number in range(trials):
+        study.sampler = build_sampler(named(name), SPACE, seed, number)
+        trial = study.ask()
+        params.append(SPACE.suggest(trial))
+        study.tell(trial, number / 10)
+    return params
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_sampler_samples_from_the_space_and_repeats_itself(name: str) -> None:
+    params = sample(name, 8)
+    assert all(p["loss"] in {"bce", "focal"} and 0.8 <= p["gamma"] <= 1.0 for p in params)
+    assert params == sample(name, 8)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_another_seed_samples_otherwise(name: str) -> None:
+    assert sample(name, 8) != sample(name, 8, seed=1)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_sampler_made_anew_does_not_repeat_the_first_trial(name: str) -> None:
+    assert len({str(params) for params in sample(name, 8)}) > 4
+
+
+def test_the_grid_is_tried_once_and_then_exhausted() -> None:
+    study = optuna.create_study()
+    seen = set()
+    for number in range(10):
+        sampler = build_sampler(named("grid"), SPACE, 0, number)
+        assert isinstance(sampler, GridSampler)
+        assert not sampler.is_exhausted(study)
+        study.sampler = sampler
+        trial = study.ask()
+        params = SPACE.suggest(trial)
+        seen.add((params["loss"], params["gamma"]))
+        study.tell(trial, 0.0)
+    assert len(seen) == 10
+    assert sampler.is_exhausted(study)
+
+
+def test_a_grid_needs_steps() -> None:
+    space = parse({"gamma": {"low": 0.8, "high": 1.0}})
+    with pytest.raises(SamplerError, match=r"a grid needs a step for search\.space\.gamma"):
+        build_sampler(named("grid"), space, 0, 0)
+
+
+@pytest.mark.parametrize("name", sorted(PRUNERS))
+def test_every_pruner_is_built(name: str) -> None:
+    assert isinstance(build_pruner(named(name), epochs=8), optuna.pruners.BasePruner)
+
+
+def test_the_resource_of_a_pruner_is_the_epoch() -> None:
+    study = optuna.create_study(pruner=build_pruner(named("hyperband"), epochs=27))
+    trial = study.ask()
+    trial.report(0.5, 1)
+    trial.should_prune()
+    assert isinstance(study.pruner, HyperbandPruner)
+    assert study.pruner._n_brackets == 4  # floor(log3(27)) + 1
+    assert isinstance(
+        build_pruner(named("successive_halving", reduction_factor=3), 8), SuccessiveHalvingPruner
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: build_sampler(named("tpee"), SPACE, 0, 0), "did you mean 'tpe'?"),
+        (lambda: build_pruner(named("hyperbnd"), 8), "did you mean 'hyperband'?"),
+        (lambda: build_pruner(named("asha"), 8), "known are hyperband, median"),
+        (
+            lambda: build_sampler(named("tpe", n_startup_trial=3), SPACE, 0, 0),
+            "search.sampler.n_startup_trial: not a parameter of tpe; did you mean 'n_startup",
+        ),
+        (lambda: build_pruner(named("none", x=1), 8), "search.pruner.x: not a parameter of none"),
+        (
+            lambda: build_pruner(named("successive_halving", reduction_factor=1), 8),
+            "search.pruner: successive_halving: ",
+        ),
+    ],
+)
+def test_a_wrong_name_names_the_nearest(build: object, expected: str) -> None:
+    with pytest.raises(SamplerError) as caught:
+        build()
+    assert expected in str(caught.value).replace('"', "'")

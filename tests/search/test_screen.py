@@ -1,0 +1,78 @@
+import io
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search.events import SearchWatcher, TrialEnd
+from search.screen import LineScreen, LiveScreen, open_screen
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+
+
+def play(screen: SearchWatcher) -> None:
+    """One search of three trials."""
+    screen.progress("decoding images", 10, 10)
+    screen.search_started("demo", 0, 3, None)
+    screen.trial_started(0, {"backbone": "tinycnn_8", "gamma": 0.95}, 0)
+    screen.batch_done(1, 1, 4)
+    screen.epoch_done(1, 8, 0.4, None)
+    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 61.0), 1, 0.5)
+    screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 2)
+    screen.epoch_done(3, 8, 0.3, 0.4)
+    screen.trial_ended(TrialEnd(1, TrialState.PRUNED, 0.31234, 3, 8.0, "median"), 2, 0.5)
+    screen.trial_started(2, {"backbone": "tinycnn_16", "gamma": 1.0}, 0)
+    screen.trial_ended(TrialEnd(2, TrialState.FAIL, None, 0, 0.0, "RuntimeError: x"), 2, 0.5)
+    screen.close()
+
+
+def output_of(screen: LineScreen) -> str:
+    file = screen.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_lines_without_control_characters() -> None:
+    screen = open_screen(console(terminal=False))
+    assert type(screen) is LineScreen
+    play(screen)
+    assert output_of(screen).splitlines() == [
+        "decoding images: 10 of 10",
+        "study demo: 0 of 3 trials finished",
+        "[1/3] trial 0 complete AP .5000   8 epochs  1 min 01 s  tinycnn_8 · gamma 0.95"
+        "  best so far",
+        "trial 1 goes on after epoch 2",
+        "[2/3] trial 1 pruned   AP .3123   3 epochs         8 s  tinycnn_16 · gamma 0.8",
+        "[2/3] trial 2 failed   AP     –   0 epochs         0 s  tinycnn_16 · gamma 1"
+        "  RuntimeError: x",
+    ]
+
+
+def test_ci_makes_a_terminal_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    screen = open_screen(console(terminal=True))
+    play(screen)
+    assert "\x1b" not in output_of(screen)
+
+
+def test_a_terminal_shows_the_search_and_the_running_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = open_screen(console(terminal=True))
+    assert isinstance(screen, LiveScreen)
+    screen.search_started("demo", 0, 2, None)
+    assert "0 of 2 · best AP – · time left unknown yet" in screen.lines()
+    screen.trial_started(0, {"backbone": "tinycnn_8"}, 0)
+    screen.epoch_done(1, 8, 0.4, 0.45)
+    screen.batch_done(2, 1, 4)
+    assert "trial 0  tinycnn_8  epoch 2  25 % · after epoch 1 of 8 AP .4000 (best at this " in (
+        screen.lines()
+    )
+    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 61.0), 1, 0.5)
+    assert "1 of 2 · best AP .5000 · about " in screen.lines()
+    screen.close()
+    assert "best so far" in output_of(screen)
