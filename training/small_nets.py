@@ -46,7 +46,7 @@ class TinyCNN(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    """A residual net of three stages of one basic block, of w, 2w and 4w channels.
+    """A residual net of three stages of one basic block, of w, 2w and 4w channels, at half size.
 
     Args:
         width: channels of the first stage, w.
@@ -58,7 +58,8 @@ class TinyResNet(nn.Module):
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
-        self.stem = _conv_bn_relu(3, width)
+        # Residual blocks at full size would be two thirds of the time and add nothing to AP.
+        self.stem = nn.Sequential(_conv_bn_relu(3, width), nn.MaxPool2d(2))
         self.stages = nn.Sequential(
             BasicBlock(width, width),
             _halving_block(width, 2 * width),
