@@ -1,0 +1,105 @@
+"""Database URLs, and engines for them."""
+
+import re
+
+import sqlalchemy
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from storage.errors import DatabaseUnreachableError, DatabaseUrlError
+
+CONNECT_TIMEOUT_S = 10
+
+_DRIVER = "postgresql+psycopg2"
+_ACCEPTED = ("postgres", "postgresql", _DRIVER)
+_EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+_SECRET_OPTIONS = ("sslpassword",)
+# libpq's words, which depend on the way to the server, in ours.
+_REASONS = (
+    (r"Connection refused", "the connection was refused; is the server running?"),
+    (r"could not translate host name|Name or service not known", "no host of this name is known"),
+    (r"timeout expired|timed out", "it does not answer"),
+    (r"password authentication failed", "the password or the user was refused"),
+    (r"no password supplied", "it wants a password, and the URL has none"),
+    (r'database ".*" does not exist', "there is no such database; create it, or name another"),
+    (r'role ".*" does not exist', "there is no such user"),
+    (r"No such file or directory", "there is no socket; is the server running?"),
+)
+
+
+def parse_database_url(text: str) -> sqlalchemy.URL:
+    """Returns the URL of a Postgres server, made fit for our driver.
+
+    Raises:
+        DatabaseUrlError: it is not one. The message does not repeat it, for it may hold a password.
+    """
+    try:
+        url = sqlalchemy.make_url(text.strip())
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseUrlError(f"{_EXPECTED}; what is there is no URL") from error
+    if url.drivername not in _ACCEPTED:
+        raise DatabaseUrlError(f"{_EXPECTED}; what is there begins with {url.drivername}://")
+    password = url.query.get("password")
+    if isinstance(password, str):
+        url = url.difference_update_query(["password"]).set(password=password)
+    return url.set(drivername=_DRIVER)
+
+
+def shown(url: sqlalchemy.URL) -> str:
+    """Returns the URL with its passwords masked."""
+    hidden = {option: "hidden" for option in _SECRET_OPTIONS if option in url.query}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def optuna_url(url: sqlalchemy.URL) -> str:
+    """Returns the URL as Optuna takes it: a template, in which braces stand for themselves."""
+    text = url.render_as_string(hide_password=False)
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | int]:
+    """Returns options for libpq; what the URL says itself wins.
+
+    Args:
+        url: of the server.
+        application: what the server calls our connections, at most 63 bytes.
+    """
+    options: dict[str, str | int] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "application_name": application,
+        # Routers forget connections that are silent for long, such as one that only holds a lock.
+        "keepalives_idle": 60,
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
+def check_reachable(engine: sqlalchemy.Engine) -> None:
+    """Connects once.
+
+    Raises:
+        DatabaseUnreachableError: in one line, to what and why not.
+    """
+    try:
+        with engine.connect():
+            pass
+    except DBAPIError as error:
+        reason = _reason(str(error.orig))
+    else:
+        return
+    # The original error stays out of it: what libpq says may quote the URL.
+    raise DatabaseUnreachableError(f"cannot use {_place(engine.url)}: {reason}") from None
+
+
+def _place(url: sqlalchemy.URL) -> str:
+    host = url.host or url.query.get("host") or "the local socket"
+    port = url.port or url.query.get("port") or 5432
+    parts = [f"database {url.database!r}" if url.database else "the default database"]
+    parts.append(f"on {host}, port {port}")
+    parts.append(f"as user {url.username!r}" if url.username else "as the default user")
+    return " ".join(parts)
+
+
+def _reason(said: str) -> str:
+    for pattern, reason in _REASONS:
+        if re.search(pattern, said):
+            return reason
+    return said.strip().partition("\n")[0]

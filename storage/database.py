@@ -1,0 +1,128 @@
+"""The one database: a server that the caller names, or the embedded one."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+
+from storage.connecting import check_reachable, connect_options, parse_database_url, shown
+from storage.embedded import EmbeddedPostgres
+from storage.errors import DatabaseUnreachableError, NoDatabaseError
+from storage.schema import prepare_schema
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with all tables in place.
+
+    Attributes:
+        url: where it is, password included.
+        engine: its connections, two at most.
+        embedded: the server behind it, if that is the embedded one.
+    """
+
+    url: sqlalchemy.URL = field(repr=False)
+    engine: sqlalchemy.Engine = field(repr=False)
+    embedded: EmbeddedPostgres | None = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown_url!r})"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as people may see it."""
+        return shown(self.url)
+
+    def close(self) -> None:
+        """Closes the connections; the server stays."""
+        self.engine.dispose()
+
+
+def open_database(home: Path, url: str | None) -> Database:
+    """Opens the database, starts the embedded server if need be, and prepares the tables.
+
+    Args:
+        home: the state folder, which the embedded server's data lies in.
+        url: of another server; None or blank for the embedded one.
+
+    Raises:
+        DatabaseUrlError: `url` is not one of a Postgres server.
+        DatabaseUnreachableError: the server does not answer, or refuses us.
+        DatabaseSchemaError: the tables are a newer Canopy's, or cannot be made.
+        EmbeddedPostgresError: the embedded server cannot be started.
+    """
+    embedded = None if _is_given(url) else embedded_postgres(home)
+    place = embedded.start() if embedded else parse_database_url(url or "")
+    engine = _engine(place)
+    with ExitStack() as on_failure:
+        on_failure.callback(engine.dispose)
+        check_reachable(engine)
+        prepare_schema(engine)
+        on_failure.pop_all()
+    return Database(place, engine, embedded)
+
+
+def open_existing_database(home: Path, url: str | None) -> Database:
+    """Opens the database like `open_database`, but makes no new embedded one.
+
+    Raises:
+        NoDatabaseError: nothing was ever stored below `home`.
+    """
+    if not _is_given(url) and not embedded_postgres(home).has_data():
+        raise NoDatabaseError(f"nothing is stored in {home} yet; begin with: canopy search")
+    return open_database(home, url)
+
+
+def embedded_postgres(home: Path) -> EmbeddedPostgres:
+    """Returns the embedded server of a state folder, running or not."""
+    return EmbeddedPostgres(home / "postgres")
+
+
+def describe_database(home: Path, url: str | None) -> dict[str, Any]:
+    """Says where the database is and whether it answers; starts and changes nothing.
+
+    Returns:
+        `kind` (embedded or server), `url` (its password masked), `running`; of an embedded one also
+        `log`, of a server that does not answer also `reason`.
+
+    Raises:
+        DatabaseUrlError: `url` is not one of a Postgres server.
+    """
+    if not _is_given(url):
+        embedded = embedded_postgres(home)
+        return {
+            "kind": "embedded",
+            "url": shown(embedded.url),
+            "running": embedded.is_running(),
+            "log": str(embedded.log_path),
+        }
+    place = parse_database_url(url or "")
+    state: dict[str, Any] = {"kind": "server", "url": shown(place), "running": True}
+    engine = _engine(place)
+    try:
+        check_reachable(engine)
+    except DatabaseUnreachableError as error:
+        state |= {"running": False, "reason": str(error)}
+    finally:
+        engine.dispose()
+    return state
+
+
+def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
+    """Returns what every engine of ours has in common: few connections, checked before use."""
+    return {
+        "pool_pre_ping": True,
+        "pool_size": 1,
+        "max_overflow": 1,
+        "connect_args": connect_options(url, "canopy"),
+    }
+
+
+def _engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    return sqlalchemy.create_engine(url, **engine_options(url))
+
+
+def _is_given(url: str | None) -> bool:
+    return bool(url and url.strip())

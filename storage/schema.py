@@ -1,0 +1,98 @@
+"""Brings a database's tables up to date: Optuna's, then ours, once, whoever comes first."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DBAPIError
+
+from storage.connecting import optuna_url
+from storage.errors import DatabaseSchemaError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+VERSION_TABLE = "canopy_alembic_version"
+
+_LOCK_KEY = int.from_bytes(b"canopyDB")
+
+
+def prepare_schema(engine: sqlalchemy.Engine) -> None:
+    """Makes or migrates all tables, unless they are what this version needs.
+
+    A revision of ours stands for Optuna's tables too: a Canopy that needs newer ones of these has
+    a newer revision.
+
+    Raises:
+        DatabaseSchemaError: a newer Canopy made the tables, or we may not make them.
+    """
+    with engine.begin() as connection:
+        if _revision(connection) == HEAD:
+            return
+    try:
+        with engine.begin() as connection:
+            # Held until our own tables are committed. Others wait here and then find them.
+            lock = sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)
+            connection.execute(sqlalchemy.select(lock))
+            if _revision(connection) != HEAD:
+                _migrate(connection)
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise DatabaseSchemaError(
+            f"the tables in database {engine.url.database!r} cannot be prepared: {reason}"
+        ) from error
+
+
+def migration_config() -> "Config":
+    """Returns Alembic's configuration for our migrations; it needs no file."""
+    from alembic.config import Config
+
+    config = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _revision(connection: sqlalchemy.Connection) -> str | None:
+    known = sqlalchemy.select(sqlalchemy.func.to_regclass(VERSION_TABLE))
+    if connection.scalar(known) is None:
+        return None
+    column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
+    return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(VERSION_TABLE)))
+
+
+def _migrate(connection: sqlalchemy.Connection) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = migration_config()
+    revision = _revision(connection)
+    history = ScriptDirectory.from_config(config).walk_revisions()
+    if revision is not None and revision not in {script.revision for script in history}:
+        raise DatabaseSchemaError(
+            f"database {connection.engine.url.database!r} was made by a newer Canopy (its tables "
+            f"are of revision {revision}, this version knows {HEAD}); update canopy-search"
+        )
+    _prepare_optuna(connection.engine.url)
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def _prepare_optuna(url: sqlalchemy.URL) -> None:
+    storage = RDBStorage(
+        optuna_url(url),
+        engine_kwargs={"poolclass": sqlalchemy.NullPool},
+        skip_compatibility_check=True,
+    )
+    current = storage.get_current_version()
+    if current == storage.get_head_version():
+        return
+    if current not in storage.get_all_versions():
+        raise DatabaseSchemaError(
+            f"Optuna's tables in database {url.database!r} were made by a newer Optuna "
+            f"(revision {current}); update canopy-search"
+        )
+    storage.upgrade()

@@ -1,0 +1,265 @@
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+import sqlalchemy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.connecting import optuna_url, parse_database_url, shown
+from storage.database import (
+    Database,
+    describe_database,
+    embedded_postgres,
+    open_database,
+    open_existing_database,
+)
+from storage.embedded import EmbeddedPostgres
+from storage.errors import (
+    DatabaseSchemaError,
+    DatabaseUnreachableError,
+    DatabaseUrlError,
+    NoDatabaseError,
+)
+from storage.schema import HEAD, VERSION_TABLE
+from storage.studies import StudyStore
+
+SECRET = "hunter2-hunter2"
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+
+
+class TestUrl:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "postgres://ann:pw@db.example:6432/canopy",
+            "postgresql://ann:pw@db.example:6432/canopy",
+            "postgresql+psycopg2://ann:pw@db.example:6432/canopy",
+            " postgresql://ann@db.example:6432/canopy?password=pw\n",
+        ],
+    )
+    def test_ways_to_write_it(self, text: str) -> None:
+        url = parse_database_url(text)
+        assert url.render_as_string(hide_password=False) == (
+            "postgresql+psycopg2://ann:pw@db.example:6432/canopy"
+        )
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"mysql://ann:{SECRET}@db.example/canopy",
+            f"sqlite:///{SECRET}.db",
+            f"postgresql+asyncpg://ann:{SECRET}@db.example/canopy",
+            f"postgresql://ann:{SECRET}@db.example:port/canopy",
+            f"ann:{SECRET}@db.example",
+            SECRET,
+        ],
+    )
+    def test_not_of_a_postgres(self, text: str, tmp_path: Path) -> None:
+        for open_ in (open_database, open_existing_database, describe_database):
+            with pytest.raises(DatabaseUrlError, match="must look like postgresql://") as caught:
+                open_(tmp_path, text)
+            assert SECRET not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+    @given(password=st.text(min_size=1).map(lambda text: f"{SECRET}{text}{SECRET}"))
+    def test_password_is_masked(self, password: str) -> None:
+        url = sqlalchemy.URL.create("postgresql", "ann", password, "db.example")
+        both = url.update_query_dict({"sslpassword": password})
+        assert shown(both) == "postgresql://ann:***@db.example?sslpassword=hidden"
+
+    @given(password=st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
+    def test_optuna_reads_it_back(self, password: str) -> None:
+        url = sqlalchemy.URL.create("postgresql", "ann", password, "db.example", None, "{name}")
+        assert sqlalchemy.make_url(optuna_url(url).format(SCHEMA_VERSION=1)) == url
+
+
+class TestOpening:
+    def test_of_an_empty_database(self, database_url: str, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        opened = open_database(home, database_url)
+        assert opened.embedded is None
+        StudyStore(opened).open_study("planet")
+        opened.close()
+        assert not home.exists()
+
+    def test_again_changes_nothing(self, database: Database, database_url: str) -> None:
+        store = StudyStore(database)
+        store.open_study("planet")
+        again = open_database(Path(), database_url)
+        assert StudyStore(again).names() == ["planet"]
+        again.close()
+
+    def test_of_many_at_once(self, database_url: str) -> None:
+        code = (
+            "import sys; from pathlib import Path\n"
+            "from storage.database import open_database; from storage.studies import StudyStore\n"
+            "StudyStore(open_database(Path(), sys.argv[1])).open_study(sys.argv[2])"
+        )
+        names = [f"study {number}" for number in range(4)]
+        command = [sys.executable, "-W", "error", "-c", code, database_url]
+        openers = [
+            subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names
+        ]
+        complaints = [opener.communicate()[1] for opener in openers]
+        assert [opener.returncode for opener in openers] == 4 * [0], complaints
+        opened = open_database(Path(), database_url)
+        assert StudyStore(opened).names() == names
+        with opened.engine.connect() as connection:
+            revisions = sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
+            assert connection.execute(revisions).scalars().all() == [HEAD]
+        opened.close()
+
+    def test_of_the_embedded_one(self, tmp_path: Path) -> None:
+        with pytest.raises(NoDatabaseError, match="canopy search"):
+            open_existing_database(tmp_path, None)
+        assert list(tmp_path.iterdir()) == []
+        assert describe_database(tmp_path, None)["running"] is False
+
+        server = embedded_postgres(tmp_path)
+        try:
+            for blank in (None, "", "  "):
+                opened = open_database(tmp_path, blank)
+                assert opened.embedded is not None
+                assert opened.url == server.url
+                opened.close()
+            open_existing_database(tmp_path, None).close()
+            assert describe_database(tmp_path, None) == {
+                "kind": "embedded",
+                "url": str(server.url),
+                "running": True,
+                "log": str(tmp_path / "postgres" / "log"),
+            }
+        finally:
+            assert server.stop()
+
+    @pytest.mark.parametrize("table", [VERSION_TABLE, "alembic_version"])
+    def test_of_tables_from_the_future(
+        self, database: Database, database_url: str, table: str
+    ) -> None:
+        if table != VERSION_TABLE:
+            execute(database, f"DROP TABLE {VERSION_TABLE}, canopy_study, canopy_epoch")
+        execute(database, f"UPDATE {table} SET version_num = 'future'")  # noqa: S608 - our names
+        with pytest.raises(DatabaseSchemaError, match=r"newer.*future.*update canopy-search"):
+            open_database(Path(), database_url)
+
+    def test_without_the_right_to_make_tables(self, database_url: str, postgres_url: str) -> None:
+        server = sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)
+        with server.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE ROLE guest LOGIN"))
+        try:
+            url = sqlalchemy.make_url(database_url).set(username="guest")
+            with pytest.raises(DatabaseSchemaError, match="permission denied for schema public"):
+                open_database(Path(), url.render_as_string())
+        finally:
+            with server.begin() as connection:
+                connection.execute(sqlalchemy.text("DROP ROLE guest"))
+
+    def test_repr_hides_the_password(self, database_url: str) -> None:
+        # The server trusts its socket, so any password opens it.
+        url = sqlalchemy.make_url(database_url).set(password=SECRET)
+        opened = open_database(Path(), url.render_as_string(hide_password=False))
+        assert opened.url.password == SECRET
+        assert "***" in opened.shown_url
+        for text in (repr(opened), str(opened), opened.shown_url, repr(opened.engine)):
+            assert SECRET not in text
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def strict_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlalchemy.URL]:
+    """URL of a server that wants a password."""
+    folder = tmp_path_factory.mktemp("strict")
+    server = EmbeddedPostgres(folder)
+    url = server.start()
+    connection = psycopg2.connect(user="postgres", dbname="postgres", **url.query)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE postgres PASSWORD %s", (SECRET,))
+        (folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        cursor.execute("SELECT pg_reload_conf()")
+    connection.close()
+    yield url
+    server.stop()
+
+
+class TestUnreachable:
+    def reason(self, url: sqlalchemy.URL | str) -> str:
+        text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        with pytest.raises(DatabaseUnreachableError) as caught:
+            open_database(Path(), text)
+        message = str(caught.value)
+        assert SECRET not in message
+        assert "\n" not in message
+        assert caught.value.__suppress_context__
+        assert describe_database(Path(), text) == {
+            "kind": "server",
+            "url": shown(parse_database_url(text)),
+            "running": False,
+            "reason": message,
+        }
+        return message
+
+    def test_refused(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            message = self.reason(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
+        assert message == (
+            f"cannot use database 'canopy' on 127.0.0.1, port {port} as user 'ann': "
+            "the connection was refused; is the server running?"
+        )
+
+    def test_unknown_host(self) -> None:
+        message = self.reason(f"postgresql://ann:{SECRET}@no-such-host.invalid/canopy")
+        assert "no-such-host.invalid, port 5432" in message
+        assert message.endswith("no host of this name is known")
+
+    def test_server_that_says_nothing(self) -> None:
+        with socket.socket() as mute:
+            mute.bind(("127.0.0.1", 0))
+            mute.listen()
+            port = mute.getsockname()[1]
+            message = self.reason(
+                f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy?connect_timeout=2"
+            )
+        assert message.endswith("it does not answer")
+
+    def test_no_socket(self, tmp_path: Path) -> None:
+        message = self.reason(f"postgresql://ann:{SECRET}@/canopy?host={tmp_path}")
+        assert f"on {tmp_path}, port 5432" in message
+        assert message.endswith("there is no socket; is the server running?")
+
+    def test_no_such_database(self, database_url: str) -> None:
+        message = self.reason(sqlalchemy.make_url(database_url).set(database="missing"))
+        assert message.startswith("cannot use database 'missing'")
+        assert message.endswith("there is no such database; create it, or name another")
+
+    def test_no_such_user(self, database_url: str) -> None:
+        message = self.reason(sqlalchemy.make_url(database_url).set(username="ann"))
+        assert message.endswith("as user 'ann': there is no such user")
+
+    def test_wrong_password(self, strict_url: sqlalchemy.URL) -> None:
+        message = self.reason(strict_url.set(password=f"not {SECRET}"))
+        assert message.endswith("the password or the user was refused")
+
+    def test_missing_password(self, strict_url: sqlalchemy.URL) -> None:
+        assert self.reason(strict_url).endswith("it wants a password, and the URL has none")
+
+    def test_right_password(self, strict_url: sqlalchemy.URL) -> None:
+        url = strict_url.set(password=SECRET)
+        open_database(Path(), url.render_as_string(hide_password=False)).close()
+        asked = strict_url.update_query_dict({"password": SECRET})
+        open_database(Path(), asked.render_as_string()).close()
+
+    def test_unknown_option(self, database_url: str) -> None:
+        message = self.reason(sqlalchemy.make_url(database_url).update_query_dict({"tls": "yes"}))
+        assert 'invalid connection option "tls"' in message
