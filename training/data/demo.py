@@ -68,11 +68,7 @@ def _files(folder: Path) -> DemoFiles:
 
 def _is_complete(folder: Path) -> bool:
     files = _files(folder)
-    return (
-        files.labels.is_file()
-        and files.images.is_dir()
-        and sum(1 for _ in files.images.iterdir()) == SCENES
-    )
+    return files.labels.is_file() and sum(1 for _ in files.images.glob("train_*.png")) == SCENES
 
 
 def _write_scenes(files: DemoFiles, on_progress: Callable[[int, int], None] | None) -> None:

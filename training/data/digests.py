@@ -41,7 +41,7 @@ def image_digests(
     files = [os.fspath(path) for path in paths]
     remembered = _read_index(index)
     started_ns = time.time_ns()
-    states = [_state(file) for file in files]
+    states = [_state(path) for path in paths]
     current = {
         file: entry[2]
         for file, state in zip(files, states, strict=True)
@@ -83,12 +83,12 @@ def _digest(file: str) -> str:
         raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _state(file: str) -> tuple[int, int]:
+def _state(path: Path) -> tuple[int, int]:
     """Size and modification time of a file."""
     try:
-        status = Path(file).stat()
+        status = path.stat()
     except OSError as error:
-        raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
     return status.st_size, status.st_mtime_ns
 
 
