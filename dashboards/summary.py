@@ -35,7 +35,7 @@ class TrialSummary:
     @property
     def seconds(self) -> float:
         """Training and validation time of its epochs."""
-        return sum(epoch["train_s"] + epoch["val_s"] for epoch in self.metrics)
+        return sum(float(epoch["train_s"] + epoch["val_s"]) for epoch in self.metrics)
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy trials --json`` prints of it."""

@@ -229,6 +229,9 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     signal.signal(signal.SIGTERM, _interrupt)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Before torch is imported: threads that wait spinning take the cores from those that work, and
+    # where anything else runs on the machine, an epoch takes several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(arguments, prog_name="canopy", standalone_mode=False)
     except click.exceptions.Exit as exit_:

@@ -71,7 +71,9 @@ def build_sampler(
         return GridSampler(grid(space), seed=seed)
     if settings.name == "cmaes":
         parameters["warn_independent_sampling"] = False  # categories are sampled at random
-    return _build("sampler", settings.name, factory, seed=_mixed(seed, trial_number), **parameters)
+    parameters["seed"] = _mixed(seed, trial_number)
+    sampler: BaseSampler = _build("sampler", settings.name, factory, parameters)
+    return sampler
 
 
 def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
@@ -90,7 +92,8 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
         parameters.setdefault("max_resource", epochs)
     if settings.name == "successive_halving":
         parameters.setdefault("min_resource", 1)
-    return _build("pruner", settings.name, factory, **parameters)
+    pruner: BasePruner = _build("pruner", settings.name, factory, parameters)
+    return pruner
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:
@@ -135,7 +138,7 @@ def _check_parameters(
     return settings.parameters
 
 
-def _build(kind: str, name: str, factory: Callable[..., Any], **parameters: Any) -> Any:
+def _build(kind: str, name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

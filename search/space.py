@@ -31,7 +31,7 @@ def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> Tra
     document = training.model_dump()
     for name, value in params.items():
         *sections, key = name.split(".")
-        section = document
+        section: Any = document
         for step in sections:
             section = section.get(step) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section or isinstance(section[key], dict):

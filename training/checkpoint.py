@@ -3,7 +3,7 @@
 import io
 import pickle
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -42,7 +42,7 @@ def state_from_bytes(content: bytes) -> RunState:
         raise CheckpointError(f"not a readable checkpoint: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or state.keys() != RunState.__annotations__.keys():
         raise CheckpointError("not a checkpoint of a training run")
-    return RunState(**state)  # type: ignore[typeddict-item]
+    return cast(RunState, state)
 
 
 def write_checkpoint(path: Path, state: RunState) -> None:

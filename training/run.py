@@ -24,7 +24,7 @@ from training.errors import DivergedError
 from training.losses import build_loss
 from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
 from training.optimizers import build_optimizer, set_learning_rate
-from training.precision import autocast
+from training.precision import autocast, resolve_precision
 from training.resolve import resolve_settings
 from training.schedules import exponential_lr
 from training.settings import TrainingSettings
@@ -128,6 +128,7 @@ class TrainingRun:
         self.dataset = dataset
         self.epoch = 0
         self._device = torch.device(settings.device)
+        self._precision = resolve_precision(settings.precision, self._device)
         _configure_backend(settings)
         self.model = build_backbone(
             settings.backbone,
@@ -135,12 +136,13 @@ class TrainingRun:
             image_px=dataset.image_px,
             weights=settings.weights,
             seed=settings.seed,
-        ).to(self._device, memory_format=torch.channels_last)
+        ).to(memory_format=torch.channels_last)
+        self.model.to(self._device)
         train_targets = np.asarray(dataset.targets[dataset.split.train])
         priors = torch.from_numpy(train_targets.mean(axis=0, dtype=np.float64)).float()
         self._loss = build_loss(settings, priors, len(train_targets)).to(self._device)
         self._optimizer = build_optimizer(self.model, settings.optimizer, self._device)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "fp16")
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._train_loader = self._loader(dataset.split.train, settings.batch_size, augment=True)
 
     @property
@@ -191,7 +193,7 @@ class TrainingRun:
             torch.manual_seed(epoch_seed(settings.seed, epoch))
             batches = self._train_loader.training_batches(settings.seed, epoch)
             for done, batch in enumerate(batches, start=1):
-                with autocast(settings.precision, self._device):
+                with autocast(self._precision, self._device):
                     logits = self.model(normalised(batch.pixels))
                 loss = self._loss(logits, batch.targets)
                 self._optimizer.zero_grad(set_to_none=True)
@@ -228,7 +230,7 @@ class TrainingRun:
         loader = self._loader(indices, EVALUATION_BATCH_FACTOR * self.settings.batch_size)
         logits, targets = [], []
         for batch in loader.evaluation_batches():
-            with autocast(self.settings.precision, self._device):
+            with autocast(self._precision, self._device):
                 logits.append(self.model(normalised(batch.pixels)).float())
             targets.append(batch.targets)
         return torch.cat(logits), torch.cat(targets)

@@ -1,7 +1,7 @@
 """The settings of one training run, checked and frozen.
 
-Everything that can change the numbers of a run is in here, and nothing about searches. The YAML keys
-of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
+Everything that can change the numbers of a run is in here, and nothing about searches. The YAML
+keys of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
 """
 
 from pathlib import Path

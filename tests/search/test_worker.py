@@ -100,7 +100,7 @@ def test_too_many_failures_in_a_row_end_the_search_with_the_reason(
         raise RuntimeError("no luck at all")
 
     monkeypatch.setattr(TrainingRun, "train_epoch", fail)
-    with pytest.raises(SearchFailedError, match="2 trials failed in a row.*no luck at all"):
+    with pytest.raises(SearchFailedError, match=r"2 trials failed in a row.*no luck at all"):
         run(database, config(folder, max_failures=2), folder / "home", 5)
 
 

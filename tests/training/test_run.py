@@ -140,7 +140,8 @@ def test_the_process_s_own_generator_is_left_alone(dataset: Dataset) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    TrainingRun(SETTINGS.model_copy(update={"backbone": "mobilenet_v3_small"}), dataset).train_epoch()
+    with_dropout = SETTINGS.model_copy(update={"backbone": "mobilenet_v3_small"})
+    TrainingRun(with_dropout, dataset).train_epoch()
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -188,7 +189,7 @@ def test_a_loss_that_is_no_number_ends_the_run(dataset: Dataset) -> None:
     settings = SETTINGS.model_copy(
         update={"optimizer": OptimizerSettings(name="sgd", lr=1e30), "backbone": "tinycnn_8"}
     )
-    with pytest.raises(DivergedError, match="epoch 1|epoch 2"):
+    with pytest.raises(DivergedError, match=r"epoch [12]"):
         trained(settings, dataset)
 
 
