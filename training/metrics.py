@@ -5,15 +5,26 @@ and recall are undefined; scikit-learn and torchmetrics count it as 0 and so rep
 for the same predictions, the more so the smaller the split. How many were left out is reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import (
+    multilabel_f1_score,
+    multilabel_fbeta_score,
+    multilabel_precision,
+    multilabel_recall,
+)
 
 from training.errors import TrainingError
+
+
+# With validation on, torchmetrics refuses a data set of one label.
+_EACH_COLUMN: dict[str, Any] = {"average": "none", "validate_args": False}
 
 
 class NonFiniteLogitsError(TrainingError):
@@ -68,23 +79,27 @@ def multilabel_metrics(
     if len(labels) != len(ap):
         raise ValueError(f"{len(labels)} names for {len(ap)} columns of logits; pass one for each")
 
-    predicted = logits.detach().numpy() >= 0
-    true = targets.numpy().astype(bool)
-    by_label = _Counts.along(0, predicted, true)
-    by_image = _Counts.along(1, predicted, true)
-
+    predicted = (logits.detach() >= 0).int()
+    true = targets.int()
     defined = ~np.isnan(ap)
+
+    def macro(score: Callable[..., Tensor]) -> float | None:
+        scores = score(predicted, true, num_labels=len(labels), **_EACH_COLUMN)
+        return _mean(scores.reshape(-1).double().numpy()[defined])
+
+    # Turned over, an image's set of labels is what a label's set of images is.
+    f2 = multilabel_fbeta_score(predicted.T, true.T, 2.0, num_labels=len(true), **_EACH_COLUMN)
     return MultilabelMetrics(
         ap=_mean(ap[defined]),
         ap_per_label={
             label: float(value) if is_defined else None
             for label, value, is_defined in zip(labels, ap, defined, strict=True)
         },
-        f1=_mean(by_label.fbeta(1.0)[defined]),
-        precision=_mean(by_label.precision()[defined]),
-        recall=_mean(by_label.recall()[defined]),
-        hamming=float(np.mean(predicted != true)),
-        f2=float(by_image.fbeta(2.0).mean()),
+        f1=macro(multilabel_f1_score),
+        precision=macro(multilabel_precision),
+        recall=macro(multilabel_recall),
+        hamming=float((predicted != true).double().mean()),
+        f2=float(f2.double().mean()),
         labels_without_positives=int((~defined).sum()),
     )
 
@@ -132,40 +147,6 @@ def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64
     ap = np.full(labels, np.nan)
     np.divide(sums, counts, out=ap, where=counts > 0)
     return ap
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """True positives, false positives and false negatives, each (labels,) or (images,)."""
-
-    tp: npt.NDArray[np.int64]
-    fp: npt.NDArray[np.int64]
-    fn: npt.NDArray[np.int64]
-
-    @classmethod
-    def along(
-        cls, axis: int, predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]
-    ) -> "_Counts":
-        tp = np.sum(predicted & true, axis=axis)
-        return cls(tp=tp, fp=np.sum(predicted, axis=axis) - tp, fn=np.sum(true, axis=axis) - tp)
-
-    def precision(self) -> npt.NDArray[np.float64]:
-        return _ratio(self.tp, self.tp + self.fp)
-
-    def recall(self) -> npt.NDArray[np.float64]:
-        return _ratio(self.tp, self.tp + self.fn)
-
-    def fbeta(self, beta: float) -> npt.NDArray[np.float64]:
-        weighted = (1 + beta**2) * self.tp
-        return _ratio(weighted, weighted + beta**2 * self.fn + self.fp)
-
-
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Returns the quotients, 0 where the denominator is 0."""
-    denominator = np.asarray(denominator, dtype=np.float64)
-    ratio = np.zeros_like(denominator)
-    np.divide(numerator, denominator, out=ratio, where=denominator != 0)
-    return ratio
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
