@@ -22,7 +22,6 @@ from torchmetrics.functional.classification import (
 
 from training.errors import TrainingError
 
-
 # With validation on, torchmetrics refuses a data set of one label.
 _EACH_COLUMN: dict[str, Any] = {"average": "none", "validate_args": False}
 

@@ -98,9 +98,12 @@ def kill_all(data: Path) -> None:
         time.sleep(0.01)
 
 
-def record_pid(data: Path, pid: int) -> None:
+LOCK_FILES = ("postmaster.pid", ".s.PGSQL.5432.lock")
+
+
+def record_pid(data: Path, pid: int, names: tuple[str, ...] = LOCK_FILES) -> None:
     """Makes the server's lock files name another process, as after a reboot."""
-    for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+    for name in names:
         file = data / name
         _, rest = file.read_text().split("\n", 1)
         file.write_text(f"{pid}\n{rest}")
@@ -231,6 +234,19 @@ class TestAfterDeath:
         server.start()
         assert postmaster(data) != sleeper
         assert server.stop()
+        assert is_alive(sleeper)
+
+    def test_lock_files_name_two_programs(
+        self, server: EmbeddedPostgres, data: Path, sleeper: psutil.Process, tmp_path: Path
+    ) -> None:
+        kill_all(data)
+        record_pid(data, sleeper.pid)
+        account = service_account(tmp_path)
+        with subprocess.Popen(["sleep", "120"], user=account.uid if account else None) as other:
+            record_pid(data, other.pid, names=("postmaster.pid",))
+            server.start()
+            assert other.poll() is None
+            other.kill()
         assert is_alive(sleeper)
 
     def test_pid_belongs_to_a_zombie(
