@@ -162,6 +162,14 @@ class EmbeddedPostgres:
         if version.exists():
             self._check_version(version.read_text().strip())
             return
+        try:
+            self._data.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"{self._data} is in the way and holds no database; move it elsewhere"
+            ) from error
         # A folder gets its final name when it is whole; what was interrupted is just in the way.
         for leftover in self._folder.glob("data.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -174,12 +182,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(
                 f"no database could be made in {self._folder}: {complaint(result.stderr)}"
             )
-        try:
-            fresh.rename(self._data)
-        except OSError as error:
-            raise EmbeddedPostgresError(
-                f"{self._data} is in the way and holds no database; move it elsewhere"
-            ) from error
+        fresh.rename(self._data)
         _write_through(self._folder)
 
     def _check_version(self, version: str) -> None:
