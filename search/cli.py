@@ -23,6 +23,10 @@ from training.errors import TrainingError
 HOME_VARIABLE = "CANOPY_HOME"
 DATABASE_VARIABLE = "DATABASE_URL"
 INTERRUPTED = 130
+# Torch's threads wait for each other by spinning, 300,000 turns by default. Where anything else
+# runs on the machine they take the cores from those they wait for, and an epoch takes up to eight
+# times as long (benchmarks/RESULTS.md). Set before torch is imported.
+THREAD_WAITING = {"GOMP_SPINCOUNT": "1000"}
 
 app = typer.Typer(
     name="canopy",
@@ -229,9 +233,8 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     signal.signal(signal.SIGTERM, _interrupt)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Before torch is imported: threads that wait spinning take the cores from those that work, and
-    # where anything else runs on the machine, an epoch takes several times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for variable, value in THREAD_WAITING.items():
+        os.environ.setdefault(variable, value)
     try:
         app(arguments, prog_name="canopy", standalone_mode=False)
     except click.exceptions.Exit as exit_:

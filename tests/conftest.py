@@ -1,5 +1,6 @@
 """A real Postgres for every test that stores anything: one server, a database for each test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -8,10 +9,14 @@ import psycopg2
 import pytest
 import sqlalchemy
 
+from search.cli import THREAD_WAITING
 from storage.database import Database, open_database
 from storage.embedded import EmbeddedPostgres
 
 _PREPARED = "canopy_prepared"
+
+for _variable, _value in THREAD_WAITING.items():
+    os.environ.setdefault(_variable, _value)
 
 
 @pytest.fixture(scope="session")
