@@ -82,6 +82,14 @@ class StudySummary:
         return sorted(complete, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
 
     @property
+    def best_settings(self) -> list[TrialSummary]:
+        """The ranking with each setting once: a sampler may try one again."""
+        first: dict[str, TrialSummary] = {}
+        for trial in self.ranking:
+            first.setdefault(repr(trial.params), trial)
+        return list(first.values())
+
+    @property
     def best(self) -> TrialSummary | None:
         """The complete trial with the best validation AP."""
         return next(iter(self.ranking), None)

@@ -48,8 +48,8 @@ def search_until_done(  # noqa: PLR0917 - the six things a search needs
     finally:
         screen.close()
     summary = summarize_study(StudyStore(database), study)
-    title = f"The best of {summary.finished} trials" if len(summary.ranking) > 1 else None
-    console.print(trials_table(summary.ranking[:5], title=title))
+    title = f"The best settings of {summary.finished} trials"
+    console.print(trials_table(summary.best_settings[:5], title=title))
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
     console.print(spent_text(summary) + "\n", highlight=False)
     return True

@@ -1,10 +1,12 @@
 """The main job: one worker searches one study until it has its trials."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from search.budget import claim_trial, enqueue_once, finished_count
@@ -17,7 +19,7 @@ from search.sampling import build_pruner, build_sampler, grid
 from search.space import SearchSpace, parse_space, setting
 from storage.database import Database
 from storage.studies import StudyStore
-from training.backbones import check_backbone
+from training.backbones import check_backbone, check_backbone_fits
 from training.data.dataset import Dataset, open_dataset
 from training.errors import SplitError
 from training.losses import check_loss
@@ -54,9 +56,7 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     space = parse_space(config.search, config.training)
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
     for name, check in checks.items():
-        distribution = space.distributions.get(name)
-        choices = getattr(distribution, "choices", None) or [setting(space.training, name)]
-        for choice in choices:
+        for choice in _choices(space, name):
             check(choice)
     resolve_settings(config.training)
     build_sampler(config.search.sampler, space, config.search.seed, 0)
@@ -84,6 +84,8 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
     with store.lock_study(plan.study):
         dataset = open_dataset(plan.config.data, plan.home, watcher.progress)
         check_validation_targets(dataset)
+        for backbone in _choices(plan.space, "backbone"):
+            check_backbone_fits(backbone, labels=len(dataset.labels), image_px=dataset.image_px)
         study, space = _open_study(plan, store, dataset)
         objective = Objective(study, store, space, dataset, plan.home / "checkpoints", watcher)
         watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
@@ -108,6 +110,14 @@ def best_ap(study: optuna.Study) -> float | None:
     """Returns the best validation AP of the study's complete trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max((trial.value for trial in complete if trial.value is not None), default=None)
+
+
+def _choices(space: SearchSpace, name: str) -> Sequence[str]:
+    """Returns every value that a setting which is a name can have in the study."""
+    distribution = space.distributions.get(name)
+    if isinstance(distribution, CategoricalDistribution):
+        return [str(choice) for choice in distribution.choices]
+    return [setting(space.training, name)]
 
 
 def _open_study(

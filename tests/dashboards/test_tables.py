@@ -22,6 +22,7 @@ def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
     ]
     summary = StudySummary("planet", trials, is_searched=False)
     assert [t.number for t in summary.ranking] == [2, 3, 0]
+    assert [t.number for t in summary.best_settings] == [2]  # they are all one setting
     assert summary.finished == 4
 
 
