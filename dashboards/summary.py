@@ -33,6 +33,12 @@ class TrialSummary:
     epochs_trained: int
 
     @property
+    def has_gone_wrong(self) -> bool:
+        """Whether it ended for another reason than being finished or hopeless."""
+        diverged = self.reason is not None and self.reason.startswith("diverged")
+        return diverged or self.state == TrialState.FAIL.name
+
+    @property
     def seconds(self) -> float:
         """Training and validation time of its epochs."""
         return sum(float(epoch["train_s"] + epoch["val_s"]) for epoch in self.metrics)

@@ -39,18 +39,26 @@ def params_text(params: Mapping[str, Any]) -> str:
 
 
 def trials_table(trials: Sequence[TrialSummary], title: str | None = None) -> Table:
-    """Returns one row a trial: number, parameters, AP, epochs, time, state and reason."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    """Returns one row a trial: number, parameters, AP, epochs, time, state.
+
+    A last column says why trials failed or diverged, if any did.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    reasons = any(trial.reason for trial in trials)
-    table.add_column("trial", justify="right")
+    reasons = any(trial.has_gone_wrong for trial in trials)
+    table.add_column("trial", justify="right", no_wrap=True)
     for name in names:
         numeric = all(isinstance(trial.params.get(name), int | float | None) for trial in trials)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    table.add_column("val AP", justify="right")
-    table.add_column("epochs", justify="right")
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("state")
+    for name in ("val AP", "epochs", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     if reasons:
         table.add_column("reason")
     for trial in trials:
@@ -62,7 +70,8 @@ def trials_table(trials: Sequence[TrialSummary], title: str | None = None) -> Ta
             duration_text(trial.seconds),
             trial.state.lower(),
         ]
-        table.add_row(*cells, *([trial.reason or ""] if reasons else []))
+        reason = trial.reason if trial.has_gone_wrong and trial.reason else ""
+        table.add_row(*cells, *([reason] if reasons else []))
     return table
 
 

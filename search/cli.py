@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import click
 import optuna
 import typer
 from rich.console import Console
@@ -17,16 +16,13 @@ from rich.console import Console
 from dashboards.errors import DashboardError
 from search.config import CanopyConfig, load_config
 from search.errors import SearchError
+from search.thread_waiting import spin_briefly
 from storage.errors import StorageError
 from training.errors import TrainingError
 
 HOME_VARIABLE = "CANOPY_HOME"
 DATABASE_VARIABLE = "DATABASE_URL"
 INTERRUPTED = 130
-# Torch's threads wait for each other by spinning, 300,000 turns by default. Where anything else
-# runs on the machine they take the cores from those they wait for, and an epoch takes up to eight
-# times as long (benchmarks/RESULTS.md). Set before torch is imported.
-THREAD_WAITING = {"GOMP_SPINCOUNT": "1000"}
 
 app = typer.Typer(
     name="canopy",
@@ -233,19 +229,9 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     signal.signal(signal.SIGTERM, _interrupt)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for variable, value in THREAD_WAITING.items():
-        os.environ.setdefault(variable, value)
+    spin_briefly()
     try:
-        app(arguments, prog_name="canopy", standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(1)
+        app(arguments, prog_name="canopy")
     except (SearchError, DashboardError, StorageError, TrainingError) as error:
         if debug:
             raise

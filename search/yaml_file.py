@@ -6,6 +6,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from search.errors import ConfigError
 
@@ -34,12 +36,19 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
 
 
+def _null(representer: RoundTripRepresenter, _nothing: None) -> ScalarNode:
+    """Writes the word, which is clearer than no value at all."""
+    node: ScalarNode = representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    return node
+
+
 def yaml_text(document: Any) -> str:
     """Returns `document`, plain values or ruamel's commented ones, as YAML."""
     writer = YAML()
     writer.indent(mapping=2, sequence=4, offset=2)
     writer.width = 100
     writer.allow_unicode = True
+    writer.representer.add_representer(type(None), _null)
     buffer = io.StringIO()
     writer.dump(document, buffer)
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """A real Postgres for every test that stores anything: one server, a database for each test."""
 
-import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,14 +9,15 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from search.cli import THREAD_WAITING
+from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
 from storage.embedded import EmbeddedPostgres
 
 _PREPARED = "canopy_prepared"
 
-for _variable, _value in THREAD_WAITING.items():
-    os.environ.setdefault(_variable, _value)
+spin_briefly()
+# A shell that runs the tests in the background ignores Ctrl-C, and so would every process we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,20 @@ def test_reading_commands_begin_no_database(tmp_path: Path) -> None:
     assert not (tmp_path / ".canopy").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["serch"], "No such command 'serch'. Did you mean 'search'?"),
+        (["search", "--trials", "0"], "greater than or equal to 1"),
+        (["search", "--trails", "3"], "No such option: --trails"),
+    ],
+)
+def test_a_mistyped_command_is_answered_in_words(
+    folder: Path, arguments: list[str], expected: str
+) -> None:
+    assert_clean(canopy(folder).run(*arguments, status=2), expected)
+
+
 def test_debug_shows_the_traceback(folder: Path) -> None:
     refused = canopy(folder).run("status", "--debug", status=1)
     assert "Traceback" in refused.stderr
