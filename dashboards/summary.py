@@ -9,6 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.parameters import canonical_params
 from storage.studies import EpochRecord, StudyStore
 
+# The attribute of a trial that says why it ended early, and how the reason of a divergence begins.
+REASON_ATTR = "reason"
+DIVERGED = "diverged"
+
 
 @dataclass(frozen=True)
 class TrialSummary:
@@ -35,7 +39,7 @@ class TrialSummary:
     @property
     def has_gone_wrong(self) -> bool:
         """Whether it ended for another reason than being finished or hopeless."""
-        diverged = self.reason is not None and self.reason.startswith("diverged")
+        diverged = self.reason is not None and self.reason.startswith(DIVERGED)
         return diverged or self.state == TrialState.FAIL.name
 
     @property
@@ -157,7 +161,7 @@ def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSumm
         state=trial.state.name,
         params=canonical_params(trial.params, trial.distributions),
         val_ap=reported[-1].metrics["val_ap"] if reported else None,
-        reason=trial.user_attrs.get("reason"),
+        reason=trial.user_attrs.get(REASON_ATTR),
         metrics=[epoch.metrics for epoch in reported],
         epochs_trained=sum(epoch.times_trained for epoch in epochs),
     )

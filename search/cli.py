@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -11,13 +12,22 @@ from typing import Annotated, Any
 
 import optuna
 import typer
-from rich.console import Console
 
 from dashboards.errors import DashboardError
+from dashboards.summary import StudySummary, summarize_study
 from search.config import CanopyConfig, load_config
-from search.errors import SearchError
+from search.errors import NothingFoundError, SearchError
+from search.screen import open_console
 from search.thread_waiting import spin_briefly
+from storage.connecting import DATABASE_FAILURES, failure_text
+from storage.database import (
+    describe_database,
+    embedded_postgres,
+    open_database,
+    open_existing_database,
+)
 from storage.errors import StorageError
+from storage.studies import StudyStore
 from training.errors import TrainingError
 
 HOME_VARIABLE = "CANOPY_HOME"
@@ -73,7 +83,12 @@ def search(
     from search.session import search_until_done
 
     finished = search_until_done(
-        settings, state_home(), database_url(), name, trials or settings.search.trials, Console()
+        settings,
+        state_home(),
+        database_url(),
+        name,
+        trials or settings.search.trials,
+        open_console(),
     )
     arguments = _arguments(config, study)
     if not finished:
@@ -123,7 +138,7 @@ def trials(
     if json_:
         _print_json([trial.as_json() for trial in summary.trials])
     else:
-        Console().print(trials_table(summary.trials))
+        open_console().print(trials_table(summary.trials))
 
 
 @app.command()
@@ -133,13 +148,19 @@ def best(
     output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
 ) -> None:
     """Write the best trial as YAML that is itself a configuration."""
-    from dashboards.summary import summarize_study
     from search.export import best_yaml
     from training.atomic import write_atomically
 
-    name = study or load_config(config).search.study
+    settings = load_config(config)
+    name = study or settings.search.study
     store = _store()
-    text = best_yaml(summarize_study(store, name), store.read_record(name) or {})
+    summary, record = summarize_study(store, name), store.read_record(name)
+    if record is None:
+        raise NothingFoundError(
+            f"study {name!r} was not begun by Canopy, so its settings are not known"
+        )
+    own = name == settings.search.study
+    text = best_yaml(summary, record, settings.data if own else None)
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -161,7 +182,7 @@ def train(
     from search.session import train_on_screen
     from search.training_report import print_result
 
-    console = Console(stderr=json_)
+    console = open_console(stderr=json_)
     result = train_on_screen(settings, state_home(), model, console)
     if json_:
         _print_json(result.as_json())
@@ -184,8 +205,6 @@ def dashboard(
 @db_app.command("status")
 def db_status(json_: JsonOption = False) -> None:
     """Say where the database is and whether it answers."""
-    from storage.database import describe_database
-
     state = describe_database(state_home(), database_url())
     if json_:
         _print_json(state)
@@ -197,8 +216,6 @@ def db_status(json_: JsonOption = False) -> None:
 @db_app.command("stop")
 def db_stop() -> None:
     """Stop the embedded Postgres; the next command that needs it starts it again."""
-    from storage.database import embedded_postgres
-
     if database_url():
         raise SearchError(f"{DATABASE_VARIABLE} is set; that server is not ours to stop")
     stopped = embedded_postgres(state_home()).stop()
@@ -208,8 +225,6 @@ def db_stop() -> None:
 @db_app.command("url")
 def db_url() -> None:
     """Print the URL of the database, its password masked; starts the embedded one."""
-    from storage.database import open_database
-
     typer.echo(open_database(state_home(), database_url()).shown_url)
 
 
@@ -237,10 +252,20 @@ def main() -> None:
             raise
         typer.echo(f"canopy: {error}", err=True)
         sys.exit(error.exit_status)
-    except OSError as error:
-        if debug or error.filename is None:
+    except DATABASE_FAILURES as error:
+        if debug:
             raise
-        typer.echo(f"canopy: {error.filename}: {error.strerror}", err=True)
+        typer.echo(
+            f"canopy: the database went away: {failure_text(error)}; nothing is lost, the same "
+            "command goes on when it is back",
+            err=True,
+        )
+        sys.exit(1)
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"canopy: {where}{error.strerror or error}", err=True)
         sys.exit(1)
 
 
@@ -248,16 +273,11 @@ def _interrupt(_signal_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _store() -> Any:
-    from storage.database import open_existing_database
-    from storage.studies import StudyStore
-
+def _store() -> StudyStore:
     return StudyStore(open_existing_database(state_home(), database_url()))
 
 
-def _summary(config: CanopyConfig, study: str | None) -> Any:
-    from dashboards.summary import summarize_study
-
+def _summary(config: CanopyConfig, study: str | None) -> StudySummary:
     return summarize_study(_store(), study or config.search.study)
 
 
@@ -274,6 +294,6 @@ def _command(*words: str) -> str:
     """Returns a command as the user can type it: by its path where it is not on PATH."""
     program = Path(sys.argv[0])
     if shutil.which("canopy") == str(program):
-        return " ".join(("canopy", *words))
+        return shlex.join(("canopy", *words))
     shown = os.path.relpath(program) if program.is_absolute() else str(program)
-    return " ".join((shown, *words))
+    return shlex.join((shown, *words))

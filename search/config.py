@@ -114,7 +114,8 @@ def load_config(path: Path | None) -> CanopyConfig:
     try:
         config = CanopyConfig.model_validate(document)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        problems = [_problem(detail) for detail in details if not _is_other_branch(detail)]
         raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems)) from error
     folder = path.resolve().parent
     located = {
@@ -138,6 +139,11 @@ def _problem(detail: Any) -> str:
     if isinstance(detail["input"], dict | list) or detail["type"] == "value_error":
         return f"{where}: {message}" if where else message
     return f"{where}: {message}, found {detail['input']!r}"
+
+
+def _is_other_branch(detail: Any) -> bool:
+    """Whether a range is only said to be no list, beside what is wrong with it as a range."""
+    return detail["type"] == "list_type" and isinstance(detail["input"], dict)
 
 
 def _is_union_branch(step: Any) -> bool:

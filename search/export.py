@@ -11,7 +11,7 @@ from search.errors import NothingFoundError
 from search.record import Record
 from search.space import with_params
 from search.yaml_file import yaml_text
-from training.settings import TrainingSettings
+from training.settings import DataSettings, TrainingSettings
 
 
 def best_trial(summary: StudySummary) -> TrialSummary:
@@ -27,19 +27,21 @@ def best_trial(summary: StudySummary) -> TrialSummary:
     return summary.best
 
 
-def best_yaml(summary: StudySummary, record: Record) -> str:
+def best_yaml(summary: StudySummary, record: Record, data: DataSettings | None = None) -> str:
     """Returns the best trial as a commented ``canopy.yaml``.
 
     Args:
         summary: the study as it stands.
         record: what it was begun with.
+        data: where the data is now; None for where it was when the study began.
 
     Raises:
         NothingFoundError: the study has no complete trial yet.
     """
     trial = best_trial(summary)
+    places = data.model_dump(mode="json", include={"labels", "images"}) if data else {}
     document = CommentedMap()
-    document["data"] = _without_none(record["config"]["data"])
+    document["data"] = _without_none(record["config"]["data"] | places)
     document["training"] = _training(trial, record)
     document["provenance"] = provenance(summary, trial, record)
     document.yaml_set_start_comment(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
+from dashboards.summary import DIVERGED, REASON_ATTR
 from search.events import SearchWatcher, TrialEnd
 from search.space import SearchSpace
+from storage.connecting import DATABASE_FAILURES
+from storage.errors import StudyLockLostError
+from storage.locks import StudyLock
 from storage.studies import StudyStore
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, DivergedError
 from training.run import TrainingRun
 from training.settings import TrainingSettings
-
-REASON_ATTR = "reason"
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,16 @@ class Objective:
     Attributes:
         study: the Optuna study.
         store: where metrics are kept.
+        lock: holds the study for this process.
         space: what is searched.
         dataset: the images and labels.
-        checkpoints: folder for the state of the running trial.
+        checkpoints: folder of the study's own, for the state of the running trial.
         watcher: is told what happens.
     """
 
     study: optuna.Study
     store: StudyStore
+    lock: StudyLock
     space: SearchSpace
     dataset: Dataset
     checkpoints: Path
@@ -49,59 +53,77 @@ class Objective:
         A trial that was left behind repeats at most one epoch: known epochs are reported again, and
         training goes on from its checkpoint. An interrupt leaves the trial as it is.
         """
-        params = self.space.suggest(trial)
-        settings = self.space.training_settings(params)
         trial_id = self.store.trial_id(self.study.study_name, trial.number)
-        known = self.store.trial_epochs(trial_id)
-        self.watcher.trial_started(trial.number, params, len(known))
-        checkpoint = self.checkpoints / f"{_run_key(settings, self.dataset)}.pt"
         history: list[dict[str, Any]] = []
         state, reason = TrialState.COMPLETE, None
         try:
-            for metrics in self._epochs(settings, trial_id, known, checkpoint):
+            params = self.space.suggest(trial)
+            settings = self.space.training_settings(params)
+            known = self.store.trial_epochs(trial_id)
+            reported = self.store.reported_epochs(trial_id)
+            self.watcher.trial_started(trial.number, params, len(known))
+            for metrics in self._epochs(settings, trial_id, known):
                 history.append(metrics)
-                if self._report(trial, metrics, settings.epochs):
+                if self._is_hopeless(trial, metrics, settings.epochs, reported):
                     state = TrialState.PRUNED
                     reason = f"{self._pruner_name()} at epoch {metrics['epoch']}"
                     break
         except DivergedError as error:
-            state, reason = TrialState.PRUNED, f"diverged: {error}"
+            state, reason = TrialState.PRUNED, f"{DIVERGED}: {error}"
+        except (*DATABASE_FAILURES, StudyLockLostError):
+            raise  # not the trial's fault: it stays as it is, and the next search goes on with it
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this trial alone
             state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
         if reason is not None:
             trial.set_user_attr(REASON_ATTR, reason)
         val_ap = history[-1]["val_ap"] if history else None
         self.study.tell(trial, val_ap if state == TrialState.COMPLETE else None, state=state)
-        checkpoint.unlink(missing_ok=True)
+        for checkpoint in self.checkpoints.glob(f"{trial_id}-*"):
+            checkpoint.unlink(missing_ok=True)
         seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in history)
         return TrialEnd(trial.number, state, val_ap, len(history), seconds, reason)
 
+    def remove_old_checkpoints(self, running: Collection[int]) -> None:
+        """Removes what trials left behind that nobody goes on with.
+
+        Args:
+            running: database ids of the trials that will go on.
+        """
+        for checkpoint in self.checkpoints.glob("*"):
+            if checkpoint.name.partition("-")[0] not in {str(trial_id) for trial_id in running}:
+                checkpoint.unlink(missing_ok=True)
+
     def _epochs(
-        self,
-        settings: TrainingSettings,
-        trial_id: int,
-        known: list[dict[str, Any]],
-        checkpoint: Path,
+        self, settings: TrainingSettings, trial_id: int, known: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         """Yields the metrics of every epoch: the known ones, then those that are trained now."""
         yield from known[: settings.epochs]
         if len(known) >= settings.epochs:
             return
         run = TrainingRun(settings, self.dataset)
+        checkpoint = self.checkpoints / f"{trial_id}-{_run_key(settings, self.dataset)}.pt"
         _restore(run, checkpoint, at_most=len(known))
         while not run.is_finished:
             metrics = run.train_epoch(self.watcher.batch_done).as_dict()
+            self.lock.check()
             self.store.add_epoch(trial_id, run.epoch, metrics)
             self._save(run, checkpoint)
             if run.epoch > len(known):
                 yield metrics
 
-    def _report(self, trial: optuna.trial.Trial, metrics: dict[str, Any], epochs: int) -> bool:
-        """Reports one epoch to Optuna and returns whether the pruner ends the trial."""
+    def _is_hopeless(
+        self,
+        trial: optuna.trial.Trial,
+        metrics: dict[str, Any],
+        epochs: int,
+        reported: Collection[int],
+    ) -> bool:
+        """Reports one epoch to Optuna, unless it is, and asks the pruner."""
         epoch, val_ap = metrics["epoch"], metrics["val_ap"]
         rival = best_at_epoch(self.study, epoch, besides=trial.number)
         self.watcher.epoch_done(epoch, epochs, val_ap, rival)
-        trial.report(val_ap, epoch)
+        if epoch not in reported:
+            trial.report(val_ap, epoch)
         # After the last epoch there is nothing left to save.
         return epoch < epochs and trial.should_prune()
 

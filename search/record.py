@@ -37,7 +37,7 @@ def study_record(
         "data": {**data, "fingerprint": dataset.fingerprint, "labels": list(dataset.labels)},
         "training": fixed,
         "space": {name: describe(domain) for name, domain in space.distributions.items()},
-        "config": config.model_dump(mode="json", exclude={"provenance"}),
+        "config": config.model_dump(mode="json", exclude={"provenance", "stages", "clearml"}),
         "versions": package_versions(),
         "git": git_state(Path.cwd()),
     }

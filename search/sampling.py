@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.config import NamedSettings
+from search.config import NamedSettings, SearchSettings
 from search.errors import SamplerError
 from search.space import SearchSpace
 from training.errors import nearest_hint, unknown_name_message
@@ -44,6 +44,10 @@ PRUNERS: dict[str, Callable[..., BasePruner]] = {
     "hyperband": HyperbandPruner,
     "successive_halving": SuccessiveHalvingPruner,
 }
+
+
+# Enough for CMA-ES to have begun, and for TPE with few startup trials.
+TRIED_TRIALS = 3
 
 
 def build_sampler(
@@ -94,6 +98,35 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
         parameters.setdefault("min_resource", 1)
     pruner: BasePruner = _build("pruner", settings.name, factory, parameters)
     return pruner
+
+
+def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> None:
+    """Tries sampler and pruner on a study that is kept nowhere.
+
+    Raises:
+        SamplerError: one of them cannot be built, or fails at its work.
+    """
+    study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
+    kind, name = "sampler", search.sampler.name
+    try:
+        for number in range(TRIED_TRIALS):
+            kind, name = "sampler", search.sampler.name
+            study.sampler = build_sampler(search.sampler, space, search.seed, number)
+            trial = study.ask()
+            space.suggest(trial)
+            kind, name = "pruner", search.pruner.name
+            trial.report(number / TRIED_TRIALS, 1)
+            trial.should_prune()
+            study.tell(trial, number / TRIED_TRIALS)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise SamplerError(f"search.{kind}: {name}: {error}") from error
+    if search.sampler.name == "grid":
+        for index, params in enumerate(search.enqueue):
+            if missing := [name for name in space.distributions if name not in params]:
+                raise SamplerError(
+                    f"search.enqueue[{index}]: {missing[0]} is missing; a grid samples nothing, so "
+                    "every parameter must be given"
+                )
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 """What a search shows: a calm screen on a terminal, plain lines elsewhere."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ STATE_WORDS = {
 }
 REFRESH_PER_S = 4
 PROGRESS_EVERY_S = 15
+EPOCH_LINE_AFTER_S = 60
+PLAIN_WIDTH = 160
 
 
 def open_screen(console: Console) -> SearchWatcher:
@@ -27,9 +30,23 @@ def open_screen(console: Console) -> SearchWatcher:
     return LiveScreen(console) if is_live(console) else LineScreen(console)
 
 
+def open_console(*, stderr: bool = False) -> Console:
+    """Returns the console of a command: wide and plain in a pipe or with ``CI`` set."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty() and not os.environ.get("CI"):
+        return Console(stderr=stderr)
+    return Console(stderr=stderr, force_terminal=False, color_system=None, width=PLAIN_WIDTH)
+
+
 def is_live(console: Console) -> bool:
-    """Whether lines may move: on a terminal, and not where ``CI`` is set."""
-    return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")
+    """Whether lines may move: on a terminal that can."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def against_text(val_ap: float, rival: float | None) -> str:
+    """Returns an AP, and the best of the other trials at this epoch if there is one."""
+    against = f" (best at this epoch {ap_text(rival)})" if rival is not None else ""
+    return f"AP {ap_text(val_ap)}{against}"
 
 
 class LineScreen:
@@ -43,6 +60,7 @@ class LineScreen:
         self.best: float | None = None
         self._params: Mapping[str, Any] = {}
         self._progress_s = time.monotonic()
+        self._printed_s = time.monotonic()
         self._pace = Pace()
 
     def note(self, text: str) -> None:
@@ -74,7 +92,9 @@ class LineScreen:
         """Prints nothing: too small a step for a line."""
 
     def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
-        """Prints nothing: the trial's line says it at its end."""
+        """Prints a line where the last one is a minute old: a log must not seem dead."""
+        if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
+            self._print(f"  epoch {epoch} of {epochs}  {against_text(val_ap, rival)}")
 
     def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
         """Prints the trial's line."""
@@ -82,6 +102,7 @@ class LineScreen:
         self.finished, self.best = finished, best
         self._pace.trial_ended()
         self._print(self._trial_line(end, is_best=is_best))
+        self._params = {}
 
     def close(self) -> None:
         """Nothing to put away."""
@@ -100,6 +121,7 @@ class LineScreen:
         return line
 
     def _print(self, line: str | Text) -> None:
+        self._printed_s = time.monotonic()
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -138,8 +160,7 @@ class LiveScreen(LineScreen):
 
     def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
         """Shows the AP against the best of the other trials at this epoch."""
-        against = f" (best at this epoch {ap_text(rival)})" if rival is not None else ""
-        self._latest_ap = f" · after epoch {epoch} of {epochs} AP {ap_text(val_ap)}{against}"
+        self._latest_ap = f" · after epoch {epoch} of {epochs} {against_text(val_ap, rival)}"
 
     def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
         """Prints the trial's line and clears its place."""

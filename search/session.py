@@ -14,6 +14,8 @@ from search.training_report import epoch_line
 from search.worker import check_validation_targets, plan_search, run_search
 from storage.database import open_database
 from storage.studies import StudyStore
+from training.atomic import check_writable
+from training.backbones import check_backbone_fits
 from training.data.dataset import open_dataset
 from training.run import EpochMetrics
 
@@ -70,6 +72,10 @@ def train_on_screen(
     try:
         dataset = open_dataset(config.data, home, screen.progress)
         check_validation_targets(dataset)
+        check_backbone_fits(
+            config.training.backbone, labels=len(dataset.labels), image_px=dataset.image_px
+        )
+        check_writable(model)
     finally:
         screen.close()
     epochs = config.training.epochs

@@ -125,7 +125,11 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
             values = domain if isinstance(domain, list) else [domain.low, domain.high]
             for value in values:
                 with_params(training, {name: value})
-            distributions[name] = _distribution(domain, setting(training, name))
+            distribution = _distribution(domain, setting(training, name))
+            if isinstance(distribution, FloatDistribution):
+                # A whole number at an end hides that the setting takes no fractions between.
+                with_params(training, {name: distribution.low})
+            distributions[name] = distribution
         except SearchSpaceError as error:
             raise SearchSpaceError(f"search.space.{error}") from error
         except ValueError as error:
@@ -191,7 +195,10 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistributio
 
 def _contains(distribution: BaseDistribution, value: Scalar) -> bool:
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(c) is type(value) and c == value for c in distribution.choices)
+        return any(
+            choice == value and isinstance(choice, bool) == isinstance(value, bool)
+            for choice in distribution.choices
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if not isinstance(distribution, IntDistribution | FloatDistribution):

@@ -1,9 +1,12 @@
 """The main job: one worker searches one study until it has its trials."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -11,15 +14,15 @@ from optuna.trial import TrialState
 
 from search.budget import claim_trial, enqueue_once, finished_count
 from search.config import CanopyConfig
-from search.errors import SearchFailedError
+from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
 from search.record import check_same_study, resolved_as_before, study_record
-from search.sampling import build_pruner, build_sampler, grid
-from search.space import SearchSpace, parse_space, setting
+from search.sampling import build_pruner, build_sampler, check_sampling, grid
+from search.space import SearchSpace, parse_space, setting, with_params
 from storage.database import Database
 from storage.studies import StudyStore
-from training.backbones import check_backbone, check_backbone_fits
+from training.backbones import check_backbone, check_backbone_fits, check_weights
 from training.data.dataset import Dataset, open_dataset
 from training.errors import SplitError
 from training.losses import check_loss
@@ -58,9 +61,11 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     for name, check in checks.items():
         for choice in _choices(space, name):
             check(choice)
-    resolve_settings(config.training)
-    build_sampler(config.search.sampler, space, config.search.seed, 0)
-    build_pruner(config.search.pruner, config.training.epochs)
+    for backbone, weights in product(_choices(space, "backbone"), _choices(space, "weights")):
+        check_weights(backbone, weights)
+    for device, precision in product(_choices(space, "device"), _choices(space, "precision")):
+        resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
+    check_sampling(config.search, space, config.training.epochs)
     return SearchPlan(config, space, home, study, n_trials)
 
 
@@ -81,13 +86,18 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
         SearchFailedError: too many trials failed in a row.
     """
     store = StudyStore(database)
-    with store.lock_study(plan.study):
+    with store.lock_study(plan.study) as lock:
         dataset = open_dataset(plan.config.data, plan.home, watcher.progress)
         check_validation_targets(dataset)
         for backbone in _choices(plan.space, "backbone"):
             check_backbone_fits(backbone, labels=len(dataset.labels), image_px=dataset.image_px)
         study, space = _open_study(plan, store, dataset)
-        objective = Objective(study, store, space, dataset, plan.home / "checkpoints", watcher)
+        checkpoints = plan.home / "checkpoints" / _folder_name(plan.study)
+        objective = Objective(study, store, lock, space, dataset, checkpoints, watcher)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        objective.remove_old_checkpoints(
+            [store.trial_id(plan.study, trial.number) for trial in running]
+        )
         watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
         _run_trials(plan, objective)
         return finished_count(study)
@@ -112,11 +122,16 @@ def best_ap(study: optuna.Study) -> float | None:
     return max((trial.value for trial in complete if trial.value is not None), default=None)
 
 
-def _choices(space: SearchSpace, name: str) -> Sequence[str]:
+def _folder_name(study: str) -> str:
+    """Returns a name of a folder for a study, whatever characters its own name has."""
+    return hashlib.sha256(study.encode()).hexdigest()[:16]
+
+
+def _choices(space: SearchSpace, name: str) -> Sequence[Any]:
     """Returns every value that a setting which is a name can have in the study."""
     distribution = space.distributions.get(name)
     if isinstance(distribution, CategoricalDistribution):
-        return [str(choice) for choice in distribution.choices]
+        return list(distribution.choices)
     return [setting(space.training, name)]
 
 
@@ -132,6 +147,11 @@ def _open_study(
     )
     training = config.training
     before = store.read_record(plan.study)
+    if before is None and study.get_trials(deepcopy=False):
+        raise StudyDiffersError(
+            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
+            "with --study"
+        )
     if before is not None:
         training = resolved_as_before(training, before)
     training = resolve_settings(training)
@@ -145,6 +165,7 @@ def _run_trials(plan: SearchPlan, objective: Objective) -> None:
     study, search = objective.study, plan.config.search
     failed_in_a_row: list[TrialEnd] = []
     while True:
+        objective.lock.check()
         trial = claim_trial(objective.store, study, plan.n_trials)
         if trial is None:
             break

@@ -3,6 +3,7 @@
 import re
 
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from storage.errors import DatabaseUnreachableError, DatabaseUrlError
@@ -12,7 +13,9 @@ CONNECT_TIMEOUT_S = 10
 _DRIVER = "postgresql+psycopg2"
 _ACCEPTED = ("postgres", "postgresql", _DRIVER)
 _EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-_SECRET_OPTIONS = ("sslpassword",)
+_SECRET_WORDS = ("password", "secret", "client_key", "server_key")
+# Where the URL names a socket, variables such as PGHOSTADDR must not lead elsewhere.
+_SOCKET_ALONE = {"hostaddr": "", "options": "", "require_auth": ""}
 # libpq's words, which depend on the way to the server, in ours.
 _REASONS = (
     (r"Connection refused", "the connection was refused; is the server running?"),
@@ -46,7 +49,9 @@ def parse_database_url(text: str) -> sqlalchemy.URL:
 
 def shown(url: sqlalchemy.URL) -> str:
     """Returns the URL with its passwords masked."""
-    hidden = {option: "hidden" for option in _SECRET_OPTIONS if option in url.query}
+    hidden = {
+        option: "hidden" for option in url.query if any(word in option for word in _SECRET_WORDS)
+    }
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
@@ -69,7 +74,21 @@ def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | in
         # Routers forget connections that are silent for long, such as one that only holds a lock.
         "keepalives_idle": 60,
     }
+    if str(url.query.get("host", "")).startswith("/"):
+        options |= _SOCKET_ALONE
     return {name: value for name, value in options.items() if name not in url.query}
+
+
+DATABASE_FAILURES = (DBAPIError, StorageInternalError)
+"""What the driver and Optuna raise when the database cannot be used."""
+
+
+def failure_text(error: Exception) -> str:
+    """Returns in one line, without SQL and passwords, why the database could not be used."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__ or cause.__context__
+    return _reason(str(cause.orig)) if cause is not None else "it does not answer"
 
 
 def check_reachable(engine: sqlalchemy.Engine) -> None:

@@ -36,6 +36,10 @@ class StudyBusyError(StorageError):
     """Another process is searching in this study."""
 
 
+class StudyLockLostError(StorageError):
+    """The server ended the connection that holds a study for this process."""
+
+
 class DatabaseSchemaError(StorageError):
     """The tables are those of a newer Canopy, or cannot be made."""
 

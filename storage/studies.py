@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from storage.connecting import optuna_url
 from storage.database import Database, engine_options
 from storage.errors import StudyDirectionError, UnknownStudyError
-from storage.locks import is_study_locked, study_lock
+from storage.locks import StudyLock, is_study_locked, study_lock
 from storage.tables import EPOCH, STUDY, TRIALS
 
 
@@ -179,6 +179,10 @@ class StudyStore:
         with self._engine.begin() as connection:
             connection.execute(count)
 
+    def reported_epochs(self, trial_id: int) -> set[int]:
+        """Returns the epochs that a trial has reported to Optuna."""
+        return set(self.optuna_storage.get_trial(trial_id).intermediate_values)
+
     def trial_epochs(self, trial_id: int) -> list[dict[str, Any]]:
         """Returns the metrics of a trial's recorded epochs, in their order."""
         query = (
@@ -213,7 +217,7 @@ class StudyStore:
                 found[number].append(EpochRecord(*values))
         return dict(found)
 
-    def lock_study(self, name: str) -> AbstractContextManager[None]:
+    def lock_study(self, name: str) -> AbstractContextManager[StudyLock]:
         """Returns a context in which this process alone searches the study, begun or not.
 
         Raises:

@@ -45,6 +45,21 @@ def check_backbone(name: str) -> None:
         raise UnknownNameError(unknown_name_message("backbone", name, backbone_names()))
 
 
+def check_weights(name: str, weights: Weights) -> None:
+    """Raises unless a backbone can start from such weights.
+
+    Raises:
+        UnknownNameError: there is no backbone of that name.
+        SettingsError: it has no ImageNet weights.
+    """
+    check_backbone(name)
+    if weights == "imagenet" and name in SMALL_NETS:
+        raise SettingsError(
+            f"backbone {name!r} has no ImageNet weights; set training.weights to none or choose "
+            "one of torchvision's backbones"
+        )
+
+
 def build_backbone(
     name: str, *, labels: int, image_px: int, weights: Weights, seed: int
 ) -> nn.Module:
@@ -66,12 +81,7 @@ def build_backbone(
         SettingsError: the backbone cannot be built for such images or has no such weights.
         PretrainedWeightsError: the weights cannot be downloaded or read.
     """
-    check_backbone(name)
-    if weights == "imagenet" and name in SMALL_NETS:
-        raise SettingsError(
-            f"backbone {name!r} has no ImageNet weights; set training.weights to none or choose "
-            "one of torchvision's backbones"
-        )
+    check_weights(name, weights)
     with _seeded(seed):
         try:
             if weights == "imagenet":

@@ -23,7 +23,7 @@ class TrainedModel:
     """A model and what it needs to be told about.
 
     Attributes:
-        network: takes ``training.data.loading.normalised`` pixels (batch, 3, image_px, image_px),
+        network: takes ``training.data.normalise.normalised`` pixels (batch, 3, image_px, image_px),
             gives logits (batch, labels); in evaluation mode, on the CPU.
         labels: the label of each logit.
         image_px: side of the square that images are scaled to.

@@ -212,11 +212,13 @@ class TrainingRun:
         """Scores the model as it is on the images of `indices`.
 
         Raises:
-            DivergedError: a logit is NaN or infinite.
+            DivergedError: the loss or a logit is NaN or infinite.
         """
         started = time.perf_counter()
         logits, targets = self.logits(indices)
         loss = float(self._loss(logits, targets))
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
         try:
             metrics = multilabel_metrics(logits.cpu(), targets.cpu(), labels=self.dataset.labels)
         except NonFiniteLogitsError as error:

@@ -38,7 +38,7 @@ def wait_for_epochs(canopy: Canopy, epochs: int) -> None:
     folder = canopy.folder / ".canopy" / "checkpoints"
     seen: set[int] = set()
     while time.monotonic() < deadline:
-        for file in folder.glob("*.pt"):
+        for file in folder.glob("*/*.pt"):
             try:
                 seen.add(file.stat().st_mtime_ns)
             except FileNotFoundError:
@@ -92,7 +92,7 @@ def test_the_same_command_goes_on_after_a_stop(
             assert "Go on with:" in stderr
         stops += 1
     assert canopy.json("status")["trials"]["finished"] < 4
-    canopy.run("search", "--trials", "4")
+    assert canopy.run("search", "--trials", "4").stderr == ""
     assert_exact(canopy, trials=4, repeated=stops)
     # Neither what was sampled nor what was trained shows that anything happened.
     assert outcome(canopy) == undisturbed
@@ -112,6 +112,23 @@ def test_it_goes_on_after_everything_was_killed_postgres_too(
     process = own_postgres.start("search", "--trials", "4")
     wait_for_epochs(own_postgres, 3)
     kill_with_postgres(own_postgres, process)
+    own_postgres.run("search", "--trials", "4")
+    assert_exact(own_postgres, trials=4, repeated=1)
+    assert outcome(own_postgres) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_postgres_that_is_stopped_ends_the_search_in_words_and_loses_nothing(
+    own_postgres: Canopy, undisturbed: list[tuple[object, object]]
+) -> None:
+    process = own_postgres.start("search", "--trials", "4")
+    wait_for_epochs(own_postgres, 3)
+    own_postgres.run("db", "stop")
+    own_postgres.run("db", "url")  # somebody starts it again
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    assert "nothing is lost" in stderr
     own_postgres.run("search", "--trials", "4")
     assert_exact(own_postgres, trials=4, repeated=1)
     assert outcome(own_postgres) == undisturbed

@@ -107,6 +107,11 @@ def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
             GOOD + "training: {gamma: 1.5}\n",
             "canopy.yaml: training.gamma: input should be less than or equal to 1, found 1.5",
         ),
+        (
+            GOOD.replace("study: planet", "space: {gamma: {lo: 0.8, high: 1.0}}"),
+            "canopy.yaml: search.space.gamma.low: missing\n"
+            "canopy.yaml: search.space.gamma.lo: unknown key; did you mean 'low'?",
+        ),
         ("data: {labels: a.csv}\n", "canopy.yaml: data: images missing; "
          "name the label file and the folder of images"),
         ("search: {study: x}\n", "canopy.yaml: data: missing"),

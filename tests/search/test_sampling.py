@@ -4,7 +4,14 @@ from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 
 from search.config import NamedSettings, SearchSettings
 from search.errors import SamplerError
-from search.sampling import PRUNERS, SAMPLERS, GridSampler, build_pruner, build_sampler
+from search.sampling import (
+    PRUNERS,
+    SAMPLERS,
+    GridSampler,
+    build_pruner,
+    build_sampler,
+    check_sampling,
+)
 from search.space import SearchSpace, parse_space
 from training.settings import TrainingSettings
 
@@ -68,6 +75,34 @@ def test_a_grid_needs_steps() -> None:
     space = parse({"gamma": {"low": 0.8, "high": 1.0}})
     with pytest.raises(SamplerError, match=r"a grid needs a step for search\.space\.gamma"):
         build_sampler(named("grid"), space, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ({"sampler": {"name": "tpe", "n_startup_trials": "ten"}}, "search.sampler: tpe: "),
+        (
+            {"sampler": {"name": "tpe", "n_ei_candidates": "x", "n_startup_trials": 1}},
+            "search.sampler: tpe: ",
+        ),
+        ({"pruner": {"name": "median", "n_startup_trials": "x"}}, "search.pruner: median: "),
+        (
+            {"sampler": {"name": "grid"}, "enqueue": [{"gamma": 0.8}]},
+            "search.enqueue[0]: loss is missing",
+        ),
+    ],
+)
+def test_what_fails_at_the_first_trial_is_found_before_it(search: object, expected: str) -> None:
+    with pytest.raises(SamplerError) as caught:
+        check_sampling(SearchSettings.model_validate(search), SPACE, epochs=8)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("pruner", sorted(PRUNERS))
+def test_every_pair_of_sampler_and_pruner_works(sampler: str, pruner: str) -> None:
+    search = {"sampler": {"name": sampler}, "pruner": {"name": pruner}}
+    check_sampling(SearchSettings.model_validate(search), SPACE, epochs=8)
 
 
 @pytest.mark.parametrize("name", sorted(PRUNERS))

@@ -5,7 +5,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from search.events import SearchWatcher, TrialEnd
-from search.screen import LineScreen, LiveScreen, open_screen
+from search.screen import LineScreen, LiveScreen, open_console, open_screen
 
 
 def console(*, terminal: bool) -> Console:
@@ -50,17 +50,35 @@ def test_lines_without_control_characters() -> None:
     ]
 
 
-def test_ci_makes_a_terminal_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CI", "true")
-    screen = open_screen(console(terminal=True))
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "variable"), [(Terminal, "CI"), (io.StringIO, "FORCE_COLOR")])
+def test_ci_and_pipes_are_plain_whatever_else_is_set(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    output = stream()
+    monkeypatch.setattr("sys.stdout", output)
+    screen = open_screen(open_console())
+    assert type(screen) is LineScreen
     play(screen)
-    assert "\x1b" not in output_of(screen)
+    assert "best so far" in output.getvalue()
+    assert "\x1b" not in output.getvalue()
+
+
+def test_a_long_epoch_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = LineScreen(console(terminal=False))
+    monkeypatch.setattr("search.screen.EPOCH_LINE_AFTER_S", -1)
+    screen.epoch_done(3, 8, 0.4, None)
+    assert output_of(screen) == "  epoch 3 of 8  AP .4000\n"
 
 
 def test_a_terminal_shows_the_search_and_the_running_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     screen = open_screen(console(terminal=True))
     assert isinstance(screen, LiveScreen)

@@ -58,6 +58,11 @@ def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
         ({"optimizer.lr": {"low": 0.1, "high": 1.0, "log": True, "step": 0.1}}, "exclude"),
         ({"epochs": []}, "search.space.epochs: no values"),
         ({"loss": ["bce", "bce"]}, "search.space.loss: a value stands twice"),
+        (
+            {"epochs": {"low": 2, "high": 8, "step": 2.0}},
+            "search.space.epochs: input should be a valid integer, found 2.0",
+        ),
+        ({"threads": {"low": 1, "high": 4, "step": 0.5}}, "search.space.threads: input should"),
         ({"epochs": ["many"]}, "search.space.epochs: input should be a valid integer"),
     ],
 )

@@ -21,6 +21,7 @@ _REVISION = "canopy pixels 1"
 _PIXELS = "pixels.bin"
 _META = "meta.json"
 _IMAGES_PER_TASK = 32
+_BYTES_PER_TASK = 8 * 2**20
 _GIB = 2**30
 
 
@@ -130,7 +131,8 @@ def _write_pixels(
     signal that ends the process.
     """
     total = len(paths)
-    tasks = runs(total, _IMAGES_PER_TASK)
+    image_bytes = contents.image_px * contents.image_px * 3
+    tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // image_bytes)))
     cores = usable_cores()
 
     def decode(positions: range) -> NDArray[np.uint8]:
