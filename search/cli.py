@@ -98,13 +98,15 @@ def search(
             err=True,
         )
         raise typer.Exit(INTERRUPTED)
+    following = {
+        _command("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
+        _command("train", "best.yaml"): "train it in full, test it, keep the model",
+        _command("dashboard"): "browse the study",
+    }
+    width = max(len(command) for command in following)
     typer.echo("Next:")
-    for words, meaning in (
-        (("best", *arguments, "--output", "best.yaml"), "the best setting as a configuration"),
-        (("train", "best.yaml"), "train it in full, test it, keep the model"),
-        (("dashboard",), "browse the study"),
-    ):
-        typer.echo(f"  {_command(*words):<44} {meaning}")
+    for command, meaning in following.items():
+        typer.echo(f"  {command:<{width}}  {meaning}")
 
 
 @app.command()
