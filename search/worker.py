@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from search.budget import claim_trial, enqueue_once, finished_count
@@ -28,6 +30,8 @@ from training.errors import SplitError
 from training.losses import check_loss
 from training.optimizers import check_optimizer
 from training.resolve import resolve_settings
+
+OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,10 @@ def _open_study(
         sampler=build_sampler(config.search.sampler, plan.space, config.search.seed, 0),
         pruner=build_pruner(config.search.pruner, config.training.epochs),
     )
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([OBJECTIVE])
     training = config.training
     before = store.read_record(plan.study)
     if before is None and study.get_trials(deepcopy=False):

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -36,13 +37,25 @@ def state_from_bytes(content: bytes) -> RunState:
     Raises:
         CheckpointError: the bytes are truncated, altered or something else.
     """
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    state = load_tensors(content)
     if not isinstance(state, dict) or state.keys() != RunState.__annotations__.keys():
         raise CheckpointError("not a checkpoint of a training run")
     return cast(RunState, state)
+
+
+def load_tensors(content: bytes) -> Any:
+    """Returns what `torch.save` wrote, its tensors on the CPU; nothing in it is ever run.
+
+    Raises:
+        CheckpointError: the bytes are truncated, altered or something else.
+    """
+    # Without this, torch takes any bytes for its format of old, and fails in any way.
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise CheckpointError("truncated, or not a file of torch's")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"not readable: {str(error).splitlines()[0]}") from error
 
 
 def write_checkpoint(path: Path, state: RunState) -> None:

@@ -1,7 +1,6 @@
 """A trained model in one file, with what is needed to use it."""
 
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from training.atomic import write_atomically
 from training.backbones import build_backbone
+from training.checkpoint import load_tensors
 from training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from training.errors import CheckpointError
 
@@ -63,11 +63,11 @@ def load_model(path: Path) -> TrainedModel:
         CheckpointError: there is no such file, or it is damaged or something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a readable model file") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a model file of Canopy")
     if content["revision"] > FORMAT_REVISION:

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.config import CanopyConfig
+from search.errors import StudyDiffersError
+from search.record import check_same_study, git_state, resolved_as_before, study_record
+from search.space import parse_space
+from training.settings import TrainingSettings
+
+RESOLVED = {"device": "cuda:1", "precision": "bf16", "threads": 4}
+
+
+def record(fingerprint: str = "f" * 64, **training: Any) -> dict[str, Any]:
+    config = CanopyConfig.model_validate(
+        {
+            "data": {"demo": "digits"},
+            "training": training,
+            "search": {"space": {"loss": ["bce", "focal"]}},
+            "clearml": {"secret_key": "hunter2"},
+        }
+    )
+    space = parse_space(config.search, config.training)
+    resolved = config.training.model_copy(update=RESOLVED)
+    dataset: Any = SimpleNamespace(fingerprint=fingerprint, labels=("clear", "water"))
+    return study_record(config, space, resolved, dataset)
+
+
+def test_a_record_is_json_and_holds_no_secret() -> None:
+    assert "hunter2" not in json.dumps(record())
+
+
+def test_a_study_goes_on_with_what_it_began_with() -> None:
+    check_same_study("planet", record(), record())
+    # What is searched is not fixed, and which GPU it was changes no number.
+    check_same_study("planet", record(loss="bce"), record(loss="focal"))
+    assert record()["training"]["device"] == "cuda"
+
+
+def test_every_difference_has_a_line() -> None:
+    with pytest.raises(StudyDiffersError) as caught:
+        check_same_study("planet", record(epochs=8), record(epochs=9, fingerprint="0" * 64))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "study 'planet' began with other data or settings:"
+    assert lines[2] == "  training.epochs: 8 in the study, 9 now"
+    assert lines[1].startswith("  data.fingerprint: fff")
+    assert "--study" in lines[-1]
+    assert len(lines) == 4
+
+
+def test_auto_means_what_it_meant_when_the_study_began() -> None:
+    settings = TrainingSettings(precision="fp32")
+    resolved = resolved_as_before(settings, record())
+    assert (resolved.device, resolved.precision, resolved.threads) == ("cuda", "fp32", 4)
+
+
+def test_a_folder_outside_of_git_has_no_state(tmp_path: Path) -> None:
+    assert git_state(tmp_path) is None
