@@ -1,0 +1,1 @@
+"""Tests of Canopy; a package, because a dependency installs one of this name too."""
