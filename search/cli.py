@@ -244,7 +244,10 @@ def main() -> None:
     """Runs the command; a mistake is one line on standard error and no traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Ctrl-C too: a script's background processes are born deaf to it, and then cannot be stopped so
+    # that they can say how to go on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spin_briefly()
     try:

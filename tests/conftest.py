@@ -1,6 +1,5 @@
 """A real Postgres for every test that stores anything: one server, a database for each test."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,8 +15,6 @@ from storage.embedded import EmbeddedPostgres
 _PREPARED = "canopy_prepared"
 
 spin_briefly()
-# A shell that runs the tests in the background ignores Ctrl-C, and so would every process we start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
