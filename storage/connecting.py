@@ -14,8 +14,8 @@ _DRIVER = "postgresql+psycopg2"
 _ACCEPTED = ("postgres", "postgresql", _DRIVER)
 _EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _SECRET_WORDS = ("password", "secret", "client_key", "server_key")
-# Where the URL names a socket, variables such as PGHOSTADDR must not lead elsewhere.
-_SOCKET_ALONE = {"hostaddr": "", "options": "", "require_auth": ""}
+# Where the URL names a socket, the variable PGHOSTADDR must not lead elsewhere.
+_SOCKET_ALONE = {"hostaddr": ""}
 # libpq's words, which depend on the way to the server, in ours.
 _REASONS = (
     (r"Connection refused", "the connection was refused; is the server running?"),

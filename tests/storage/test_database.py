@@ -191,6 +191,13 @@ def strict_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlalchemy.
     server.stop()
 
 
+def test_a_socket_is_a_socket_whatever_the_environment_says(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    open_database(tmp_path, database_url).close()
+
+
 class TestUnreachable:
     def reason(self, url: sqlalchemy.URL | str) -> str:
         text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
