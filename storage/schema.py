@@ -7,7 +7,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError
 
-from storage.connecting import optuna_url
+from storage.connecting import connect_options, optuna_url
 from storage.errors import DatabaseSchemaError
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def _migrate(connection: sqlalchemy.Connection) -> None:
 def _prepare_optuna(url: sqlalchemy.URL) -> None:
     storage = RDBStorage(
         optuna_url(url),
-        engine_kwargs={"poolclass": sqlalchemy.NullPool},
+        engine_kwargs={
+            "poolclass": sqlalchemy.NullPool,
+            "connect_args": connect_options(url, "canopy schema"),
+        },
         skip_compatibility_check=True,
     )
     current = storage.get_current_version()
