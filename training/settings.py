@@ -19,11 +19,23 @@ class Settings(BaseModel):
 
 
 class SplitSettings(Settings):
-    """Fractions of the images that are held out, and the seed of the stratified split."""
+    """Which images are held out: by the user's own column, or by fractions at random.
+
+    Attributes:
+        validation: fraction of the images.
+        test: fraction of the images; 0 holds none out.
+        seed: of the stratified split.
+        column: the label file's column that says train, validation or test; the fractions and the
+            seed are then idle. ``auto`` is a column named ``split`` if there is one.
+        group: the label file's column whose equal values stay together. ``auto`` is a column named
+            ``group`` if there is one.
+    """
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
     test: Annotated[float, Field(ge=0, lt=1)] = 0.15
     seed: int = 0
+    column: str | None = "auto"
+    group: str | None = "auto"
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> "SplitSettings":
@@ -35,24 +47,47 @@ class SplitSettings(Settings):
         return self
 
 
+class ColumnSettings(Settings):
+    """What the columns of the label file are called.
+
+    Attributes:
+        image: the column of image names.
+        tags: the column with all tags of an image.
+        labels: columns of 0 and 1, one a label, in place of tags. None: all columns but those of
+            image, split and group, where the file has no column of tags.
+        separator: what stands between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that
+            occurs, else white space.
+    """
+
+    image: str = "image_name"
+    tags: str = "tags"
+    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    separator: Literal["auto", "space", ",", ";", "|"] = "auto"
+
+
 class DataSettings(Settings):
     """Where the images and labels are and how they are prepared.
 
     Attributes:
         demo: the built-in demo set in place of `labels` and `images`.
-        labels: the label file, ``image_name,tags``.
-        images: the folder of JPEG or PNG files.
+        labels: the label file: CSV, JSON lines or Parquet.
+        images: the folder of image files.
+        columns: what the label file's columns are called.
         image_px: side of the square that every image is scaled to.
-        split: the held-out fractions.
+        split: what is held out.
         augment: random flips and quarter turns of the training images.
+        allow_missing: go on however many images are missing or damaged; otherwise more than 1 % is
+            an error.
     """
 
     demo: Literal["digits"] | None = None
     labels: Annotated[Path, Field(strict=False)] | None = None
     images: Annotated[Path, Field(strict=False)] | None = None
+    columns: ColumnSettings = ColumnSettings()
     image_px: Annotated[int, Field(ge=8, le=2048)] = 128
     split: SplitSettings = SplitSettings()
     augment: Annotated[tuple[Augmentation, ...], Field(strict=False)] = ()
+    allow_missing: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":

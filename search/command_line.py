@@ -1,0 +1,61 @@
+"""What all commands have in common: their options, the environment, and how they print."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from storage.database import open_existing_database
+from storage.studies import StudyStore
+
+HOME_VARIABLE = "CANOPY_HOME"
+DATABASE_VARIABLE = "DATABASE_URL"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration; default ./canopy.yaml, else the built-in demo."),
+]
+StudyOption = Annotated[
+    str | None, typer.Option("--study", help="Name of the study; default the configuration's.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def state_home() -> Path:
+    """Returns the state folder."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".canopy").absolute()
+
+
+def database_url() -> str | None:
+    """Returns the URL that the environment names, if any."""
+    return os.environ.get(DATABASE_VARIABLE) or None
+
+
+def open_store() -> StudyStore:
+    """Returns the studies of the database, which must be there."""
+    return StudyStore(open_existing_database(state_home(), database_url()))
+
+
+def print_json(document: Any) -> None:
+    """Prints JSON for programs."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def selection(config: Path | None, study: str | None) -> list[str]:
+    """Returns the options that choose the same configuration and study again."""
+    options = {"--config": config, "--study": study}
+    return [word for key, value in options.items() if value for word in (key, str(value))]
+
+
+def command_text(*words: str) -> str:
+    """Returns a command as the user can type it: by its path where it is not on PATH."""
+    program = Path(sys.argv[0])
+    if shutil.which("canopy") == str(program):
+        return shlex.join(("canopy", *words))
+    shown = os.path.relpath(program) if program.is_absolute() else str(program)
+    return shlex.join((shown, *words))

@@ -1,0 +1,141 @@
+"""Commands about a study: search it, look at it, take the best home."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dashboards.summary import StudySummary, summarize_study
+from search.command_line import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    command_text,
+    database_url,
+    open_store,
+    print_json,
+    selection,
+    state_home,
+)
+from search.config import CanopyConfig, load_config
+from search.errors import NothingFoundError, SearchError
+from search.screen import open_console
+
+INTERRUPTED = 130
+
+
+def search(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Total of finished trials of the study.")
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="Worker processes: auto or 1 in this version.")
+    ] = "auto",
+) -> None:
+    """Search until the study has its trials; the same command goes on after a stop."""
+    if workers not in {"auto", "1"}:
+        raise SearchError(f"--workers {workers}: this version runs one worker; leave it at auto")
+    settings = load_config(config)
+    name = study or settings.search.study
+    from search.session import search_until_done
+
+    finished = search_until_done(
+        settings,
+        state_home(),
+        database_url(),
+        name,
+        trials or settings.search.trials,
+        open_console(),
+    )
+    arguments = selection(config, study)
+    if not finished:
+        typer.echo(
+            f"\nInterrupted; nothing is lost. Go on with: {command_text('search', *arguments)}"
+            + (f" --trials {trials}" if trials else ""),
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+    following = {
+        command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
+        command_text("train", "best.yaml"): "train it in full, test it, keep the model",
+        command_text("dashboard"): "browse the study",
+    }
+    width = max(len(command) for command in following)
+    typer.echo("Next:")
+    for command, meaning in following.items():
+        typer.echo(f"  {command:<{width}}  {meaning}")
+
+
+def status(
+    config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
+) -> None:
+    """Say how far the study is, its best setting, and what it cost."""
+    from dashboards.tables import ap_text, counts_text, params_text, spent_text
+
+    summary = _summary(load_config(config), study)
+    if json_:
+        print_json(summary.as_json())
+        return
+    typer.echo(f"study {summary.study}: {counts_text(summary)}")
+    if summary.best is not None:
+        best = summary.best
+        typer.echo(
+            f"best AP {ap_text(best.val_ap)}: trial {best.number}, {params_text(best.params)}"
+        )
+    typer.echo(spent_text(summary))
+
+
+def trials(
+    config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
+) -> None:
+    """List the study's trials."""
+    from dashboards.tables import trials_table
+
+    summary = _summary(load_config(config), study)
+    if json_:
+        print_json([trial.as_json() for trial in summary.trials])
+    else:
+        open_console().print(trials_table(summary.trials))
+
+
+def best(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
+) -> None:
+    """Write the best trial as YAML that is itself a configuration."""
+    from search.export import best_yaml
+    from training.atomic import write_atomically
+
+    settings = load_config(config)
+    name = study or settings.search.study
+    store = open_store()
+    summary, record = summarize_study(store, name), store.read_record(name)
+    if record is None:
+        raise NothingFoundError(
+            f"study {name!r} was not begun by Canopy, so its settings are not known"
+        )
+    own = name == settings.search.study
+    text = best_yaml(summary, record, settings.data if own else None)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    write_atomically(output, text.encode())
+    typer.echo(f"wrote {output}; train it with: {command_text('train', str(output))}")
+
+
+def dashboard(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 8080.")
+    ] = None,
+) -> None:
+    """Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."""
+    from dashboards.browse import serve_dashboard
+
+    serve_dashboard(open_store(), port, typer.echo)
+
+
+def _summary(config: CanopyConfig, study: str | None) -> StudySummary:
+    return summarize_study(open_store(), study or config.search.study)
