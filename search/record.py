@@ -10,11 +10,20 @@ from search.config import CanopyConfig
 from search.errors import StudyDiffersError
 from search.space import SearchSpace, describe
 from training.data.dataset import Dataset
-from training.settings import TrainingSettings
+from training.settings import ColumnSettings, SplitSettings, TrainingSettings
 
 PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
 # On these a later start follows the study's first one wherever the configuration says `auto`.
 RESOLVED = ("device", "precision", "threads")
+
+# What a study meant that began before there was such a setting.
+DEFAULTS: dict[str, Any] = {
+    "data": {
+        "columns": ColumnSettings().model_dump(mode="json"),
+        "split": SplitSettings().model_dump(mode="json"),
+        "left_out": 0,
+    }
+}
 
 Record = dict[str, Any]
 
@@ -30,11 +39,16 @@ def study_record(
         training: the settings of a run with every ``auto`` resolved.
         dataset: the opened data.
     """
-    data = config.data.model_dump(mode="json", exclude={"labels", "images"})
+    data = config.data.model_dump(mode="json", exclude={"labels", "images", "allow_missing"})
     fixed = training.model_dump(mode="json")
     fixed["device"] = fixed["device"].partition(":")[0]  # which GPU it was changes nothing
     return {
-        "data": {**data, "fingerprint": dataset.fingerprint, "labels": list(dataset.labels)},
+        "data": {
+            **data,
+            "fingerprint": dataset.fingerprint,
+            "labels": list(dataset.labels),
+            "left_out": len(dataset.left_out),
+        },
         "training": fixed,
         "space": {name: describe(domain) for name, domain in space.distributions.items()},
         "config": config.model_dump(mode="json", exclude={"provenance", "stages", "clearml"}),
@@ -62,6 +76,7 @@ def check_same_study(name: str, before: Record, now: Record) -> None:
         _flat({key: record[key] for key in ("data", "training", "space")})
         for record in (before, now)
     )
+    old = _flat(DEFAULTS) | old
     differences = [
         f"  {key}: {_short(old.get(key))} in the study, {_short(new.get(key))} now"
         for key in sorted(old.keys() | new.keys())

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Augmentation = Literal["hflip", "vflip", "rot90"]
 
+NAME_COLUMN = "image_name"
+TAGS_COLUMN = "tags"
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown keys, no silent conversions of type."""
@@ -59,8 +62,8 @@ class ColumnSettings(Settings):
             occurs, else white space.
     """
 
-    image: str = "image_name"
-    tags: str = "tags"
+    image: str = NAME_COLUMN
+    tags: str = TAGS_COLUMN
     labels: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     separator: Literal["auto", "space", ",", ";", "|"] = "auto"
 

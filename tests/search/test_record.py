@@ -25,7 +25,7 @@ def record(fingerprint: str = "f" * 64, **training: Any) -> dict[str, Any]:
     )
     space = parse_space(config.search, config.training)
     resolved = config.training.model_copy(update=RESOLVED)
-    dataset: Any = SimpleNamespace(fingerprint=fingerprint, labels=("clear", "water"))
+    dataset: Any = SimpleNamespace(fingerprint=fingerprint, labels=("clear", "water"), left_out=())
     return study_record(config, space, resolved, dataset)
 
 
@@ -38,6 +38,13 @@ def test_a_study_goes_on_with_what_it_began_with() -> None:
     # What is searched is not fixed, and which GPU it was changes no number.
     check_same_study("planet", record(loss="bce"), record(loss="focal"))
     assert record()["training"]["device"] == "cuda"
+
+
+def test_a_study_of_an_earlier_version_goes_on_with_the_defaults_of_newer_settings() -> None:
+    before = record()
+    del before["data"]["columns"], before["data"]["left_out"]
+    del before["data"]["split"]["column"], before["data"]["split"]["group"]
+    check_same_study("planet", before, record())
 
 
 def test_every_difference_has_a_line() -> None:

@@ -6,18 +6,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import DECODING_RULE, decode_image
+from training.data.images import DECODING_RULE, DamagedImageError, decode_image
 from training.data.parallel import map_in_order, runs, usable_cores
 from training.data.published import publish_folder
 from training.errors import ImageError, SettingsError
 
-_REVISION = "canopy pixels 1"
+_REVISION = "canopy pixels 2"
 _PIXELS = "pixels.bin"
 _META = "meta.json"
 _IMAGES_PER_TASK = 32
@@ -25,27 +26,26 @@ _BYTES_PER_TASK = 8 * 2**20
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What a cache holds: the images by their digests, in order, and their size."""
+class Damaged(NamedTuple):
+    """An image that could not be decoded: its position, and why not as `DamagedImageError` says."""
 
-    digests: Sequence[str]
-    image_px: int
+    position: int
+    kind: str
+    detail: str
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return len(self.digests), self.image_px, self.image_px, 3
 
-    @property
-    def size_bytes(self) -> int:
-        return len(self.digests) * self.image_px * self.image_px * 3
+@dataclass(frozen=True, eq=False)
+class DecodedImages:
+    """The images of a cache.
 
-    @property
-    def meta(self) -> dict[str, object]:
-        """What meta.json says. Its key covers everything that decides about the pixels."""
-        rule = [_REVISION, DECODING_RULE, self.image_px, *self.digests]
-        key = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
-        return {"key": key, "shape": list(self.shape), "decoding": DECODING_RULE}
+    Attributes:
+        pixels: (images, image_px, image_px, 3), uint8, a read-only memory map in the order of the
+            files, without the damaged ones.
+        damaged: these.
+    """
+
+    pixels: NDArray[np.uint8]
+    damaged: list[Damaged] = field(default_factory=list)
 
 
 def open_cache(
@@ -54,7 +54,7 @@ def open_cache(
     digests: Sequence[str],
     image_px: int,
     on_progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.uint8]:
+) -> DecodedImages:
     """Opens the cache of these images, building it first if need be.
 
     Args:
@@ -64,46 +64,52 @@ def open_cache(
         image_px: side of the decoded squares.
         on_progress: called with (images decoded, images) while the cache is built.
 
-    Returns:
-        (images, image_px, image_px, 3), uint8, a read-only memory map in the order of the paths.
-
     Raises:
-        ImageError: an image cannot be decoded, or changed since its digest was taken.
+        ImageError: an image changed or went away since its digest was taken.
         SettingsError: the disk has no room for the cache.
     """
-    contents = _Contents(digests, image_px)
-    meta = contents.meta
-    cache = folder / str(meta["key"])
-
-    def is_complete(candidate: Path) -> bool:
-        return _meta_of(candidate) == meta and _size_of(candidate) == contents.size_bytes
+    # Everything that decides about the pixels.
+    rule = [_REVISION, DECODING_RULE, image_px, *digests]
+    key = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+    cache = folder / key
 
     def build(partial: Path) -> None:
-        _check_free_space(partial, contents.size_bytes)
+        _check_free_space(partial, cache_bytes(len(paths), image_px))
         try:
-            _write_pixels(partial / _PIXELS, paths, contents, on_progress)
+            damaged = _write_pixels(partial / _PIXELS, paths, digests, image_px, on_progress)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise SettingsError(_no_room(partial, contents.size_bytes)) from error
+            raise SettingsError(_no_room(partial, cache_bytes(len(paths), image_px))) from error
+        meta = {"key": key, "decoding": DECODING_RULE, "damaged": damaged}
         (partial / _META).write_text(json.dumps(meta, indent=1))
 
+    def is_complete(candidate: Path) -> bool:
+        return _read_damaged(candidate, key, len(paths), image_px) is not None
+
     publish_folder(cache, is_complete, build)
-    return np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=contents.shape)
+    damaged = _read_damaged(cache, key, len(paths), image_px) or []
+    shape = (len(paths) - len(damaged), image_px, image_px, 3)
+    if not shape[0]:
+        return DecodedImages(np.empty(shape, np.uint8), damaged)
+    return DecodedImages(np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), damaged)
 
 
-def _meta_of(cache: Path) -> object:
+def cache_bytes(images: int, image_px: int) -> int:
+    """Returns the size of the cache of so many images."""
+    return images * image_px * image_px * 3
+
+
+def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Damaged] | None:
+    """The damaged images of a cache, None if it is not there, not whole or not of this key."""
     try:
-        return json.loads((cache / _META).read_bytes())
-    except (FileNotFoundError, ValueError):
+        meta: Any = json.loads((cache / _META).read_bytes())
+        size = (cache / _PIXELS).stat().st_size
+        damaged = [Damaged(*entry) for entry in meta["damaged"]]
+        is_whole = meta["key"] == key and size == cache_bytes(images - len(damaged), image_px)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _size_of(cache: Path) -> int | None:
-    try:
-        return (cache / _PIXELS).stat().st_size
-    except FileNotFoundError:
-        return None
+    return damaged if is_whole else None
 
 
 def _check_free_space(folder: Path, needed_bytes: int) -> None:
@@ -122,31 +128,34 @@ def _no_room(folder: Path, needed_bytes: int) -> str:
 def _write_pixels(
     file: Path,
     paths: Sequence[Path],
-    contents: _Contents,
+    digests: Sequence[str],
+    image_px: int,
     on_progress: Callable[[int, int], None] | None,
-) -> None:
+) -> list[Damaged]:
     """Decodes all images in threads and appends them to the file in order.
 
     Plain writes instead of a writable memory map: a disk that fills up is then an error, not a
     signal that ends the process.
+
+    Returns:
+        The images that are not in the file because they cannot be decoded.
     """
     total = len(paths)
-    image_bytes = contents.image_px * contents.image_px * 3
-    tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // image_bytes)))
+    tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // cache_bytes(1, image_px))))
     cores = usable_cores()
 
-    def decode(positions: range) -> NDArray[np.uint8]:
-        return np.stack(
-            [
-                _decode_checked(paths[at], contents.digests[at], contents.image_px)
-                for at in positions
-            ]
-        )
+    def decode(positions: range) -> list[NDArray[np.uint8] | Damaged]:
+        return [_decode_checked(at, paths[at], digests[at], image_px) for at in positions]
 
     done = 0
+    damaged = []
     with file.open("wb") as output:
         for images in map_in_order(decode, tasks, threads=cores, ahead=4 * cores):
-            output.write(images.data)
+            for image in images:
+                if isinstance(image, Damaged):
+                    damaged.append(image)
+                else:
+                    output.write(image.data)
             done += len(images)
             if on_progress:
                 on_progress(done, total)
@@ -154,17 +163,24 @@ def _write_pixels(
         # with holes in it.
         output.flush()
         os.fsync(output.fileno())
+    return damaged
 
 
-def _decode_checked(path: Path, digest: str, image_px: int) -> NDArray[np.uint8]:
+def _decode_checked(at: int, path: Path, digest: str, image_px: int) -> NDArray[np.uint8] | Damaged:
     """Decodes an image if it still has the bytes that the cache's key speaks of."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(
+            f"{path}: cannot be read any more: {error.strerror}; let nothing change the images, "
+            "and start again"
+        ) from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise ImageError(
             f"{path}: changed since its digest was taken; let nothing write to the images, "
             "touch this file so that it is read anew, and start again"
         )
-    return decode_image(content, image_px, name=str(path))
+    try:
+        return decode_image(content, image_px, name=str(path))
+    except DamagedImageError as error:
+        return Damaged(at, error.kind, error.detail)

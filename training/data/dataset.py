@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from training.data.cache import open_cache
 from training.data.demo import make_demo
 from training.data.digests import image_digests
-from training.data.images import find_images
 from training.data.labels import LabelTable, read_label_file
-from training.data.splits import Split, split_images
+from training.data.left_out import LeftOut, check_left_out, write_left_out
+from training.data.locating import locate_images
+from training.data.remarks import dataset_remarks
+from training.data.splits import Split, split_table
 from training.settings import Augmentation, DataSettings
 
 Progress = Callable[[str, int, int], None]
@@ -38,6 +40,8 @@ class Dataset:
         fingerprint: SHA-256 of image bytes and labels, hexadecimal.
         image_px: side of the decoded squares.
         augment: random flips and turns of the training images.
+        left_out: images of the label file that cannot be used.
+        remarks: what a person should know about the data, a line each.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,6 +52,8 @@ class Dataset:
     fingerprint: str
     image_px: int
     augment: tuple[Augmentation, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def label_counts(
         self, part: Literal["all", "train", "validation", "test"] = "all"
@@ -73,25 +79,57 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         SettingsError: the disk has no room for the decoded images.
     """
     labels, images = _sources(settings, home, progress)
-    table = read_label_file(labels)
-    paths = find_images(images, table.image_names)
+    everything = read_label_file(labels, settings.columns, settings.split)
+    located = locate_images(everything, images)
+    table, left_out = located.table, located.left_out
+    _check(left_out, everything, settings)
     # Before the slow parts, because it can fail.
-    split = split_images(table.targets, settings.split)
+    split = split_table(table, settings.split)
+
     index = home / "digests" / f"{hashlib.sha256(str(images).encode()).hexdigest()[:32]}.index"
-    digests = image_digests(paths, index, _phase("reading images", progress))
-    pixels = open_cache(
-        home / "cache", paths, digests, settings.image_px, _phase("decoding images", progress)
+    digests = image_digests(located.paths, index, _phase("reading images", progress))
+    readable = {at: digest for at, digest in enumerate(digests) if digest is not None}
+    decoded = open_cache(
+        home / "cache",
+        [located.paths[at] for at in readable],
+        list(readable.values()),
+        settings.image_px,
+        _phase("decoding images", progress),
     )
+    unusable = {at: ("unreadable", "") for at in range(len(digests)) if at not in readable}
+    positions = list(readable)
+    unusable |= {positions[at]: (kind, detail) for at, kind, detail in decoded.damaged}
+    if unusable:
+        left_out += [
+            LeftOut(table.row_numbers[at], table.image_names[at], kind, detail)
+            for at, (kind, detail) in unusable.items()
+        ]
+        left_out.sort(key=lambda image: image.row)
+        _check(left_out, everything, settings)
+        table = table.select([at for at in range(len(digests)) if at not in unusable])
+        split = split_table(table, settings.split)
+    used = [digest for at, digest in readable.items() if at not in unusable]
+    fingerprint = dataset_fingerprint(table, used)
+    report = home / "left_out" / f"{fingerprint[:16]}.csv"
+    if left_out:
+        write_left_out(report, left_out)
     return Dataset(
-        pixels=pixels,
+        pixels=decoded.pixels,
         targets=table.targets,
         labels=table.labels,
         image_names=table.image_names,
         split=split,
-        fingerprint=dataset_fingerprint(table, digests),
+        fingerprint=fingerprint,
         image_px=settings.image_px,
         augment=settings.augment,
+        left_out=tuple(left_out),
+        remarks=tuple(dataset_remarks(table, split, used, left_out, report)),
     )
+
+
+def _check(left_out: Sequence[LeftOut], table: LabelTable, settings: DataSettings) -> None:
+    images = len(table.image_names)
+    check_left_out(left_out, images, table.path, allow_missing=settings.allow_missing)
 
 
 def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from training.data.parallel import map_in_order, runs, usable_cores
-from training.errors import ImageError
 
 # File → its size, modification time and digest, as JSON has them.
 _Index = dict[str, tuple[int, int, str]]
@@ -23,7 +22,7 @@ _SETTLING_NS = 2_000_000_000
 
 def image_digests(
     paths: Sequence[Path], index: Path, on_progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+) -> list[str | None]:
     """SHA-256 of every file's bytes, from memory where size and modification time are the same.
 
     Args:
@@ -33,16 +32,13 @@ def image_digests(
         on_progress: called with (files read, files to read) while files are read.
 
     Returns:
-        Hexadecimal digests in the order of the paths.
-
-    Raises:
-        ImageError: a file cannot be read.
+        Hexadecimal digests in the order of the paths; None for a file that cannot be read.
     """
     files = [os.fspath(path) for path in paths]
     remembered = _read_index(index)
     started_ns = time.time_ns()
     states = [_state(path) for path in paths]
-    current = {
+    current: dict[str, str] = {
         file: entry[2]
         for file, state in zip(files, states, strict=True)
         if (entry := remembered.get(file)) and entry[:2] == state
@@ -50,19 +46,22 @@ def image_digests(
     changed = [file for file in files if file not in current]
     if not changed:
         return [current[file] for file in files]
-    current |= _digests(changed, on_progress)
+    read = _digests(changed, on_progress)
+    current |= {file: digest for file, digest in read.items() if digest is not None}
     remembered |= {
         file: (*state, current[file])
         for file, state in zip(files, states, strict=True)
-        if abs(started_ns - state[1]) > _SETTLING_NS
+        if state is not None and file in current and abs(started_ns - state[1]) > _SETTLING_NS
     }
     _write_index(index, remembered)
-    return [current[file] for file in files]
+    return [current.get(file) for file in files]
 
 
-def _digests(files: list[str], on_progress: Callable[[int, int], None] | None) -> dict[str, str]:
+def _digests(
+    files: list[str], on_progress: Callable[[int, int], None] | None
+) -> dict[str, str | None]:
     """File → digest of its bytes."""
-    digests: dict[str, str] = {}
+    digests: dict[str, str | None] = {}
     cores = usable_cores()
     for some in map_in_order(
         lambda run: {files[at]: _digest(files[at]) for at in run},
@@ -76,19 +75,19 @@ def _digests(files: list[str], on_progress: Callable[[int, int], None] | None) -
     return digests
 
 
-def _digest(file: str) -> str:
+def _digest(file: str) -> str | None:
     try:
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
+    except OSError:
+        return None
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size and modification time of a file."""
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and modification time of a file, None if it cannot be looked at."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    except OSError:
+        return None
     return status.st_size, status.st_mtime_ns
 
 

@@ -1,18 +1,33 @@
-"""Reading label files into one table of names, labels and a 0/1 target matrix."""
+"""From the columns of a label file to names, labels and a 0/1 target matrix."""
 
-import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TextIO
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import LabelFileError
+from training.data.label_rows import LabelRows, read_rows
+from training.data.targets import Targets, one_hot_targets, tag_targets
+from training.errors import LabelFileError, nearest_hint
+from training.settings import ColumnSettings, SplitSettings
 
-NAME_COLUMN = "image_name"
-TAGS_COLUMN = "tags"
+Part = Literal["train", "validation", "test"]
+
+SPLIT_COLUMN = "split"
+GROUP_COLUMN = "group"
+PART_WORDS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 # Nearly every name; splitting 40,000 of them into the parts of a path takes over a second.
 _PLAIN_NAME = re.compile(r"\w[\w-]*(\.\w+)?")
@@ -23,126 +38,185 @@ class LabelTable:
     """What a label file says, in an order that does not depend on the order of its rows.
 
     Attributes:
+        path: the file.
+        layout: how it is written, in words: ``CSV, tags separated by spaces``.
         image_names: sorted and unique, as the file writes them, with or without an extension.
-        labels: every label that occurs, sorted.
+        labels: every label that occurs, sorted; of a file with a column a label, these columns.
         targets: (images, labels), uint8, 1 where the image has the label.
+        row_numbers: for each image the row that a person finds it by.
+        parts: for each image what the split column says, None where there is no such column.
+        groups: for each image what must stay with it, None where there is no such column; "" is a
+            group of its own.
+        ignored: columns that nothing reads.
     """
 
+    path: Path
+    layout: str
     image_names: tuple[str, ...]
     labels: tuple[str, ...]
     targets: NDArray[np.uint8]
+    row_numbers: tuple[int, ...]
+    parts: tuple[Part, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def select(self, images: Sequence[int]) -> "LabelTable":
+        """Returns the table with the images at these positions only, and all labels."""
+        return replace(
+            self,
+            image_names=tuple(self.image_names[at] for at in images),
+            targets=self.targets[list(images)],
+            row_numbers=tuple(self.row_numbers[at] for at in images),
+            parts=self.parts and tuple(self.parts[at] for at in images),
+            groups=self.groups and tuple(self.groups[at] for at in images),
+        )
+
+    def same_row(self, one: int, other: int) -> bool:
+        """Whether two images have the same labels, part and group."""
+        same = bool((self.targets[one] == self.targets[other]).all())
+        for column in (self.parts, self.groups):
+            same = same and (column is None or column[one] == column[other])
+        return same
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One line of a label file: where it stands and which tags it gives."""
+def read_label_file(
+    path: Path,
+    columns: ColumnSettings | None = None,
+    split: SplitSettings | None = None,
+) -> LabelTable:
+    """Reads tags in one column, or a column of 0 and 1 for each label.
 
-    line: int
-    tags: frozenset[str]
-
-
-def read_label_file(path: Path) -> LabelTable:
-    """Reads Kaggle's layout, ``image_name,tags`` with tags separated by spaces.
-
-    An image with empty tags has none of the labels. Columns beside these two are ignored.
+    An image with empty tags has none of the labels. Two equal rows count once.
 
     Args:
-        path: a CSV file in UTF-8.
+        path: CSV, JSON lines or Parquet, see `read_rows`.
+        columns: what the columns are called; default ``image_name`` and ``tags``.
+        split: which columns say how to split; by default those named ``split`` and ``group``.
 
     Raises:
-        LabelFileError: the file is missing, empty, no CSV, lacks a column, names an image outside
-            the folder, or gives one image two different sets of tags.
+        LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
+            outside the folder, or gives one image two different sets of labels; with the row.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _read_rows(path, file)
-    except FileNotFoundError:
-        raise LabelFileError(f"{path}: no such label file; check data.labels") from None
-    except OSError as error:
-        raise LabelFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LabelFileError(
-            f"{path}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x} "
-            f"({error.reason}); save the file as CSV in UTF-8"
-        ) from error
-    if not rows:
+    columns = columns or ColumnSettings()
+    split = split or SplitSettings()
+    rows = read_rows(path)
+    has_tags = columns.tags in rows.columns and columns.labels is None
+    _check_columns(rows, columns, has_tags=has_tags)
+    part_column = _optional_column(rows, split.column, SPLIT_COLUMN, "data.split.column")
+    group_column = _optional_column(rows, split.group, GROUP_COLUMN, "data.split.group")
+    if not rows.numbers:
         raise LabelFileError(f"{path}: no images below the header; add a row for every image")
-    return _table(rows)
+    known = {columns.image, part_column, group_column}
+    if has_tags:
+        targets = tag_targets(rows, columns.tags, columns.separator)
+        known.add(columns.tags)
+    else:
+        # A column for the user's own split is no label, whether or not it is used.
+        reserved = known | {SPLIT_COLUMN, GROUP_COLUMN}
+        labels = columns.labels or tuple(name for name in rows.columns if name not in reserved)
+        targets = one_hot_targets(rows, labels, are_listed=columns.labels is not None)
+        known |= set(labels)
+    names = [_checked_name(rows, at, value) for at, value in enumerate(rows.column(columns.image))]
+    parts = _parts(rows, part_column) if part_column else None
+    groups = _groups(rows, group_column) if group_column else None
+    table = LabelTable(
+        path=path,
+        layout=f"{rows.layout}, {targets.layout}",
+        image_names=tuple(names),
+        labels=targets.labels,
+        targets=targets.matrix,
+        row_numbers=tuple(rows.numbers),
+        parts=parts,
+        groups=groups,
+        ignored=tuple(name for name in rows.columns if name not in known),
+    )
+    return table.select(_first_rows(table, targets))
 
 
-def _read_rows(path: Path, file: TextIO) -> dict[str, _Row]:
-    """Image name → its row, for all lines of the file."""
-    reader = csv.reader(file, strict=True)
-    rows: dict[str, _Row] = {}
-    try:
-        header = next(reader, None)
-        if header is None:
-            raise LabelFileError(
-                f"{path}: the file is empty; expected a header {NAME_COLUMN},{TAGS_COLUMN} "
-                "and a row for every image"
-            )
-        name_at, tags_at = _column_positions(path, header)
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) <= max(name_at, tags_at):
-                raise LabelFileError(
-                    f"{path}: row {reader.line_num}: expected {NAME_COLUMN} and {TAGS_COLUMN}, "
-                    f"found only {','.join(cells)!r}; add the missing comma"
-                )
-            name = _checked_name(path, reader.line_num, cells[name_at].strip())
-            row = _Row(reader.line_num, frozenset(cells[tags_at].split()))
-            first = rows.setdefault(name, row)
-            if first.tags != row.tags:
-                raise LabelFileError(
-                    f"{path}: rows {first.line} and {row.line}: {name!r} has two different sets "
-                    f"of tags, {_written(first.tags)} and {_written(row.tags)}; keep one of them"
-                )
-    except csv.Error as error:
-        raise LabelFileError(
-            f"{path}: row {reader.line_num}: not CSV: {error}; correct the row"
-        ) from error
-    return rows
-
-
-def _column_positions(path: Path, header: list[str]) -> tuple[int, int]:
-    """Where the name and the tags stand in a row."""
-    columns = [cell.strip() for cell in header]
-    missing = [column for column in (NAME_COLUMN, TAGS_COLUMN) if column not in columns]
+def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) -> None:
+    """Raises unless the columns are there that the settings speak of."""
+    found = ",".join(rows.columns) if len(rows.columns) < 20 else f"{len(rows.columns)} columns"
+    labels = columns.labels or ()
+    missing = [name for name in (columns.image, *labels) if name not in rows.columns]
+    no_labels = not has_tags and not labels and set(rows.columns) <= {columns.image}
+    if no_labels or (missing == [columns.image] and not has_tags and not labels):
+        missing.append(columns.tags)
     if missing:
+        hint = nearest_hint(missing[0], rows.columns)
         raise LabelFileError(
-            f"{path}: row 1: expected the columns {NAME_COLUMN},{TAGS_COLUMN}, "
-            f"found {','.join(columns)}; {' and '.join(missing)} missing, correct the header"
+            f"{rows.path}: row 1: expected the columns {columns.image},"
+            f"{','.join(labels) or columns.tags}, found {found}; {' and '.join(missing)} missing; "
+            f"correct the header, or name the columns in data.columns ({hint})"
         )
-    return columns.index(NAME_COLUMN), columns.index(TAGS_COLUMN)
 
 
-def _checked_name(path: Path, line: int, name: str) -> str:
+def _optional_column(rows: LabelRows, name: str | None, default: str, key: str) -> str | None:
+    """The column that a setting names, if there is one or must be one."""
+    if name is None or (name == "auto" and default not in rows.columns):
+        return None
+    if name == "auto":
+        return default
+    if name not in rows.columns:
+        raise LabelFileError(
+            f"{rows.path}: {key}: no column {name!r}; {nearest_hint(name, rows.columns)}"
+        )
+    return name
+
+
+def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
     """The name, in one spelling, if it lies below the folder of images."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise rows.error(at, f"expected the name of an image, found {value!r}; write it as text")
+    name = (value or "").strip()
     if not name:
-        raise LabelFileError(f"{path}: row {line}: {NAME_COLUMN} is empty; name the image")
+        raise rows.error(at, "the name of the image is empty; name the image")
     if _PLAIN_NAME.fullmatch(name):
         return name
     windows = PureWindowsPath(name)
     posix = PurePosixPath(name)
     outside = posix.is_absolute() or windows.anchor or ".." in posix.parts + windows.parts
-    if outside or "\0" in name or not posix.name:
-        raise LabelFileError(
-            f"{path}: row {line}: {name!r} does not lie in the folder of images; "
-            "write a path relative to data.images, without '..'"
+    if outside or not posix.name or not name.isprintable():
+        raise rows.error(
+            at,
+            f"{name!r} does not lie in the folder of images; write a path relative to data.images, "
+            "without '..' and control characters",
         )
     return str(posix)
 
 
-def _written(tags: frozenset[str]) -> str:
-    return repr(" ".join(sorted(tags)))
+def _parts(rows: LabelRows, column: str) -> tuple[Part, ...]:
+    parts = []
+    for at, value in enumerate(rows.column(column)):
+        part = PART_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+        if part is None:
+            raise rows.error(
+                at,
+                f"column {column!r}: expected train, validation or test, found {value!r}; "
+                "correct it, or set data.split.column to null to split at random",
+            )
+        parts.append(part)
+    return tuple(parts)
 
 
-def _table(rows: dict[str, _Row]) -> LabelTable:
-    image_names = tuple(sorted(rows))
-    labels = tuple(sorted(frozenset().union(*(row.tags for row in rows.values()))))
-    column = {label: position for position, label in enumerate(labels)}
-    targets = np.zeros((len(image_names), len(labels)), np.uint8)
-    for position, name in enumerate(image_names):
-        targets[position, [column[tag] for tag in rows[name].tags]] = 1
-    return LabelTable(image_names, labels, targets)
+def _groups(rows: LabelRows, column: str) -> tuple[str, ...]:
+    values = rows.column(column)
+    return tuple("" if value is None else str(value).strip() for value in values)
+
+
+def _first_rows(table: LabelTable, targets: Targets) -> list[int]:
+    """The position of each image's first row, in the order of the names."""
+    first: dict[str, int] = {}
+    for at, name in enumerate(table.image_names):
+        before = first.setdefault(name, at)
+        if before == at or table.same_row(before, at):
+            continue
+        one, other = table.row_numbers[before], table.row_numbers[at]
+        here, there = targets.text(before), targets.text(at)
+        what = f"labels, {here} and {there}" if here != there else "splits or groups"
+        raise LabelFileError(
+            f"{table.path}: rows {one} and {other}: {name!r} has two different sets of {what}; "
+            "keep one of them"
+        )
+    return [first[name] for name in sorted(first)]

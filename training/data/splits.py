@@ -1,13 +1,17 @@
 """The split into training, validation and test images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 
+from training.data.labels import LabelTable
 from training.errors import SplitError
 from training.settings import SplitSettings
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,14 +23,35 @@ class Split:
     test: NDArray[np.int64]
 
 
-def split_images(targets: NDArray[np.uint8], settings: SplitSettings) -> Split:
+def split_table(table: LabelTable, settings: SplitSettings) -> Split:
+    """Splits as the file's own column says, else at random with its groups kept together.
+
+    Args:
+        table: the labels, with parts and groups if the file has such columns.
+        settings: fractions and seed.
+
+    Raises:
+        SplitError: a part that was asked for has no images, or the file's own split tears a group
+            apart.
+    """
+    if table.parts is not None:
+        if table.groups is not None:
+            _check_groups_are_whole(table, table.parts, table.groups)
+        return _given_split(table, table.parts)
+    return split_images(table.targets, settings, table.groups)
+
+
+def split_images(
+    targets: NDArray[np.uint8], settings: SplitSettings, groups: Sequence[str] | None = None
+) -> Split:
     """Splits so that every label is as frequent in each part as in the whole.
 
-    The result depends on the targets and the settings alone and is the same on every machine.
+    The result depends on targets, groups and settings alone and is the same on every machine.
 
     Args:
         targets: (images, labels), 0 or 1. Images without labels are spread like the others.
         settings: fractions and seed.
+        groups: for each image what must stay with it; "" is a group of its own.
 
     Raises:
         SplitError: a part that was asked for has no images.
@@ -38,18 +63,81 @@ def split_images(targets: NDArray[np.uint8], settings: SplitSettings) -> Split:
     # The algorithm would hand a part of size 0 the images that are over in the other parts.
     if settings.test > 0:
         fractions.append(settings.test)
-    part_of_image = IterativeStratification(
+    random = np.random.RandomState(settings.seed % 2**32)
+    if groups is None:
         # It indexes with the rows, so they must be boolean masks.
-        targets.astype(bool),
-        np.array(fractions),
-        np.random.RandomState(settings.seed % 2**32),
-    )
-    train, validation, test = (np.flatnonzero(part_of_image == part) for part in range(3))
-    if not (len(train) and len(validation) and (len(test) or settings.test == 0)):
+        part_of_image = IterativeStratification(targets.astype(bool), np.array(fractions), random)
+    else:
+        part_of_image = _parts_of_groups(targets, groups, fractions, random)
+    split = Split(*(np.flatnonzero(part_of_image == part) for part in range(3)))
+    if not (len(split.train) and len(split.validation) and (len(split.test) or not settings.test)):
+        in_groups = f" in {len(_positions(groups)[1])} groups" if groups is not None else ""
         raise SplitError(
-            f"{len(targets)} images are too few for data.split with validation "
-            f"{settings.validation} and test {settings.test}: {len(train)} would be for training, "
-            f"{len(validation)} for validation, {len(test)} for test, where each needs at least 1; "
-            "add images or change the fractions"
+            f"{len(targets)} images{in_groups} are too few for data.split with validation "
+            f"{settings.validation} and test {settings.test}: {len(split.train)} would be for "
+            f"training, {len(split.validation)} for validation, {len(split.test)} for test, where "
+            "each needs at least 1; add images or change the fractions"
         )
-    return Split(train, validation, test)
+    return split
+
+
+def _given_split(table: LabelTable, parts: Sequence[str]) -> Split:
+    written = np.array(parts)
+    split = Split(*(np.flatnonzero(written == part) for part in PARTS))
+    for name in ("train", "validation"):
+        if not len(getattr(split, name)):
+            raise SplitError(
+                f"{table.path}: the column that splits gives no image to {name}; give it some, or "
+                "set data.split.column to null to split at random"
+            )
+    return split
+
+
+def _check_groups_are_whole(table: LabelTable, parts: Sequence[str], groups: Sequence[str]) -> None:
+    first: dict[str, int] = {}
+    for at, group in enumerate(groups):
+        before = first.setdefault(group, at) if group else at
+        if parts[before] != parts[at]:
+            raise SplitError(
+                f"{table.path}: rows {table.row_numbers[before]} and {table.row_numbers[at]}: "
+                f"group {group!r} is in {parts[before]} and in {parts[at]}; keep a group in one "
+                "part, or set data.split.group to null"
+            )
+
+
+def _parts_of_groups(
+    targets: NDArray[np.uint8],
+    groups: Sequence[str],
+    fractions: Sequence[float],
+    random: np.random.RandomState,
+) -> NDArray[np.int64]:
+    """The part of each image, whole groups in one part.
+
+    The largest groups first, each goes to where it brings the counts of images and labels nearest
+    to what the fractions ask for: with c the group's counts and d what a part still lacks, each
+    relative to the total of its label, that is the part with the largest c · d.
+    """
+    position, names = _positions(groups)
+    # Images count like a label that all of them have, and as much as all labels together.
+    counts = np.zeros((len(names), targets.shape[1] + 1))
+    np.add.at(counts, position, np.column_stack([targets, np.ones(len(targets))]))
+    total = np.maximum(counts.sum(axis=0), 1)
+    weights = np.append(np.full(targets.shape[1], 1 / max(targets.shape[1], 1)), 1.0) / total**2
+    lacking = np.outer(fractions, counts.sum(axis=0))
+    shuffled = random.permutation(len(names))
+    # Rounded, because the last bits of a sum are not the same on every machine.
+    sizes = np.round(counts[shuffled] ** 2 @ weights, 9)
+    order = shuffled[np.argsort(-sizes, kind="stable")]
+    part_of_group = np.zeros(len(names), np.int64)
+    for group in order:
+        part = int(np.argmax(np.round(lacking @ (weights * counts[group]), 9)))
+        part_of_group[group] = part
+        lacking[part] -= counts[group]
+    return part_of_group[position]
+
+
+def _positions(groups: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """For each image the position of its group, and the groups' names."""
+    names = [group or f"\0{at}" for at, group in enumerate(groups)]
+    position = {name: at for at, name in enumerate(dict.fromkeys(names))}
+    return np.array([position[name] for name in names]), list(position)

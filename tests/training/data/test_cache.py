@@ -34,7 +34,7 @@ def pause(done, total):
         time.sleep(0.01)
 
 (signals / f"{name}-starts").touch()
-pixels = open_cache(folder, paths, digests, 16, pause)
+pixels = open_cache(folder, paths, digests, 16, pause).pixels
 print(int(pixels.sum(dtype="int64")))
 """
 
@@ -77,7 +77,7 @@ def test_pixels_are_the_decoded_images_in_order_and_read_only(
 ) -> None:
     decoded = Decoded()
 
-    pixels = open_cache(tmp_path / "cache", *images, 16, decoded)
+    pixels = open_cache(tmp_path / "cache", *images, 16, decoded).pixels
 
     assert isinstance(pixels, np.memmap)
     assert pixels.dtype == np.uint8
@@ -118,7 +118,7 @@ def test_size_order_content_and_decoding_rule_make_caches_of_their_own(
 )
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str) -> None:
     folder = tmp_path / "cache"
-    whole = np.array(open_cache(folder, *images, 16))
+    whole = np.array(open_cache(folder, *images, 16).pixels)
     pixels_file, meta_file = only_cache(folder) / "pixels.bin", only_cache(folder) / "meta.json"
     meta = json.loads(meta_file.read_text())
     if damage == "short file":
@@ -132,10 +132,10 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str)
     elif damage == "cut meta":
         meta_file.write_bytes(meta_file.read_bytes()[:20])
     else:
-        meta_file.write_text(json.dumps({**meta, "shape": [1, 16, 16, 3]}))
+        meta_file.write_text(json.dumps({**meta, "damaged": [[0, "no image", ""]]}))
     decoded = Decoded()
 
-    rebuilt = open_cache(folder, *images, 16, decoded)
+    rebuilt = open_cache(folder, *images, 16, decoded).pixels
 
     assert decoded.steps[-1] == (50, 50)
     assert np.array_equal(rebuilt, whole)
@@ -150,13 +150,42 @@ def test_an_image_that_changed_after_its_digest_is_refused(tmp_path: Path, image
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_an_undecodable_image_is_named_and_leaves_no_cache(tmp_path: Path, images: Images) -> None:
-    images.paths[40].write_bytes(b"no image")
-    images.digests[40] = hashlib.sha256(b"no image").hexdigest()
+def test_undecodable_images_are_told_apart_and_remembered(tmp_path: Path, images: Images) -> None:
+    for at, content in ((40, b"no image"), (3, b"")):
+        images.paths[at].write_bytes(content)
+        images.digests[at] = hashlib.sha256(content).hexdigest()
+    folder, decoded = tmp_path / "cache", Decoded()
 
-    with pytest.raises(ImageError, match=f"{images.paths[40]}: cannot be decoded"):
+    first = open_cache(folder, *images, 16)
+    second = open_cache(folder, *images, 16, decoded)
+
+    good = [path for at, path in enumerate(images.paths) if at not in {3, 40}]
+    assert np.array_equal(first.pixels, np.stack([decode_image(path, 16) for path in good]))
+    assert [(image.position, image.kind) for image in first.damaged] == [
+        (3, "empty"),
+        (40, "no image"),
+    ]
+    assert np.array_equal(second.pixels, first.pixels)
+    assert second.damaged == first.damaged
+    assert decoded.steps == []
+
+
+def test_an_image_that_vanished_after_its_digest_is_named(tmp_path: Path, images: Images) -> None:
+    images.paths[7].unlink()
+
+    with pytest.raises(ImageError, match=f"{images.paths[7].name}: cannot be read any more"):
         open_cache(tmp_path / "cache", *images, 16)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_cache_without_a_single_image_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"")
+
+    cache = open_cache(tmp_path / "cache", [path], [hashlib.sha256(b"").hexdigest()], 16)
+
+    assert cache.pixels.shape == (0, 16, 16, 3)
+    assert [image.kind for image in cache.damaged] == ["empty"]
 
 
 def test_a_full_disk_is_told_before_anything_is_decoded(
@@ -244,7 +273,7 @@ def test_a_killed_builder_leaves_nothing_that_matters(builders: Builders, images
     leftovers = [path.name for path in builders.folder.iterdir() if path.name != ".lock"]
     assert [Path(name).suffix for name in leftovers] == [".partial"]
 
-    pixels = open_cache(builders.folder, *images, 16)
+    pixels = open_cache(builders.folder, *images, 16).pixels
 
     assert np.array_equal(pixels, np.stack([decode_image(path, 16) for path in images.paths]))
     assert only_cache(builders.folder).name == Path(leftovers[0]).stem

@@ -146,13 +146,89 @@ def test_too_few_images_are_told_before_any_is_read(planet: PlanetMaker, home: P
     assert steps == []
 
 
-def test_a_missing_image_is_named(planet: PlanetMaker, home: Path) -> None:
+def test_a_missing_image_of_few_is_an_error_unless_it_is_allowed(
+    planet: PlanetMaker, home: Path
+) -> None:
     settings = planet()
     assert settings.images is not None
     (settings.images / "train_7.jpg").unlink()
 
-    with pytest.raises(ImageError, match=r"1 of 60 images missing \(train_7\)"):
+    with pytest.raises(ImageError, match=r"1 of 60 images.*row 9 'train_7' missing.*allow-missing"):
         open_dataset(settings, home)
+    allowed = open_dataset(settings.model_copy(update={"allow_missing": True}), home)
+    assert len(allowed.image_names) == 59
+    assert any("row 9 'train_7' missing" in remark for remark in allowed.remarks)
+
+
+def test_one_of_a_hundred_is_left_out_without_asking(planet: PlanetMaker, home: Path) -> None:
+    settings = planet(images=100)
+    assert settings.images is not None
+    (settings.images / "train_7.jpg").write_bytes(b"")
+
+    dataset = open_dataset(settings, home)
+
+    assert [(image.row, image.kind) for image in dataset.left_out] == [(9, "empty")]
+    assert len(dataset.pixels) == len(dataset.targets) == len(dataset.image_names) == 99
+    parts = (dataset.split.train, dataset.split.validation, dataset.split.test)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(99))
+
+
+def test_what_is_left_out_is_as_if_it_had_never_been_there(planet: PlanetMaker, home: Path) -> None:
+    """Missing, damaged and unreadable images: same data set as without their rows."""
+    settings = planet(images=80).model_copy(update={"allow_missing": True})
+    assert settings.images is not None
+    bad = {"train_3", "train_20", "train_41"}
+    (settings.images / "train_3.jpg").unlink()
+    (settings.images / "train_20.jpg").write_bytes(b"GIF89a")
+    whole = (settings.images / "train_41.jpg").read_bytes()
+    (settings.images / "train_41.jpg").write_bytes(whole[: len(whole) // 2])
+
+    spoilt = open_dataset(settings, home)
+
+    rewritten(settings, lambda rows: [row for row in rows if row.split(",")[0] not in bad])
+    clean = open_dataset(settings, home)
+    assert {image.image_name for image in spoilt.left_out} == bad
+    assert same(spoilt, clean)
+    assert np.array_equal(spoilt.pixels, clean.pixels)
+    report = next((home / "left_out").iterdir()).read_text().splitlines()
+    assert report[0] == "row,image_name,kind,detail"
+    assert [line.split(",")[1] for line in report[1:]] == ["train_3", "train_20", "train_41"]
+
+
+def test_no_usable_image_is_an_error_even_if_missing_ones_are_allowed(
+    planet: PlanetMaker, home: Path
+) -> None:
+    settings = planet().model_copy(update={"allow_missing": True})
+    assert settings.images is not None
+    for path in settings.images.iterdir():
+        path.write_bytes(b"")
+
+    with pytest.raises(ImageError, match="no image can be used, 60 of 60"):
+        open_dataset(settings, home)
+
+
+def test_remarks_tell_how_the_file_was_read_and_what_is_odd(
+    planet: PlanetMaker, home: Path
+) -> None:
+    settings = planet()
+    assert settings.images is not None
+
+    def with_rare_label(rows: list[str]) -> list[str]:
+        return [f"{rows[0]} only_once", *rows[1:]]
+
+    rewritten(settings, with_rare_label)
+    for number in range(1, 20):
+        copy = settings.images / f"train_{number}.jpg"
+        copy.write_bytes((settings.images / "train_0.jpg").read_bytes())
+
+    reading, *odd = open_dataset(settings, home).remarks
+
+    assert reading == (
+        "data: 60 images, 6 labels (CSV, tags separated by spaces); "
+        "train / validation / test 36 / 12 / 12 at random"
+    )
+    assert sum("only_once" in remark for remark in odd) == 2
+    assert any("are copies of one in another part" in remark for remark in odd)
 
 
 def test_the_demo_goes_the_same_way(opened_demo: Any) -> None:

@@ -1,61 +1,13 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.images import decode_image, find_images
+from training.data.images import DamagedImageError, decode_image
 from training.errors import ImageError
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def test_images_are_found_with_and_without_extension_in_any_case(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "b.JPEG", "c.PNG", "v1.2.png", "sub/d.Jpg", "a.txt", "e.JPG")
-
-    found = find_images(tmp_path, ["c", "a.jpg", "v1.2", "b", "sub/d", "e.jpg"])
-
-    names = ["c.PNG", "a.jpg", "v1.2.png", "b.JPEG", "sub/d.Jpg", "e.JPG"]
-    assert found == [tmp_path / name for name in names]
-
-
-def test_missing_images_are_counted_and_the_first_ten_named(tmp_path: Path) -> None:
-    touch(tmp_path, "x0.jpg", "x5.txt")
-
-    with pytest.raises(ImageError) as caught:
-        find_images(tmp_path, [f"x{number}" for number in range(13)])
-
-    message = str(caught.value)
-    assert f"{tmp_path}: 12 of 13 images missing (x1, x2, " in message
-    assert "x10, …)" in message
-    assert "x11" not in message
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="train-jpg: no such folder of images"):
-        find_images(tmp_path / "train-jpg", ["a"])
-
-
-def test_a_name_that_fits_two_files_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "a.png")
-
-    with pytest.raises(ImageError, match=r"'a' fits a\.jpg and a\.png"):
-        find_images(tmp_path, ["a"])
-    assert find_images(tmp_path, ["a.png"]) == [tmp_path / "a.png"]
-
-
-def test_two_names_for_one_file_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-
-    with pytest.raises(
-        ImageError, match=r"a\.jpg: the label file has it twice, as 'a' and 'a.jpg'"
-    ):
-        find_images(tmp_path, ["a", "a.jpg"])
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
@@ -106,6 +58,71 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert pixels[9:].max() < 15
 
 
+@pytest.mark.parametrize(("mode", "name"), [("CMYK", "a.jpg"), ("L", "a.jpg"), ("RGBA", "a.webp")])
+def test_other_formats_and_their_modes_become_rgb(tmp_path: Path, mode: str, name: str) -> None:
+    grey = Image.fromarray(np.full((8, 8), 200, np.uint8)).convert("RGB").convert(mode)
+
+    pixels = decode_image(saved(tmp_path, grey, name, quality=100), 4)
+
+    assert abs(pixels.astype(int) - 200).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tiff"])
+def test_of_an_animation_it_is_the_first_frame(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    path = tmp_path / name
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+
+    assert decode_image(path, 2).tolist() == [[[255, 0, 0]] * 2] * 2
+
+
+def test_a_camera_s_jpeg_of_several_pictures_is_decoded(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), grey) for grey in ("white", "black")]
+    path = tmp_path / "a.jpg"
+    frames[0].save(path, format="MPO", save_all=True, append_images=frames[1:])
+
+    assert decode_image(path, 2).min() > 250
+
+
+def test_one_pixel_fills_the_square(tmp_path: Path) -> None:
+    pixels = decode_image(saved(tmp_path, Image.new("RGB", (1, 1), (1, 2, 3))), 4)
+
+    assert pixels.tolist() == [[[1, 2, 3]] * 4] * 4
+
+
+def huge_png(side_px: int) -> bytes:
+    """A PNG that says it has so many pixels, and has hardly any."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0"))
+
+
+def test_a_decompression_bomb_is_not_unpacked() -> None:
+    with pytest.raises(DamagedImageError) as caught:
+        decode_image(huge_png(60_000), 8, name="bomb.png")
+
+    assert caught.value.kind == "too large"
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6 1 1 255\nabc", b"<svg/>"])
+def test_formats_beyond_ours_are_not_opened(content: bytes) -> None:
+    with pytest.raises(DamagedImageError) as caught:
+        decode_image(content, 8)
+
+    assert caught.value.kind == "no image"
+
+
+def test_pixels_of_unknown_brightness_are_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(np.ones((4, 4), np.float32))
+
+    with pytest.raises(DamagedImageError, match="32 bits"):
+        decode_image(saved(tmp_path, image, "a.tiff"), 4)
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16"])
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     grey = np.repeat(np.array([[0, 255]], np.uint8), 2, axis=0).repeat(1, axis=1)
@@ -144,8 +161,15 @@ def test_a_damaged_image_is_named(tmp_path: Path, name: str, kept_bytes: int) ->
     assert len(content) > kept_bytes
     path.write_bytes(content[:kept_bytes])
 
-    with pytest.raises(ImageError, match=f"{name}: cannot be decoded as JPEG or PNG"):
+    with pytest.raises(DamagedImageError, match=f"{name}: cannot be decoded, ") as caught:
         decode_image(path, 8)
+    kinds = {
+        0: {"empty"},
+        10: {"no image", "truncated"},
+        200: {"no image", "truncated"},
+        700: {"truncated"},
+    }
+    assert caught.value.kind in kinds[kept_bytes]
 
 
 def test_every_altered_byte_of_a_png_is_an_error_or_an_image(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from training.data.splits import Split, split_images
+from training.data.labels import LabelTable
+from training.data.splits import Split, split_images, split_table
 from training.errors import SplitError
 from training.settings import SplitSettings
 
@@ -99,3 +101,81 @@ def test_too_few_images_are_counted(images: int) -> None:
         SplitError, match=f"^{images} images are too few.* for training, .* add images"
     ):
         split_images(targets, SplitSettings())
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=12, max_size=40),
+    labels=st.integers(0, 4),
+    seed=st.integers(0, 1000),
+)
+def test_groups_are_never_torn_apart(sizes: list[int], labels: int, seed: int) -> None:
+    groups = [f"g{at}" for at, size in enumerate(sizes) for _ in range(size)]
+    targets = np.random.default_rng(seed).integers(0, 2, (len(groups), labels), dtype=np.uint8)
+    settings = SplitSettings(validation=0.25, test=0.25, seed=seed)
+
+    split = split_images(targets, settings, groups)
+
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(len(targets)))
+    of_group = [{groups[at] for at in part} for part in parts(split)]
+    assert not of_group[0] & of_group[1] | of_group[0] & of_group[2] | of_group[1] & of_group[2]
+    assert all(map(np.array_equal, parts(split), parts(split_images(targets, settings, groups))))
+
+
+def test_groups_of_uneven_size_still_spread_every_label() -> None:
+    targets = planet_targets(3000)
+    random = np.random.default_rng(5)
+    groups = [f"g{int(at)}" for at in random.pareto(1.5, 3000) * 100]
+    largest = max(groups.count(group) for group in set(groups))
+
+    split = split_images(targets, SplitSettings(validation=0.15, test=0.15), groups)
+
+    for part, fraction in zip(parts(split), (0.7, 0.15, 0.15), strict=True):
+        assert abs(len(part) - fraction * len(targets)) <= max(largest, 0.01 * len(targets))
+        wanted = fraction * targets.sum(axis=0)
+        assert np.all(abs(targets[part].sum(axis=0) - wanted) <= np.maximum(4, 0.15 * wanted))
+
+
+def test_images_without_a_group_are_groups_of_their_own() -> None:
+    split = split_images(planet_targets(100), SplitSettings(validation=0.2, test=0.2), [""] * 100)
+
+    assert [len(part) for part in parts(split)] == [60, 20, 20]
+
+
+def test_too_few_groups_are_counted() -> None:
+    with pytest.raises(SplitError, match="40 images in 2 groups are too few"):
+        split_images(planet_targets(40), SplitSettings(), ["a"] * 20 + ["b"] * 20)
+
+
+def table(parts: str, groups: list[str] | None = None) -> LabelTable:
+    """Images whose split column has the first letters of these parts."""
+    words = {"t": "train", "v": "validation", "e": "test"}
+    return LabelTable(
+        path=Path("labels.csv"),
+        layout="",
+        image_names=tuple(str(at) for at in range(len(parts))),
+        labels=("x",),
+        targets=np.ones((len(parts), 1), np.uint8),
+        row_numbers=tuple(range(2, len(parts) + 2)),
+        parts=tuple(words[letter] for letter in parts),  # type: ignore[misc]
+        groups=groups and tuple(groups),
+    )
+
+
+def test_the_user_s_own_split_is_taken_as_it_is() -> None:
+    split = split_table(table("tvvtet"), SplitSettings())
+
+    assert [part.tolist() for part in parts(split)] == [[0, 3, 5], [1, 2], [4]]
+    assert split_table(table("tv"), SplitSettings()).test.tolist() == []
+
+
+@pytest.mark.parametrize(("given_parts", "missing"), [("te", "validation"), ("vve", "train")])
+def test_a_split_column_without_a_part_is_refused(given_parts: str, missing: str) -> None:
+    with pytest.raises(SplitError, match=rf"gives no image to {missing}.*data\.split\.column"):
+        split_table(table(given_parts), SplitSettings())
+
+
+def test_a_split_column_that_tears_a_group_apart_is_refused() -> None:
+    split_table(table("tvt", ["a", "b", "a"]), SplitSettings())
+    split_table(table("tvt", ["", "", ""]), SplitSettings())
+    with pytest.raises(SplitError, match="rows 2 and 3: group 'a' is in train and in validation"):
+        split_table(table("tvt", ["a", "a", "b"]), SplitSettings())

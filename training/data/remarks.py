@@ -1,0 +1,85 @@
+"""What a person should know about their data before hours are spent on it, a line each."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.data.labels import LabelTable
+from training.data.left_out import LeftOut, left_out_text
+from training.data.splits import PARTS, Split
+
+_NAMED = 10
+
+
+def dataset_remarks(
+    table: LabelTable,
+    split: Split,
+    digests: Sequence[str],
+    left_out: Sequence[LeftOut],
+    report: Path,
+) -> list[str]:
+    """Returns how the label file was read, and what is odd about the data.
+
+    Args:
+        table: the images that are used.
+        split: of these images.
+        digests: SHA-256 of each image, hexadecimal.
+        left_out: the images that are not used.
+        report: where these are listed.
+    """
+    remarks = [_reading(table, split)]
+    if left_out:
+        images = len(table.image_names) + len(left_out)
+        remarks.append(f"left out: {left_out_text(left_out, images)}; all of them are in {report}")
+    for part in PARTS:
+        if names := labels_without_positives(table, split, part):
+            what = "cannot be learnt" if part == "train" else f"have no {part} AP"
+            remarks.append(f"no image for {part} has {_named(names)}: these labels {what}")
+    if copies := copies_across_parts(split, digests):
+        names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
+        remarks.append(
+            f"{len(copies)} images are copies of one in another part of the split, which flatters "
+            f"the scores: {_named(names)}"
+        )
+    return remarks
+
+
+def labels_without_positives(table: LabelTable, split: Split, part: str) -> list[str]:
+    """Returns the labels that no image of a part of the split has; none where it has no images."""
+    rows = getattr(split, part)
+    if not len(rows):
+        return []
+    return [table.labels[at] for at in np.flatnonzero(~table.targets[rows].any(axis=0))]
+
+
+def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int, int]]:
+    """Returns the images whose bytes are in another part too, each with the first of these."""
+    parts = np.empty(len(digests), np.int64)
+    for number, part in enumerate(PARTS):
+        parts[getattr(split, part)] = number
+    images: dict[str, list[int]] = defaultdict(list)
+    for at, digest in enumerate(digests):
+        images[digest].append(at)
+    return [
+        (same[0], other)
+        for same in images.values()
+        for other in same[1:]
+        if parts[other] != parts[same[0]]
+    ]
+
+
+def _reading(table: LabelTable, split: Split) -> str:
+    counts = " / ".join(f"{len(getattr(split, part)):,}" for part in PARTS)
+    how = "by the file's own column" if table.parts is not None else "at random"
+    together = ", groups together" if table.groups is not None else ""
+    return (
+        f"data: {len(table.image_names):,} images, {len(table.labels):,} labels ({table.layout}); "
+        f"train / validation / test {counts} {how}{together}"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
