@@ -13,7 +13,7 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import database, model, study
+from search.commands import data, database, model, study
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
 from storage.connecting import DATABASE_FAILURES, failure_text
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    data.init,
     study.search,
     study.status,
     study.trials,

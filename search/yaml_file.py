@@ -52,3 +52,15 @@ def yaml_text(document: Any) -> str:
     buffer = io.StringIO()
     writer.dump(document, buffer)
     return buffer.getvalue()
+
+
+def flow_text(value: Any) -> str:
+    """Returns a plain value as YAML on one line: ``{name: tpe}``, ``[a, b]``, ``"no: word"``."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = True
+    writer.width = 2**20
+    writer.allow_unicode = True
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    buffer = io.StringIO()
+    writer.dump(value, buffer)
+    return buffer.getvalue().removesuffix("\n").removesuffix("\n...")

@@ -40,6 +40,7 @@ class Dataset:
         fingerprint: SHA-256 of image bytes and labels, hexadecimal.
         image_px: side of the decoded squares.
         augment: random flips and turns of the training images.
+        digests: SHA-256 of the images' files, hexadecimal.
         left_out: images of the label file that cannot be used.
         remarks: what a person should know about the data, a line each.
     """
@@ -52,6 +53,7 @@ class Dataset:
     fingerprint: str
     image_px: int
     augment: tuple[Augmentation, ...] = ()
+    digests: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -122,6 +124,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         fingerprint=fingerprint,
         image_px=settings.image_px,
         augment=settings.augment,
+        digests=tuple(used),
         left_out=tuple(left_out),
         remarks=tuple(dataset_remarks(table, split, used, left_out, report)),
     )

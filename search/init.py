@@ -1,0 +1,163 @@
+"""From a label file and a folder to a report about the data and a first configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from search.config import MISSION_SPACE, load_config
+from search.errors import ConfigError
+from search.new_config import (
+    Choices,
+    config_text,
+    fitting_batch_size,
+    fitting_epochs,
+    fitting_image_px,
+)
+from training.atomic import write_atomically
+from training.backbones import check_backbone
+from training.data.dataset import Dataset, Progress, open_dataset
+from training.data.guessing import Given, Guess, guess_columns, image_files
+from training.data.label_rows import read_rows
+from training.data.labels import LabelTable, read_label_file
+from training.data.left_out import TOLERATED
+from training.data.locating import locate_images
+from training.data.survey import FileSurvey, survey_files
+from training.errors import ImageError, unknown_name_message
+from training.settings import Augmentation, DataSettings, SplitSettings
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks of the configuration; None is for what fits the data.
+
+    Attributes:
+        output: the file to write.
+        force: replace it if it exists.
+        columns: of the label file.
+        image_px: side of the square.
+        augment: random flips and turns.
+        epochs: of a full run.
+        backbones: to search.
+    """
+
+    output: Path
+    force: bool
+    columns: Given
+    image_px: int | None
+    augment: tuple[Augmentation, ...]
+    epochs: int | None
+    backbones: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """Everything that was found out about a data set.
+
+    Attributes:
+        table: the label file, all of it.
+        files: what the headers of the images say.
+        unnamed: image files that the label file does not name.
+        dataset: what a search with this configuration would use.
+        guess: the columns.
+        output: the configuration that was written.
+        has_gpu: whether this machine has one.
+    """
+
+    table: LabelTable
+    files: FileSurvey
+    unnamed: int
+    dataset: Dataset
+    guess: Guess
+    output: Path
+    has_gpu: bool
+
+
+def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
+    """Returns the augmentations of these names; commas may stand between them.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    chosen = [name.strip() for text in names for name in text.split(",")]
+    known = {name: name for name in get_args(Augmentation)}
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"--augment: {unknown_name_message('augmentation', name, known)}")
+    return tuple(known[name] for name in chosen)
+
+
+def initialize(
+    labels: Path, images: Path, wishes: Wishes, home: Path, progress: Progress
+) -> Examination:
+    """Looks at the data and writes a configuration that fits.
+
+    Images are decoded at the chosen size, so the search finds its cache ready.
+
+    Args:
+        labels: the label file.
+        images: the folder of images.
+        wishes: what the user asks for.
+        home: the state folder.
+        progress: is told about the slow parts.
+
+    Raises:
+        ConfigError: the configuration exists already.
+        TrainingError: the data cannot be used at all.
+    """
+    if wishes.output.exists() and not wishes.force:
+        raise ConfigError(
+            f"{wishes.output}: exists already; replace it with --force, or choose another name "
+            "with --output"
+        )
+    for backbone in wishes.backbones:
+        check_backbone(backbone)
+    rows = read_rows(labels)
+    if not images.is_dir():
+        raise ImageError(f"{images}: no such folder of images; check --images")
+    guess = guess_columns(rows, images, wishes.columns)
+    split = SplitSettings(column=guess.split, group=guess.group)
+    table = read_label_file(labels, guess.columns, split)
+    located = locate_images(table, images)
+    files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
+    dataset = open_dataset(
+        DataSettings(
+            labels=labels,
+            images=images,
+            columns=guess.columns,
+            image_px=image_px,
+            split=split,
+            augment=wishes.augment,
+            allow_missing=True,
+        ),
+        home,
+        progress,
+    )
+    train_images = len(dataset.split.train)
+    choices = Choices(
+        labels=labels,
+        images=images,
+        guess=guess,
+        image_px=image_px,
+        augment=wishes.augment,
+        allow_missing=len(dataset.left_out) > TOLERATED * len(table.image_names),
+        epochs=wishes.epochs or fitting_epochs(train_images),
+        batch_size=fitting_batch_size(train_images),
+        study=images.resolve().parent.name or "canopy",
+        backbones=wishes.backbones or tuple(MISSION_SPACE["backbone"]),
+    )
+    write_atomically(wishes.output, config_text(choices, wishes.output.parent).encode())
+    load_config(wishes.output)  # it must hold what it promises
+    return Examination(
+        table=table,
+        files=files,
+        unnamed=len(image_files(images)) - len(located.paths),
+        dataset=dataset,
+        guess=guess,
+        output=wishes.output,
+        has_gpu=has_gpu,
+    )

@@ -1,0 +1,172 @@
+"""Which columns of an unknown label file are the image, its labels, its split and its group."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data.images import EXTENSIONS
+from training.data.label_rows import LabelRows
+from training.data.labels import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
+from training.data.targets import zero_or_one
+from training.errors import LabelFileError
+from training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSettings
+
+_SAMPLE = 200
+
+# Names as people give them, in lower case with underscores, the likeliest first.
+_TAGS = (TAGS_COLUMN, "labels", "label", "tag", "classes", "class", "categories", "finding_labels")
+_SPLITS = (SPLIT_COLUMN, "set", "subset", "partition", "fold", "dataset")
+_GROUPS = (
+    GROUP_COLUMN,
+    "patient",
+    "patient_id",
+    "subject",
+    "subject_id",
+    "case",
+    "case_id",
+    "scene",
+)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The columns, and which of them had to be guessed.
+
+    Attributes:
+        columns: of image and labels.
+        split: the user's own split, None if there is none.
+        group: what stays together, None if there is none.
+    """
+
+    columns: ColumnSettings
+    split: str | None
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """The columns that the user names; None is for those to be guessed."""
+
+    image: str | None = None
+    tags: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+def guess_columns(rows: LabelRows, folder: Path, given: Given) -> Guess:
+    """Finds the column whose values are files of the folder, and from there the others.
+
+    Args:
+        rows: the label file.
+        folder: the folder of images.
+        given: what the user knows better.
+
+    Raises:
+        LabelFileError: there is no column of images or labels; the message says what is there.
+    """
+    for name in (given.image, given.tags, given.split, given.group):
+        if name is not None and name not in rows.columns:
+            raise LabelFileError(
+                f"{rows.path}: no column {name!r}; there are {', '.join(rows.columns)}"
+            )
+    if not rows.numbers:
+        raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
+    image = given.image or _image_column(rows, folder)
+    split = given.split or _first(
+        (name for name in _called(rows, _SPLITS) if _all(rows, name, _is_part)), None
+    )
+    group = given.group or _first(
+        (name for name in _called(rows, _GROUPS) if _repeats(rows.column(name))), None
+    )
+    free = [name for name in rows.columns if name not in {image, split, group}]
+    tags = given.tags or _first((name for name in _called(rows, _TAGS) if name in free), None)
+    if tags is not None:
+        return Guess(ColumnSettings(image=image, tags=tags), split, group)
+    one_hot = [name for name in free if _all(rows, name, lambda c: zero_or_one(c) is not None)]
+    if not one_hot:
+        raise LabelFileError(
+            f"{rows.path}: no column of tags and none of 0 and 1; there are "
+            f"{', '.join(rows.columns)}; name the column of tags with --tags-column"
+        )
+    labels = None if one_hot == free else tuple(one_hot)
+    return Guess(ColumnSettings(image=image, labels=labels), split, group)
+
+
+def _image_column(rows: LabelRows, folder: Path) -> str:
+    """The column with the most values that are files of the folder."""
+    files = image_files(folder)
+    known = {os.path.splitext(name)[0] for name in files} | set(files)  # noqa: PTH122
+    found = {
+        name: sum(_is_file(value, known) for value in rows.column(name)[:_SAMPLE])
+        for name in rows.columns
+    }
+    best = max(found, key=lambda name: (found[name], name == NAME_COLUMN))
+    if found[best]:
+        return best
+    example = next((str(value) for value in rows.column(rows.columns[0]) if value), "")
+    raise LabelFileError(
+        f"{rows.path}: no column names images below {folder}, which holds {len(files):,} images"
+        f"{_example(files)}; the first column begins with {example!r}; "
+        f"{_elsewhere(rows, folder) or 'name the folder that the names are relative to'}"
+    )
+
+
+def _elsewhere(rows: LabelRows, folder: Path) -> str | None:
+    """A folder nearby that the names do lie in."""
+    for parent in list(folder.resolve().parents)[:3]:
+        for name in rows.columns:
+            values = [value for value in rows.column(name)[:_SAMPLE] if isinstance(value, str)]
+            if any(value and (parent / value).is_file() for value in values[:5]):
+                return f"try --images {parent}"
+    return None
+
+
+def image_files(folder: Path) -> list[str]:
+    """Returns the paths of all image files below a folder, relative to it; follows no links."""
+    files = []
+    for parent, _, names in os.walk(folder):
+        inside = os.path.relpath(parent, folder)
+        prefix = "" if inside == "." else f"{Path(inside).as_posix()}/"
+        files += [
+            prefix + name
+            for name in names
+            if os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122
+        ]
+    return files
+
+
+def _example(files: Sequence[str]) -> str:
+    return f" such as {min(files)!r}" if files else ""
+
+
+def _is_file(value: Any, known: set[str]) -> bool:
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    return text in known or text.removeprefix("./") in known
+
+
+def _called(rows: LabelRows, names: Sequence[str]) -> Iterable[str]:
+    """The columns that are called one of these names, in the order of the names."""
+    plain = {
+        name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in rows.columns
+    }
+    return (plain[name] for name in names if name in plain)
+
+
+def _all(rows: LabelRows, name: str, test: Any) -> bool:
+    return all(test(value) for value in rows.column(name))
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() in PART_WORDS
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    """Whether there are groups at all: a value for each image is no group."""
+    named = [value for value in values if value not in {None, ""}]
+    return len(set(map(str, named))) < len(named)
+
+
+def _first(names: Iterable[str], default: None) -> str | None:
+    return next(iter(names), default)

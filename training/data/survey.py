@@ -1,0 +1,173 @@
+"""What a data set looks like: its files, its labels, and what about them may surprise."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.images import FORMATS
+from training.data.parallel import map_in_order, runs, usable_cores
+
+_FILES_PER_TASK = 64
+_ORIENTATION = 0x0112
+_EXPECTED_TOGETHER = 5.0
+_SEEN_OFTEN = 5
+
+
+@dataclass(frozen=True)
+class FileSurvey:
+    """What the headers of the image files say.
+
+    Attributes:
+        formats: ``JPEG`` and the like → number of files.
+        modes: Pillow's colour modes → number of files.
+        sizes: (width, height) in pixels → number of files.
+        animated: files of several frames.
+        rotated: files that EXIF says to turn.
+    """
+
+    formats: Counter[str]
+    modes: Counter[str]
+    sizes: Counter[tuple[int, int]]
+    animated: int
+    rotated: int
+
+    @property
+    def median_side_px(self) -> int:
+        """The median of the shorter sides; 0 without a readable image."""
+        sides = [min(size) for size in self.sizes.elements()]
+        return int(median(sides)) if sides else 0
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Two labels that have more to do with each other than chance.
+
+    Attributes:
+        one: with `count` images.
+        other: the label that `one` always comes with, or never.
+        count: images that have `one`.
+        both_ways: whether it is the same the other way round.
+    """
+
+    one: str
+    other: str
+    count: int
+    both_ways: bool
+
+
+def survey_files(
+    paths: Sequence[Path], on_progress: Callable[[int, int], None] | None = None
+) -> FileSurvey:
+    """Reads the headers of image files; files that have none are left to the decoding.
+
+    Args:
+        paths: the files.
+        on_progress: called with (files read, files).
+    """
+    survey = FileSurvey(Counter(), Counter(), Counter(), 0, 0)
+    animated = rotated = done = 0
+    cores = usable_cores()
+    for headers in map_in_order(
+        lambda run: [_header(paths[at]) for at in run],
+        runs(len(paths), _FILES_PER_TASK),
+        threads=cores,
+        ahead=4 * cores,
+    ):
+        done += len(headers)
+        for header in headers:
+            if header is None:
+                continue
+            survey.formats[header.format] += 1
+            survey.modes[header.mode] += 1
+            survey.sizes[header.size] += 1
+            animated += header.is_animated
+            rotated += header.is_rotated
+        if on_progress is not None:
+            on_progress(done, len(paths))
+    return FileSurvey(survey.formats, survey.modes, survey.sizes, animated, rotated)
+
+
+def always_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[LabelPair]:
+    """Returns the labels that never come without another one, the most frequent first.
+
+    A label with fewer than five images proves nothing, and one that nine of ten images have comes
+    with anything.
+
+    Args:
+        targets: (images, labels), 0 or 1.
+        labels: names of the columns.
+    """
+    counts, both = _counts(targets)
+    pairs = []
+    for one in np.flatnonzero(counts >= _SEEN_OFTEN).tolist():
+        for other in np.flatnonzero(both[one] == counts[one]).tolist():
+            equal = bool(counts[one] == counts[other])
+            if one == other or counts[other] > 0.9 * len(targets) or (equal and other < one):
+                continue
+            pairs.append(LabelPair(labels[one], labels[other], int(counts[one]), equal))
+    return sorted(pairs, key=lambda pair: (-pair.count, pair.one, pair.other))
+
+
+def never_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[LabelPair]:
+    """Returns pairs of labels without a common image, where chance would give five or more.
+
+    Args:
+        targets: (images, labels), 0 or 1.
+        labels: names of the columns.
+    """
+    counts, both = _counts(targets)
+    expected = np.outer(counts, counts) / max(len(targets), 1)
+    found = np.argwhere(np.triu((both == 0) & (expected >= _EXPECTED_TOGETHER), 1))
+    order = sorted(found.tolist(), key=lambda pair: (-expected[pair[0], pair[1]], pair))
+    return [LabelPair(labels[i], labels[j], int(counts[i]), both_ways=True) for i, j in order]
+
+
+def copies(digests: Sequence[str]) -> list[list[int]]:
+    """Returns the positions of images that are the same file byte for byte, a list for each."""
+    positions: dict[str, list[int]] = {}
+    for at, digest in enumerate(digests):
+        positions.setdefault(digest, []).append(at)
+    return [same for same in positions.values() if len(same) > 1]
+
+
+def _counts(targets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Images of each label, and of each pair of labels."""
+    # In float, because NumPy has no fast product of integers; exact up to 2^24 images.
+    as_float = targets.astype(np.float32)
+    both = np.rint(as_float.T @ as_float).astype(np.int64)
+    return np.diag(both).copy(), both
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What one file says of itself."""
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    is_animated: bool
+    is_rotated: bool
+
+
+def _header(path: Path) -> _Header | None:
+    try:
+        with Image.open(BytesIO(path.read_bytes()), formats=FORMATS) as image:
+            return _Header(
+                format=image.format or "unknown",
+                mode=image.mode,
+                size=image.size,
+                is_animated=bool(getattr(image, "is_animated", False)),
+                is_rotated=image.getexif().get(_ORIENTATION, 1) not in {0, 1},
+            )
+    # Whatever is wrong with it, decoding says it better.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError):
+        return None
+    except Image.DecompressionBombError:
+        return None
