@@ -34,12 +34,12 @@ def _images(found: Examination) -> Iterator[str]:
     if dataset.left_out:
         yield f"          left out: {left_out_text(dataset.left_out, images)}"
     for count, what in (
-        (found.files.animated, "have several frames; the first one is used"),
-        (found.files.rotated, "are turned as their EXIF data says"),
-        (found.unnamed, "more image files in the folder are not in the label file"),
+        (found.files.animated, "with several frames, of which the first one is used"),
+        (found.files.rotated, "turned as their EXIF data says"),
+        (found.unnamed, "in the folder that the label file does not name"),
     ):
         if count:
-            yield f"          {count:,} {what}"
+            yield f"          {_counted(count)} {what}"
 
 
 def _files(files: FileSurvey) -> str:
@@ -65,7 +65,7 @@ def _labels(found: Examination) -> Iterator[str]:
     unlabelled = int((~targets.any(axis=1)).sum())
     yield (
         f"labels    {len(counts):,}, {targets.sum() / images:.1f} an image; {table.layout}; "
-        f"{unlabelled:,} images without a label"
+        f"{_counted(unlabelled)} without a label"
     )
     width = max(len(label) for label, _ in counts) if counts else 0
     for label, count in counts[:LABELS_SHOWN]:
@@ -103,7 +103,7 @@ def _together(found: Examination) -> Iterator[str]:
     targets, labels = found.dataset.targets, found.dataset.labels
     for pair in _first(always := always_together(targets, labels)):
         joint = "and" if pair.both_ways else "never without"
-        times = f"{pair.count:,} images"
+        times = _counted(pair.count)
         yield (
             f"together  {pair.one} {joint} {pair.other}"
             + (f": always the same {times}; one of them says nothing" * pair.both_ways)
@@ -125,15 +125,19 @@ def _copies(found: Examination) -> Iterator[str]:
         bool((found.dataset.targets[positions] != found.dataset.targets[positions[0]]).any())
         for positions in same
     )
-    yield f"copies    {extra:,} images are byte for byte another one"
+    yield f"copies    {_counted(extra)} byte for byte like another one"
     if differing:
-        yield f"          {differing:,} of these have other labels than their copy"
+        yield f"          {_counted(differing)} with other labels than the copy"
     for positions in same[:SHOWN]:
         yield (
             "          "
             + " = ".join(names[at] for at in positions[:4])
             + " …" * (len(positions) > 4)
         )
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def _used(found: Examination) -> LabelTable:

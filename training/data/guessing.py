@@ -98,6 +98,8 @@ def _image_column(rows: LabelRows, folder: Path) -> str:
     """The column with the most values that are files of the folder."""
     files = image_files(folder)
     known = {os.path.splitext(name)[0] for name in files} | set(files)  # noqa: PTH122
+    if not rows.columns:
+        raise LabelFileError(f"{rows.path}: no columns; expected image_name and tags in every row")
     found = {
         name: sum(_is_file(value, known) for value in rows.column(name)[:_SAMPLE])
         for name in rows.columns
@@ -164,8 +166,8 @@ def _is_part(value: Any) -> bool:
 
 def _repeats(values: Sequence[Any]) -> bool:
     """Whether there are groups at all: a value for each image is no group."""
-    named = [value for value in values if value not in {None, ""}]
-    return len(set(map(str, named))) < len(named)
+    named = [str(value) for value in values if value is not None and value != ""]
+    return len(set(named)) < len(named)
 
 
 def _first(names: Iterable[str], default: None) -> str | None:
