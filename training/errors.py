@@ -34,6 +34,12 @@ class SettingsError(TrainingError):
     """Settings that are right one by one do not fit together, the machine or the data."""
 
 
+class DiskFullError(TrainingError):
+    """The disk has no room for what a run needs."""
+
+    exit_status = 1
+
+
 class DivergedError(TrainingError):
     """The loss or the logits are not finite any more."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from training.data.images import DECODING_RULE, DamagedImageError, decode_image
 from training.data.parallel import map_in_order, runs, usable_cores
 from training.data.published import publish_folder
-from training.errors import ImageError, SettingsError
+from training.errors import DiskFullError, ImageError
 
 _REVISION = "canopy pixels 2"
 _PIXELS = "pixels.bin"
@@ -66,7 +66,7 @@ def open_cache(
 
     Raises:
         ImageError: an image changed or went away since its digest was taken.
-        SettingsError: the disk has no room for the cache.
+        DiskFullError: the disk has no room for the cache.
     """
     # Everything that decides about the pixels.
     rule = [_REVISION, DECODING_RULE, image_px, *digests]
@@ -80,7 +80,7 @@ def open_cache(
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise SettingsError(_no_room(partial, cache_bytes(len(paths), image_px))) from error
+            raise DiskFullError(_no_room(partial, cache_bytes(len(paths), image_px))) from error
         meta = {"key": key, "decoding": DECODING_RULE, "damaged": damaged}
         (partial / _META).write_text(json.dumps(meta, indent=1))
 
@@ -114,15 +114,21 @@ def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Dam
 
 def _check_free_space(folder: Path, needed_bytes: int) -> None:
     if shutil.disk_usage(folder).free < needed_bytes:
-        raise SettingsError(_no_room(folder, needed_bytes))
+        raise DiskFullError(_no_room(folder, needed_bytes))
 
 
 def _no_room(folder: Path, needed_bytes: int) -> str:
     return (
-        f"{folder.parent}: the cache of decoded images needs {needed_bytes / _GIB:.2f} GiB, "
-        f"{shutil.disk_usage(folder).free / _GIB:.2f} GiB are free; make room, lower "
-        "data.image_px, or set CANOPY_HOME to a folder on a larger disk"
+        f"{folder.parent}: the cache of decoded images needs {_size_text(needed_bytes)}, "
+        f"{_size_text(shutil.disk_usage(folder).free)} are free; make room, lower data.image_px, "
+        "or set CANOPY_HOME to a folder on a larger disk"
     )
+
+
+def _size_text(size_bytes: int) -> str:
+    if size_bytes < _GIB:
+        return f"{size_bytes / 2**20:.2f} MiB"
+    return f"{size_bytes / _GIB:.1f} GiB"
 
 
 def _write_pixels(

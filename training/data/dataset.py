@@ -78,7 +78,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         LabelFileError: the label file is missing or malformed.
         ImageError: images are missing or damaged.
         SplitError: there are too few images for the split.
-        SettingsError: the disk has no room for the decoded images.
+        DiskFullError: the disk has no room for the decoded images.
     """
     labels, images = _sources(settings, home, progress)
     everything = read_label_file(labels, settings.columns, settings.split)

@@ -16,7 +16,7 @@ import pytest
 from training.data import cache as cache_module
 from training.data.cache import open_cache
 from training.data.images import decode_image
-from training.errors import ImageError, SettingsError
+from training.errors import DiskFullError, ImageError
 from training.settings import DataSettings
 
 BUILDER = """
@@ -195,7 +195,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50 * 16 * 16 * 3 - 1))
     decoded = Decoded()
 
-    with pytest.raises(SettingsError, match=r"needs 0\.00 GiB.*lower data\.image_px"):
+    with pytest.raises(DiskFullError, match=r"needs 0\.04 MiB.*lower data\.image_px"):
         open_cache(tmp_path / "cache", *images, 16, decoded)
     assert decoded.steps == []
 
@@ -208,7 +208,7 @@ def test_a_disk_that_fills_up_meanwhile_is_the_same_error(
 
     monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(SettingsError, match="make room"):
+    with pytest.raises(DiskFullError, match="make room"):
         open_cache(tmp_path / "cache", *images, 16)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
