@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -64,6 +65,8 @@ def main() -> None:
         signal.signal(number, _interrupt)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spin_briefly()
+    # What Pillow warns of is either harmless or reported as a damaged image.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app(arguments, prog_name="canopy")
     except Exception as error:

@@ -23,6 +23,10 @@ ConfigOption = Annotated[
 StudyOption = Annotated[
     str | None, typer.Option("--study", help="Name of the study; default the configuration's.")
 ]
+AllowMissingOption = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Go on however many images are missing or damaged."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -90,6 +90,11 @@ class CanopyConfig(Settings):
     clearml: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
 
+    def allowing_missing(self) -> "CanopyConfig":
+        """Returns the configuration with ``data.allow_missing``."""
+        data = self.data.model_copy(update={"allow_missing": True})
+        return self.model_copy(update={"data": data})
+
     @property
     def idle_sections(self) -> list[str]:
         """The sections that are there and have no effect in this version."""

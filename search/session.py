@@ -71,6 +71,8 @@ def train_on_screen(
     screen = open_screen(console)
     try:
         dataset = open_dataset(config.data, home, screen.progress)
+        for remark in dataset.remarks:
+            screen.note(remark)
         check_validation_targets(dataset)
         check_backbone_fits(
             config.training.backbone, labels=len(dataset.labels), image_px=dataset.image_px

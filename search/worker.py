@@ -92,6 +92,8 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
     store = StudyStore(database)
     with store.lock_study(plan.study) as lock:
         dataset = open_dataset(plan.config.data, plan.home, watcher.progress)
+        for remark in dataset.remarks:
+            watcher.note(remark)
         check_validation_targets(dataset)
         for backbone in _choices(plan.space, "backbone"):
             check_backbone_fits(backbone, labels=len(dataset.labels), image_px=dataset.image_px)

@@ -7,6 +7,7 @@ import typer
 
 from dashboards.summary import StudySummary, summarize_study
 from search.command_line import (
+    AllowMissingOption,
     ConfigOption,
     JsonOption,
     StudyOption,
@@ -33,11 +34,14 @@ def search(
     workers: Annotated[
         str, typer.Option(help="Worker processes: auto or 1 in this version.")
     ] = "auto",
+    allow_missing: AllowMissingOption = False,
 ) -> None:
     """Search until the study has its trials; the same command goes on after a stop."""
     if workers not in {"auto", "1"}:
         raise SearchError(f"--workers {workers}: this version runs one worker; leave it at auto")
     settings = load_config(config)
+    if allow_missing:
+        settings = settings.allowing_missing()
     name = study or settings.search.study
     from search.session import search_until_done
 
@@ -53,7 +57,8 @@ def search(
     if not finished:
         typer.echo(
             f"\nInterrupted; nothing is lost. Go on with: {command_text('search', *arguments)}"
-            + (f" --trials {trials}" if trials else ""),
+            + (f" --trials {trials}" if trials else "")
+            + (" --allow-missing" if allow_missing else ""),
             err=True,
         )
         raise typer.Exit(INTERRUPTED)
