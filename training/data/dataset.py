@@ -84,7 +84,9 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     everything = read_label_file(labels, settings.columns, settings.split)
     located = locate_images(everything, images)
     table, left_out = located.table, located.left_out
-    _check(left_out, everything, settings)
+    if 2 * len(left_out) > len(everything.image_names):
+        # Probably the wrong folder, which nobody should wait for; fewer are told with the damaged.
+        _check(left_out, everything, settings)
     # Before the slow parts, because it can fail.
     split = split_table(table, settings.split)
 
@@ -107,7 +109,8 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
             for at, (kind, detail) in unusable.items()
         ]
         left_out.sort(key=lambda image: image.row)
-        _check(left_out, everything, settings)
+    _check(left_out, everything, settings)
+    if unusable:
         table = table.select([at for at in range(len(digests)) if at not in unusable])
         split = split_table(table, settings.split)
     used = [digest for at, digest in readable.items() if at not in unusable]

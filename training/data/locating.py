@@ -73,6 +73,7 @@ def locate_images(table: LabelTable, folder: Path) -> Located:
                 f"{table.image_names[before]!r} and {name!r} are one file, {path.name}, with two "
                 "different sets of labels; keep one of them"
             )
+    left_out.sort(key=lambda image: image.row)
     return Located(table.select(list(first.values())), list(first), left_out)
 
 
