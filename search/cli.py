@@ -36,6 +36,7 @@ for command in (
     study.trials,
     study.best,
     model.train,
+    model.predict,
     study.dashboard,
 ):
     app.command()(command)

@@ -33,6 +33,10 @@ class NothingFoundError(SearchError):
     exit_status = 1
 
 
+class PredictionError(SearchError):
+    """There is no image to predict."""
+
+
 class SearchFailedError(SearchError):
     """The search ended before it had its trials."""
 

@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
 from search.config import CanopyConfig
 from training.data.dataset import Dataset
+from training.metrics import multilabel_metrics
 from training.model_file import TrainedModel, save_model
 from training.run import BatchProgress, EpochMetrics, TrainingRun
+from training.thresholds import THRESHOLD_BETAS, best_thresholds
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class TrainingResult:
         epochs: metrics of every epoch.
         validation: scores of the final model on validation, with their split in the name.
         test: scores on test; empty if no images were held out for it.
+        at_thresholds: scores on test with the thresholds that were chosen on validation.
         study_val_ap: what the study says the validation AP was, if the configuration knows.
         same_data: whether the data are those of the study, if the configuration knows.
     """
@@ -28,6 +36,7 @@ class TrainingResult:
     epochs: list[dict[str, Any]]
     validation: dict[str, Any]
     test: dict[str, Any]
+    at_thresholds: dict[str, float | None]
     study_val_ap: float | None
     same_data: bool | None
 
@@ -38,6 +47,7 @@ class TrainingResult:
             **self.validation,
             "test_ap": None,
             **self.test,
+            **self.at_thresholds,
             "study_val_ap": self.study_val_ap,
             "same_data": self.same_data,
             "epochs": self.epochs,
@@ -67,16 +77,28 @@ def train_in_full(
         if on_epoch is not None:
             on_epoch(epochs[-1])
     validation = epochs[-1].validation.as_dict("val", run.settings.loss)
-    test = {}
+    thresholds = {
+        name: best_thresholds(*on_cpu(run.logits(dataset.split.validation)), beta=beta)
+        for name, beta in THRESHOLD_BETAS.items()
+    }
+    test, at_thresholds = {}, {}
     if len(dataset.split.test):
         test = run.evaluate(dataset.split.test).as_dict("test", run.settings.loss)
+        at_thresholds = _scores_at(thresholds, run)
     settings = {
         "data": config.data.model_dump(mode="json"),
         "training": run.settings.model_dump(mode="json"),
     }
     save_model(
         model,
-        TrainedModel(run.model, dataset.labels, dataset.image_px, settings, validation | test),
+        TrainedModel(
+            run.model,
+            dataset.labels,
+            dataset.image_px,
+            settings,
+            validation | test,
+            {name: tuple(values.tolist()) for name, values in thresholds.items()},
+        ),
     )
     known = config.provenance or {}
     fingerprint = known.get("data_fingerprint")
@@ -85,6 +107,27 @@ def train_in_full(
         epochs=[epoch.as_dict() for epoch in epochs],
         validation=validation,
         test=test,
+        at_thresholds=at_thresholds,
         study_val_ap=known.get("val_ap"),
         same_data=None if fingerprint is None else fingerprint == dataset.fingerprint,
     )
+
+
+def on_cpu(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns logits and targets on the CPU."""
+    logits, targets = tensors
+    return logits.cpu(), targets.cpu()
+
+
+def _scores_at(
+    thresholds: dict[str, npt.NDArray[np.float32]], run: TrainingRun
+) -> dict[str, float | None]:
+    """What each choice of thresholds scores on test by the measure that it was chosen for."""
+    logits, targets = on_cpu(run.logits(run.dataset.split.test))
+    scores = {
+        name: multilabel_metrics(
+            logits, targets, labels=run.dataset.labels, thresholds=torch.from_numpy(values)
+        )
+        for name, values in thresholds.items()
+    }
+    return {f"test_{name}_at_thresholds": getattr(scores[name], name) for name in thresholds}

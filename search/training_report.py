@@ -9,6 +9,7 @@ from rich.table import Table
 from dashboards.tables import ap_text, duration_text
 from search.training_job import TrainingResult
 from training.run import EpochMetrics
+from training.thresholds import THRESHOLD_BETAS
 
 SPLITS = ("val", "test")
 
@@ -30,7 +31,7 @@ def print_result(result: TrainingResult, console: Console) -> None:
     splits = [split for split in SPLITS if f"{split}_ap" in scores]
     console.print(_metrics_table(scores, splits))
     console.print(_labels_table(scores, splits))
-    for line in (comparison_line(result), f"model: {result.model}"):
+    for line in (thresholds_line(result), comparison_line(result), f"model: {result.model}"):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 
@@ -47,6 +48,18 @@ def comparison_line(result: TrainingResult) -> str | None:
         f"validation AP is {result.validation['val_ap']!r}, the study's {result.study_val_ap!r}: "
         "another machine, other versions or other settings"
     )
+
+
+def thresholds_line(result: TrainingResult) -> str | None:
+    """Says what thresholds for each label, chosen on validation, bring on test."""
+    if not result.at_thresholds:
+        return None
+    scores = [
+        f"{name} {ap_text(result.at_thresholds[f'test_{name}_at_thresholds'])} instead of "
+        f"{ap_text(result.test[f'test_{name}'])}"
+        for name in THRESHOLD_BETAS
+    ]
+    return f"with the thresholds kept in the model, test {', '.join(scores)} at one half"
 
 
 def _metrics_table(scores: dict[str, Any], splits: list[str]) -> Table:

@@ -59,16 +59,16 @@ class MultilabelMetrics:
 
 
 def multilabel_metrics(
-    logits: Tensor, targets: Tensor, *, labels: Sequence[str]
+    logits: Tensor, targets: Tensor, *, labels: Sequence[str], thresholds: Tensor | None = None
 ) -> MultilabelMetrics:
     """Measures the predictions for one split.
-
-    A label is predicted where its logit is at least 0, that is, its probability at least 0.5.
 
     Args:
         logits: (images, labels), float32 on the CPU, unnormalised.
         targets: (images, labels), 0 or 1 of any dtype, on the CPU.
         labels: names of the labels, in the order of the columns.
+        thresholds: (labels,), float32; a label is predicted where its logit is at least this, by
+            default 0, that is, where its probability is at least 0.5.
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite.
@@ -78,7 +78,7 @@ def multilabel_metrics(
     if len(labels) != len(ap):
         raise ValueError(f"{len(labels)} names for {len(ap)} columns of logits; pass one for each")
 
-    predicted = (logits.detach() >= 0).int()
+    predicted = (logits.detach() >= (0 if thresholds is None else thresholds)).int()
     true = targets.int()
     defined = ~np.isnan(ap)
 
@@ -122,7 +122,7 @@ def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64
         NonFiniteLogitsError: a logit is NaN or infinite.
         ValueError: shapes do not fit together, or there is no image.
     """
-    _check(logits, targets)
+    check_logits(logits, targets)
     images, labels = logits.shape
 
     # All arrays are (labels, images), each row in the order of its label's ranking.
@@ -152,7 +152,13 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def _check(logits: Tensor, targets: Tensor) -> None:
+def check_logits(logits: Tensor, targets: Tensor) -> None:
+    """Raises unless something can be measured.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite.
+        ValueError: shapes do not fit together, there is no image, or logits are not float32.
+    """
     if logits.ndim != 2 or logits.shape != targets.shape:
         raise ValueError(
             f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must both be "

@@ -1,7 +1,7 @@
 """A trained model in one file, with what is needed to use it."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from training.errors import CheckpointError
 
 FORMAT = "canopy-model"
-FORMAT_REVISION = 1
+FORMAT_REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class TrainedModel:
         image_px: side of the square that images are scaled to.
         settings: the ``data`` and ``training`` settings that it was trained with, as JSON values.
         metrics: its scores on validation and test, as JSON values.
+        thresholds: ``f1`` and ``f2`` → the logit of each label from which on it is a tag, chosen on
+            validation for that measure; empty in a file of revision 1.
     """
 
     network: nn.Module
@@ -36,6 +38,7 @@ class TrainedModel:
     image_px: int
     settings: dict[str, Any]
     metrics: dict[str, Any]
+    thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
@@ -51,6 +54,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "pixel_std": list(IMAGENET_STD),
         "settings": model.settings,
         "metrics": model.metrics,
+        "thresholds": {name: list(values) for name, values in model.thresholds.items()},
     }
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
@@ -86,4 +90,5 @@ def load_model(path: Path) -> TrainedModel:
         image_px=content["image_px"],
         settings=content["settings"],
         metrics=content["metrics"],
+        thresholds={name: tuple(values) for name, values in content.get("thresholds", {}).items()},
     )

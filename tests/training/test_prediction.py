@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.planet_data import write_planet_data
+from training.data.images import decode_image
+from training.data.normalise import normalised
+from training.errors import SettingsError
+from training.model_file import TrainedModel, load_model, save_model
+from training.prediction import predict, tag_thresholds
+from training.small_nets import SMALL_NETS
+
+LABELS = ("clear", "road", "water")
+
+
+@pytest.fixture
+def model() -> TrainedModel:
+    torch.manual_seed(3)
+    settings = {"training": {"backbone": "tinycnn_8"}}
+    return TrainedModel(
+        network=SMALL_NETS["tinycnn_8"](len(LABELS)).eval(),
+        labels=LABELS,
+        image_px=16,
+        settings=settings,
+        metrics={},
+        thresholds={"f1": (0.5, -1.0, 2.0), "f2": (0.0, 0.0, 0.0)},
+    )
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    write_planet_data(tmp_path, images=10)
+    return sorted((tmp_path / "train-jpg").iterdir())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_predictions_are_the_network_s_own_in_the_order_of_the_files(
+    model: TrainedModel, paths: list[Path], batch_size: int
+) -> None:
+    pixels = torch.from_numpy(np.stack([decode_image(path, 16) for path in paths]))
+    with torch.inference_mode():
+        expected = model.network(normalised(pixels))
+
+    predictions = list(predict(model, paths, device="cpu", batch_size=batch_size))
+
+    assert [prediction.path for prediction in predictions] == paths
+    logits = np.stack(
+        [prediction.logits for prediction in predictions if prediction.logits is not None]
+    )
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        [prediction.probabilities for prediction in predictions], expected.sigmoid(), atol=1e-5
+    )
+
+
+def test_an_image_that_cannot_be_read_stops_nothing(model: TrainedModel, paths: list[Path]) -> None:
+    whole = {prediction.path: prediction.logits for prediction in predict(model, paths)}
+    paths[4].write_bytes(b"")
+    paths[5].unlink()
+
+    predictions = list(predict(model, paths, batch_size=3))
+
+    assert len(predictions) == 10
+    for at, prediction in enumerate(predictions):
+        if at in {4, 5}:
+            assert prediction.logits is None
+            assert prediction.probabilities == []
+        else:
+            np.testing.assert_allclose(prediction.logits, whole[prediction.path], atol=1e-5)
+    assert "empty" in predictions[4].reason
+    assert "No such file" in predictions[5].reason
+
+
+def test_a_batch_without_a_single_image_is_no_obstacle(
+    model: TrainedModel, paths: list[Path]
+) -> None:
+    for path in paths:
+        path.write_bytes(b"no image")
+
+    assert [p.reason for p in predict(model, paths, batch_size=4)] == [
+        "no image: none of JPEG, PNG, WEBP, TIFF, BMP, GIF"
+    ] * 10
+
+
+def test_thresholds_come_with_the_model(model: TrainedModel, tmp_path: Path) -> None:
+    save_model(tmp_path / "model.pt", model)
+    loaded = load_model(tmp_path / "model.pt")
+
+    assert tag_thresholds(loaded, "f1").tolist() == [0.5, -1.0, 2.0]
+    assert tag_thresholds(loaded, "half").tolist() == [0, 0, 0]
+
+
+def test_a_model_of_an_earlier_revision_has_only_one_half(
+    model: TrainedModel, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model.pt", model)
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    content["revision"] = 1
+    del content["thresholds"]
+    torch.save(content, tmp_path / "model.pt")
+
+    earlier = load_model(tmp_path / "model.pt")
+
+    assert tag_thresholds(earlier, "half").tolist() == [0, 0, 0]
+    with pytest.raises(SettingsError, match=r"no thresholds for 'f1'.*--thresholds half"):
+        tag_thresholds(earlier, "f1")

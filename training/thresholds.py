@@ -1,0 +1,64 @@
+"""Thresholds that turn logits into tags, chosen for each label on validation."""
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from training.metrics import check_logits
+
+ONE_HALF = 0.0
+"""The logit of probability one half."""
+
+THRESHOLD_BETAS = {"f1": 1.0, "f2": 2.0}
+"""What a model keeps thresholds for: name → beta of the F-measure that they maximise."""
+
+
+def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDArray[np.float32]:
+    """Returns for each label the logit from which on it should be a tag, for the highest F-beta.
+
+    All thresholds that tell the images apart are tried. The one that is returned lies midway
+    between two neighbouring logits, so that rounding on another machine moves no image across it.
+    Among equals it is the highest, which gives the fewest tags. A label without a positive example
+    keeps the logit of one half.
+
+    Args:
+        logits: (images, labels), float32 on the CPU, unnormalised.
+        targets: (images, labels), 0 or 1 of any dtype, on the CPU.
+        beta: how many times recall counts as much as precision.
+
+    Returns:
+        (labels,), float32, finite.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite.
+        ValueError: shapes do not fit together, there is no image, or `beta` is not positive.
+
+    References:
+        Lipton, Elkan, Naryanaswamy (2014), Optimal Thresholding of Classifiers to Maximize F1
+        Measure.
+    """
+    check_logits(logits, targets)
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, found {beta}")
+    # All arrays are (labels, images), each row from the highest logit to the lowest.
+    scores = np.ascontiguousarray(logits.detach().numpy().T).astype(np.float64)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    scores = np.take_along_axis(scores, order, axis=1)
+    positive = np.take_along_axis(targets.numpy().T.astype(np.int64), order, axis=1)
+    images = scores.shape[1]
+
+    true_positives = positive.cumsum(axis=1)
+    predicted = np.arange(1, images + 1)
+    positives = true_positives[:, -1:]
+    weight = beta**2
+    f_beta = (1 + weight) * true_positives / (weight * positives + predicted)
+    # A threshold can only lie where the next logit is another one, or below all of them.
+    f_beta[:, :-1][scores[:, 1:] == scores[:, :-1]] = -1.0
+    next_scores = np.concatenate([scores[:, 1:], scores[:, -1:] - 1.0], axis=1)
+    best = f_beta.argmax(axis=1)[:, None]
+    above = np.take_along_axis(scores, best, axis=1)
+    below = np.take_along_axis(next_scores, best, axis=1)
+    midway = ((above + below) / 2).astype(np.float32)
+    # Between two neighbouring floats there is no third, and rounding could reach the lower one.
+    thresholds = np.where(midway > below, midway, above.astype(np.float32))
+    return np.where(positives > 0, thresholds, np.float32(ONE_HALF))[:, 0]
