@@ -88,10 +88,9 @@ def explain(error: Exception, home: Path) -> tuple[str, int]:
     if isinstance(error, SearchError | DashboardError | StorageError | TrainingError):
         return str(error), error.exit_status
     if isinstance(error, DATABASE_FAILURES):
-        reason = failure_text(error)
         return (
-            f"the database went away: {reason}; nothing is lost, the same command goes on when it "
-            "is back"
+            f"the database failed: {failure_text(error)}; nothing is lost, the same command goes "
+            "on when that is mended"
         ), 1
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -1,39 +1,128 @@
 """Reading and writing YAML 1.2, in which ``1e-3`` is a number and ``no`` is a word."""
 
 import io
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from search.errors import ConfigError
+from search.shown import shown_key, shown_text
+from search.yaml_nodes import node_problems
+
+# A thousand enqueued settings are 60 kB; a label file that was named by mistake is larger.
+MAX_BYTES = 256 * 1024
 
 
 def read_yaml(path: Path) -> Any:
     """Reads one YAML document with plain values only.
 
     Raises:
-        ConfigError: no such file, not text, not YAML, or a key that stands twice; with the line.
+        ConfigError: no such file, not text, not YAML, or something that is no plain value under a
+            name of its own; one line for each thing that is wrong, with its line in the file.
     """
+    where = shown_key(path)
+    text = _text(path, where)
+    yaml = YAML(typ="safe", pure=True)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    try:
-        return YAML(typ="safe", pure=True).load(text)
+        root = yaml.compose(text)
+        problems = [] if root is None else node_problems(yaml, root)
+        if problems:
+            raise ConfigError("\n".join(f"{where}, line {line}: {said}" for line, said in problems))
+        return None if root is None else yaml.constructor.construct_document(root)
     except MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = (error.problem or error.context or "not YAML").splitlines()[0]
-        raise ConfigError(f"{path}{where}: {problem}") from error
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+        line, problem = _syntax_problem(error, text)
+        raise ConfigError(f"{where}, line {line}: {problem}") from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{where}, line {line}: the character {text[error.position]!a}, which YAML does not "
+            "allow; is this a text file?"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: nested far too deep for settings") from error
+    except (YAMLError, ValueError, AssertionError) as error:  # the latter for a %YAML of the future
+        problem = shown_key(str(error).partition("\n")[0])
+        raise ConfigError(f"{where}: not YAML 1.2: {problem}") from error
+
+
+def _text(path: Path, where: str) -> str:
+    """Returns the text of the file, or says why it cannot be a configuration."""
+    if path.is_dir():
+        raise ConfigError(f"{where}: expected a configuration file, found a folder")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{where}: {_missing(path)}") from error
+    except OSError as error:
+        raise ConfigError(f"{where}: {error.strerror}") from error
+    if not content.strip():
+        raise ConfigError(f"{where}: the file is empty; `canopy init` writes one for your data")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError(f"{where}: the text is UTF-16; save it as UTF-8")
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{where}: larger than {MAX_BYTES // 1024} KiB, so this is no configuration"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{where}, line {line}: not UTF-8 text, found the byte 0x{content[error.start]:02x}; "
+            "save the configuration as UTF-8, if it is one"
+        ) from error
+    if text.lstrip().startswith("<"):
+        raise ConfigError(f"{where}: expected YAML, found a web page or XML; save the file itself")
+    return text
+
+
+def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"a link to {shown_text(os.readlink(path))}, which is not there"  # noqa: PTH115 - as text
+    try:
+        names = sorted(file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"})
+    except OSError:
+        names = []
+    nearest = get_close_matches(path.name, names, n=1)
+    return "no such file" + (f"; did you mean {shown_text(nearest[0])}?" if nearest else "")
+
+
+def _syntax_problem(error: MarkedYAMLError, text: str) -> tuple[int, str]:
+    """Returns the line, counted from 1, and what is wrong there in words."""
+    mark = error.problem_mark or error.context_mark
+    problem = shown_key((error.problem or error.context or "not YAML").partition("\n")[0])
+    if mark is None:
+        return 1, problem
+    line = mark.line + 1
+    # YAML's own line breaks, which are fewer than those of str.splitlines.
+    rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    row = rows[mark.line] if mark.line < len(rows) else ""
+    indentation = row[: len(row) - len(row.lstrip())]
+    if "\t" in indentation or row[mark.column : mark.column + 1] == "\t":
+        return line, "a tab; YAML is indented with spaces, so replace it by spaces"
+    if "single document" in (error.context or ""):
+        return line, "a second document begins here; keep one document in the file"
+    if "mapping values are not allowed" in problem:
+        return line, (
+            "a colon where none can stand; indent keys of one mapping alike, and put a value that "
+            "holds ': ' in quotes"
+        )
+    if "cannot start any token" in problem:
+        return line, f"{problem}; put a value that begins with it in quotes"
+    if "undefined alias" in problem:
+        return line, f"{problem}; put a value that begins with * in quotes"
+    begun = error.context_mark
+    if begun is not None and error.context and begun.line != mark.line:
+        return line, f"{problem} {error.context} that begins in line {begun.line + 1}"
+    return line, f"{problem} {error.context}" if error.context else problem
 
 
 def _null(representer: RoundTripRepresenter, _nothing: None) -> ScalarNode:

@@ -1,14 +1,20 @@
 """Database URLs, and engines for them."""
 
 import re
+from typing import Any
 
+import psycopg2
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from storage.errors import DatabaseUnreachableError, DatabaseUrlError
+from storage.errors import DatabaseUnreachableError, DatabaseUrlError, DatabaseVersionError
 
 CONNECT_TIMEOUT_S = 10
+
+MINIMUM_MAJOR_VERSION = 13
+"""The oldest that hosted services still run; all SQL of ours and Optuna's is older than that."""
 
 _DRIVER = "postgresql+psycopg2"
 _ACCEPTED = ("postgres", "postgresql", _DRIVER)
@@ -26,6 +32,26 @@ _REASONS = (
     (r'database ".*" does not exist', "there is no such database; create it, or name another"),
     (r'role ".*" does not exist', "there is no such user"),
     (r"No such file or directory", "there is no socket; is the server running?"),
+    (
+        r"SSL negotiation|expected authentication request|lost synchronization",
+        "what answers there is no Postgres server; check host and port",
+    ),
+    (
+        r"server closed the connection unexpectedly",
+        "it closed the connection; is it a Postgres server, and running?",
+    ),
+    (r"no pg_hba\.conf entry", "it does not admit this user from here; see its pg_hba.conf"),
+    (
+        r"too many clients|remaining connection slots|too many connections",
+        "all its connections are taken; end some, or raise its max_connections",
+    ),
+    (r"starting up|shutting down|administrator command", "it is starting or stopping"),
+    (r"No space left on device|could not extend file", "the server's disk is full"),
+    (
+        r"read-only transaction|recovery mode",
+        "it may only be read: a standby, or default_transaction_read_only is on; name the primary",
+    ),
+    (r"permission denied", "this user lacks the right; grant it, or name another user"),
 )
 
 
@@ -91,21 +117,50 @@ def failure_text(error: Exception) -> str:
     return _reason(str(cause.orig)) if cause is not None else "it does not answer"
 
 
-def check_reachable(engine: sqlalchemy.Engine) -> None:
-    """Connects once.
+def check_reachable(url: sqlalchemy.URL) -> None:
+    """Connects once and asks nothing: the server tells its version as it lets us in.
 
     Raises:
         DatabaseUnreachableError: in one line, to what and why not.
+        DatabaseVersionError: the server is older than we need.
     """
     try:
-        with engine.connect():
-            pass
-    except DBAPIError as error:
-        reason = _reason(str(error.orig))
+        version = server_version(url)
+    except psycopg2.Error as error:
+        reason = _reason(str(error))
     else:
+        if version // 10_000 < MINIMUM_MAJOR_VERSION:
+            raise DatabaseVersionError(
+                f"{_place(url)} is Postgres {version_text(version)}; {MINIMUM_MAJOR_VERSION} or "
+                "newer is needed, upgrade it or name another server in DATABASE_URL"
+            )
         return
     # The original error stays out of it: what libpq says may quote the URL.
-    raise DatabaseUnreachableError(f"cannot use {_place(engine.url)}: {reason}") from None
+    raise DatabaseUnreachableError(f"cannot use {_place(url)}: {reason}") from None
+
+
+def server_version(url: sqlalchemy.URL) -> int:
+    """Returns the server's version as libpq has it: 180004 is 18.4.
+
+    Raises:
+        psycopg2.Error: it does not let us in.
+    """
+    new_dialect: Any = PGDialect_psycopg2
+    arguments, options = new_dialect().create_connect_args(url)
+    connection = psycopg2.connect(*arguments, **(connect_options(url, "canopy") | options))
+    try:
+        version: int = connection.server_version
+        return version
+    finally:
+        connection.close()
+
+
+def version_text(version: int) -> str:
+    """Returns libpq's version number as people write it: ``18.4``, ``9.6.24``."""
+    major, rest = divmod(version, 10_000)
+    if major >= 10:
+        return f"{major}.{rest}"
+    return f"{major}.{rest // 100}.{rest % 100}"
 
 
 def _place(url: sqlalchemy.URL) -> str:

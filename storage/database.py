@@ -9,8 +9,8 @@ import sqlalchemy
 
 from storage.connecting import check_reachable, connect_options, parse_database_url, shown
 from storage.embedded import EmbeddedPostgres
-from storage.errors import DatabaseUnreachableError, NoDatabaseError
-from storage.schema import prepare_schema
+from storage.errors import DatabaseUnreachableError, DatabaseVersionError, NoDatabaseError
+from storage.schema import check_writable, prepare_schema
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,19 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(home: Path, url: str | None) -> Database:
+def open_database(home: Path, url: str | None, *, writes: bool = True) -> Database:
     """Opens the database, starts the embedded server if need be, and prepares the tables.
 
     Args:
         home: the state folder, which the embedded server's data lies in.
         url: of another server; None or blank for the embedded one.
+        writes: whether the caller will write; one who only reads can do with a standby.
 
     Raises:
         DatabaseUrlError: `url` is not one of a Postgres server.
         DatabaseUnreachableError: the server does not answer, or refuses us.
+        DatabaseVersionError: the server is older than we need.
+        DatabaseReadOnlyError: it only reads, and the caller writes or there are no tables yet.
         DatabaseSchemaError: the tables are a newer Canopy's, or cannot be made.
         EmbeddedPostgresError: the embedded server cannot be started.
     """
@@ -58,21 +61,23 @@ def open_database(home: Path, url: str | None) -> Database:
     engine = _engine(place)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
-        check_reachable(engine)
+        check_reachable(place)
         prepare_schema(engine)
+        if writes:
+            check_writable(engine)
         on_failure.pop_all()
     return Database(place, engine, embedded)
 
 
 def open_existing_database(home: Path, url: str | None) -> Database:
-    """Opens the database like `open_database`, but makes no new embedded one.
+    """Opens the database like `open_database`, but makes no new embedded one, and only reads.
 
     Raises:
         NoDatabaseError: nothing was ever stored below `home`.
     """
     if not _is_given(url) and not embedded_postgres(home).has_data():
         raise NoDatabaseError(f"nothing is stored in {home} yet; begin with: canopy search")
-    return open_database(home, url)
+    return open_database(home, url, writes=False)
 
 
 def embedded_postgres(home: Path) -> EmbeddedPostgres:
@@ -100,13 +105,10 @@ def describe_database(home: Path, url: str | None) -> dict[str, Any]:
         }
     place = parse_database_url(url or "")
     state: dict[str, Any] = {"kind": "server", "url": shown(place), "running": True}
-    engine = _engine(place)
     try:
-        check_reachable(engine)
-    except DatabaseUnreachableError as error:
+        check_reachable(place)
+    except (DatabaseUnreachableError, DatabaseVersionError) as error:
         state |= {"running": False, "reason": str(error)}
-    finally:
-        engine.dispose()
     return state
 
 

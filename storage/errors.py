@@ -22,6 +22,14 @@ class DatabaseUnreachableError(StorageError):
     """The server does not answer, or refuses us."""
 
 
+class DatabaseVersionError(StorageError):
+    """The server is older than we need."""
+
+
+class DatabaseReadOnlyError(StorageError):
+    """The server only reads: a standby, or set so."""
+
+
 class EmbeddedPostgresError(StorageError):
     """The embedded Postgres cannot be started or stopped."""
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy
 from optuna.storages import RDBStorage
+from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError
 
 from storage.connecting import connect_options, optuna_url
-from storage.errors import DatabaseSchemaError
+from storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -27,22 +28,45 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
 
     Raises:
         DatabaseSchemaError: a newer Canopy made the tables, or we may not make them.
+        DatabaseReadOnlyError: they are not there or old, and the server only reads.
     """
     with engine.begin() as connection:
-        if _revision(connection) == HEAD:
+        if table_revision(connection) == HEAD:
             return
     try:
         with engine.begin() as connection:
             # Held until our own tables are committed. Others wait here and then find them.
             lock = sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)
             connection.execute(sqlalchemy.select(lock))
-            if _revision(connection) != HEAD:
+            if table_revision(connection) != HEAD:
                 _migrate(connection)
     except DBAPIError as error:
+        if isinstance(error.orig, ReadOnlySqlTransaction):
+            raise DatabaseReadOnlyError(_read_only_text(engine)) from error
         reason = str(error.orig).partition("\n")[0]
         raise DatabaseSchemaError(
             f"the tables in database {engine.url.database!r} cannot be prepared: {reason}"
         ) from error
+
+
+def check_writable(engine: sqlalchemy.Engine) -> None:
+    """Raises DatabaseReadOnlyError if the server only reads."""
+    with engine.connect() as connection:
+        read_only = is_read_only(connection)
+    if read_only:
+        raise DatabaseReadOnlyError(_read_only_text(engine))
+
+
+def is_read_only(connection: sqlalchemy.Connection) -> bool:
+    """Whether nothing can be written: the server is a standby, or set so."""
+    return bool(connection.scalar(sqlalchemy.text("SHOW transaction_read_only")) == "on")
+
+
+def _read_only_text(engine: sqlalchemy.Engine) -> str:
+    return (
+        f"database {engine.url.database!r} can only be read: the server is a standby, or "
+        "default_transaction_read_only is on; name the primary server in DATABASE_URL"
+    )
 
 
 def migration_config() -> "Config":
@@ -56,7 +80,8 @@ def migration_config() -> "Config":
     return config
 
 
-def _revision(connection: sqlalchemy.Connection) -> str | None:
+def table_revision(connection: sqlalchemy.Connection) -> str | None:
+    """Returns the revision of our tables, None where there are none."""
     known = sqlalchemy.select(sqlalchemy.func.to_regclass(VERSION_TABLE))
     if connection.scalar(known) is None:
         return None
@@ -69,7 +94,7 @@ def _migrate(connection: sqlalchemy.Connection) -> None:
     from alembic.script import ScriptDirectory
 
     config = migration_config()
-    revision = _revision(connection)
+    revision = table_revision(connection)
     history = ScriptDirectory.from_config(config).walk_revisions()
     if revision is not None and revision not in {script.revision for script in history}:
         raise DatabaseSchemaError(

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql
 
 from storage.connecting import optuna_url
 from storage.database import Database, engine_options
-from storage.errors import StudyDirectionError, UnknownStudyError
+from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.locks import StudyLock, is_study_locked, study_lock
 from storage.tables import EPOCH, STUDY, TRIALS
 
@@ -47,16 +47,25 @@ class StudyStore:
 
     Args:
         database: an opened one. It stays the caller's to close.
+
+    Raises:
+        DatabaseSchemaError: another Optuna changed its tables.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._engine = database.engine
-        self.optuna_storage = RDBStorage(
-            optuna_url(database.url),
-            engine_kwargs=engine_options(database.url),
-            skip_table_creation=True,
-        )
+        try:
+            self.optuna_storage = RDBStorage(
+                optuna_url(database.url),
+                engine_kwargs=engine_options(database.url),
+                skip_table_creation=True,
+            )
+        except RuntimeError as error:
+            raise DatabaseSchemaError(
+                f"Optuna's tables in database {database.url.database!r} were made by another "
+                "Optuna than this one; update canopy-search"
+            ) from error
 
     def close(self) -> None:
         """Closes Optuna's connections."""

@@ -120,7 +120,7 @@ def test_a_grid_ends_when_all_points_are_tried(database: Database, folder: Path)
     witness = run(database, settings, folder / "home", 40)
     trials = summarize_study(StudyStore(database), "planet").trials
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials) == 4
-    assert witness.notes [1:] == ["the grid has 4 points and all of them are tried"]
+    assert witness.notes[1:] == ["the grid has 4 points and all of them are tried"]
 
 
 def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(

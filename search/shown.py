@@ -1,0 +1,52 @@
+"""How keys and values of a configuration stand in a message: short, and harmless to a terminal."""
+
+import re
+from datetime import date
+from typing import Any
+
+LONGEST = 60
+
+# Control characters, line and paragraph separators, halves of characters, and what turns the
+# direction of writing: they would move the cursor, colour the screen or hide what stands there.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a terminal shows `text` as it is, on one line."""
+    return _HARMFUL.search(text) is None
+
+
+def shown_key(key: object) -> str:
+    """Returns a key as it is if it is short and harmless, else in quotes with escapes."""
+    text = str(key)
+    if text and is_harmless(text) and len(text) <= LONGEST and ": " not in text:
+        return text
+    return shown_text(text)
+
+
+def shown_text(text: str) -> str:
+    """Returns `text` in quotes, with escapes, cut where it is long."""
+    if len(text) > LONGEST:
+        return f"{_escaped(text[: LONGEST - 10])}... ({len(text)} characters)"
+    return _escaped(text)
+
+
+def found_text(value: Any) -> str:
+    """Says what a value is, in the words of a person: ``the word 'no'``, ``a list``."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return ("the word " if value.isalpha() else "") + shown_text(value)
+    if isinstance(value, date):
+        return f"the date {value}"
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    return str(value)
+
+
+def _escaped(text: str) -> str:
+    return _HARMFUL.sub(lambda found: ascii(found.group())[1:-1], repr(text))
