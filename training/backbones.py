@@ -108,6 +108,18 @@ def check_backbone_fits(name: str, *, labels: int, image_px: int) -> None:
         raise _size_error(name, labels, image_px, error) from error
 
 
+def meta_backbone(name: str, *, labels: int, image_px: int) -> nn.Module:
+    """Returns a backbone on torch's meta device, where tensors have shapes but no values.
+
+    Raises:
+        AssertionError, ValueError: it cannot be built for such images.
+    """
+    # RegNets read values of tensors while they are built, which the meta device does not have.
+    with _seeded(0), torch.device("cpu" if name.startswith("regnet_") else "meta"):
+        model = _untrained(name, labels, image_px)
+    return model.to("meta")
+
+
 class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 under autocast too."""
 
@@ -205,11 +217,9 @@ def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def _run_on_meta_device(name: str, labels: int, image_px: int) -> None:
-    # RegNets read values of tensors while they are built, which the meta device does not have.
-    with _seeded(0), torch.device("cpu" if name.startswith("regnet_") else "meta"):
-        model = _untrained(name, labels, image_px)
     # Two images, because batch normalisation refuses one in training where features are 1×1.
-    model.to("meta")(torch.empty(2, 3, image_px, image_px, device="meta"))
+    model = meta_backbone(name, labels=labels, image_px=image_px)
+    model(torch.empty(2, 3, image_px, image_px, device="meta"))
 
 
 def _size_error(name: str, labels: int, image_px: int, reason: Exception) -> SettingsError:

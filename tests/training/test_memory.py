@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from training import memory
+from training.errors import SettingsError
+from training.memory import StepMemory, available_bytes, check_memory, step_memory
+from training.settings import OptimizerSettings, TrainingSettings
+
+
+def settings(**values: object) -> TrainingSettings:
+    defaults = {"backbone": "tinycnn_8", "precision": "fp32", "device": "cpu", "threads": 1}
+    return TrainingSettings.model_validate(defaults | values)
+
+
+def estimate(image_px: int = 32, **values: object) -> StepMemory:
+    return step_memory(settings(**values), labels=5, image_px=image_px)
+
+
+def test_weights_gradients_and_the_optimizer_s_state_are_counted() -> None:
+    weights = sum(
+        4 * parameter.numel()
+        for parameter in memory.meta_backbone("resnet18", labels=5, image_px=32).parameters()
+    )
+
+    assert estimate(backbone="resnet18").fixed_bytes == 4 * weights
+    for momentum, copies in ((0.9, 3), (0.0, 2)):
+        optimizer = OptimizerSettings(name="sgd", momentum=momentum).model_dump()
+        assert estimate(backbone="resnet18", optimizer=optimizer).fixed_bytes == copies * weights
+
+
+def test_what_is_kept_for_one_convolution_and_one_relu_is_known_to_the_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kept are the pixels for the convolution's weights, and the ReLU's result, once."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 7, 1, device="meta"), torch.nn.ReLU(), torch.nn.Flatten()
+    )
+    monkeypatch.setattr(memory, "meta_backbone", lambda *_args, **_options: network)
+
+    pixels, activation = 4 * 3 * 10 * 10, 4 * 7 * 10 * 10
+    assert estimate(10).image_bytes == pixels + activation + 2 * activation + 2 * pixels
+
+
+def test_memory_grows_with_the_image_and_half_precision_takes_less() -> None:
+    small, large = estimate(32), estimate(64)
+    assert large.image_bytes == pytest.approx(4 * small.image_bytes, rel=0.05)
+    assert estimate(32, precision="bf16").image_bytes < small.image_bytes
+
+
+def test_totals_and_the_largest_batch_fit_together() -> None:
+    step = StepMemory(fixed_bytes=1000, image_bytes=10)
+    assert step.total_bytes(32) == 1320
+    assert step.largest_batch(1320) == 32
+    assert step.largest_batch(1319) == 31
+    assert step.largest_batch(900) == 0
+
+
+@pytest.mark.parametrize("backbone", ["regnet_y_400mf", "vit_b_16", "squeezenet1_1"])
+def test_every_kind_of_network_can_be_estimated(backbone: str) -> None:
+    assert estimate(64, backbone=backbone).image_bytes > 0
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_one_that_would() -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_memory(settings(batch_size=10**9), labels=5, image_px=32)
+    message = str(caught.value)
+    assert "training.batch_size: 1000000000 images of 32 px with backbone 'tinycnn_8'" in message
+    would_fit = int(message.rpartition("; ")[2].partition(" ")[0])
+    check_memory(settings(batch_size=would_fit // 2), labels=5, image_px=32)
+
+
+def test_a_backbone_too_large_for_any_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda _device: 1000)
+    with pytest.raises(SettingsError, match="choose another backbone or smaller images"):
+        check_memory(settings(), labels=5, image_px=32)
+
+
+def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    free = psutil.virtual_memory().available
+    cpu = torch.device("cpu")
+    assert available_bytes(cpu) == pytest.approx(free, rel=0.2)  # no cgroup at all
+
+    (tmp_path / "memory.current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\ninactive_file 1500\nactive_file 1\n")
+    (tmp_path / "memory.max").write_text("8000\n")
+    assert available_bytes(cpu) == 4500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_bytes(cpu) == pytest.approx(free, rel=0.2)

@@ -1,0 +1,154 @@
+"""How much memory a training step needs, and how much there is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from training.backbones import meta_backbone
+from training.errors import SettingsError
+from training.settings import OptimizerSettings, TrainingSettings
+
+_GIB = 2**30
+_CGROUP = Path("/sys/fs/cgroup")
+
+# Batches that the growth with the batch size is measured at.
+_BATCHES = (2, 4)
+
+# Under autocast most saved tensors have half the bytes; normalisation keeps some in float32.
+_AUTOCAST_SHARE = {"fp32": 1.0, "bf16": 0.6, "fp16": 0.6}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Memory of one training step, in bytes.
+
+    Attributes:
+        fixed_bytes: weights, gradients and the optimizer's state.
+        image_bytes: what each image of the batch adds: what its forward pass keeps for the
+            backward pass.
+    """
+
+    fixed_bytes: int
+    image_bytes: int
+
+    def total_bytes(self, batch_size: int) -> int:
+        """Returns the whole of it for a batch."""
+        return self.fixed_bytes + batch_size * self.image_bytes
+
+    def largest_batch(self, available_bytes: int) -> int:
+        """Returns the largest batch size that fits; 0 if none does."""
+        return max(0, (available_bytes - self.fixed_bytes) // self.image_bytes)
+
+
+def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
+    """Estimates the memory of a step from the shapes of everything that autograd keeps.
+
+    The network runs on torch's meta device, where tensors have shapes but no values, so the
+    estimate takes part of a second and no memory.
+
+    Args:
+        settings: of the run, without ``auto`` in its precision.
+        labels: number of logits.
+        image_px: side of the images.
+    """
+    model = meta_backbone(settings.backbone, labels=labels, image_px=image_px)
+    parameter_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+    (few, few_largest), (more, more_largest) = (
+        _saved_bytes(model, batch, image_px) for batch in _BATCHES
+    )
+    # In the backward pass the gradients of one layer, in and out, come on top of what was kept.
+    growth = more - few + 2 * (more_largest - few_largest)
+    share = _AUTOCAST_SHARE.get(settings.precision, 1.0)
+    pixels_bytes = 2 * 4 * 3 * image_px * image_px  # normalised, and once more in another layout
+    image_bytes = share * growth / (_BATCHES[1] - _BATCHES[0]) + pixels_bytes
+    copies = 2 + _state_copies(settings.optimizer)
+    return StepMemory(fixed_bytes=copies * parameter_bytes, image_bytes=int(image_bytes))
+
+
+def available_bytes(device: torch.device) -> int:
+    """Returns the memory that is free on a device; a container's limit counts."""
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        # What torch holds and does not use is free for the run too.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = psutil.virtual_memory().available
+    limit = _cgroup_available(_CGROUP)
+    return free if limit is None else min(free, limit)
+
+
+def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
+    """Raises if a run cannot fit into the memory of its device.
+
+    Args:
+        settings: of the run, without ``auto``.
+        labels: number of logits.
+        image_px: side of the images.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        SettingsError: it does not fit; the message names a batch size that would.
+    """
+    memory = step_memory(settings, labels=labels, image_px=image_px)
+    available = available_bytes(torch.device(settings.device))
+    needed = memory.total_bytes(settings.batch_size)
+    # The estimate is rather too low than too high (benchmarks/RESULTS.md), so what exceeds the free
+    # memory by it alone would exceed it in truth.
+    if needed > available:
+        largest = memory.largest_batch(available)
+        remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
+        raise SettingsError(
+            f"training.batch_size: {settings.batch_size} images of {image_px} px with backbone "
+            f"{settings.backbone!r} need about {needed / _GIB:.1f} GiB, and "
+            f"{available / _GIB:.1f} GiB are free on {settings.device}; {remedy}"
+        )
+    return memory
+
+
+def _saved_bytes(model: nn.Module, batch: int, image_px: int) -> tuple[int, int]:
+    """Bytes of all tensors that a forward pass keeps for the backward pass, and of the largest."""
+    identity: Any = StorageWeakRef  # equal for two tensors of one storage, which counts once
+    sizes = {identity(parameter.untyped_storage()): 0 for parameter in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes.setdefault(identity(storage), storage.nbytes())
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = model(torch.empty(batch, 3, image_px, image_px, device="meta"))
+        del logits
+    return sum(sizes.values()), max(sizes.values())
+
+
+def _state_copies(optimizer: OptimizerSettings) -> int:
+    """How many numbers an optimizer keeps for each weight."""
+    if optimizer.name == "sgd":
+        return int(optimizer.momentum > 0)
+    return 2
+
+
+def _cgroup_available(folder: Path) -> int | None:
+    """Bytes that a container may still take, None without a limit.
+
+    References:
+        ``memory.max`` in https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text())
+        statistics = (folder / "memory.stat").read_text().split()
+    except OSError:
+        return None
+    # The cache of files is given back when memory runs short.
+    cached = int(statistics[statistics.index("inactive_file") + 1])
+    return max(0, int(limit) - used + cached)
