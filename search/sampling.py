@@ -2,19 +2,26 @@
 
 import hashlib
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.config import NamedSettings, SearchSettings
 from search.errors import SamplerError
+from search.settings import NamedSettings, SearchSettings
+from search.shown import found_text, shown_key
 from search.space import SearchSpace
 from training.errors import nearest_hint, unknown_name_message
 
@@ -48,6 +55,19 @@ PRUNERS: dict[str, Callable[..., BasePruner]] = {
 
 # Enough for CMA-ES to have begun, and for TPE with few startup trials.
 TRIED_TRIALS = 3
+
+# Larger grids and numbers only cost memory: no study has as many trials or epochs.
+MOST_GRID_POINTS = 100_000
+LARGEST_PARAMETER = 100_000
+
+# Optuna's annotations of what can stand in YAML → its words. The rest are Python's functions.
+_VALUE_TYPES: dict[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "str": (str, "text"),
+    "dict[str, Any]": (dict, "a mapping"),
+}
 
 
 def build_sampler(
@@ -118,8 +138,8 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
             trial.report(number / TRIED_TRIALS, 1)
             trial.should_prune()
             study.tell(trial, number / TRIED_TRIALS)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise SamplerError(f"search.{kind}: {name}: {error}") from error
+    except (TypeError, ValueError, AssertionError, LookupError, ArithmeticError) as error:
+        raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
     if search.sampler.name == "grid":
         for index, params in enumerate(search.enqueue):
             if missing := [name for name in space.distributions if name not in params]:
@@ -133,9 +153,15 @@ def grid(space: SearchSpace) -> dict[str, list[Any]]:
     """Returns every value of every parameter.
 
     Raises:
-        SamplerError: a range has no step, so it has no end of values.
+        SamplerError: a range has no step, so it has no end of values, or there are too many.
     """
     values: dict[str, list[Any]] = {}
+    points = math.prod(_value_count(domain) for domain in space.distributions.values())
+    if points > MOST_GRID_POINTS:
+        raise SamplerError(
+            f"search.sampler: the grid has {points} points; expected at most {MOST_GRID_POINTS}, "
+            "so make the steps larger or list fewer values"
+        )
     for name, domain in space.distributions.items():
         if isinstance(domain, CategoricalDistribution):
             values[name] = list(domain.choices)
@@ -153,6 +179,17 @@ def grid(space: SearchSpace) -> dict[str, list[Any]]:
     return values
 
 
+def _value_count(domain: BaseDistribution) -> int:
+    """Returns how many values a parameter has; 1 where only `grid` can say that it has no end."""
+    if isinstance(domain, CategoricalDistribution):
+        return len(domain.choices)
+    if isinstance(domain, IntDistribution) and not domain.log:
+        return (domain.high - domain.low) // domain.step + 1
+    if isinstance(domain, FloatDistribution) and domain.step is not None:
+        return round((domain.high - domain.low) / domain.step) + 1
+    return 1
+
+
 def _named(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name in known:
         return known[name]
@@ -163,21 +200,53 @@ def _check_parameters(
     kind: str, settings: NamedSettings, factory: Callable[..., Any], fixed: set[str]
 ) -> dict[str, Any]:
     """Returns the parameters after checking that the factory takes them from YAML."""
-    known = [name for name in inspect.signature(factory).parameters if name not in fixed]
-    for name in settings.parameters:
+    known = {
+        name: types
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if name not in fixed and (types := _yaml_types(parameter.annotation))
+    }
+    for name, value in settings.parameters.items():
+        where = f"search.{kind}.{shown_key(name)}"
         if name not in known:
-            hint = nearest_hint(name, known)
-            raise SamplerError(f"search.{kind}.{name}: not a parameter of {settings.name}; {hint}")
+            hint = nearest_hint(name, list(known))
+            raise SamplerError(f"{where}: not a parameter of {settings.name}; {hint}")
+        types = known[name]
+        if value is not None and not any(_is_of(value, type_) for type_ in types):
+            expected = " or ".join(_VALUE_TYPES[type_][1] for type_ in types)
+            raise SamplerError(f"{where}: expected {expected}, found {found_text(value)}")
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_PARAMETER:
+            raise SamplerError(
+                f"{where}: expected at most {LARGEST_PARAMETER}, found {found_text(value)}"
+            )
     return settings.parameters
+
+
+def _yaml_types(annotation: Any) -> list[str]:
+    """Returns what of an annotation, a type or its text, can stand in YAML."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return [option for option in text.split(" | ") if option in _VALUE_TYPES]
+
+
+def _is_of(value: Any, type_: str) -> bool:
+    wanted = _VALUE_TYPES[type_][0]
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, wanted) or (wanted is float and isinstance(value, int))
 
 
 def _build(kind: str, name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # What Optuna has deprecated may have no effect already.
+            warnings.simplefilter("error", FutureWarning)
             return factory(**parameters)
-    except (TypeError, ValueError) as error:
-        raise SamplerError(f"search.{kind}: {name}: {error}") from error
+    except (TypeError, ValueError, AssertionError, FutureWarning) as error:
+        raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _mixed(seed: int, trial_number: int) -> int:

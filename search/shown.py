@@ -16,6 +16,12 @@ def is_harmless(text: str) -> bool:
     return _HARMFUL.search(text) is None
 
 
+def shown_path(path: object) -> str:
+    """Returns a path as it is, however long, unless it would harm a terminal."""
+    text = str(path)
+    return text if is_harmless(text) else _escaped(text)
+
+
 def shown_key(key: object) -> str:
     """Returns a key as it is if it is short and harmless, else in quotes with escapes."""
     text = str(key)
@@ -33,19 +39,15 @@ def shown_text(text: str) -> str:
 
 def found_text(value: Any) -> str:
     """Says what a value is, in the words of a person: ``the word 'no'``, ``a list``."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str):
         return ("the word " if value.isalpha() else "") + shown_text(value)
+    if isinstance(value, dict | list | tuple):
+        kind = "mapping" if isinstance(value, dict) else "list"
+        return f"a {kind}" if value else f"an empty {kind}"
     if isinstance(value, date):
         return f"the date {value}"
-    if isinstance(value, dict):
-        return "a mapping" if value else "an empty mapping"
-    if isinstance(value, list | tuple):
-        return "a list" if value else "an empty list"
-    return str(value)
+    words = {None: "nothing", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _escaped(text: str) -> str:

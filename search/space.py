@@ -13,13 +13,20 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ValidationError
 
-from search.config import RangeSettings, Scalar, SearchSettings
+from search.config_problems import problem_lines
 from search.errors import SearchSpaceError
+from search.settings import RangeSettings, Scalar, SearchSettings
+from search.shown import found_text, shown_key, shown_text
 from storage.parameters import canonical_params, decimal
 from training.errors import nearest_hint
 from training.settings import TrainingSettings
 
 Params = dict[str, Any]
+
+# Above it, a float cannot be told from its neighbour.
+LARGEST_BOUND = 2**53
+MOST_STEPS = 1_000_000
+MOST_CHOICES_SHOWN = 20
 
 
 def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> TrainingSettings:
@@ -36,15 +43,12 @@ def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> Tra
             section = section.get(step) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section or isinstance(section[key], dict):
             hint = nearest_hint(name, setting_names(training))
-            raise SearchSpaceError(f"{name}: no such training setting; {hint}")
+            raise SearchSpaceError(f"{shown_key(name)}: no such training setting; {hint}")
         section[key] = value
     try:
         return TrainingSettings.model_validate(document)
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        name = ".".join(str(step) for step in detail["loc"] if step in _words(params))
-        message = detail["msg"][0].lower() + detail["msg"][1:]
-        raise SearchSpaceError(f"{name}: {message}, found {detail['input']!r}") from error
+        raise SearchSpaceError("\n".join(problem_lines(error, document))) from error
 
 
 def setting_names(settings: BaseModel, prefix: str = "") -> list[str]:
@@ -99,17 +103,20 @@ class SearchSpace:
         Raises:
             SearchSpaceError: a parameter is not searched, or its value lies outside.
         """
+        problems = []
         for name, value in params.items():
             distribution = self.distributions.get(name)
             if distribution is None:
-                raise SearchSpaceError(
-                    f"{name}: not in search.space; searched are {', '.join(self.distributions)}"
-                )
-            if not _contains(distribution, value):
-                raise SearchSpaceError(
-                    f"{name}: {value!r} lies outside of {describe(distribution)}; "
+                searched = ", ".join(self.distributions)
+                problems.append(f"{shown_key(name)}: not in search.space; searched are {searched}")
+            elif not _contains(distribution, value):
+                shown = shown_text(value) if isinstance(value, str) else found_text(value)
+                problems.append(
+                    f"{name}: {shown} lies outside of {_short_description(distribution)}; "
                     "widen search.space or change the value"
                 )
+        if problems:
+            raise SearchSpaceError("\n".join(problems))
 
 
 def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpace:
@@ -120,26 +127,21 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
             one that the setting takes; the message begins with the key.
     """
     distributions: dict[str, BaseDistribution] = {}
+    problems: list[str] = []
     for name, domain in search.space.items():
         try:
-            values = domain if isinstance(domain, list) else [domain.low, domain.high]
-            for value in values:
-                with_params(training, {name: value})
-            distribution = _distribution(domain, setting(training, name))
-            if isinstance(distribution, FloatDistribution):
-                # A whole number at an end hides that the setting takes no fractions between.
-                with_params(training, {name: distribution.low})
-            distributions[name] = distribution
+            distributions[name] = _checked_distribution(name, domain, training)
         except SearchSpaceError as error:
-            raise SearchSpaceError(f"search.space.{error}") from error
-        except ValueError as error:
-            raise SearchSpaceError(f"search.space.{name}: {error}") from error
+            problems += [f"search.space.{line}" for line in str(error).splitlines()]
     space = SearchSpace(training, distributions)
-    for index, params in enumerate(search.enqueue):
+    # What lies in a domain that cannot be used is said when the domain can be.
+    for index, params in enumerate(search.enqueue if not problems else ()):
         try:
             space.check_enqueued(params)
         except SearchSpaceError as error:
-            raise SearchSpaceError(f"search.enqueue[{index}].{error}") from error
+            problems += [f"search.enqueue[{index}].{line}" for line in str(error).splitlines()]
+    if problems:
+        raise SearchSpaceError("\n".join(problems))
     return space
 
 
@@ -153,31 +155,107 @@ def describe(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g} to {distribution.high:g}{steps}{' log' * distribution.log}"
 
 
+def _short_description(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [str(choice) for choice in distribution.choices]
+        more = len(choices) - MOST_CHOICES_SHOWN
+        shown = ", ".join(choices[:MOST_CHOICES_SHOWN])
+        return f"{shown} and {more} more" if more > 0 else shown
+    return describe(distribution)
+
+
+def _checked_distribution(
+    name: str, domain: list[Scalar] | RangeSettings, training: TrainingSettings
+) -> BaseDistribution:
+    """Returns the distribution of a setting that takes every value of it.
+
+    Raises:
+        SearchSpaceError: it does not; the message begins with the name.
+    """
+    is_range = isinstance(domain, RangeSettings)
+    values = [domain.low, domain.high] if isinstance(domain, RangeSettings) else domain
+    problems: list[str] = []
+    for value in values:
+        try:
+            with_params(training, {name: value})
+        except SearchSpaceError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
+            if "no such training setting" in str(error):
+                raise
+    if problems:
+        default = setting(training, name)
+        if is_range and isinstance(default, bool | str) and name != "threads":
+            raise SearchSpaceError(f"{name}: takes no numbers, so no range; list its values")
+        raise SearchSpaceError("\n".join(problems))
+    try:
+        distribution = _distribution(domain, setting(training, name))
+    except ValueError as error:
+        raise SearchSpaceError(f"{name}: {error}") from error
+    if isinstance(distribution, FloatDistribution):
+        try:  # whole numbers at both ends hide that the setting takes no fractions between
+            with_params(training, {name: distribution.low})
+        except SearchSpaceError as error:
+            raise SearchSpaceError(
+                f"{name}: takes whole numbers, and this range has fractions; "
+                "write low, high and step as whole numbers"
+            ) from error
+    return distribution
+
+
 def _distribution(domain: list[Scalar] | RangeSettings, default: Any) -> BaseDistribution:
     if isinstance(domain, list):
-        if not domain:
-            raise ValueError("no values; list at least one")
-        if len({repr(value) for value in domain}) < len(domain):
-            raise ValueError(f"a value stands twice in {domain}; remove one")
-        return CategoricalDistribution(domain)
+        return _choices(domain)
     low, high, step, log = domain.low, domain.high, domain.step, domain.log
-    span = decimal(high) - decimal(low)
-    if low > high:
-        raise ValueError(f"low {low} is above high {high}; swap them")
-    if log and step is not None:
-        raise ValueError("step and log exclude each other; remove one")
-    if log and low <= 0:
-        raise ValueError(f"a log range must begin above 0, found low {low}")
-    if step is not None and not (step > 0 and (low == high or decimal(step) <= span)):
-        raise ValueError(f"step {step} does not fit between low {low} and high {high}")
+    _check_range(domain)
     whole = all(isinstance(bound, int) for bound in (low, high, step) if bound is not None)
     if whole and isinstance(default, int):
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     if step is not None:
         # Optuna would cut high down to the last step in floating point, and warn.
-        steps = int(span / decimal(step))
+        steps = int((decimal(high) - decimal(low)) / decimal(step))
         high = float(decimal(low) + steps * decimal(step))
     return FloatDistribution(float(low), float(high), log=log, step=step and float(step))
+
+
+def _choices(values: list[Scalar]) -> CategoricalDistribution:
+    if not values:
+        raise ValueError("no values; list at least one")
+    seen: set[tuple[bool, Scalar]] = set()
+    for value in values:
+        # 1 and 1.0 are the same setting; 1 and true are not.
+        key = (isinstance(value, bool), value)
+        if key in seen:
+            raise ValueError(f"a value stands twice, {found_text(value)}; remove one")
+        seen.add(key)
+    return CategoricalDistribution(values)
+
+
+def _check_range(domain: RangeSettings) -> None:
+    low, high, step = domain.low, domain.high, domain.step
+    for bound in (low, high):
+        if abs(bound) > LARGEST_BOUND:
+            raise ValueError(f"expected bounds of at most {LARGEST_BOUND:.0e}, found {bound}")
+    if low > high:
+        raise ValueError(f"low {low} is above high {high}; swap them")
+    if domain.log and step is not None:
+        raise ValueError("step and log exclude each other; remove one")
+    if domain.log and low <= 0:
+        raise ValueError(
+            f"a log range must begin above 0, found low {low}; raise low or remove log"
+        )
+    if step is None:
+        return
+    span = decimal(high) - decimal(low)
+    if not (step > 0 and (low == high or decimal(step) <= span)):
+        raise ValueError(
+            f"step {step} does not fit between low {low} and high {high}; "
+            f"write one above 0 and at most {span}"
+        )
+    if span > MOST_STEPS * decimal(step):
+        raise ValueError(
+            f"step {step} makes more than {MOST_STEPS} values between low {low} and high {high}; "
+            "write a larger one or remove it"
+        )
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> None:
@@ -209,7 +287,3 @@ def _contains(distribution: BaseDistribution, value: Scalar) -> bool:
         return False
     step = distribution.step
     return step is None or (decimal(value) - decimal(distribution.low)) % decimal(step) == 0
-
-
-def _words(params: Mapping[str, Scalar]) -> set[str]:
-    return {step for name in params for step in name.split(".")}

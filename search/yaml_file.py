@@ -2,22 +2,35 @@
 
 import io
 import os
+import re
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from search.errors import ConfigError
-from search.shown import shown_key, shown_text
+from search.shown import shown_path, shown_text
 from search.yaml_nodes import node_problems
 
 # A thousand enqueued settings are 60 kB; a label file that was named by mistake is larger.
 MAX_BYTES = 256 * 1024
+
+_IN_OUR_WORDS = {
+    "expected a single document in the stream": (
+        "a second document begins here; keep one document in the file"
+    ),
+    "mapping values are not allowed here": (
+        "a colon where none can stand; indent the keys of a mapping alike, and put a value that "
+        "holds ': ' in quotes"
+    ),
+    "found unexpected end of stream": "a quote that began before is not closed; close it",
+}
 
 
 def read_yaml(path: Path) -> Any:
@@ -27,11 +40,13 @@ def read_yaml(path: Path) -> Any:
         ConfigError: no such file, not text, not YAML, or something that is no plain value under a
             name of its own; one line for each thing that is wrong, with its line in the file.
     """
-    where = shown_key(path)
+    where = shown_path(path)
     text = _text(path, where)
     yaml = YAML(typ="safe", pure=True)
     try:
-        root = yaml.compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ReusedAnchorWarning)
+            root = yaml.compose(text)
         problems = [] if root is None else node_problems(yaml, root)
         if problems:
             raise ConfigError("\n".join(f"{where}, line {line}: {said}" for line, said in problems))
@@ -45,18 +60,22 @@ def read_yaml(path: Path) -> Any:
             f"{where}, line {line}: the character {text[error.position]!a}, which YAML does not "
             "allow; is this a text file?"
         ) from error
+    except ReusedAnchorWarning as error:
+        raise ConfigError(
+            f"{where}: two anchors (&) have the same name; give each its own"
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{where}: nested far too deep for settings") from error
     except (YAMLError, ValueError, AssertionError) as error:  # the latter for a %YAML of the future
-        problem = shown_key(str(error).partition("\n")[0])
+        problem = str(error).partition("\n")[0]
         raise ConfigError(f"{where}: not YAML 1.2: {problem}") from error
 
 
 def _text(path: Path, where: str) -> str:
     """Returns the text of the file, or says why it cannot be a configuration."""
-    if path.is_dir():
-        raise ConfigError(f"{where}: expected a configuration file, found a folder")
     try:
+        if path.is_dir():
+            raise ConfigError(f"{where}: expected a configuration file, found a folder")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
@@ -79,7 +98,7 @@ def _text(path: Path, where: str) -> str:
             f"{where}, line {line}: not UTF-8 text, found the byte 0x{content[error.start]:02x}; "
             "save the configuration as UTF-8, if it is one"
         ) from error
-    if text.lstrip().startswith("<"):
+    if re.match(r"\s*<[!?A-Za-z]", text):
         raise ConfigError(f"{where}: expected YAML, found a web page or XML; save the file itself")
     return text
 
@@ -88,7 +107,9 @@ def _missing(path: Path) -> str:
     if path.is_symlink():
         return f"a link to {shown_text(os.readlink(path))}, which is not there"  # noqa: PTH115 - as text
     try:
-        names = sorted(file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"})
+        names = sorted(
+            file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"}
+        )
     except OSError:
         names = []
     nearest = get_close_matches(path.name, names, n=1)
@@ -98,31 +119,28 @@ def _missing(path: Path) -> str:
 def _syntax_problem(error: MarkedYAMLError, text: str) -> tuple[int, str]:
     """Returns the line, counted from 1, and what is wrong there in words."""
     mark = error.problem_mark or error.context_mark
-    problem = shown_key((error.problem or error.context or "not YAML").partition("\n")[0])
+    problem, context = (
+        (words or "").partition("\n")[0] for words in (error.problem, error.context)
+    )
     if mark is None:
-        return 1, problem
-    line = mark.line + 1
+        return 1, problem or context
     # YAML's own line breaks, which are fewer than those of str.splitlines.
-    rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    rows = re.split(r"\r\n|\r|\n", text)
     row = rows[mark.line] if mark.line < len(rows) else ""
     indentation = row[: len(row) - len(row.lstrip())]
     if "\t" in indentation or row[mark.column : mark.column + 1] == "\t":
-        return line, "a tab; YAML is indented with spaces, so replace it by spaces"
-    if "single document" in (error.context or ""):
-        return line, "a second document begins here; keep one document in the file"
-    if "mapping values are not allowed" in problem:
-        return line, (
-            "a colon where none can stand; indent keys of one mapping alike, and put a value that "
-            "holds ': ' in quotes"
-        )
-    if "cannot start any token" in problem:
-        return line, f"{problem}; put a value that begins with it in quotes"
-    if "undefined alias" in problem:
-        return line, f"{problem}; put a value that begins with * in quotes"
-    begun = error.context_mark
-    if begun is not None and error.context and begun.line != mark.line:
-        return line, f"{problem} {error.context} that begins in line {begun.line + 1}"
-    return line, f"{problem} {error.context}" if error.context else problem
+        words = "a tab; YAML is indented with spaces, so replace it by spaces"
+    elif context in _IN_OUR_WORDS:
+        words = _IN_OUR_WORDS[context]
+    elif problem in _IN_OUR_WORDS:
+        words = _IN_OUR_WORDS[problem]
+    else:
+        begun = error.context_mark.line if error.context_mark else mark.line
+        where = f" that begins in line {begun + 1}" if context and begun != mark.line else ""
+        words = f"not YAML: {problem} {context}".rstrip() + where
+        if "cannot start any token" in problem or "undefined alias" in problem:
+            words += "; put a value that begins so in quotes"
+    return mark.line + 1, words
 
 
 def _null(representer: RoundTripRepresenter, _nothing: None) -> ScalarNode:

@@ -60,11 +60,9 @@ class _Inspection:
                 f"nested more than {MAX_DEPTH} deep; settings are never deeper than a few levels",
                 node,
             )
-        if self._has_own_tag(node):
-            shown = "!!" + node.tag.removeprefix(_PREFIX) if _PREFIX in node.tag else node.tag
-            self._add(
-                node, path, f"the tag {shown_key(shown)} has no meaning here; remove the tag"
-            )
+        if self._has_own_tag(node):  # such as !!python/object, which a safe reader must not make
+            tag = shown_key(str(node.tag).replace(_PREFIX, "!!"))
+            self._add(node, path, f"the tag {tag} has no meaning here; remove the tag")
         elif isinstance(node, MappingNode):
             self._visit_mapping(node, path, depth)
         elif isinstance(node, SequenceNode):
@@ -118,7 +116,12 @@ class _Inspection:
         elif node.tag in _NUMBERS or node.tag == _DATE:
             what = _NUMBERS.get(node.tag, "date")
             try:
-                value = self.yaml.constructor.construct_object(node)
+                # Python reads no more than 4300 digits.
+                value = (
+                    _LARGEST + 1
+                    if len(node.value) > 4000
+                    else self.yaml.constructor.construct_object(node)
+                )
             except ValueError:
                 self._add(
                     node,

@@ -101,22 +101,22 @@ def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
         ),
         (
             GOOD + "training: {epochs: eight}\n",
-            "canopy.yaml: training.epochs: input should be a valid integer, found 'eight'",
+            "canopy.yaml: training.epochs: expected a whole number, found the word 'eight'",
         ),
         (
             GOOD + "training: {gamma: 1.5}\n",
-            "canopy.yaml: training.gamma: input should be less than or equal to 1, found 1.5",
+            "canopy.yaml: training.gamma: expected at most 1, found 1.5",
         ),
         (
             GOOD.replace("study: planet", "space: {gamma: {lo: 0.8, high: 1.0}}"),
-            "canopy.yaml: search.space.gamma.low: missing\n"
+            "canopy.yaml: search.space.gamma.low: missing; add it\n"
             "canopy.yaml: search.space.gamma.lo: unknown key; did you mean 'low'?",
         ),
         ("data: {labels: a.csv}\n", "canopy.yaml: data: images missing; "
          "name the label file and the folder of images"),
         ("search: {study: x}\n", "canopy.yaml: data: missing"),
         ("- 1\n", "canopy.yaml: expected the sections data, training and search"),
-        (GOOD + "data: {}\n", 'canopy.yaml, line 4: found duplicate key "data"'),
+        (GOOD + "data: {}\n", "canopy.yaml, line 4: data: stands twice, first in line 2"),
         ("data: {\n", "canopy.yaml, line 2: "),
         ("data:\n\t- x\n", "canopy.yaml, line 2: "),
     ],

@@ -80,12 +80,18 @@ def test_a_grid_needs_steps() -> None:
 @pytest.mark.parametrize(
     ("search", "expected"),
     [
-        ({"sampler": {"name": "tpe", "n_startup_trials": "ten"}}, "search.sampler: tpe: "),
+        (
+            {"sampler": {"name": "tpe", "n_startup_trials": "ten"}},
+            "search.sampler.n_startup_trials: expected a whole number",
+        ),
         (
             {"sampler": {"name": "tpe", "n_ei_candidates": "x", "n_startup_trials": 1}},
-            "search.sampler: tpe: ",
+            "search.sampler.n_ei_candidates: expected a whole number",
         ),
-        ({"pruner": {"name": "median", "n_startup_trials": "x"}}, "search.pruner: median: "),
+        (
+            {"pruner": {"name": "median", "n_startup_trials": "x"}},
+            "search.pruner.n_startup_trials: expected a whole number",
+        ),
         (
             {"sampler": {"name": "grid"}, "enqueue": [{"gamma": 0.8}]},
             "search.enqueue[0]: loss is missing",

@@ -1,0 +1,112 @@
+"""What a whole ``canopy.yaml`` holds: data, training and the study, checked and frozen."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from search.shown import is_harmless, shown_text
+from training.settings import DataSettings, Settings, TrainingSettings
+
+Scalar = bool | int | float | str | None
+MISSION_SPACE: dict[str, Any] = {
+    "backbone": ["resnet18", "resnet50", "resnet152"],
+    "loss": ["bce", "weighted_bce", "focal_bce"],
+    "gamma": {"low": 0.80, "high": 1.00, "step": 0.01},
+}
+LONGEST_STUDY_NAME = 200
+
+
+def check_study_name(name: str) -> str:
+    """Returns the name of a study if the database, a terminal and a page can show it.
+
+    Raises:
+        ValueError: it is empty or long, or holds control characters or line breaks.
+    """
+    if not name.strip():
+        raise ValueError("a study needs a name; write one")
+    if len(name) > LONGEST_STUDY_NAME:
+        raise ValueError(
+            f"expected a name of at most {LONGEST_STUDY_NAME} characters, found {len(name)}; "
+            "shorten it"
+        )
+    if not is_harmless(name):
+        raise ValueError(f"control characters in {shown_text(name)}; remove them")
+    return name
+
+
+class RangeSettings(Settings):
+    """A numeric range of the search space; whole numbers make an integer range."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = None
+    log: bool = False
+
+
+class NamedSettings(Settings, extra="allow"):
+    """A sampler or pruner by name, with its own parameters beside the name."""
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters beside the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class SearchSettings(Settings):
+    """One study.
+
+    Attributes:
+        study: its name in the database.
+        trials: total of finished trials, complete or pruned.
+        workers: worker processes; this version runs one.
+        sampler: who chooses the next setting.
+        pruner: who ends hopeless trials early.
+        seed: of every random choice of the sampler.
+        max_failures: failed trials in a row that end the search.
+        space: dotted name of a training setting → its values or its range.
+        enqueue: settings to try first; a parameter that is left out is sampled.
+    """
+
+    study: Annotated[str, AfterValidator(check_study_name)] = "canopy"
+    trials: Annotated[int, Field(ge=1)] = 40
+    workers: Literal["auto", 1] = "auto"
+    sampler: NamedSettings = NamedSettings(name="tpe")
+    pruner: NamedSettings = NamedSettings(name="median")
+    seed: Annotated[int, Field(ge=0)] = 0
+    max_failures: Annotated[int, Field(ge=1)] = 3
+    space: dict[str, list[Scalar] | RangeSettings] = Field(
+        default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
+    )
+    enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
+
+
+class CanopyConfig(Settings):
+    """A whole ``canopy.yaml``.
+
+    Attributes:
+        data: images and labels.
+        training: one run; the search varies some of it.
+        search: the study.
+        stages: for the stage tree of a later version; no effect yet.
+        clearml: for the mirror of a later version; no effect yet.
+        provenance: where an exported setting comes from; read by people and by ``canopy train``.
+    """
+
+    data: DataSettings
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    stages: dict[str, Any] | None = None
+    clearml: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+
+    def allowing_missing(self) -> "CanopyConfig":
+        """Returns the configuration with ``data.allow_missing``."""
+        data = self.data.model_copy(update={"allow_missing": True})
+        return self.model_copy(update={"data": data})
+
+    @property
+    def idle_sections(self) -> list[str]:
+        """The sections that are there and have no effect in this version."""
+        return [name for name in ("stages", "clearml") if getattr(self, name) is not None]
