@@ -1,7 +1,8 @@
 """From image files to the probabilities of a trained model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from training.data.images import DamagedImageError, decode_image
 from training.data.normalise import normalised
-from training.data.parallel import map_in_order, runs, usable_cores
-from training.errors import ImageError, SettingsError
+from training.data.parallel import map_in_order, usable_cores
+from training.errors import CheckpointError, SettingsError
 from training.model_file import TrainedModel
 from training.precision import resolve_device
 from training.thresholds import ONE_HALF
@@ -35,7 +36,7 @@ class Prediction:
 
     @property
     def probabilities(self) -> list[float]:
-        """The probability of each label."""
+        """The probability of each label; empty if the image cannot be read."""
         if self.logits is None:
             return []
         return torch.from_numpy(self.logits).double().sigmoid().tolist()
@@ -47,38 +48,38 @@ def predict(
     *,
     device: str = "auto",
     batch_size: int = BATCH_SIZE,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """Yields a prediction for every file, in order; one that cannot be read stops nothing.
 
-    Images are decoded in threads, a few batches ahead of the network, in float32.
+    Images are decoded in threads, two batches ahead of the network, so memory does not grow with
+    their number. The network computes in float32.
 
     Args:
-        model: as `load_model` gives it.
+        model: as `load_model` gives it; its network is moved to the device.
         paths: image files.
         device: ``auto`` is the first GPU, else the CPU.
         batch_size: images at a time.
 
     Raises:
-        SettingsError: the device is not there.
+        SettingsError: the device is not there, or its memory is too small for a batch.
+        CheckpointError: the model gives NaN or infinity.
     """
-    place = torch.device(resolve_device(device))
+    place = _place(device)
     network = model.network.to(memory_format=torch.channels_last).to(place).eval()
 
-    def decode(positions: range) -> list[npt.NDArray[np.uint8] | str]:
-        return [_decoded(paths[at], model.image_px) for at in positions]
+    def decode(path: Path) -> tuple[Path, npt.NDArray[np.uint8] | str]:
+        return path, _decoded(path, model.image_px)
 
     cores = usable_cores()
-    # Each task is a whole batch, so as many are under way as there are cores to decode them.
-    tasks = runs(len(paths), batch_size)
-    batches = map_in_order(decode, tasks, threads=cores, ahead=2 * cores)
-    for positions, images in zip(tasks, batches, strict=True):
-        pixels = [image for image in images if not isinstance(image, str)]
-        logits = iter(_logits(network, pixels, place))
-        for at, image in zip(positions, images, strict=True):
+    images = map_in_order(decode, paths, threads=cores, ahead=2 * batch_size + cores)
+    while batch := list(islice(images, batch_size)):
+        pixels = [image for _, image in batch if not isinstance(image, str)]
+        logits = iter(_logits(network, pixels, place) if pixels else ())
+        for path, image in batch:
             if isinstance(image, str):
-                yield Prediction(paths[at], None, image)
+                yield Prediction(path, None, image)
             else:
-                yield Prediction(paths[at], next(logits))
+                yield Prediction(path, next(logits))
 
 
 def tag_thresholds(model: TrainedModel, choice: str) -> npt.NDArray[np.float32]:
@@ -87,6 +88,9 @@ def tag_thresholds(model: TrainedModel, choice: str) -> npt.NDArray[np.float32]:
     Args:
         model: as `load_model` gives it.
         choice: ``f1`` or ``f2`` for what was chosen on validation, ``half`` for probability 0.5.
+
+    Returns:
+        (labels,), float32.
 
     Raises:
         SettingsError: the model keeps no such thresholds.
@@ -101,22 +105,41 @@ def tag_thresholds(model: TrainedModel, choice: str) -> npt.NDArray[np.float32]:
     return np.array(model.thresholds[choice], np.float32)
 
 
+def _place(device: str) -> torch.device:
+    unknown = SettingsError(f"device: expected auto, cpu, mps, cuda or cuda:N, found {device!r}")
+    # torch knows many more, of which nobody has tried whether they work here.
+    if device.partition(":")[0] not in {"auto", "cpu", "cuda", "mps"}:
+        raise unknown
+    try:
+        return resolve_device(device)
+    except RuntimeError:  # torch's, of a number that is none
+        raise unknown from None
+
+
 def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
     """The pixels, or why there are none."""
     try:
-        return decode_image(path, image_px)
+        return decode_image(path.read_bytes(), image_px)
     except DamagedImageError as error:
         return f"{error.kind}: {error.detail}"
-    except ImageError as error:
-        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 @torch.inference_mode()
 def _logits(
     network: torch.nn.Module, pixels: Sequence[npt.NDArray[np.uint8]], device: torch.device
 ) -> npt.NDArray[np.float32]:
-    if not pixels:
-        return np.empty((0, 0), np.float32)
+    """(images, labels), float32, of at least one image."""
     batch = torch.from_numpy(np.stack(pixels)).to(device)
-    logits: npt.NDArray[np.float32] = network(normalised(batch)).float().cpu().numpy()
-    return logits
+    try:
+        logits = network(normalised(batch)).float().cpu()
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            f"{len(pixels)} images at a time do not fit the memory of {device}; choose a smaller "
+            "--batch-size, or --device cpu"
+        ) from error
+    if not bool(torch.isfinite(logits).all()):
+        raise CheckpointError("the model gives NaN or infinity, so there is no answer; train anew")
+    values: npt.NDArray[np.float32] = logits.numpy()
+    return values

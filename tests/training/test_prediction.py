@@ -7,7 +7,7 @@ import torch
 from tests.planet_data import write_planet_data
 from training.data.images import decode_image
 from training.data.normalise import normalised
-from training.errors import SettingsError
+from training.errors import CheckpointError, SettingsError
 from training.model_file import TrainedModel, load_model, save_model
 from training.prediction import predict, tag_thresholds
 from training.small_nets import SMALL_NETS
@@ -70,7 +70,7 @@ def test_an_image_that_cannot_be_read_stops_nothing(model: TrainedModel, paths: 
         else:
             np.testing.assert_allclose(prediction.logits, whole[prediction.path], atol=1e-5)
     assert "empty" in predictions[4].reason
-    assert "No such file" in predictions[5].reason
+    assert predictions[5].reason == "No such file or directory"
 
 
 def test_a_batch_without_a_single_image_is_no_obstacle(
@@ -82,6 +82,44 @@ def test_a_batch_without_a_single_image_is_no_obstacle(
     assert [p.reason for p in predict(model, paths, batch_size=4)] == [
         "no image: none of JPEG, PNG, WEBP, TIFF, BMP, GIF"
     ] * 10
+
+
+def test_memory_does_not_grow_with_the_number_of_images(
+    model: TrainedModel, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def counting(source: bytes, image_px: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        decoded.append(source)
+        return decode_image(source, image_px)
+
+    monkeypatch.setattr("training.prediction.decode_image", counting)
+    monkeypatch.setattr("training.prediction.usable_cores", lambda: 2)
+    predictions = predict(model, paths * 100, device="cpu", batch_size=4)
+
+    next(predictions)
+    predictions.close()
+
+    # A batch that the network has, two that wait, and one image in each thread.
+    assert 4 <= len(decoded) <= 4 + 2 * 4 + 2
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:x", "auto:1", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(
+    model: TrainedModel, paths: list[Path], device: str
+) -> None:
+    with pytest.raises(SettingsError, match="device"):
+        next(predict(model, paths, device=device))
+
+
+def test_a_model_that_gives_no_numbers_gives_no_answer(
+    model: TrainedModel, paths: list[Path]
+) -> None:
+    for tensor in model.network.parameters():
+        tensor.data.fill_(torch.nan)
+
+    with pytest.raises(CheckpointError, match="NaN"):
+        next(predict(model, paths, device="cpu"))
 
 
 def test_thresholds_come_with_the_model(model: TrainedModel, tmp_path: Path) -> None:
