@@ -27,7 +27,8 @@ class TrainingResult:
         epochs: metrics of every epoch.
         validation: scores of the final model on validation, with their split in the name.
         test: scores on test; empty if no images were held out for it.
-        at_thresholds: scores on test with the thresholds that were chosen on validation.
+        at_thresholds: ``test_f1_at_thresholds`` and ``test_f2_at_thresholds``, scores on test with
+            the thresholds that were chosen on validation; None if no images were held out for it.
         study_val_ap: what the study says the validation AP was, if the configuration knows.
         same_data: whether the data are those of the study, if the configuration knows.
     """
@@ -77,14 +78,15 @@ def train_in_full(
         if on_epoch is not None:
             on_epoch(epochs[-1])
     validation = epochs[-1].validation.as_dict("val", run.settings.loss)
+    logits, targets = _on_cpu(run.logits(dataset.split.validation))
     thresholds = {
-        name: best_thresholds(*on_cpu(run.logits(dataset.split.validation)), beta=beta)
-        for name, beta in THRESHOLD_BETAS.items()
+        name: best_thresholds(logits, targets, beta=beta) for name, beta in THRESHOLD_BETAS.items()
     }
-    test, at_thresholds = {}, {}
+    test = {}
+    at_thresholds: dict[str, float | None] = dict.fromkeys(map(at_thresholds_key, thresholds))
     if len(dataset.split.test):
         test = run.evaluate(dataset.split.test).as_dict("test", run.settings.loss)
-        at_thresholds = _scores_at(thresholds, run)
+        at_thresholds = _test_scores_at(thresholds, run)
     settings = {
         "data": config.data.model_dump(mode="json"),
         "training": run.settings.model_dump(mode="json"),
@@ -96,7 +98,7 @@ def train_in_full(
             dataset.labels,
             dataset.image_px,
             settings,
-            validation | test,
+            validation | test | at_thresholds,
             {name: tuple(values.tolist()) for name, values in thresholds.items()},
         ),
     )
@@ -113,21 +115,28 @@ def train_in_full(
     )
 
 
-def on_cpu(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns logits and targets on the CPU."""
-    logits, targets = tensors
-    return logits.cpu(), targets.cpu()
+def at_thresholds_key(name: str) -> str:
+    """Returns what the score on test at a model's thresholds of that name is called."""
+    return f"test_{name}_at_thresholds"
 
 
-def _scores_at(
+def _test_scores_at(
     thresholds: dict[str, npt.NDArray[np.float32]], run: TrainingRun
 ) -> dict[str, float | None]:
-    """What each choice of thresholds scores on test by the measure that it was chosen for."""
-    logits, targets = on_cpu(run.logits(run.dataset.split.test))
+    """Scores on test, because thresholds flatter the images that they were chosen on.
+
+    Of ``f1`` it is the macro f1, of ``f2`` the mean over images, as without thresholds.
+    """
+    logits, targets = _on_cpu(run.logits(run.dataset.split.test))
     scores = {
         name: multilabel_metrics(
             logits, targets, labels=run.dataset.labels, thresholds=torch.from_numpy(values)
         )
         for name, values in thresholds.items()
     }
-    return {f"test_{name}_at_thresholds": getattr(scores[name], name) for name in thresholds}
+    return {at_thresholds_key(name): getattr(scores[name], name) for name in thresholds}
+
+
+def _on_cpu(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    logits, targets = tensors
+    return logits.cpu(), targets.cpu()

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dashboards.tables import ap_text, duration_text
-from search.training_job import TrainingResult
+from search.training_job import TrainingResult, at_thresholds_key
 from training.run import EpochMetrics
 from training.thresholds import THRESHOLD_BETAS
 
@@ -52,10 +52,10 @@ def comparison_line(result: TrainingResult) -> str | None:
 
 def thresholds_line(result: TrainingResult) -> str | None:
     """Says what thresholds for each label, chosen on validation, bring on test."""
-    if not result.at_thresholds:
+    if not result.test:
         return None
     scores = [
-        f"{name} {ap_text(result.at_thresholds[f'test_{name}_at_thresholds'])} instead of "
+        f"{name} {ap_text(result.at_thresholds[at_thresholds_key(name)])} instead of "
         f"{ap_text(result.test[f'test_{name}'])}"
         for name in THRESHOLD_BETAS
     ]
