@@ -34,7 +34,7 @@ class NothingFoundError(SearchError):
 
 
 class PredictionError(SearchError):
-    """There is no image to predict."""
+    """There is no image to predict, or no way to write what is predicted."""
 
 
 class SearchFailedError(SearchError):

@@ -1,38 +1,27 @@
 """Tags and probabilities of images, as CSV or JSON."""
 
 import csv
-import glob
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from search.errors import PredictionError
-from training.data.guessing import image_files
-from training.data.images import EXTENSIONS
-from training.model_file import load_model
-from training.prediction import Prediction, predict, tag_thresholds
+from search.image_arguments import ImageFile
+from training.model_file import TrainedModel
+from training.prediction import Prediction, predict
 from training.settings import NAME_COLUMN, TAGS_COLUMN
 
 Format = Literal["csv", "json"]
-SEPARATORS = " |;,"
-NAMED = 10
 
+MARKS = "|;,"
+"""What Canopy takes for a separator of tags wherever it occurs in a label file."""
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image to predict.
-
-    Attributes:
-        name: what the output calls it: relative to the folder that was named, if that is all that
-            was named; else as named.
-        path: the file.
-    """
-
-    name: str
-    path: Path
+REASONS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -49,120 +38,124 @@ class Predicted:
     images: int
     unreadable: list[tuple[str, str]]
 
-    @property
-    def summary(self) -> str:
-        """Which images could not be read, the first ten by name."""
-        named = ", ".join(f"{name} ({reason})" for name, reason in self.unreadable[:NAMED])
-        more = ", …" if len(self.unreadable) > NAMED else ""
-        return f"{len(self.unreadable)} of {self.images} images cannot be read: {named}{more}"
-
-
-def find_files(arguments: Sequence[str]) -> list[ImageFile]:
-    """Returns the images that files, folders and globs stand for, each once, in order.
-
-    Args:
-        arguments: a folder stands for all image files in and below it, without those that links
-            in it lead to; a glob for its matches, ``**`` for any number of folders.
-
-    Raises:
-        PredictionError: an argument stands for nothing.
-    """
-    found: dict[Path, ImageFile] = {}
-    for argument in arguments:
-        images = list(_expanded(argument, is_alone=len(arguments) == 1))
-        if not images:
-            raise PredictionError(_nothing(argument))
-        for image in images:
-            found.setdefault(image.path.absolute(), image)
-    return list(found.values())
+    def unreadable_lines(self) -> list[str]:
+        """Says how many images could not be read, and why the first ten."""
+        if not self.unreadable:
+            return []
+        count = len(self.unreadable)
+        lines = [f"{count:,} of {self.images:,} images cannot be read:"]
+        lines += [f"  {name}: {reason}" for name, reason in self.unreadable[:REASONS_SHOWN]]
+        if count > REASONS_SHOWN:
+            lines.append(f"  … and {count - REASONS_SHOWN:,} more")
+        return lines
 
 
 def predict_images(
-    model_file: Path,
+    model: TrainedModel,
     files: Sequence[ImageFile],
+    thresholds: npt.NDArray[np.float32],
     output_format: Format,
     *,
-    thresholds: str = "f1",
-    device: str = "auto",
-    batch_size: int = 64,
+    device: str,
+    batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Predicts all images.
 
     Args:
-        model_file: as ``canopy train`` writes it.
+        model: as `load_model` gives it.
         files: the images.
+        thresholds: (labels,), the logit from which on a label is a tag.
         output_format: of the text that is returned.
-        thresholds: ``f1``, ``f2`` or ``half``.
         device: ``auto`` is the first GPU, else the CPU.
         batch_size: images at a time.
         on_progress: called with (images done, images).
 
     Raises:
-        CheckpointError: the model file is missing or none.
-        SettingsError: the device is not there, or the model keeps no such thresholds.
+        PredictionError: the labels cannot be told apart in a CSV.
+        SettingsError: the device is not there.
     """
-    model = load_model(model_file)
-    minimum = tag_thresholds(model, thresholds)
-    rows: list[tuple[str, list[str], list[float]]] = []
+    separator = tag_separator(model.labels) if output_format == "csv" else ""
+    rows: list[Row] = []
     unreadable: list[tuple[str, str]] = []
-    predictions: Iterator[Prediction] = predict(
+    predictions = predict(
         model, [file.path for file in files], device=device, batch_size=batch_size
     )
     for done, (file, prediction) in enumerate(zip(files, predictions, strict=True), start=1):
         if prediction.logits is None:
             unreadable.append((file.name, prediction.reason))
         else:
-            present = prediction.logits >= minimum
+            present = prediction.logits >= thresholds
             tags = [label for label, is_tag in zip(model.labels, present, strict=True) if is_tag]
-            rows.append((file.name, tags, prediction.probabilities))
+            rows.append(Row(file.name, tags, prediction))
         if on_progress is not None:
             on_progress(done, len(files))
-    write = _csv_text if output_format == "csv" else _json_text
-    return Predicted(write(model.labels, rows) if rows else "", len(files), unreadable)
+    text = ""
+    if rows and output_format == "csv":
+        text = _csv_text(model.labels, rows, separator)
+    elif rows:
+        text = _json_text(model.labels, rows)
+    return Predicted(text, len(files), unreadable)
 
 
-def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
-    path = Path(argument)
-    if path.is_dir():
-        for name in sorted(image_files(path)):
-            # Below the folder that was named; nothing that a link in it leads to.
-            if not (path / name).is_symlink():
-                yield ImageFile(name if is_alone else str(path / name), path / name)
-    elif path.is_file():
-        yield ImageFile(argument, path)
-    else:
-        for name in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - may be absolute
-            if Path(name).is_file() and Path(name).suffix.lower() in EXTENSIONS:
-                yield ImageFile(name, Path(name))
+@dataclass(frozen=True)
+class Row:
+    """One image of the output.
+
+    Attributes:
+        image_name: what the output calls it.
+        tags: its labels.
+        prediction: with its probabilities.
+    """
+
+    image_name: str
+    tags: list[str]
+    prediction: Prediction
+
+    @property
+    def probabilities(self) -> list[str]:
+        """To six digits, about what float32 holds; the same in every format."""
+        return [f"{p:.6g}" for p in self.prediction.probabilities]
 
 
-def _nothing(argument: str) -> str:
-    if Path(argument).is_dir():
-        return f"{argument}: no images in this folder; expected {', '.join(EXTENSIONS)}"
-    if glob.has_magic(argument):
-        return f"{argument}: no image matches; expected {', '.join(EXTENSIONS)}"
-    return f"{argument}: no such file or folder"
+def tag_separator(labels: Sequence[str]) -> str:
+    """Returns what to write between two tags so that Canopy reads the same tags again.
+
+    A space, unless it or a mark that would be taken for the separator occurs in a label; then the
+    first mark that occurs in none.
+
+    Raises:
+        PredictionError: there is no such mark.
+    """
+    text = "".join(labels)
+    if not any(character in MARKS or character.isspace() for character in text):
+        return " "
+    for mark in MARKS:
+        if mark not in text:
+            return mark
+    raise PredictionError(
+        f"expected a separator of tags that occurs in no label, found each of {' '.join(MARKS)} in "
+        "the labels of the model; use --format json"
+    )
 
 
-def _csv_text(labels: Sequence[str], rows: Sequence[tuple[str, list[str], list[float]]]) -> str:
+def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str:
     """A label file with the probabilities beside the tags."""
-    separator = next((mark for mark in SEPARATORS if not any(mark in name for name in labels)), "|")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([NAME_COLUMN, TAGS_COLUMN, *(f"p_{label}" for label in labels)])
-    for name, tags, probabilities in rows:
-        writer.writerow([name, separator.join(tags), *(f"{p:.6g}" for p in probabilities)])
+    for row in rows:
+        writer.writerow([row.image_name, separator.join(row.tags), *row.probabilities])
     return text.getvalue()
 
 
-def _json_text(labels: Sequence[str], rows: Sequence[tuple[str, list[str], list[float]]]) -> str:
+def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:
     document: list[dict[str, Any]] = [
         {
-            NAME_COLUMN: name,
-            TAGS_COLUMN: tags,
-            "probabilities": dict(zip(labels, probabilities, strict=True)),
+            NAME_COLUMN: row.image_name,
+            TAGS_COLUMN: row.tags,
+            "probabilities": dict(zip(labels, map(float, row.probabilities), strict=True)),
         }
-        for name, tags, probabilities in rows
+        for row in rows
     ]
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

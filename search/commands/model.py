@@ -7,6 +7,7 @@ import typer
 
 from search.command_line import AllowMissingOption, JsonOption, print_json, state_home
 from search.config import load_config
+from search.errors import PredictionError
 from search.screen import open_console, open_screen
 
 Format = Literal["csv", "json"]
@@ -39,45 +40,73 @@ def train(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file, as `canopy train` writes it.")],
-    images: Annotated[list[str], typer.Argument(help="Files, folders and globs.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders with all below them, quoted globs.")
+    ],
     output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
     format_: Annotated[
         Format | None, typer.Option("--format", help="Default by the output's name, else csv.")
     ] = None,
     thresholds: Annotated[
-        Thresholds,
-        typer.Option(help="What a tag's threshold was chosen for on validation; half is 0.5."),
-    ] = "f1",
+        Thresholds | None,
+        typer.Option(
+            help="From where on a label is a tag: chosen on validation for f1 or f2, or at "
+            "probability one half. Default f1."
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
 ) -> None:
-    """Write tags and probabilities of images as CSV, which is a label file, or JSON."""
-    from search.predict import find_files, predict_images
+    """Write tags and probabilities of images: JSON, or CSV that is a label file."""
+    from search.image_arguments import find_images
+    from search.predict import predict_images
     from training.atomic import check_writable, write_atomically
+    from training.model_file import load_model
+    from training.prediction import tag_thresholds
 
-    files = find_files(images)
+    files = find_images(images)
+    trained = load_model(model)
+    if thresholds is None and "f1" not in trained.thresholds:
+        typer.echo(
+            f"note: {model} keeps no thresholds, so tags begin at probability one half; "
+            "`canopy train` chooses them",
+            err=True,
+        )
+        thresholds = "half"
+    logit_thresholds = tag_thresholds(trained, thresholds or "f1")
     if output is not None:
+        if output.is_dir():
+            raise PredictionError(
+                f"--output {output}: expected a file, found a folder; name a file"
+            )
         check_writable(output)
-    chosen = format_ or ("json" if output and output.suffix.lower() == ".json" else "csv")
+    is_json = output is not None and output.suffix.lower() == ".json"
     screen = open_screen(open_console(stderr=True))
     try:
         predicted = predict_images(
-            model,
+            trained,
             files,
-            chosen,
-            thresholds=thresholds,
+            logit_thresholds,
+            format_ or ("json" if is_json else "csv"),
             device=device,
             batch_size=batch_size,
             on_progress=lambda done, total: screen.progress("predicting", done, total),
         )
     finally:
         screen.close()
-    if predicted.text and output is None:
-        typer.echo(predicted.text, nl=False)
-    elif predicted.text and output is not None:
+    if predicted.text and output is not None:
         write_atomically(output, predicted.text.encode())
-        written = predicted.images - len(predicted.unreadable)
-        typer.echo(f"wrote {output}: {written} of {predicted.images} images", err=True)
+    elif predicted.text:
+        typer.echo(predicted.text, nl=False)
+    for line in predicted.unreadable_lines():
+        typer.echo(line, err=True)
+    written = predicted.images - len(predicted.unreadable)
+    where = output or "standard output"
+    typer.echo(
+        f"wrote {written:,} of {predicted.images:,} images to {where}"
+        if written
+        else "no image could be read, so nothing was written",
+        err=True,
+    )
     if predicted.unreadable:
-        typer.echo(f"canopy: {predicted.summary}", err=True)
         raise typer.Exit(1)

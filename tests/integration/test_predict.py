@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
+from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from training.backbones import build_backbone
 from training.data.labels import read_label_file
-from training.model_file import TrainedModel, save_model
+from training.model_file import TrainedModel, load_model, save_model
 
+CONFIG = """
+data: {labels: train_classes.csv, images: train-jpg, image_px: 16}
+training: {backbone: tinycnn_8, epochs: 4, batch_size: 16, precision: fp32, device: cpu}
+"""
 LABELS = ("clear", "no finding", "road")
 
 
@@ -33,6 +40,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     always = {"f1": (-1e9, 1e9, -1e9), "f2": (1e9, 1e9, 1e9)}
     save_model(folder / "m.pt", TrainedModel(network, LABELS, 16, settings, {}, always))
     return folder
+
+
+def without_thresholds(folder: Path) -> None:
+    """Writes ``old.pt``, the model as Canopy wrote it before it chose thresholds."""
+    content = torch.load(folder / "m.pt", weights_only=True)
+    del content["thresholds"]
+    torch.save(content | {"revision": 1}, folder / "old.pt")
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -64,8 +78,10 @@ def test_files_folders_and_globs_count_once_and_keep_their_names(folder: Path) -
 
 
 def test_what_is_written_is_a_label_file(folder: Path) -> None:
-    InProcess(folder).run("predict", "m.pt", "train-jpg", "--output", "made/tags.csv")
+    process = InProcess(folder).run("predict", "m.pt", "train-jpg", "--output", "made/tags.csv")
 
+    assert process.stdout == ""
+    assert process.stderr.endswith("wrote 8 of 8 images to made/tags.csv\n")
     table = read_label_file(folder / "made" / "tags.csv")
 
     assert table.labels == ("clear", "road")
@@ -98,8 +114,13 @@ def test_an_unreadable_image_is_reported_and_the_others_are_written(
     none = user.run("predict", str(folder / "m.pt"), "bad.jpg", "--output", "x.csv", status=1)
 
     assert [row["image_name"] for row in rows(process.stdout)] == [good]
-    assert "1 of 2 images cannot be read: bad.jpg (empty: 0 bytes)" in process.stderr
-    assert "1 of 1 images" in none.stderr
+    assert process.stderr.endswith(
+        "1 of 2 images cannot be read:\n"
+        "  bad.jpg: empty: 0 bytes\n"
+        "wrote 1 of 2 images to standard output\n"
+    )
+    assert none.stderr.endswith("no image could be read, so nothing was written\n")
+    assert none.stdout == ""
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -113,6 +134,9 @@ def test_an_unreadable_image_is_reported_and_the_others_are_written(
         (("train_classes.csv", "train-jpg"), 1, ["train_classes.csv", "not a file of torch's"]),
         (("other.pt", "train-jpg"), 1, ["other.pt: not a model file of Canopy"]),
         (("m.pt", "train-jpg", "--device", "cuda:7"), 2, ["cuda"]),
+        (("m.pt", "train-jpg", "--device", "gpu"), 2, ["expected auto, cpu", "'gpu'"]),
+        (("m.pt", "train-jpg", "--output", "empty"), 2, ["empty: expected a file"]),
+        (("old.pt", "train-jpg", "--thresholds", "f2"), 2, ["f2", "--thresholds half"]),
         (("m.pt", "train-jpg", "--thresholds", "f3"), 2, ["f3"]),
     ],
 )
@@ -121,8 +145,60 @@ def test_what_is_wrong_is_said(
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     torch.save({"weights": torch.zeros(1)}, folder / "other.pt")
+    without_thresholds(folder)
 
     said = InProcess(folder).run("predict", *arguments, status=status).stderr
 
     for part in parts:
         assert part in said
+
+
+def test_a_model_without_thresholds_tags_from_one_half_on_and_says_so(folder: Path) -> None:
+    without_thresholds(folder)
+    user = InProcess(folder)
+
+    old = user.run("predict", "old.pt", "train-jpg")
+    half = user.run("predict", "m.pt", "train-jpg", "--thresholds", "half")
+
+    assert "old.pt keeps no thresholds, so tags begin at probability one half" in old.stderr
+    assert old.stdout == half.stdout
+    assert "note" not in half.stderr
+
+
+@pytest.mark.slow
+def test_predict_scores_on_test_what_train_said(tmp_path: Path) -> None:
+    """The whole way in processes of their own: train, then predict the images held out for test."""
+    write_planet_data(tmp_path, images=80)
+    header, *lines = (tmp_path / "train_classes.csv").read_text().splitlines()
+    parts = [("train", "train", "validation", "test")[at % 4] for at in range(len(lines))]
+    labelled = [f"{line},{part}" for line, part in zip(lines, parts, strict=True)]
+    (tmp_path / "train_classes.csv").write_text("\n".join([f"{header},split", *labelled]) + "\n")
+    (tmp_path / "best.yaml").write_text(CONFIG)
+    truth = {
+        name: tags.split()
+        for name, tags, part in (line.split(",") for line in labelled)
+        if part == "test"
+    }
+    canopy = Canopy(tmp_path)
+
+    trained = canopy.json("train", "best.yaml", "--output", "best.pt")
+    files = [f"train-jpg/{name}.jpg" for name in truth]
+    arguments = ("predict", "best.pt", *files, "--thresholds")
+    at_thresholds = canopy.run(*arguments, "f1").stdout
+    at_half = InProcess(tmp_path).run(*arguments, "half").stdout
+
+    model = load_model(tmp_path / "best.pt")
+    assert model.thresholds.keys() == {"f1", "f2"}
+    assert trained["test_f2_at_thresholds"] == model.metrics["test_f2_at_thresholds"]
+    for key, output in (("test_f1_at_thresholds", at_thresholds), ("test_f1", at_half)):
+        tags = [row["tags"].split() for row in rows(output)]
+        assert trained[key] == pytest.approx(macro_f1(list(truth.values()), tags, model.labels))
+    assert trained["test_f1_at_thresholds"] != trained["test_f1"]
+
+
+def macro_f1(truth: list[list[str]], tags: list[list[str]], labels: tuple[str, ...]) -> float:
+    """By scikit-learn, over the labels that occur."""
+    binarizer = MultiLabelBinarizer(classes=labels).fit([])
+    targets = binarizer.transform(truth)
+    scores = f1_score(targets, binarizer.transform(tags), average=None, zero_division=0)
+    return float(scores[targets.any(axis=0)].mean())
