@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -29,7 +31,7 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge:g}",
     "less_than": "a number below {lt:g}",
     "less_than_equal": "at most {le:g}",
-    "too_short": "at least {min_length} of them",
+    "too_short": "at least {min_length} entry",
 }
 _PATTERNS = {r"^(auto|cpu|mps|cuda(:\d+)?)$": "auto, cpu, mps, cuda or cuda:1"}
 _CONTAINERS = {"list_type", "tuple_type", "dict_type", "model_type"}
@@ -127,7 +129,7 @@ def _alternatives(expected: Sequence[str]) -> str:
     """Joins what a union takes, without what another branch takes too."""
     options = list(dict.fromkeys(expected))
     if "true or false" in options and "text" in options:
-        return "a single value: a number, text, or true or false"
+        return "a single value: a finite number, text, or true or false"
     if "a number" in options or "a finite number" in options:
         options = [option for option in options if option != "a whole number"]
     return " or ".join(options)
@@ -145,8 +147,17 @@ def _remedy(details: Sequence[ErrorDetails], value: Any) -> str:
         number = _meant_number(value, whole="float_type" not in kinds)
         return f"write {number}" if number else ""
     if kinds <= {"string_type", "path_type"} and not isinstance(value, dict | list):
-        return f"put it in quotes: '{found_text(value).removeprefix('the date ')}'"
+        # 1e5 and 1_000 were written otherwise than they are shown.
+        return "put it in quotes" + (f": '{value}'" if isinstance(value, int | date) else "")
+    if kinds == {"literal_error"}:
+        return _nearest_option(str(details[0]["ctx"]["expected"]), value)
     return _container_remedy(details, value)
+
+
+def _nearest_option(expected: str, value: Any) -> str:
+    options = re.findall(r"'([^']+)'", expected)
+    nearest = get_close_matches(str(value).lower(), options, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _container_remedy(details: Sequence[ErrorDetails], value: Any) -> str:

@@ -138,7 +138,11 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
             trial.report(number / TRIED_TRIALS, 1)
             trial.should_prune()
             study.tell(trial, number / TRIED_TRIALS)
-    except (TypeError, ValueError, AssertionError, LookupError, ArithmeticError) as error:
+    except (LookupError, ArithmeticError) as error:
+        raise SamplerError(
+            f"search.{kind}: {name}: cannot work with these parameters: {_first_line(error)}"
+        ) from error
+    except (TypeError, ValueError, AssertionError) as error:
         raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
     if search.sampler.name == "grid":
         for index, params in enumerate(search.enqueue):
@@ -208,7 +212,8 @@ def _check_parameters(
     for name, value in settings.parameters.items():
         where = f"search.{kind}.{shown_key(name)}"
         if name not in known:
-            hint = nearest_hint(name, list(known))
+            # The seed is the study's own.
+            hint = "write search.seed" if name == "seed" else nearest_hint(name, list(known))
             raise SamplerError(f"{where}: not a parameter of {settings.name}; {hint}")
         types = known[name]
         if value is not None and not any(_is_of(value, type_) for type_ in types):

@@ -42,7 +42,9 @@ def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> Tra
         for step in sections:
             section = section.get(step) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section or isinstance(section[key], dict):
-            hint = nearest_hint(name, setting_names(training))
+            known = setting_names(training)
+            below = [other for other in known if other.startswith(f"{name}.")]
+            hint = f"below it are {', '.join(below)}" if below else nearest_hint(name, known)
             raise SearchSpaceError(f"{shown_key(name)}: no such training setting; {hint}")
         section[key] = value
     try:

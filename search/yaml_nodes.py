@@ -85,7 +85,8 @@ class _Inspection:
             inner = (*path, shown_key(key.value))
             if key.tag not in {_TEXT, _MERGE} or key.value == "":
                 what = shown_text(key.value) if key.value else "nothing"
-                self._add(key, path, f"expected a name before the colon, found {what}")
+                remedy = "; write decimals with a point" if key.tag in _NUMBERS else ""
+                self._add(key, path, f"expected a name, found {what}{remedy}")
             elif key.value in lines:
                 message = f"stands twice, first in line {lines[key.value]}; remove one"
                 self._add(key, inner, message)

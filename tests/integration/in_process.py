@@ -41,7 +41,7 @@ class InProcess:
     def run(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Runs the command to its end and checks its exit status, unless that is None."""
         environment = Canopy(self.folder, self.database_url, self.variables).environment()
-        out, err = io.StringIO(), io.StringIO()
+        out, err = _Stream("strict"), _Stream("backslashreplace")
         exit_status = 0
         with (
             mock.patch.dict(os.environ, environment, clear=True),
@@ -56,14 +56,27 @@ class InProcess:
                 main()
             except SystemExit as end:
                 exit_status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        output = f"{out.getvalue()}\n{err.getvalue()}"
+        stdout, stderr = out.text(), err.text()
+        output = f"{stdout}\n{stderr}"
         assert status in {None, exit_status}, f"exit status {exit_status}: {output}"
         assert not any(text in output for text in UNEXPECTED), output
-        return subprocess.CompletedProcess(arguments, exit_status, out.getvalue(), err.getvalue())
+        return subprocess.CompletedProcess(arguments, exit_status, stdout, stderr)
 
     def json(self, *arguments: str) -> Any:
         """Runs the command with ``--json`` and returns what it printed."""
         return json.loads(self.run(*arguments, "--json").stdout)
+
+
+class _Stream(io.TextIOWrapper):
+    """A stream that takes what a terminal in UTF-8 takes: half a character fails as it does there."""
+
+    def __init__(self, errors: str) -> None:
+        self._bytes = io.BytesIO()
+        super().__init__(self._bytes, encoding="utf-8", errors=errors, newline="\n")
+
+    def text(self) -> str:
+        self.flush()
+        return self._bytes.getvalue().decode()
 
 
 @contextlib.contextmanager
