@@ -111,18 +111,28 @@ def _image_column(rows: LabelRows, folder: Path) -> str:
     raise LabelFileError(
         f"{rows.path}: no column names images below {folder}, which holds {len(files):,} images"
         f"{_example(files)}; the first column begins with {example!r}; "
-        f"{_elsewhere(rows, folder) or 'name the folder that the names are relative to'}"
+        f"{_elsewhere(rows, folder, files) or 'name the folder that the names are relative to'}"
     )
 
 
-def _elsewhere(rows: LabelRows, folder: Path) -> str | None:
-    """A folder nearby that the names do lie in."""
-    for parent in list(folder.resolve().parents)[:3]:
-        for name in rows.columns:
-            values = [value for value in rows.column(name)[:_SAMPLE] if isinstance(value, str)]
-            if any(value and (parent / value).is_file() for value in values[:5]):
-                return f"try --images {parent}"
+def _elsewhere(rows: LabelRows, folder: Path, files: Sequence[str]) -> str | None:
+    """A folder above or below that the names do lie in."""
+    below = {key: Path(name).parent for name in files for key in (Path(name).name, Path(name).stem)}
+    for name in rows.columns:
+        for value in rows.column(name)[:_SAMPLE]:
+            if not isinstance(value, str) or not value:
+                continue
+            if value in below:
+                return f"try --images {folder / below[value]}"
+            for parent in list(folder.resolve().parents)[:3]:
+                if _is_printable_file(parent, value):
+                    return f"try --images {parent}"
     return None
+
+
+def _is_printable_file(parent: Path, name: str) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    return name.isprintable() and len(name) < 256 and (parent / name).is_file()
 
 
 def image_files(folder: Path) -> list[str]:

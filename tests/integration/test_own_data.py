@@ -1,0 +1,131 @@
+"""Three data sets of different shape, each from `canopy init` to `canopy predict`, as in README."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.config import load_config
+from tests.integration.in_process import InProcess
+from tests.planet_data import write_planet_data
+from tests.shaped_data import LABELS, write_one_hot, write_parquet
+
+QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "labels", "images", "found"),
+    [
+        (
+            lambda folder: write_planet_data(folder, images=120),
+            "train_classes.csv",
+            "train-jpg",
+            ["120 of 120 can be used; 120 JPEG", "tags separated by spaces"],
+        ),
+        (
+            write_one_hot,
+            "labels.csv",
+            "pictures",
+            ["120 PNG", "a column for each label", "not read: age", "by the column 'split'"],
+        ),
+        (
+            write_parquet,
+            "labels.parquet",
+            "scans",
+            ["60 WEBP, 60 TIFF", "tags in lists", "30 groups by 'Patient ID' stay whole"],
+        ),
+    ],
+    ids=["Planet's layout", "one-hot in subfolders", "Parquet with groups"],
+)
+def test_five_commands_from_data_to_predictions(  # noqa: PLR0917 - its cases have four parts
+    tmp_path: Path,
+    database_url: str,
+    write: Callable[[Path], object],
+    labels: str,
+    images: str,
+    found: list[str],
+) -> None:
+    write(tmp_path)
+    user = InProcess(tmp_path, database_url)
+
+    report = user.run("init", "--labels", labels, "--images", images, *QUICK).stdout
+    for text in found:
+        assert text in report
+    user.run("search", "--trials", "2")
+    user.run("best", "--output", "best.yaml")
+    trained = user.run("train", "best.yaml", "--output", "model.pt").stdout
+    user.run("predict", "model.pt", images, "--output", "tags.csv")
+
+    assert user.json("status")["trials"]["finished"] == 2
+    assert "equals the study's exactly" in trained
+    with (tmp_path / "tags.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 120
+    assert all(0 < float(row[name]) < 1 for row in rows for name in row if name.startswith("p_"))
+
+
+def test_groups_are_whole_in_what_the_search_uses(tmp_path: Path) -> None:
+    from training.data.dataset import open_dataset
+
+    write_parquet(tmp_path)
+    user = InProcess(tmp_path)
+    user.run("init", "--labels", "labels.parquet", "--images", "scans", *QUICK)
+
+    dataset = open_dataset(load_config(tmp_path / "canopy.yaml").data, tmp_path / ".canopy")
+
+    assert dataset.labels == tuple(sorted(LABELS))
+    parts = [
+        {int(dataset.image_names[at].removeprefix("scan_")) // 4 for at in part}
+        for part in (dataset.split.train, dataset.split.validation, dataset.split.test)
+    ]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    assert len(parts[0] | parts[1] | parts[2]) == 30
+
+
+def test_init_never_replaces_a_configuration_unasked(tmp_path: Path) -> None:
+    write_planet_data(tmp_path, images=40)
+    (tmp_path / "canopy.yaml").write_text("mine: true\n")
+    user = InProcess(tmp_path)
+    arguments = ("init", "--labels", "train_classes.csv", "--images", "train-jpg")
+
+    said = user.run(*arguments, status=2).stderr
+
+    assert "canopy.yaml: exists already; replace it with --force" in said
+    assert (tmp_path / "canopy.yaml").read_text() == "mine: true\n"
+    user.run(*arguments, "--force")
+    assert load_config(tmp_path / "canopy.yaml").data.labels == tmp_path / "train_classes.csv"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--labels", "no.csv", "--images", "train-jpg"), ["no.csv: no such label file"]),
+        (("--labels", "train_classes.csv", "--images", "no"), ["no: no such folder of images"]),
+        (("--labels", "train_classes.csv", "--images", "."), ["try --images", "train-jpg"]),
+        (("--labels", "train_classes.csv"), ["Missing option", "--images"]),
+        (
+            ("--labels", "train_classes.csv", "--images", "train-jpg", "--augment", "hflop"),
+            ["unknown augmentation 'hflop'; did you mean 'hflip'?"],
+        ),
+        (
+            ("--labels", "train_classes.csv", "--images", "train-jpg", "--backbone", "resnet19"),
+            ["unknown backbone 'resnet19'", "did you mean"],
+        ),
+        (
+            ("--labels", "train_classes.csv", "--images", "train-jpg", "--tags-column", "tag"),
+            ["no column 'tag'", "image_name, tags"],
+        ),
+    ],
+)
+def test_what_init_cannot_use_is_said(
+    tmp_path: Path, arguments: tuple[str, ...], parts: list[str]
+) -> None:
+    write_planet_data(tmp_path, images=40)
+
+    said = InProcess(tmp_path).run("init", *arguments, status=2).stderr
+
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "canopy.yaml").exists()
