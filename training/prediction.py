@@ -112,6 +112,8 @@ def _place(device: str) -> torch.device:
         raise unknown
     try:
         return resolve_device(device)
+    except SettingsError as error:
+        raise SettingsError(str(error).removeprefix("training.")) from error
     except RuntimeError:  # torch's, of a number that is none
         raise unknown from None
 

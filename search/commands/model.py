@@ -65,6 +65,9 @@ def predict(
     from training.prediction import tag_thresholds
 
     files = find_images(images)
+    if not model.is_file():
+        found = "found a folder" if model.is_dir() else "there is no such file"
+        raise PredictionError(f"{model}: expected a model file of `canopy train`, {found}")
     trained = load_model(model)
     if thresholds is None and "f1" not in trained.thresholds:
         typer.echo(
