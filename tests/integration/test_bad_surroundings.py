@@ -191,9 +191,9 @@ def with_own_disk(folder: Path, script: str, *arguments: str) -> subprocess.Comp
     (folder / "disk").mkdir(exist_ok=True)
     user = Canopy(folder, variables={"CANOPY_HOME": "disk"})
     mounts = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+    shell = ["sh", "-c", f'{script} && exec "$@"', "sh"]
     return subprocess.run(
-        [*mounts, "sh", "-c", f'{script} && exec "$@"', "sh"]
-        + [sys.executable, "-m", "search", *arguments],
+        [*mounts, *shell, sys.executable, "-m", "search", *arguments],
         cwd=folder,
         env=user.environment(),
         capture_output=True,
