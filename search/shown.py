@@ -19,13 +19,13 @@ def is_harmless(text: str) -> bool:
 def shown_path(path: object) -> str:
     """Returns a path as it is, however long, unless it would harm a terminal."""
     text = str(path)
-    return text if is_harmless(text) else _escaped(text)
+    return text if is_harmless(text) else repr(text)
 
 
 def shown_key(key: object) -> str:
-    """Returns a key as it is if it is short and harmless, else in quotes with escapes."""
+    """Returns a key as it is if it is short and all of it can be seen, else in quotes."""
     text = str(key)
-    if text and is_harmless(text) and len(text) <= LONGEST and ": " not in text:
+    if text and text.isprintable() and len(text) <= LONGEST and ": " not in text:
         return text
     return shown_text(text)
 
@@ -33,8 +33,8 @@ def shown_key(key: object) -> str:
 def shown_text(text: str) -> str:
     """Returns `text` in quotes, with escapes, cut where it is long."""
     if len(text) > LONGEST:
-        return f"{_escaped(text[: LONGEST - 10])}... ({len(text)} characters)"
-    return _escaped(text)
+        return f"{text[: LONGEST - 10]!r}... ({len(text)} characters)"
+    return repr(text)
 
 
 def found_text(value: Any) -> str:
@@ -48,7 +48,3 @@ def found_text(value: Any) -> str:
         return f"the date {value}"
     words = {None: "nothing", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _escaped(text: str) -> str:
-    return _HARMFUL.sub(lambda found: ascii(found.group())[1:-1], repr(text))

@@ -159,7 +159,7 @@ def describe(distribution: BaseDistribution) -> str:
 
 def _short_description(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
-        choices = [str(choice) for choice in distribution.choices]
+        choices = [shown_key(choice) for choice in distribution.choices]
         more = len(choices) - MOST_CHOICES_SHOWN
         shown = ", ".join(choices[:MOST_CHOICES_SHOWN])
         return f"{shown} and {more} more" if more > 0 else shown

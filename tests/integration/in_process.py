@@ -68,7 +68,7 @@ class InProcess:
 
 
 class _Stream(io.TextIOWrapper):
-    """A stream that takes what a terminal in UTF-8 takes: half a character fails as it does there."""
+    """What a terminal in UTF-8 takes: half a character fails as it does there."""
 
     def __init__(self, errors: str) -> None:
         self._bytes = io.BytesIO()

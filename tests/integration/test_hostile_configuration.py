@@ -1,0 +1,84 @@
+"""Whatever stands in a configuration, the command ends at once, in words, and writes nothing."""
+
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.hostile_yaml import hostile_bytes, hostile_documents
+from tests.integration.in_process import InProcess
+
+NOWHERE = "postgresql://canopy:hunter2@127.0.0.1:9/canopy"
+SECONDS = 10  # far above what any example takes, far below a hang
+EXAMPLES = 1200
+HARMFUL = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line breaks
+
+many = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+Run = Callable[[str | bytes, bool], None]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    parent = tmp_path_factory.mktemp("hostile")
+    folder = parent / "user"
+    (parent / "sibling").mkdir()
+    (parent / "sibling" / "precious").write_text("precious")
+    (folder / "pictures").mkdir(parents=True)
+    user = InProcess(folder, NOWHERE)
+
+    def run_(content: str | bytes, search: bool) -> None:
+        data = content if isinstance(content, bytes) else content.encode(errors="replace")
+        (folder / "canopy.yaml").write_bytes(data)
+        before = _listing(parent)
+        began = time.monotonic()
+
+        # Training looks at the data at once, searching at the space and then at the database.
+        arguments = ["search"] if search else ["train", "canopy.yaml"]
+        ended = user.run(*arguments, status=None)
+
+        assert time.monotonic() - began < SECONDS
+        assert ended.returncode in {1, 2}
+        assert ended.stdout == ""
+        lines = ended.stderr.splitlines()
+        assert lines
+        assert lines[0].startswith("canopy: ")
+        for line in lines:
+            assert not HARMFUL & {unicodedata.category(letter) for letter in line}, ended.stderr
+            assert len(line) < 1000, ended.stderr
+            assert "hunter2" not in line
+        # A refusal that exits with 1 is the server's, which only a right configuration reaches.
+        assert ended.returncode == 2 or "127.0.0.1" in ended.stderr, ended.stderr
+        assert _listing(parent) == before
+
+    return run_
+
+
+@many
+@given(document=hostile_documents(), search=st.booleans())
+def test_a_document_with_anything_wrong_is_refused_in_words(
+    run: Run, document: str, search: bool
+) -> None:
+    run(document, search)
+
+
+@many
+@given(content=hostile_bytes(), search=st.booleans())
+def test_bytes_that_may_be_no_document_are_refused_in_words(
+    run: Run, content: bytes, search: bool
+) -> None:
+    run(content, search)
+
+
+def _listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))
