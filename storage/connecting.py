@@ -6,6 +6,7 @@ from typing import Any
 import psycopg2
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
+from psycopg2 import errorcodes
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -22,6 +23,15 @@ _EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DA
 _SECRET_WORDS = ("password", "secret", "client_key", "server_key")
 # Where the URL names a socket, the variable PGHOSTADDR must not lead elsewhere.
 _SOCKET_ALONE = {"hostaddr": ""}
+_TAKEN = "all its connections are taken; end some, or raise its max_connections"
+_STOPPING = "it is starting or stopping"
+_ENDED = "it was stopped, or somebody ended our connection"
+_CLOSED = "it closed the connection; is it a Postgres server, and running?"
+_DISK_FULL = "the server's disk is full"
+_READ_ONLY = (
+    "it may only be read: a standby, or default_transaction_read_only is on; name the primary"
+)
+_NO_RIGHT = "this user lacks the right; grant it, or name another user"
 # libpq's words, which depend on the way to the server, in ours.
 _REASONS = (
     (r"Connection refused", "the connection was refused; is the server running?"),
@@ -36,23 +46,25 @@ _REASONS = (
         r"SSL negotiation|expected authentication request|lost synchronization",
         "what answers there is no Postgres server; check host and port",
     ),
-    (
-        r"server closed the connection unexpectedly",
-        "it closed the connection; is it a Postgres server, and running?",
-    ),
+    (r"administrator command", _ENDED),
+    (r"server closed the connection unexpectedly", _CLOSED),
     (r"no pg_hba\.conf entry", "it does not admit this user from here; see its pg_hba.conf"),
-    (
-        r"too many clients|remaining connection slots|too many connections",
-        "all its connections are taken; end some, or raise its max_connections",
-    ),
-    (r"starting up|shutting down|administrator command", "it is starting or stopping"),
-    (r"No space left on device|could not extend file", "the server's disk is full"),
-    (
-        r"read-only transaction|recovery mode",
-        "it may only be read: a standby, or default_transaction_read_only is on; name the primary",
-    ),
-    (r"permission denied", "this user lacks the right; grant it, or name another user"),
+    (r"too many clients|remaining connection slots|too many connections", _TAKEN),
+    (r"starting up|shutting down", _STOPPING),
+    (r"No space left on device|could not extend file", _DISK_FULL),
+    (r"read-only transaction|recovery mode", _READ_ONLY),
+    (r"permission denied", _NO_RIGHT),
 )
+# A server that lets us in may speak any language; these codes are the same in all.
+_REASONS_BY_CODE = {
+    errorcodes.TOO_MANY_CONNECTIONS: _TAKEN,
+    errorcodes.ADMIN_SHUTDOWN: _ENDED,
+    errorcodes.CRASH_SHUTDOWN: _ENDED,
+    errorcodes.CANNOT_CONNECT_NOW: _STOPPING,
+    errorcodes.DISK_FULL: _DISK_FULL,
+    errorcodes.READ_ONLY_SQL_TRANSACTION: _READ_ONLY,
+    errorcodes.INSUFFICIENT_PRIVILEGE: _NO_RIGHT,
+}
 
 
 def parse_database_url(text: str) -> sqlalchemy.URL:
@@ -114,7 +126,12 @@ def failure_text(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__cause__ or cause.__context__
-    return _reason(str(cause.orig)) if cause is not None else "it does not answer"
+    if cause is None:
+        return "it does not answer"
+    code = getattr(cause.orig, "pgcode", None)
+    reason = _REASONS_BY_CODE.get(code) or _reason(str(cause.orig))
+    # It let us in before, so what it is needs no asking.
+    return _ENDED if reason == _CLOSED else reason
 
 
 def check_reachable(url: sqlalchemy.URL) -> None:

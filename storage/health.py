@@ -6,13 +6,15 @@ import sqlalchemy
 
 from storage.connecting import check_reachable, shown, version_text
 from storage.database import engine_options
-from storage.schema import HEAD, is_read_only, table_revision
+from storage.schema import TableState, is_read_only, table_state
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+# pg_stat_activity would hide what connections of other users are; PostgreSQL 16 reserves more.
 _CONNECTIONS = sqlalchemy.text("""
     SELECT current_setting('max_connections')::int
-         - current_setting('superuser_reserved_connections')::int AS allowed,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
+         - current_setting('superuser_reserved_connections')::int
+         - coalesce(current_setting('reserved_connections', true)::int, 0) AS allowed,
+           (SELECT sum(numbackends) FROM pg_stat_database)::int AS used
 """)
 
 
@@ -27,7 +29,7 @@ class ServerHealth:
         may_create: whether we may make tables.
         connections_allowed: for everybody but superusers.
         connections_used: by everybody, ours included.
-        revision: of our tables, None where there are none yet.
+        tables: how ours and Optuna's are.
     """
 
     url: str
@@ -36,12 +38,12 @@ class ServerHealth:
     may_create: bool
     connections_allowed: int
     connections_used: int
-    revision: str | None
+    tables: TableState
 
     @property
-    def is_current(self) -> bool:
-        """Whether our tables are there and as this version needs them."""
-        return self.revision == HEAD
+    def connections_free(self) -> int:
+        """How many more there can be, now that ours is over."""
+        return max(0, self.connections_allowed - self.connections_used + 1)
 
 
 def server_health(url: sqlalchemy.URL) -> ServerHealth:
@@ -67,7 +69,7 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
                 may_create=bool(connection.scalar(_RIGHTS)),
                 connections_allowed=connections.allowed,
                 connections_used=connections.used,
-                revision=table_revision(connection),
+                tables=table_state(connection),
             )
     finally:
         engine.dispose()

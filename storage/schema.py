@@ -1,11 +1,11 @@
 """Brings a database's tables up to date: Optuna's, then ours, once, whoever comes first."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy
 from optuna.storages import RDBStorage
-from psycopg2.errors import ReadOnlySqlTransaction
+from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError
 
 from storage.connecting import connect_options, optuna_url
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 HEAD = "0001"
 VERSION_TABLE = "canopy_alembic_version"
 
+TableState = Literal["none", "old", "current", "newer"]
+"""Whether there are tables, and of which version: this one's, an older or a newer one's."""
+
+_OPTUNA_VERSION_TABLES = ("alembic_version", "version_info")
 _LOCK_KEY = int.from_bytes(b"canopyDB")
 
 
@@ -44,6 +48,10 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise DatabaseReadOnlyError(_read_only_text(engine)) from error
         reason = str(error.orig).partition("\n")[0]
+        if isinstance(error.orig, InsufficientPrivilege):
+            reason += (
+                f"; let user {engine.url.username!r} make tables there, or name another database"
+            )
         raise DatabaseSchemaError(
             f"the tables in database {engine.url.database!r} cannot be prepared: {reason}"
         ) from error
@@ -80,10 +88,24 @@ def migration_config() -> "Config":
     return config
 
 
+def table_state(connection: sqlalchemy.Connection) -> TableState:
+    """Says how the tables are, ours and Optuna's, and leaves them so."""
+    revision = table_revision(connection)
+    if all(_is_there(connection, table) for table in _OPTUNA_VERSION_TABLES):
+        optuna = _optuna_storage(connection.engine.url, may_create=False)
+        current = optuna.get_current_version()
+        # Our newest revision stands for Optuna's newest, and is then not looked behind.
+        usable = [optuna.get_head_version()] if revision == HEAD else optuna.get_all_versions()
+        if current not in usable:
+            return "newer"
+    if revision is None or revision == HEAD:
+        return "none" if revision is None else "current"
+    return "old" if revision in _known_revisions() else "newer"
+
+
 def table_revision(connection: sqlalchemy.Connection) -> str | None:
     """Returns the revision of our tables, None where there are none."""
-    known = sqlalchemy.select(sqlalchemy.func.to_regclass(VERSION_TABLE))
-    if connection.scalar(known) is None:
+    if not _is_there(connection, VERSION_TABLE):
         return None
     column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
     return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(VERSION_TABLE)))
@@ -91,36 +113,52 @@ def table_revision(connection: sqlalchemy.Connection) -> str | None:
 
 def _migrate(connection: sqlalchemy.Connection) -> None:
     from alembic import command
-    from alembic.script import ScriptDirectory
 
-    config = migration_config()
     revision = table_revision(connection)
-    history = ScriptDirectory.from_config(config).walk_revisions()
-    if revision is not None and revision not in {script.revision for script in history}:
+    if revision is not None and revision not in _known_revisions():
         raise DatabaseSchemaError(
             f"database {connection.engine.url.database!r} was made by a newer Canopy (its tables "
             f"are of revision {revision}, this version knows {HEAD}); update canopy-search"
         )
     _prepare_optuna(connection.engine.url)
+    config = migration_config()
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD)
 
 
+def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    history = ScriptDirectory.from_config(migration_config()).walk_revisions()
+    return {script.revision for script in history}
+
+
+def _is_there(connection: sqlalchemy.Connection, table: str) -> bool:
+    known = sqlalchemy.select(sqlalchemy.func.to_regclass(table))
+    return connection.scalar(known) is not None
+
+
 def _prepare_optuna(url: sqlalchemy.URL) -> None:
-    storage = RDBStorage(
-        optuna_url(url),
-        engine_kwargs={
-            "poolclass": sqlalchemy.NullPool,
-            "connect_args": connect_options(url, "canopy schema"),
-        },
-        skip_compatibility_check=True,
-    )
+    storage = _optuna_storage(url, may_create=True)
     current = storage.get_current_version()
     if current == storage.get_head_version():
         return
     if current not in storage.get_all_versions():
         raise DatabaseSchemaError(
             f"Optuna's tables in database {url.database!r} were made by a newer Optuna "
-            f"(revision {current}); update canopy-search"
+            f"(revision {current}) or another program; update canopy-search, or name another "
+            "database"
         )
     storage.upgrade()
+
+
+def _optuna_storage(url: sqlalchemy.URL, *, may_create: bool) -> RDBStorage:
+    return RDBStorage(
+        optuna_url(url),
+        engine_kwargs={
+            "poolclass": sqlalchemy.NullPool,
+            "connect_args": connect_options(url, "canopy schema"),
+        },
+        skip_compatibility_check=True,
+        skip_table_creation=not may_create,
+    )

@@ -68,6 +68,12 @@ def mysql_server(connection: socket.socket) -> None:
     connection.recv(64)
 
 
+def ssh_server(connection: socket.socket) -> None:
+    """Speaks first too, and its S reads like a yes to TLS."""
+    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+    connection.recv(64)
+
+
 def closing_server(connection: socket.socket) -> None:
     """Hangs up."""
     connection.recv(64)

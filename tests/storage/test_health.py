@@ -1,8 +1,14 @@
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg2
 import pytest
 import sqlalchemy
+from sqlalchemy.exc import DBAPIError
 
+from storage import schema
 from storage.connecting import DATABASE_FAILURES, failure_text, parse_database_url, version_text
 from storage.database import Database, open_database, open_existing_database
 from storage.errors import (
@@ -12,7 +18,6 @@ from storage.errors import (
     DatabaseVersionError,
 )
 from storage.health import server_health
-from storage.schema import HEAD
 from storage.studies import StudyStore
 from tests.storage.other_servers import (
     Answer,
@@ -21,6 +26,7 @@ from tests.storage.other_servers import (
     postgres_of_version,
     serving,
     silent_server,
+    ssh_server,
     web_server,
 )
 
@@ -29,6 +35,22 @@ SECRET = "hunter2"
 
 def text_of(url: sqlalchemy.URL) -> str:
     return url.render_as_string(hide_password=False)
+
+
+def execute(engine: sqlalchemy.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+
+
+@contextlib.contextmanager
+def role(engine: sqlalchemy.Engine, options: str) -> Iterator[sqlalchemy.URL]:
+    """A user of that kind, as the URL that they come with."""
+    name = f"guest_{uuid4().hex}"
+    execute(engine, f"CREATE ROLE {name} {options}")
+    try:
+        yield engine.url.set(username=name)
+    finally:
+        execute(engine, f"DROP ROLE {name}")
 
 
 @pytest.fixture
@@ -44,6 +66,7 @@ def read_only(database_url: str) -> str:
         (web_server, "no Postgres server"),
         (mysql_server, "no Postgres server"),
         (closing_server, "closed the connection; is it a Postgres server"),
+        (ssh_server, "no Postgres server"),
         (silent_server, "does not answer"),
     ],
 )
@@ -66,6 +89,15 @@ def test_an_old_server_is_refused_with_its_version(version: str) -> None:
         open_database(Path(), f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
     assert f"is Postgres {version.partition(' ')[0]}; 13 or newer is needed" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_who_may_not_make_tables_is_told_what_to_do(database_url: str) -> None:
+    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+    with role(engine, "LOGIN") as guest:
+        with pytest.raises(DatabaseSchemaError) as caught:
+            open_database(Path(), text_of(guest))
+        assert "permission denied for schema public; let user 'guest_" in str(caught.value)
+    engine.dispose()
 
 
 def test_version_numbers_are_written_as_people_do() -> None:
@@ -110,23 +142,84 @@ def test_a_healthy_server(database: Database, database_url: str) -> None:
     assert not health.is_read_only
     assert health.may_create
     assert 0 < health.connections_used < health.connections_allowed
-    assert health.is_current
-    assert health.revision == HEAD
+    assert health.connections_free == health.connections_allowed - health.connections_used + 1
+    assert health.tables == "current"
 
 
-def test_a_server_without_tables_rights_or_writing(
-    database_url: str, read_only: str, database: Database
-) -> None:
-    with database.engine.begin() as connection:
-        connection.execute(sqlalchemy.text("DROP TABLE canopy_alembic_version"))
-        connection.execute(sqlalchemy.text("CREATE ROLE guest LOGIN"))
-    try:
-        guest = sqlalchemy.make_url(database_url).set(username="guest")
-        health = server_health(parse_database_url(text_of(guest)))
+def test_a_server_without_rights_or_writing(database_url: str, read_only: str) -> None:
+    other = sqlalchemy.create_engine(parse_database_url(database_url))
+    with role(other, "LOGIN") as guest, other.connect():
+        health = server_health(guest)
         assert not health.may_create
-        assert health.revision is None
-        assert not health.is_current
+        # Connections of others count, whatever a guest may know of them.
+        assert health.connections_used >= 2
         assert server_health(parse_database_url(read_only)).is_read_only
-    finally:
-        with database.engine.begin() as connection:
-            connection.execute(sqlalchemy.text("DROP ROLE guest"))
+    other.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statement", "tables"),
+    [
+        ("DROP TABLE canopy_alembic_version", "none"),
+        ("UPDATE canopy_alembic_version SET version_num = 'future'", "newer"),
+        ("UPDATE alembic_version SET version_num = 'future'", "newer"),
+        ("UPDATE alembic_version SET version_num = 'v2.6.0.a'", "newer"),
+        (
+            "DROP TABLE canopy_alembic_version; UPDATE alembic_version SET version_num = 'future'",
+            "newer",
+        ),
+    ],
+)
+def test_the_state_of_the_tables(
+    database: Database, database_url: str, statement: str, tables: str
+) -> None:
+    execute(database.engine, statement)
+    assert server_health(parse_database_url(database_url)).tables == tables
+
+
+def test_older_tables_are_known(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "HEAD", "9999")
+    assert server_health(parse_database_url(database_url)).tables == "old"
+
+
+def test_health_makes_no_tables(database_url: str) -> None:
+    assert server_health(parse_database_url(database_url)).tables == "none"
+    assert server_health(parse_database_url(database_url)).tables == "none"
+
+
+class TestFailures:
+    """What the server says half way, in our words."""
+
+    def test_the_connection_is_ended_by_somebody(self, database: Database) -> None:
+        with database.engine.connect() as connection:
+            pid = connection.scalar(sqlalchemy.text("SELECT pg_backend_pid()"))
+            execute(database.engine, f"SELECT pg_terminate_backend({pid})")
+            with pytest.raises(DATABASE_FAILURES) as caught:
+                connection.execute(sqlalchemy.text("SELECT 1"))
+        assert failure_text(caught.value) == "it was stopped, or somebody ended our connection"
+
+    def test_too_many_connections(self, database: Database) -> None:
+        with (
+            role(database.engine, "LOGIN CONNECTION LIMIT 0") as url,
+            pytest.raises(DatabaseUnreachableError, match="all its connections are taken"),
+        ):
+            open_database(Path(), text_of(url))
+
+    def test_codes_count_where_the_server_speaks_another_language(self, database: Database) -> None:
+        for code, reason in (("53100", "disk is full"), ("42501", "lacks the right")):
+            statement = f"DO $$ BEGIN RAISE 'das geht nicht' USING ERRCODE = '{code}'; END $$"
+            with pytest.raises(DATABASE_FAILURES) as caught:
+                execute(database.engine, statement)
+            assert reason in failure_text(caught.value)
+
+    def test_a_full_disk(self) -> None:
+        said = 'could not extend file "base/5/16402": No space left on device\nHINT: Check disk.'
+        error = DBAPIError("INSERT", {}, psycopg2.OperationalError(said))
+        assert failure_text(error) == "the server's disk is full"
+
+    def test_what_is_not_known_is_one_line(self, database: Database) -> None:
+        with pytest.raises(DATABASE_FAILURES) as caught:
+            execute(database.engine, "SELECT 1 / 0")
+        assert failure_text(caught.value) == "division by zero"
