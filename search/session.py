@@ -8,15 +8,14 @@ from rich.console import Console
 from dashboards.summary import summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.config import CanopyConfig
+from search.preparation import check_network, open_data
 from search.screen import is_live, open_screen
 from search.training_job import TrainingResult, train_in_full
 from search.training_report import epoch_line
-from search.worker import check_validation_targets, plan_search, run_search
+from search.worker import plan_search, run_search
 from storage.database import open_database
 from storage.studies import StudyStore
 from training.atomic import check_writable
-from training.backbones import check_backbone_fits
-from training.data.dataset import open_dataset
 from training.run import EpochMetrics
 
 
@@ -70,13 +69,8 @@ def train_on_screen(
     """
     screen = open_screen(console)
     try:
-        dataset = open_dataset(config.data, home, screen.progress)
-        for remark in dataset.remarks:
-            screen.note(remark)
-        check_validation_targets(dataset)
-        check_backbone_fits(
-            config.training.backbone, labels=len(dataset.labels), image_px=dataset.image_px
-        )
+        dataset = open_data(config.data, home, screen)
+        check_network(config.training, dataset)
         check_writable(model)
     finally:
         screen.close()

@@ -3,14 +3,11 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
@@ -19,17 +16,18 @@ from search.config import CanopyConfig
 from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
-from search.record import check_same_study, resolved_as_before, study_record
+from search.preparation import check_networks, choices, open_data
+from search.record import Record, check_same_study, resolved_as_before, study_record
 from search.sampling import build_pruner, build_sampler, check_sampling, grid
-from search.space import SearchSpace, parse_space, setting, with_params
+from search.space import SearchSpace, parse_space, with_params
 from storage.database import Database
 from storage.studies import StudyStore
-from training.backbones import check_backbone, check_backbone_fits, check_weights
-from training.data.dataset import Dataset, open_dataset
-from training.errors import SplitError
+from training.backbones import check_backbone, check_weights
+from training.data.dataset import Dataset
 from training.losses import check_loss
 from training.optimizers import check_optimizer
 from training.resolve import resolve_settings
+from training.settings import TrainingSettings
 
 OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
 
@@ -63,11 +61,11 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     space = parse_space(config.search, config.training)
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
     for name, check in checks.items():
-        for choice in _choices(space, name):
+        for choice in choices(space, name):
             check(choice)
-    for backbone, weights in product(_choices(space, "backbone"), _choices(space, "weights")):
+    for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
-    for device, precision in product(_choices(space, "device"), _choices(space, "precision")):
+    for device, precision in product(choices(space, "device"), choices(space, "precision")):
         resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
     check_sampling(config.search, space, config.training.epochs)
     return SearchPlan(config, space, home, study, n_trials)
@@ -91,12 +89,8 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
     """
     store = StudyStore(database)
     with store.lock_study(plan.study) as lock:
-        dataset = open_dataset(plan.config.data, plan.home, watcher.progress)
-        for remark in dataset.remarks:
-            watcher.note(remark)
-        check_validation_targets(dataset)
-        for backbone in _choices(plan.space, "backbone"):
-            check_backbone_fits(backbone, labels=len(dataset.labels), image_px=dataset.image_px)
+        dataset = open_data(plan.config.data, plan.home, watcher)
+        check_networks(plan.space, dataset)
         study, space = _open_study(plan, store, dataset)
         checkpoints = plan.home / "checkpoints" / _folder_name(plan.study)
         objective = Objective(study, store, lock, space, dataset, checkpoints, watcher)
@@ -109,19 +103,6 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
         return finished_count(study)
 
 
-def check_validation_targets(dataset: Dataset) -> None:
-    """Checks that there is something to rank.
-
-    Raises:
-        SplitError: no validation image has a label, so AP does not exist.
-    """
-    if not dataset.targets[dataset.split.validation].any():
-        raise SplitError(
-            "no validation image has a label, so there is no validation AP to search by; "
-            "raise data.split.validation or label more images"
-        )
-
-
 def best_ap(study: optuna.Study) -> float | None:
     """Returns the best validation AP of the study's complete trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -131,14 +112,6 @@ def best_ap(study: optuna.Study) -> float | None:
 def _folder_name(study: str) -> str:
     """Returns a name of a folder for a study, whatever characters its own name has."""
     return hashlib.sha256(study.encode()).hexdigest()[:16]
-
-
-def _choices(space: SearchSpace, name: str) -> Sequence[Any]:
-    """Returns every value that a setting which is a name can have in the study."""
-    distribution = space.distributions.get(name)
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    return [setting(space.training, name)]
 
 
 def _open_study(
@@ -155,7 +128,26 @@ def _open_study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([OBJECTIVE])
-    training = config.training
+    training, now = compare_with_study(plan, store, study, dataset)
+    # Another process may have begun it since.
+    check_same_study(plan.study, store.write_record(plan.study, now), now)
+    enqueue_once(study, config.search.enqueue)
+    return study, SearchSpace(training, plan.space.distributions)
+
+
+def compare_with_study(
+    plan: SearchPlan, store: StudyStore, study: optuna.Study, dataset: Dataset
+) -> tuple[TrainingSettings, Record]:
+    """Checks that a study can go on as it is asked for; changes nothing.
+
+    Returns:
+        The fixed settings with every ``auto`` as it was when the study began, and what describes
+        the study as it is asked for now.
+
+    Raises:
+        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
+    """
+    training = plan.config.training
     before = store.read_record(plan.study)
     if before is None and study.get_trials(deepcopy=False):
         raise StudyDiffersError(
@@ -165,10 +157,10 @@ def _open_study(
     if before is not None:
         training = resolved_as_before(training, before)
     training = resolve_settings(training)
-    now = study_record(config, plan.space, training, dataset)
-    check_same_study(plan.study, store.write_record(plan.study, now), now)
-    enqueue_once(study, config.search.enqueue)
-    return study, SearchSpace(training, plan.space.distributions)
+    now = study_record(plan.config, plan.space, training, dataset)
+    if before is not None:
+        check_same_study(plan.study, before, now)
+    return training, now
 
 
 def _run_trials(plan: SearchPlan, objective: Objective) -> None:
