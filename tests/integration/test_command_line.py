@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.canopy_command import Canopy
+from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 
 CONFIG = """
@@ -25,9 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def canopy(folder: Path, config: str = CONFIG, url: str = NOWHERE) -> Canopy:
+def canopy(folder: Path, config: str = CONFIG, url: str = NOWHERE) -> InProcess:
     (folder / "canopy.yaml").write_text(config)
-    return Canopy(folder, url)
+    return InProcess(folder, url)
 
 
 def assert_clean(refused: subprocess.CompletedProcess[str], *expected: str) -> None:
@@ -96,7 +97,7 @@ def test_a_mistyped_command_is_answered_in_words(
 
 
 def test_debug_shows_the_traceback(folder: Path) -> None:
-    refused = canopy(folder).run("status", "--debug", status=1)
+    refused = Canopy(folder, NOWHERE).run("status", "--debug", status=1)
     assert "Traceback" in refused.stderr
 
 
