@@ -1,12 +1,16 @@
 """The programs of Postgres that a pip package brings: where they are, and what they are told."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from storage.errors import EmbeddedPostgresError
 
 POSTGRES_VERSION = "18"
+
+# The time and the process, as a server's log begins its lines.
+_LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 
 
 def program(name: str) -> str:
@@ -38,4 +42,6 @@ def complaint(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     signs = ("FATAL:", "PANIC:", "error:")
     telling = [line for line in lines if any(sign in line for sign in signs)]
-    return (telling or lines or ["it said nothing"])[-1]
+    line = (telling or lines or ["it said nothing"])[-1]
+    remedy = "; make room there" if "No space left on device" in line else ""
+    return _LOG_PREFIX.sub("", line) + remedy

@@ -209,6 +209,10 @@ def test_a_full_disk_is_told_and_the_same_command_works_on_a_larger_one(folder: 
     assert "make room" in full.stderr
     assert "Traceback" not in full.stderr
 
+    for_postgres = with_own_disk(folder, mount.format("9m"), "search")
+    assert for_postgres.returncode == 1
+    assert "No space left on device; make room" in for_postgres.stderr
+
     larger = with_own_disk(folder, mount.format("16m"), "train", "canopy.yaml")
     assert larger.returncode == 0, larger.stderr
 

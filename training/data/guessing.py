@@ -132,7 +132,8 @@ def _elsewhere(rows: LabelRows, folder: Path, files: Sequence[str]) -> str | Non
 
 def _is_printable_file(parent: Path, name: str) -> bool:
     """Whether there is such a file; a name that no file can have is none."""
-    return name.isprintable() and len(name) < 256 and (parent / name).is_file()
+    is_plain = name.isprintable() and len(name) < 256 and not Path(name).is_absolute()
+    return is_plain and (parent / name).is_file()
 
 
 def image_files(folder: Path) -> list[str]:
