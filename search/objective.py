@@ -73,7 +73,7 @@ class Objective:
         except (*DATABASE_FAILURES, StudyLockLostError):
             raise  # not the trial's fault: it stays as it is, and the next search goes on with it
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this trial alone
-            state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}".splitlines()[0]
+            state, reason = TrialState.FAIL, failure_reason(error)
         if reason is not None:
             trial.set_user_attr(REASON_ATTR, reason)
         val_ap = history[-1]["val_ap"] if history else None
@@ -139,6 +139,11 @@ class Objective:
 
     def _pruner_name(self) -> str:
         return type(self.study.pruner).__name__
+
+
+def failure_reason(error: Exception) -> str:
+    """Returns why a trial failed, on one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def best_at_epoch(study: optuna.Study, epoch: int, besides: int) -> float | None:

@@ -8,6 +8,8 @@ from rich.console import Console
 from dashboards.summary import summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.config import CanopyConfig
+from search.dry_run import try_search
+from search.events import SearchWatcher
 from search.preparation import check_network, open_data
 from search.screen import is_live, open_screen
 from search.training_job import TrainingResult, train_in_full
@@ -37,9 +39,7 @@ def search_until_done(  # noqa: PLR0917 - the six things a search needs
     """
     screen = open_screen(console)
     try:
-        if config.idle_sections:
-            sections = " and ".join(config.idle_sections)
-            screen.note(f"note: {sections} in the configuration has no effect in this version")
+        _note_idle_sections(config, screen)
         plan = plan_search(config, home, study, n_trials)
         database = open_database(home, url)
         screen.note(f"database {database.shown_url}")
@@ -54,6 +54,27 @@ def search_until_done(  # noqa: PLR0917 - the six things a search needs
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
     console.print(spent_text(summary) + "\n", highlight=False)
     return True
+
+
+def try_on_screen(  # noqa: PLR0917 - as above
+    config: CanopyConfig, home: Path, url: str | None, study: str, n_trials: int, console: Console
+) -> None:
+    """Tries all that a search needs, without beginning it, and shows what was found.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        n_trials: total of finished trials.
+        console: where it is shown.
+    """
+    screen = open_screen(console)
+    try:
+        _note_idle_sections(config, screen)
+        try_search(config, home, url, study, n_trials, screen)
+    finally:
+        screen.close()
 
 
 def train_on_screen(
@@ -86,3 +107,9 @@ def train_on_screen(
             console.print(epoch_line(metrics, epochs), highlight=False, soft_wrap=True)
 
         return train_in_full(config, dataset, model, on_batch, on_epoch)
+
+
+def _note_idle_sections(config: CanopyConfig, watcher: SearchWatcher) -> None:
+    if config.idle_sections:
+        sections = " and ".join(config.idle_sections)
+        watcher.note(f"note: {sections} in the configuration has no effect in this version")

@@ -35,6 +35,10 @@ def search(
         str, typer.Option(help="Worker processes: auto or 1 in this version.")
     ] = "auto",
     allow_missing: AllowMissingOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything that a search needs, and begin nothing."),
+    ] = False,
 ) -> None:
     """Search until the study has its trials; the same command goes on after a stop."""
     if workers not in {"auto", "1"}:
@@ -43,15 +47,14 @@ def search(
     if allow_missing:
         settings = settings.allowing_missing()
     name = study or settings.search.study
-    from search.session import search_until_done
+    n_trials = trials or settings.search.trials
+    from search.session import search_until_done, try_on_screen
 
+    if dry_run:
+        try_on_screen(settings, state_home(), database_url(), name, n_trials, open_console())
+        return
     finished = search_until_done(
-        settings,
-        state_home(),
-        database_url(),
-        name,
-        trials or settings.search.trials,
-        open_console(),
+        settings, state_home(), database_url(), name, n_trials, open_console()
     )
     arguments = selection(config, study)
     if not finished:

@@ -1,0 +1,226 @@
+"""``canopy search --dry-run``: everything that a search can stumble over, tried without a trial."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from dashboards.tables import duration_text
+from search.budget import finished_count
+from search.config import CanopyConfig
+from search.errors import SearchFailedError
+from search.events import SearchWatcher
+from search.objective import failure_reason
+from search.preparation import check_networks, choices, largest_batch_size, open_data
+from search.sampling import grid
+from search.space import SearchSpace, with_params
+from search.worker import SearchPlan, compare_with_study, plan_search
+from storage.database import open_database
+from storage.studies import StudyStore
+from training.data.dataset import Dataset
+from training.errors import DivergedError, TrainingError
+from training.memory import available_bytes
+from training.precision import resolve_device
+from training.run import EpochMetrics, TrainingRun
+from training.settings import TrainingSettings
+
+# The first step sets up kernels and buffers, so a second one tells the time; where the first took
+# as long as this, the setting up hardly counts.
+SLOW_STEP_S = 5.0
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class TriedStep:
+    """One training step and one validation batch of a network.
+
+    Attributes:
+        images: in the step.
+        step_s: wall time of the step, in seconds.
+        epoch_s: wall time that an epoch with its validation is estimated to take.
+    """
+
+    images: int
+    step_s: float
+    epoch_s: float
+
+
+def try_search(  # noqa: PLR0917 - the six things a search needs
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    n_trials: int,
+    watcher: SearchWatcher,
+) -> None:
+    """Checks all that a search needs, a line each, and leaves the study as it is.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder; the decoded images stay there for the search.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        n_trials: total of finished trials.
+        watcher: is told what was found.
+
+    Raises:
+        SearchError, TrainingError, StorageError: what the search would end with.
+    """
+    with _check("configuration", watcher) as found:
+        plan = plan_search(config, home, study, n_trials)
+        searched = ", ".join(plan.space.distributions)
+        found.append(f"{n_trials} trials over {searched}")
+    with _check("database", watcher) as found:
+        database = open_database(home, url)
+        found.append(database.shown_url)
+    with closing(database), closing(StudyStore(database)) as store:
+        # Held for a moment only: a search that begins meanwhile must not find it taken.
+        with store.lock_study(study):
+            pass
+        with _check("data", watcher) as found:
+            dataset = open_data(config.data, home, watcher)
+            found.append(f"{len(dataset.image_names):,} images can be used")
+        with _check("memory", watcher) as found:
+            needed = check_networks(plan.space, dataset)
+            found.append(_memory_text(needed, plan.space))
+        with _check("study", watcher) as found:
+            left, text = _trials_left(plan, store, dataset)
+            found.append(text)
+    epochs = _try_networks(plan.space, dataset, watcher)
+    watcher.note(_ready_text(left, n_trials, epochs))
+
+
+@contextmanager
+def _check(name: str, watcher: SearchWatcher) -> Iterator[list[str]]:
+    """Prints what was found and the seconds that it took, unless it failed."""
+    started = time.perf_counter()
+    found: list[str] = []
+    yield found
+    watcher.note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}")
+
+
+def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
+    backbone = max(needed, key=lambda name: needed[name])
+    device = resolve_device(choices(space, "device")[0])
+    return (
+        f"{backbone} needs the most, about {needed[backbone] / _GIB:.1f} GiB; "
+        f"{available_bytes(device) / _GIB:.1f} GiB are free on {device}"
+    )
+
+
+def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple[int, str]:
+    """Returns how many trials are to go, and where the study stands; begins none."""
+    if plan.study not in store.names():
+        finished, text = 0, f"{plan.study} is new"
+    else:
+        study = store.open_study(plan.study)
+        compare_with_study(plan, store, study, dataset)
+        finished = finished_count(study)
+        text = f"{plan.study} is the same as before and has {finished} finished trials"
+    total = plan.n_trials
+    if plan.config.search.sampler.name == "grid":
+        total = min(total, math.prod(len(values) for values in grid(plan.space).values()))
+    left = max(0, total - finished)
+    return left, f"{text}; {left} to go"
+
+
+def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) -> dict[str, float]:
+    """Takes a step with every backbone and with every loss.
+
+    Returns:
+        Backbone → estimated seconds of an epoch.
+    """
+    losses = choices(space, "loss")
+    backbones = list(product(choices(space, "backbone"), choices(space, "weights")))
+    pairs = [(*backbone, losses[0]) for backbone in backbones]
+    pairs += [(*backbones[0], loss) for loss in losses[1:]]
+    epochs: dict[str, float] = {}
+    for index, (backbone, weights, loss) in enumerate(pairs):
+        watcher.progress(f"a step of {backbone}", index, len(pairs))
+        params = {
+            "backbone": backbone,
+            "weights": weights,
+            "loss": loss,
+            "batch_size": largest_batch_size(space),
+            "device": choices(space, "device")[0],
+            "precision": choices(space, "precision")[0],
+            "optimizer.name": choices(space, "optimizer.name")[0],
+        }
+        with _check("training step", watcher) as found:
+            pretrained = "" if weights == "none" else f" from {weights}"
+            found.append(f"{backbone}{pretrained} with {loss}")
+            try:
+                tried = _try_network(with_params(space.training, params), dataset)
+            except DivergedError as error:
+                # The search would prune such a trial and go on.
+                found.append(f"{error}, so such a trial would be pruned")
+                continue
+            found.append(f"{tried.images} images took {_seconds_text(tried.step_s)}")
+            if loss == losses[0]:  # of the other losses it is the same
+                epochs[backbone] = max(tried.epoch_s, epochs.get(backbone, 0.0))
+                found.append(f"an epoch takes about {_seconds_text(tried.epoch_s)}")
+    return epochs
+
+
+def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
+    """Trains one batch as a trial would, and validates on another.
+
+    Raises:
+        DivergedError: the loss or a logit is not finite.
+        TrainingError: the network cannot be built, or its weights cannot be had.
+        SearchFailedError: anything else went wrong that would make the trial fail.
+    """
+    few = _one_batch(dataset, settings.batch_size)
+    try:
+        run = TrainingRun(settings, few)
+        measured = run.train_epoch()
+        if measured.train_s < SLOW_STEP_S:
+            measured = run.train_epoch()
+    except TrainingError:
+        raise
+    except Exception as error:
+        raise SearchFailedError(
+            f"a training step of {settings.backbone} with {settings.loss} failed: "
+            f"{failure_reason(error)}"
+        ) from error
+    return TriedStep(len(few.split.train), measured.train_s, _epoch_s(measured, few, dataset))
+
+
+def _epoch_s(measured: EpochMetrics, few: Dataset, dataset: Dataset) -> float:
+    train = measured.train_s * len(dataset.split.train) / len(few.split.train)
+    validation = measured.validation.seconds * len(dataset.split.validation)
+    return train + validation / len(few.split.validation)
+
+
+def _one_batch(dataset: Dataset, batch_size: int) -> Dataset:
+    """Returns the data with one batch to train on and one that has labels to validate on."""
+    split = dataset.split
+    has_label = dataset.targets[split.validation].any(axis=1)
+    # Those with a label first, for without any there is no AP.
+    order = np.argsort(~has_label, kind="stable")
+    few = replace(
+        split,
+        train=split.train[:batch_size],
+        validation=np.sort(split.validation[order[:batch_size]]),
+    )
+    return replace(dataset, split=few)
+
+
+def _ready_text(left: int, n_trials: int, epochs: dict[str, float]) -> str:
+    if not left:
+        return f"ready: the study has its {n_trials} trials already; a larger --trials adds some"
+    text = f"ready: {left} trials to go"
+    if epochs:
+        each = ", ".join(f"{_seconds_text(epochs[name])} with {name}" for name in epochs)
+        text += f"; an epoch takes about {each} (estimated from single steps)"
+    return text
+
+
+def _seconds_text(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
