@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.canopy_command import Canopy
+from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from tests.spoilt_images import SPOILT, UNUSUAL, spoil_images
 
@@ -24,7 +24,7 @@ def test_a_search_goes_on_without_spoilt_images_and_reports_them_to_the_image(
     kinds = spoil_images(tmp_path / "train-jpg")
     assert len(kinds) == IMAGES // 20
     (tmp_path / "canopy.yaml").write_text(CONFIG)
-    canopy = Canopy(tmp_path, database_url)
+    canopy = InProcess(tmp_path, database_url)
 
     refused = canopy.run("search", "--trials", "2", status=2).stderr
     assert f"{len(kinds)} of {IMAGES} images (5 %)" in refused
