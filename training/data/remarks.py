@@ -40,8 +40,8 @@ def dataset_remarks(
     if copies := copies_across_parts(split, digests):
         names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
         remarks.append(
-            f"{len(copies)} images are copies of one in another part of the split, which flatters "
-            f"the scores: {_named(names)}"
+            f"copies of an image in another part of the split: {len(copies)}, which flatters the "
+            f"scores ({_named(names)})"
         )
     return remarks
 

@@ -228,7 +228,7 @@ def test_remarks_tell_how_the_file_was_read_and_what_is_odd(
         "train / validation / test 36 / 12 / 12 at random"
     )
     assert sum("only_once" in remark for remark in odd) == 2
-    assert any("are copies of one in another part" in remark for remark in odd)
+    assert any("copies of an image in another part" in remark for remark in odd)
 
 
 def test_the_demo_goes_the_same_way(opened_demo: Any) -> None:
