@@ -1,0 +1,1 @@
+"""What `canopy doctor` checks, a file for each part of the surroundings."""

@@ -1,0 +1,156 @@
+"""What the doctor says of GPUs and memory; the GPUs are made up, for few machines have one."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from search.config import load_config
+from search.doctor_checks import device
+from search.doctor_checks.device import Card, check_device, check_memory, find_cards
+from search.doctor_checks.finding import Finding
+from training.errors import SettingsError
+from training.settings import TrainingSettings
+
+A10 = Card("NVIDIA A10", "470.57")
+
+
+def look(monkeypatch: pytest.MonkeyPatch, *cards: Card, gpus: int = 0) -> Finding:
+    monkeypatch.setattr(device, "find_cards", lambda: list(cards))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    (finding,) = check_device(TrainingSettings(precision="fp32", threads=1))
+    return finding
+
+
+@pytest.fixture(autouse=True)
+def all_gpus_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_no_gpu_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = look(monkeypatch)
+    assert finding.status == "ok"
+    assert finding.found == "no CUDA GPU here; trains on the CPU: fp32, 1 CPU thread"
+
+
+@pytest.mark.parametrize(
+    ("card", "cuda", "found", "remedy"),
+    [
+        (Card("an NVIDIA GPU", None), "13.0", "no working driver", "install NVIDIA's driver"),
+        (A10, None, "built without CUDA", "install the build with CUDA"),
+        (A10, "13.0", "driver 470.57 does not answer", "update NVIDIA's driver .* CUDA 13.0"),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, card: Card, cuda: str | None, found: str, remedy: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    finding = look(monkeypatch, card)
+    assert finding.status == "warning"
+    assert f"{card.name} is here, and torch cannot use it" in finding.found
+    assert found in finding.found
+    assert finding.found.endswith("trains on the CPU: fp32, 1 CPU thread")
+    assert re.match(remedy, finding.remedy or "")
+
+
+def test_a_hidden_gpu_is_meant_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert look(monkeypatch, A10).status == "ok"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    finding = look(monkeypatch, A10)
+    assert finding.status == "warning"
+    assert "CUDA_VISIBLE_DEVICES is '7'" in finding.found
+
+
+def test_a_gpu_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="NVIDIA A10", total_memory=24 * 2**30)
+    ones = torch.ones
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
+    monkeypatch.setattr(device, "available_bytes", lambda _device: 20 * 2**30)
+    monkeypatch.setattr(torch, "ones", lambda *size, **_options: ones(*size))
+    finding = look(monkeypatch, A10, A10, gpus=2)
+    assert finding.status == "ok"
+    assert finding.found == (
+        "NVIDIA A10 with 24.0 GiB, 20.0 GiB free, driver 470.57, 1 more; "
+        "trains on cuda:0: fp32, 1 CPU thread"
+    )
+
+
+def test_a_gpu_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_device: torch.device) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
+    finding = look(monkeypatch, A10, gpus=1)
+    assert finding.status == "error"
+    assert finding.found.endswith("cannot compute on it: CUDA error: no kernel image is available")
+
+
+def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SettingsError, match="no CUDA GPU"):
+        list(check_device(TrainingSettings(device="cuda")))
+
+
+def test_cards_are_those_that_the_driver_lists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA A10, 470.57'\necho 'NVIDIA T4, 470.57'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_cards() == [A10, Card("NVIDIA T4", "470.57")]
+
+
+def test_without_a_driver_cards_are_those_on_the_bus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bus = {"gpu": ("0x10de", "0x030200"), "sound": ("0x10de", "0x040300"), "no": ("0x1234", "0x03")}
+    for name, (vendor, kind) in bus.items():
+        folder = tmp_path / "devices" / name
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+    monkeypatch.setattr(device, "_PCI", tmp_path / "devices")
+    assert find_cards() == [Card("an NVIDIA GPU", None)]
+
+
+class TestMemory:
+    """The largest step that a search may try, against what is free."""
+
+    def look(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_mib: int, training: str = "{}"
+    ) -> Finding:
+        file = tmp_path / "canopy.yaml"
+        file.write_text(
+            "data: {labels: a.csv, images: b, image_px: 32}\n"
+            f"training: {training}\n"
+            "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
+        )
+        monkeypatch.setattr(device, "available_bytes", lambda _device: free_mib * 2**20)
+        (finding,) = check_memory(load_config(file), labels=4)
+        return finding
+
+    def test_it_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        finding = self.look(monkeypatch, tmp_path, 8 * 1024, "{device: cpu, precision: fp32}")
+        assert finding.status == "ok"
+        assert finding.found.startswith("resnet18 with 64 images of 32 px needs about 0.2 GiB")
+        assert finding.found.endswith("8.0 GiB are free on the CPU")
+
+    def test_it_does_not_fit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        finding = self.look(monkeypatch, tmp_path, 200, "{device: cpu, precision: fp32}")
+        assert finding.status == "error"
+        assert "set training.batch_size to " in (finding.remedy or "")
+        finding = self.look(monkeypatch, tmp_path, 20, "{device: cpu, precision: fp32}")
+        assert finding.status == "error"
+        assert "smaller backbone" in (finding.remedy or "")
+
+    def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        finding = self.look(monkeypatch, tmp_path, 270, "{device: cpu, precision: fp32}")
+        assert finding.status == "warning"

@@ -1,0 +1,116 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy
+
+from search.doctor_checks import server
+from search.doctor_checks.finding import Finding
+from search.doctor_checks.server import check_database
+from storage import postgres_programs
+from storage.connecting import parse_database_url
+from storage.database import Database, embedded_postgres
+from storage.errors import EmbeddedPostgresError
+from storage.health import ServerHealth
+
+
+def look(url: str | sqlalchemy.URL) -> dict[str, Finding]:
+    text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+    return {finding.check: finding for finding in check_database(Path("/nowhere"), text)}
+
+
+def execute(engine: sqlalchemy.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+
+
+@contextmanager
+def guest(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.URL]:
+    name = f"guest_{uuid4().hex}"
+    execute(engine, f"CREATE ROLE {name} LOGIN")
+    try:
+        yield engine.url.set(username=name)
+    finally:
+        execute(engine, f"DROP OWNED BY {name}")
+        execute(engine, f"DROP ROLE {name}")
+
+
+def test_a_server_that_is_well(database: Database, database_url: str) -> None:
+    findings = look(database_url)
+    assert {finding.status for finding in findings.values()} == {"ok"}
+    assert findings["database"].found.startswith("Postgres 18.")
+    assert findings["tables"].found == "as this version needs them"
+    assert findings["connections"].found.endswith(" free")
+
+
+def test_an_empty_database_stays_empty(database_url: str) -> None:
+    assert look(database_url)["tables"].found == "none yet, made by the first search"
+    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+    assert sqlalchemy.inspect(engine).get_table_names() == []
+    engine.dispose()
+
+
+def test_a_database_that_can_only_be_read(database: Database) -> None:
+    options = {"options": "-c default_transaction_read_only=on"}
+    findings = look(database.url.update_query_dict(options))
+    assert findings["database"].status == "error"
+    assert "can only be read" in findings["database"].found
+    assert "primary" in (findings["database"].remedy or "")
+    assert findings["tables"].status == "ok"
+
+
+def test_a_user_who_may_not_make_tables(database_url: str) -> None:
+    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+    with guest(engine) as url:
+        finding = look(url)["database"]
+        assert finding.status == "error"
+        assert finding.remedy is not None
+        assert finding.remedy.startswith(f"GRANT CREATE ON SCHEMA public TO {url.username}")
+        execute(engine, f"GRANT CREATE ON SCHEMA public TO {url.username}")
+        assert look(url)["database"].status == "ok"
+    engine.dispose()
+
+
+def test_tables_of_a_newer_version(database: Database, database_url: str) -> None:
+    execute(database.engine, "UPDATE canopy_alembic_version SET version_num = 'future'")
+    finding = look(database_url)["tables"]
+    assert finding.status == "error"
+    assert "update canopy-search" in (finding.remedy or "")
+
+
+def test_few_connections_are_left(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    health = ServerHealth("postgresql://db", "18.4", False, True, 97, 95, "current")
+    monkeypatch.setattr(server, "server_health", lambda _url: health)
+    finding = look(database_url)["connections"]
+    assert finding.status == "warning"
+    assert finding.found == "3 of 97 free; a search takes up to 5"
+
+
+class TestEmbedded:
+    """The server of the state folder."""
+
+    def test_none_is_made(self, tmp_path: Path) -> None:
+        (finding,) = check_database(tmp_path / "home", "  ")
+        assert finding.status == "ok"
+        assert finding.found == "embedded Postgres 18, made by the first search"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_its_programs_are_missing(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(postgres_programs, "find_spec", lambda _name: None)
+        with pytest.raises(EmbeddedPostgresError, match="install it again"):
+            list(check_database(tmp_path, None))
+
+    def test_one_that_is_stopped_is_started_and_left_without_tables(self, tmp_path: Path) -> None:
+        embedded = embedded_postgres(tmp_path)
+        embedded.start()
+        embedded.stop()
+        try:
+            findings = {finding.check: finding for finding in check_database(tmp_path, None)}
+        finally:
+            assert embedded.stop()
+        assert findings["database"].found.startswith("embedded Postgres 18.")
+        assert findings["tables"].found == "none yet, made by the first search"
