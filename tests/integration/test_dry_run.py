@@ -141,6 +141,22 @@ def test_what_the_search_refuses_it_refuses_in_the_same_words(
     assert refused == person.run("search", status=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a\x1b[31mb", "canopy: --study: control characters in 'a\\x1b[31mb'; remove them\n"),
+        (" ", "canopy: --study: a study needs a name; write one\n"),
+        ("x" * 201, "canopy: --study: expected a name of at most 200 characters, found 201"),
+    ],
+)
+def test_a_name_that_no_terminal_can_show_is_no_study(
+    folder: Path, database_url: str, name: str, expected: str
+) -> None:
+    person = user(folder, database_url)
+    for dry in ([], ["--dry-run"]):
+        assert person.run("search", *dry, "--study", name, status=2).stderr.startswith(expected)
+
+
 def test_a_network_that_cannot_fit_is_refused_by_every_command(
     folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

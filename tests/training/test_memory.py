@@ -69,7 +69,9 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would() -> None:
     message = str(caught.value)
     assert "training.batch_size: 1000000000 images of 32 px with backbone 'tinycnn_8'" in message
     would_fit = int(message.rpartition("; ")[2].partition(" ")[0])
-    check_memory(settings(batch_size=would_fit // 2), labels=5, image_px=32)
+    # With room for what the estimate leaves out, and no smaller than that asks for.
+    needed = estimate().total_bytes(would_fit)
+    assert 0.6 < needed / available_bytes(torch.device("cpu")) < 0.8
 
 
 def test_a_backbone_too_large_for_any_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
