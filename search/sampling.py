@@ -57,7 +57,7 @@ PRUNERS: dict[str, Callable[..., BasePruner]] = {
 TRIED_TRIALS = 3
 
 # Larger grids and numbers only cost memory: no study has as many trials or epochs.
-MOST_GRID_POINTS = 100_000
+MOST_GRID_POINTS = 10_000
 LARGEST_PARAMETER = 100_000
 
 # Optuna's annotations of what can stand in YAML → its words. The rest are Python's functions.
@@ -129,16 +129,18 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
     study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
     kind, name = "sampler", search.sampler.name
     try:
-        for number in range(TRIED_TRIALS):
-            kind, name = "sampler", search.sampler.name
-            study.sampler = build_sampler(search.sampler, space, search.seed, number)
-            trial = study.ask()
-            space.suggest(trial)
-            kind, name = "pruner", search.pruner.name
-            trial.report(number / TRIED_TRIALS, 1)
-            trial.should_prune()
-            study.tell(trial, number / TRIED_TRIALS)
-    except (LookupError, ArithmeticError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # numpy divides by zero, and goes on
+            for number in range(TRIED_TRIALS):
+                kind, name = "sampler", search.sampler.name
+                study.sampler = build_sampler(search.sampler, space, search.seed, number)
+                trial = study.ask()
+                space.suggest(trial)
+                kind, name = "pruner", search.pruner.name
+                trial.report(number / TRIED_TRIALS, 1)
+                trial.should_prune()
+                study.tell(trial, number / TRIED_TRIALS)
+    except (LookupError, ArithmeticError, RuntimeWarning) as error:
         raise SamplerError(
             f"search.{kind}: {name}: cannot work with these parameters: {_first_line(error)}"
         ) from error

@@ -23,8 +23,8 @@ from training.settings import TrainingSettings
 
 Params = dict[str, Any]
 
-# Above it, a float cannot be told from its neighbour.
-LARGEST_BOUND = 2**53
+# Far above any setting, and far below where the samplers' floats run out of digits.
+LARGEST_BOUND = 10**12
 MOST_STEPS = 1_000_000
 MOST_CHOICES_SHOWN = 20
 
@@ -210,12 +210,14 @@ def _distribution(domain: list[Scalar] | RangeSettings, default: Any) -> BaseDis
     low, high, step, log = domain.low, domain.high, domain.step, domain.log
     _check_range(domain)
     whole = all(isinstance(bound, int) for bound in (low, high, step) if bound is not None)
-    if whole and isinstance(default, int):
-        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     if step is not None:
         # Optuna would cut high down to the last step in floating point, and warn.
-        steps = int((decimal(high) - decimal(low)) / decimal(step))
-        high = float(decimal(low) + steps * decimal(step))
+        last = decimal(low) + int((decimal(high) - decimal(low)) / decimal(step)) * decimal(step)
+        high = int(last) if whole else float(last)
+        if decimal(high) != last:
+            raise ValueError(f"low {low} and step {step} have too many digits; round them")
+    if whole and isinstance(default, int):
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     return FloatDistribution(float(low), float(high), log=log, step=step and float(step))
 
 

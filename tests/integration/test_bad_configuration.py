@@ -10,7 +10,7 @@ from tests.integration.in_process import InProcess
 # A valid configuration gets as far as the database, which is not there.
 NOWHERE = "postgresql://canopy:hunter2@127.0.0.1:9/canopy"
 DATA = "data: {labels: absent.csv, images: pictures}\n"
-SECONDS = 10
+SECONDS = 60  # seconds of work on a busy machine; what would hang takes hours
 
 
 def said(folder: Path, content: str | bytes, status: int = 2) -> str:
@@ -159,7 +159,7 @@ def test_a_value_of_another_type_is_named_in_words_with_what_to_write(
         (space("optimizer.weight_decay: {low: 0, high: 1, log: true}"), "begin above 0, found low"),
         (space("optimizer.lr: {low: 0, high: 1, log: true}"), "expected a number above 0, found 0"),
         (space("optimizer.lr: {low: 0.1, high: 1, step: 0.1, log: true}"), "step and log exclude"),
-        (space("optimizer.lr: {low: 0.1, high: 1e300}"), "bounds of at most 9e+15, found 1e+300"),
+        (space("optimizer.lr: {low: 0.1, high: 1e300}"), "bounds of at most 1e+12, found 1e+300"),
         (space("gamma: 0.9"), "expected a list or a mapping of names to values, found 0.9; write "),
         (space("gamma: []"), "search.space.gamma: no values; list at least one"),
         (space("gamma: [1, 1.0]"), "search.space.gamma: a value stands twice, 1.0; remove one"),
@@ -177,7 +177,7 @@ def test_a_value_of_another_type_is_named_in_words_with_what_to_write(
                 "sampler: {name: grid}, "
                 "space: {gamma: {low: 1e-5, high: 1, step: 1e-5}, epochs: {low: 1, high: 1000}}"
             ),
-            "the grid has 100000000 points; expected at most 100000",
+            "the grid has 100000000 points; expected at most 10000,",
         ),
         (search("sampler: {name: tpe, gamma: 5}"), "search.sampler.gamma: not a parameter of tpe"),
         (search("sampler: {name: tpe, n_ei_candidates: 10000000}"), "expected at most 100000, fou"),

@@ -37,6 +37,8 @@ def test_lists_and_ranges_become_distributions() -> None:
 def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
     gamma = parse({"gamma": {"low": 0.8, "high": 0.95, "step": 0.1}}).distributions["gamma"]
     assert gamma == FloatDistribution(0.8, 0.9, step=0.1)
+    epochs = parse({"epochs": {"low": 1, "high": 8, "step": 2}}).distributions["epochs"]
+    assert epochs == IntDistribution(1, 7, step=2)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,10 @@ def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
         (
             {"threads": {"low": 1, "high": 4, "step": 0.5}},
             "search.space.threads: takes whole numbers",
+        ),
+        (
+            {"optimizer.lr": {"low": 1 / 3, "high": 9.0, "step": 0.1}},
+            "low 0.3333333333333333 and step 0.1 have too many digits; round them",
         ),
         ({"epochs": ["many"]}, "search.space.epochs: expected a whole number"),
     ],
