@@ -55,6 +55,8 @@ _REASONS = (
     (r"read-only transaction|recovery mode", _READ_ONLY),
     (r"permission denied", _NO_RIGHT),
 )
+# What libpq says first, and the message of ours says already.
+_PREAMBLE = re.compile(r"connection to server (at|on) .*? failed: (\w+: +)?")
 # A server that lets us in may speak any language; these codes are the same in all.
 _REASONS_BY_CODE = {
     errorcodes.TOO_MANY_CONNECTIONS: _TAKEN,
@@ -79,6 +81,12 @@ def parse_database_url(text: str) -> sqlalchemy.URL:
         raise DatabaseUrlError(f"{_EXPECTED}; what is there is no URL") from error
     if url.drivername not in _ACCEPTED:
         raise DatabaseUrlError(f"{_EXPECTED}; what is there begins with {url.drivername}://")
+    if "@" in (url.host or ""):
+        # Else what follows the first @ of a password would be shown as the host.
+        raise DatabaseUrlError(
+            f"{_EXPECTED}; what is there has more than one @, write those of a user or a password "
+            "as %40"
+        )
     password = url.query.get("password")
     if isinstance(password, str):
         url = url.difference_update_query(["password"]).set(password=password)
@@ -145,6 +153,9 @@ def check_reachable(url: sqlalchemy.URL) -> None:
         version = server_version(url)
     except psycopg2.Error as error:
         reason = _reason(str(error))
+    except UnicodeDecodeError as error:
+        # Before it lets us in, a server speaks its own language in its own encoding.
+        reason = _reason(error.object.decode(errors="replace"))
     else:
         if version // 10_000 < MINIMUM_MAJOR_VERSION:
             raise DatabaseVersionError(
@@ -161,6 +172,7 @@ def server_version(url: sqlalchemy.URL) -> int:
 
     Raises:
         psycopg2.Error: it does not let us in.
+        UnicodeDecodeError: nor does it say why not in UTF-8.
     """
     new_dialect: Any = PGDialect_psycopg2
     arguments, options = new_dialect().create_connect_args(url)
@@ -193,4 +205,4 @@ def _reason(said: str) -> str:
     for pattern, reason in _REASONS:
         if re.search(pattern, said):
             return reason
-    return said.strip().partition("\n")[0]
+    return _PREAMBLE.sub("", said.strip().partition("\n")[0])

@@ -30,9 +30,6 @@ def serving(answer: Answer) -> Iterator[int]:
 def postgres_of_version(version: str) -> Answer:
     """Lets everybody in and says that it is of this version."""
 
-    def message(kind: bytes, content: bytes) -> bytes:
-        return kind + struct.pack(">I", len(content) + 4) + content
-
     settings = {
         "server_version": version,
         "client_encoding": "UTF8",
@@ -41,17 +38,23 @@ def postgres_of_version(version: str) -> Answer:
     }
 
     def answer(connection: socket.socket) -> None:
-        while True:
-            length, code = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
-            connection.recv(length - 8)
-            if code == 196608:
-                break
-            connection.sendall(b"N")  # neither TLS nor GSS
-        connection.sendall(message(b"R", struct.pack(">I", 0)))
+        _hear_out(connection)
+        connection.sendall(_message(b"R", struct.pack(">I", 0)))
         for name, value in settings.items():
-            connection.sendall(message(b"S", f"{name}\0{value}\0".encode()))
-        connection.sendall(message(b"Z", b"I"))
+            connection.sendall(_message(b"S", f"{name}\0{value}\0".encode()))
+        connection.sendall(_message(b"Z", b"I"))
         connection.recv(1)
+
+    return answer
+
+
+def refusing_server(reason: str) -> Answer:
+    """Refuses everybody in Latin-1, as a Postgres with such a locale does."""
+
+    def answer(connection: socket.socket) -> None:
+        _hear_out(connection)
+        text = f"SFATAL\0C28000\0M{reason}\0\0".encode("latin-1")
+        connection.sendall(_message(b"E", text))
 
     return answer
 
@@ -83,3 +86,17 @@ def silent_server(connection: socket.socket) -> None:
     """Says nothing until the other one gives up."""
     while connection.recv(64):
         pass
+
+
+def _hear_out(connection: socket.socket) -> None:
+    """Takes what a client of Postgres begins with, and wants neither TLS nor GSS."""
+    while True:
+        length, code = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
+        connection.recv(length - 8)
+        if code == 196608:
+            return
+        connection.sendall(b"N")
+
+
+def _message(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack(">I", len(content) + 4) + content

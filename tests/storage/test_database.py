@@ -27,6 +27,7 @@ from storage.errors import (
 )
 from storage.schema import HEAD, VERSION_TABLE
 from storage.studies import StudyStore
+from tests.storage.other_servers import refusing_server, serving
 
 SECRET = "hunter2-hunter2"
 
@@ -60,6 +61,7 @@ class TestUrl:
             f"postgresql+asyncpg://ann:{SECRET}@db.example/canopy",
             f"postgresql://ann:{SECRET}@db.example:port/canopy",
             f"ann:{SECRET}@db.example",
+            f"postgresql://ann:p@{SECRET}@db.example/canopy",
             SECRET,
         ],
     )
@@ -270,3 +272,10 @@ class TestUnreachable:
     def test_unknown_option(self, database_url: str) -> None:
         message = self.reason(sqlalchemy.make_url(database_url).update_query_dict({"tls": "yes"}))
         assert 'invalid connection option "tls"' in message
+
+    def test_a_server_that_speaks_another_language(self) -> None:
+        with serving(refusing_server("Anmeldung für Benutzer »ann« verweigert")) as port:
+            message = self.reason(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
+        assert message.endswith(
+            "as user 'ann': Anmeldung f\ufffdr Benutzer \ufffdann\ufffd verweigert"
+        )
