@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 
-from search.config import MISSION_SPACE, load_config
+from search.config import load_config
 from search.errors import ConfigError
 from search.new_config import (
     Choices,
@@ -16,6 +16,7 @@ from search.new_config import (
     fitting_epochs,
     fitting_image_px,
 )
+from search.settings import MISSION_SPACE, check_study_name
 from training.atomic import write_atomically
 from training.backbones import check_backbone
 from training.data.dataset import Dataset, Progress, open_dataset
@@ -147,11 +148,10 @@ def initialize(
         allow_missing=len(dataset.left_out) > TOLERATED * len(table.image_names),
         epochs=wishes.epochs or fitting_epochs(train_images),
         batch_size=fitting_batch_size(train_images),
-        study=images.resolve().parent.name or "canopy",
+        study=_study_name(images),
         backbones=wishes.backbones or tuple(MISSION_SPACE["backbone"]),
     )
-    write_atomically(wishes.output, config_text(choices, wishes.output.parent).encode())
-    load_config(wishes.output)  # it must hold what it promises
+    _write_checked(wishes.output, config_text(choices, wishes.output.parent))
     return Examination(
         table=table,
         files=files,
@@ -161,3 +161,28 @@ def initialize(
         output=wishes.output,
         has_gpu=has_gpu,
     )
+
+
+def _study_name(images: Path) -> str:
+    """The name of the folder around the images, if a study can be called so."""
+    try:
+        return check_study_name(images.resolve().parent.name)
+    except ValueError:
+        return "canopy"
+
+
+def _write_checked(output: Path, text: str) -> None:
+    """Writes a configuration if it can be read again.
+
+    Raises:
+        ConfigError: it cannot, such as for a column whose name no YAML of ours may hold.
+    """
+    draft = output.with_name(f".{output.name}.draft")
+    try:
+        write_atomically(draft, text.encode())
+        load_config(draft)
+        draft.replace(output)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(str(draft), str(output))) from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.config import MISSION_SPACE
+from search.settings import MISSION_SPACE
 from search.yaml_file import flow_text
 from training.data.guessing import Guess
 from training.settings import ColumnSettings

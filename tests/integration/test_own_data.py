@@ -129,3 +129,27 @@ def test_what_init_cannot_use_is_said(
     for part in parts:
         assert part in said
     assert not (tmp_path / "canopy.yaml").exists()
+
+
+def test_a_folder_that_no_study_can_be_called_after_is_no_obstacle(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 55 + "\x07")
+    write_planet_data(folder, images=40)
+
+    InProcess(folder).run("init", "--labels", "train_classes.csv", "--images", "train-jpg")
+
+    assert load_config(folder / "canopy.yaml").search.study == "canopy"
+
+
+def test_a_configuration_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    write_planet_data(tmp_path, images=40)
+    labels = tmp_path / "train_classes.csv"
+    labels.write_text(labels.read_text().replace("image_name", "image\x07name"))
+
+    said = InProcess(tmp_path).run(
+        "init", "--labels", "train_classes.csv", "--images", "train-jpg", status=2
+    )
+
+    assert "canopy.yaml" in said.stderr
+    assert "control characters" in said.stderr
+    assert "\x07" not in said.stderr
+    assert not list(tmp_path.glob("*.yaml*")) + list(tmp_path.glob(".*.draft"))
