@@ -63,7 +63,7 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
             version = connection.scalar(sqlalchemy.text("SHOW server_version_num"))
             connections = connection.execute(_CONNECTIONS).one()
             return ServerHealth(
-                url=shown(url),
+                url=shown(url.set(drivername="postgresql")),
                 version=version_text(int(version)),
                 is_read_only=is_read_only(connection),
                 may_create=bool(connection.scalar(_RIGHTS)),

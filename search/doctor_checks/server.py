@@ -29,23 +29,24 @@ def check_database(home: Path, url: str | None) -> Iterator[Finding]:
         DBAPIError: it lets us in and does not answer.
     """
     if url and url.strip():
-        place, kind = parse_database_url(url), ""
+        place = parse_database_url(url)
+        health = server_health(place)
+        where = f"Postgres {health.version} at {health.url}"
     else:
         embedded = embedded_postgres(home)
-        kind = "embedded "
         if not embedded.has_data():
             program("postgres")
             yield ok("database", f"embedded Postgres {POSTGRES_VERSION}, made by the first search")
             return
         place = embedded.start()
-    health = server_health(place)
-    yield _server_finding(place, health, kind)
+        health = server_health(place)
+        where = f"embedded Postgres {health.version} in {home}"
+    yield _server_finding(place, health, where)
     yield _tables_finding(health)
     yield _connections_finding(health)
 
 
-def _server_finding(place: sqlalchemy.URL, health: ServerHealth, kind: str) -> Finding:
-    where = f"{kind}Postgres {health.version} at {health.url}"
+def _server_finding(place: sqlalchemy.URL, health: ServerHealth, where: str) -> Finding:
     if health.is_read_only:
         return error(
             "database",
@@ -70,9 +71,11 @@ def _tables_finding(health: ServerHealth) -> Finding:
             "made by another, probably newer version of Canopy or Optuna",
             "update canopy-search, or name another database in DATABASE_URL",
         )
+    # What cannot be written is an error of the database, and nobody should wait for it here.
+    later = not health.is_read_only and health.may_create
     words = {
-        "none": "none yet, made by the first search",
-        "old": "of an older version, brought up to date by the next command",
+        "none": "none yet" + ", made by the first search" * later,
+        "old": "of an older version" + ", brought up to date by the next command" * later,
         "current": "as this version needs them",
     }
     return ok("tables", words[health.tables])
