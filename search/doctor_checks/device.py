@@ -25,8 +25,8 @@ _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
 _HIDDEN = {"", "-1"}
-# An estimate is up to 200 MiB and a third too low (benchmarks/RESULTS.md).
-_TIGHT = 0.75
+# Of the free memory; an estimate may be a third too low (benchmarks/RESULTS.md).
+_TIGHT = 0.7
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def check_memory(config: CanopyConfig, labels: int) -> Iterator[Finding]:
         f"{size_text(needed)}, {size_text(available)} are free on {place}"
     )
     if needed > available:
-        fits = memory.largest_batch(available)
+        fits = memory.largest_batch(int(_TIGHT * available))
         yield error(
             "memory",
             found,

@@ -12,6 +12,7 @@ from search.doctor_checks import device
 from search.doctor_checks.device import Card, check_device, check_memory, find_cards
 from search.doctor_checks.finding import Finding
 from training.errors import SettingsError
+from training.memory import step_memory
 from training.settings import TrainingSettings
 
 A10 = Card("NVIDIA A10", "470.57")
@@ -124,33 +125,38 @@ def test_without_a_driver_cards_are_those_on_the_bus(
 class TestMemory:
     """The largest step that a search may try, against what is free."""
 
-    def look(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_mib: int, training: str = "{}"
-    ) -> Finding:
+    STEP = step_memory(
+        TrainingSettings(backbone="resnet18", precision="fp32"), labels=4, image_px=32
+    )
+
+    def look(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_bytes: float) -> Finding:
         file = tmp_path / "canopy.yaml"
         file.write_text(
             "data: {labels: a.csv, images: b, image_px: 32}\n"
-            f"training: {training}\n"
+            "training: {device: cpu, precision: fp32}\n"
             "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
         )
-        monkeypatch.setattr(device, "available_bytes", lambda _device: free_mib * 2**20)
+        monkeypatch.setattr(device, "available_bytes", lambda _device: int(free_bytes))
         (finding,) = check_memory(load_config(file), labels=4)
         return finding
 
     def test_it_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 8 * 1024, "{device: cpu, precision: fp32}")
+        finding = self.look(monkeypatch, tmp_path, 8 * 2**30)
         assert finding.status == "ok"
-        assert finding.found.startswith("resnet18 with 64 images of 32 px needs about 0.2 GiB")
+        assert finding.found.startswith("resnet18 with 64 images of 32 px needs about ")
         assert finding.found.endswith("8.0 GiB are free on the CPU")
 
+    def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        finding = self.look(monkeypatch, tmp_path, 1.2 * self.STEP.total_bytes(64))
+        assert finding.status == "warning"
+        assert "batch_size" in (finding.remedy or "")
+
     def test_it_does_not_fit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 200, "{device: cpu, precision: fp32}")
+        finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.total_bytes(64))
         assert finding.status == "error"
-        assert "set training.batch_size to " in (finding.remedy or "")
-        finding = self.look(monkeypatch, tmp_path, 20, "{device: cpu, precision: fp32}")
+        assert re.fullmatch(r"set training.batch_size to \d+ or less", finding.remedy or "")
+
+    def test_not_even_one_image_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.fixed_bytes)
         assert finding.status == "error"
         assert "smaller backbone" in (finding.remedy or "")
-
-    def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 270, "{device: cpu, precision: fp32}")
-        assert finding.status == "warning"
