@@ -126,13 +126,13 @@ class TestMemory:
     """The largest step that a search may try, against what is free."""
 
     STEP = step_memory(
-        TrainingSettings(backbone="resnet18", precision="fp32"), labels=4, image_px=32
+        TrainingSettings(backbone="resnet18", precision="fp32"), labels=4, image_px=128
     )
 
     def look(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_bytes: float) -> Finding:
         file = tmp_path / "canopy.yaml"
         file.write_text(
-            "data: {labels: a.csv, images: b, image_px: 32}\n"
+            "data: {labels: a.csv, images: b, image_px: 128}\n"
             "training: {device: cpu, precision: fp32}\n"
             "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
         )
@@ -143,7 +143,7 @@ class TestMemory:
     def test_it_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         finding = self.look(monkeypatch, tmp_path, 8 * 2**30)
         assert finding.status == "ok"
-        assert finding.found.startswith("resnet18 with 64 images of 32 px needs about ")
+        assert finding.found.startswith("resnet18 with 64 images of 128 px needs about ")
         assert finding.found.endswith("8.0 GiB are free on the CPU")
 
     def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
