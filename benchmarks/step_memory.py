@@ -14,13 +14,19 @@ from training.memory import step_memory
 from training.settings import TrainingSettings
 
 CASES = (
+    ("tinycnn_16", 64, 16),
     ("tinycnn_16", 64, 64),
+    ("tinycnn_16", 128, 256),
     ("mobilenet_v3_small", 64, 64),
+    ("mobilenet_v3_small", 128, 64),
+    ("resnet18", 64, 16),
     ("resnet18", 64, 64),
     ("resnet18", 128, 64),
     ("resnet50", 64, 64),
     ("resnet50", 128, 32),
-    ("vit_b_16", 64, 16),
+    ("vit_b_16", 64, 64),
+    ("vit_b_16", 128, 16),
+    ("vit_b_16", 224, 8),
 )
 RUNS = 3
 LABELS = 17
@@ -46,11 +52,12 @@ def measured_bytes(backbone: str, image_px: int, batch_size: int) -> int:
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     pixels = torch.randn(batch_size, 3, image_px, image_px)
     for _ in range(2):
-        optimizer.zero_grad(set_to_none=True)
+        # As `TrainingRun` does: the last step's gradients are there during the forward pass.
         logits = model(pixels.contiguous(memory_format=torch.channels_last))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(
             logits, torch.zeros(batch_size, LABELS)
         )
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
     done.set()
@@ -65,7 +72,7 @@ def main() -> None:
         return
     print(machine_text())
     print("| backbone | px | batch | estimate MiB | real MiB | estimate / real | estimated in |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for backbone, image_px, batch_size in CASES:
         settings = TrainingSettings(backbone=backbone, batch_size=batch_size, precision="fp32")
         started_s = time.perf_counter()
@@ -81,7 +88,8 @@ def main() -> None:
         print(
             f"| {backbone} | {image_px} | {batch_size} | {estimate / mib:.0f} "
             f"| {real[RUNS // 2] / mib:.0f} ({real[0] / mib:.0f}–{real[-1] / mib:.0f}) "
-            f"| {estimate / real[RUNS // 2]:.2f} | {took_s:.2f} s |"
+            f"| {estimate / real[RUNS // 2]:.2f} | {took_s:.2f} s |",
+            flush=True,
         )
 
 
