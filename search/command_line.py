@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from search.errors import SearchError
+from search.settings import check_study_name
 from storage.database import open_existing_database
 from storage.studies import StudyStore
 
@@ -20,8 +22,20 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="Configuration; default ./canopy.yaml, else the built-in demo."),
 ]
+
+
+def _checked_study(name: str | None) -> str | None:
+    try:
+        return name if name is None else check_study_name(name)
+    except ValueError as error:
+        raise SearchError(f"--study: {error}") from error
+
+
 StudyOption = Annotated[
-    str | None, typer.Option("--study", help="Name of the study; default the configuration's.")
+    str | None,
+    typer.Option(
+        "--study", help="Name of the study; default the configuration's.", callback=_checked_study
+    ),
 ]
 AllowMissingOption = Annotated[
     bool,

@@ -21,7 +21,6 @@ from search.command_line import (
 from search.config import CanopyConfig, load_config
 from search.errors import NothingFoundError, SearchError
 from search.screen import open_console
-from search.settings import check_study_name
 
 INTERRUPTED = 130
 
@@ -47,11 +46,6 @@ def search(
     settings = load_config(config)
     if allow_missing:
         settings = settings.allowing_missing()
-    if study:
-        try:
-            check_study_name(study)
-        except ValueError as error:
-            raise SearchError(f"--study: {error}") from error
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
     from search.session import search_until_done, try_on_screen
