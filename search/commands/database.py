@@ -33,4 +33,4 @@ def stop() -> None:
 
 def url() -> None:
     """Print the URL of the database, its password masked; starts the embedded one."""
-    typer.echo(open_database(state_home(), database_url()).shown_url)
+    typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
