@@ -60,7 +60,8 @@ def predict(
     """Write tags and probabilities of images: JSON, or CSV that is a label file."""
     from search.image_arguments import find_images
     from search.predict import predict_images
-    from training.atomic import check_writable, write_atomically
+    from search.prediction_output import writable_output
+    from training.atomic import write_atomically
     from training.model_file import load_model
     from training.prediction import tag_thresholds
 
@@ -68,6 +69,7 @@ def predict(
     if not model.is_file():
         found = "found a folder" if model.is_dir() else "there is no such file"
         raise PredictionError(f"{model}: expected a model file of `canopy train`, {found}")
+    target = None if output is None else writable_output(output, model, files)
     trained = load_model(model)
     if thresholds is None and "f1" not in trained.thresholds:
         typer.echo(
@@ -77,12 +79,6 @@ def predict(
         )
         thresholds = "half"
     logit_thresholds = tag_thresholds(trained, thresholds or "f1")
-    if output is not None:
-        if output.is_dir():
-            raise PredictionError(
-                f"--output {output}: expected a file, found a folder; name a file"
-            )
-        check_writable(output)
     is_json = output is not None and output.suffix.lower() == ".json"
     screen = open_screen(open_console(stderr=True))
     try:
@@ -97,8 +93,8 @@ def predict(
         )
     finally:
         screen.close()
-    if predicted.text and output is not None:
-        write_atomically(output, predicted.text.encode())
+    if predicted.text and target is not None:
+        write_atomically(target, predicted.text.encode())
     elif predicted.text:
         typer.echo(predicted.text, nl=False)
     for line in predicted.unreadable_lines():
