@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from search.errors import PredictionError
 from search.image_arguments import ImageFile
+from search.shown import shown_path
 from training.model_file import TrainedModel
 from training.prediction import Prediction, predict
 from training.settings import NAME_COLUMN, TAGS_COLUMN
@@ -44,7 +45,9 @@ class Predicted:
             return []
         count = len(self.unreadable)
         lines = [f"{count:,} of {self.images:,} images cannot be read:"]
-        lines += [f"  {name}: {reason}" for name, reason in self.unreadable[:REASONS_SHOWN]]
+        lines += [
+            f"  {shown_path(name)}: {reason}" for name, reason in self.unreadable[:REASONS_SHOWN]
+        ]
         if count > REASONS_SHOWN:
             lines.append(f"  … and {count - REASONS_SHOWN:,} more")
         return lines
@@ -150,6 +153,7 @@ def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str
 
 
 def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:
+    """One array with a line for each image, so that grep and diff are of use too."""
     document: list[dict[str, Any]] = [
         {
             NAME_COLUMN: row.image_name,
@@ -158,4 +162,4 @@ def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in document) + "\n]\n"

@@ -97,6 +97,20 @@ def test_of_many_unreadable_images_ten_are_named() -> None:
     assert Predicted("x", 3, []).unreadable_lines() == []
 
 
+def test_the_name_of_an_image_does_not_move_the_cursor() -> None:
+    lines = Predicted("", 1, [("\x1b[2J\n.jpg", "empty: 0 bytes")]).unreadable_lines()
+
+    assert lines[1] == r"  '\x1b[2J\n.jpg': empty: 0 bytes"
+
+
+def test_json_has_a_line_for_each_image(model: TrainedModel, files: list[ImageFile]) -> None:
+    first, *lines, last, _ = predicted(model, files, "json").text.split("\n")
+
+    assert (first, last) == ("[", "]")
+    names = [json.loads(line.removesuffix(","))["image_name"] for line in lines]
+    assert names == [file.name for file in files]
+
+
 @pytest.mark.parametrize(
     ("labels", "separator"),
     [
