@@ -13,6 +13,7 @@ import numpy as np
 from dashboards.tables import duration_text
 from search.budget import finished_count
 from search.config import CanopyConfig
+from search.doctor_checks.sizes import size_text
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
@@ -32,8 +33,6 @@ from training.settings import TrainingSettings
 # The first step sets up kernels and buffers, so a second one tells the time; where the first took
 # as long as this, the setting up hardly counts.
 SLOW_STEP_S = 5.0
-
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,8 @@ def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
     backbone = max(needed, key=lambda name: needed[name])
     device = resolve_device(choices(space, "device")[0])
     return (
-        f"{backbone} needs the most, about {needed[backbone] / _GIB:.1f} GiB; "
-        f"{available_bytes(device) / _GIB:.1f} GiB are free on {device}"
+        f"{backbone} needs the most, at least {size_text(needed[backbone])}; "
+        f"{size_text(available_bytes(device))} are free on {device}"
     )
 
 
