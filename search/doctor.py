@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from search.doctor_checks.data import DataFacts
 
 _OURS = (SearchError, DashboardError, StorageError, TrainingError)
-_EXPECTED = (*_OURS, *DATABASE_FAILURES, OSError, ImportError)
+_EXPECTED = (*_OURS, *DATABASE_FAILURES, OSError)
 
 # Where an error does not say itself what to do.
 _REMEDIES = {
@@ -27,6 +27,7 @@ _REMEDIES = {
     "device": "correct training.device and training.precision",
     "database": "check DATABASE_URL, and that the server runs",
 }
+_INSTALL = "install again what is missing or broken: make clean install, or see packages above"
 _REMEDY = "see what it says, or show it to who looks after this machine"
 
 
@@ -48,6 +49,8 @@ def examine(home: Path, url: str | None, config_path: Path | None) -> Iterator[F
             yield from check()
         except DatabaseUrlError as problem:
             yield error(name, str(problem), "correct DATABASE_URL")
+        except ImportError as problem:
+            yield error(name, _first_line(str(problem)), _INSTALL)
         except _EXPECTED as problem:
             yield failure(name, _message(problem), _REMEDIES.get(name, _REMEDY))
 
@@ -154,4 +157,8 @@ def _message(problem: Exception) -> str:
         return failure_text(problem)
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return str(problem).strip().partition("\n")[0]
+    return _first_line(str(problem))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import threading
 import urllib.error
 import urllib.request
 import warnings
@@ -22,6 +23,10 @@ _DEFAULT_HOST = "https://api.clear.ml"
 
 _ANSWER_LIMIT_S = 3
 _LONGEST_ANSWER_BYTES = 65536
+
+_ADDRESS = "name the API server, such as http://HOST:8008, in CLEARML_API_HOST or clearml.conf"
+_AWAY = f"start the server, or {_ADDRESS}"
+_LATE = (f"it does not answer within {_ANSWER_LIMIT_S} s", _AWAY)
 
 
 class _ConfigurationError(Exception):
@@ -140,31 +145,39 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _silence(host: str) -> tuple[str, str] | None:
-    """What is wrong with a server, and what to do; None if it answers as ClearML does."""
-    address = "name the API server, such as http://HOST:8008, in CLEARML_API_HOST or clearml.conf"
+    """What is wrong with a server, and what to do; None if it answers as ClearML does in time."""
+    outcomes: list[tuple[str, str] | None] = []
+    # A socket's own limit bounds neither the look-up of a name nor an answer that comes in drops.
+    asking = threading.Thread(target=lambda: outcomes.append(_ask(host)), daemon=True)
+    asking.start()
+    asking.join(_ANSWER_LIMIT_S)
+    return outcomes[0] if outcomes else _LATE
+
+
+def _ask(host: str) -> tuple[str, str] | None:
+    """What `_silence` returns, in the server's own time."""
     shown = _shown_host(host)
     if not shown.startswith(("http://", "https://")):
-        return "that is no address of a web server", address
+        return "that is no address of a web server", _ADDRESS
     request = f"{shown.rstrip('/')}/debug.ping"
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_LIMIT_S) as response:  # noqa: S310 - checked above
             answer = response.read(_LONGEST_ANSWER_BYTES)
     except urllib.error.HTTPError as error:
         error.close()
-        return f"it answers with HTTP {error.code}, which is not ClearML's API", address
+        return f"it answers with HTTP {error.code}, which is not ClearML's API", _ADDRESS
     except OSError as error:
         reason = getattr(error, "reason", error)
-        text = "no answer" if isinstance(reason, TimeoutError) else _reason_text(reason)
-        return f"it does not answer ({text})", "start the server, or correct its address"
+        if isinstance(reason, TimeoutError):
+            return _LATE
+        return f"it does not answer ({_reason_text(reason)})", _AWAY
     except (http.client.HTTPException, ValueError):
-        return "what answers there speaks no HTTP", address
+        return "what answers there speaks no HTTP", _ADDRESS
     try:
         code = json.loads(answer)["meta"]["result_code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code = None
-    if code != 200:
-        return "what answers there is not ClearML's API", address
-    return None
+    return None if code == 200 else ("what answers there is not ClearML's API", _ADDRESS)
 
 
 def _reason_text(reason: object) -> str:

@@ -138,6 +138,9 @@ def test_what_a_check_trips_over_is_its_finding(
             name
         ].found
         assert findings[name].remedy
+        assert ("install again" in (findings[name].remedy or "")) == isinstance(
+            problem, ImportError
+        )
 
 
 def test_the_worst_finding_is_the_exit_status() -> None:

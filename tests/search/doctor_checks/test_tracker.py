@@ -1,5 +1,7 @@
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -167,6 +169,7 @@ def test_a_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
         ("<html>ClearML</html>", 200, "not ClearML's API"),
         ('{"meta": {"result_code": 500}}', 200, "not ClearML's API"),
         ("[]", 200, "not ClearML's API"),
+        ("[" * 60_000, 200, "not ClearML's API"),
         ("", 404, "HTTP 404"),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_server_that_is_another(
 def test_what_is_no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, API_ACCESS_KEY=ACCESS, API_SECRET_KEY=SECRET)
     monkeypatch.setattr(tracker, "_ANSWER_LIMIT_S", 0.5)
-    for answer, said in ((ssh_server, "no HTTP"), (silent_server, "no answer")):
+    for answer, said in ((ssh_server, "no HTTP"), (silent_server, "does not answer within")):
         with serving(answer) as port:
             configure(monkeypatch, API_HOST=f"http://127.0.0.1:{port}")
             (finding,) = look()
@@ -194,3 +197,29 @@ def test_what_is_no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
         configure(monkeypatch, API_HOST=host)
         (finding,) = look()
         assert finding.status == "warning"
+
+
+def test_an_answer_in_drops_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.recv(1024)
+        for letter in b"HTTP/1.1 200 OK\r\nServer: " + b"s" * 200:
+            connection.sendall(bytes([letter]))
+            if stop.wait(0.1):
+                return
+
+    monkeypatch.setattr(tracker, "_ANSWER_LIMIT_S", 0.5)
+    with serving(drip) as port:
+        configure(
+            monkeypatch,
+            API_HOST=f"http://127.0.0.1:{port}",
+            API_ACCESS_KEY=ACCESS,
+            API_SECRET_KEY=SECRET,
+        )
+        began = time.monotonic()
+        (finding,) = look()
+        took_s = time.monotonic() - began
+        stop.set()
+    assert "does not answer within" in finding.found
+    assert took_s < 10
