@@ -77,7 +77,7 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
         found.append(f"{n_trials} trials over {searched}")
     with _check("database", watcher) as found:
         database = open_database(home, url)
-        found.append(database.shown_url)
+        found.append(database.place)
     with closing(database), closing(StudyStore(database)) as store:
         # Held for a moment only: a search that begins meanwhile must not find it taken.
         with store.lock_study(study):

@@ -42,7 +42,7 @@ def search_until_done(  # noqa: PLR0917 - the six things a search needs
         _note_idle_sections(config, screen)
         plan = plan_search(config, home, study, n_trials)
         database = open_database(home, url)
-        screen.note(f"database {database.shown_url}")
+        screen.note(f"database: {database.place}")
         run_search(plan, database, screen)
     except KeyboardInterrupt:
         return False

@@ -35,6 +35,13 @@ class Database:
         """The URL as people may see it."""
         return shown(self.url)
 
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        if self.embedded is None:
+            return self.shown_url
+        return f"embedded Postgres in {self.embedded.folder}"
+
     def close(self) -> None:
         """Closes the connections; the server stays."""
         self.engine.dispose()

@@ -66,6 +66,11 @@ class EmbeddedPostgres:
         return f"EmbeddedPostgres({str(self._folder)!r})"
 
     @property
+    def folder(self) -> Path:
+        """The folder of the server's data and log."""
+        return self._folder
+
+    @property
     def log_path(self) -> Path:
         """What the server writes while it runs."""
         return self._folder / "log"
