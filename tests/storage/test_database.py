@@ -132,6 +132,7 @@ class TestOpening:
                 opened = open_database(tmp_path, blank)
                 assert opened.embedded is not None
                 assert opened.url == server.url
+                assert opened.place == f"embedded Postgres in {tmp_path / 'postgres'}"
                 opened.close()
             open_existing_database(tmp_path, None).close()
             assert describe_database(tmp_path, None) == {
