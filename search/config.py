@@ -64,7 +64,7 @@ def load_config(path: Path | None) -> CanopyConfig:
         raise _problems_of(path, *str(error).splitlines()) from error
     folder = path.resolve().parent
     located = {
-        key: folder / value
+        key: folder / value.expanduser()
         for key in ("labels", "images")
         if (value := getattr(config.data, key)) is not None
     }

@@ -24,6 +24,7 @@ from storage.database import Database
 from storage.studies import StudyStore
 from training.backbones import check_backbone, check_weights
 from training.data.dataset import Dataset
+from training.errors import UnknownNameError
 from training.losses import check_loss
 from training.optimizers import check_optimizer
 from training.resolve import resolve_settings
@@ -62,7 +63,11 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
     for name, check in checks.items():
         for choice in choices(space, name):
-            check(choice)
+            try:
+                check(choice)
+            except UnknownNameError as error:
+                key = f"search.space.{name}" if name in space.distributions else f"training.{name}"
+                raise UnknownNameError(f"{key}: {error}") from error
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
     for device, precision in product(choices(space, "device"), choices(space, "precision")):

@@ -41,9 +41,17 @@ def assert_clean(refused: subprocess.CompletedProcess[str], *expected: str) -> N
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("tinycnn_8", "tinycnn_9", "unknown backbone 'tinycnn_9'; did you mean 'tinycnn_8'?"),
-        ("epochs: 1", "loss: bec", "unknown loss 'bec'; did you mean 'bce'?"),
-        ("epochs: 1", "optimizer: {name: adm}", "unknown optimizer 'adm'; did you mean 'adam'?"),
+        (
+            "tinycnn_8",
+            "tinycnn_9",
+            "search.space.backbone: unknown backbone 'tinycnn_9'; did you mean 'tinycnn_8'?",
+        ),
+        ("epochs: 1", "loss: bec", "training.loss: unknown loss 'bec'; did you mean 'bce'?"),
+        (
+            "epochs: 1",
+            "optimizer: {name: adm}",
+            "training.optimizer.name: unknown optimizer 'adm'; did you mean 'adam'?",
+        ),
         ("study: planet", "sampler: {name: tp}", "unknown sampler 'tp'; did you mean 'tpe'?"),
         (
             "study: planet",

@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from training.atomic import check_writable, write_atomically
+
+
+def test_a_file_is_new_whole_and_as_others_make_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+
+    other = tmp_path / "other"
+    other.touch()
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode == other.stat().st_mode
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    link.symlink_to(target)
+
+    for content in (b"one", b"two"):  # the target is made, then replaced
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+
+    check_writable(pipe)
+    write_atomically(pipe, b"content")
+
+    reader.join()
+    assert read == [b"content"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("place", ["file", "pipe"])
+def test_standard_output_can_be_named(tmp_path: Path, place: str) -> None:
+    script = (
+        "from pathlib import Path; from training.atomic import write_atomically;"
+        "write_atomically(Path('/dev/stdout'), b'content')"
+    )
+    command = [sys.executable, "-c", script]
+    if place == "pipe":
+        assert subprocess.check_output(command) == b"content"
+    else:
+        with (tmp_path / "file").open("wb") as file:
+            subprocess.run(command, stdout=file, check=True)
+        assert (tmp_path / "file").read_bytes() == b"content"
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "below"):
+        for write in (check_writable, lambda path: write_atomically(path, b"")):
+            with pytest.raises(OSError, match=r"Is a directory|Not a directory|exists"):
+                write(path)
