@@ -30,6 +30,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.data.images == tmp_path.resolve() / "train-jpg"
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/ann")
+    config = load_config(write(tmp_path, "data: {labels: ~/a.csv, images: ~/b}"))
+    assert (config.data.labels, config.data.images) == (
+        Path("/ann/a.csv"),
+        Path("/ann/b"),
+    )
+
+
 def test_defaults_are_the_missions(tmp_path: Path) -> None:
     search = load_config(write(tmp_path, GOOD)).search
     assert list(search.space) == ["backbone", "loss", "gamma"]
