@@ -164,7 +164,7 @@ def test_a_network_that_cannot_fit_is_refused_by_every_command(
     person = user(folder, database_url, space="batch_size: {low: 1, high: 60}, loss: [bce]")
     for command in (["search", "--dry-run"], ["search"], ["train", "canopy.yaml"]):
         refused = person.run(*command, status=2).stderr
-        assert "with backbone 'resnet18' need about" in refused
+        assert "with backbone 'resnet18' need at least" in refused
         assert "choose another backbone or smaller images" in refused
 
 
