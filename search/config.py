@@ -64,11 +64,19 @@ def load_config(path: Path | None) -> CanopyConfig:
         raise _problems_of(path, *str(error).splitlines()) from error
     folder = path.resolve().parent
     located = {
-        key: folder / value.expanduser()
+        key: folder / _expanded(value)
         for key in ("labels", "images")
         if (value := getattr(config.data, key)) is not None
     }
     return config.model_copy(update={"data": config.data.model_copy(update=located)})
+
+
+def _expanded(path: Path) -> Path:
+    """`path` with ``~`` as the home folder, if there is such a user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _default_config() -> Path:
