@@ -34,14 +34,14 @@ _READ_ONLY = (
 _NO_RIGHT = "this user lacks the right; grant it, or name another user"
 # libpq's words, which depend on the way to the server, in ours.
 _REASONS = (
-    (r"Connection refused", "the connection was refused; is the server running?"),
+    (r"Connection refused", "the connection was refused; start the server, or check host and port"),
     (r"could not translate host name|Name or service not known", "no host of this name is known"),
     (r"timeout expired|timed out", "it does not answer"),
     (r"password authentication failed", "the password or the user was refused"),
     (r"no password supplied", "it wants a password, and the URL has none"),
     (r'database ".*" does not exist', "there is no such database; create it, or name another"),
     (r'role ".*" does not exist', "there is no such user"),
-    (r"No such file or directory", "there is no socket; is the server running?"),
+    (r"No such file or directory", "there is no socket; start the server, or check host and port"),
     (
         r"SSL negotiation|expected authentication request|lost synchronization",
         "what answers there is no Postgres server; check host and port",

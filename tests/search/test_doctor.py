@@ -80,7 +80,11 @@ def test_missing_data_leave_the_other_checks() -> None:
 @pytest.mark.parametrize(
     ("url", "found", "remedy"),
     [
-        (f"postgresql://ann:{SECRET}@127.0.0.1:9/x", "refused", "is the server running?"),
+        (
+            f"postgresql://ann:{SECRET}@127.0.0.1:9/x",
+            "refused",
+            "start the server, or check host and port",
+        ),
         (f"mysql://ann:{SECRET}@db/x", "begins with mysql://", "correct DATABASE_URL"),
         (SECRET, "is no URL", "correct DATABASE_URL"),
     ],

@@ -225,7 +225,7 @@ class TestUnreachable:
             message = self.reason(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
         assert message == (
             f"cannot use database 'canopy' on 127.0.0.1, port {port} as user 'ann': "
-            "the connection was refused; is the server running?"
+            "the connection was refused; start the server, or check host and port"
         )
 
     def test_unknown_host(self) -> None:
@@ -246,7 +246,7 @@ class TestUnreachable:
     def test_no_socket(self, tmp_path: Path) -> None:
         message = self.reason(f"postgresql://ann:{SECRET}@/canopy?host={tmp_path}")
         assert f"on {tmp_path}, port 5432" in message
-        assert message.endswith("there is no socket; is the server running?")
+        assert message.endswith("there is no socket; start the server, or check host and port")
 
     def test_no_such_database(self, database_url: str) -> None:
         message = self.reason(sqlalchemy.make_url(database_url).set(database="missing"))
