@@ -105,8 +105,8 @@ def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> S
     memory = step_memory(settings, labels=labels, image_px=image_px)
     available = available_bytes(torch.device(settings.device))
     needed = memory.total_bytes(settings.batch_size)
-    # The estimate leaves out what kernels take for a moment (benchmarks/RESULTS.md): what exceeds the
-    # free memory by it alone would exceed it in truth.
+    # The estimate leaves out what kernels take for a moment (benchmarks/RESULTS.md): what exceeds
+    # the free memory by it alone would exceed it in truth.
     if needed > available:
         largest = memory.largest_batch(int(_SUGGESTED_SHARE * available))
         remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
