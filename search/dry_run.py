@@ -13,7 +13,6 @@ import numpy as np
 from dashboards.tables import duration_text
 from search.budget import finished_count
 from search.config import CanopyConfig
-from search.doctor_checks.sizes import size_text
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
@@ -29,6 +28,7 @@ from training.memory import available_bytes
 from training.precision import resolve_device
 from training.run import EpochMetrics, TrainingRun
 from training.settings import TrainingSettings
+from training.sizes import size_text
 
 # The first step sets up kernels and buffers, so a second one tells the time; where the first took
 # as long as this, the setting up hardly counts.

@@ -75,6 +75,8 @@ def parse_database_url(text: str) -> sqlalchemy.URL:
     Raises:
         DatabaseUrlError: it is not one. The message does not repeat it, for it may hold a password.
     """
+    if "\0" in text or "%00" in text:
+        raise DatabaseUrlError(f"{_EXPECTED}; what is there holds a NUL byte")
     try:
         url = sqlalchemy.make_url(text.strip())
     except (ArgumentError, ValueError) as error:

@@ -14,8 +14,8 @@ from torch.nn import functional
 from training.backbones import meta_backbone
 from training.errors import SettingsError
 from training.settings import OptimizerSettings, TrainingSettings
+from training.sizes import size_text
 
-_GIB = 2**30
 _CGROUP = Path("/sys/fs/cgroup")
 
 # Batches that the growth with the batch size is measured at.
@@ -112,8 +112,8 @@ def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> S
         remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
         raise SettingsError(
             f"training.batch_size: {settings.batch_size} images of {image_px} px with backbone "
-            f"{settings.backbone!r} need at least {needed / _GIB:.1f} GiB, and "
-            f"{available / _GIB:.1f} GiB are free on {settings.device}; {remedy}"
+            f"{settings.backbone!r} need at least {size_text(needed)}, and "
+            f"{size_text(available)} are free on {settings.device}; {remedy}"
         )
     return memory
 

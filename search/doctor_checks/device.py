@@ -12,13 +12,13 @@ import torch
 
 from search.config import CanopyConfig
 from search.doctor_checks.finding import Finding, error, ok, warning
-from search.doctor_checks.sizes import size_text
 from search.preparation import choices, largest_batch_size
 from search.space import parse_space, with_params
 from training.backbones import check_backbone_fits
 from training.memory import StepMemory, available_bytes, step_memory
 from training.resolve import resolve_settings
 from training.settings import TrainingSettings
+from training.sizes import size_text
 
 _ASK_LIMIT_S = 10
 _PCI = Path("/sys/bus/pci/devices")

@@ -8,9 +8,9 @@ from pathlib import Path
 from search.command_line import HOME_VARIABLE
 from search.doctor_checks.data import DataFacts
 from search.doctor_checks.finding import Finding, error, ok, warning
-from search.doctor_checks.sizes import size_text
 from training.data.cache import cache_bytes
 from training.data.left_out import TOLERATED
+from training.sizes import size_text
 
 # The embedded database with its logs, and the checkpoints of a few trials.
 _BESIDE_CACHE_BYTES = 2**30

@@ -61,6 +61,7 @@ class TestUrl:
             f"postgresql+asyncpg://ann:{SECRET}@db.example/canopy",
             f"postgresql://ann:{SECRET}@db.example:port/canopy",
             f"ann:{SECRET}@db.example",
+            f"postgresql://ann:{SECRET}%00@db.example/canopy",
             f"postgresql://ann:p@{SECRET}@db.example/canopy",
             SECRET,
         ],

@@ -17,13 +17,13 @@ from training.data.images import DECODING_RULE, DamagedImageError, decode_image
 from training.data.parallel import map_in_order, runs, usable_cores
 from training.data.published import publish_folder
 from training.errors import DiskFullError, ImageError
+from training.sizes import size_text
 
 _REVISION = "canopy pixels 2"
 _PIXELS = "pixels.bin"
 _META = "meta.json"
 _IMAGES_PER_TASK = 32
 _BYTES_PER_TASK = 8 * 2**20
-_GIB = 2**30
 
 
 class Damaged(NamedTuple):
@@ -119,16 +119,10 @@ def _check_free_space(folder: Path, needed_bytes: int) -> None:
 
 def _no_room(folder: Path, needed_bytes: int) -> str:
     return (
-        f"{folder.parent}: the cache of decoded images needs {_size_text(needed_bytes)}, "
-        f"{_size_text(shutil.disk_usage(folder).free)} are free; make room, lower data.image_px, "
+        f"{folder.parent}: the cache of decoded images needs {size_text(needed_bytes)}, "
+        f"{size_text(shutil.disk_usage(folder).free)} are free; make room, lower data.image_px, "
         "or set CANOPY_HOME to a folder on a larger disk"
     )
-
-
-def _size_text(size_bytes: int) -> str:
-    if size_bytes < _GIB:
-        return f"{size_bytes / 2**20:.2f} MiB"
-    return f"{size_bytes / _GIB:.1f} GiB"
 
 
 def _write_pixels(

@@ -195,7 +195,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50 * 16 * 16 * 3 - 1))
     decoded = Decoded()
 
-    with pytest.raises(DiskFullError, match=r"needs 0\.04 MiB.*lower data\.image_px"):
+    with pytest.raises(DiskFullError, match=r"needs 0\.037 MiB.*lower data\.image_px"):
         open_cache(tmp_path / "cache", *images, 16, decoded)
     assert decoded.steps == []
 
