@@ -1,14 +1,11 @@
 """One trial: train, report, prune; what is known already is not trained again."""
 
-import hashlib
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
 
 from dashboards.summary import DIVERGED, REASON_ATTR
@@ -23,6 +20,7 @@ from training.data.dataset import Dataset
 from training.errors import CheckpointError, DivergedError
 from training.run import TrainingRun
 from training.settings import TrainingSettings
+from training.stage_key import stage_keys
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,9 @@ class Objective:
         if len(known) >= settings.epochs:
             return
         run = TrainingRun(settings, self.dataset)
-        checkpoint = self.checkpoints / f"{trial_id}-{_run_key(settings, self.dataset)}.pt"
+        # The last key covers all learning rates, and so tells this run from every other.
+        key = stage_keys(run.settings, self.dataset)[-1]
+        checkpoint = self.checkpoints / f"{trial_id}-{key[:32]}.pt"
         _restore(run, checkpoint, at_most=len(known))
         while not run.is_finished:
             metrics = run.train_epoch(self.watcher.batch_done).as_dict()
@@ -166,9 +166,3 @@ def _restore(run: TrainingRun, checkpoint: Path, at_most: int) -> None:
         return  # damaged by a crash: the epochs are trained again
     if state["epoch"] <= at_most:
         run.restore(state)
-
-
-def _run_key(settings: TrainingSettings, dataset: Dataset) -> str:
-    """Names a training run by what its state depends on."""
-    content = [settings.model_dump(mode="json"), dataset.fingerprint, torch.__version__]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

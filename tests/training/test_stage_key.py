@@ -1,0 +1,219 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from training import stage_key
+from training.data.dataset import Dataset
+from training.data.splits import Split
+from training.run import TrainingRun
+from training.settings import TrainingSettings
+from training.stage_key import next_key, root_key, stage_keys
+
+RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 2}
+
+
+def settings(**values: Any) -> TrainingSettings:
+    defaults = RESOLVED | {"epochs": 4, "gamma": 0.9}
+    return TrainingSettings.model_validate(defaults | values)
+
+
+def dataset() -> Dataset:
+    """Twelve images of noise: eight to train, three to validate, one to test; no files."""
+    random = np.random.default_rng(5)
+    return Dataset(
+        pixels=random.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8),
+        targets=(np.arange(12)[:, None] % np.array([2, 3]) == 0).astype(np.uint8),
+        labels=("clear", "road"),
+        image_names=tuple(f"image_{at}" for at in range(12)),
+        split=Split(np.arange(8), np.arange(8, 11), np.arange(11, 12)),
+        fingerprint="f" * 64,
+        image_px=16,
+        augment=("hflip",),
+        digests=tuple(f"{at:064x}" for at in range(12)),
+    )
+
+
+def keys(**values: Any) -> list[str]:
+    return stage_keys(settings(**values), dataset())
+
+
+def test_a_key_for_each_epoch_chained_by_its_learning_rate() -> None:
+    found = keys(gamma=0.5, optimizer={"lr": 0.25})
+
+    assert len(set(found)) == 4
+    assert found[0] == next_key(root_key(settings(), dataset()), 0.25)
+    assert found[3] == next_key(found[2], 0.25 / 8)
+    assert all(len(key) == 64 for key in found)
+
+
+def test_runs_share_their_keys_until_their_learning_rates_differ() -> None:
+    one, other = keys(gamma=0.9), keys(gamma=0.8)
+
+    assert one[0] == other[0]
+    assert not set(one[1:]) & set(other[1:])
+    assert keys(epochs=2) == one[:2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"backbone": "tinycnn_8"},
+        {"weights": "imagenet"},
+        {"loss": "weighted_bce"},
+        {"optimizer": {"name": "adamw"}},
+        {"optimizer": {"lr": 0.002}},
+        {"optimizer": {"weight_decay": 0.01}},
+        {"clip_norm": 1.0},
+        {"batch_size": 32},
+        {"seed": 1},
+        {"precision": "bf16"},
+        {"device": "mps"},
+        {"threads": 1},
+        {"deterministic": True},
+    ],
+    ids=str,
+)
+def test_a_setting_that_changes_the_numbers_changes_every_key(values: dict[str, Any]) -> None:
+    assert not set(keys()) & set(keys(**values))
+
+
+@pytest.mark.parametrize(
+    ("common", "values"),
+    [
+        ({"loss": "focal"}, {"focal": {"gamma": 3.0}}),
+        ({"loss": "focal_bce"}, {"focal": {"alpha": 0.5}}),
+        ({"loss": "asymmetric"}, {"asymmetric": {"clip": 0.0}}),
+        ({}, {"optimizer": {"name": "sgd", "momentum": 0.5}}),
+    ],
+    ids=str,
+)
+def test_parameters_count_where_they_are_read(
+    common: dict[str, Any], values: dict[str, Any]
+) -> None:
+    base = {"optimizer": {"name": "sgd"}} if "optimizer" in values else {}
+
+    assert not set(keys(**common, **base)) & set(keys(**common | values))
+
+
+@pytest.mark.parametrize(
+    ("common", "values"),
+    [
+        ({"loss": "bce"}, {"focal": {"gamma": 3.0}, "asymmetric": {"clip": 0.0}}),
+        ({"loss": "focal"}, {"asymmetric": {"clip": 0.0}}),
+        ({}, {"optimizer": {"momentum": 0.5}}),
+        ({"device": "cuda:0"}, {"device": "cuda:1"}),
+        ({"device": "cuda:0"}, {"device": "cuda:0", "threads": 16}),
+    ],
+    ids=str,
+)
+def test_what_changes_no_number_changes_no_key(
+    common: dict[str, Any], values: dict[str, Any]
+) -> None:
+    assert keys(**common) == keys(**common | values)
+
+
+def swapped(data: Dataset) -> Dataset:
+    targets = data.targets.copy()
+    targets[[0, 1]] = targets[[1, 0]]
+    return replace(data, targets=targets)
+
+
+CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
+    "an image to train on": lambda d: replace(d, digests=("a" * 64, *d.digests[1:])),
+    "an image to validate on": lambda d: replace(
+        d, digests=(*d.digests[:9], "a" * 64, *d.digests[10:])
+    ),
+    "labels": swapped,
+    "names of labels": lambda d: replace(d, labels=("clear", "river")),
+    "split": lambda d: replace(d, split=Split(np.arange(7), np.arange(7, 11), d.split.test)),
+    "image size": lambda d: replace(d, image_px=32),
+    "augmentation": lambda d: replace(d, augment=()),
+}
+NO_CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
+    "an image to test on": lambda d: replace(d, digests=(*d.digests[:11], "a" * 64)),
+    "names of images": lambda d: replace(d, image_names=tuple("abcdefghijkl")),
+    "the whole set's fingerprint": lambda d: replace(d, fingerprint="0" * 64),
+    "remarks": lambda d: replace(d, remarks=("odd",)),
+    "the order of augmentations": lambda d: replace(d, augment=tuple(reversed(d.augment))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_data_that_change_the_numbers_change_the_key(change: str) -> None:
+    assert root_key(settings(), CHANGES[change](dataset())) != root_key(settings(), dataset())
+
+
+@pytest.mark.parametrize("change", NO_CHANGES)
+def test_data_that_change_no_number_change_no_key(change: str) -> None:
+    assert root_key(settings(), NO_CHANGES[change](dataset())) == root_key(settings(), dataset())
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (stage_key, "ENGINE_REVISION", -1),
+        (stage_key, "DECODING_RULE", "another"),
+        (torch, "__version__", "0"),
+        (torchvision, "__version__", "0"),
+    ],
+)
+def test_engine_decoding_and_versions_change_the_key(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: Any
+) -> None:
+    before = root_key(settings(), dataset())
+    monkeypatch.setattr(module, name, value)
+    assert root_key(settings(), dataset()) != before
+
+
+def test_the_folder_and_the_host_are_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = keys()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOSTNAME", "elsewhere")
+    assert keys() == before
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_auto_has_no_key(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"training\.{name} is auto"):
+        keys(**{name: "auto"})
+
+
+GOLDEN = {
+    "bce": [0.69586045, 0.67996782, 0.68494707, 0.66099769],
+    "focal_bce": [0.81117928, 0.76752704, 0.76355267, 0.73467630],
+}
+"""Training loss and validation loss of two epochs, of engine revision 1."""
+
+
+@pytest.mark.parametrize("loss", GOLDEN)
+def test_the_engine_gives_the_numbers_of_its_revision(loss: str, one_thread: None) -> None:
+    """Raise `ENGINE_REVISION` and record the new numbers if a change of the numerics is meant."""
+    run = TrainingRun(
+        settings(
+            backbone="tinycnn_8",
+            loss=loss,
+            epochs=2,
+            batch_size=4,
+            threads=1,
+            clip_norm=5.0,
+            optimizer={"name": "sgd", "lr": 0.05, "weight_decay": 0.01},
+        ),
+        dataset(),
+    )
+
+    losses = []
+    for _ in range(2):
+        metrics = run.train_epoch()
+        losses += [metrics.train_loss, metrics.validation.loss]
+
+    assert stage_key.ENGINE_REVISION == 1
+    # Processors with other registers differ by some 1e-7 here, another seed by 1e-2.
+    assert losses == pytest.approx(GOLDEN[loss], rel=1e-5)

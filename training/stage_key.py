@@ -1,0 +1,129 @@
+"""What makes two epochs the same: the key of every stage of a training run.
+
+A stage is one epoch of one run. Its key is a chain of SHA-256 digests::
+
+    key(0)   = H(everything but the learning rate that can change the run's numbers)
+    key(k+1) = H(key(k), learning rate of epoch k+1)
+
+so two runs share their keys up to the first epoch whose learning rates differ, however often each
+was interrupted, and whoever trained it. What is in ``key(0)``, and why:
+
+- the engine revision, raised by hand whenever the numerics of training change;
+- bytes and labels of the training and validation images, in their order, and the labels' names:
+  images are gathered and shuffled by position, and metrics name the labels. Images held out for the
+  test change no number of a run and are not in it;
+- how pixels are made of bytes: decoding rule, image size, augmentation;
+- backbone, pretrained weights, loss and those parameters that this loss reads, optimizer and those
+  parameters that this optimizer reads, the norm that gradients are clipped to;
+- batch size, seed;
+- precision, device type, determinism, CPU threads (which change the last bits on the CPU), and the
+  versions of torch and torchvision.
+
+Not in it, because none changes a number: paths, names of files, the study, the worker, its host,
+which of several GPUs it was, threads that load data, where checkpoints lie, the number of epochs,
+and ExponentialLR's gamma, which is in the learning rates.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+import torchvision
+
+from training.data.dataset import Dataset
+from training.data.images import DECODING_RULE
+from training.schedules import exponential_lr
+from training.settings import TrainingSettings
+
+ENGINE_REVISION = 1
+"""Raise it whenever the same settings and data give other metrics than before.
+
+A test with recorded metrics of a tiny run fails when that happens unnoticed.
+"""
+
+_FOCAL_LOSSES = frozenset({"focal", "focal_bce"})
+
+
+def stage_keys(settings: TrainingSettings, dataset: Dataset) -> list[str]:
+    """Returns the keys of a run's epochs, the first epoch's first.
+
+    Args:
+        settings: of the run, every ``auto`` resolved.
+        dataset: with the digests of its images.
+    """
+    keys = []
+    key = root_key(settings, dataset)
+    for epoch in range(settings.epochs):
+        key = next_key(key, exponential_lr(settings.optimizer.lr, settings.gamma, epoch))
+        keys.append(key)
+    return keys
+
+
+def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
+    """Returns the key of a run before its first epoch, 64 hexadecimal digits.
+
+    Args:
+        settings: of the run, every ``auto`` resolved.
+        dataset: with the digests of its images.
+
+    Raises:
+        ValueError: a setting still says ``auto``, so what it will be is not known.
+    """
+    for name in ("device", "precision", "threads"):
+        if getattr(settings, name) == "auto":
+            raise ValueError(f"training.{name} is auto; resolve the settings first")
+    return _digest(
+        {
+            "engine": ENGINE_REVISION,
+            "data": _data_digest(dataset),
+            "pixels": [DECODING_RULE, dataset.image_px, sorted(dataset.augment)],
+            "network": [settings.backbone, settings.weights],
+            "loss": [settings.loss, _loss_parameters(settings)],
+            "optimizer": _optimizer_parameters(settings),
+            "clip_norm": settings.clip_norm,
+            "batch_size": settings.batch_size,
+            "seed": settings.seed,
+            "machine": _machine(settings),
+            "versions": [torch.__version__, torchvision.__version__],
+        }
+    )
+
+
+def next_key(key: str, lr: float) -> str:
+    """Returns the key of the stage that follows `key` when it is trained with `lr`."""
+    return hashlib.sha256(f"{key} {lr.hex()}".encode()).hexdigest()
+
+
+def _data_digest(dataset: Dataset) -> str:
+    """Covers bytes and labels of the images that a run trains and validates with."""
+    sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
+    for part in (dataset.split.train, dataset.split.validation):
+        sha.update(f" {len(part)} ".encode())
+        for at in part.tolist():
+            sha.update(bytes.fromhex(dataset.digests[at]))
+            sha.update(dataset.targets[at].tobytes())
+    return sha.hexdigest()
+
+
+def _loss_parameters(settings: TrainingSettings) -> dict[str, Any]:
+    if settings.loss in _FOCAL_LOSSES:
+        return settings.focal.model_dump()
+    return settings.asymmetric.model_dump() if settings.loss == "asymmetric" else {}
+
+
+def _optimizer_parameters(settings: TrainingSettings) -> dict[str, Any]:
+    """All but the learning rate, which every stage adds for itself."""
+    unread = {"lr"} if settings.optimizer.name == "sgd" else {"lr", "momentum"}
+    return settings.optimizer.model_dump(exclude=unread)
+
+
+def _machine(settings: TrainingSettings) -> list[Any]:
+    device_type = settings.device.partition(":")[0]
+    threads = settings.threads if device_type == "cpu" else None
+    return [device_type, threads, settings.precision, settings.deterministic]
+
+
+def _digest(ingredients: dict[str, Any]) -> str:
+    text = json.dumps(ingredients, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
