@@ -155,12 +155,18 @@ def initialize(
     return Examination(
         table=table,
         files=files,
-        unnamed=len(image_files(images)) - len(located.paths),
+        unnamed=_unnamed(images, located.paths),
         dataset=dataset,
         guess=guess,
         output=wishes.output,
         has_gpu=has_gpu,
     )
+
+
+def _unnamed(images: Path, paths: Sequence[Path]) -> int:
+    """Number of image files that the label file does not name; links to nowhere are none."""
+    named = {path.relative_to(images.resolve()).as_posix() for path in paths}
+    return sum(name not in named and (images / name).exists() for name in image_files(images))
 
 
 def _study_name(images: Path) -> str:

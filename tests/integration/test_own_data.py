@@ -131,6 +131,21 @@ def test_what_init_cannot_use_is_said(
     assert not (tmp_path / "canopy.yaml").exists()
 
 
+def test_files_that_the_label_file_does_not_name_are_counted(tmp_path: Path) -> None:
+    write_planet_data(tmp_path, images=40)
+    images = tmp_path / "train-jpg"
+    for name in ("a.jpg", "b.png"):
+        (images / name).write_bytes((images / "train_0.jpg").read_bytes())
+    (images / "train_3.jpg").unlink()
+    (images / "train_3.jpg").symlink_to("nowhere.jpg")
+
+    arguments = ("--labels", "train_classes.csv", "--images", "train-jpg")
+    report = InProcess(tmp_path).run("init", *arguments).stdout
+
+    assert "2 images in the folder that the label file does not name" in report
+    assert "1 missing (row 5 'train_3' missing)" in report
+
+
 def test_a_folder_that_no_study_can_be_called_after_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 55 + "\x07")
     write_planet_data(folder, images=40)
