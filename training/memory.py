@@ -17,6 +17,7 @@ from training.settings import OptimizerSettings, TrainingSettings
 from training.sizes import size_text
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 # Batches that the growth with the batch size is measured at.
 _BATCHES = (2, 4)
@@ -84,8 +85,7 @@ def available_bytes(device: torch.device) -> int:
         # What torch holds and does not use is free for the run too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = psutil.virtual_memory().available
-    limit = _cgroup_available(_CGROUP)
-    return free if limit is None else min(free, limit)
+    return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
 
 
 def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
@@ -168,6 +168,26 @@ def _state_copies(optimizer: OptimizerSettings) -> int:
     if optimizer.name == "sgd":
         return int(optimizer.momentum > 0)
     return 2
+
+
+def _cgroup_limits(root: Path, own: Path) -> list[int]:
+    """What each group of ours may still take, those without a limit left out.
+
+    A container sees its own group as the root; a job of systemd or SLURM lies in groups below it,
+    each of which may have a limit.
+
+    References:
+        ``/proc/<pid>/cgroup`` in https://man7.org/linux/man-pages/man7/cgroups.7.html
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    inner = root / path.strip("/")
+    folders = [inner, *inner.parents] if ".." not in inner.parts else [root]
+    limits = (_cgroup_available(folder) for folder in folders if folder.is_relative_to(root))
+    return [limit for limit in limits if limit is not None]
 
 
 def _cgroup_available(folder: Path) -> int | None:

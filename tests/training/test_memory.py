@@ -119,3 +119,18 @@ def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert available_bytes(cpu) == 4500
     (tmp_path / "memory.max").write_text("max\n")
     assert available_bytes(cpu) == pytest.approx(free, rel=0.2)
+
+
+def test_the_tightest_of_nested_limits_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:cpu:/other\n0::/slurm/job_7\n")
+    for folder, limit in (("slurm", "9000"), ("slurm/job_7", "max"), ("slurm/job_8", "10")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / folder / "memory.current").write_text("1000\n")
+        (tmp_path / folder / "memory.stat").write_text("inactive_file 500\n")
+
+    assert available_bytes(torch.device("cpu")) == 8500
