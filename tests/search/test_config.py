@@ -37,6 +37,8 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Path("/ann/a.csv"),
         Path("/ann/b"),
     )
+    nobody = load_config(write(tmp_path, "data: {labels: ~nobody-here/a.csv, images: b}"))
+    assert nobody.data.labels == tmp_path.resolve() / "~nobody-here" / "a.csv"
 
 
 def test_defaults_are_the_missions(tmp_path: Path) -> None:
