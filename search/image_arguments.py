@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import PredictionError
-from training.data.images import EXTENSIONS
+from training.data.images import EXTENSIONS, is_image_name
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
         yield ImageFile(_shown(argument), path)
     else:
         for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - may be absolute
-            if _is_image_name(match) and Path(match).is_file():
+            if is_image_name(match) and Path(match).is_file():
                 yield ImageFile(_shown(match), Path(match))
 
 
 def _images_below(folder: Path) -> Iterator[str]:
     """The image files in and below a folder, as paths relative to it."""
     for parent, _, names in os.walk(folder, onerror=_raise):
-        for name in filter(_is_image_name, names):
+        for name in filter(is_image_name, names):
             path = Path(parent, name)
             if not path.is_symlink() or path.resolve().is_relative_to(folder.resolve()):
                 yield path.relative_to(folder).as_posix()
@@ -77,10 +77,6 @@ def _images_below(folder: Path) -> Iterator[str]:
 def _raise(error: OSError) -> None:
     # By itself os.walk goes on, and the images of that folder would be missing without a word.
     raise error
-
-
-def _is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - of 40,000 names
 
 
 def _shown(name: str) -> str:

@@ -22,7 +22,7 @@ from training.backbones import check_backbone
 from training.data.dataset import Dataset, Progress, open_dataset
 from training.data.guessing import Given, Guess, guess_columns, image_files
 from training.data.label_rows import read_rows
-from training.data.labels import LabelTable, read_label_file
+from training.data.labels import LabelTable, label_table
 from training.data.left_out import TOLERATED
 from training.data.locating import locate_images
 from training.data.survey import FileSurvey, survey_files
@@ -120,7 +120,7 @@ def initialize(
         raise ImageError(f"{images}: no such folder of images; check --images")
     guess = guess_columns(rows, images, wishes.columns)
     split = SplitSettings(column=guess.split, group=guess.group)
-    table = read_label_file(labels, guess.columns, split)
+    table = label_table(rows, guess.columns, split)
     located = locate_images(table, images)
     files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()

@@ -6,16 +6,12 @@ behind in the process (signal handlers, warning filters, folder, environment) is
 
 import contextlib
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from search.cli import main
@@ -24,23 +20,12 @@ from tests.integration.canopy_command import Canopy
 UNEXPECTED = ("Traceback", "this should not have happened")
 
 
-@dataclass(frozen=True)
-class InProcess:
-    """A user in a folder, as `Canopy` is one, who needs no process for each command.
-
-    Attributes:
-        folder: where they stand; the state folder is ``.canopy`` in it.
-        database_url: what their ``DATABASE_URL`` says; None leaves it to the embedded Postgres.
-        variables: further environment variables.
-    """
-
-    folder: Path
-    database_url: str | None = None
-    variables: dict[str, str] = field(default_factory=dict)
+class InProcess(Canopy):
+    """The same user, who needs no process for each command."""
 
     def run(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Runs the command to its end and checks its exit status, unless that is None."""
-        environment = Canopy(self.folder, self.database_url, self.variables).environment()
+        environment = self.environment()
         out, err = _Stream("strict"), _Stream("backslashreplace")
         exit_status = 0
         with (
@@ -61,10 +46,6 @@ class InProcess:
         assert status in {None, exit_status}, f"exit status {exit_status}: {output}"
         assert not any(text in output for text in UNEXPECTED), output
         return subprocess.CompletedProcess(arguments, exit_status, stdout, stderr)
-
-    def json(self, *arguments: str) -> Any:
-        """Runs the command with ``--json`` and returns what it printed."""
-        return json.loads(self.run(*arguments, "--json").stdout)
 
 
 class _Stream(io.TextIOWrapper):

@@ -9,7 +9,12 @@ from tests.hostile_labels import LABEL_FILES
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 
-EXAMPLES = 1000
+THOUSANDS = settings(
+    max_examples=1000,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +35,7 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@THOUSANDS
 @given(content=LABEL_FILES)
 def test_init_ends_with_a_report_or_one_line(folder: Path, content: bytes) -> None:
     (folder / "labels.csv").write_bytes(content)
@@ -57,12 +57,7 @@ def test_init_ends_with_a_report_or_one_line(folder: Path, content: bytes) -> No
     assert "secret" not in process.stdout
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@THOUSANDS
 @given(content=LABEL_FILES)
 def test_train_ends_with_one_line(folder: Path, content: bytes) -> None:
     """With a place for the model that cannot be one, so that no good data set is trained."""

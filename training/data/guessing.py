@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.images import EXTENSIONS
+from training.data.images import is_image_name
 from training.data.label_rows import LabelRows
 from training.data.labels import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
 from training.data.targets import zero_or_one
@@ -142,11 +142,7 @@ def image_files(folder: Path) -> list[str]:
     for parent, _, names in os.walk(folder):
         inside = os.path.relpath(parent, folder)
         prefix = "" if inside == "." else f"{Path(inside).as_posix()}/"
-        files += [
-            prefix + name
-            for name in names
-            if os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122
-        ]
+        files += [prefix + name for name in filter(is_image_name, names)]
     return files
 
 

@@ -97,9 +97,16 @@ def read_label_file(
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
             outside the folder, or gives one image two different sets of labels; with the row.
     """
-    columns = columns or ColumnSettings()
-    split = split or SplitSettings()
-    rows = read_rows(path)
+    return label_table(read_rows(path), columns or ColumnSettings(), split or SplitSettings())
+
+
+def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) -> LabelTable:
+    """Makes the table of rows that are read already; see `read_label_file`.
+
+    Raises:
+        LabelFileError: likewise.
+    """
+    path = rows.path
     has_tags = columns.tags in rows.columns and columns.labels is None
     _check_columns(rows, columns, has_tags=has_tags)
     part_column = _optional_column(rows, split.column, SPLIT_COLUMN, "data.split.column")
