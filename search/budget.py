@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.config import Scalar
 from search.sampling import GridSampler
+from search.settings import Scalar
 from storage.studies import StudyStore
 
 ENQUEUED_ATTR = "enqueued"

@@ -8,29 +8,10 @@ from pydantic import ValidationError
 from search.config_problems import problem_lines
 from search.errors import ConfigError, SearchError
 from search.sampling import check_sampling
-from search.settings import (
-    MISSION_SPACE,
-    CanopyConfig,
-    NamedSettings,
-    RangeSettings,
-    Scalar,
-    SearchSettings,
-)
+from search.settings import CanopyConfig
 from search.shown import found_text, shown_path
 from search.space import parse_space
 from search.yaml_file import read_yaml
-
-__all__ = [
-    "DEFAULT_CONFIG",
-    "DEMO_CONFIG",
-    "MISSION_SPACE",
-    "CanopyConfig",
-    "NamedSettings",
-    "RangeSettings",
-    "Scalar",
-    "SearchSettings",
-    "load_config",
-]
 
 DEFAULT_CONFIG = Path("canopy.yaml")
 DEMO_CONFIG = Path(str(files("search") / "demo.yaml"))

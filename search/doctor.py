@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboards.errors import DashboardError
-from search.config import DEFAULT_CONFIG, CanopyConfig, load_config
+from search.config import DEFAULT_CONFIG, load_config
 from search.doctor_checks.finding import Finding, error, failure, ok
 from search.doctor_checks.packages import check_packages, check_python
 from search.errors import SearchError
+from search.settings import CanopyConfig
 from storage.connecting import DATABASE_FAILURES, failure_text
 from storage.errors import DatabaseUrlError, StorageError
 from training.errors import TrainingError

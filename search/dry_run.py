@@ -12,12 +12,12 @@ import numpy as np
 
 from dashboards.tables import duration_text
 from search.budget import finished_count
-from search.config import CanopyConfig
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
 from search.preparation import check_networks, choices, largest_batch_size, open_data
 from search.sampling import grid
+from search.settings import CanopyConfig
 from search.space import SearchSpace, with_params
 from search.worker import SearchPlan, compare_with_study, plan_search
 from storage.database import open_database

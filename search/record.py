@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from search.config import CanopyConfig
 from search.errors import StudyDiffersError
+from search.settings import CanopyConfig
 from search.space import SearchSpace, describe
 from training.data.dataset import Dataset
 from training.settings import ColumnSettings, SplitSettings, TrainingSettings

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from dashboards.summary import summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
-from search.config import CanopyConfig
 from search.dry_run import try_search
 from search.events import SearchWatcher
 from search.preparation import check_network, open_data
 from search.screen import is_live, open_screen
+from search.settings import CanopyConfig
 from search.training_job import TrainingResult, train_in_full
 from search.training_report import epoch_line
 from search.worker import plan_search, run_search

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search.config import CanopyConfig
+from search.settings import CanopyConfig
 from training.data.dataset import Dataset
 from training.metrics import multilabel_metrics
 from training.model_file import TrainedModel, save_model

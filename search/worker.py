@@ -12,13 +12,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from search.budget import claim_trial, enqueue_once, finished_count
-from search.config import CanopyConfig
 from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
 from search.preparation import check_networks, choices, open_data
 from search.record import Record, check_same_study, resolved_as_before, study_record
 from search.sampling import build_pruner, build_sampler, check_sampling, grid
+from search.settings import CanopyConfig
 from search.space import SearchSpace, parse_space, with_params
 from storage.database import Database
 from storage.studies import StudyStore

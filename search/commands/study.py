@@ -18,9 +18,10 @@ from search.command_line import (
     selection,
     state_home,
 )
-from search.config import CanopyConfig, load_config
+from search.config import load_config
 from search.errors import NothingFoundError, SearchError
 from search.screen import open_console
+from search.settings import CanopyConfig
 
 INTERRUPTED = 130
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from search.config import CanopyConfig
 from search.doctor_checks.finding import Finding, error, ok, warning
 from search.preparation import choices, largest_batch_size
+from search.settings import CanopyConfig
 from search.space import parse_space, with_params
 from training.backbones import check_backbone_fits
 from training.memory import StepMemory, available_bytes, step_memory

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from search.config import CanopyConfig
 from search.errors import StudyDiffersError
 from search.record import check_same_study, git_state, resolved_as_before, study_record
+from search.settings import CanopyConfig
 from search.space import parse_space
 from training.settings import TrainingSettings
 

@@ -2,7 +2,6 @@ import optuna
 import pytest
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 
-from search.config import NamedSettings, SearchSettings
 from search.errors import SamplerError
 from search.sampling import (
     PRUNERS,
@@ -12,6 +11,7 @@ from search.sampling import (
     build_sampler,
     check_sampling,
 )
+from search.settings import NamedSettings, SearchSettings
 from search.space import SearchSpace, parse_space
 from training.settings import TrainingSettings
 

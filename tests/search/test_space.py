@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.config import RangeSettings, SearchSettings
 from search.errors import SearchSpaceError
+from search.settings import RangeSettings, SearchSettings
 from search.space import SearchSpace, parse_space, setting, with_params
 from training.settings import TrainingSettings
 

@@ -8,9 +8,9 @@ from optuna.trial import TrialState
 
 import search.objective
 from dashboards.summary import summarize_study
-from search.config import CanopyConfig
 from search.errors import SearchFailedError
 from search.events import TrialEnd
+from search.settings import CanopyConfig
 from search.worker import plan_search, run_search
 from storage.database import Database
 from storage.studies import StudyStore
