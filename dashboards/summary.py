@@ -7,7 +7,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.parameters import canonical_params
-from storage.studies import EpochRecord, StudyStore
+from storage.epochs import EpochRecord
+from storage.studies import StudyStore
 
 # The attribute of a trial that says why it ended early, and how the reason of a divergence begins.
 REASON_ATTR = "reason"

@@ -11,6 +11,7 @@ from storage.connecting import check_reachable, connect_options, parse_database_
 from storage.embedded import EmbeddedPostgres
 from storage.errors import DatabaseUnreachableError, DatabaseVersionError, NoDatabaseError
 from storage.schema import check_writable, prepare_schema
+from storage.tables import DATABASE
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Database:
         if self.embedded is None:
             return self.shown_url
         return f"embedded Postgres in {self.embedded.folder}"
+
+    def read_id(self) -> str:
+        """Returns the id that the database was given when its tables were made."""
+        with self.engine.connect() as connection:
+            return str(connection.scalar(sqlalchemy.select(DATABASE.c.id)))
 
     def close(self) -> None:
         """Closes the connections; the server stays."""

@@ -62,3 +62,17 @@ class NoDatabaseError(StorageError):
     """Nothing was stored yet, so there is nothing to read."""
 
     exit_status = 2
+
+
+class CheckpointPlaceError(StorageError):
+    """Checkpoints cannot lie where they are said to."""
+
+    exit_status = 2
+
+
+class CheckpointMissError(StorageError):
+    """A checkpoint that was recorded is missing or is not what was written; it is trained again."""
+
+
+class CheckpointBudgetError(StorageError):
+    """There is no room for a checkpoint below what is worth more."""

@@ -1,13 +1,10 @@
 """Studies: Optuna's storage, and what we keep beside it for each study and epoch."""
 
 import difflib
-import json
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -20,26 +17,11 @@ from sqlalchemy.dialects import postgresql
 
 from storage.connecting import optuna_url
 from storage.database import Database, engine_options
+from storage.epochs import EpochRecord, add_replayed, add_trained
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
+from storage.finite import check_finite
 from storage.locks import StudyLock, is_study_locked, study_lock
-from storage.tables import EPOCH, STUDY, TRIALS
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of one trial.
-
-    Attributes:
-        epoch: counts from 1.
-        metrics: as they were recorded the first time; None for a value that is not a number.
-        times_trained: how often it was trained, repetitions after a crash included.
-        recorded: when it was recorded the first time.
-    """
-
-    epoch: int
-    metrics: dict[str, Any]
-    times_trained: int
-    recorded: datetime
+from storage.tables import EPOCH, STUDY, TRIAL, TRIALS
 
 
 class StudyStore:
@@ -145,7 +127,7 @@ class StudyStore:
             UnknownStudyError: there is no such study.
             ValueError: a number is NaN or infinite.
         """
-        _check_finite("record", record)
+        check_finite("record", record)
         study_id = self._study_id(name)
         insert = postgresql.insert(STUDY).values(study_id=study_id, record=record)
         query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == study_id)
@@ -179,14 +161,26 @@ class StudyStore:
             ValueError: a number is NaN or infinite; nothing is recorded then.
         """
         for metric, value in metrics.items():
-            _check_finite(metric, value)
-        insert = postgresql.insert(EPOCH).values(trial_id=trial_id, epoch=epoch, metrics=metrics)
-        count = insert.on_conflict_do_update(
-            index_elements=[EPOCH.c.trial_id, EPOCH.c.epoch],
-            set_={"times_trained": EPOCH.c.times_trained + 1},
+            check_finite(metric, value)
+        with self._engine.begin() as connection:
+            add_trained(connection, trial_id, epoch, metrics)
+
+    def replay_epoch(
+        self, trial_id: int, epoch: int, metrics: Mapping[str, Any], stage: str
+    ) -> None:
+        """Records an epoch of a trial whose stage was known already, unless the trial has it."""
+        with self._engine.begin() as connection:
+            add_replayed(connection, trial_id, epoch, metrics, stage)
+
+    def set_worker(self, trial_id: int, worker: int | None) -> None:
+        """Records who works on a trial; None for a trial that pauses or has ended."""
+        values = {"trial_id": trial_id, "worker": worker}
+        insert = postgresql.insert(TRIAL).values(**values)
+        update = insert.on_conflict_do_update(
+            index_elements=[TRIAL.c.trial_id], set_={"worker": worker}
         )
         with self._engine.begin() as connection:
-            connection.execute(count)
+            connection.execute(update)
 
     def reported_epochs(self, trial_id: int) -> set[int]:
         """Returns the epochs that a trial has reported to Optuna."""
@@ -215,6 +209,8 @@ class StudyStore:
                 EPOCH.c.metrics,
                 EPOCH.c.times_trained,
                 EPOCH.c.recorded,
+                EPOCH.c.replayed,
+                EPOCH.c.stage,
             )
             .join_from(EPOCH, TRIALS)
             .where(TRIALS.c.study_id == self._study_id(name))
@@ -250,12 +246,3 @@ class StudyStore:
         hint = f"did you mean {nearest[0]!r}? Otherwise " if nearest else ""
         command = f"canopy search --study {shlex.quote(name)}"
         return f"there is no study {name!r}; {hint}begin it with: {command}"
-
-
-def _check_finite(name: str, value: object) -> None:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} holds a number that is NaN or infinite; give None instead"
-        ) from error

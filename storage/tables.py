@@ -2,12 +2,16 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
     Integer,
     MetaData,
     Table,
+    Text,
+    false,
     func,
     text,
 )
@@ -15,13 +19,19 @@ from sqlalchemy import (
 METADATA = MetaData()
 
 # Optuna's, with no more than we refer to. Optuna makes them.
-STUDIES = Table("studies", METADATA, Column("study_id", Integer, primary_key=True))
+STUDIES = Table(
+    "studies",
+    METADATA,
+    Column("study_id", Integer, primary_key=True),
+    Column("study_name", Text),
+)
 TRIALS = Table(
     "trials",
     METADATA,
     Column("trial_id", Integer, primary_key=True),
     Column("number", Integer),
     Column("study_id", ForeignKey(STUDIES.c.study_id)),
+    Column("state", Text),
 )
 
 # JSON and not JSONB, which keeps neither the order of keys, nor -0.0, nor that 1e16 is a float.
@@ -40,5 +50,47 @@ EPOCH = Table(
     Column("metrics", JSON, nullable=False),
     Column("times_trained", Integer, nullable=False, server_default=text("1")),
     Column("recorded", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("stage", Text),
+    Column("replayed", Boolean, nullable=False, server_default=false()),
 )
-OUR_TABLES = (STUDY, EPOCH)
+# A worker is the number of a session that works; the server knows which of them are there.
+TRIAL = Table(
+    "canopy_trial",
+    METADATA,
+    Column("trial_id", ForeignKey(TRIALS.c.trial_id, ondelete="CASCADE"), primary_key=True),
+    Column("worker", BigInteger),
+)
+
+# Of the stage tree, which belongs to no study: what is known stays when a study is deleted.
+DATABASE = Table("canopy_database", METADATA, Column("id", Text, primary_key=True))
+STAGE = Table(
+    "canopy_stage",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("parent", Text, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("metrics", JSON(none_as_null=True)),
+    Column("diverged", Text),
+    Column("trial_id", ForeignKey(TRIALS.c.trial_id, ondelete="SET NULL"), index=True),
+    Column("times_trained", Integer, nullable=False, server_default=text("1")),
+    Column("recorded", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+STAGE_LEASE = Table(
+    "canopy_stage_lease",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("worker", BigInteger, nullable=False),
+    Column("expires", DateTime(timezone=True), nullable=False),
+)
+CHECKPOINT = Table(
+    "canopy_checkpoint",
+    METADATA,
+    Column("place", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", Text),
+    Column("worker", BigInteger),
+    Column("is_end", Boolean, nullable=False),
+    Column("used", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+OUR_TABLES = (STUDY, EPOCH, TRIAL, DATABASE, STAGE, STAGE_LEASE, CHECKPOINT)

@@ -1,0 +1,268 @@
+"""Checkpoints under a byte budget: which there are, whether they are whole, which go first."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import sqlalchemy
+from sqlalchemy.dialects import postgresql
+
+from storage.checkpoint_files import SUFFIX, CheckpointFiles, digest_of
+from storage.checkpoint_worth import Checkpoint, Worth, entries_by_worth, victims
+from storage.database import Database
+from storage.errors import CheckpointBudgetError, CheckpointMissError
+from storage.locks import LIVING_WORKERS
+from storage.tables import CHECKPOINT
+
+GIB = 2**30
+FREE_SHARE = 0.25
+LARGEST_DEFAULT_BYTES = 100 * GIB
+"""Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
+
+_LOCK_KEY = int.from_bytes(b"canopyCK")
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection removed.
+
+    Attributes:
+        orphans: files that no record names.
+        lost: records whose file is missing, of another size, or was never completed.
+        evicted: checkpoints beyond the budget.
+        freed_bytes: size of all files removed.
+    """
+
+    orphans: int
+    lost: int
+    evicted: int
+    freed_bytes: int
+
+
+class CheckpointStore:
+    """The checkpoints of one place, as one worker sees them.
+
+    Args:
+        database: an opened one.
+        files: where they lie.
+        worker: number of this process's session.
+        budget_bytes: what all of them may take; None for a default from the free disk.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: CheckpointFiles,
+        worker: int,
+        budget_bytes: int | None = None,
+    ) -> None:
+        self._engine = database.engine
+        self._files = files
+        self._worker = worker
+        self._given_budget = budget_bytes
+
+    @property
+    def place(self) -> str:
+        """Where the checkpoints lie, in words."""
+        return self._files.place
+
+    @cached_property
+    def place_id(self) -> str:
+        """The id that is kept beside the files.
+
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        with self._locked():
+            return self._files.open_marker()
+
+    @cached_property
+    def budget_bytes(self) -> int:
+        """What all checkpoints of the place may take together."""
+        if self._given_budget is not None:
+            return self._given_budget
+        free = self._files.free_bytes()
+        if free is None:
+            return LARGEST_DEFAULT_BYTES
+        return min(LARGEST_DEFAULT_BYTES, self.held_bytes() + int(FREE_SHARE * free))
+
+    def held_bytes(self) -> int:
+        """Returns what the checkpoints of the place take now, those being written included."""
+        with self._engine.connect() as connection:
+            return self._held_bytes(connection)
+
+    def entries(self) -> list[Checkpoint]:
+        """Returns all recorded checkpoints, the one that goes first first."""
+        with self._engine.connect() as connection:
+            return entries_by_worth(connection, self.place_id)
+
+    def write(self, key: str, content: bytes, *, is_end: bool) -> None:
+        """Writes and records a checkpoint, and makes room for it.
+
+        Args:
+            key: of the stage that it is the state after.
+            content: its bytes.
+            is_end: whether its run ends with this stage.
+
+        Raises:
+            CheckpointBudgetError: what is there is worth more; nothing is written then.
+            OSError: the place cannot be written to; nothing is recorded then.
+        """
+        self._reserve(key, len(content), is_end=is_end)
+        try:
+            self._files.write(key, content)
+        except BaseException:
+            self._forget([key])
+            raise
+        values = {"digest": digest_of(content), "worker": None, "used": sqlalchemy.func.now()}
+        with self._engine.begin() as connection:
+            connection.execute(sqlalchemy.update(CHECKPOINT).where(self._is(key)).values(values))
+
+    def find(self, keys: Sequence[str]) -> dict[str, bool]:
+        """Returns which of these stages have a checkpoint here.
+
+        Returns:
+            Key → whether it is whole; one that is not is being written by a living worker.
+        """
+        rows = sqlalchemy.text(f"""
+            SELECT key, digest IS NOT NULL FROM canopy_checkpoint
+            WHERE place = :place AND key = ANY(:keys)
+              AND (digest IS NOT NULL OR worker IN ({LIVING_WORKERS}))
+        """)  # noqa: S608 - our own text
+        values = {"place": self.place_id, "keys": list(keys)}
+        with self._engine.connect() as connection:
+            return {key: bool(is_whole) for key, is_whole in connection.execute(rows, values)}
+
+    def read(self, key: str) -> bytes:
+        """Returns a checkpoint that is what was written.
+
+        Raises:
+            CheckpointMissError: it is missing, truncated or altered; its record is gone then.
+            OSError: the place cannot be read now.
+        """
+        query = sqlalchemy.update(CHECKPOINT).where(self._is(key))
+        query = query.values(used=sqlalchemy.func.now())
+        with self._engine.begin() as connection:
+            row = connection.execute(query.returning(CHECKPOINT.c.size, CHECKPOINT.c.digest))
+            recorded = row.first()
+        if recorded is None or recorded.digest is None:
+            raise CheckpointMissError("it was removed meanwhile")
+        try:
+            content = self._files.read(key)
+        except FileNotFoundError:
+            self._forget([key])
+            raise CheckpointMissError("its file is missing") from None
+        if len(content) != recorded.size:
+            reason = f"it has {len(content):,} bytes, and {recorded.size:,} were written"
+        elif digest_of(content) != recorded.digest:
+            reason = "its bytes were changed since it was written"
+        else:
+            return content
+        self.discard([key])
+        raise CheckpointMissError(reason)
+
+    def discard(self, keys: Sequence[str]) -> None:
+        """Removes checkpoints, their files first."""
+        for key in keys:
+            self._files.remove(key)
+        self._forget(keys)
+
+    def collect(self, budget_bytes: int | None = None, *, dry_run: bool = False) -> Collected:
+        """Removes what no record names, what records name in vain, and what exceeds the budget.
+
+        Args:
+            budget_bytes: another budget than the store's, once.
+            dry_run: only count.
+
+        Raises:
+            OSError: the place cannot be read or written to.
+        """
+        budget = self.budget_bytes if budget_bytes is None else budget_bytes
+        with self._engine.begin() as connection:
+            # Files that begin to be written after this have a record when they are looked up.
+            names = self._files.names()
+            entries = entries_by_worth(connection, self.place_id)
+        recorded = {entry.key for entry in entries}
+        writing = {e.key for e in entries if not e.is_whole and e.worth is Worth.RUNNING}
+        whole_names = {f"{key}{SUFFIX}" for key in recorded}
+        orphans = [
+            name
+            for name in names
+            if name not in whole_names and name.partition(".")[0] not in writing
+        ]
+        lost = [
+            entry.key
+            for entry in entries
+            if entry.key not in writing
+            and not (entry.is_whole and names.get(f"{entry.key}{SUFFIX}") == entry.size)
+        ]
+        rest = [entry for entry in entries if entry.key not in lost]
+        evicted = victims(rest, sum(entry.size for entry in rest) - budget, Worth.TRUNK)
+        removed = [*lost, *(entry.key for entry in evicted)]
+        gone = [*orphans, *(f"{key}{SUFFIX}" for key in removed)]
+        freed = sum(names.get(name, 0) for name in gone)
+        if not dry_run:
+            for name in orphans:
+                self._files.remove_name(name)
+            self.discard(removed)
+        return Collected(len(orphans), len(lost), len(evicted), freed)
+
+    def _reserve(self, key: str, size: int, *, is_end: bool) -> None:
+        """Records that `size` bytes are about to be written, after making room for them."""
+        for _ in range(_TRIES):
+            with self._locked() as connection:
+                held = self._held_bytes(connection, besides=key)
+                if held + size <= self.budget_bytes:
+                    self._record_begun(connection, key, size, is_end=is_end)
+                    return
+                excess = held + size - self.budget_bytes
+                entries = entries_by_worth(connection, self.place_id)
+                others = [entry for entry in entries if entry.key != key]
+                going = victims(others, excess, Worth.END if is_end else Worth.TRUNK)
+                if sum(entry.size for entry in going) < excess:
+                    raise CheckpointBudgetError(
+                        f"{size / 2**20:,.1f} MiB do not fit the budget of "
+                        f"{self.budget_bytes / GIB:.3g} GiB (stages.budget_gib)"
+                    )
+                # Unreadable from here on, and counted until the files are gone.
+                gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
+                update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
+                connection.execute(update.values(digest=None, worker=None))
+            self.discard([entry.key for entry in going])
+        raise CheckpointBudgetError("other workers take all the room that is made")
+
+    def _record_begun(
+        self, connection: sqlalchemy.Connection, key: str, size: int, *, is_end: bool
+    ) -> None:
+        values = {"size": size, "digest": None, "worker": self._worker, "is_end": is_end}
+        insert = postgresql.insert(CHECKPOINT).values(place=self.place_id, key=key, **values)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key], set_=values
+            )
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[sqlalchemy.Connection]:
+        """One worker at a time decides about room."""
+        with self._engine.begin() as connection:
+            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)))
+            yield connection
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        with self._engine.begin() as connection:
+            rows = self._is_here() & CHECKPOINT.c.key.in_(keys)
+            connection.execute(sqlalchemy.delete(CHECKPOINT).where(rows))
+
+    def _held_bytes(self, connection: sqlalchemy.Connection, besides: str = "") -> int:
+        total = sqlalchemy.func.coalesce(sqlalchemy.func.sum(CHECKPOINT.c.size), 0)
+        query = sqlalchemy.select(total).where(self._is_here(), CHECKPOINT.c.key != besides)
+        return int(connection.execute(query).scalar_one())
+
+    def _is(self, key: str) -> sqlalchemy.ColumnElement[bool]:
+        return self._is_here() & (CHECKPOINT.c.key == key)
+
+    def _is_here(self) -> sqlalchemy.ColumnElement[bool]:
+        return CHECKPOINT.c.place == self.place_id
