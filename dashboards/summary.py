@@ -6,13 +6,17 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.parameters import canonical_params
 from storage.epochs import EpochRecord
+from storage.parameters import canonical_params
 from storage.studies import StudyStore
 
 # The attribute of a trial that says why it ended early, and how the reason of a divergence begins.
 REASON_ATTR = "reason"
 DIVERGED = "diverged"
+# Says of a trial under promotion to which epoch it may run, and whether it pauses there.
+RUNG_ATTR = "rung"
+# Epochs that a checkpoint of somebody else's saved a trial from training.
+RESUMED_ATTR = "epochs_resumed"
 
 
 @dataclass(frozen=True)

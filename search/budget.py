@@ -1,46 +1,73 @@
-"""Exactly N finished trials: which trial a worker takes next, and when there is none left."""
+"""Exactly N finished trials: what a worker does next, and when there is nothing left to do."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
+from dashboards.summary import REASON_ATTR, RUNG_ATTR
+from search.promotion import PromotionPruner, rung_mark
 from search.sampling import GridSampler
 from search.settings import Scalar
-from storage.studies import StudyStore
+from search.trials import OpenStudy, is_paused
 
 ENQUEUED_ATTR = "enqueued"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def finished_count(study: optuna.Study) -> int:
     """Returns the number of trials that count: complete and pruned ones."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=states))
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
-def claim_trial(store: StudyStore, study: optuna.Study, n_trials: int) -> optuna.trial.Trial | None:
-    """Returns the trial to work on next, or None when the study has all it was asked for.
+def claim_trial(
+    opened: OpenStudy, pruner: BasePruner, n_trials: int, owned: Collection[int] = ()
+) -> optuna.trial.Trial | None:
+    """Returns the trial to work on next, or None when there is none now.
 
-    A trial that its worker left behind comes first and keeps its number and parameters. The caller
-    holds the study's lock, so a running trial is one that nobody runs.
+    In this order: a trial that its worker left behind, which keeps its number and parameters; the
+    best paused trial that deserves to go on; a new one, unless the study has all it was asked for.
 
     Args:
-        store: where the study lies.
-        study: with the sampler that samples the next trial.
+        opened: the study, with the sampler that samples the next trial.
+        pruner: of the study.
         n_trials: total of finished trials of the study.
+        owned: numbers of the trials that other workers run.
     """
-    if finished_count(study) >= n_trials:
+    trials = opened.trials()
+    if sum(trial.state in FINISHED for trial in trials) >= n_trials:
         return None
-    left_behind = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if left_behind:
-        return optuna.trial.Trial(study, store.trial_id(study.study_name, left_behind[0].number))
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    for trial in running:
+        if trial.number not in owned and not is_paused(trial):
+            return opened.take_up(trial.number)
+    if isinstance(pruner, PromotionPruner) and (promotion := pruner.promotion(trials)):
+        promoted = opened.take_up(promotion.trial_number)
+        promoted.set_user_attr(RUNG_ATTR, rung_mark(promotion.to_epoch, paused=False))
+        return promoted
+    begun = len(running) + sum(trial.state in FINISHED for trial in trials)
+    if begun >= n_trials:
+        return None
+    study = opened.study
+    waiting = any(trial.state == TrialState.WAITING for trial in trials)
     if not waiting and isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study):
         return None
     return study.ask()
+
+
+def end_paused(opened: OpenStudy) -> list[int]:
+    """Ends the trials that are still paused when the study is over; returns their numbers."""
+    paused = [trial for trial in opened.trials(TrialState.RUNNING) if is_paused(trial)]
+    for frozen in paused:
+        trial = opened.take_up(frozen.number)
+        rung = frozen.user_attrs[RUNG_ATTR]["to_epoch"]
+        trial.set_user_attr(REASON_ATTR, f"asha: not among the best at epoch {rung}")
+        opened.study.tell(trial, state=TrialState.PRUNED)
+    return [frozen.number for frozen in paused]
 
 
 def enqueue_once(study: optuna.Study, settings: Sequence[Mapping[str, Scalar]]) -> int:

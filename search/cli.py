@@ -14,7 +14,7 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, model, study
+from search.commands import data, database, model, stages, study
 from search.commands.doctor import doctor
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
@@ -39,6 +39,7 @@ for command in (
     model.train,
     model.predict,
     study.dashboard,
+    stages.tabulate,
     doctor,
 ):
     app.command()(command)

@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -49,7 +50,12 @@ def load_config(path: Path | None) -> CanopyConfig:
         for key in ("labels", "images")
         if (value := getattr(config.data, key)) is not None
     }
-    return config.model_copy(update={"data": config.data.model_copy(update=located)})
+    updates: dict[str, Any] = {"data": config.data.model_copy(update=located)}
+    checkpoints = config.stages.checkpoints
+    if checkpoints != "auto" and "://" not in checkpoints:
+        place = str(folder / _expanded(Path(checkpoints)))
+        updates["stages"] = config.stages.model_copy(update={"checkpoints": place})
+    return config.model_copy(update=updates)
 
 
 def _expanded(path: Path) -> Path:

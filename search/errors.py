@@ -41,3 +41,17 @@ class SearchFailedError(SearchError):
     """The search ended before it had its trials."""
 
     exit_status = 1
+
+
+class StageBusyError(SearchError):
+    """Another worker trains the epoch that this one would train next."""
+
+    exit_status = 1
+
+
+class PromotionError(SearchError):
+    """A trial has nothing left to train, or cannot go on."""
+
+
+class CurveTableError(SearchError):
+    """A table of learning curves is missing, something else, or does not hold a point."""

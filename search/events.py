@@ -9,14 +9,15 @@ from optuna.trial import TrialState
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How one trial ended.
+    """How one trial ended, or that it pauses.
 
     Attributes:
         number: of the trial in its study.
-        state: complete, pruned or failed.
+        state: complete, pruned or failed; running for a trial that pauses.
         val_ap: validation AP after its last epoch, if there is one.
         epochs: epochs that it reported.
-        seconds: training and validation time of these epochs.
+        trained: the part of them that was trained now.
+        seconds: training and validation time of that part.
         reason: why it ended early.
     """
 
@@ -24,8 +25,24 @@ class TrialEnd:
     state: TrialState
     val_ap: float | None
     epochs: int
+    trained: int
     seconds: float
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The epochs of somebody else that a trial begins with.
+
+    Attributes:
+        epoch: the last of them.
+        trial_number: of the trial that trained it; None if that is not there any more.
+        study: of that trial, where it is another one.
+    """
+
+    epoch: int
+    trial_number: int | None
+    study: str | None = None
 
 
 class SearchWatcher(Protocol):
@@ -40,8 +57,10 @@ class SearchWatcher(Protocol):
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
         """The search begins or goes on."""
 
-    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
-        """A trial begins, or goes on after `from_epoch` epochs."""
+    def trial_started(
+        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
+    ) -> None:
+        """A trial begins, or goes on after `from_epoch` epochs of its own, or after a trunk."""
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
         """One optimizer step of the running trial is done."""

@@ -1,26 +1,22 @@
-"""One trial: train, report, prune; what is known already is not trained again."""
+"""One trial: walk the stage tree, report every epoch, and end or pause where the pruner says."""
 
-from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
-from dashboards.summary import DIVERGED, REASON_ATTR
-from search.events import SearchWatcher, TrialEnd
+from dashboards.summary import DIVERGED, REASON_ATTR, RESUMED_ATTR
+from search.events import SearchWatcher, TrialEnd, Trunk
+from search.judging import Verdict, judge
 from search.space import SearchSpace
+from search.stage_tree import StageTree, Walk, WalkedEpoch
+from search.trials import OpenStudy
 from storage.connecting import DATABASE_FAILURES
 from storage.errors import StudyLockLostError
-from storage.locks import StudyLock
 from storage.studies import StudyStore
-from training.checkpoint import read_checkpoint, write_checkpoint
-from training.data.dataset import Dataset
-from training.errors import CheckpointError, DivergedError
-from training.run import TrainingRun
-from training.settings import TrainingSettings
-from training.stage_key import stage_keys
+from training.errors import DivergedError
 
 
 @dataclass(frozen=True)
@@ -28,44 +24,50 @@ class Objective:
     """What every trial of a study has in common.
 
     Attributes:
-        study: the Optuna study.
+        opened: the Optuna study.
+        pruner: of the study.
         store: where metrics are kept.
-        lock: holds the study for this process.
+        tree: the stage tree.
+        shares: whether trials share stages.
+        worker: number of this process's session.
         space: what is searched.
-        dataset: the images and labels.
-        checkpoints: folder of the study's own, for the state of the running trial.
         watcher: is told what happens.
     """
 
-    study: optuna.Study
+    opened: OpenStudy
+    pruner: BasePruner
     store: StudyStore
-    lock: StudyLock
+    tree: StageTree
+    shares: bool
+    worker: int
     space: SearchSpace
-    dataset: Dataset
-    checkpoints: Path
     watcher: SearchWatcher
 
     def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
-        """Runs `trial` to its end and records the end.
+        """Runs `trial` until it ends or pauses, and records that.
 
-        A trial that was left behind repeats at most one epoch: known epochs are reported again, and
-        training goes on from its checkpoint. An interrupt leaves the trial as it is.
+        What is known of its epochs, by itself or by any other trial, is reported and not trained.
+        An interrupt leaves the trial as it is.
         """
-        trial_id = self.store.trial_id(self.study.study_name, trial.number)
-        history: list[dict[str, Any]] = []
+        trial_id = self.opened.trial_id(trial.number)
+        self.store.set_worker(trial_id, self.worker)
+        walked: list[WalkedEpoch] = []
         state, reason = TrialState.COMPLETE, None
+        walk = None
         try:
             params = self.space.suggest(trial)
             settings = self.space.training_settings(params)
-            known = self.store.trial_epochs(trial_id)
+            walk = self.tree.plan(settings, trial_id, alone=not self.shares)
+            self.opened.set_stages(trial.number, walk.keys)
             reported = self.store.reported_epochs(trial_id)
-            self.watcher.trial_started(trial.number, params, len(known))
-            for metrics in self._epochs(settings, trial_id, known):
-                history.append(metrics)
-                if self._is_hopeless(trial, metrics, settings.epochs, reported):
-                    state = TrialState.PRUNED
-                    reason = f"{self._pruner_name()} at epoch {metrics['epoch']}"
-                    break
+            trunk = self._trunk(walk, trial.number)
+            self.watcher.trial_started(trial.number, params, max(reported, default=0), trunk)
+            verdict = self._walk(trial, trial_id, walk, reported, walked)
+            if verdict is Verdict.PRUNE:
+                state = TrialState.PRUNED
+                reason = f"{self._pruner_name()} at epoch {len(walked)}"
+            if verdict is Verdict.PAUSE:
+                state = TrialState.RUNNING
         except DivergedError as error:
             state, reason = TrialState.PRUNED, f"{DIVERGED}: {error}"
         except (*DATABASE_FAILURES, StudyLockLostError):
@@ -74,71 +76,55 @@ class Objective:
             state, reason = TrialState.FAIL, failure_reason(error)
         if reason is not None:
             trial.set_user_attr(REASON_ATTR, reason)
-        val_ap = history[-1]["val_ap"] if history else None
-        self.study.tell(trial, val_ap if state == TrialState.COMPLETE else None, state=state)
-        for checkpoint in self.checkpoints.glob(f"{trial_id}-*"):
-            checkpoint.unlink(missing_ok=True)
-        seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in history)
-        return TrialEnd(trial.number, state, val_ap, len(history), seconds, reason)
+        if walk is not None and walk.resumed:
+            trial.set_user_attr(RESUMED_ATTR, walk.resumed)
+        val_ap = walked[-1].metrics["val_ap"] if walked else None
+        if state != TrialState.RUNNING:
+            value = val_ap if state == TrialState.COMPLETE else None
+            self.opened.study.tell(trial, value, state=state)
+            if walk is not None and not self.shares:
+                self.tree.forget(walk)
+        self.store.set_worker(trial_id, None)
+        new = [epoch.metrics for epoch in walked if epoch.is_new]
+        seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in new)
+        return TrialEnd(trial.number, state, val_ap, len(walked), len(new), seconds, reason)
 
-    def remove_old_checkpoints(self, running: Collection[int]) -> None:
-        """Removes what trials left behind that nobody goes on with.
-
-        Args:
-            running: database ids of the trials that will go on.
-        """
-        for checkpoint in self.checkpoints.glob("*"):
-            if checkpoint.name.partition("-")[0] not in {str(trial_id) for trial_id in running}:
-                checkpoint.unlink(missing_ok=True)
-
-    def _epochs(
-        self, settings: TrainingSettings, trial_id: int, known: list[dict[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """Yields the metrics of every epoch: the known ones, then those that are trained now."""
-        yield from known[: settings.epochs]
-        if len(known) >= settings.epochs:
-            return
-        run = TrainingRun(settings, self.dataset)
-        # The last key covers all learning rates, and so tells this run from every other.
-        key = stage_keys(run.settings, self.dataset)[-1]
-        checkpoint = self.checkpoints / f"{trial_id}-{key[:32]}.pt"
-        _restore(run, checkpoint, at_most=len(known))
-        while not run.is_finished:
-            metrics = run.train_epoch(self.watcher.batch_done).as_dict()
-            self.lock.check()
-            self.store.add_epoch(trial_id, run.epoch, metrics)
-            self._save(run, checkpoint)
-            if run.epoch > len(known):
-                yield metrics
-
-    def _is_hopeless(
+    def _walk(
         self,
         trial: optuna.trial.Trial,
-        metrics: dict[str, Any],
-        epochs: int,
-        reported: Collection[int],
-    ) -> bool:
-        """Reports one epoch to Optuna, unless it is, and asks the pruner."""
-        epoch, val_ap = metrics["epoch"], metrics["val_ap"]
-        rival = best_at_epoch(self.study, epoch, besides=trial.number)
-        self.watcher.epoch_done(epoch, epochs, val_ap, rival)
-        if epoch not in reported:
-            trial.report(val_ap, epoch)
-        # After the last epoch there is nothing left to save.
-        return epoch < epochs and trial.should_prune()
+        trial_id: int,
+        walk: Walk,
+        reported: set[int],
+        walked: list[WalkedEpoch],
+    ) -> Verdict:
+        """Walks until the pruner decides or the run is over; `walked` gets every epoch."""
+        epochs = len(walk.keys)
+        with closing(self.tree.epochs(walk, self.watcher.batch_done)) as branch:
+            for epoch, step in enumerate(branch, start=1):
+                if not step.is_new:
+                    self.store.replay_epoch(trial_id, epoch, step.metrics, step.key)
+                walked.append(step)
+                val_ap = step.metrics["val_ap"]
+                if step.is_new:
+                    rival = best_at_epoch(self.opened, epoch, besides=trial.number)
+                    self.watcher.epoch_done(epoch, epochs, val_ap, rival)
+                verdict = judge(trial, self.pruner, epoch, epochs, val_ap, reported=reported)
+                if verdict is not Verdict.GO_ON:
+                    return verdict
+        return Verdict.GO_ON
 
-    def _save(self, run: TrainingRun, checkpoint: Path) -> None:
-        if run.is_finished:
-            return
-        try:
-            write_checkpoint(checkpoint, run.state())
-        except OSError as error:
-            self.watcher.note(
-                f"no checkpoint of epoch {run.epoch}: {error.strerror}; the trial goes on without"
-            )
+    def _trunk(self, walk: Walk, number: int) -> Trunk | None:
+        """Returns whose epochs the trial begins with, if they are not its own."""
+        if not walk.known:
+            return None
+        last = walk.known[-1]
+        study = self.opened.study.study_name
+        if last.study == study and last.trial_number == number:
+            return None
+        return Trunk(last.epoch, last.trial_number, None if last.study == study else last.study)
 
     def _pruner_name(self) -> str:
-        return type(self.study.pruner).__name__
+        return type(self.pruner).__name__
 
 
 def failure_reason(error: Exception) -> str:
@@ -146,23 +132,11 @@ def failure_reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def best_at_epoch(study: optuna.Study, epoch: int, besides: int) -> float | None:
+def best_at_epoch(opened: OpenStudy, epoch: int, besides: int) -> float | None:
     """Returns the best AP that any other trial reported at `epoch`."""
     values = [
         trial.intermediate_values[epoch]
-        for trial in study.get_trials(deepcopy=False)
+        for trial in opened.trials()
         if trial.number != besides and epoch in trial.intermediate_values
     ]
     return max(values, default=None)
-
-
-def _restore(run: TrainingRun, checkpoint: Path, at_most: int) -> None:
-    """Puts `run` where the checkpoint is, if there is one that its recorded epochs lead up to."""
-    if not checkpoint.exists():
-        return
-    try:
-        state = read_checkpoint(checkpoint)
-    except CheckpointError:
-        return  # damaged by a crash: the epochs are trained again
-    if state["epoch"] <= at_most:
-        run.restore(state)

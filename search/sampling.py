@@ -14,15 +14,18 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import SamplerError
+from search.history_sampler import HistorySampler
+from search.promotion import PromotionPruner
 from search.settings import NamedSettings, SearchSettings
 from search.shown import found_text, shown_key
 from search.space import SearchSpace
+from search.tree_median import TreeMedianPruner
 from training.errors import nearest_hint, unknown_name_message
 
 
@@ -47,9 +50,10 @@ SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
 }
 PRUNERS: dict[str, Callable[..., BasePruner]] = {
     "none": optuna.pruners.NopPruner,
-    "median": MedianPruner,
+    "median": TreeMedianPruner,
     "hyperband": HyperbandPruner,
     "successive_halving": SuccessiveHalvingPruner,
+    "asha": PromotionPruner,
 }
 
 
@@ -97,7 +101,8 @@ def build_sampler(
         parameters["warn_independent_sampling"] = False  # categories are sampled at random
     parameters["seed"] = _mixed(seed, trial_number)
     sampler: BaseSampler = _build("sampler", settings.name, factory, parameters)
-    return sampler
+    # The others either learn nothing, or keep notes on the study itself.
+    return HistorySampler(sampler) if settings.name == "tpe" else sampler
 
 
 def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
@@ -111,7 +116,9 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
         SamplerError: no such pruner, or not a parameter of it.
     """
     factory = _named("pruner", settings.name, PRUNERS)
-    parameters = _check_parameters("pruner", settings, factory, fixed=set())
+    parameters = _check_parameters("pruner", settings, factory, fixed={"epochs"})
+    if settings.name == "asha":
+        parameters["epochs"] = epochs
     if settings.name == "hyperband":
         parameters.setdefault("max_resource", epochs)
     if settings.name == "successive_halving":

@@ -12,12 +12,13 @@ from rich.live import Live
 from rich.text import Text
 
 from dashboards.tables import ap_text, duration_text, params_text
-from search.events import SearchWatcher, TrialEnd
+from search.events import SearchWatcher, TrialEnd, Trunk
 
 STATE_WORDS = {
     TrialState.COMPLETE: ("complete", "green"),
     TrialState.PRUNED: ("pruned", "yellow"),
     TrialState.FAIL: ("failed", "red"),
+    TrialState.RUNNING: ("pauses", "cyan"),
 }
 REFRESH_PER_S = 4
 PROGRESS_EVERY_S = 15
@@ -49,6 +50,12 @@ def against_text(val_ap: float, rival: float | None) -> str:
     return f"AP {ap_text(val_ap)}{against}"
 
 
+def trunk_text(trunk: Trunk) -> str:
+    """Returns ``from epoch 3 of trial 12``."""
+    whose = "an earlier study" if trunk.trial_number is None else f"trial {trunk.trial_number}"
+    return f"from epoch {trunk.epoch} of {whose}" + (f" of {trunk.study}" if trunk.study else "")
+
+
 class LineScreen:
     """One plain line an event, without control characters; also what stays on a terminal."""
 
@@ -59,6 +66,7 @@ class LineScreen:
         self.n_trials = 0
         self.best: float | None = None
         self._params: Mapping[str, Any] = {}
+        self._trunk: Trunk | None = None
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
         self._pace = Pace()
@@ -82,9 +90,11 @@ class LineScreen:
             so_far = f", best AP {ap_text(best)}" if best is not None else ""
             self._print(f"study {study}: {finished} of {n_trials} trials finished{so_far}")
 
-    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
+    def trial_started(
+        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
+    ) -> None:
         """Remembers the trial; says so where it goes on after a stop."""
-        self._params = params
+        self._params, self._trunk = params, trunk
         if from_epoch:
             self._print(f"trial {number} goes on after epoch {from_epoch}")
 
@@ -112,8 +122,11 @@ class LineScreen:
         width = len(str(self.n_trials))
         line = Text(f"[{self.finished:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
         line.append(f"{word:<8}", style=colour)
-        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs ")
+        new = f"{end.trained} new" if end.trained < end.epochs else ""
+        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs {new:<6}")
         line.append(f"{duration_text(end.seconds):>11}  {params_text(self._params)}")
+        if self._trunk is not None:
+            line.append(f"  {trunk_text(self._trunk)}", style="dim")
         if is_best:
             line.append("  best so far", style="bold green")
         if end.reason and end.state == TrialState.FAIL:
@@ -148,10 +161,14 @@ class LiveScreen(LineScreen):
         bar = "━" * filled + "╌" * (24 - filled)
         self._preparing = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
 
-    def trial_started(self, number: int, params: Mapping[str, Any], from_epoch: int) -> None:
-        """Shows the trial's setting."""
-        super().trial_started(number, params, from_epoch)
+    def trial_started(
+        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
+    ) -> None:
+        """Shows the trial's setting, and whose epochs it begins with."""
+        super().trial_started(number, params, from_epoch, trunk)
         self._trial = f"trial {number}  {params_text(params)}"
+        if trunk is not None:
+            self._trial += f"  {trunk_text(trunk)}"
         self._epoch = self._latest_ap = ""
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:

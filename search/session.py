@@ -12,6 +12,7 @@ from search.events import SearchWatcher
 from search.preparation import check_network, open_data
 from search.screen import is_live, open_screen
 from search.settings import CanopyConfig
+from search.tabulate import tabulate
 from search.training_job import TrainingResult, train_in_full
 from search.training_report import epoch_line
 from search.worker import plan_search, run_search
@@ -73,6 +74,29 @@ def try_on_screen(  # noqa: PLR0917 - as above
     try:
         _note_idle_sections(config, screen)
         try_search(config, home, url, study, n_trials, screen)
+    finally:
+        screen.close()
+
+
+def tabulate_on_screen(
+    config: CanopyConfig, home: Path, url: str | None, output: Path, console: Console
+) -> int:
+    """Trains every point of a space and shows how far it is; returns the number of points.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        output: the Parquet file to write.
+        console: where it is shown.
+    """
+    screen = open_screen(console)
+    try:
+        plan = plan_search(config, home, config.search.study, config.search.trials)
+        check_writable(output)
+        database = open_database(home, url)
+        screen.note(f"database: {database.place}")
+        return tabulate(plan, database, output, screen)
     finally:
         screen.close()
 

@@ -82,6 +82,21 @@ class SearchSettings(Settings):
     enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
 
 
+class StagesSettings(Settings):
+    """The stage tree.
+
+    Attributes:
+        enabled: whether trials share the epochs that they have in common.
+        checkpoints: ``auto`` for a folder below the state folder; else a folder, or any URL that
+            fsspec has a file system for.
+        budget_gib: what all checkpoints may take; ``auto`` for a quarter of the free disk.
+    """
+
+    enabled: bool = True
+    checkpoints: Annotated[str, Field(min_length=1)] = "auto"
+    budget_gib: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
+
+
 class CanopyConfig(Settings):
     """A whole ``canopy.yaml``.
 
@@ -89,7 +104,7 @@ class CanopyConfig(Settings):
         data: images and labels.
         training: one run; the search varies some of it.
         search: the study.
-        stages: for the stage tree of a later version; no effect yet.
+        stages: the stage tree.
         clearml: for the mirror of a later version; no effect yet.
         provenance: where an exported setting comes from; read by people and by ``canopy train``.
     """
@@ -97,7 +112,7 @@ class CanopyConfig(Settings):
     data: DataSettings
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
-    stages: dict[str, Any] | None = None
+    stages: StagesSettings = StagesSettings()
     clearml: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
 
@@ -109,4 +124,4 @@ class CanopyConfig(Settings):
     @property
     def idle_sections(self) -> list[str]:
         """The sections that are there and have no effect in this version."""
-        return [name for name in ("stages", "clearml") if getattr(self, name) is not None]
+        return [name for name in ("clearml",) if getattr(self, name) is not None]

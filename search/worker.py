@@ -1,6 +1,5 @@
 """The main job: one worker searches one study until it has its trials."""
 
-import hashlib
 import math
 import warnings
 from dataclasses import dataclass
@@ -11,16 +10,19 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from search.budget import claim_trial, enqueue_once, finished_count
+from search.budget import claim_trial, end_paused, enqueue_once, finished_count
 from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
+from search.open_tree import open_tree
 from search.preparation import check_networks, choices, open_data
 from search.record import Record, check_same_study, resolved_as_before, study_record
 from search.sampling import build_pruner, build_sampler, check_sampling, grid
 from search.settings import CanopyConfig
 from search.space import SearchSpace, parse_space, with_params
+from search.trials import OpenStudy
 from storage.database import Database
+from storage.locks import StudyLock
 from storage.studies import StudyStore
 from training.backbones import check_backbone, check_weights
 from training.data.dataset import Dataset
@@ -97,14 +99,23 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
         dataset = open_data(plan.config.data, plan.home, watcher)
         check_networks(plan.space, dataset)
         study, space = _open_study(plan, store, dataset)
-        checkpoints = plan.home / "checkpoints" / _folder_name(plan.study)
-        objective = Objective(study, store, lock, space, dataset, checkpoints, watcher)
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        objective.remove_old_checkpoints(
-            [store.trial_id(plan.study, trial.number) for trial in running]
-        )
-        watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
-        _run_trials(plan, objective)
+        stages = plan.config.stages
+        with open_tree(
+            stages,
+            plan.home,
+            database,
+            lock.worker,
+            dataset,
+            check=lock.check,
+            note=watcher.note,
+        ) as tree:
+            opened = OpenStudy(study, store.optuna_storage)
+            pruner = study.pruner
+            objective = Objective(
+                opened, pruner, store, tree, stages.enabled, lock.worker, space, watcher
+            )
+            watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
+            _run_trials(plan, objective, lock)
         return finished_count(study)
 
 
@@ -112,11 +123,6 @@ def best_ap(study: optuna.Study) -> float | None:
     """Returns the best validation AP of the study's complete trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max((trial.value for trial in complete if trial.value is not None), default=None)
-
-
-def _folder_name(study: str) -> str:
-    """Returns a name of a folder for a study, whatever characters its own name has."""
-    return hashlib.sha256(study.encode()).hexdigest()[:16]
 
 
 def _open_study(
@@ -168,15 +174,22 @@ def compare_with_study(
     return training, now
 
 
-def _run_trials(plan: SearchPlan, objective: Objective) -> None:
-    study, search = objective.study, plan.config.search
+def _run_trials(plan: SearchPlan, objective: Objective, lock: StudyLock) -> None:
+    opened, search = objective.opened, plan.config.search
+    study = opened.study
     failed_in_a_row: list[TrialEnd] = []
     while True:
-        objective.lock.check()
-        trial = claim_trial(objective.store, study, plan.n_trials)
+        lock.check()
+        # Made anew with the number that a new trial would get.
+        next_number = len(opened.trials())
+        study.sampler = build_sampler(search.sampler, objective.space, search.seed, next_number)
+        trial = claim_trial(opened, objective.pruner, plan.n_trials)
         if trial is None:
             break
-        study.sampler = build_sampler(search.sampler, objective.space, search.seed, trial.number)
+        if trial.number != next_number:
+            study.sampler = build_sampler(
+                search.sampler, objective.space, search.seed, trial.number
+            )
         end = objective.run_trial(trial)
         objective.watcher.trial_ended(end, finished_count(study), best_ap(study))
         failed_in_a_row = [*failed_in_a_row, end] if end.state == TrialState.FAIL else []
@@ -185,6 +198,8 @@ def _run_trials(plan: SearchPlan, objective: Objective) -> None:
                 f"{len(failed_in_a_row)} trials failed in a row; the last one, trial "
                 f"{end.number}: {end.reason}"
             )
+    if paused := end_paused(opened):
+        objective.watcher.note(f"{len(paused)} paused trials end as pruned")
     if finished_count(study) < plan.n_trials:
         points = math.prod(len(values) for values in grid(objective.space).values())
         objective.watcher.note(f"the grid has {points} points and all of them are tried")

@@ -90,13 +90,15 @@ class CheckpointStore:
 
     def held_bytes(self) -> int:
         """Returns what the checkpoints of the place take now, those being written included."""
+        query = self._held_query()
         with self._engine.connect() as connection:
-            return self._held_bytes(connection)
+            return int(connection.execute(query).scalar_one())
 
     def entries(self) -> list[Checkpoint]:
         """Returns all recorded checkpoints, the one that goes first first."""
+        place = self.place_id
         with self._engine.connect() as connection:
-            return entries_by_worth(connection, self.place_id)
+            return entries_by_worth(connection, place)
 
     def write(self, key: str, content: bytes, *, is_end: bool) -> None:
         """Writes and records a checkpoint, and makes room for it.
@@ -117,8 +119,9 @@ class CheckpointStore:
             self._forget([key])
             raise
         values = {"digest": digest_of(content), "worker": None, "used": sqlalchemy.func.now()}
+        update = sqlalchemy.update(CHECKPOINT).where(self._is(key)).values(values)
         with self._engine.begin() as connection:
-            connection.execute(sqlalchemy.update(CHECKPOINT).where(self._is(key)).values(values))
+            connection.execute(update)
 
     def find(self, keys: Sequence[str]) -> dict[str, bool]:
         """Returns which of these stages have a checkpoint here.
@@ -179,11 +182,12 @@ class CheckpointStore:
         Raises:
             OSError: the place cannot be read or written to.
         """
+        place = self.place_id
         budget = self.budget_bytes if budget_bytes is None else budget_bytes
         with self._engine.begin() as connection:
             # Files that begin to be written after this have a record when they are looked up.
             names = self._files.names()
-            entries = entries_by_worth(connection, self.place_id)
+            entries = entries_by_worth(connection, place)
         recorded = {entry.key for entry in entries}
         writing = {e.key for e in entries if not e.is_whole and e.worth is Worth.RUNNING}
         whole_names = {f"{key}{SUFFIX}" for key in recorded}
@@ -211,20 +215,23 @@ class CheckpointStore:
 
     def _reserve(self, key: str, size: int, *, is_end: bool) -> None:
         """Records that `size` bytes are about to be written, after making room for them."""
+        # Looked up before the lock is held, for they need a connection of their own.
+        place, budget = self.place_id, self.budget_bytes
+        others_held = self._held_query(besides=key)
         for _ in range(_TRIES):
             with self._locked() as connection:
-                held = self._held_bytes(connection, besides=key)
-                if held + size <= self.budget_bytes:
+                held = int(connection.execute(others_held).scalar_one())
+                if held + size <= budget:
                     self._record_begun(connection, key, size, is_end=is_end)
                     return
-                excess = held + size - self.budget_bytes
-                entries = entries_by_worth(connection, self.place_id)
+                excess = held + size - budget
+                entries = entries_by_worth(connection, place)
                 others = [entry for entry in entries if entry.key != key]
                 going = victims(others, excess, Worth.END if is_end else Worth.TRUNK)
                 if sum(entry.size for entry in going) < excess:
                     raise CheckpointBudgetError(
                         f"{size / 2**20:,.1f} MiB do not fit the budget of "
-                        f"{self.budget_bytes / GIB:.3g} GiB (stages.budget_gib)"
+                        f"{budget / GIB:.3g} GiB (stages.budget_gib)"
                     )
                 # Unreadable from here on, and counted until the files are gone.
                 gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
@@ -252,14 +259,13 @@ class CheckpointStore:
             yield connection
 
     def _forget(self, keys: Sequence[str]) -> None:
+        rows = self._is_here() & CHECKPOINT.c.key.in_(keys)
         with self._engine.begin() as connection:
-            rows = self._is_here() & CHECKPOINT.c.key.in_(keys)
             connection.execute(sqlalchemy.delete(CHECKPOINT).where(rows))
 
-    def _held_bytes(self, connection: sqlalchemy.Connection, besides: str = "") -> int:
+    def _held_query(self, besides: str = "") -> sqlalchemy.Select[int]:
         total = sqlalchemy.func.coalesce(sqlalchemy.func.sum(CHECKPOINT.c.size), 0)
-        query = sqlalchemy.select(total).where(self._is_here(), CHECKPOINT.c.key != besides)
-        return int(connection.execute(query).scalar_one())
+        return sqlalchemy.select(total).where(self._is_here(), CHECKPOINT.c.key != besides)
 
     def _is(self, key: str) -> sqlalchemy.ColumnElement[bool]:
         return self._is_here() & (CHECKPOINT.c.key == key)

@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -22,6 +23,21 @@ class RunState(TypedDict):
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+
+
+def snapshot(state: RunState) -> RunState:
+    """Returns a copy in the CPU's memory, which stays as it is while the run trains on."""
+    return cast(RunState, _copied(state))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(entry) for entry in value)
+    return value
 
 
 def state_to_bytes(state: RunState) -> bytes:

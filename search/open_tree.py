@@ -1,0 +1,76 @@
+"""Opens the stage tree for one worker."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.checkpoint_writer import CheckpointWriter
+from search.settings import StagesSettings
+from search.stage_tree import StageTree
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoints import GIB, CheckpointStore
+from storage.database import Database
+from storage.lease_keeper import LeaseKeeper
+from storage.stages import StageStore
+from training.data.dataset import Dataset
+
+CHECKPOINT_FOLDER = "checkpoints"
+
+
+def checkpoint_url(settings: StagesSettings, home: Path) -> str:
+    """Returns where checkpoints lie.
+
+    Args:
+        settings: of the configuration.
+        home: the state folder.
+    """
+    automatic = settings.checkpoints == "auto"
+    return str(home / CHECKPOINT_FOLDER) if automatic else settings.checkpoints
+
+
+def open_checkpoints(
+    settings: StagesSettings, home: Path, database: Database, worker: int
+) -> CheckpointStore:
+    """Returns the checkpoints of a database where the configuration says.
+
+    Raises:
+        CheckpointPlaceError: there is no such file system, or a package for it is missing.
+    """
+    files = CheckpointFiles(checkpoint_url(settings, home), database.read_id())
+    automatic = settings.budget_gib == "auto"
+    budget = None if automatic else int(float(settings.budget_gib) * GIB)
+    return CheckpointStore(database, files, worker, budget)
+
+
+@contextmanager
+def open_tree(
+    settings: StagesSettings,
+    home: Path,
+    database: Database,
+    worker: int,
+    dataset: Dataset,
+    *,
+    check: Callable[[], None],
+    note: Callable[[str], None],
+) -> Iterator[StageTree]:
+    """Opens the stage tree, and ends its threads when the work is over.
+
+    Args:
+        settings: of the configuration.
+        home: the state folder.
+        database: an opened one.
+        worker: number of this process's session.
+        dataset: the images and labels.
+        check: is called before anything is recorded; raises if this worker must not any more.
+        note: is told what a person should know.
+
+    Raises:
+        CheckpointPlaceError: checkpoints cannot lie where they are said to.
+    """
+    stages = StageStore(database, worker)
+    writer = CheckpointWriter(open_checkpoints(settings, home, database, worker), note)
+    try:
+        with LeaseKeeper(stages):
+            yield StageTree(stages, writer, dataset, check=check, note=note)
+    finally:
+        writer.close()

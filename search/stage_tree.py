@@ -1,0 +1,222 @@
+"""The stage tree at work: a run replays what is known and trains only what nobody has trained."""
+
+import hashlib
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.checkpoint_writer import CheckpointWriter
+from search.errors import StageBusyError
+from storage.connecting import DATABASE_FAILURES
+from storage.stages import Stage, StageStore
+from training.data.dataset import Dataset
+from training.errors import DivergedError
+from training.resolve import resolve_settings
+from training.run import BatchProgress, TrainingRun
+from training.settings import TrainingSettings
+from training.stage_key import stage_keys
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class WalkedEpoch:
+    """One epoch that a walk has come to.
+
+    Attributes:
+        key: its stage key.
+        metrics: JSON values by name.
+        is_new: whether it was trained for this walk.
+    """
+
+    key: str
+    metrics: dict[str, Any]
+    is_new: bool
+
+
+@dataclass
+class Walk:
+    """One run's way from the root of the tree to its last epoch.
+
+    Attributes:
+        settings: of the run, every ``auto`` resolved.
+        keys: of its epochs.
+        known: the stages from the first on that were known when the walk began.
+        trial_id: the database's id of the trial that walks, if one does.
+        resumed: epochs that a checkpoint saved from being trained again.
+        waited_s: time spent on waiting for other workers, in seconds.
+    """
+
+    settings: TrainingSettings
+    keys: list[str]
+    known: list[Stage]
+    trial_id: int | None
+    resumed: int = 0
+    waited_s: float = 0.0
+
+
+@dataclass
+class _Position:
+    """The run that is in memory, and the key of the stage that it is at."""
+
+    run: TrainingRun
+    key: str | None = field(default=None)
+
+
+class StageTree:
+    """The runs of one worker on one data set, as branches of one tree.
+
+    Args:
+        stages: what is known, and who trains what.
+        checkpoints: states to go on from.
+        dataset: the images and labels.
+        check: is called before anything is recorded; raises if this worker must not any more.
+        note: is told what a person should know.
+    """
+
+    def __init__(
+        self,
+        stages: StageStore,
+        checkpoints: CheckpointWriter,
+        dataset: Dataset,
+        *,
+        check: Callable[[], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._stages = stages
+        self._checkpoints = checkpoints
+        self._dataset = dataset
+        self._check = check
+        self._note = note
+        self._position: _Position | None = None
+
+    def plan(
+        self, settings: TrainingSettings, trial_id: int | None = None, *, alone: bool = False
+    ) -> Walk:
+        """Looks up what is known of a run.
+
+        Args:
+            settings: of the run.
+            trial_id: the database's id of the trial that it is for, if it is for one.
+            alone: whether the trial shares nothing with others; it then has a tree of its own.
+        """
+        settings = resolve_settings(settings)
+        keys = stage_keys(settings, self._dataset)
+        if alone:
+            keys = [hashlib.sha256(f"{trial_id} {key}".encode()).hexdigest() for key in keys]
+        found = self._stages.known(keys)
+        known = []
+        for key in keys:
+            if key not in found:
+                break
+            known.append(found[key])
+        return Walk(settings, keys, known, trial_id)
+
+    def epochs(
+        self, walk: Walk, on_batch: BatchProgress | None = None, *, wait: bool = True
+    ) -> Generator[WalkedEpoch]:
+        """Yields every epoch of a run, the known ones at once.
+
+        A stage that another worker trains is waited for; when that worker dies, it is trained here.
+        To end early, close the iterator: leases are given back then.
+
+        Args:
+            walk: as `plan` returned it.
+            on_batch: called with (epoch, batches done, batches of the epoch).
+            wait: whether to wait for other workers.
+
+        Raises:
+            DivergedError: the run diverges in the next epoch, now or when it was trained first.
+            StageBusyError: another worker trains the next epoch, and `wait` is false.
+        """
+        try:
+            for index, key in enumerate(walk.keys):
+                stage = walk.known[index] if index < len(walk.known) else None
+                is_new = False
+                if stage is None and (stage := self._obtain(walk, key, wait=wait)) is None:
+                    stage = self._train(walk, index + 1, on_batch)
+                    is_new = True
+                if stage.metrics is None or stage.metrics.get("val_ap") is None:
+                    raise DivergedError(stage.diverged or f"no AP is known after epoch {index + 1}")
+                yield WalkedEpoch(key, stage.metrics, is_new)
+        finally:
+            # What is lost with the database is free already, or soon.
+            with suppress(*DATABASE_FAILURES):
+                self._stages.release_all()
+
+    def forget(self, walk: Walk) -> None:
+        """Removes a tree that only one trial had, when that has ended."""
+        self._checkpoints.discard(walk.keys)
+        self._stages.forget(walk.keys)
+
+    def _obtain(self, walk: Walk, key: str, *, wait: bool) -> Stage | None:
+        """Returns a stage that somebody trained meanwhile, or None with its lease for this worker.
+
+        Raises:
+            StageBusyError: another worker has it, and `wait` is false.
+        """
+        started = time.monotonic()
+        is_told = False
+        while not self._stages.acquire(key):
+            if stage := self._stages.known([key]).get(key):
+                walk.waited_s += time.monotonic() - started
+                return stage
+            if not wait:
+                raise StageBusyError("another worker trains the next epoch")
+            if not is_told:
+                self._note("waiting for an epoch that another worker trains")
+                is_told = True
+            time.sleep(_POLL_S)
+        walk.waited_s += time.monotonic() - started
+        # Its holder may have recorded it and given it back just before.
+        if stage := self._stages.known([key]).get(key):
+            self._stages.release(key)
+        return stage
+
+    def _train(self, walk: Walk, epoch: int, on_batch: BatchProgress | None) -> Stage:
+        """Trains up to and including `epoch`, from the nearest state before it."""
+        run = self._run_before(walk, epoch)
+        while True:
+            try:
+                metrics, diverged = run.train_epoch(on_batch).as_dict(), None
+            except DivergedError as error:
+                metrics, diverged = None, str(error)
+            key = walk.keys[run.epoch - 1]
+            stage = Stage(key, run.epoch, metrics, diverged)
+            is_last = run.epoch == epoch
+            follows = is_last and not run.is_finished and metrics is not None
+            self._check()
+            self._stages.record(
+                stage,
+                walk.keys[run.epoch - 2] if run.epoch > 1 else None,
+                next_key=walk.keys[run.epoch] if follows else None,
+                trial_id=walk.trial_id,
+            )
+            if metrics is None:
+                return stage
+            self._position = _Position(run, key)
+            self._checkpoints.submit(key, run.state(), is_end=run.is_finished)
+            if is_last:
+                return stage
+
+    def _run_before(self, walk: Walk, epoch: int) -> TrainingRun:
+        """Returns the run at the deepest state before `epoch` that can be had."""
+        position, self._position = self._position, None
+        before = walk.keys[: epoch - 1]
+        run, at = None, 0
+        if position and position.run.settings == walk.settings and position.key in before:
+            run, at = position.run, before.index(position.key) + 1
+        del position  # before another network needs the memory
+        found = self._checkpoints.find(before[at:]) if at < len(before) else set()
+        for index in range(len(before) - 1, at - 1, -1):
+            if before[index] not in found:
+                continue
+            state = self._checkpoints.load(before[index], index + 1)
+            if state is not None:
+                run = run or TrainingRun(walk.settings, self._dataset)
+                run.restore(state)
+                walk.resumed = max(walk.resumed, index + 1)
+                break
+        return run or TrainingRun(walk.settings, self._dataset)

@@ -1,0 +1,62 @@
+"""A study with its storage: trials by their numbers, and what we note on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from dashboards.summary import RUNG_ATTR
+
+STAGES_ATTR = "canopy:stages"
+PROMOTED_ATTR = "promoted_from"
+_KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """An Optuna study and the storage that it lies in.
+
+    Attributes:
+        study: with the sampler and pruner of its next trial.
+        storage: in Postgres, or in memory for a simulation.
+    """
+
+    study: optuna.Study
+    storage: BaseStorage
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Returns the trials in any of `states`, or all; not to be changed."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def trial_id(self, number: int) -> int:
+        """Returns the storage's id of a trial."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def take_up(self, number: int) -> optuna.trial.Trial:
+        """Returns a running trial to go on with."""
+        return optuna.trial.Trial(self.study, self.trial_id(number))
+
+    def set_stages(self, number: int, keys: list[str]) -> None:
+        """Notes which stages a trial consists of, for pruners that know the tree."""
+        short = [key[:_KEY_LETTERS] for key in keys]
+        self.storage.set_trial_system_attr(self.trial_id(number), STAGES_ATTR, short)
+
+
+def stage_at(trial: FrozenTrial, epoch: int) -> Any:
+    """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial itself."""
+    stages = trial.system_attrs.get(STAGES_ATTR, ())
+    return stages[epoch - 1] if epoch <= len(stages) else trial.number
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial waits at a rung for being promoted."""
+    rung = trial.user_attrs.get(RUNG_ATTR)
+    return trial.state == TrialState.RUNNING and rung is not None and bool(rung["paused"])
+
+
+def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:
+    """Whether a person has decided that the trial gets all its epochs."""
+    return PROMOTED_ATTR in trial.user_attrs
