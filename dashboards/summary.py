@@ -1,5 +1,6 @@
 """A study in numbers: what `canopy status` and `canopy trials` say, as JSON values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,18 @@ DIVERGED = "diverged"
 RUNG_ATTR = "rung"
 # Epochs that a checkpoint of somebody else's saved a trial from training.
 RESUMED_ATTR = "epochs_resumed"
+# The pruned trial that a person gave the rest of its epochs.
+PROMOTED_ATTR = "promoted_from"
+
+
+# What we call the state of a trial that Optuna counts as running and that waits for a promotion.
+PAUSED = "PAUSED"
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial waits at a rung for being promoted."""
+    rung = trial.user_attrs.get(RUNG_ATTR)
+    return trial.state == TrialState.RUNNING and rung is not None and bool(rung["paused"])
 
 
 @dataclass(frozen=True)
@@ -25,12 +38,16 @@ class TrialSummary:
 
     Attributes:
         number: in its study.
-        state: Optuna's name of its state.
+        state: Optuna's name of its state, or ``PAUSED``.
         params: dotted name of a setting → value.
         val_ap: validation AP after its last epoch; None before the first.
         reason: why it was pruned or failed.
         metrics: one object an epoch.
         epochs_trained: epochs that were trained for it, repeated ones included.
+        epochs_replayed: epochs that it reported from what was known already.
+        epochs_resumed: epochs that a checkpoint saved it from training again.
+        trained_s: training and validation time that was spent on it, in seconds.
+        promoted_from: the pruned trial that it goes on from, if a person promoted one.
     """
 
     number: int
@@ -40,6 +57,10 @@ class TrialSummary:
     reason: str | None
     metrics: list[dict[str, Any]]
     epochs_trained: int
+    epochs_replayed: int = 0
+    epochs_resumed: int = 0
+    trained_s: float = 0.0
+    promoted_from: int | None = None
 
     @property
     def has_gone_wrong(self) -> bool:
@@ -49,8 +70,8 @@ class TrialSummary:
 
     @property
     def seconds(self) -> float:
-        """Training and validation time of its epochs."""
-        return sum(float(epoch["train_s"] + epoch["val_s"]) for epoch in self.metrics)
+        """Training and validation time of its epochs, whoever they were trained for."""
+        return sum(_seconds(epoch) for epoch in self.metrics)
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy trials --json`` prints of it."""
@@ -60,8 +81,13 @@ class TrialSummary:
             "params": self.params,
             "val_ap": self.val_ap,
             "reason": self.reason,
+            "promoted_from": self.promoted_from,
+            "epochs_reported": len(self.metrics),
             "epochs_trained": self.epochs_trained,
+            "epochs_replayed": self.epochs_replayed,
+            "epochs_resumed": self.epochs_resumed,
             "seconds": self.seconds,
+            "trained_s": self.trained_s,
             "metrics": self.metrics,
         }
 
@@ -84,6 +110,11 @@ class StudySummary:
         """Returns the number of trials in any of `states`."""
         names = {state.name for state in states}
         return sum(trial.state in names for trial in self.trials)
+
+    @property
+    def paused(self) -> int:
+        """The trials that wait at a rung."""
+        return sum(trial.state == PAUSED for trial in self.trials)
 
     @property
     def finished(self) -> int:
@@ -120,9 +151,14 @@ class StudySummary:
         return sum(trial.epochs_trained for trial in self.trials)
 
     @property
+    def epochs_replayed(self) -> int:
+        """Epochs that trials reported from what was known already."""
+        return sum(trial.epochs_replayed for trial in self.trials)
+
+    @property
     def seconds(self) -> float:
-        """Training and validation time of all reported epochs."""
-        return sum(trial.seconds for trial in self.trials)
+        """Training and validation time that the study cost."""
+        return sum(trial.trained_s for trial in self.trials)
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints."""
@@ -134,11 +170,16 @@ class StudySummary:
                 "pruned": self.count(TrialState.PRUNED),
                 "failed": self.count(TrialState.FAIL),
                 "running": self.count(TrialState.RUNNING),
+                "paused": self.paused,
                 "waiting": self.count(TrialState.WAITING),
                 "finished": self.finished,
             },
             "best": best and {"number": best.number, "val_ap": best.val_ap, "params": best.params},
-            "epochs": {"reported": self.epochs_reported, "trained": self.epochs_trained},
+            "epochs": {
+                "reported": self.epochs_reported,
+                "trained": self.epochs_trained,
+                "replayed": self.epochs_replayed,
+            },
             "seconds": self.seconds,
         }
 
@@ -163,10 +204,18 @@ def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSumm
     reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
     return TrialSummary(
         number=trial.number,
-        state=trial.state.name,
+        state=PAUSED if is_paused(trial) else trial.state.name,
         params=canonical_params(trial.params, trial.distributions),
         val_ap=reported[-1].metrics["val_ap"] if reported else None,
         reason=trial.user_attrs.get(REASON_ATTR),
         metrics=[epoch.metrics for epoch in reported],
         epochs_trained=sum(epoch.times_trained for epoch in epochs),
+        epochs_replayed=sum(epoch.replayed for epoch in reported),
+        epochs_resumed=trial.user_attrs.get(RESUMED_ATTR, 0),
+        trained_s=sum(_seconds(epoch.metrics) for epoch in epochs if epoch.times_trained),
+        promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
     )
+
+
+def _seconds(metrics: Mapping[str, Any]) -> float:
+    return float(metrics["train_s"] + metrics["val_s"])

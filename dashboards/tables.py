@@ -85,6 +85,8 @@ def counts_text(summary: StudySummary) -> str:
         parts.append(f"{failed} failed")
     if running := summary.count(TrialState.RUNNING):
         parts.append(f"{running} {'running' if summary.is_searched else 'interrupted'}")
+    if paused := summary.paused:
+        parts.append(f"{paused} paused")
     if waiting := summary.count(TrialState.WAITING):
         parts.append(f"{waiting} waiting")
     return " · ".join(parts)
@@ -92,5 +94,8 @@ def counts_text(summary: StudySummary) -> str:
 
 def spent_text(summary: StudySummary) -> str:
     """Returns in one line what the study cost."""
-    trained = summary.epochs_trained
-    return f"{trained} epochs trained in {duration_text(summary.seconds)}"
+    trained, replayed = summary.epochs_trained, summary.epochs_replayed
+    text = f"{trained} epochs trained in {duration_text(summary.seconds)}"
+    if replayed:
+        text += f"; {replayed} of {summary.epochs_reported} reported ones were known already"
+    return text

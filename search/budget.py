@@ -9,11 +9,11 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
-from dashboards.summary import REASON_ATTR, RUNG_ATTR
+from dashboards.summary import REASON_ATTR, RUNG_ATTR, is_paused
 from search.promotion import PromotionPruner, rung_mark
 from search.sampling import GridSampler
 from search.settings import Scalar
-from search.trials import OpenStudy, is_paused
+from search.trials import OpenStudy, is_promoted
 
 ENQUEUED_ATTR = "enqueued"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -39,18 +39,20 @@ def claim_trial(
         owned: numbers of the trials that other workers run.
     """
     trials = opened.trials()
-    if sum(trial.state in FINISHED for trial in trials) >= n_trials:
-        return None
+    finished = sum(trial.state in FINISHED for trial in trials)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     for trial in running:
-        if trial.number not in owned and not is_paused(trial):
+        # What a person promoted is wanted, however many trials there are.
+        is_wanted = finished < n_trials or is_promoted(trial)
+        if is_wanted and trial.number not in owned and not is_paused(trial):
             return opened.take_up(trial.number)
+    if finished >= n_trials:
+        return None
     if isinstance(pruner, PromotionPruner) and (promotion := pruner.promotion(trials)):
         promoted = opened.take_up(promotion.trial_number)
         promoted.set_user_attr(RUNG_ATTR, rung_mark(promotion.to_epoch, paused=False))
         return promoted
-    begun = len(running) + sum(trial.state in FINISHED for trial in trials)
-    if begun >= n_trials:
+    if finished + len(running) >= n_trials:
         return None
     study = opened.study
     waiting = any(trial.state == TrialState.WAITING for trial in trials)

@@ -39,7 +39,9 @@ for command in (
     model.train,
     model.predict,
     study.dashboard,
+    stages.promote,
     stages.tabulate,
+    stages.simulate,
     doctor,
 ):
     app.command()(command)
@@ -48,6 +50,13 @@ db_app = typer.Typer(help="The database that studies lie in.", no_args_is_help=T
 for db_command in (database.status, database.stop, database.url):
     db_app.command()(db_command)
 app.add_typer(db_app, name="db")
+
+stages_app = typer.Typer(
+    help="Epochs that trials share, and their checkpoints.", no_args_is_help=True
+)
+for stages_command in (stages.ls, stages.gc):
+    stages_app.command()(stages_command)
+app.add_typer(stages_app, name="stages")
 
 
 @app.callback()

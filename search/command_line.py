@@ -17,6 +17,8 @@ from storage.studies import StudyStore
 
 HOME_VARIABLE = "CANOPY_HOME"
 DATABASE_VARIABLE = "DATABASE_URL"
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 ConfigOption = Annotated[
     Path | None,

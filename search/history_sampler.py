@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.trials import is_paused
+from dashboards.summary import is_paused
 
 
 class HistorySampler(BaseSampler):

@@ -9,8 +9,8 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR
-from search.trials import is_paused, is_promoted
+from dashboards.summary import RUNG_ATTR, is_paused
+from search.trials import is_promoted
 
 
 @dataclass(frozen=True)

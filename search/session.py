@@ -10,6 +10,7 @@ from dashboards.tables import counts_text, spent_text, trials_table
 from search.dry_run import try_search
 from search.events import SearchWatcher
 from search.preparation import check_network, open_data
+from search.promote import promote
 from search.screen import is_live, open_screen
 from search.settings import CanopyConfig
 from search.tabulate import tabulate
@@ -78,10 +79,42 @@ def try_on_screen(  # noqa: PLR0917 - as above
         screen.close()
 
 
+def promote_on_screen(  # noqa: PLR0917 - as above
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    numbers: list[int],
+    console: Console,
+) -> bool:
+    """Gives trials the rest of their epochs and shows it.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        numbers: of the trials.
+        console: where it is shown.
+
+    Returns:
+        False if somebody interrupted it.
+    """
+    screen = open_screen(console)
+    try:
+        plan = plan_search(config, home, study, config.search.trials)
+        promote(plan, open_database(home, url), numbers, screen)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        screen.close()
+    return True
+
+
 def tabulate_on_screen(
     config: CanopyConfig, home: Path, url: str | None, output: Path, console: Console
-) -> int:
-    """Trains every point of a space and shows how far it is; returns the number of points.
+) -> int | None:
+    """Trains every point of a space and shows how far it is.
 
     Args:
         config: the whole configuration.
@@ -89,6 +122,9 @@ def tabulate_on_screen(
         url: of the database; None for the embedded one.
         output: the Parquet file to write.
         console: where it is shown.
+
+    Returns:
+        The number of points; None if somebody interrupted it.
     """
     screen = open_screen(console)
     try:
@@ -97,6 +133,8 @@ def tabulate_on_screen(
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
         return tabulate(plan, database, output, screen)
+    except KeyboardInterrupt:
+        return None
     finally:
         screen.close()
 

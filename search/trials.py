@@ -7,10 +7,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR
+from dashboards.summary import PROMOTED_ATTR
 
 STAGES_ATTR = "canopy:stages"
-PROMOTED_ATTR = "promoted_from"
 _KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
 
 
@@ -49,12 +48,6 @@ def stage_at(trial: FrozenTrial, epoch: int) -> Any:
     """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial itself."""
     stages = trial.system_attrs.get(STAGES_ATTR, ())
     return stages[epoch - 1] if epoch <= len(stages) else trial.number
-
-
-def is_paused(trial: FrozenTrial) -> bool:
-    """Whether a trial waits at a rung for being promoted."""
-    rung = trial.user_attrs.get(RUNG_ATTR)
-    return trial.state == TrialState.RUNNING and rung is not None and bool(rung["paused"])
 
 
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:

@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -94,14 +96,30 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
         StudyDiffersError: the study began with other data or other fixed settings.
         SearchFailedError: too many trials failed in a row.
     """
+    with open_search(plan, database, watcher) as (objective, lock):
+        study = objective.opened.study
+        watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
+        _run_trials(plan, objective, lock)
+        return finished_count(study)
+
+
+@contextmanager
+def open_search(
+    plan: SearchPlan, database: Database, watcher: SearchWatcher
+) -> Iterator[tuple[Objective, StudyLock]]:
+    """Opens or begins a study for this process alone, with its data and the stage tree.
+
+    Raises:
+        StudyBusyError: another process searches in this study.
+        StudyDiffersError: the study began with other data or other fixed settings.
+    """
     store = StudyStore(database)
     with store.lock_study(plan.study) as lock:
         dataset = open_data(plan.config.data, plan.home, watcher)
         check_networks(plan.space, dataset)
         study, space = _open_study(plan, store, dataset)
-        stages = plan.config.stages
         with open_tree(
-            stages,
+            plan.config.stages,
             plan.home,
             database,
             lock.worker,
@@ -109,14 +127,17 @@ def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> 
             check=lock.check,
             note=watcher.note,
         ) as tree:
-            opened = OpenStudy(study, store.optuna_storage)
-            pruner = study.pruner
             objective = Objective(
-                opened, pruner, store, tree, stages.enabled, lock.worker, space, watcher
+                OpenStudy(study, store.optuna_storage),
+                study.pruner,
+                store,
+                tree,
+                plan.config.stages.enabled,
+                lock.worker,
+                space,
+                watcher,
             )
-            watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
-            _run_trials(plan, objective, lock)
-        return finished_count(study)
+            yield objective, lock
 
 
 def best_ap(study: optuna.Study) -> float | None:

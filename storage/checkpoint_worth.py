@@ -26,6 +26,21 @@ class Worth(IntEnum):
     RUNNING = 5
     """What a running trial stands on, or a worker is writing."""
 
+    @property
+    def meaning(self) -> str:
+        """Says it in words."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Worth.SUPERSEDED: "superseded by the next epoch of the same run",
+    Worth.END: "after a last epoch",
+    Worth.TIP: "where a run was pruned or stopped",
+    Worth.PAUSED: "of paused trials",
+    Worth.TRUNK: "where runs branch off",
+    Worth.RUNNING: "of running trials",
+}
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -85,6 +85,12 @@ class StageStore:
         with self._engine.connect() as connection:
             return {row.key: Stage(*row) for row in connection.execute(query)}
 
+    def count(self) -> int:
+        """Returns how many stages are known."""
+        query = sqlalchemy.select(sqlalchemy.func.count()).select_from(STAGE)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def record(
         self,
         stage: Stage,

@@ -7,6 +7,7 @@ import typer
 
 from dashboards.summary import StudySummary, summarize_study
 from search.command_line import (
+    INTERRUPTED,
     AllowMissingOption,
     ConfigOption,
     JsonOption,
@@ -22,8 +23,6 @@ from search.config import load_config
 from search.errors import NothingFoundError, SearchError
 from search.screen import open_console
 from search.settings import CanopyConfig
-
-INTERRUPTED = 130
 
 
 def search(

@@ -1,0 +1,107 @@
+"""``canopy promote``: gives pruned and paused trials the rest of their epochs."""
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dashboards.summary import (
+    DIVERGED,
+    PROMOTED_ATTR,
+    REASON_ATTR,
+    RUNG_ATTR,
+    is_paused,
+)
+from search.budget import finished_count
+from search.errors import PromotionError
+from search.events import SearchWatcher, TrialEnd
+from search.promotion import rung_mark
+from search.trials import OpenStudy
+from search.worker import SearchPlan, best_ap, open_search
+from storage.database import Database
+from storage.studies import StudyStore
+
+
+def promote(
+    plan: SearchPlan, database: Database, numbers: Sequence[int], watcher: SearchWatcher
+) -> list[TrialEnd]:
+    """Trains trials to their last epoch, whatever the pruner thinks of them.
+
+    A pruned trial is final for Optuna, so a new one with the same parameters goes on from where it
+    stopped; a paused one goes on itself. Both are kept with the trials of the study and are not
+    pruned any more. What was interrupted goes on when it is promoted again.
+
+    Args:
+        plan: of the study.
+        database: opened and migrated.
+        numbers: of the trials.
+        watcher: is told what happens.
+
+    Raises:
+        UnknownStudyError: there is no such study.
+        PromotionError: a trial does not exist or cannot go on; nothing has begun then.
+    """
+    # Before any data is read, and again when the study is ours alone.
+    _check(StudyStore(database).load_study(plan.study), numbers)
+    with open_search(plan, database, watcher) as (objective, lock):
+        opened = objective.opened
+        trials = _check(opened.study, numbers)
+        study = opened.study
+        total = finished_count(study) + len(numbers)
+        watcher.search_started(plan.study, finished_count(study), total, best_ap(study))
+        ends = []
+        for number in numbers:
+            lock.check()
+            trial = _promoted(opened, trials[number])
+            end = objective.run_trial(trial)
+            watcher.trial_ended(end, finished_count(study), best_ap(study))
+            ends.append(end)
+        return ends
+
+
+def _check(study: optuna.Study, numbers: Sequence[int]) -> dict[int, FrozenTrial]:
+    """Returns the study's trials by number; raises PromotionError if one cannot go on."""
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    for number in numbers:
+        _check_trial(number, trials.get(number))
+    return trials
+
+
+def _check_trial(number: int, trial: FrozenTrial | None) -> None:
+    if trial is None:
+        raise PromotionError(f"trial {number}: the study has no such trial; see: canopy trials")
+    reason = str(trial.user_attrs.get(REASON_ATTR, ""))
+    if trial.state == TrialState.COMPLETE:
+        raise PromotionError(f"trial {number} is complete; there is nothing left to train")
+    if trial.state == TrialState.FAIL:
+        raise PromotionError(f"trial {number} failed ({reason}); promote a pruned trial")
+    if trial.state == TrialState.PRUNED and reason.startswith(DIVERGED):
+        raise PromotionError(f"trial {number} {reason}; it cannot go on")
+    if trial.state == TrialState.WAITING or (
+        trial.state == TrialState.RUNNING and not is_paused(trial)
+    ):
+        raise PromotionError(
+            f"trial {number} has not come to its end; canopy search goes on with it"
+        )
+
+
+def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
+    """Returns the trial that goes on where `source` stopped."""
+    if is_paused(source):
+        trial = opened.take_up(source.number)
+        trial.set_user_attr(PROMOTED_ATTR, source.number)
+        trial.set_user_attr(RUNG_ATTR, rung_mark(max(source.intermediate_values), paused=False))
+        return trial
+    for other in opened.trials(TrialState.RUNNING):
+        if other.user_attrs.get(PROMOTED_ATTR) == source.number:
+            return opened.take_up(other.number)
+    before = len(opened.trials())
+    opened.study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=source.params,
+            distributions=source.distributions,
+            user_attrs={PROMOTED_ATTR: source.number},
+        )
+    )
+    return opened.take_up(before)

@@ -1,0 +1,175 @@
+"""A search replayed from a table of learning curves: no training, and a clock of its own."""
+
+import heapq
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from search.budget import claim_trial, end_paused, finished_count
+from search.curves import CurveTable
+from search.judging import Verdict, judge
+from search.sampling import build_pruner, build_sampler
+from search.settings import NamedSettings
+from search.space import SearchSpace
+from search.trials import OpenStudy
+from training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class SimulatedSearch:
+    """What one simulated search found and cost.
+
+    Attributes:
+        best_ap: best AP of a complete trial; None if none is complete.
+        trials: finished ones.
+        complete: complete ones.
+        epochs_reported: by all trials.
+        epochs_trained: distinct ones among them, which the stage tree trains.
+        seconds: until the last worker is done, with the stage tree.
+    """
+
+    best_ap: float | None
+    trials: int
+    complete: int
+    epochs_reported: int
+    epochs_trained: int
+    seconds: float
+
+
+@dataclass
+class _Clock:
+    """Simulated time, and when every stage is known.
+
+    Attributes:
+        now: seconds since the start.
+        known_at: stage key → when it is trained to its end.
+        shares: whether trials share stages.
+        reported: epochs reported so far.
+        trained: epochs trained so far.
+    """
+
+    shares: bool
+    now: float = 0.0
+    known_at: dict[str, float] = field(default_factory=dict)
+    reported: int = 0
+    trained: int = 0
+
+    def train(self, stage: str, seconds: float) -> float:
+        """Returns when a stage that is needed now is known."""
+        self.reported += 1
+        if self.shares and stage in self.known_at:
+            return max(self.now, self.known_at[stage])
+        self.trained += 1
+        self.known_at[stage] = self.now + seconds
+        return self.known_at[stage]
+
+
+def simulate(
+    table: CurveTable,
+    sampler: NamedSettings,
+    pruner: NamedSettings,
+    *,
+    n_trials: int,
+    seed: int,
+    workers: int = 1,
+    shares: bool = True,
+) -> SimulatedSearch:
+    """Runs one search on a table, with the sampler, pruner and budget code of the real one.
+
+    Args:
+        table: the learning curves.
+        sampler: by name, with parameters.
+        pruner: likewise.
+        n_trials: finished trials.
+        seed: the study's.
+        workers: that share the study; the time of one epoch is the table's, whoever trains it.
+        shares: whether trials share stages.
+    """
+    storage = InMemoryStorage()
+    built = build_pruner(pruner, table.epochs)
+    study = optuna.create_study(storage=storage, direction="maximize", pruner=built)
+    run = _Run(table, OpenStudy(study, storage), built, sampler, n_trials, seed, _Clock(shares))
+    run.go(workers)
+    end_paused(run.opened)
+    complete = run.opened.trials(TrialState.COMPLETE)
+    return SimulatedSearch(
+        best_ap=max((trial.value for trial in complete if trial.value is not None), default=None),
+        trials=finished_count(study),
+        complete=len(complete),
+        epochs_reported=run.clock.reported,
+        epochs_trained=run.clock.trained,
+        seconds=run.clock.now,
+    )
+
+
+@dataclass
+class _Run:
+    table: CurveTable
+    opened: OpenStudy
+    pruner: BasePruner
+    sampler: NamedSettings
+    n_trials: int
+    seed: int
+    clock: _Clock
+    owned: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._space = SearchSpace(TrainingSettings(), self.table.distributions)
+
+    def go(self, workers: int) -> None:
+        """Lets time pass until no worker finds anything to do."""
+        events: list[tuple[float, int]] = []
+        busy: dict[int, Generator[float]] = {}
+        idle = list(range(workers))
+        while True:
+            while idle and (trial := self._claim()) is not None:
+                worker = idle.pop(0)
+                self.owned.add(trial.number)
+                busy[worker] = self._walk(trial)
+                heapq.heappush(events, (self.clock.now, worker))
+            if not events:
+                return
+            self.clock.now, worker = heapq.heappop(events)
+            until = next(busy[worker], None)
+            if until is None:
+                del busy[worker]
+                idle.append(worker)
+                idle.sort()
+            else:
+                heapq.heappush(events, (until, worker))
+
+    def _claim(self) -> optuna.trial.Trial | None:
+        next_number = len(self.opened.trials())
+        self.opened.study.sampler = build_sampler(self.sampler, self._space, self.seed, next_number)
+        return claim_trial(self.opened, self.pruner, self.n_trials, self.owned)
+
+    def _walk(self, trial: optuna.trial.Trial) -> Generator[float]:
+        """Yields when each epoch of a trial is known, and then reports it."""
+        params = self._space.suggest(trial)
+        curve = self.table.curve(params)
+        self.opened.set_stages(trial.number, [point.stage for point in curve])
+        reported = set(
+            self.opened.storage.get_trial(self.opened.trial_id(trial.number)).intermediate_values
+        )
+        state, val_ap = TrialState.COMPLETE, None
+        for epoch, point in enumerate(curve, start=1):
+            if epoch not in reported:
+                yield self.clock.train(point.stage, point.seconds)
+            if point.val_ap is None:
+                state = TrialState.PRUNED
+                break
+            val_ap = point.val_ap
+            verdict = judge(trial, self.pruner, epoch, self.table.epochs, val_ap, reported=reported)
+            if verdict is Verdict.PAUSE:
+                self.owned.discard(trial.number)
+                return
+            if verdict is Verdict.PRUNE:
+                state = TrialState.PRUNED
+                break
+        value = val_ap if state == TrialState.COMPLETE else None
+        self.opened.study.tell(trial, value, state=state)
+        self.owned.discard(trial.number)
