@@ -67,6 +67,7 @@ class LineScreen:
         self.best: float | None = None
         self._params: Mapping[str, Any] = {}
         self._trunk: Trunk | None = None
+        self._paused: set[int] = set()
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
         self._pace = Pace()
@@ -95,7 +96,7 @@ class LineScreen:
     ) -> None:
         """Remembers the trial; says so where it goes on after a stop."""
         self._params, self._trunk = params, trunk
-        if from_epoch:
+        if from_epoch and number not in self._paused:
             self._print(f"trial {number} goes on after epoch {from_epoch}")
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
@@ -111,6 +112,8 @@ class LineScreen:
         is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
         self.finished, self.best = finished, best
         self._pace.trial_ended()
+        if end.state == TrialState.RUNNING:
+            self._paused.add(end.number)
         self._print(self._trial_line(end, is_best=is_best))
         self._params = {}
 
@@ -122,8 +125,8 @@ class LineScreen:
         width = len(str(self.n_trials))
         line = Text(f"[{self.finished:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
         line.append(f"{word:<8}", style=colour)
-        new = f"{end.trained} new" if end.trained < end.epochs else ""
-        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs {new:<6}")
+        new = f"{end.trained:>2} new" if end.trained < end.epochs else ""
+        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs {new:<6} ")
         line.append(f"{duration_text(end.seconds):>11}  {params_text(self._params)}")
         if self._trunk is not None:
             line.append(f"  {trunk_text(self._trunk)}", style="dim")

@@ -82,6 +82,7 @@ _WORTH = sqlalchemy.text(f"""
         CASE
             WHEN mine.key IN (SELECT key FROM standing WHERE NOT pauses) THEN 5
             WHEN mine.digest IS NULL AND mine.worker IN ({LIVING_WORKERS}) THEN 5
+            WHEN mine.digest IS NULL THEN 0 -- a dead worker's, or about to be removed
             WHEN stage.epoch = 1 OR children.number > 1 THEN 4
             WHEN mine.key IN (SELECT key FROM standing WHERE pauses) THEN 3
             WHEN children.kept THEN 0

@@ -21,7 +21,6 @@ LARGEST_DEFAULT_BYTES = 100 * GIB
 """Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
 
 _LOCK_KEY = int.from_bytes(b"canopyCK")
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,9 @@ class CheckpointStore:
             CheckpointBudgetError: what is there is worth more; nothing is written then.
             OSError: the place cannot be written to; nothing is recorded then.
         """
-        self._reserve(key, len(content), is_end=is_end)
+        going = self._reserve(key, len(content), is_end=is_end)
         try:
+            self.discard(going)
             self._files.write(key, content)
         except BaseException:
             self._forget([key])
@@ -213,32 +213,30 @@ class CheckpointStore:
             self.discard(removed)
         return Collected(len(orphans), len(lost), len(evicted), freed)
 
-    def _reserve(self, key: str, size: int, *, is_end: bool) -> None:
-        """Records that `size` bytes are about to be written, after making room for them."""
+    def _reserve(self, key: str, size: int, *, is_end: bool) -> list[str]:
+        """Records that `size` bytes are about to be written.
+
+        Returns:
+            What has to be removed before; nobody can read it any more, and it counts until then.
+        """
         # Looked up before the lock is held, for they need a connection of their own.
         place, budget = self.place_id, self.budget_bytes
-        others_held = self._held_query(besides=key)
-        for _ in range(_TRIES):
-            with self._locked() as connection:
-                held = int(connection.execute(others_held).scalar_one())
-                if held + size <= budget:
-                    self._record_begun(connection, key, size, is_end=is_end)
-                    return
-                excess = held + size - budget
-                entries = entries_by_worth(connection, place)
-                others = [entry for entry in entries if entry.key != key]
-                going = victims(others, excess, Worth.END if is_end else Worth.TRUNK)
-                if sum(entry.size for entry in going) < excess:
-                    raise CheckpointBudgetError(
-                        f"{size / 2**20:,.1f} MiB do not fit the budget of "
-                        f"{budget / GIB:.3g} GiB (stages.budget_gib)"
-                    )
-                # Unreadable from here on, and counted until the files are gone.
-                gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
-                update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
-                connection.execute(update.values(digest=None, worker=None))
-            self.discard([entry.key for entry in going])
-        raise CheckpointBudgetError("other workers take all the room that is made")
+        with self._locked() as connection:
+            held = int(connection.execute(self._held_query(besides=key)).scalar_one())
+            excess = held + size - budget
+            entries = entries_by_worth(connection, place) if excess > 0 else []
+            others = [entry for entry in entries if entry.key != key]
+            going = victims(others, excess, Worth.END if is_end else Worth.TRUNK)
+            if sum(entry.size for entry in going) < excess:
+                raise CheckpointBudgetError(
+                    f"{size / 2**20:,.1f} MiB do not fit the budget of {budget / GIB:.3g} GiB "
+                    "(stages.budget_gib)"
+                )
+            gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
+            update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
+            connection.execute(update.values(digest=None, worker=None))
+            self._record_begun(connection, key, size, is_end=is_end)
+        return [entry.key for entry in going]
 
     def _record_begun(
         self, connection: sqlalchemy.Connection, key: str, size: int, *, is_end: bool

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from storage.connecting import optuna_url
 from storage.database import Database, engine_options
-from storage.epochs import EpochRecord, add_replayed, add_trained
+from storage.epochs import EpochRecord, add_replayed
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.finite import check_finite
 from storage.locks import StudyLock, is_study_locked, study_lock
@@ -147,24 +147,6 @@ class StudyStore:
             self._study_id(name), trial_number
         )
 
-    def add_epoch(self, trial_id: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Records an epoch that was trained for a trial.
-
-        An epoch that was trained before keeps its metrics, and is counted once more.
-
-        Args:
-            trial_id: the database's id of the trial.
-            epoch: counts from 1.
-            metrics: JSON values by name; None for a value that is not a number.
-
-        Raises:
-            ValueError: a number is NaN or infinite; nothing is recorded then.
-        """
-        for metric, value in metrics.items():
-            check_finite(metric, value)
-        with self._engine.begin() as connection:
-            add_trained(connection, trial_id, epoch, metrics)
-
     def replay_epoch(
         self, trial_id: int, epoch: int, metrics: Mapping[str, Any], stage: str
     ) -> None:
@@ -185,16 +167,6 @@ class StudyStore:
     def reported_epochs(self, trial_id: int) -> set[int]:
         """Returns the epochs that a trial has reported to Optuna."""
         return set(self.optuna_storage.get_trial(trial_id).intermediate_values)
-
-    def trial_epochs(self, trial_id: int) -> list[dict[str, Any]]:
-        """Returns the metrics of a trial's recorded epochs, in their order."""
-        query = (
-            sqlalchemy.select(EPOCH.c.metrics)
-            .where(EPOCH.c.trial_id == trial_id)
-            .order_by(EPOCH.c.epoch)
-        )
-        with self._engine.connect() as connection:
-            return list(connection.scalars(query))
 
     def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
         """Returns all recorded epochs of a study, in their order, by the number of the trial.

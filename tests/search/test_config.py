@@ -91,7 +91,7 @@ clearml: {project: Planet}
 """
     config = load_config(write(tmp_path, text))
     assert config.training.weights == "none"
-    assert config.idle_sections == ["stages", "clearml"]
+    assert config.idle_sections == ["clearml"]
 
 
 def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_resource_of_a_pruner_is_the_epoch() -> None:
     [
         (lambda: build_sampler(named("tpee"), SPACE, 0, 0), "did you mean 'tpe'?"),
         (lambda: build_pruner(named("hyperbnd"), 8), "did you mean 'hyperband'?"),
-        (lambda: build_pruner(named("asha"), 8), "known are hyperband, median"),
+        (lambda: build_pruner(named("bandit"), 8), "known are asha, hyperband, median"),
         (
             lambda: build_sampler(named("tpe", n_startup_trial=3), SPACE, 0, 0),
             "search.sampler.n_startup_trial: not a parameter of tpe; did you mean 'n_startup",

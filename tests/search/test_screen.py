@@ -4,7 +4,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search.events import SearchWatcher, TrialEnd
+from search.events import SearchWatcher, TrialEnd, Trunk
 from search.screen import LineScreen, LiveScreen, open_console, open_screen
 
 
@@ -19,12 +19,14 @@ def play(screen: SearchWatcher) -> None:
     screen.trial_started(0, {"backbone": "tinycnn_8", "gamma": 0.95}, 0)
     screen.batch_done(1, 1, 4)
     screen.epoch_done(1, 8, 0.4, None)
-    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 61.0), 1, 0.5)
+    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 8, 61.0), 1, 0.5)
     screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 2)
     screen.epoch_done(3, 8, 0.3, 0.4)
-    screen.trial_ended(TrialEnd(1, TrialState.PRUNED, 0.31234, 3, 8.0, "median"), 2, 0.5)
-    screen.trial_started(2, {"backbone": "tinycnn_16", "gamma": 1.0}, 0)
-    screen.trial_ended(TrialEnd(2, TrialState.FAIL, None, 0, 0.0, "RuntimeError: x"), 2, 0.5)
+    screen.trial_ended(TrialEnd(1, TrialState.RUNNING, 0.3, 3, 1, 2.0), 1, 0.5)
+    screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 3, Trunk(2, 0))
+    screen.trial_ended(TrialEnd(1, TrialState.PRUNED, 0.31234, 4, 1, 8.0, "median"), 2, 0.5)
+    screen.trial_started(2, {"backbone": "tinycnn_16", "gamma": 1.0}, 0, Trunk(1, 7, "planet"))
+    screen.trial_ended(TrialEnd(2, TrialState.FAIL, None, 0, 0, 0.0, "RuntimeError: x"), 2, 0.5)
     screen.close()
 
 
@@ -41,12 +43,14 @@ def test_lines_without_control_characters() -> None:
     assert output_of(screen).splitlines() == [
         "decoding images: 10 of 10",
         "study demo: 0 of 3 trials finished",
-        "[1/3] trial 0 complete AP .5000   8 epochs  1 min 01 s  tinycnn_8 · gamma 0.95"
+        "[1/3] trial 0 complete AP .5000   8 epochs         1 min 01 s  tinycnn_8 · gamma 0.95"
         "  best so far",
         "trial 1 goes on after epoch 2",
-        "[2/3] trial 1 pruned   AP .3123   3 epochs         8 s  tinycnn_16 · gamma 0.8",
-        "[2/3] trial 2 failed   AP     –   0 epochs         0 s  tinycnn_16 · gamma 1"
-        "  RuntimeError: x",
+        "[1/3] trial 1 pauses   AP .3000   3 epochs  1 new         2 s  tinycnn_16 · gamma 0.8",
+        "[2/3] trial 1 pruned   AP .3123   4 epochs  1 new         8 s  tinycnn_16 · gamma 0.8"
+        "  from epoch 2 of trial 0",
+        "[2/3] trial 2 failed   AP     –   0 epochs                0 s  tinycnn_16 · gamma 1"
+        "  from epoch 1 of trial 7 of planet  RuntimeError: x",
     ]
 
 
@@ -90,7 +94,7 @@ def test_a_terminal_shows_the_search_and_the_running_trial(
     assert "trial 0  tinycnn_8  epoch 2  25 % · after epoch 1 of 8 AP .4000 (best at this " in (
         screen.lines()
     )
-    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 61.0), 1, 0.5)
+    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 8, 61.0), 1, 0.5)
     assert "1 of 2 · best AP .5000 · about " in screen.lines()
     screen.close()
     assert "best so far" in output_of(screen)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-import search.objective
+import search.stage_tree
 from dashboards.summary import summarize_study
 from search.errors import SearchFailedError
 from search.events import TrialEnd
@@ -82,7 +82,7 @@ def test_a_failed_trial_is_replaced_and_keeps_its_reason(
                 raise RuntimeError("out of luck\nand more")
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.objective, "TrainingRun", FailsOnce)
+    monkeypatch.setattr(search.stage_tree, "TrainingRun", FailsOnce)
     witness = run(database, config(folder), folder / "home", 3)
     assert [end.state for end in witness.ends] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE,

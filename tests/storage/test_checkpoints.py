@@ -1,0 +1,399 @@
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoint_worth import Worth
+from storage.checkpoints import LARGEST_DEFAULT_BYTES, CheckpointStore
+from storage.database import Database
+from storage.errors import CheckpointBudgetError, CheckpointMissError
+from storage.locks import worker_session
+from storage.stages import Stage, StageStore
+from storage.studies import StudyStore
+
+Opener = Callable[..., CheckpointStore]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def opened(database: Database, folder: Path) -> Iterator[Opener]:
+    """Opens the checkpoints as one more living worker sees them."""
+    with ExitStack() as sessions:
+
+        def open_store(budget: int | None = None) -> CheckpointStore:
+            session = sessions.enter_context(worker_session(database.url))
+            files = CheckpointFiles(str(folder), database.read_id())
+            return CheckpointStore(database, files, session.worker, budget)
+
+        yield open_store
+
+
+@pytest.fixture
+def stages(database: Database) -> StageStore:
+    return StageStore(database, 1)
+
+
+def chain(stages: StageStore, *keys: str, trial_id: int | None = None) -> None:
+    """Records a run with these stages."""
+    for index, key in enumerate(keys):
+        metrics = {"val_ap": 0.5}
+        parent = keys[index - 1] if index else None
+        stages.record(Stage(key, index + 1, metrics), parent, trial_id=trial_id)
+
+
+def path_of(folder: Path, key: str) -> Path:
+    [found] = folder.glob(f"*/{key}.pt")
+    return found
+
+
+def worths(store: CheckpointStore) -> dict[str, Worth]:
+    return {entry.key: entry.worth for entry in store.entries()}
+
+
+def test_what_is_written_is_read_by_another_worker(opened: Opener) -> None:
+    opened().write("a", b"state", is_end=False)
+    assert opened().find(["a", "b"]) == {"a": True}
+    assert opened().read("a") == b"state"
+    assert opened().held_bytes() == 5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.unlink(), "file is missing"),
+        (lambda path: path.write_bytes(b"sta"), "has 3 bytes, and 5 were written"),
+        (lambda path: path.write_bytes(b"stAte"), "bytes were changed"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes"),
+    ],
+)
+def test_a_spoilt_checkpoint_is_a_miss_once(
+    opened: Opener, folder: Path, spoil: Callable[[Path], Any], says: str
+) -> None:
+    store = opened()
+    store.write("a", b"state", is_end=False)
+    spoil(path_of(folder, "a"))
+    with pytest.raises(CheckpointMissError, match=says):
+        store.read("a")
+    assert store.find(["a"]) == {}
+    assert not list(folder.glob("*/*.pt"))
+    store.write("a", b"state", is_end=False)
+    assert store.read("a") == b"state"
+
+
+def test_a_place_that_cannot_be_read_now_loses_nothing(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    store.write("a", b"state", is_end=False)
+
+    def away(self: CheckpointFiles, key: str) -> bytes:
+        raise ConnectionError("bucket away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFiles, "read", away)
+        with pytest.raises(OSError, match="bucket away"):
+            store.read("a")
+    assert store.read("a") == b"state"
+
+
+def test_a_place_that_cannot_be_written_to_records_nothing(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: CheckpointFiles, key: str, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CheckpointFiles, "write", full)
+    store = opened()
+    with pytest.raises(OSError, match="No space left"):
+        store.write("a", b"state", is_end=False)
+    assert store.entries() == []
+
+
+def test_what_is_being_written_is_awaited_and_what_a_dead_worker_wrote_is_not(
+    opened: Opener, database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, bool]] = []
+    other = opened()
+
+    def look(self: CheckpointFiles, key: str, content: bytes) -> None:
+        seen.append(other.find(["a"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointFiles, "write", look)
+    with worker_session(database.url) as session:
+        dying = CheckpointStore(
+            database, CheckpointFiles(str(folder), database.read_id()), session.worker
+        )
+        monkeypatch.setattr(dying, "_forget", lambda keys: None)  # it dies before it can
+        with pytest.raises(KeyboardInterrupt):
+            dying.write("a", b"state", is_end=False)
+    assert seen == [{"a": False}]
+    assert other.find(["a"]) == {}
+    assert other.collect().lost == 1
+    assert other.entries() == []
+
+
+def test_worth(opened: Opener, stages: StageStore, database: Database) -> None:
+    store, studies = opened(), StudyStore(database)
+    study = studies.open_study("planet")
+    running, paused, pruned = (studies.trial_id("planet", study.ask().number) for _ in range(3))
+    studies.set_worker(running, 7)
+    studies.set_worker(paused, None)
+    chain(stages, "trunk", "x2", "x3", trial_id=running)
+    chain(stages, "trunk", "y2", "y3", trial_id=paused)
+    chain(stages, "trunk", "z2", "z3", "z4", trial_id=pruned)
+    chain(stages, "u1", "fork", "v3")
+    chain(stages, "u1", "fork", "w3")
+    study.tell(2, state=TrialState.PRUNED)
+    for key in ("trunk", "x2", "x3", "y2", "y3", "z2", "z3", "fork"):
+        store.write(key, b"state", is_end=False)
+    store.write("w3", b"state", is_end=True)
+
+    assert worths(store) == {
+        "x2": Worth.SUPERSEDED,
+        "y2": Worth.SUPERSEDED,
+        "z2": Worth.SUPERSEDED,
+        "w3": Worth.END,
+        "z3": Worth.TIP,
+        "y3": Worth.PAUSED,
+        "trunk": Worth.TRUNK,
+        "fork": Worth.TRUNK,
+        "x3": Worth.RUNNING,
+    }
+    # The one that goes first comes first.
+    assert [entry.worth for entry in store.entries()] == sorted(worths(store).values())
+
+
+def test_a_running_trial_without_its_latest_checkpoint_stands_on_the_one_before(
+    opened: Opener, stages: StageStore, database: Database
+) -> None:
+    store, studies = opened(), StudyStore(database)
+    trial_id = studies.trial_id("planet", studies.open_study("planet").ask().number)
+    studies.set_worker(trial_id, 7)
+    chain(stages, "x1", "x2", "x3", trial_id=trial_id)
+    store.write("x1", b"state", is_end=False)
+    store.write("x2", b"state", is_end=False)
+    assert worths(store)["x2"] == Worth.RUNNING
+    store.write("x3", b"state", is_end=False)
+    assert worths(store)["x2"] == Worth.SUPERSEDED
+
+
+def test_the_budget_holds_and_the_least_used_goes_first(
+    opened: Opener, stages: StageStore, folder: Path
+) -> None:
+    store = opened(35)
+    for key in ("a", "b", "c", "d"):
+        chain(stages, f"{key}1", key)
+    for key in ("a", "b", "c"):
+        store.write(key, b"ten bytes.", is_end=False)
+    store.read("a")
+    store.write("d", b"ten bytes.", is_end=False)
+    assert set(worths(store)) == {"c", "a", "d"}
+    assert sum(path.stat().st_size for path in folder.glob("*/*.pt")) == 30
+
+
+def test_what_is_worth_more_stays(opened: Opener, stages: StageStore) -> None:
+    store = opened(25)
+    chain(stages, "a1", "a2")
+    chain(stages, "b1", "b2")
+    store.write("a2", b"ten bytes.", is_end=False)
+    store.write("b1", b"ten bytes.", is_end=False)
+    with pytest.raises(CheckpointBudgetError, match="do not fit"):
+        store.write("b2", b"ten bytes.", is_end=True)
+    assert set(worths(store)) == {"a2", "b1"}
+    store.write("a1", b"ten bytes.", is_end=False)
+    assert set(worths(store)) == {"a1", "b1"}
+
+
+def test_what_never_fits_drives_nothing_out(opened: Opener) -> None:
+    store = opened(25)
+    store.write("a", b"ten bytes.", is_end=False)
+    with pytest.raises(CheckpointBudgetError, match=r"0\.0 MiB do not fit the budget of 2.33e-08"):
+        store.write("b", 26 * b".", is_end=False)
+    assert set(worths(store)) == {"a"}
+
+
+def test_writing_again_counts_once(opened: Opener) -> None:
+    store = opened(25)
+    for _ in range(5):
+        store.write("a", 20 * b".", is_end=False)
+    assert store.held_bytes() == 20
+
+
+def test_the_budget_holds_while_many_write(
+    opened: Opener, folder: Path, database: Database
+) -> None:
+    budget, size = 95, 10
+    stores = [opened(budget) for _ in range(4)]
+    largest = 0
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not ended.is_set():
+            sizes = []
+            for path in folder.glob("*/*.pt*"):
+                try:
+                    sizes.append(path.stat().st_size)
+                except FileNotFoundError:
+                    continue
+            time.sleep(0.002)
+            largest = max(largest, sum(sizes))
+
+    def write_all(worker: int) -> None:
+        for index in range(25):
+            stores[worker].write(f"w{worker}-{index}", size * b".", is_end=False)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write_all, range(4)))
+    finally:
+        ended.set()
+        watcher.join()
+    assert 0 < largest <= budget
+    assert opened().held_bytes() == 90
+
+
+def test_what_crashes_leave_behind_is_collected(opened: Opener, folder: Path) -> None:
+    store = opened()
+    for key in ("good", "gone", "short"):
+        store.write(key, b"state", is_end=False)
+    path_of(folder, "gone").unlink()
+    path_of(folder, "short").write_bytes(b"s")
+    place = path_of(folder, "good").parent
+    (place / "orphan.pt").write_bytes(b"1234")
+    (place / "good.pt.1234abcd.part").write_bytes(b"12")
+
+    counted = store.collect(dry_run=True)
+    assert set(worths(store)) == {"good", "gone", "short"}
+    found = store.collect()
+
+    assert counted == found
+    assert (found.orphans, found.lost, found.evicted, found.freed_bytes) == (2, 2, 0, 7)
+    assert {path.name for path in place.iterdir()} == {"good.pt", "canopy-checkpoints.json"}
+    assert set(worths(store)) == {"good"}
+    assert store.collect().freed_bytes == 0
+
+
+def test_a_smaller_budget_is_collected_to(opened: Opener) -> None:
+    store = opened()
+    for key in ("a", "b", "c"):
+        store.write(key, b"ten bytes.", is_end=False)
+    assert store.collect(15).evicted == 2
+    assert set(worths(store)) == {"c"}
+
+
+def test_a_file_that_is_being_written_is_no_orphan(
+    opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = opened()
+    real = CheckpointFiles.write
+    found = []
+
+    def collect_meanwhile(self: CheckpointFiles, key: str, content: bytes) -> None:
+        real(self, key, content)
+        (path_of(folder, "a").parent / "a.pt.1234abcd.part").write_bytes(b"12")
+        found.append(other.collect())
+
+    monkeypatch.setattr(CheckpointFiles, "write", collect_meanwhile)
+    store = opened()
+    store.write("a", b"state", is_end=False)
+    assert (found[0].orphans, found[0].lost) == (0, 0)
+    assert store.read("a") == b"state"
+
+
+def test_places_are_told_apart(opened: Opener, database: Database, tmp_path: Path) -> None:
+    """Two machines with a disk of their own and one database."""
+    opened().write("a", b"state", is_end=False)
+    elsewhere = CheckpointFiles(str(tmp_path / "elsewhere"), database.read_id())
+    other = CheckpointStore(database, elsewhere, 1)
+    assert other.find(["a"]) == {}
+    assert other.held_bytes() == 0
+    other.write("a", b"other", is_end=False)
+    assert opened().read("a") == b"state"
+
+
+def test_a_folder_that_moved_keeps_its_checkpoints(
+    opened: Opener, database: Database, folder: Path
+) -> None:
+    opened().write("a", b"state", is_end=False)
+    folder.rename(folder.with_name("moved"))
+    moved = CheckpointFiles(str(folder.with_name("moved")), database.read_id())
+    assert CheckpointStore(database, moved, 1).read("a") == b"state"
+
+
+def test_the_default_budget_is_a_part_of_the_free_disk(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CheckpointFiles, "free_bytes", lambda self: 1000)
+    store = opened()
+    assert store.budget_bytes == 250
+    store.write("a", 40 * b".", is_end=False)
+    assert opened().budget_bytes == 290
+    monkeypatch.setattr(CheckpointFiles, "free_bytes", lambda self: 10**15)
+    assert opened().budget_bytes == LARGEST_DEFAULT_BYTES
+    monkeypatch.setattr(CheckpointFiles, "free_bytes", lambda self: None)
+    assert opened().budget_bytes == LARGEST_DEFAULT_BYTES
+
+
+_WRITER = """
+import os, sys
+from pathlib import Path
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoints import CheckpointStore
+from storage.database import open_database
+from storage.locks import worker_session
+
+url, folder, when = sys.argv[1:]
+database = open_database(Path(folder), url)
+real = CheckpointFiles.write
+
+def die(files, key, content):
+    if when == "after":
+        real(files, key, content)
+    else:
+        files._files.pipe_file(files._path(key) + ".1234abcd.part", content)
+    os.kill(os.getpid(), 9)
+
+CheckpointFiles.write = die
+with worker_session(database.url) as session:
+    files = CheckpointFiles(folder, database.read_id())
+    CheckpointStore(database, files, session.worker).write("a", b"state", is_end=False)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_between_the_file_and_its_record(
+    opened: Opener, database_url: str, folder: Path, when: str
+) -> None:
+    store = opened()
+    store.write("good", b"state", is_end=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", _WRITER, database_url, str(folder), when], check=False
+    )
+    assert killed.returncode == -9
+    assert len(list(folder.glob("*/a.pt*"))) == 1
+
+    deadline = 100
+    while store.find(["a"]) and (deadline := deadline - 1):
+        threading.Event().wait(0.05)  # until the server sees that the process is gone
+    assert store.find(["a", "good"]) == {"good": True}
+    store.collect()
+
+    assert [path.name for path in folder.glob("*/*.p*")] == ["good.pt"]
+    assert set(worths(store)) == {"good"}
