@@ -19,7 +19,7 @@ class HistorySampler(BaseSampler):
     promotion most trials pause until the end, so TPE would sample at random all the time.
 
     Args:
-        sampler: the one that samples; it must not keep notes on the study.
+        sampler: the one that samples, for one trial; it must not keep notes on the study.
     """
 
     def __init__(self, sampler: BaseSampler) -> None:
@@ -34,14 +34,13 @@ class HistorySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Returns the parameters that are sampled together."""
-        self._history = _history(study)
-        return self._sampler.infer_relative_search_space(self._history, trial)
+        return self._sampler.infer_relative_search_space(*self._seen(study, trial))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Samples these parameters."""
-        return self._sampler.sample_relative(self._seen(study), trial, search_space)
+        return self._sampler.sample_relative(*self._seen(study, trial), search_space)
 
     def sample_independent(
         self,
@@ -52,7 +51,7 @@ class HistorySampler(BaseSampler):
     ) -> Any:
         """Samples one parameter."""
         return self._sampler.sample_independent(
-            self._seen(study), trial, param_name, param_distribution
+            *self._seen(study, trial), param_name, param_distribution
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -69,28 +68,36 @@ class HistorySampler(BaseSampler):
         """Tells the sampler of a finished trial."""
         self._sampler.after_trial(study, trial, state, values)
 
-    def _seen(self, study: Study) -> Study:
-        """The history as it was when the trial began: all its parameters come from the same."""
-        return self._history or _history(study)
+    def _seen(self, study: Study, trial: FrozenTrial) -> tuple[Study, FrozenTrial]:
+        """Returns the study as the sampler is to see it, and the trial in it.
+
+        All parameters of a trial come from the same history, as it was when the first was asked
+        for.
+        """
+        if self._history is None:
+            self._history = _history(study)
+        if self._history is study:
+            return study, trial
+        return self._history, self._history.get_trials(deepcopy=False)[trial.number]
 
 
 def _history(study: Study) -> Study:
-    """Returns the study, or with paused trials its finished and paused ones as one in memory."""
-    if not any(is_paused(trial) for trial in study.get_trials(deepcopy=False)):
+    """Returns a copy in memory in which paused trials are pruned; `study` if none is."""
+    trials = study.get_trials(deepcopy=False)
+    if not any(is_paused(trial) for trial in trials):
         return study
     history = optuna.create_study(directions=study.directions)
-    finished = (TrialState.COMPLETE, TrialState.PRUNED)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state in finished:
+    for trial in trials:
+        if not (is_paused(trial) and trial.intermediate_values):
             history.add_trial(trial)
-        elif is_paused(trial) and trial.intermediate_values:
-            history.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.PRUNED,
-                    value=trial.intermediate_values[max(trial.intermediate_values)],
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    intermediate_values=trial.intermediate_values,
-                )
+            continue
+        history.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED,
+                value=trial.intermediate_values[max(trial.intermediate_values)],
+                params=trial.params,
+                distributions=trial.distributions,
+                intermediate_values=trial.intermediate_values,
             )
+        )
     return history

@@ -55,7 +55,8 @@ def assert_exact(canopy: Canopy, trials: int, repeated: int) -> None:
     assert status["trials"]["finished"] == trials
     assert status["trials"]["failed"] == status["trials"]["running"] == 0
     assert [trial["number"] for trial in canopy.json("trials")] == list(range(trials))
-    extra = status["epochs"]["trained"] - status["epochs"]["reported"]
+    epochs = status["epochs"]
+    extra = epochs["trained"] + epochs["replayed"] - epochs["reported"]
     assert 0 <= extra <= repeated
 
 

@@ -1,0 +1,178 @@
+"""Promotion, judging and claiming, played on a study in memory without any training."""
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from dashboards.summary import PROMOTED_ATTR, REASON_ATTR, is_paused
+from search.budget import claim_trial, end_paused
+from search.judging import Verdict, judge
+from search.promotion import PromotionPruner
+from search.trials import OpenStudy
+
+EPOCHS = 9
+
+
+def pruner(**parameters: int) -> PromotionPruner:
+    return PromotionPruner(**{"epochs": EPOCHS, **parameters})
+
+
+def new_study() -> OpenStudy:
+    storage = InMemoryStorage()
+    study = optuna.create_study(storage=storage, direction="maximize")
+    return OpenStudy(study, storage)
+
+
+def play(opened: OpenStudy, rule: PromotionPruner, trial: optuna.trial.Trial) -> Verdict:
+    """Runs a trial until it pauses or is complete; its AP grows with x and with every epoch."""
+    x = trial.suggest_float("x", 0, 1)
+    reported = set(opened.storage.get_trial(opened.trial_id(trial.number)).intermediate_values)
+    for epoch in range(1, rule.epochs + 1):
+        val_ap = x + epoch / 100
+        if judge(trial, rule, epoch, rule.epochs, val_ap, reported=reported) is Verdict.PAUSE:
+            return Verdict.PAUSE
+    opened.study.tell(trial, val_ap)
+    return Verdict.GO_ON
+
+
+def run(
+    opened: OpenStudy, rule: PromotionPruner, n_trials: int, xs: Callable[[int], float]
+) -> list[int]:
+    """Searches, and returns the numbers of the trials in the order in which they were claimed."""
+    for number in range(n_trials):
+        opened.study.enqueue_trial({"x": xs(number)})
+    claimed = []
+    # Enqueued trials count as begun only once they run.
+    while (trial := claim_trial(opened, rule, n_trials)) is not None:
+        claimed.append(trial.number)
+        play(opened, rule, trial)
+    return claimed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rungs"),
+    [
+        ({}, [1, 3]),
+        ({"reduction_factor": 2}, [1, 2, 4, 8]),
+        ({"min_epochs": 2, "reduction_factor": 4}, [2, 8]),
+        ({"min_epochs": 9}, []),
+        ({"epochs": 1}, []),
+    ],
+)
+def test_rungs(parameters: dict[str, int], rungs: list[int]) -> None:
+    assert pruner(**parameters).rungs == rungs
+
+
+def test_without_rungs_every_trial_is_complete() -> None:
+    opened = new_study()
+    run(opened, pruner(min_epochs=9), 3, lambda number: number / 10)
+    assert len(opened.trials(TrialState.COMPLETE)) == 3
+
+
+def test_the_best_third_of_each_rung_goes_on() -> None:
+    opened = new_study()
+    order = [7, 2, 8, 0, 5, 1, 6, 3, 4]
+    claimed = run(opened, pruner(), 9, lambda number: order[number] / 10)
+    last = {trial.number: trial.last_step for trial in opened.trials()}
+
+    # Of nine three come to the second rung at least, of three one to the end.
+    assert sorted(last.values()).count(1) <= 6
+    assert last[2] == EPOCHS, "the best of all"
+    assert len(opened.trials(TrialState.COMPLETE)) >= 1
+    assert set(claimed) == set(range(9))
+    # The third trial shows that it is the best of three, and goes on before a fourth begins.
+    assert claimed[:4] == [0, 1, 2, 2]
+
+
+def test_a_late_promotion_after_better_knowledge() -> None:
+    """The second best of five waits until a sixth trial makes room for it."""
+    opened = new_study()
+    claimed = run(opened, pruner(), 6, lambda number: [0.8, 0.9, 0.1, 0.2, 0.3, 0.4][number])
+    last = {trial.number: trial.last_step for trial in opened.trials()}
+    assert claimed == [0, 1, 2, 1, 3, 4, 5, 0]
+    assert (last[0], last[1]) == (3, 3)
+
+
+def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
+    opened = new_study()
+    run(opened, pruner(), 4, lambda number: number / 10)
+    paused = [trial.number for trial in opened.trials() if is_paused(trial)]
+    assert end_paused(opened) == paused
+    assert len(paused) == 4
+    for trial in opened.trials():
+        assert trial.state == TrialState.PRUNED
+        assert trial.value == trial.intermediate_values[trial.last_step or 0]
+        assert (
+            trial.user_attrs[REASON_ATTR] == f"asha: not among the best at epoch {trial.last_step}"
+        )
+    assert claim_trial(opened, pruner(), 4) is None
+
+
+def test_paused_trials_count_as_begun() -> None:
+    opened = new_study()
+    rule = pruner()
+    for _ in range(2):
+        trial = claim_trial(opened, rule, 2)
+        assert trial is not None
+        play(opened, rule, trial)
+    assert claim_trial(opened, rule, 2) is None
+    assert claim_trial(opened, rule, 3) is not None
+
+
+def test_a_trial_left_behind_comes_first_and_a_paused_one_is_not_left_behind() -> None:
+    opened = new_study()
+    rule = pruner()
+    first = claim_trial(opened, rule, 5)
+    assert first is not None
+    play(opened, rule, first)
+    second = claim_trial(opened, rule, 5)
+    assert second is not None
+    assert second.number == 1
+    # Its worker dies before the rung.
+    again = claim_trial(opened, rule, 5)
+    assert again is not None
+    assert again.number == 1
+    # With the trial in another worker's hands, a new one begins.
+    third = claim_trial(opened, rule, 5, owned={1})
+    assert third is not None
+    assert third.number == 2
+
+
+def test_a_promoted_trial_whose_worker_died_is_adopted_and_runs_to_its_rung() -> None:
+    opened = new_study()
+    rule = pruner(reduction_factor=2)
+    run(opened, rule, 2, lambda number: number / 10)
+    promoted = max(opened.trials(), key=lambda trial: trial.last_step or 0)
+    assert (promoted.number, promoted.last_step) == (1, 2)
+
+
+def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
+    opened = new_study()
+    rule = pruner()
+    run(opened, rule, 3, lambda number: number / 10)
+    end_paused(opened)
+    opened.study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params={"x": 0.0},
+            distributions={"x": FloatDistribution(0, 1)},
+            user_attrs={PROMOTED_ATTR: 0},
+        )
+    )
+    # The study is complete, and yet the trial that a person asked for is finished.
+    trial = claim_trial(opened, rule, 3)
+    assert trial is not None
+    assert trial.number == 3
+    assert play(opened, rule, trial) is Verdict.GO_ON
+    assert opened.trials()[3].last_step == EPOCHS
+    assert claim_trial(opened, rule, 3) is None
+
+
+@pytest.mark.parametrize("parameters", [{"min_epochs": 0}, {"reduction_factor": 1}])
+def test_numbers_out_of_range(parameters: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(parameters))} is .*; expected at least"):
+        pruner(**parameters)

@@ -1,0 +1,379 @@
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from search.checkpoint_writer import CheckpointWriter
+from search.errors import StageBusyError
+from search.stage_tree import StageTree, WalkedEpoch
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoints import CheckpointStore
+from storage.database import Database
+from storage.locks import worker_session
+from storage.stages import Stage, StageStore
+from storage.studies import StudyStore
+from tests.search.tiny_data import tiny_dataset, tiny_settings
+from training.errors import DivergedError
+from training.run import TrainingRun
+from training.settings import TrainingSettings
+
+MEASURED = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
+
+
+@dataclass
+class Worker:
+    """One worker with its own session, and what it was told."""
+
+    tree: StageTree
+    writer: CheckpointWriter
+    notes: list[str] = field(default_factory=list)
+
+    def walk(self, settings: TrainingSettings, **options: Any) -> list[WalkedEpoch]:
+        return list(self.tree.epochs(self.tree.plan(settings), **options))
+
+
+Hire = Callable[..., Worker]
+
+
+@pytest.fixture
+def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
+    """Makes one more worker on one set of checkpoints."""
+    with ExitStack() as stack:
+
+        def hired(lease_s: float = 30.0, **options: Any) -> Worker:
+            session = stack.enter_context(worker_session(database.url))
+            notes: list[str] = []
+            files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
+            store = CheckpointStore(database, files, session.worker, **options)
+            writer = CheckpointWriter(store, notes.append)
+            stack.callback(writer.close)
+            stages = StageStore(database, session.worker, lease_s=lease_s)
+            tree = StageTree(stages, writer, tiny_dataset(), check=lambda: None, note=notes.append)
+            return Worker(tree, writer, notes)
+
+        yield hired
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs that were trained, in their order."""
+    epochs: list[int] = []
+    real = TrainingRun.train_epoch
+
+    def train_epoch(run: TrainingRun, *arguments: Any) -> Any:
+        epochs.append(run.epoch + 1)
+        return real(run, *arguments)
+
+    monkeypatch.setattr(TrainingRun, "train_epoch", train_epoch)
+    return epochs
+
+
+def numbers(epochs: list[WalkedEpoch]) -> list[dict[str, Any]]:
+    """The metrics that a repetition must have, too."""
+    return [
+        {name: value for name, value in epoch.metrics.items() if name not in MEASURED}
+        for epoch in epochs
+    ]
+
+
+def straight(settings: TrainingSettings) -> list[dict[str, Any]]:
+    """What a run without any tree gives."""
+    run = TrainingRun(settings, tiny_dataset())
+    metrics = [run.train_epoch().as_dict() for _ in range(settings.epochs)]
+    return [{n: v for n, v in epoch.items() if n not in MEASURED} for epoch in metrics]
+
+
+def weights_digest(run: TrainingRun) -> str:
+    sha = hashlib.sha256()
+    for tensor in run.model.state_dict().values():
+        sha.update(tensor.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def test_runs_that_differ_in_gamma_share_their_first_epoch(hire: Hire, trained: list[int]) -> None:
+    worker = hire()
+    one = worker.walk(tiny_settings(gamma=0.9))
+    other = worker.walk(tiny_settings(gamma=0.8))
+
+    assert trained == [1, 2, 3, 2, 3]
+    assert [epoch.is_new for epoch in other] == [False, True, True]
+    trained.clear()
+    assert numbers(one) == straight(tiny_settings(gamma=0.9))
+    assert numbers(other) == straight(tiny_settings(gamma=0.8))
+    assert worker.notes == []
+
+
+def test_duplicates_cost_nothing(hire: Hire, trained: list[int]) -> None:
+    first = hire().walk(tiny_settings())
+    for _ in range(2):
+        again = hire().walk(tiny_settings())
+        assert numbers(again) == numbers(first)
+        assert not any(epoch.is_new for epoch in again)
+    assert trained == [1, 2, 3]
+
+
+def test_a_longer_run_goes_on_where_a_shorter_one_ended(hire: Hire, trained: list[int]) -> None:
+    hire().walk(tiny_settings(epochs=2))
+    worker = hire()
+    walk = worker.tree.plan(tiny_settings(epochs=4))
+    epochs = list(worker.tree.epochs(walk))
+    assert trained == [1, 2, 3, 4]
+    assert (len(walk.known), walk.resumed) == (2, 2)
+    trained.clear()
+    assert numbers(epochs) == straight(tiny_settings(epochs=4))
+
+
+def test_a_run_that_goes_on_in_another_process_has_the_same_weights(hire: Hire) -> None:
+    settings = tiny_settings(epochs=5, gamma=0.9)
+    worker = hire()
+    with closing(worker.tree.epochs(worker.tree.plan(settings))) as epochs:
+        next(epochs), next(epochs)
+    worker.writer.flush()
+    other = hire()
+    other.walk(settings)
+    other.writer.flush()
+    assert other.tree._position is not None
+
+    run = TrainingRun(settings, tiny_dataset())
+    for _ in range(5):
+        run.train_epoch()
+    assert weights_digest(other.tree._position.run) == weights_digest(run)
+
+
+def test_the_run_in_memory_goes_on_without_a_checkpoint(
+    hire: Hire, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = hire()
+    settings = tiny_settings()
+    with closing(worker.tree.epochs(worker.tree.plan(settings))) as epochs:
+        next(epochs)
+    monkeypatch.setattr(CheckpointWriter, "load", lambda *_: pytest.fail("read a checkpoint"))
+    worker.walk(settings)
+    assert trained == [1, 2, 3]
+
+
+def test_a_run_in_memory_of_another_setting_is_not_gone_on_with(
+    hire: Hire, trained: list[int]
+) -> None:
+    worker = hire()
+    with closing(worker.tree.epochs(worker.tree.plan(tiny_settings(gamma=0.9)))) as epochs:
+        next(epochs)
+    other = worker.walk(tiny_settings(gamma=0.5))
+    trained.clear()
+    assert numbers(other) == straight(tiny_settings(gamma=0.5))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    ],
+)
+def test_a_spoilt_checkpoint_is_a_miss_told_once(
+    hire: Hire, trained: list[int], tmp_path: Path, spoil: Callable[[Path], Any]
+) -> None:
+    worker = hire()
+    worker.walk(tiny_settings(gamma=0.9))
+    worker.writer.flush()
+    first_key = worker.tree.plan(tiny_settings()).keys[0]
+    [path] = tmp_path.glob(f"checkpoints/*/{first_key}.pt")
+    spoil(path)
+    trained.clear()
+
+    other = hire()
+    epochs = other.walk(tiny_settings(gamma=0.8))
+
+    assert trained == [1, 2, 3], "the first epoch again"
+    assert len(other.notes) == 1
+    assert other.notes[0].startswith("the checkpoint of epoch 1 cannot be used: ")
+    trained.clear()
+    third = hire()
+    third.walk(tiny_settings(gamma=0.7))
+    assert trained == [2, 3], "it was written anew"
+    assert third.notes == []
+    assert numbers(epochs) == straight(tiny_settings(gamma=0.8))
+
+
+def test_without_any_checkpoint_all_is_trained_again_and_known_epochs_stay(
+    hire: Hire, trained: list[int], tmp_path: Path, database: Database
+) -> None:
+    worker = hire(budget_bytes=10)  # none fits
+    worker.walk(tiny_settings(epochs=2))
+    worker.walk(tiny_settings(epochs=2, gamma=0.9))
+    other = hire(budget_bytes=10)
+    epochs = other.walk(tiny_settings())
+
+    assert trained == [1, 2, 1, 2, 1, 2, 3]
+    assert [epoch.is_new for epoch in epochs] == [False, False, True]
+    assert not list(tmp_path.glob("checkpoints/*/*.pt"))
+    assert len(other.notes) == 1
+    assert "do not fit the budget" in other.notes[0]
+    with database.engine.connect() as connection:
+        times = sqlalchemy.text("SELECT sum(times_trained) FROM canopy_stage")
+        assert connection.scalar(times) == 7
+
+
+def test_a_place_that_cannot_be_written_to_costs_checkpoints_and_nothing_else(
+    hire: Hire, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints").write_text("not a folder")
+    worker = hire()
+    epochs = worker.walk(tiny_settings())
+    worker.writer.flush()
+    assert numbers(epochs) == straight(tiny_settings())
+    assert worker.notes
+    assert len(worker.notes) == len(set(worker.notes)) <= 2
+    assert any("the search goes on without" in note for note in worker.notes)
+
+
+def test_a_run_that_diverged_has_the_same_end_again(hire: Hire, trained: list[int]) -> None:
+    settings = tiny_settings(optimizer={"name": "sgd", "lr": 1e30})
+    with pytest.raises(DivergedError) as first:
+        hire().walk(settings)
+    count = len(trained)
+    with pytest.raises(DivergedError) as again:
+        hire().walk(settings)
+    assert str(again.value) == str(first.value)
+    assert len(trained) == count
+
+
+def test_a_stage_without_an_ap_is_an_end(hire: Hire, database: Database) -> None:
+    worker = hire()
+    key = worker.tree.plan(tiny_settings()).keys[0]
+    StageStore(database, 1).record(Stage(key, 1, {"epoch": 1, "val_ap": None}), None)
+    with pytest.raises(DivergedError, match="no AP is known after epoch 1"):
+        worker.walk(tiny_settings())
+
+
+def test_a_trial_alone_shares_nothing(hire: Hire, trained: list[int], database: Database) -> None:
+    store = StudyStore(database)
+    study = store.open_study("planet")
+    assert [store.trial_id("planet", study.ask().number) for _ in range(2)] == [1, 2]
+    worker = hire()
+    shared = worker.tree.plan(tiny_settings())
+    one, again, other = (worker.tree.plan(tiny_settings(), at, alone=True) for at in (1, 1, 2))
+    assert one.keys == again.keys, "after an interruption it goes on"
+    assert not set(one.keys) & set(other.keys)
+    assert not set(one.keys) & set(shared.keys)
+
+    runs = [list(worker.tree.epochs(walk)) for walk in (one, other, shared)]
+    assert trained == [1, 2, 3] * 3
+    assert numbers(runs[0]) == numbers(runs[1]) == numbers(runs[2])
+    worker.tree.forget(one)
+    assert worker.tree.plan(tiny_settings(), 1, alone=True).known == []
+    assert len(worker.tree.plan(tiny_settings(), 2, alone=True).known) == 3
+
+
+class Held:
+    """A worker that is in the middle of an epoch, in a thread, until it is let go."""
+
+    def __init__(self, worker: Worker, settings: TrainingSettings) -> None:
+        self.worker = worker
+        self.is_in_epoch = threading.Event()
+        self.may_go_on = threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._walk, args=[settings])
+        self.thread.start()
+        assert self.is_in_epoch.wait(10)
+
+    def _walk(self, settings: TrainingSettings) -> None:
+        def on_batch(*progress: int) -> None:
+            self.is_in_epoch.set()
+            assert self.may_go_on.wait(30)
+
+        try:
+            for _ in self.worker.tree.epochs(self.worker.tree.plan(settings), on_batch):
+                pass
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            self.error = error
+
+    def let_go(self) -> None:
+        self.may_go_on.set()
+        self.thread.join(30)
+        assert self.error is None
+
+
+def test_the_second_waits_for_the_first_one_s_epochs(hire: Hire, trained: list[int]) -> None:
+    held = Held(hire(), tiny_settings(gamma=0.9))
+    second = hire()
+    threading.Timer(0.5, held.may_go_on.set).start()
+    epochs = second.walk(tiny_settings(gamma=0.8))
+    held.let_go()
+    assert sorted(trained) == [1, 2, 2, 3, 3]
+    assert second.notes == ["waiting for an epoch that another worker trains"]
+    assert [epoch.is_new for epoch in epochs] == [False, True, True]
+    trained.clear()
+    assert numbers(epochs) == straight(tiny_settings(gamma=0.8))
+
+
+def test_the_same_run_twice_at_once_is_trained_once(hire: Hire, trained: list[int]) -> None:
+    held = Held(hire(), tiny_settings())
+    second = hire()
+    threading.Timer(0.3, held.may_go_on.set).start()
+    epochs = second.walk(tiny_settings())
+    held.let_go()
+    assert sorted(trained) == [1, 2, 3]
+    trained.clear()
+    assert numbers(epochs) == straight(tiny_settings())
+
+
+def test_who_does_not_wait_is_told_so(hire: Hire) -> None:
+    held = Held(hire(), tiny_settings())
+    with pytest.raises(StageBusyError):
+        hire().walk(tiny_settings(gamma=0.8), wait=False)
+    held.let_go()
+
+
+def test_a_frozen_holder_is_passed_over_and_changes_nothing_when_it_wakes(
+    hire: Hire, trained: list[int], database: Database
+) -> None:
+    held = Held(hire(lease_s=0.5), tiny_settings())  # and no keeper renews its lease
+    second = hire()
+    started = time.monotonic()
+    epochs = second.walk(tiny_settings(gamma=0.8))
+    assert time.monotonic() - started < 10
+    held.let_go()
+
+    assert sorted(trained) == [1, 1, 2, 2, 3, 3]
+    key = second.tree.plan(tiny_settings()).keys[0]
+    assert StageStore(database, 1).known([key])[key].metrics == epochs[0].metrics
+
+
+def test_a_dead_holder_is_passed_over_at_once(
+    hire: Hire, database: Database, trained: list[int]
+) -> None:
+    worker = hire()
+    key = worker.tree.plan(tiny_settings()).keys[0]
+    with worker_session(database.url) as session:
+        assert StageStore(database, session.worker).acquire(key)
+        with pytest.raises(StageBusyError):
+            worker.walk(tiny_settings(), wait=False)
+    assert len(worker.walk(tiny_settings(), wait=False)) == 3
+
+
+def test_leases_are_given_back_where_a_walk_ends(hire: Hire) -> None:
+    first, second = hire(), hire()
+    with closing(first.tree.epochs(first.tree.plan(tiny_settings()))) as epochs:
+        next(epochs)
+    assert len(second.walk(tiny_settings(), wait=False)) == 3
+
+
+def test_what_must_not_be_recorded_is_not(hire: Hire, database: Database) -> None:
+    worker = hire()
+
+    def lost() -> None:
+        raise ConnectionError("the study is another worker's now")
+
+    worker.tree._check = lost
+    with pytest.raises(ConnectionError):
+        worker.walk(tiny_settings())
+    assert StageStore(database, 1).count() == 0
