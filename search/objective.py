@@ -89,6 +89,12 @@ class Objective:
         seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in new)
         return TrialEnd(trial.number, state, val_ap, len(walked), len(new), seconds, reason)
 
+    def forget(self, number: int) -> None:
+        """Removes the tree that a trial had alone, when the study has ended it."""
+        trial = self.opened.trials()[number]
+        settings = self.space.training_settings(trial.params)
+        self.tree.forget(self.tree.plan(settings, self.opened.trial_id(number), alone=True))
+
     def _walk(
         self,
         trial: optuna.trial.Trial,

@@ -28,6 +28,11 @@ def checkpoint_url(settings: StagesSettings, home: Path) -> str:
     return str(home / CHECKPOINT_FOLDER) if automatic else settings.checkpoints
 
 
+def check_place(settings: StagesSettings, home: Path) -> None:
+    """Raises CheckpointPlaceError if checkpoints cannot lie where the configuration says."""
+    CheckpointFiles(checkpoint_url(settings, home), "")
+
+
 def open_checkpoints(
     settings: StagesSettings, home: Path, database: Database, worker: int
 ) -> CheckpointStore:

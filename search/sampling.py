@@ -162,8 +162,12 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
                 )
 
 
-def grid(space: SearchSpace) -> dict[str, list[Any]]:
+def grid(space: SearchSpace, who: str = "search.sampler: a grid") -> dict[str, list[Any]]:
     """Returns every value of every parameter.
+
+    Args:
+        space: what is searched.
+        who: needs it, for messages.
 
     Raises:
         SamplerError: a range has no step, so it has no end of values, or there are too many.
@@ -172,8 +176,8 @@ def grid(space: SearchSpace) -> dict[str, list[Any]]:
     points = math.prod(_value_count(domain) for domain in space.distributions.values())
     if points > MOST_GRID_POINTS:
         raise SamplerError(
-            f"search.sampler: the grid has {points} points; expected at most {MOST_GRID_POINTS}, "
-            "so make the steps larger or list fewer values"
+            f"{who} of {points} points is too large; expected at most {MOST_GRID_POINTS}, so make "
+            "the steps larger or list fewer values"
         )
     for name, domain in space.distributions.items():
         if isinstance(domain, CategoricalDistribution):
@@ -186,8 +190,7 @@ def grid(space: SearchSpace) -> dict[str, list[Any]]:
             values[name] = [space.canonical({name: value})[name] for value in raw]
         else:
             raise SamplerError(
-                f"search.sampler: a grid needs a step for search.space.{name}; "
-                "add one or list the values"
+                f"{who} needs a step for search.space.{name}; add one or list the values"
             )
     return values
 

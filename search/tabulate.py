@@ -49,10 +49,8 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
     Raises:
         SamplerError: the space is not finite, or too large.
     """
-    points = [
-        dict(zip(grid(plan.space), values, strict=True))
-        for values in product(*grid(plan.space).values())
-    ]
+    values = grid(plan.space, "canopy tabulate")
+    points = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
     dataset = open_data(plan.config.data, plan.home, watcher)
     check_networks(plan.space, dataset)
     training = resolve_settings(plan.space.training)

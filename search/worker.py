@@ -16,7 +16,7 @@ from search.budget import claim_trial, end_paused, enqueue_once, finished_count
 from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
-from search.open_tree import open_tree
+from search.open_tree import check_place, open_tree
 from search.preparation import check_networks, choices, open_data
 from search.record import Record, check_same_study, resolved_as_before, study_record
 from search.sampling import build_pruner, build_sampler, check_sampling, grid
@@ -62,6 +62,7 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     Raises:
         SearchError: space, sampler or pruner cannot be used.
         TrainingError: a backbone, loss or optimizer does not exist, or the device is not there.
+        CheckpointPlaceError: checkpoints cannot lie where they are said to.
     """
     space = parse_space(config.search, config.training)
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
@@ -77,6 +78,7 @@ def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> 
     for device, precision in product(choices(space, "device"), choices(space, "precision")):
         resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
     check_sampling(config.search, space, config.training.epochs)
+    check_place(config.stages, home)
     return SearchPlan(config, space, home, study, n_trials)
 
 
@@ -221,6 +223,8 @@ def _run_trials(plan: SearchPlan, objective: Objective, lock: StudyLock) -> None
             )
     if paused := end_paused(opened):
         objective.watcher.note(f"{len(paused)} paused trials end as pruned")
+        for number in [] if objective.shares else paused:
+            objective.forget(number)
     if finished_count(study) < plan.n_trials:
         points = math.prod(len(values) for values in grid(objective.space).values())
         objective.watcher.note(f"the grid has {points} points and all of them are tried")

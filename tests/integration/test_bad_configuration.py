@@ -177,7 +177,7 @@ def test_a_value_of_another_type_is_named_in_words_with_what_to_write(
                 "sampler: {name: grid}, "
                 "space: {gamma: {low: 1e-5, high: 1, step: 1e-5}, epochs: {low: 1, high: 1000}}"
             ),
-            "the grid has 100000000 points; expected at most 10000,",
+            "a grid of 100000000 points is too large; expected at most 10000,",
         ),
         (search("sampler: {name: tpe, gamma: 5}"), "search.sampler.gamma: not a parameter of tpe"),
         (search("sampler: {name: tpe, n_ei_candidates: 10000000}"), "expected at most 100000, fou"),

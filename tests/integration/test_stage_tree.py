@@ -101,9 +101,10 @@ def test_what_trials_have_in_common_is_trained_once(
     assert numbers(sharing) == numbers(alone, "--study", "alone")
 
 
-def test_stages_that_are_off_leave_nothing_behind(user: User) -> None:
-    canopy = user(TWO, OFF)
-    canopy.run("search", "--trials", "2")
+@pytest.mark.parametrize("pruner", ["none", "asha"])
+def test_stages_that_are_off_leave_nothing_behind(user: User, pruner: str) -> None:
+    canopy = user(TWO, OFF, **{"name: none": f"name: {pruner}"})
+    canopy.run("search", "--trials", "3")
     listing = canopy.json("stages", "ls")
     assert (listing["known"], listing["checkpoints"]) == (0, [])
     assert not list(canopy.folder.glob(".canopy/checkpoints/*/*.pt"))

@@ -1,0 +1,102 @@
+"""What the stage tree costs a trial that shares nothing: writing checkpoints, leases, records.
+
+``python -m benchmarks.stage_overhead --runs 3``. Each run trains the same epochs twice, in turn
+without and with the tree, and then a second trial that goes on after the first epoch.
+"""
+
+import argparse
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.epoch_time import demo
+from benchmarks.machine import machine_text, spread_text
+from search.checkpoint_writer import CheckpointWriter
+from search.command_line import state_home
+from search.open_tree import open_checkpoints
+from search.settings import StagesSettings
+from search.stage_tree import StageTree
+from storage.database import open_database
+from storage.lease_keeper import LeaseKeeper
+from storage.locks import worker_session
+from storage.stages import StageStore
+from training.data.dataset import Dataset
+from training.run import TrainingRun
+from training.settings import TrainingSettings
+
+IMAGE_PX = 64
+
+
+def main() -> None:
+    """Prints a row for each run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--epochs", type=int, default=3, help="of each trial")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    home = state_home()
+    dataset = demo(home, IMAGE_PX, augmented=False)
+    database = open_database(home, None)
+    print(machine_text())
+    print(f"{arguments.backbone}, {IMAGE_PX} px, {arguments.epochs} epochs a trial\n")
+    print("| run | epochs alone, s | with the tree, s | ratio | outside of epochs, % | waited, % |")
+    print("|---|---|---|---|---|---|")
+    shares: list[float] = []
+    with worker_session(database.url) as session:
+        stages = StageStore(database, session.worker)
+        store = open_checkpoints(StagesSettings(), home, database, session.worker)
+        with LeaseKeeper(stages):
+            for run in range(arguments.runs):
+                # A seed of its own, so that no stage is known.
+                settings = TrainingSettings(
+                    backbone=arguments.backbone,
+                    epochs=arguments.epochs,
+                    seed=secrets.randbits(31),
+                    gamma=0.9,
+                )
+                alone_s, _ = timed(lambda s=settings: straight(s, dataset))
+                writer = CheckpointWriter(store, print)
+                tree = StageTree(stages, writer, dataset, check=lambda: None, note=print)
+                epochs_s, wall_s = timed(lambda s=settings, t=tree: walk(t, s))
+                share = 100 * (wall_s - epochs_s) / epochs_s
+                shares.append(share)
+                waited = 100 * writer.waited_s / epochs_s
+                writer.flush()
+                other = settings.model_copy(update={"gamma": 0.8})
+                resumed_s, resumed_wall_s = timed(lambda s=other, t=tree: walk(t, s))
+                writer.close()
+                print(
+                    f"| {run + 1} | {alone_s:.2f} | {epochs_s:.2f} | {epochs_s / alone_s:.3f} "
+                    f"| {share:.2f} | {waited:.2f} |"
+                )
+                print(
+                    f"|   goes on after epoch 1 |  | {resumed_s:.2f} |  "
+                    f"| {100 * (resumed_wall_s - resumed_s) / resumed_s:.2f} | |",
+                    flush=True,
+                )
+    print(f"\noutside of epochs: {spread_text(shares)} % (building the network included)")
+
+
+def timed(work: Callable[[], list[dict[str, Any]]]) -> tuple[float, float]:
+    """Returns the time of the epochs that were trained, and of everything."""
+    started = time.perf_counter()
+    metrics = work()
+    wall_s = time.perf_counter() - started
+    return sum(epoch["train_s"] + epoch["val_s"] for epoch in metrics), wall_s
+
+
+def straight(settings: TrainingSettings, dataset: Dataset) -> list[dict[str, Any]]:
+    """Trains without a tree."""
+    run = TrainingRun(settings, dataset)
+    return [run.train_epoch().as_dict() for _ in range(settings.epochs)]
+
+
+def walk(tree: StageTree, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Trains what nobody has trained."""
+    epochs = tree.epochs(tree.plan(settings))
+    return [epoch.metrics for epoch in epochs if epoch.is_new]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from search.checkpoint_writer import CheckpointWriter
+from storage.errors import CheckpointBudgetError, CheckpointMissError
+from training.checkpoint import RunState
+
+
+class Store:
+    """Checkpoints in memory, as slow and as faulty as a test wants them."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.may_write = threading.Event()
+        self.may_write.set()
+        self.fault: Exception | None = None
+        self.threads: set[str] = set()
+
+    def write(self, key: str, content: bytes, *, is_end: bool) -> None:
+        self.threads.add(threading.current_thread().name)
+        assert self.may_write.wait(20)
+        if self.fault is not None:
+            raise self.fault
+        self.contents[key] = content
+
+    def find(self, keys: Sequence[str]) -> dict[str, bool]:
+        if isinstance(self.fault, ConnectionError):
+            raise self.fault
+        return {key: True for key in keys if key in self.contents}
+
+    def read(self, key: str) -> bytes:
+        if key not in self.contents:
+            raise CheckpointMissError("its file is missing")
+        return self.contents[key]
+
+    def discard(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.contents.pop(key, None)
+
+
+def state(epoch: int = 1, value: float = 1.0) -> RunState:
+    tensor = torch.full((3,), value)
+    return RunState(
+        epoch=epoch, model={"w": tensor}, optimizer={"state": {0: {"m": tensor}}}, scaler={}
+    )
+
+
+@contextmanager
+def opened(store: Store, **options: float) -> Iterator[tuple[CheckpointWriter, list[str]]]:
+    notes: list[str] = []
+    writer = CheckpointWriter(store, notes.append, **options)  # type: ignore[arg-type]
+    try:
+        yield writer, notes
+    finally:
+        store.may_write.set()
+        writer.close()
+
+
+def test_what_is_submitted_is_loaded_and_written_elsewhere() -> None:
+    store = Store()
+    with opened(store) as (writer, notes):
+        writer.submit("a", state(3, 0.25), is_end=False)
+        loaded = writer.load("a", 3)
+    assert loaded is not None
+    assert loaded["epoch"] == 3
+    assert torch.equal(loaded["model"]["w"], torch.full((3,), 0.25))
+    assert store.threads == {"canopy checkpoints"}
+    assert notes == []
+
+
+def test_training_does_not_wait_and_its_later_steps_do_not_show() -> None:
+    store = Store()
+    store.may_write.clear()
+    with opened(store) as (writer, _):
+        live = state(1, 1.0)
+        writer.submit("a", live, is_end=False)
+        live["model"]["w"].fill_(9.0)  # the run goes on in place
+        live["optimizer"]["state"][0]["m"].fill_(9.0)
+        assert store.contents == {}
+        store.may_write.set()
+        loaded = writer.load("a", 1)
+    assert loaded is not None
+    assert torch.equal(loaded["model"]["w"], torch.ones(3))
+    assert torch.equal(loaded["optimizer"]["state"][0]["m"], torch.ones(3))
+
+
+def test_everything_is_written_before_it_closes() -> None:
+    store = Store()
+    with opened(store) as (writer, _):
+        for number in range(5):
+            writer.submit(str(number), state(), is_end=False)
+    assert sorted(store.contents) == list("01234")
+
+
+def test_a_place_that_hangs_is_not_waited_for_for_ever() -> None:
+    store = Store()
+    store.may_write.clear()
+    with opened(store, patience_s=0.2) as (writer, notes):
+        started = time.monotonic()
+        for number in range(5):
+            writer.submit(str(number), state(), is_end=False)
+        assert writer.load("0", 1) is None
+        assert time.monotonic() - started < 5
+        assert writer.waited_s > 0.2
+    assert notes == ["a checkpoint cannot be kept: the place hangs; the search goes on without"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (CheckpointBudgetError("9 MiB do not fit"), "9 MiB do not fit"),
+    ],
+)
+def test_trouble_is_told_once_on_the_thread_that_trains(fault: Exception, says: str) -> None:
+    store = Store()
+    store.fault = fault
+    with opened(store) as (writer, notes):
+        for number in range(3):
+            writer.submit(str(number), state(), is_end=False)
+        writer.flush()
+        assert notes == [f"a checkpoint cannot be kept: {says}; the search goes on without"]
+        store.fault = None
+        writer.submit("later", state(), is_end=False)
+        writer.flush()
+        assert "later" in store.contents
+
+
+def test_no_room_for_the_end_of_a_run_is_no_trouble() -> None:
+    store = Store()
+    store.fault = CheckpointBudgetError("full")
+    with opened(store) as (writer, notes):
+        writer.submit("a", state(), is_end=True)
+        writer.flush()
+    assert notes == []
+
+
+def test_a_bucket_that_is_away_is_a_miss() -> None:
+    store = Store()
+    store.fault = ConnectionError("bucket away")
+    with opened(store) as (writer, notes):
+        assert writer.find(["a"]) == set()
+        assert writer.find(["a"]) == set()
+    assert notes == ["checkpoints cannot be read: bucket away"]
+
+
+def test_bytes_that_are_no_state_are_a_miss_and_go() -> None:
+    store = Store()
+    store.contents["a"] = b"not torch's"
+    with opened(store) as (writer, notes):
+        assert writer.load("a", 4) is None
+    assert store.contents == {}
+    assert notes == [
+        "the checkpoint of epoch 4 cannot be used: truncated, or not a file of torch's"
+    ]

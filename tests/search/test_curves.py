@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from search.comparison import Spread, compare, named
+from search.comparison_table import comparison_table
+from search.curves import CurvePoint, CurveTable, read_curves, write_curves
+from search.errors import CurveTableError, SamplerError
+from search.settings import NamedSettings
+from search.simulation import simulate
+
+SPACE = {
+    "loss": CategoricalDistribution(["bce", "focal"]),
+    "gamma": FloatDistribution(0.8, 1.0, step=0.1),
+}
+GAMMAS = (0.8, 0.9, 1.0)
+EPOCHS = 4
+
+
+def table() -> CurveTable:
+    """AP grows with gamma and every epoch takes a second; focal is a tenth worse."""
+    curves = {}
+    for loss in ("bce", "focal"):
+        for gamma in GAMMAS:
+            curves[loss, gamma] = [
+                CurvePoint(
+                    f"{loss} {gamma if epoch > 1 else ''} {epoch}",
+                    (0.1 * (loss == "bce")) + (gamma * epoch / 10 if epoch > 1 else 0.1),
+                    1.0,
+                )
+                for epoch in range(1, EPOCHS + 1)
+            ]
+    return CurveTable(dict(SPACE), EPOCHS, curves, {"epochs": EPOCHS})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "curves.parquet"
+    rows = [
+        {
+            "loss": loss,
+            "gamma": gamma,
+            "epoch": epoch,
+            "stage": point.stage,
+            "val_ap": point.val_ap,
+            "train_s": 0.75,
+            "val_s": 0.25,
+        }
+        for (loss, gamma), curve in table().curves.items()
+        for epoch, point in enumerate(curve, start=1)
+    ]
+    write_curves(path, rows[::-1], SPACE, {"epochs": EPOCHS, "study": "x"})
+    found = read_curves(path)
+    assert found.curves == table().curves
+    assert found.distributions == SPACE
+    assert (found.epochs, found.about["study"]) == (EPOCHS, "x")
+    with pytest.raises(CurveTableError, match=r"no point .*0\.85"):
+        found.curve({"loss": "bce", "gamma": 0.85})
+
+
+def test_what_is_no_table_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with pytest.raises(CurveTableError, match=r"there is no such file; make one with: canopy tab"):
+        read_curves(path)
+    path.write_text("nothing of the kind")
+    with pytest.raises(CurveTableError, match="not a Parquet file"):
+        read_curves(path)
+    other = pyarrow.table({"a": [1]})
+    pyarrow.parquet.write_table(other, path)
+    with pytest.raises(CurveTableError, match="not written by canopy tabulate"):
+        read_curves(path)
+    write_curves(path, [{"epoch": 1}], {}, {"epochs": 1})
+    newer = pyarrow.parquet.read_table(path)
+    text = newer.schema.metadata[b"canopy"].replace(b'"version": 1', b'"version": 9')
+    pyarrow.parquet.write_table(newer.replace_schema_metadata({b"canopy": text}), path)
+    with pytest.raises(CurveTableError, match="of version 9, this Canopy reads 1"):
+        read_curves(path)
+
+
+def run(pruner: str, **options: int | bool) -> dict[str, float]:
+    search = simulate(
+        table(),
+        NamedSettings(name="grid"),
+        named(pruner),
+        **{"n_trials": 6, "seed": 0, **options},  # type: ignore[arg-type]
+    )
+    return {**vars(search)}
+
+
+def test_a_grid_without_pruner_by_hand() -> None:
+    found = run("none")
+    assert (found["trials"], found["complete"]) == (6, 6)
+    assert found["best_ap"] == pytest.approx(0.5)
+    assert found["epochs_reported"] == 24
+    assert found["epochs_trained"] == 2 * (1 + 3 * 3)
+    assert found["seconds"] == 20
+    assert run("none", shares=False)["seconds"] == 24
+
+
+def test_workers_share_the_time_and_wait_for_each_other() -> None:
+    assert run("none", workers=2, shares=False)["seconds"] == 12
+    two = run("none", workers=2)
+    assert two["epochs_trained"] == 20
+    assert 10 <= two["seconds"] <= 12
+    # Six workers begin two trunks together; each waits a second for its own.
+    assert run("none", workers=6)["seconds"] == 4
+
+
+def test_promotion_by_hand() -> None:
+    found = run("asha:reduction_factor=2")
+    assert found["trials"] == 6
+    assert found["epochs_reported"] < 24
+    assert found["best_ap"] == pytest.approx(0.5)
+    assert found["epochs_trained"] <= found["epochs_reported"]
+
+
+def test_a_run_that_diverges_is_pruned() -> None:
+    curves = {key: curve[:1] for key, curve in table().curves.items()}
+    for curve in curves.values():
+        curve.append(CurvePoint("nan" + curve[0].stage, None, 0.0))
+    diverging = CurveTable(dict(SPACE), EPOCHS, curves, {})
+    found = simulate(diverging, named("random"), named("median"), n_trials=5, seed=0)
+    assert (found.trials, found.complete, found.best_ap) == (5, 0, None)
+
+
+def test_one_seed_is_one_search() -> None:
+    arguments = (table(), named("tpe:n_startup_trials=3"), named("asha"))
+    one, same, other = (
+        simulate(*arguments, n_trials=12, seed=seed, workers=3) for seed in (4, 4, 5)
+    )
+    assert one == same
+    assert one != other
+
+
+def test_comparison() -> None:
+    steps: list[tuple[int, int]] = []
+    rows = compare(
+        table(),
+        ["random"],
+        ["none", "median"],
+        n_trials=4,
+        seeds=3,
+        workers=1,
+        progress=lambda *step: steps.append(step),
+    )
+    assert steps == [(1, 2), (2, 2)]
+    none = rows[0]
+    assert none.epochs_reported == Spread(16, 0)
+    assert none.seconds_alone == Spread(16, 0)
+    assert none.seconds.mean == none.epochs_trained.mean < 16
+    assert none.best_ap.mean + none.regret.mean == pytest.approx(0.5)
+    assert none.as_json()["best_ap"] == {
+        "mean": none.best_ap.mean,
+        "deviation": none.best_ap.deviation,
+    }
+    shown = comparison_table(rows, n_trials=4, seeds=3, workers=2)
+    assert shown.row_count == 2
+    assert "2 workers" in str(shown.title)
+
+
+def test_names_with_parameters() -> None:
+    assert named("asha:reduction_factor=2,min_epochs=3").parameters == {
+        "reduction_factor": 2,
+        "min_epochs": 3,
+    }
+    assert named("tpe").parameters == {}
+    for wrong in ("asha:2", "asha:a=[", "asha:"):
+        if wrong == "asha:":
+            assert named(wrong).parameters == {}
+            continue
+        with pytest.raises(SamplerError, match=r"^asha:"):
+            named(wrong)
