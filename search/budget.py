@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from dashboards.summary import REASON_ATTR, RUNG_ATTR, is_paused
-from search.promotion import PromotionPruner, rung_mark
+from search.promotion import Promotion, PromotionPruner, rung_mark
 from search.sampling import GridSampler
 from search.settings import Scalar
 from search.trials import OpenStudy, is_promoted
@@ -48,17 +48,26 @@ def claim_trial(
             return opened.take_up(trial.number)
     if finished >= n_trials:
         return None
-    if isinstance(pruner, PromotionPruner) and (promotion := pruner.promotion(trials)):
-        promoted = opened.take_up(promotion.trial_number)
-        promoted.set_user_attr(RUNG_ATTR, rung_mark(promotion.to_epoch, paused=False))
-        return promoted
-    if finished + len(running) >= n_trials:
+    is_full = finished + len(running) >= n_trials
+    if isinstance(pruner, PromotionPruner):
+        promotion = pruner.promotion(trials)
+        if promotion is None and is_full and not owned:
+            promotion = pruner.last_promotion(trials)
+        if promotion is not None:
+            return _promoted(opened, promotion)
+    if is_full:
         return None
     study = opened.study
     waiting = any(trial.state == TrialState.WAITING for trial in trials)
     if not waiting and isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study):
         return None
     return study.ask()
+
+
+def _promoted(opened: OpenStudy, promotion: Promotion) -> optuna.trial.Trial:
+    trial = opened.take_up(promotion.trial_number)
+    trial.set_user_attr(RUNG_ATTR, rung_mark(promotion.to_epoch, paused=False))
+    return trial
 
 
 def end_paused(opened: OpenStudy) -> list[int]:

@@ -54,6 +54,7 @@ class CheckpointWriter:
         self._changed = threading.Condition()
         self._troubles: list[str] = []
         self._told: set[str] = set()
+        self._hangs = False
         self.waited_s = 0.0
         self._thread = threading.Thread(target=self._work, name="canopy checkpoints", daemon=True)
         self._thread.start()
@@ -71,11 +72,22 @@ class CheckpointWriter:
         with self._changed:
             self._unwritten.add(key)
         try:
-            self._jobs.put(job, timeout=self._patience_s)
+            # A place that hangs is waited for once.
+            self._jobs.put(job, timeout=0 if self._hangs else self._patience_s)
         except queue.Full:
+            self._hangs = True
+            self._store.give_up(key)
             self._done(key, "the place hangs")
         self.waited_s += time.perf_counter() - started
         self._tell()
+
+    def place_id(self) -> str | None:
+        """Returns the id of the place that checkpoints go to; None if it cannot be had."""
+        try:
+            return self._store.place_id
+        except OSError as error:
+            self._trouble(f"checkpoints cannot be read: {_reason(error)}")
+            return None
 
     def find(self, keys: Sequence[str]) -> set[str]:
         """Returns the stages that have a checkpoint, or will have one in a moment."""
@@ -104,7 +116,6 @@ class CheckpointWriter:
         except CheckpointMissError as error:
             self._trouble(f"the checkpoint of epoch {epoch} cannot be used: {error}")
         except CheckpointError as error:
-            self._store.discard([key])
             self._trouble(f"the checkpoint of epoch {epoch} cannot be used: {error}")
         except OSError as error:
             self._trouble(f"checkpoints cannot be read: {_reason(error)}")
@@ -147,17 +158,22 @@ class CheckpointWriter:
         return bool(is_whole)
 
     def _work(self) -> None:
+        try:
+            self._store.collect()
+        except Exception as error:  # noqa: BLE001 - as below
+            self._trouble(f"checkpoints cannot be looked at: {_reason(error)}")
         while (job := self._jobs.get()) is not None:
             trouble = None
+            self._hangs = False
             try:
                 self._store.write(job.key, state_to_bytes(job.state), is_end=job.is_end)
             except CheckpointBudgetError as error:
                 # At the end of a run nobody is likely to go on, so nobody needs to know.
                 trouble = None if job.is_end else str(error)
-            except OSError as error:
-                trouble = _reason(error)
             except DATABASE_FAILURES as error:
                 trouble = f"the database is away ({type(error).__name__})"
+            except Exception as error:  # noqa: BLE001 - no checkpoint is worth a trial
+                trouble = _reason(error)
             finally:
                 self._done(job.key, trouble)
 
@@ -182,5 +198,7 @@ class CheckpointWriter:
             self._note(text)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -10,9 +10,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.curves import CurveTable
-from search.errors import SamplerError
-from search.settings import NamedSettings
+from search.errors import CurveTableError, SamplerError
+from search.sampling import check_sampling
+from search.settings import NamedSettings, SearchSettings
 from search.simulation import SimulatedSearch, simulate
+from search.space import SearchSpace
+from training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Compared:
         pruner: as it was asked for.
         best_ap: found by a search.
         regret: how much better the best point of the table is.
-        epochs_reported: by all trials of a search.
+        trials: finished ones of a search.
+        epochs_reported: by all of them.
         epochs_trained: with the stage tree.
         seconds: simulated, with the stage tree.
         seconds_alone: simulated, with nothing shared.
@@ -53,6 +57,7 @@ class Compared:
     pruner: str
     best_ap: Spread
     regret: Spread
+    trials: Spread
     epochs_reported: Spread
     epochs_trained: Spread
     seconds: Spread
@@ -78,7 +83,7 @@ def named(text: str) -> NamedSettings:
     values: dict[str, Any] = {}
     for part in parameters.split(",") if parameters else []:
         key, equals, value = part.partition("=")
-        if not equals:
+        if not equals or key == "name":
             raise SamplerError(f"{text}: expected NAME or NAME:PARAMETER=VALUE,…; found {part!r}")
         try:
             values[key] = YAML(typ="safe", pure=True).load(value)
@@ -107,13 +112,15 @@ def compare(
         seeds: searches for each pair.
         workers: of a search.
         progress: called with (pairs done, pairs).
+
+    Raises:
+        SamplerError: a sampler or pruner does not exist, or does not take its parameters.
+        CurveTableError: no point of the table has a full curve.
     """
     pairs = list(product(samplers, pruners))
-    best = max(
-        curve[-1].val_ap
-        for curve in table.curves.values()
-        if len(curve) == table.epochs and curve[-1].val_ap is not None
-    )
+    best = _best_of(table)
+    for sampler, pruner in pairs:
+        _check(table, sampler, pruner)
     rows = []
     for done, (sampler, pruner) in enumerate(pairs, start=1):
         runs, alone = [
@@ -137,6 +144,24 @@ def compare(
     return rows
 
 
+def _best_of(table: CurveTable) -> float:
+    """Returns the best AP of a full run."""
+    full = [
+        curve[-1].val_ap
+        for curve in table.curves.values()
+        if len(curve) == table.epochs and curve[-1].val_ap is not None
+    ]
+    if not full:
+        raise CurveTableError("every point of the table diverges, so there is nothing to find")
+    return max(full)
+
+
+def _check(table: CurveTable, sampler: str, pruner: str) -> None:
+    """Raises SamplerError if one of them does not exist or does not take its parameters."""
+    search = SearchSettings(sampler=named(sampler), pruner=named(pruner))
+    check_sampling(search, SearchSpace(TrainingSettings(), table.distributions), table.epochs)
+
+
 def _row(
     sampler: str,
     pruner: str,
@@ -150,6 +175,7 @@ def _row(
         pruner,
         best_ap=Spread.of(found),
         regret=Spread.of([best - each for each in found]),
+        trials=Spread.of([run.trials for run in runs]),
         epochs_reported=Spread.of([run.epochs_reported for run in runs]),
         epochs_trained=Spread.of([run.epochs_trained for run in runs]),
         seconds=Spread.of([run.seconds for run in runs]),

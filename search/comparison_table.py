@@ -28,12 +28,21 @@ def comparison_table(rows: Sequence[Compared], *, n_trials: int, seeds: int, wor
     )
     for name in ("sampler", "pruner"):
         table.add_column(name, no_wrap=True)
-    for name in ("best AP", "below the best", "reported", "trained", "time", "nothing shared"):
+    for name in (
+        "trials",
+        "best AP",
+        "below the best",
+        "reported",
+        "trained",
+        "time",
+        "nothing shared",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.sampler,
             row.pruner,
+            f"{row.trials.mean:g}",
             _text(row.best_ap, 4),
             _text(row.regret, 4),
             _text(row.epochs_reported, 0),

@@ -82,7 +82,10 @@ def write_curves(
         "version": _VERSION,
         "space": {name: distribution_to_json(each) for name, each in distributions.items()},
     }
-    table = pyarrow.Table.from_pylist([dict(row) for row in rows])
+    # Rows need not have the same metrics, and pyarrow takes the columns from the first.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    table = pyarrow.table(columns)
     table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(document).encode()})
     content = io.BytesIO()
     pyarrow.parquet.write_table(table, content, compression="zstd")

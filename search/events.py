@@ -16,9 +16,10 @@ class TrialEnd:
         state: complete, pruned or failed; running for a trial that pauses.
         val_ap: validation AP after its last epoch, if there is one.
         epochs: epochs that it reported.
-        trained: the part of them that was trained now.
-        seconds: training and validation time of that part.
+        trained: epochs that were trained for it now, repeated ones included.
+        seconds: their training and validation time.
         reason: why it ended early.
+        trunk: whose epochs it began with, if not with its own.
     """
 
     number: int
@@ -28,6 +29,7 @@ class TrialEnd:
     trained: int
     seconds: float
     reason: str | None = None
+    trunk: "Trunk | None" = None
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def judge(
     """
     if epoch not in reported:
         trial.report(val_ap, epoch)
-    # After the last epoch there is nothing left to save.
-    if epoch >= epochs or is_promoted(trial):
+    # After the last epoch there is nothing left to save, and what was decided stays.
+    if epoch >= epochs or epoch < max(reported, default=0) or is_promoted(trial):
         return Verdict.GO_ON
     if isinstance(pruner, PromotionPruner):
         if not pruner.pauses(trial, epoch):

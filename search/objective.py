@@ -1,5 +1,6 @@
 """One trial: walk the stage tree, report every epoch, and end or pause where the pruner says."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from search.stage_tree import StageTree, Walk, WalkedEpoch
 from search.trials import OpenStudy
 from storage.connecting import DATABASE_FAILURES
 from storage.errors import StudyLockLostError
+from storage.stages import Stage
 from storage.studies import StudyStore
 from training.errors import DivergedError
 
@@ -26,6 +28,7 @@ class Objective:
     Attributes:
         opened: the Optuna study.
         pruner: of the study.
+        pruner_name: as the configuration has it.
         store: where metrics are kept.
         tree: the stage tree.
         shares: whether trials share stages.
@@ -36,6 +39,7 @@ class Objective:
 
     opened: OpenStudy
     pruner: BasePruner
+    pruner_name: str
     store: StudyStore
     tree: StageTree
     shares: bool
@@ -60,12 +64,12 @@ class Objective:
             walk = self.tree.plan(settings, trial_id, alone=not self.shares)
             self.opened.set_stages(trial.number, walk.keys)
             reported = self.store.reported_epochs(trial_id)
-            trunk = self._trunk(walk, trial.number)
+            trunk = self._trunk(walk.known, trial.number)
             self.watcher.trial_started(trial.number, params, max(reported, default=0), trunk)
             verdict = self._walk(trial, trial_id, walk, reported, walked)
             if verdict is Verdict.PRUNE:
                 state = TrialState.PRUNED
-                reason = f"{self._pruner_name()} at epoch {len(walked)}"
+                reason = f"{self.pruner_name}: hopeless at epoch {len(walked)}"
             if verdict is Verdict.PAUSE:
                 state = TrialState.RUNNING
         except DivergedError as error:
@@ -85,9 +89,16 @@ class Objective:
             if walk is not None and not self.shares:
                 self.tree.forget(walk)
         self.store.set_worker(trial_id, None)
-        new = [epoch.metrics for epoch in walked if epoch.is_new]
-        seconds = sum(metrics["train_s"] + metrics["val_s"] for metrics in new)
-        return TrialEnd(trial.number, state, val_ap, len(walked), len(new), seconds, reason)
+        return TrialEnd(
+            trial.number,
+            state,
+            val_ap,
+            epochs=len(walked),
+            trained=walk.trained if walk else 0,
+            seconds=walk.trained_s if walk else 0.0,
+            reason=reason,
+            trunk=self._trunk(walk.known[: len(walked)], trial.number) if walk else None,
+        )
 
     def forget(self, number: int) -> None:
         """Removes the tree that a trial had alone, when the study has ended it."""
@@ -119,18 +130,15 @@ class Objective:
                     return verdict
         return Verdict.GO_ON
 
-    def _trunk(self, walk: Walk, number: int) -> Trunk | None:
-        """Returns whose epochs the trial begins with, if they are not its own."""
-        if not walk.known:
+    def _trunk(self, known: Sequence[Stage], number: int) -> Trunk | None:
+        """Returns whose epochs a trial begins with, if they are not its own."""
+        if not known:
             return None
-        last = walk.known[-1]
+        last = known[-1]
         study = self.opened.study.study_name
         if last.study == study and last.trial_number == number:
             return None
         return Trunk(last.epoch, last.trial_number, None if last.study == study else last.study)
-
-    def _pruner_name(self) -> str:
-        return type(self.pruner).__name__
 
 
 def failure_reason(error: Exception) -> str:

@@ -64,6 +64,12 @@ def _check(study: optuna.Study, numbers: Sequence[int]) -> dict[int, FrozenTrial
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for number in numbers:
         _check_trial(number, trials.get(number))
+        for other in trials.values():
+            is_own = other.user_attrs.get(PROMOTED_ATTR) == number != other.number
+            if is_own and other.state == TrialState.COMPLETE:
+                raise PromotionError(
+                    f"trial {number} was promoted before: see trial {other.number}"
+                )
     return trials
 
 
@@ -77,9 +83,8 @@ def _check_trial(number: int, trial: FrozenTrial | None) -> None:
         raise PromotionError(f"trial {number} failed ({reason}); promote a pruned trial")
     if trial.state == TrialState.PRUNED and reason.startswith(DIVERGED):
         raise PromotionError(f"trial {number} {reason}; it cannot go on")
-    if trial.state == TrialState.WAITING or (
-        trial.state == TrialState.RUNNING and not is_paused(trial)
-    ):
+    goes_on = is_paused(trial) or trial.user_attrs.get(PROMOTED_ATTR) == number
+    if trial.state in {TrialState.WAITING, TrialState.RUNNING} and not goes_on:
         raise PromotionError(
             f"trial {number} has not come to its end; canopy search goes on with it"
         )
@@ -87,7 +92,7 @@ def _check_trial(number: int, trial: FrozenTrial | None) -> None:
 
 def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
     """Returns the trial that goes on where `source` stopped."""
-    if is_paused(source):
+    if source.state == TrialState.RUNNING:
         trial = opened.take_up(source.number)
         trial.set_user_attr(PROMOTED_ATTR, source.number)
         trial.set_user_attr(RUNG_ATTR, rung_mark(max(source.intermediate_values), paused=False))

@@ -94,6 +94,27 @@ class PromotionPruner(BasePruner):
                     return Promotion(trial.number, onward[0])
         return None
 
+    def last_promotion(self, trials: Sequence[FrozenTrial]) -> Promotion | None:
+        """Returns the paused trial that goes on so that a search does not end without an answer.
+
+        With fewer trials than ``reduction_factor`` to the number of rungs none comes to the end by
+        the rule. Then the best one of the highest rung does, once nothing else is left to do.
+
+        Args:
+            trials: all of the study.
+        """
+        paused = [trial for trial in trials if is_paused(trial)]
+        if not paused or any(trial.state == TrialState.COMPLETE for trial in trials):
+            return None
+
+        def standing(trial: FrozenTrial) -> tuple[int, float, int]:
+            epoch = max(trial.intermediate_values)
+            return (epoch, trial.intermediate_values[epoch], -trial.number)
+
+        best = max(paused, key=standing)
+        higher = [rung for rung in self.rungs if rung > standing(best)[0]]
+        return Promotion(best.number, [*higher, self.epochs][0])
+
 
 def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:
     """Returns what a trial's user attribute says of where it may run to."""

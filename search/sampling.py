@@ -134,13 +134,17 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
         SamplerError: one of them cannot be built, or fails at its work.
     """
     study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
+    build_sampler(search.sampler, space, search.seed, 0)
+    tried = search.sampler
+    if tried.name == "tpe":  # at random at first, and so without its parameters
+        tried = NamedSettings(name="tpe", **{**tried.parameters, "n_startup_trials": 1})
     kind, name = "sampler", search.sampler.name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # numpy divides by zero, and goes on
             for number in range(TRIED_TRIALS):
                 kind, name = "sampler", search.sampler.name
-                study.sampler = build_sampler(search.sampler, space, search.seed, number)
+                study.sampler = build_sampler(tried, space, search.seed, number)
                 trial = study.ask()
                 space.suggest(trial)
                 kind, name = "pruner", search.pruner.name
@@ -228,7 +232,9 @@ def _check_parameters(
             hint = "write search.seed" if name == "seed" else nearest_hint(name, list(known))
             raise SamplerError(f"{where}: not a parameter of {settings.name}; {hint}")
         types = known[name]
-        if value is not None and not any(_is_of(value, type_) for type_ in types):
+        if not (value is None and _takes_none(factory, name)) and not any(
+            _is_of(value, type_) for type_ in types
+        ):
             expected = " or ".join(_VALUE_TYPES[type_][1] for type_ in types)
             raise SamplerError(f"{where}: expected {expected}, found {found_text(value)}")
         if isinstance(value, int | float) and not abs(value) <= LARGEST_PARAMETER:
@@ -242,6 +248,10 @@ def _yaml_types(annotation: Any) -> list[str]:
     """Returns what of an annotation, a type or its text, can stand in YAML."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return [option for option in text.split(" | ") if option in _VALUE_TYPES]
+
+
+def _takes_none(factory: Callable[..., Any], name: str) -> bool:
+    return "None" in str(inspect.signature(factory).parameters[name].annotation)
 
 
 def _is_of(value: Any, type_: str) -> bool:

@@ -66,7 +66,6 @@ class LineScreen:
         self.n_trials = 0
         self.best: float | None = None
         self._params: Mapping[str, Any] = {}
-        self._trunk: Trunk | None = None
         self._paused: set[int] = set()
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
@@ -92,10 +91,14 @@ class LineScreen:
             self._print(f"study {study}: {finished} of {n_trials} trials finished{so_far}")
 
     def trial_started(
-        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        from_epoch: int,
+        trunk: Trunk | None = None,  # noqa: ARG002 - the line at the end says it
     ) -> None:
         """Remembers the trial; says so where it goes on after a stop."""
-        self._params, self._trunk = params, trunk
+        self._params = params
         if from_epoch and number not in self._paused:
             self._print(f"trial {number} goes on after epoch {from_epoch}")
 
@@ -125,11 +128,12 @@ class LineScreen:
         width = len(str(self.n_trials))
         line = Text(f"[{self.finished:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
         line.append(f"{word:<8}", style=colour)
-        new = f"{end.trained:>2} new" if end.trained < end.epochs else ""
-        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} epochs {new:<6} ")
+        new = f"{end.trained:>2} new" if end.trained != end.epochs else ""
+        word = "epoch " if end.epochs == 1 else "epochs"
+        line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} {word} {new:<6} ")
         line.append(f"{duration_text(end.seconds):>11}  {params_text(self._params)}")
-        if self._trunk is not None:
-            line.append(f"  {trunk_text(self._trunk)}", style="dim")
+        if end.trunk is not None:
+            line.append(f"  {trunk_text(end.trunk)}", style="dim")
         if is_best:
             line.append("  best so far", style="bold green")
         if end.reason and end.state == TrialState.FAIL:

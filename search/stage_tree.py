@@ -46,6 +46,8 @@ class Walk:
         known: the stages from the first on that were known when the walk began.
         trial_id: the database's id of the trial that walks, if one does.
         resumed: epochs that a checkpoint saved from being trained again.
+        trained: epochs that were trained, repeated ones included.
+        trained_s: their training and validation time, in seconds.
         waited_s: time spent on waiting for other workers, in seconds.
     """
 
@@ -54,6 +56,8 @@ class Walk:
     known: list[Stage]
     trial_id: int | None
     resumed: int = 0
+    trained: int = 0
+    trained_s: float = 0.0
     waited_s: float = 0.0
 
 
@@ -193,9 +197,12 @@ class StageTree:
                 walk.keys[run.epoch - 2] if run.epoch > 1 else None,
                 next_key=walk.keys[run.epoch] if follows else None,
                 trial_id=walk.trial_id,
+                place=self._checkpoints.place_id(),
             )
             if metrics is None:
                 return stage
+            walk.trained += 1
+            walk.trained_s += metrics["train_s"] + metrics["val_s"]
             self._position = _Position(run, key)
             self._checkpoints.submit(key, run.state(), is_end=run.is_finished)
             if is_last:

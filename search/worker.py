@@ -132,6 +132,7 @@ def open_search(
             objective = Objective(
                 OpenStudy(study, store.optuna_storage),
                 study.pruner,
+                plan.config.search.pruner.name,
                 store,
                 tree,
                 plan.config.stages.enabled,

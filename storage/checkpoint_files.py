@@ -27,13 +27,14 @@ class CheckpointFiles:
         database: id of the database, whose files lie in a folder of their own.
 
     Raises:
-        CheckpointPlaceError: there is no such file system, or a package for it is missing.
+        CheckpointPlaceError: there is no such file system, a package for it is missing, or it
+            answers nothing.
     """
 
     def __init__(self, url: str, database: str) -> None:
         try:
             self._files, root = url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise CheckpointPlaceError(
                 f"stages.checkpoints: {shown_place(url)}: {str(error).splitlines()[0]}; write a "
                 "folder, or install what this kind of place needs"
@@ -99,7 +100,11 @@ class CheckpointFiles:
         found = []
         with _only_os_errors(), contextlib.suppress(FileNotFoundError):
             found = self._files.ls(self._folder, detail=True, refresh=True)
-        sizes = {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in found}
+        sizes = {
+            entry["name"].rpartition("/")[2]: int(entry["size"] or 0)
+            for entry in found
+            if entry["type"] == "file"
+        }
         return {name: size for name, size in sizes.items() if name != _MARKER}
 
     def remove_name(self, name: str) -> None:
@@ -130,7 +135,10 @@ class CheckpointFiles:
         beside = f"{path}.{uuid4().hex[:8]}{_PARTIAL}"
         try:
             self._files.pipe_file(beside, content)
-            self._files.mv(beside, path)
+            if self._is_local:
+                Path(beside).replace(path)  # mv would move it into a folder of that name
+            else:
+                self._files.mv(beside, path)
         except BaseException:
             with contextlib.suppress(Exception):
                 self._files.rm_file(beside)

@@ -20,7 +20,7 @@ class Worth(IntEnum):
     TIP = 2
     """Where a run was pruned or interrupted: a promotion or the same setting goes on from it."""
     PAUSED = 3
-    """What a paused trial stands on."""
+    """What a trial stands on that pauses, or waits for another worker."""
     TRUNK = 4
     """Runs branch off here: after the first epoch, or where two have done so already."""
     RUNNING = 5
@@ -36,7 +36,7 @@ _MEANINGS = {
     Worth.SUPERSEDED: "superseded by the next epoch of the same run",
     Worth.END: "after a last epoch",
     Worth.TIP: "where a run was pruned or stopped",
-    Worth.PAUSED: "of paused trials",
+    Worth.PAUSED: "of trials that pause or were interrupted",
     Worth.TRUNK: "where runs branch off",
     Worth.RUNNING: "of running trials",
 }
@@ -70,9 +70,11 @@ _WORTH = sqlalchemy.text(f"""
         FROM canopy_stage AS stage LEFT JOIN mine USING (key)
         WHERE stage.parent IN (SELECT key FROM mine) GROUP BY stage.parent
     ),
-    -- The deepest checkpoint of every unfinished trial; worker is null for one that pauses.
+    -- The deepest checkpoint of every unfinished trial; nobody works on one that pauses or whose
+    -- worker is gone.
     standing AS (
-        SELECT DISTINCT ON (epoch.trial_id) mine.key, owner.worker IS NULL AS pauses
+        SELECT DISTINCT ON (epoch.trial_id) mine.key,
+            owner.worker IS NULL OR owner.worker NOT IN ({LIVING_WORKERS}) AS pauses
         FROM canopy_epoch AS epoch JOIN mine ON mine.key = epoch.stage
         JOIN trials USING (trial_id) LEFT JOIN canopy_trial AS owner USING (trial_id)
         WHERE trials.state = 'RUNNING' AND mine.digest IS NOT NULL

@@ -16,6 +16,7 @@ from storage.locks import LIVING_WORKERS
 from storage.tables import CHECKPOINT
 
 GIB = 2**30
+MIB = 2**20
 FREE_SHARE = 0.25
 LARGEST_DEFAULT_BYTES = 100 * GIB
 """Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
@@ -111,17 +112,23 @@ class CheckpointStore:
             CheckpointBudgetError: what is there is worth more; nothing is written then.
             OSError: the place cannot be written to; nothing is recorded then.
         """
-        going = self._reserve(key, len(content), is_end=is_end)
         try:
-            self.discard(going)
+            unreadable = CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_(None)
+            self._remove(self._reserve(key, len(content), is_end=is_end), unreadable)
             self._files.write(key, content)
         except BaseException:
-            self._forget([key])
+            self.give_up(key)
             raise
         values = {"digest": digest_of(content), "worker": None, "used": sqlalchemy.func.now()}
-        update = sqlalchemy.update(CHECKPOINT).where(self._is(key)).values(values)
+        mine = CHECKPOINT.c.worker == self._worker
+        update = sqlalchemy.update(CHECKPOINT).where(self._is(key), mine).values(values)
         with self._engine.begin() as connection:
             connection.execute(update)
+
+    def give_up(self, key: str) -> None:
+        """Takes back that this worker is about to write a checkpoint."""
+        mine = CHECKPOINT.c.digest.is_(None) & (CHECKPOINT.c.worker == self._worker)
+        self._forget(self._is(key) & mine)
 
     def find(self, keys: Sequence[str]) -> dict[str, bool]:
         """Returns which of these stages have a checkpoint here.
@@ -152,10 +159,11 @@ class CheckpointStore:
             recorded = row.first()
         if recorded is None or recorded.digest is None:
             raise CheckpointMissError("it was removed meanwhile")
+        same = CHECKPOINT.c.digest == recorded.digest
         try:
             content = self._files.read(key)
-        except FileNotFoundError:
-            self._forget([key])
+        except (FileNotFoundError, IsADirectoryError):
+            self._forget(self._is(key) & same)
             raise CheckpointMissError("its file is missing") from None
         if len(content) != recorded.size:
             reason = f"it has {len(content):,} bytes, and {recorded.size:,} were written"
@@ -163,17 +171,21 @@ class CheckpointStore:
             reason = "its bytes were changed since it was written"
         else:
             return content
-        self.discard([key])
+        self._remove([key], same)
         raise CheckpointMissError(reason)
 
     def discard(self, keys: Sequence[str]) -> None:
-        """Removes checkpoints, their files first."""
-        for key in keys:
-            self._files.remove(key)
-        self._forget(keys)
+        """Removes checkpoints that nobody needs any more.
+
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        self._remove(keys, sqlalchemy.true())
 
     def collect(self, budget_bytes: int | None = None, *, dry_run: bool = False) -> Collected:
         """Removes what no record names, what records name in vain, and what exceeds the budget.
+
+        What others write meanwhile is left alone.
 
         Args:
             budget_bytes: another budget than the store's, once.
@@ -182,35 +194,34 @@ class CheckpointStore:
         Raises:
             OSError: the place cannot be read or written to.
         """
-        place = self.place_id
         budget = self.budget_bytes if budget_bytes is None else budget_bytes
-        with self._engine.begin() as connection:
-            # Files that begin to be written after this have a record when they are looked up.
-            names = self._files.names()
-            entries = entries_by_worth(connection, place)
-        recorded = {entry.key for entry in entries}
+        # A file is recorded before it is there, and may come or go between these looks.
+        entries = self.entries()
+        names = self._files.names()
+        recorded = {entry.key for entry in [*entries, *self.entries()]}
         writing = {e.key for e in entries if not e.is_whole and e.worth is Worth.RUNNING}
-        whole_names = {f"{key}{SUFFIX}" for key in recorded}
         orphans = [
             name
             for name in names
-            if name not in whole_names and name.partition(".")[0] not in writing
+            if (key := name.partition(".")[0]) not in recorded
+            or (name != f"{key}{SUFFIX}" and key not in writing)
         ]
-        lost = [
-            entry.key
+        rest = [
+            entry
             for entry in entries
-            if entry.key not in writing
-            and not (entry.is_whole and names.get(f"{entry.key}{SUFFIX}") == entry.size)
+            if entry.key in writing
+            or (entry.is_whole and names.get(f"{entry.key}{SUFFIX}") == entry.size)
         ]
-        rest = [entry for entry in entries if entry.key not in lost]
+        lost = [entry for entry in entries if entry not in rest]
         evicted = victims(rest, sum(entry.size for entry in rest) - budget, Worth.TRUNK)
-        removed = [*lost, *(entry.key for entry in evicted)]
-        gone = [*orphans, *(f"{key}{SUFFIX}" for key in removed)]
-        freed = sum(names.get(name, 0) for name in gone)
+        removed = [*lost, *evicted]
+        gone = [*orphans, *(f"{entry.key}{SUFFIX}" for entry in removed)]
         if not dry_run:
             for name in orphans:
                 self._files.remove_name(name)
-            self.discard(removed)
+            for entry in removed:
+                self._remove([entry.key], CHECKPOINT.c.used == entry.used)
+        freed = sum(names.get(name, 0) for name in gone)
         return Collected(len(orphans), len(lost), len(evicted), freed)
 
     def _reserve(self, key: str, size: int, *, is_end: bool) -> list[str]:
@@ -229,8 +240,8 @@ class CheckpointStore:
             going = victims(others, excess, Worth.END if is_end else Worth.TRUNK)
             if sum(entry.size for entry in going) < excess:
                 raise CheckpointBudgetError(
-                    f"{size / 2**20:,.1f} MiB do not fit the budget of {budget / GIB:.3g} GiB "
-                    "(stages.budget_gib)"
+                    f"{size / MIB:,.2f} MiB find no room in {budget / MIB:,.2f} MiB beside what is "
+                    "worth more; raise stages.budget_gib"
                 )
             gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
             update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
@@ -241,7 +252,13 @@ class CheckpointStore:
     def _record_begun(
         self, connection: sqlalchemy.Connection, key: str, size: int, *, is_end: bool
     ) -> None:
-        values = {"size": size, "digest": None, "worker": self._worker, "is_end": is_end}
+        values = {
+            "size": size,
+            "digest": None,
+            "worker": self._worker,
+            "is_end": is_end,
+            "used": sqlalchemy.func.now(),
+        }
         insert = postgresql.insert(CHECKPOINT).values(place=self.place_id, key=key, **values)
         connection.execute(
             insert.on_conflict_do_update(
@@ -256,8 +273,20 @@ class CheckpointStore:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)))
             yield connection
 
-    def _forget(self, keys: Sequence[str]) -> None:
-        rows = self._is_here() & CHECKPOINT.c.key.in_(keys)
+    def _remove(self, keys: Sequence[str], where: sqlalchemy.ColumnElement[bool]) -> None:
+        """Removes those of some checkpoints whose record is as `where` says, their files first."""
+        rows = sqlalchemy.select(CHECKPOINT.c.key).where(
+            self._is_here(), CHECKPOINT.c.key.in_(keys), where
+        )
+        with self._engine.begin() as connection:
+            # Who wants to write one of them anew waits until it is gone.
+            found = connection.scalars(rows.order_by(CHECKPOINT.c.key).with_for_update()).all()
+            for key in found:
+                self._files.remove(key)
+            gone = self._is_here() & CHECKPOINT.c.key.in_(found)
+            connection.execute(sqlalchemy.delete(CHECKPOINT).where(gone))
+
+    def _forget(self, rows: sqlalchemy.ColumnElement[bool]) -> None:
         with self._engine.begin() as connection:
             connection.execute(sqlalchemy.delete(CHECKPOINT).where(rows))
 

@@ -11,7 +11,7 @@ from storage.database import Database
 from storage.epochs import add_trained
 from storage.finite import check_finite
 from storage.locks import LIVING_WORKERS
-from storage.tables import STAGE, STAGE_LEASE, STUDIES, TRIALS
+from storage.tables import CHECKPOINT, STAGE, STAGE_LEASE, STUDIES, TRIALS
 
 LEASE_S = 30.0
 """A worker that renews nothing for as long as this is passed over, though its session lives."""
@@ -98,6 +98,7 @@ class StageStore:
         *,
         next_key: str | None = None,
         trial_id: int | None = None,
+        place: str | None = None,
     ) -> None:
         """Records a stage that was trained, and moves this worker's lease on to the next one.
 
@@ -109,6 +110,8 @@ class StageStore:
             next_key: the stage that this worker trains next, unless another has its lease.
             trial_id: the database's id of the trial that it was trained for; the epoch is recorded
                 as that trial's too, all or nothing.
+            place: id of where this worker is about to write a checkpoint, if it is; whoever needs
+                it waits.
 
         Raises:
             ValueError: a number is NaN or infinite; nothing is recorded then.
@@ -129,6 +132,8 @@ class StageStore:
             connection.execute(count)
             if trial_id is not None and stage.metrics is not None:
                 add_trained(connection, trial_id, stage.epoch, stage.metrics, stage.key)
+            if place is not None and stage.metrics is not None:
+                connection.execute(self._announcement(place, stage.key))
             connection.execute(self._release(stage.key))
             if next_key is not None:
                 connection.execute(_ACQUIRE, self._lease(next_key))
@@ -159,6 +164,15 @@ class StageStore:
         """Removes stages that nobody else can come to."""
         with self._engine.begin() as connection:
             connection.execute(sqlalchemy.delete(STAGE).where(STAGE.c.key.in_(keys)))
+
+    def _announcement(self, place: str, key: str) -> postgresql.Insert:
+        values = {"size": 0, "is_end": False, "worker": self._worker}
+        insert = postgresql.insert(CHECKPOINT).values(place=place, key=key, **values)
+        return insert.on_conflict_do_update(
+            index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
+            set_={"worker": self._worker},
+            where=CHECKPOINT.c.digest.is_(None),
+        )
 
     def _lease(self, key: str) -> Mapping[str, Any]:
         return {"key": key, "worker": self._worker, "lease_s": self.lease_s}

@@ -160,13 +160,48 @@ def test_comparison() -> None:
     assert "2 workers" in str(shown.title)
 
 
+def test_rows_with_different_metrics(tmp_path: Path) -> None:
+    """The first point diverges at once, and every loss has a name of its own."""
+    path = tmp_path / "x.parquet"
+    rows = [
+        {"loss": "bce", "gamma": 0.8, "epoch": 1, "stage": "a", "diverged": "the loss is nan"},
+        {"loss": "focal", "gamma": 0.8, "epoch": 1, "stage": "b", "val_ap": 0.5, "train_s": 1.0},
+    ]
+    write_curves(path, rows, SPACE, {"epochs": 1})
+    curves = read_curves(path).curves
+    assert curves["bce", 0.8] == [CurvePoint("a", None, 0.0)]
+    assert curves["focal", 0.8] == [CurvePoint("b", 0.5, 1.0)]
+
+
+def test_nothing_to_find_says_so() -> None:
+    empty = CurveTable(dict(SPACE), EPOCHS, {("bce", 0.8): [CurvePoint("a", None, 0.0)]}, {})
+    with pytest.raises(CurveTableError, match="every point of the table diverges"):
+        compare(empty, ["random"], ["none"], n_trials=1, seeds=1, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "says"),
+    [
+        ("tpo", "none", "did you mean 'tpe'"),
+        ("tpe", "hyperband:max_resource=0", "hyperband"),
+        ("tpe:n_ei_candidates=0", "none", "tpe"),
+        ("tpe", "asha:reduction_factor=", "expected a whole number, found nothing"),
+    ],
+)
+def test_what_does_not_work_is_said_before_the_first_search(
+    sampler: str, pruner: str, says: str
+) -> None:
+    with pytest.raises(SamplerError, match=says):
+        compare(table(), ["random", sampler], ["none", pruner], n_trials=1, seeds=1, workers=1)
+
+
 def test_names_with_parameters() -> None:
     assert named("asha:reduction_factor=2,min_epochs=3").parameters == {
         "reduction_factor": 2,
         "min_epochs": 3,
     }
     assert named("tpe").parameters == {}
-    for wrong in ("asha:2", "asha:a=[", "asha:"):
+    for wrong in ("asha:2", "asha:a=[", "asha:name=x", "asha:"):
         if wrong == "asha:":
             assert named(wrong).parameters == {}
             continue

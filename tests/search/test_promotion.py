@@ -12,6 +12,7 @@ from dashboards.summary import PROMOTED_ATTR, REASON_ATTR, is_paused
 from search.budget import claim_trial, end_paused
 from search.judging import Verdict, judge
 from search.promotion import PromotionPruner
+from search.tree_median import TreeMedianPruner
 from search.trials import OpenStudy
 
 EPOCHS = 9
@@ -93,17 +94,17 @@ def test_a_late_promotion_after_better_knowledge() -> None:
     opened = new_study()
     claimed = run(opened, pruner(), 6, lambda number: [0.8, 0.9, 0.1, 0.2, 0.3, 0.4][number])
     last = {trial.number: trial.last_step for trial in opened.trials()}
-    assert claimed == [0, 1, 2, 1, 3, 4, 5, 0]
-    assert (last[0], last[1]) == (3, 3)
+    # Then nothing is left to do, and the best goes on to the end.
+    assert claimed == [0, 1, 2, 1, 3, 4, 5, 0, 1]
+    assert (last[0], last[1]) == (3, EPOCHS)
 
 
 def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
     opened = new_study()
     run(opened, pruner(), 4, lambda number: number / 10)
     paused = [trial.number for trial in opened.trials() if is_paused(trial)]
-    assert end_paused(opened) == paused
-    assert len(paused) == 4
-    for trial in opened.trials():
+    assert end_paused(opened) == paused == [0, 1, 2]
+    for trial in opened.trials(TrialState.PRUNED):
         assert trial.state == TrialState.PRUNED
         assert trial.value == trial.intermediate_values[trial.last_step or 0]
         assert (
@@ -116,11 +117,23 @@ def test_paused_trials_count_as_begun() -> None:
     opened = new_study()
     rule = pruner()
     for _ in range(2):
-        trial = claim_trial(opened, rule, 2)
+        trial = claim_trial(opened, rule, 2, owned={9})
         assert trial is not None
         play(opened, rule, trial)
-    assert claim_trial(opened, rule, 2) is None
-    assert claim_trial(opened, rule, 3) is not None
+    # While another worker runs a trial there may be more to do later.
+    assert claim_trial(opened, rule, 2, owned={9}) is None
+    third = claim_trial(opened, rule, 3, owned={9})
+    assert third is not None
+    assert third.number == 2
+
+
+@pytest.mark.parametrize("n_trials", [1, 2, 5, 8])
+def test_a_search_that_is_too_small_for_the_rule_has_an_answer(n_trials: int) -> None:
+    opened = new_study()
+    run(opened, pruner(), n_trials, lambda number: 0.9 - number / 10)
+    [complete] = opened.trials(TrialState.COMPLETE)
+    assert complete.last_step == EPOCHS
+    assert complete.value == max(trial.params["x"] for trial in opened.trials()) + EPOCHS / 100
 
 
 def test_a_trial_left_behind_comes_first_and_a_paused_one_is_not_left_behind() -> None:
@@ -145,9 +158,18 @@ def test_a_trial_left_behind_comes_first_and_a_paused_one_is_not_left_behind() -
 def test_a_promoted_trial_whose_worker_died_is_adopted_and_runs_to_its_rung() -> None:
     opened = new_study()
     rule = pruner(reduction_factor=2)
-    run(opened, rule, 2, lambda number: number / 10)
-    promoted = max(opened.trials(), key=lambda trial: trial.last_step or 0)
-    assert (promoted.number, promoted.last_step) == (1, 2)
+    for number in range(2):
+        trial = claim_trial(opened, rule, 9)
+        assert trial is not None
+        assert trial.number == number
+        play(opened, rule, trial)
+    promoted = claim_trial(opened, rule, 9)
+    again = claim_trial(opened, rule, 9)
+    assert promoted is not None
+    assert again is not None
+    assert promoted.number == again.number
+    assert play(opened, rule, again) is Verdict.PAUSE
+    assert opened.trials()[again.number].last_step == 2
 
 
 def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
@@ -170,6 +192,23 @@ def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
     assert play(opened, rule, trial) is Verdict.GO_ON
     assert opened.trials()[3].last_step == EPOCHS
     assert claim_trial(opened, rule, 3) is None
+
+
+def test_what_was_decided_at_an_epoch_stays_when_a_trial_goes_on() -> None:
+    """Its worker died at epoch 2; at epoch 1 it would be pruned by what is known by now."""
+    opened = new_study()
+    for _ in range(6):
+        opened.study.add_trial(
+            optuna.trial.create_trial(value=0.9, intermediate_values={1: 0.9, 2: 0.9})
+        )
+    rule = TreeMedianPruner()
+    opened.study.pruner = rule
+    trial = opened.study.ask()
+    for epoch in (1, 2):
+        trial.report(0.1, epoch)
+    again = opened.take_up(trial.number)
+    assert judge(again, rule, 1, EPOCHS, 0.1, reported={1, 2}) is Verdict.GO_ON
+    assert judge(again, rule, 2, EPOCHS, 0.1, reported={1, 2}) is Verdict.PRUNE
 
 
 @pytest.mark.parametrize("parameters", [{"min_epochs": 0}, {"reduction_factor": 1}])

@@ -24,9 +24,15 @@ def play(screen: SearchWatcher) -> None:
     screen.epoch_done(3, 8, 0.3, 0.4)
     screen.trial_ended(TrialEnd(1, TrialState.RUNNING, 0.3, 3, 1, 2.0), 1, 0.5)
     screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 3, Trunk(2, 0))
-    screen.trial_ended(TrialEnd(1, TrialState.PRUNED, 0.31234, 4, 1, 8.0, "median"), 2, 0.5)
+    screen.trial_ended(
+        TrialEnd(1, TrialState.PRUNED, 0.31234, 4, 1, 8.0, "median", Trunk(2, 0)), 2, 0.5
+    )
     screen.trial_started(2, {"backbone": "tinycnn_16", "gamma": 1.0}, 0, Trunk(1, 7, "planet"))
-    screen.trial_ended(TrialEnd(2, TrialState.FAIL, None, 0, 0, 0.0, "RuntimeError: x"), 2, 0.5)
+    screen.trial_ended(
+        TrialEnd(2, TrialState.FAIL, None, 1, 0, 0.0, "RuntimeError: x", Trunk(1, 7, "planet")),
+        2,
+        0.5,
+    )
     screen.close()
 
 
@@ -49,7 +55,7 @@ def test_lines_without_control_characters() -> None:
         "[1/3] trial 1 pauses   AP .3000   3 epochs  1 new         2 s  tinycnn_16 · gamma 0.8",
         "[2/3] trial 1 pruned   AP .3123   4 epochs  1 new         8 s  tinycnn_16 · gamma 0.8"
         "  from epoch 2 of trial 0",
-        "[2/3] trial 2 failed   AP     –   0 epochs                0 s  tinycnn_16 · gamma 1"
+        "[2/3] trial 2 failed   AP     –   1 epoch   0 new         0 s  tinycnn_16 · gamma 1"
         "  from epoch 1 of trial 7 of planet  RuntimeError: x",
     ]
 

@@ -216,7 +216,7 @@ def test_without_any_checkpoint_all_is_trained_again_and_known_epochs_stay(
     assert [epoch.is_new for epoch in epochs] == [False, False, True]
     assert not list(tmp_path.glob("checkpoints/*/*.pt"))
     assert len(other.notes) == 1
-    assert "do not fit the budget" in other.notes[0]
+    assert "find no room" in other.notes[0]
     with database.engine.connect() as connection:
         times = sqlalchemy.text("SELECT sum(times_trained) FROM canopy_stage")
         assert connection.scalar(times) == 7

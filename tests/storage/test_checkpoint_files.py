@@ -62,7 +62,11 @@ def test_the_free_disk_is_known_of_a_folder_only(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = CheckpointFiles(str(tmp_path), DATABASE)
     files.open_marker()
-    monkeypatch.setattr(files._files, "mv", lambda *_: (_ for _ in ()).throw(OSError("full")))
+
+    def full(*arguments: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="full"):
         files.write("a", b"content")
     assert files.names() == {}
