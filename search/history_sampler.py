@@ -24,6 +24,7 @@ class HistorySampler(BaseSampler):
 
     def __init__(self, sampler: BaseSampler) -> None:
         self._sampler = sampler
+        self._has_looked = False
         self._history: Study | None = None
 
     def reseed_rng(self) -> None:
@@ -74,18 +75,18 @@ class HistorySampler(BaseSampler):
         All parameters of a trial come from the same history, as it was when the first was asked
         for.
         """
+        if not self._has_looked:
+            self._has_looked, self._history = True, _history(study)
         if self._history is None:
-            self._history = _history(study)
-        if self._history is study:
             return study, trial
         return self._history, self._history.get_trials(deepcopy=False)[trial.number]
 
 
-def _history(study: Study) -> Study:
-    """Returns a copy in memory in which paused trials are pruned; `study` if none is."""
+def _history(study: Study) -> Study | None:
+    """Returns a copy in memory in which paused trials are pruned; None if none is paused."""
     trials = study.get_trials(deepcopy=False)
     if not any(is_paused(trial) for trial in trials):
-        return study
+        return None
     history = optuna.create_study(directions=study.directions)
     for trial in trials:
         if not (is_paused(trial) and trial.intermediate_values):

@@ -68,3 +68,18 @@ def test_every_parameter_of_a_trial_comes_from_one_history() -> None:
     assert trial.suggest_float("x", 0, 1) == first
     trial.suggest_float("unknown before", 0, 1)
     assert trial.number == 30
+
+
+def test_hyperband_shows_a_sampler_a_part_of_the_study() -> None:
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
+    values = []
+    for wrapped in (True, False):
+        study = optuna.create_study(direction="maximize", pruner=pruner, study_name="fixed")
+        for number in range(25):
+            sampler = tpe(number)
+            study.sampler = HistorySampler(sampler) if wrapped else sampler
+            trial = study.ask()
+            values.append(trial.suggest_float("x", 0, 1))
+            trial.report(values[-1], 1)
+            study.tell(trial, values[-1])
+    assert values[:25] == values[25:]
