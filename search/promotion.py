@@ -50,7 +50,7 @@ class PromotionPruner(BasePruner):
         Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2.
     """
 
-    def __init__(self, min_epochs: int = 1, reduction_factor: int = 3, *, epochs: int) -> None:
+    def __init__(self, min_epochs: int = 1, reduction_factor: int = 4, *, epochs: int) -> None:
         if min_epochs < 1:
             raise ValueError(f"min_epochs is {min_epochs}; expected at least 1")
         if reduction_factor < 2:

@@ -73,7 +73,7 @@ class SearchSettings(Settings):
     trials: Annotated[int, Field(ge=1)] = 40
     workers: Literal["auto", 1] = "auto"
     sampler: NamedSettings = NamedSettings(name="tpe")
-    pruner: NamedSettings = NamedSettings(name="median")
+    pruner: NamedSettings = NamedSettings(name="asha")
     seed: Annotated[int, Field(ge=0)] = 0
     max_failures: Annotated[int, Field(ge=1)] = 3
     space: dict[str, list[Scalar] | RangeSettings] = Field(

@@ -19,7 +19,7 @@ EPOCHS = 9
 
 
 def pruner(**parameters: int) -> PromotionPruner:
-    return PromotionPruner(**{"epochs": EPOCHS, **parameters})
+    return PromotionPruner(**{"epochs": EPOCHS, "reduction_factor": 3, **parameters})
 
 
 def new_study() -> OpenStudy:

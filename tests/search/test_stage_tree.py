@@ -19,12 +19,27 @@ from storage.database import Database
 from storage.locks import worker_session
 from storage.stages import Stage, StageStore
 from storage.studies import StudyStore
-from tests.search.tiny_data import tiny_dataset, tiny_settings
+from tests.noise_data import noise_dataset
+from training.data.dataset import Dataset
 from training.errors import DivergedError
 from training.run import TrainingRun
 from training.settings import TrainingSettings
 
 MEASURED = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
+
+
+RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 1, "backbone": "tinycnn_8"}
+
+
+def tiny_settings(**values: Any) -> TrainingSettings:
+    """One run of three epochs on one thread, unless `values` say otherwise."""
+    return TrainingSettings.model_validate(
+        RESOLVED | {"epochs": 3, "batch_size": 8, "optimizer": {"lr": 0.01}} | values
+    )
+
+
+def tiny_dataset() -> Dataset:
+    return noise_dataset(train=16, validation=6, test=2)
 
 
 @dataclass

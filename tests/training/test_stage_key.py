@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 
+from tests.noise_data import noise_dataset
 from training import stage_key
 from training.data.dataset import Dataset
 from training.data.splits import Split
@@ -24,19 +25,7 @@ def settings(**values: Any) -> TrainingSettings:
 
 
 def dataset() -> Dataset:
-    """Twelve images of noise: eight to train, three to validate, one to test; no files."""
-    random = np.random.default_rng(5)
-    return Dataset(
-        pixels=random.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8),
-        targets=(np.arange(12)[:, None] % np.array([2, 3]) == 0).astype(np.uint8),
-        labels=("clear", "road"),
-        image_names=tuple(f"image_{at}" for at in range(12)),
-        split=Split(np.arange(8), np.arange(8, 11), np.arange(11, 12)),
-        fingerprint="f" * 64,
-        image_px=16,
-        augment=("hflip",),
-        digests=tuple(f"{at:064x}" for at in range(12)),
-    )
+    return noise_dataset(train=8, validation=3, test=1)
 
 
 def keys(**values: Any) -> list[str]:
