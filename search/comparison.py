@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -123,22 +124,15 @@ def compare(
         _check(table, sampler, pruner)
     rows = []
     for done, (sampler, pruner) in enumerate(pairs, start=1):
-        runs, alone = [
-            [
-                simulate(
-                    table,
-                    named(sampler),
-                    named(pruner),
-                    n_trials=n_trials,
-                    seed=seed,
-                    workers=workers,
-                    shares=shares,
-                )
-                for seed in range(seeds)
-            ]
-            for shares in (True, False)
-        ]
-        rows.append(_row(sampler, pruner, runs, alone, best))
+        search = partial(
+            simulate, table, named(sampler), named(pruner), n_trials=n_trials, workers=workers
+        )
+        runs = [search(seed=seed) for seed in range(seeds)]
+        if workers == 1:  # the same decisions in the same order, only slower
+            alone_s = [run.reported_s for run in runs]
+        else:
+            alone_s = [search(seed=seed, shares=False).seconds for seed in range(seeds)]
+        rows.append(_row(sampler, pruner, runs, alone_s, best))
         if progress is not None:
             progress(done, len(pairs))
     return rows
@@ -166,7 +160,7 @@ def _row(
     sampler: str,
     pruner: str,
     runs: Sequence[SimulatedSearch],
-    alone: Sequence[SimulatedSearch],
+    alone_s: Sequence[float],
     best: float,
 ) -> Compared:
     found = [run.best_ap or 0.0 for run in runs]
@@ -179,5 +173,5 @@ def _row(
         epochs_reported=Spread.of([run.epochs_reported for run in runs]),
         epochs_trained=Spread.of([run.epochs_trained for run in runs]),
         seconds=Spread.of([run.seconds for run in runs]),
-        seconds_alone=Spread.of([run.seconds for run in alone]),
+        seconds_alone=Spread.of(alone_s),
     )

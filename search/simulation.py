@@ -29,7 +29,8 @@ class SimulatedSearch:
         complete: complete ones.
         epochs_reported: by all trials.
         epochs_trained: distinct ones among them, which the stage tree trains.
-        seconds: until the last worker is done, with the stage tree.
+        seconds: until the last worker is done.
+        reported_s: training and validation time of all reported epochs, whoever trained them.
     """
 
     best_ap: float | None
@@ -38,6 +39,7 @@ class SimulatedSearch:
     epochs_reported: int
     epochs_trained: int
     seconds: float
+    reported_s: float
 
 
 @dataclass
@@ -50,6 +52,7 @@ class _Clock:
         shares: whether trials share stages.
         reported: epochs reported so far.
         trained: epochs trained so far.
+        reported_s: time that all reported epochs would take, in seconds.
     """
 
     shares: bool
@@ -57,10 +60,12 @@ class _Clock:
     known_at: dict[str, float] = field(default_factory=dict)
     reported: int = 0
     trained: int = 0
+    reported_s: float = 0.0
 
     def train(self, stage: str, seconds: float) -> float:
         """Returns when a stage that is needed now is known."""
         self.reported += 1
+        self.reported_s += seconds
         if self.shares and stage in self.known_at:
             return max(self.now, self.known_at[stage])
         self.trained += 1
@@ -103,6 +108,7 @@ def simulate(
         epochs_reported=run.clock.reported,
         epochs_trained=run.clock.trained,
         seconds=run.clock.now,
+        reported_s=run.clock.reported_s,
     )
 
 

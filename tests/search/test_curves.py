@@ -126,7 +126,7 @@ def test_a_run_that_diverges_is_pruned() -> None:
 
 
 def test_one_seed_is_one_search() -> None:
-    arguments = (table(), named("tpe:n_startup_trials=3"), named("asha"))
+    arguments = (table(), named("tpe:n_startup_trials=3"), named("asha:reduction_factor=2"))
     one, same, other = (
         simulate(*arguments, n_trials=12, seed=seed, workers=3) for seed in (4, 4, 5)
     )
