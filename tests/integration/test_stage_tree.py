@@ -1,10 +1,12 @@
 """What trials share, through the command: counts, equal numbers, deaths, budgets, promotions."""
 
 import hashlib
+import queue
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +289,7 @@ class TestProcesses:
                 "labels: train_classes.csv, images: train-jpg": (
                     "labels: more/train_classes.csv, images: more/train-jpg"
                 ),
-                "epochs: 3, batch_size: 8": "epochs: 5, batch_size: 4",
+                "epochs: 3, batch_size: 8": "epochs: 5, batch_size: 2",
             },
         )
         return Canopy(same.folder, same.database_url)
@@ -319,25 +321,44 @@ class TestProcesses:
     @pytest.mark.slow
     @pytest.mark.parametrize("holder_dies", [False, True])
     def test_two_workers_train_a_shared_epoch_once(self, canopy: Canopy, holder_dies: bool) -> None:
-        with started(canopy, "search", "--trials", "1", "--study", "first") as first:
-            wait_for_lease(canopy, first)
-            with started(canopy, "search", "--trials", "1", "--study", "second") as second:
-                wait_for_output(second, "waiting for an epoch")
-                if holder_dies:
-                    first.kill()
-                    killed_at = time.monotonic()
-                _, errors = second.communicate(timeout=PATIENCE_S)
-                assert second.returncode == 0, errors
-                if holder_dies:
-                    assert time.monotonic() - killed_at < PATIENCE_S
-                else:
-                    first.communicate(timeout=PATIENCE_S)
+        studies = ("first", "second")
+        with ExitStack() as stack:
+            processes = {
+                study: stack.enter_context(
+                    started(canopy, "search", "--trials", "1", "--study", study)
+                )
+                for study in studies
+            }
+            waiter = first_to_say(processes, "waiting for an epoch")
+            holder = next(study for study in studies if study != waiter)
+            if holder_dies:
+                processes[holder].kill()
+                killed_at = time.monotonic()
+            assert processes[waiter].wait(PATIENCE_S) == 0
+            if holder_dies:
+                assert time.monotonic() - killed_at < PATIENCE_S
+            else:
+                assert processes[holder].wait(PATIENCE_S) == 0
         trained = {
-            study: canopy.json("status", "--study", study)["epochs"]["trained"]
-            for study in ("first", "second")
+            study: canopy.json("status", "--study", study)["epochs"]["trained"] for study in studies
         }
         assert sum(trained.values()) == 5
-        assert trained["first"] == (0 if holder_dies else 5)
+        if holder_dies:
+            assert trained[waiter] > 0
+
+
+def first_to_say(processes: dict[str, subprocess.Popen[str]], text: str) -> str:
+    """Reads what some processes print until one of them says `text`; returns its name."""
+    said: queue.Queue[str] = queue.Queue()
+
+    def read(name: str) -> None:
+        for line in processes[name].stdout or ():
+            if text in line:
+                said.put(name)
+
+    for name in processes:
+        threading.Thread(target=read, args=[name], daemon=True).start()
+    return said.get(timeout=PATIENCE_S)
 
 
 @contextmanager
@@ -376,16 +397,3 @@ def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[str], what: 
 def wait_for_checkpoints(canopy: Canopy, process: subprocess.Popen[str], number: int) -> None:
     whole = "SELECT count(*) FROM canopy_checkpoint WHERE digest IS NOT NULL"
     wait_until(lambda: query(canopy, whole) >= number, process, f"{number} checkpoints")
-
-
-def wait_for_lease(canopy: Canopy, process: subprocess.Popen[str]) -> None:
-    lease = "SELECT count(*) FROM canopy_stage_lease"
-    wait_until(lambda: query(canopy, lease) >= 1, process, "a lease")
-
-
-def wait_for_output(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"never said {text!r}")
