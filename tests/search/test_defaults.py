@@ -1,0 +1,35 @@
+"""What the defaults find on recorded learning curves: a change that makes them worse is seen here."""
+
+from pathlib import Path
+
+import pytest
+
+from search.comparison import compare
+from search.config import DEMO_CONFIG, load_config
+from search.curves import read_curves
+from search.settings import SearchSettings
+
+CURVES = Path(__file__).parents[2] / "benchmarks" / "curves"
+
+
+@pytest.mark.parametrize("name", ["demo", "shapes"])
+def test_the_default_finds_as_much_as_the_median_with_half_the_epochs(name: str) -> None:
+    defaults = SearchSettings()
+    median, ours = compare(
+        read_curves(CURVES / f"{name}.parquet"),
+        [defaults.sampler.name],
+        ["median", defaults.pruner.name],
+        n_trials=defaults.trials,
+        seeds=4,
+        workers=1,
+    )
+    assert ours.best_ap.mean > median.best_ap.mean - 0.005
+    assert ours.epochs_trained.mean < 0.6 * median.epochs_trained.mean
+    assert ours.epochs_trained.mean <= 60
+
+
+def test_the_demo_is_the_space_of_the_curves() -> None:
+    table, config = read_curves(CURVES / "demo.parquet"), load_config(DEMO_CONFIG)
+    assert list(table.distributions) == list(config.search.space)
+    assert table.about["training"]["epochs"] == config.training.epochs == table.epochs
+    assert len(table.curves) == 4 * 3 * 21
