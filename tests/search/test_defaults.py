@@ -1,4 +1,4 @@
-"""What the defaults find on recorded learning curves: a change that makes them worse is seen here."""
+"""What the defaults find on recorded learning curves; a change for the worse is seen here."""
 
 from pathlib import Path
 
