@@ -24,6 +24,12 @@ def finished_count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
+def settled_count(study: optuna.Study) -> int:
+    """Returns the number of trials that are finished, or paused and perhaps done for good."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state in FINISHED or is_paused(trial) for trial in trials)
+
+
 def claim_trial(
     opened: OpenStudy, pruner: BasePruner, n_trials: int, owned: Collection[int] = ()
 ) -> optuna.trial.Trial | None:

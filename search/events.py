@@ -70,8 +70,8 @@ class SearchWatcher(Protocol):
     def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
         """An epoch is validated; `rival` is the best AP of the other trials at this epoch."""
 
-    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
-        """The running trial has ended; the counts include it."""
+    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
+        """The running trial has ended or pauses; it is one of the `settled` ones that did."""
 
     def close(self) -> None:
         """The search is over or interrupted."""

@@ -62,7 +62,7 @@ class LineScreen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.study = ""
-        self.finished = 0
+        self.settled = 0
         self.n_trials = 0
         self.best: float | None = None
         self._params: Mapping[str, Any] = {}
@@ -84,7 +84,7 @@ class LineScreen:
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
         """Prints where the study stands."""
-        self.study, self.finished, self.n_trials, self.best = study, finished, n_trials, best
+        self.study, self.settled, self.n_trials, self.best = study, finished, n_trials, best
         self._pace.start()
         if finished < n_trials:
             so_far = f", best AP {ap_text(best)}" if best is not None else ""
@@ -110,10 +110,10 @@ class LineScreen:
         if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
             self._print(f"  epoch {epoch} of {epochs}  {against_text(val_ap, rival)}")
 
-    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
         """Prints the trial's line."""
         is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
-        self.finished, self.best = finished, best
+        self.settled, self.best = settled, best
         self._pace.trial_ended()
         if end.state == TrialState.RUNNING:
             self._paused.add(end.number)
@@ -126,7 +126,7 @@ class LineScreen:
     def _trial_line(self, end: TrialEnd, *, is_best: bool) -> Text:
         word, colour = STATE_WORDS[end.state]
         width = len(str(self.n_trials))
-        line = Text(f"[{self.finished:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
+        line = Text(f"[{self.settled:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
         line.append(f"{word:<8}", style=colour)
         new = f"{end.trained:>2} new" if end.trained != end.epochs else ""
         word = "epoch " if end.epochs == 1 else "epochs"
@@ -186,9 +186,9 @@ class LiveScreen(LineScreen):
         """Shows the AP against the best of the other trials at this epoch."""
         self._latest_ap = f" · after epoch {epoch} of {epochs} {against_text(val_ap, rival)}"
 
-    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
         """Prints the trial's line and clears its place."""
-        super().trial_ended(end, finished, best)
+        super().trial_ended(end, settled, best)
         self._trial = self._epoch = self._latest_ap = ""
 
     def close(self) -> None:
@@ -204,17 +204,21 @@ class LiveScreen(LineScreen):
             return Text(self._preparing, no_wrap=True, overflow="ellipsis")
         if not self.study:
             return Text("preparing")
-        filled = 24 * self.finished // self.n_trials
-        left = self._pace.seconds_left(self.n_trials - self.finished)
+        filled = 24 * self.settled // self.n_trials
         parts = [
-            f"{self.study}  {'━' * filled}{'╌' * (24 - filled)}  "
-            f"{self.finished} of {self.n_trials}",
+            f"{self.study}  {'━' * filled}{'╌' * (24 - filled)}  {self.settled} of {self.n_trials}",
             f"best AP {ap_text(self.best)}",
-            f"about {duration_text(left)} left" if left is not None else "time left unknown yet",
+            self._left_text(),
         ]
         lines = Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
         lines.append(f"\n{self._trial}  {self._epoch}", style="not bold")
         return lines
+
+    def _left_text(self) -> str:
+        if self.settled >= self.n_trials:
+            return "the best paused trials go on"
+        left = self._pace.seconds_left(self.n_trials - self.settled)
+        return f"about {duration_text(left)} left" if left is not None else "time left unknown yet"
 
 
 class Pace:

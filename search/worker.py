@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from search.budget import claim_trial, end_paused, enqueue_once, finished_count
+from search.budget import claim_trial, end_paused, enqueue_once, finished_count, settled_count
 from search.errors import SearchFailedError, StudyDiffersError
 from search.events import SearchWatcher, TrialEnd
 from search.objective import Objective
@@ -215,7 +215,7 @@ def _run_trials(plan: SearchPlan, objective: Objective, lock: StudyLock) -> None
                 search.sampler, objective.space, search.seed, trial.number
             )
         end = objective.run_trial(trial)
-        objective.watcher.trial_ended(end, finished_count(study), best_ap(study))
+        objective.watcher.trial_ended(end, settled_count(study), best_ap(study))
         failed_in_a_row = [*failed_in_a_row, end] if end.state == TrialState.FAIL else []
         if len(failed_in_a_row) >= search.max_failures:
             raise SearchFailedError(
