@@ -68,11 +68,19 @@ def trials_table(trials: Sequence[TrialSummary], title: str | None = None) -> Ta
             ap_text(trial.val_ap),
             str(len(trial.metrics)),
             duration_text(trial.seconds),
-            trial.state.lower(),
+            _state_text(trial),
         ]
         reason = trial.reason if trial.has_gone_wrong and trial.reason else ""
         table.add_row(*cells, *([reason] if reasons else []))
     return table
+
+
+def _state_text(trial: TrialSummary) -> str:
+    """Returns how a trial stands, and where it comes from if a person promoted it."""
+    state = trial.state.lower()
+    if trial.promoted_from in {None, trial.number}:
+        return state
+    return f"{state} (promoted from {trial.promoted_from})"
 
 
 def counts_text(summary: StudySummary) -> str:
@@ -95,7 +103,7 @@ def counts_text(summary: StudySummary) -> str:
 def spent_text(summary: StudySummary) -> str:
     """Returns in one line what the study cost."""
     trained, replayed = summary.epochs_trained, summary.epochs_replayed
-    text = f"{trained} epochs trained in {duration_text(summary.seconds)}"
+    text = f"{trained} {'epoch' if trained == 1 else 'epochs'} trained in {duration_text(summary.seconds)}"
     if replayed:
         text += f"; {replayed} of {summary.epochs_reported} reported ones were known already"
     return text

@@ -1,10 +1,18 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counts_text, duration_text, params_text, trials_table
+from dashboards.tables import (
+    ap_text,
+    counts_text,
+    duration_text,
+    params_text,
+    spent_text,
+    trials_table,
+)
 
 
 def trial(number: int, state: str, val_ap: float | None = None) -> TrialSummary:
@@ -27,10 +35,37 @@ def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
 
 
 def test_counts_name_only_what_is_there() -> None:
-    trials = [trial(0, "COMPLETE", 0.5), trial(1, "RUNNING"), trial(2, "WAITING")]
+    trials = [
+        trial(0, "COMPLETE", 0.5),
+        trial(1, "RUNNING"),
+        trial(2, "WAITING"),
+        trial(3, "PAUSED", 0.4),
+    ]
     text = counts_text(StudySummary("planet", trials, is_searched=False))
-    assert text == "1 finished (1 complete, 0 pruned) · 1 interrupted · 1 waiting"
+    assert text == "1 finished (1 complete, 0 pruned) · 1 interrupted · 1 paused · 1 waiting"
     assert "1 running" in counts_text(StudySummary("planet", trials, is_searched=True))
+
+
+def test_what_it_cost_names_what_was_known_only_if_something_was() -> None:
+    trained = replace(trial(0, "COMPLETE", 0.5), trained_s=65.0)
+    replayed = replace(trial(1, "COMPLETE", 0.5), epochs_trained=0, epochs_replayed=1)
+    alone = StudySummary("planet", [trained], is_searched=False)
+    assert spent_text(alone) == "1 epoch trained in 1 min 05 s"
+    both = StudySummary("planet", [trained, replayed], is_searched=False)
+    assert spent_text(both) == (
+        "1 epoch trained in 1 min 05 s; 1 of 2 reported ones were known already"
+    )
+
+
+def test_a_promoted_trial_says_where_it_comes_from() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    promoted = replace(trial(9, "COMPLETE", 0.5), promoted_from=4)
+    console.print(trials_table([promoted, replace(trial(5, "PAUSED", 0.4), promoted_from=5)]))
+    assert isinstance(console.file, io.StringIO)
+    output = console.file.getvalue()
+    assert "complete (promoted from 4)" in output
+    assert "paused" in output
+    assert "from 5" not in output
 
 
 @pytest.mark.parametrize(
