@@ -103,7 +103,8 @@ def counts_text(summary: StudySummary) -> str:
 def spent_text(summary: StudySummary) -> str:
     """Returns in one line what the study cost."""
     trained, replayed = summary.epochs_trained, summary.epochs_replayed
-    text = f"{trained} {'epoch' if trained == 1 else 'epochs'} trained in {duration_text(summary.seconds)}"
+    word = "epoch" if trained == 1 else "epochs"
+    text = f"{trained} {word} trained in {duration_text(summary.seconds)}"
     if replayed:
         text += f"; {replayed} of {summary.epochs_reported} reported ones were known already"
     return text
