@@ -55,6 +55,7 @@ class CheckpointWriter:
         self._troubles: list[str] = []
         self._told: set[str] = set()
         self._hangs = False
+        self._is_collected = threading.Event()
         self.waited_s = 0.0
         self._thread = threading.Thread(target=self._work, name="canopy checkpoints", daemon=True)
         self._thread.start()
@@ -77,7 +78,7 @@ class CheckpointWriter:
         except queue.Full:
             self._hangs = True
             self._store.give_up(key)
-            self._done(key, "the place hangs")
+            self._done(key, _useless(TimeoutError("they take too long to write")))
         self.waited_s += time.perf_counter() - started
         self._tell()
 
@@ -86,15 +87,16 @@ class CheckpointWriter:
         try:
             return self._store.place_id
         except OSError as error:
-            self._trouble(f"checkpoints cannot be read: {_reason(error)}")
+            self._trouble(_useless(error))
             return None
 
     def find(self, keys: Sequence[str]) -> set[str]:
         """Returns the stages that have a checkpoint, or will have one in a moment."""
+        self._is_collected.wait(self._patience_s)
         try:
             found = set(self._store.find(keys))
         except OSError as error:
-            self._trouble(f"checkpoints cannot be read: {_reason(error)}")
+            self._trouble(_useless(error))
             found = set()
         self._tell()
         return found
@@ -118,7 +120,7 @@ class CheckpointWriter:
         except CheckpointError as error:
             self._trouble(f"the checkpoint of epoch {epoch} cannot be used: {error}")
         except OSError as error:
-            self._trouble(f"checkpoints cannot be read: {_reason(error)}")
+            self._trouble(_useless(error))
         finally:
             self.waited_s += time.perf_counter() - started
             self._tell()
@@ -136,7 +138,7 @@ class CheckpointWriter:
         try:
             self._store.discard(keys)
         except OSError as error:
-            self._trouble(f"checkpoints cannot be removed: {_reason(error)}")
+            self._trouble(_useless(error))
         self._tell()
 
     def close(self) -> None:
@@ -157,11 +159,19 @@ class CheckpointWriter:
             time.sleep(_POLL_S)
         return bool(is_whole)
 
-    def _work(self) -> None:
+    def _collect(self) -> None:
+        """Removes what crashes left behind, before anybody looks for a checkpoint."""
         try:
-            self._store.collect()
+            if lost := self._store.collect().lost:
+                gone = "a checkpoint is" if lost == 1 else f"{lost} checkpoints are"
+                self._trouble(f"{gone} gone or not whole; where needed, epochs are trained again")
         except Exception as error:  # noqa: BLE001 - as below
-            self._trouble(f"checkpoints cannot be looked at: {_reason(error)}")
+            self._trouble(_useless(error))
+        finally:
+            self._is_collected.set()
+
+    def _work(self) -> None:
+        self._collect()
         while (job := self._jobs.get()) is not None:
             trouble = None
             self._hangs = False
@@ -169,17 +179,17 @@ class CheckpointWriter:
                 self._store.write(job.key, state_to_bytes(job.state), is_end=job.is_end)
             except CheckpointBudgetError as error:
                 # At the end of a run nobody is likely to go on, so nobody needs to know.
-                trouble = None if job.is_end else str(error)
+                trouble = None if job.is_end else f"a checkpoint is not kept: {error}"
             except DATABASE_FAILURES as error:
-                trouble = f"the database is away ({type(error).__name__})"
+                trouble = _useless(error)
             except Exception as error:  # noqa: BLE001 - no checkpoint is worth a trial
-                trouble = _reason(error)
+                trouble = _useless(error)
             finally:
                 self._done(job.key, trouble)
 
     def _done(self, key: str, trouble: str | None) -> None:
         if trouble is not None:
-            self._trouble(f"a checkpoint cannot be kept: {trouble}; the search goes on without")
+            self._trouble(trouble)
         with self._changed:
             self._unwritten.discard(key)
             self._changed.notify_all()
@@ -198,7 +208,10 @@ class CheckpointWriter:
             self._note(text)
 
 
-def _reason(error: Exception) -> str:
+def _useless(error: Exception) -> str:
+    """Says that checkpoints cannot be written or read, in the same words wherever that shows."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = error.strerror or str(error)
+    else:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"checkpoints cannot be used now: {reason}; the search goes on without"

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from search.checkpoint_writer import CheckpointWriter
+from storage.checkpoints import Collected
 from storage.errors import CheckpointBudgetError, CheckpointMissError
 from training.checkpoint import RunState
+
+USELESS = "checkpoints cannot be used now: {}; the search goes on without"
 
 
 class Store:
@@ -21,7 +24,7 @@ class Store:
         self.fault: Exception | None = None
         self.threads: set[str] = set()
         self.given_up: list[str] = []
-        self.collected = 0
+        self.collected = self.lost = 0
 
     def write(self, key: str, content: bytes, *, is_end: bool) -> None:
         self.threads.add(threading.current_thread().name)
@@ -33,8 +36,9 @@ class Store:
     def give_up(self, key: str) -> None:
         self.given_up.append(key)
 
-    def collect(self) -> None:
+    def collect(self) -> Collected:
         self.collected += 1
+        return Collected(orphans=1, lost=self.lost, evicted=0, freed_bytes=7)
 
     def find(self, keys: Sequence[str]) -> dict[str, bool]:
         if isinstance(self.fault, ConnectionError):
@@ -82,6 +86,15 @@ def test_what_is_submitted_is_loaded_and_written_elsewhere() -> None:
     assert notes == []
 
 
+def test_what_is_lost_is_told_once_and_before_anything_is_looked_for() -> None:
+    store = Store()
+    store.lost = 2
+    with opened(store) as (writer, notes):
+        writer.find(["a"])
+        writer.find(["a"])
+    assert notes == ["2 checkpoints are gone or not whole; where needed, epochs are trained again"]
+
+
 def test_training_does_not_wait_and_its_later_steps_do_not_show() -> None:
     store = Store()
     store.may_write.clear()
@@ -117,16 +130,16 @@ def test_a_place_that_hangs_is_not_waited_for_for_ever() -> None:
         assert writer.load("0", 1) is None
         assert time.monotonic() - started < 5
         assert writer.waited_s > 0.2
-    assert notes == ["a checkpoint cannot be kept: the place hangs; the search goes on without"]
+    assert notes == [USELESS.format("they take too long to write")]
 
 
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (PermissionError(13, "Permission denied"), "Permission denied"),
-        (MemoryError("none left"), "MemoryError: none left"),
-        (CheckpointBudgetError("9 MiB do not fit"), "9 MiB do not fit"),
+        (OSError(28, "No space left on device"), USELESS.format("No space left on device")),
+        (PermissionError(13, "Permission denied"), USELESS.format("Permission denied")),
+        (MemoryError("none left"), USELESS.format("MemoryError: none left")),
+        (CheckpointBudgetError("9 MiB do not fit"), "a checkpoint is not kept: 9 MiB do not fit"),
     ],
 )
 def test_trouble_is_told_once_on_the_thread_that_trains(fault: Exception, says: str) -> None:
@@ -136,7 +149,7 @@ def test_trouble_is_told_once_on_the_thread_that_trains(fault: Exception, says: 
         for number in range(3):
             writer.submit(str(number), state(), is_end=False)
         writer.flush()
-        assert notes == [f"a checkpoint cannot be kept: {says}; the search goes on without"]
+        assert notes == [says]
         store.fault = None
         writer.submit("later", state(), is_end=False)
         writer.flush()
@@ -158,7 +171,7 @@ def test_a_bucket_that_is_away_is_a_miss() -> None:
     with opened(store) as (writer, notes):
         assert writer.find(["a"]) == set()
         assert writer.find(["a"]) == set()
-    assert notes == ["checkpoints cannot be read: bucket away"]
+    assert notes == [USELESS.format("bucket away")]
 
 
 def test_bytes_that_are_no_state_are_a_miss() -> None:

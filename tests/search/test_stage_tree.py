@@ -209,7 +209,8 @@ def test_a_spoilt_checkpoint_is_a_miss_told_once(
 
     assert trained == [1, 2, 3], "the first epoch again"
     assert len(other.notes) == 1
-    assert other.notes[0].startswith("the checkpoint of epoch 1 cannot be used: ")
+    assert "epoch" in other.notes[0]
+    assert "gone or not whole" in other.notes[0] or "were changed" in other.notes[0]
     trained.clear()
     third = hire()
     third.walk(tiny_settings(gamma=0.7))
@@ -245,9 +246,9 @@ def test_a_place_that_cannot_be_written_to_costs_checkpoints_and_nothing_else(
     epochs = worker.walk(tiny_settings())
     worker.writer.flush()
     assert numbers(epochs) == straight(tiny_settings())
-    assert worker.notes
-    assert len(worker.notes) == len(set(worker.notes)) <= 2
-    assert any("the search goes on without" in note for note in worker.notes)
+    assert worker.notes == [
+        "checkpoints cannot be used now: Not a directory; the search goes on without"
+    ]
 
 
 def test_a_run_that_diverged_has_the_same_end_again(hire: Hire, trained: list[int]) -> None:
