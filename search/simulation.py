@@ -96,7 +96,11 @@ def simulate(
     """
     storage = InMemoryStorage()
     built = build_pruner(pruner, table.epochs)
-    study = optuna.create_study(storage=storage, direction="maximize", pruner=built)
+    # Hyperband's brackets follow from the name of a study.
+    name = f"simulated {seed}"
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="maximize", pruner=built
+    )
     run = _Run(table, OpenStudy(study, storage), built, sampler, n_trials, seed, _Clock(shares))
     run.go(workers)
     end_paused(run.opened)

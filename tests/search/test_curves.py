@@ -125,8 +125,9 @@ def test_a_run_that_diverges_is_pruned() -> None:
     assert (found.trials, found.complete, found.best_ap) == (5, 0, None)
 
 
-def test_one_seed_is_one_search() -> None:
-    arguments = (table(), named("tpe:n_startup_trials=3"), named("asha:reduction_factor=2"))
+@pytest.mark.parametrize("pruner", ["asha:reduction_factor=2", "hyperband"])
+def test_one_seed_is_one_search(pruner: str) -> None:
+    arguments = (table(), named("tpe:n_startup_trials=3"), named(pruner))
     one, same, other = (
         simulate(*arguments, n_trials=12, seed=seed, workers=3) for seed in (4, 4, 5)
     )
