@@ -186,10 +186,16 @@ def test_a_state_folder_that_cannot_be_one(folder: Path, home: str) -> None:
         assert "CANOPY_HOME" in said
 
 
-def with_own_disk(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def with_own_disk(
+    folder: Path,
+    script: str,
+    *arguments: str,
+    home: str = "disk",
+    database_url: str | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Runs the command in mounts of its own, after `script` made ./disk a disk of its own."""
     (folder / "disk").mkdir(exist_ok=True)
-    user = Canopy(folder, variables={"CANOPY_HOME": "disk"})
+    user = Canopy(folder, database_url, variables={"CANOPY_HOME": home})
     mounts = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
     shell = ["sh", "-c", f'{script} && exec "$@"', "sh"]
     return subprocess.run(
@@ -224,3 +230,22 @@ def test_a_disk_that_cannot_be_written_is_told(folder: Path) -> None:
         assert refused.returncode == 1
         assert "set CANOPY_HOME to" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [("size=64k", "No space left on device"), ("ro", "Read-only file system")],
+)
+def test_a_disk_of_checkpoints_that_is_full_or_read_only_costs_only_checkpoints(
+    folder: Path, database_url: str, options: str, says: str
+) -> None:
+    config = CONFIG + "\nstages: {checkpoints: disk, budget_gib: 1}\n"
+    (folder / "checkpoints.yaml").write_text(config)
+    arguments = ("search", "--config", "checkpoints.yaml", "--trials", "2")
+    mount = f"mount -t tmpfs -o {options} tmpfs disk"
+    searched = with_own_disk(folder, mount, *arguments, home="home", database_url=database_url)
+    assert searched.returncode == 0, searched.stderr
+    told = f"checkpoints cannot be used now: {says}; the search goes on without"
+    assert searched.stdout.count(told) == 1
+    assert "2 finished" in searched.stdout
