@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.epochs import EpochRecord
 from storage.parameters import canonical_params
 from storage.studies import StudyStore
+from storage.workers import WorkerSummary
 
 # The attribute of a trial that says why it ended early, and how the reason of a divergence begins.
 REASON_ATTR = "reason"
@@ -99,17 +100,26 @@ class StudySummary:
     Attributes:
         study: its name.
         trials: in the order of their numbers.
-        is_searched: whether a process searches in it now.
+        workers: that it has and has had, the first one first.
+        control: what a person wants of it; see `storage.control`.
+        target: finished trials that are wanted, if anybody has said.
     """
 
     study: str
     trials: list[TrialSummary]
-    is_searched: bool
+    workers: list[WorkerSummary]
+    control: str
+    target: int | None
 
     def count(self, *states: TrialState) -> int:
         """Returns the number of trials in any of `states`."""
         names = {state.name for state in states}
         return sum(trial.state in names for trial in self.trials)
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether anybody works on it now."""
+        return any(worker.ended is None for worker in self.workers)
 
     @property
     def paused(self) -> int:
@@ -196,7 +206,7 @@ def summarize_study(store: StudyStore, name: str) -> StudySummary:
         _summarize_trial(trial, epochs.get(trial.number, []))
         for trial in study.get_trials(deepcopy=False)
     ]
-    return StudySummary(name, trials, store.is_locked(name))
+    return StudySummary(name, trials, store.workers(name), store.control(name), store.target(name))
 
 
 def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSummary:

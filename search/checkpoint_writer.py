@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.checkpoints import CheckpointStore
@@ -77,7 +78,8 @@ class CheckpointWriter:
             self._jobs.put(job, timeout=0 if self._hangs else self._patience_s)
         except queue.Full:
             self._hangs = True
-            self._store.give_up(key)
+            with suppress(*DATABASE_FAILURES):
+                self._store.give_up(key)
             self._done(key, _useless(TimeoutError("they take too long to write")))
         self.waited_s += time.perf_counter() - started
         self._tell()
@@ -86,7 +88,7 @@ class CheckpointWriter:
         """Returns the id of the place that checkpoints go to; None if it cannot be had."""
         try:
             return self._store.place_id
-        except OSError as error:
+        except (OSError, *DATABASE_FAILURES) as error:
             self._trouble(_useless(error))
             return None
 

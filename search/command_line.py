@@ -6,13 +6,14 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from search.errors import SearchError
-from search.settings import check_study_name
+from search.settings import MOST_WORKERS, check_study_name
 from storage.database import open_existing_database
+from storage.outages import DEFAULT_PATIENCE_S
 from storage.studies import StudyStore
 
 HOME_VARIABLE = "CANOPY_HOME"
@@ -43,7 +44,32 @@ AllowMissingOption = Annotated[
     bool,
     typer.Option("--allow-missing", help="Go on however many images are missing or damaged."),
 ]
+DEFAULT_PATIENCE_MIN = DEFAULT_PATIENCE_S / 60
+PatienceOption = Annotated[
+    float,
+    typer.Option(
+        "--database-patience",
+        min=0.0,
+        metavar="MINUTES",
+        help="How long to wait for a database that is away, before stopping.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int | Literal["auto"]:
+    """Returns how many workers are wanted: what the option says, else the configuration.
+
+    Raises:
+        SearchError: the option is neither a whole number from 1 on nor ``auto``.
+    """
+    if option is None:
+        return setting
+    if option == "auto":
+        return "auto"
+    if option.isdecimal() and 1 <= int(option) <= MOST_WORKERS:
+        return int(option)
+    raise SearchError(f"--workers {option}: expected auto, or a number from 1 to {MOST_WORKERS}")
 
 
 def state_home() -> Path:

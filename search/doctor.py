@@ -91,7 +91,7 @@ class _Examination:
         }
 
     def _check_configuration(self) -> Iterator[Finding]:
-        from search.worker import plan_search
+        from search.plan import plan_search
 
         self.config = load_config(self._config_path)
         search = self.config.search

@@ -15,11 +15,11 @@ from search.budget import finished_count
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
+from search.plan import SearchPlan, compare_with_study, plan_search
 from search.preparation import check_networks, choices, largest_batch_size, open_data
 from search.sampling import grid
 from search.settings import CanopyConfig
 from search.space import SearchSpace, with_params
-from search.worker import SearchPlan, compare_with_study, plan_search
 from storage.database import open_database
 from storage.studies import StudyStore
 from training.data.dataset import Dataset
@@ -78,10 +78,8 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
     with _check("database", watcher) as found:
         database = open_database(home, url)
         found.append(database.place)
-    with closing(database), closing(StudyStore(database)) as store:
-        # Held for a moment only: a search that begins meanwhile must not find it taken.
-        with store.lock_study(study):
-            pass
+    with closing(database):
+        store = StudyStore(database)
         with _check("data", watcher) as found:
             dataset = open_data(config.data, home, watcher)
             found.append(f"{len(dataset.image_names):,} images can be used")

@@ -43,6 +43,18 @@ class SearchFailedError(SearchError):
     exit_status = 1
 
 
+class StudyPausedError(SearchError):
+    """A person pauses the study, and so this worker."""
+
+    exit_status = 1
+
+
+class TrialEndedError(SearchError):
+    """A trial is ended that is not hopeless: it takes too long, or a person stops the study."""
+
+    exit_status = 1
+
+
 class StageBusyError(SearchError):
     """Another worker trains the epoch that this one would train next."""
 

@@ -1,104 +1,99 @@
 """One trial: walk the stage tree, report every epoch, and end or pause where the pruner says."""
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.summary import DIVERGED, REASON_ATTR, RESUMED_ATTR
+from search.errors import StudyPausedError, TrialEndedError
 from search.events import SearchWatcher, TrialEnd, Trunk
 from search.judging import Verdict, judge
 from search.space import SearchSpace
 from search.stage_tree import StageTree, Walk, WalkedEpoch
 from search.trials import OpenStudy
-from storage.connecting import DATABASE_FAILURES
-from storage.errors import StudyLockLostError
+from search.watchdog import Watchdog
+from storage.control import PAUSE, STOP_PRUNING
+from storage.desk import StudyDesk
+from storage.errors import StorageError
+from storage.ledger import Ledger
+from storage.outages import is_outage
 from storage.stages import Stage
-from storage.studies import StudyStore
+from storage.trial_changes import Lease
 from training.errors import DivergedError
+
+STOPPED = "stopped by canopy stop"
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What every trial of a study has in common.
+    """What every trial of a study has in common, for one worker.
 
     Attributes:
         opened: the Optuna study.
         pruner: of the study.
         pruner_name: as the configuration has it.
-        store: where metrics are kept.
+        desk: the study in the database.
+        ledger: takes what is to be written of a trial.
         tree: the stage tree.
         shares: whether trials share stages.
-        worker: number of this process's session.
         space: what is searched.
         watcher: is told what happens.
+        watchdog: ends this process when a trial makes no progress.
+        max_trial_s: training time after which a trial ends, in seconds; None for no limit.
     """
 
     opened: OpenStudy
     pruner: BasePruner
     pruner_name: str
-    store: StudyStore
+    desk: StudyDesk
+    ledger: Ledger
     tree: StageTree
     shares: bool
-    worker: int
     space: SearchSpace
     watcher: SearchWatcher
+    watchdog: Watchdog
+    max_trial_s: float | None = None
 
     def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
-        """Runs `trial` until it ends or pauses, and records that.
+        """Runs a trial that this worker has leased until it ends or pauses, and records that.
 
         What is known of its epochs, by itself or by any other trial, is reported and not trained.
         An interrupt leaves the trial as it is.
+
+        Raises:
+            LeaseLostError: the trial is another worker's by now; nothing more was written to it.
+            DatabaseAwayError: the database was away for too long.
+            StudyPausedError: a person pauses the study; the trial is released.
         """
-        trial_id = self.opened.trial_id(trial.number)
-        self.store.set_worker(trial_id, self.worker)
-        walked: list[WalkedEpoch] = []
+        work = _Work(trial, self.desk.lease(self.opened.trial_id(trial.number)), self)
         state, reason = TrialState.COMPLETE, None
-        walk = None
         try:
-            params = self.space.suggest(trial)
-            settings = self.space.training_settings(params)
-            walk = self.tree.plan(settings, trial_id, alone=not self.shares)
-            self.opened.set_stages(trial.number, walk.keys)
-            reported = self.store.reported_epochs(trial_id)
-            trunk = self._trunk(walk.known, trial.number)
-            self.watcher.trial_started(trial.number, params, max(reported, default=0), trunk)
-            verdict = self._walk(trial, trial_id, walk, reported, walked)
+            with self.watchdog.watching(work.lease):
+                verdict = work.walk_tree()
             if verdict is Verdict.PRUNE:
                 state = TrialState.PRUNED
-                reason = f"{self.pruner_name}: hopeless at epoch {len(walked)}"
+                reason = f"{self.pruner_name}: hopeless at epoch {len(work.walked)}"
             if verdict is Verdict.PAUSE:
                 state = TrialState.RUNNING
         except DivergedError as error:
             state, reason = TrialState.PRUNED, f"{DIVERGED}: {error}"
-        except (*DATABASE_FAILURES, StudyLockLostError):
-            raise  # not the trial's fault: it stays as it is, and the next search goes on with it
+        except TrialEndedError as error:
+            state, reason = TrialState.PRUNED, str(error)
+        except StudyPausedError:
+            work.release()
+            raise
+        except (StorageError, SQLAlchemyError, StorageInternalError):
+            raise  # not the trial's fault: it stays as it is, and somebody goes on with it
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this trial alone
             state, reason = TrialState.FAIL, failure_reason(error)
-        if reason is not None:
-            trial.set_user_attr(REASON_ATTR, reason)
-        if walk is not None and walk.resumed:
-            trial.set_user_attr(RESUMED_ATTR, walk.resumed)
-        val_ap = walked[-1].metrics["val_ap"] if walked else None
-        if state != TrialState.RUNNING:
-            value = val_ap if state == TrialState.COMPLETE else None
-            self.opened.study.tell(trial, value, state=state)
-            if walk is not None and not self.shares:
-                self.tree.forget(walk)
-        self.store.set_worker(trial_id, None)
-        return TrialEnd(
-            trial.number,
-            state,
-            val_ap,
-            epochs=len(walked),
-            trained=walk.trained if walk else 0,
-            seconds=walk.trained_s if walk else 0.0,
-            reason=reason,
-            trunk=self._trunk(walk.known[: len(walked)], trial.number) if walk else None,
-        )
+        return work.end(state, reason)
 
     def forget(self, number: int) -> None:
         """Removes the tree that a trial had alone, when the study has ended it."""
@@ -106,38 +101,147 @@ class Objective:
         settings = self.space.training_settings(trial.params)
         self.tree.forget(self.tree.plan(settings, self.opened.trial_id(number), alone=True))
 
-    def _walk(
-        self,
-        trial: optuna.trial.Trial,
-        trial_id: int,
-        walk: Walk,
-        reported: set[int],
-        walked: list[WalkedEpoch],
-    ) -> Verdict:
+
+@dataclass
+class _Work:
+    """One trial under way.
+
+    Attributes:
+        trial: the running trial.
+        lease: of the trial.
+        objective: what all trials have in common.
+        walked: the epochs that it has come to.
+        walk: its way through the tree, once that is planned.
+        trained_before_s: training time that was spent on the trial before, in seconds.
+    """
+
+    trial: optuna.trial.Trial
+    lease: Lease
+    objective: Objective
+    walked: list[WalkedEpoch] = field(default_factory=list)
+    walk: Walk | None = None
+    trained_before_s: float = 0.0
+    started_s: float = field(default_factory=time.monotonic)
+
+    def walk_tree(self) -> Verdict:
         """Walks until the pruner decides or the run is over; `walked` gets every epoch."""
+        of, number = self.objective, self.trial.number
+        params = of.space.canonical(self.trial.params)
+        settings = of.space.training_settings(params)
+        walk = of.tree.plan(settings, self.lease.trial_id, alone=not of.shares)
+        self.walk = walk
+        of.opened.set_stages(number, walk.keys)
+        reported = set(of.desk.replica.get_trial(self.lease.trial_id).intermediate_values)
+        self.trained_before_s = sum(
+            stage.metrics["train_s"] + stage.metrics["val_s"]
+            for stage in walk.known
+            if stage.metrics and self._is_own(stage)
+        )
+        of.watcher.trial_started(number, params, max(reported, default=0), self._trunk(walk.known))
         epochs = len(walk.keys)
-        with closing(self.tree.epochs(walk, self.watcher.batch_done)) as branch:
+        with closing(of.tree.epochs(walk, self._on_batch)) as branch:
             for epoch, step in enumerate(branch, start=1):
-                if not step.is_new:
-                    self.store.replay_epoch(trial_id, epoch, step.metrics, step.key)
-                walked.append(step)
-                val_ap = step.metrics["val_ap"]
+                of.watchdog.progress()
+                self.walked.append(step)
                 if step.is_new:
-                    rival = best_at_epoch(self.opened, epoch, besides=trial.number)
-                    self.watcher.epoch_done(epoch, epochs, val_ap, rival)
-                verdict = judge(trial, self.pruner, epoch, epochs, val_ap, reported=reported)
+                    of.watcher.epoch_done(
+                        epoch,
+                        epochs,
+                        step.metrics["val_ap"],
+                        best_at_epoch(of.opened, epoch, besides=number),
+                    )
+                verdict = self._judge(epoch, epochs, step, reported)
+                if verdict is Verdict.PAUSE:
+                    return verdict
+                if step.is_new or verdict is not Verdict.GO_ON:
+                    self.post()
+                    of.ledger.settle_promptly(self.lease)
                 if verdict is not Verdict.GO_ON:
                     return verdict
+                if step.is_new:
+                    self._obey(epoch, epochs)
         return Verdict.GO_ON
 
-    def _trunk(self, known: Sequence[Stage], number: int) -> Trunk | None:
+    def post(self, *, releases: bool = False) -> None:
+        """Hands in what is new of the trial."""
+        desk = self.objective.desk
+        change = desk.replica.drain(self.lease.trial_id)
+        change.besides += self.walk.take_owed() if self.walk else []
+        change.releases = releases
+        self.objective.ledger.post(change, self.lease)
+
+    def release(self) -> None:
+        """Hands in what is new, and that the trial is nobody's now."""
+        self.post(releases=True)
+        self.objective.ledger.settle(self.lease)
+        self.objective.desk.give_back(self.lease.trial_id)
+
+    def end(self, state: TrialState, reason: str | None) -> TrialEnd:
+        """Records how the trial ended, or that it pauses."""
+        of, trial, walk = self.objective, self.trial, self.walk
+        if reason is not None:
+            trial.set_user_attr(REASON_ATTR, reason)
+        if walk is not None and walk.resumed:
+            trial.set_user_attr(RESUMED_ATTR, walk.resumed)
+        val_ap = self.walked[-1].metrics["val_ap"] if self.walked else None
+        if state != TrialState.RUNNING:
+            value = val_ap if state == TrialState.COMPLETE else None
+            of.opened.study.tell(trial, value, state=state)
+        self.release()
+        if state != TrialState.RUNNING and walk is not None and not of.shares:
+            of.tree.forget(walk)
+        return TrialEnd(
+            trial.number,
+            state,
+            val_ap,
+            epochs=len(self.walked),
+            trained=walk.trained if walk else 0,
+            seconds=walk.trained_s if walk else 0.0,
+            reason=reason,
+            trunk=self._trunk(walk.known[: len(self.walked)]) if walk else None,
+        )
+
+    def _judge(self, epoch: int, epochs: int, step: WalkedEpoch, reported: set[int]) -> Verdict:
+        """Reports an epoch and decides, by what the others have done until now."""
+        of = self.objective
+        if step.is_new and not of.ledger.is_away:
+            try:
+                of.desk.refresh()
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if not is_outage(error):
+                    raise
+        val_ap = step.metrics["val_ap"]
+        return judge(self.trial, of.pruner, epoch, epochs, val_ap, reported=reported)
+
+    def _obey(self, epoch: int, epochs: int) -> None:
+        """Pauses between two epochs if a person wants the study to."""
+        if epoch < epochs and self.objective.desk.wanted() == PAUSE:
+            raise StudyPausedError("the study pauses")
+
+    def _on_batch(self, epoch: int, done: int, total: int) -> None:
+        of = self.objective
+        of.watchdog.progress()
+        of.watcher.batch_done(epoch, done, total)
+        of.desk.say({"trial": self.trial.number, "epoch": epoch, "batch": done, "batches": total})
+        if of.desk.wanted() == STOP_PRUNING:
+            raise TrialEndedError(STOPPED)
+        if of.max_trial_s is not None:
+            spent_s = self.trained_before_s + time.monotonic() - self.started_s
+            if spent_s > of.max_trial_s:
+                raise TrialEndedError(
+                    f"max_trial_s: {spent_s:.0f} s of training, and {of.max_trial_s:g} are allowed"
+                )
+
+    def _is_own(self, stage: Stage) -> bool:
+        study = self.objective.opened.study.study_name
+        return stage.study == study and stage.trial_number == self.trial.number
+
+    def _trunk(self, known: Sequence[Stage]) -> Trunk | None:
         """Returns whose epochs a trial begins with, if they are not its own."""
-        if not known:
+        if not known or self._is_own(known[-1]):
             return None
         last = known[-1]
-        study = self.opened.study.study_name
-        if last.study == study and last.trial_number == number:
-            return None
+        study = self.objective.opened.study.study_name
         return Trunk(last.epoch, last.trial_number, None if last.study == study else last.study)
 
 

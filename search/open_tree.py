@@ -10,8 +10,9 @@ from search.stage_tree import StageTree
 from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import GIB, CheckpointStore
 from storage.database import Database
-from storage.lease_keeper import LeaseKeeper
+from storage.outages import Patience
 from storage.stages import StageStore
+from storage.worker_session import WorkerSession
 from training.data.dataset import Dataset
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -52,11 +53,12 @@ def open_tree(
     settings: StagesSettings,
     home: Path,
     database: Database,
-    worker: int,
+    session: WorkerSession,
     dataset: Dataset,
     *,
-    check: Callable[[], None],
+    patience: Patience,
     note: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
 ) -> Iterator[StageTree]:
     """Opens the stage tree, and ends its threads when the work is over.
 
@@ -64,18 +66,19 @@ def open_tree(
         settings: of the configuration.
         home: the state folder.
         database: an opened one.
-        worker: number of this process's session.
+        session: of this worker.
         dataset: the images and labels.
-        check: is called before anything is recorded; raises if this worker must not any more.
+        patience: how long to wait for a database that is away.
         note: is told what a person should know.
+        alive: is called again and again while somebody else is waited for.
 
     Raises:
         CheckpointPlaceError: checkpoints cannot lie where they are said to.
     """
-    stages = StageStore(database, worker)
-    writer = CheckpointWriter(open_checkpoints(settings, home, database, worker), note)
+    store = open_checkpoints(settings, home, database, session.worker)
+    writer = CheckpointWriter(store, note)
     try:
-        with LeaseKeeper(stages):
-            yield StageTree(stages, writer, dataset, check=check, note=note)
+        stages = StageStore(database, session)
+        yield StageTree(stages, writer, dataset, patience=patience, note=note, alive=alive)
     finally:
         writer.close()

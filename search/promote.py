@@ -1,6 +1,6 @@
 """``canopy promote``: gives pruned and paused trials the rest of their epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -15,10 +15,13 @@ from dashboards.summary import (
 from search.budget import finished_count
 from search.errors import PromotionError
 from search.events import SearchWatcher, TrialEnd
+from search.plan import SearchPlan, join_study
+from search.preparation import check_networks, open_data
 from search.promotion import rung_mark
 from search.trials import OpenStudy
-from search.worker import SearchPlan, best_ap, open_search
+from search.worker import best_ap, open_objective
 from storage.database import Database
+from storage.outages import Patience
 from storage.studies import StudyStore
 
 
@@ -41,29 +44,41 @@ def promote(
         UnknownStudyError: there is no such study.
         PromotionError: a trial does not exist or cannot go on; nothing has begun then.
     """
-    # Before any data is read, and again when the study is ours alone.
-    _check(StudyStore(database).load_study(plan.study), numbers)
-    with open_search(plan, database, watcher) as (objective, lock):
-        opened = objective.opened
-        trials = _check(opened.study, numbers)
-        study = opened.study
-        total = finished_count(study) + len(numbers)
-        watcher.search_started(plan.study, finished_count(study), total, best_ap(study))
-        ends = []
+    # Before any data is read, and again when nobody else decides.
+    store = StudyStore(database)
+    _check(store.load_study(plan.study), numbers)
+    dataset = open_data(plan.config.data, plan.home, watcher)
+    check_networks(plan.space, dataset)
+    begun = join_study(plan, store, dataset)
+    store.close()
+    patience = Patience(plan.patience_s, revive=database.revive, note=watcher.note)
+    with open_objective(begun, database, watcher, patience) as objective:
+        opened, desk = objective.opened, objective.desk
+        ends: list[TrialEnd] = []
         for number in numbers:
-            lock.check()
-            trial = _promoted(opened, trials[number])
+            with desk.decide() as standing:
+                trials = _check(opened.study, numbers[len(ends) :], standing.owned)
+                trial = _promoted(opened, trials[number])
+                standing.taken = trial.number
+            if not ends:
+                finished = finished_count(opened.study)
+                total = finished + len(numbers)
+                watcher.search_started(plan.study, finished, total, best_ap(opened.study))
             end = objective.run_trial(trial)
-            watcher.trial_ended(end, finished_count(study), best_ap(study))
+            watcher.trial_ended(end, finished_count(opened.study), best_ap(opened.study))
             ends.append(end)
         return ends
 
 
-def _check(study: optuna.Study, numbers: Sequence[int]) -> dict[int, FrozenTrial]:
+def _check(
+    study: optuna.Study, numbers: Sequence[int], owned: Collection[int] = ()
+) -> dict[int, FrozenTrial]:
     """Returns the study's trials by number; raises PromotionError if one cannot go on."""
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for number in numbers:
         _check_trial(number, trials.get(number))
+        if number in owned:
+            raise PromotionError(f"trial {number} is a worker's now; wait for it to pause or end")
         for other in trials.values():
             is_own = other.user_attrs.get(PROMOTED_ATTR) == number != other.number
             if is_own and other.state == TrialState.COMPLETE:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.trial import TrialState
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dashboards.tables import ap_text, duration_text, params_text
-from search.events import SearchWatcher, TrialEnd, Trunk
+from search.events import TrialEnd, Trunk
 
 STATE_WORDS = {
     TrialState.COMPLETE: ("complete", "green"),
@@ -26,7 +27,7 @@ EPOCH_LINE_AFTER_S = 60
 PLAIN_WIDTH = 160
 
 
-def open_screen(console: Console) -> SearchWatcher:
+def open_screen(console: Console) -> "SearchScreen":
     """Returns the screen that fits: live on a terminal, lines in a pipe or with ``CI`` set."""
     return LiveScreen(console) if is_live(console) else LineScreen(console)
 
@@ -56,6 +57,17 @@ def trunk_text(trunk: Trunk) -> str:
     return f"from epoch {trunk.epoch} of {whose}" + (f" of {trunk.study}" if trunk.study else "")
 
 
+@dataclass
+class _Running:
+    """What a worker is at, in words."""
+
+    number: int = -1
+    params: Mapping[str, Any] = field(default_factory=dict)
+    trial: str = ""
+    epoch: str = ""
+    latest_ap: str = ""
+
+
 class LineScreen:
     """One plain line an event, without control characters; also what stays on a terminal."""
 
@@ -65,15 +77,35 @@ class LineScreen:
         self.settled = 0
         self.n_trials = 0
         self.best: float | None = None
-        self._params: Mapping[str, Any] = {}
+        self.workers: dict[str, _Running] = {}
+        self._speaker = ""
         self._paused: set[int] = set()
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
         self._pace = Pace()
 
+    def tell(self, worker: str, event: str, *arguments: Any) -> None:
+        """Shows an event of one of several workers.
+
+        Args:
+            worker: its name.
+            event: name of a method of `SearchWatcher`.
+            arguments: of the method.
+        """
+        self._speaker = worker
+        try:
+            getattr(self, event)(*arguments)
+        finally:
+            self._speaker = ""
+
+    def worker_gone(self, worker: str) -> None:
+        """A worker's process is over."""
+        self.workers.pop(worker, None)
+
     def note(self, text: str) -> None:
         """Prints `text`."""
-        self._print(text)
+        whose = f"{self._speaker}: " if self._speaker and len(self.workers) > 1 else ""
+        self._print(whose + text)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Prints a preparation when it is done, and now and then while it takes long."""
@@ -95,33 +127,46 @@ class LineScreen:
         number: int,
         params: Mapping[str, Any],
         from_epoch: int,
-        trunk: Trunk | None = None,  # noqa: ARG002 - the line at the end says it
+        trunk: Trunk | None = None,
     ) -> None:
         """Remembers the trial; says so where it goes on after a stop."""
-        self._params = params
+        trial = f"trial {number}  {params_text(params)}"
+        if trunk is not None:
+            trial += f"  {trunk_text(trunk)}"
+        self.workers[self._speaker] = _Running(number, params, trial)
         if from_epoch and number not in self._paused:
             self._print(f"trial {number} goes on after epoch {from_epoch}")
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """Prints nothing: too small a step for a line."""
+        """Remembers how far the epoch is; too small a step for a line."""
+        running = self._running()
+        running.epoch = f"epoch {epoch} {100 * done // total:>3} %" + running.latest_ap
 
     def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
         """Prints a line where the last one is a minute old: a log must not seem dead."""
+        running, against = self._running(), against_text(val_ap, rival)
+        running.latest_ap = f" · after epoch {epoch} of {epochs} {against}"
         if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
-            self._print(f"  epoch {epoch} of {epochs}  {against_text(val_ap, rival)}")
+            whose = f"trial {running.number} " if self._speaker else ""
+            self._print(f"  {whose}epoch {epoch} of {epochs}  {against}")
 
     def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
         """Prints the trial's line."""
         is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
-        self.settled, self.best = settled, best
+        # What workers tell may cross on its way.
+        self.settled = max(self.settled, settled)
+        self.best = max((ap for ap in (best, self.best) if ap is not None), default=None)
         self._pace.trial_ended()
         if end.state == TrialState.RUNNING:
             self._paused.add(end.number)
         self._print(self._trial_line(end, is_best=is_best))
-        self._params = {}
+        self.workers[self._speaker] = _Running()
 
     def close(self) -> None:
         """Nothing to put away."""
+
+    def _running(self) -> _Running:
+        return self.workers.setdefault(self._speaker, _Running())
 
     def _trial_line(self, end: TrialEnd, *, is_best: bool) -> Text:
         word, colour = STATE_WORDS[end.state]
@@ -131,7 +176,8 @@ class LineScreen:
         new = f"{end.trained:>2} new" if end.trained != end.epochs else ""
         word = "epoch " if end.epochs == 1 else "epochs"
         line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} {word} {new:<6} ")
-        line.append(f"{duration_text(end.seconds):>11}  {params_text(self._params)}")
+        params = params_text(self._running().params)
+        line.append(f"{duration_text(end.seconds):>11}  {params}")
         if end.trunk is not None:
             line.append(f"  {trunk_text(end.trunk)}", style="dim")
         if is_best:
@@ -146,13 +192,10 @@ class LineScreen:
 
 
 class LiveScreen(LineScreen):
-    """The lines, and below them one line for the search and one for the running trial."""
+    """The lines, and below them one line for the search and one for every running trial."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._trial = ""
-        self._epoch = ""
-        self._latest_ap = ""
         self._preparing = ""
         self._live = Live(
             get_renderable=self._render,
@@ -168,31 +211,8 @@ class LiveScreen(LineScreen):
         bar = "━" * filled + "╌" * (24 - filled)
         self._preparing = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
 
-    def trial_started(
-        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
-    ) -> None:
-        """Shows the trial's setting, and whose epochs it begins with."""
-        super().trial_started(number, params, from_epoch, trunk)
-        self._trial = f"trial {number}  {params_text(params)}"
-        if trunk is not None:
-            self._trial += f"  {trunk_text(trunk)}"
-        self._epoch = self._latest_ap = ""
-
-    def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """Shows how far the epoch is."""
-        self._epoch = f"epoch {epoch} {100 * done // total:>3} %" + self._latest_ap
-
-    def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
-        """Shows the AP against the best of the other trials at this epoch."""
-        self._latest_ap = f" · after epoch {epoch} of {epochs} {against_text(val_ap, rival)}"
-
-    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """Prints the trial's line and clears its place."""
-        super().trial_ended(end, settled, best)
-        self._trial = self._epoch = self._latest_ap = ""
-
     def close(self) -> None:
-        """Takes the two lines away and gives the terminal back."""
+        """Takes the lines away and gives the terminal back."""
         self._live.stop()
 
     def lines(self) -> str:
@@ -204,14 +224,16 @@ class LiveScreen(LineScreen):
             return Text(self._preparing, no_wrap=True, overflow="ellipsis")
         if not self.study:
             return Text("preparing")
-        filled = 24 * self.settled // self.n_trials
+        filled = min(24, 24 * self.settled // self.n_trials)
         parts = [
             f"{self.study}  {'━' * filled}{'╌' * (24 - filled)}  {self.settled} of {self.n_trials}",
             f"best AP {ap_text(self.best)}",
             self._left_text(),
         ]
         lines = Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
-        lines.append(f"\n{self._trial}  {self._epoch}", style="not bold")
+        for name, running in sorted(self.workers.items()):
+            whose = f"{name}  " if len(self.workers) > 1 else ""
+            lines.append(f"\n{whose}{running.trial}  {running.epoch}", style="not bold")
         return lines
 
     def _left_text(self) -> str:
@@ -219,6 +241,10 @@ class LiveScreen(LineScreen):
             return "the best paused trials go on"
         left = self._pace.seconds_left(self.n_trials - self.settled)
         return f"about {duration_text(left)} left" if left is not None else "time left unknown yet"
+
+
+SearchScreen = LineScreen
+"""What shows a search, for one worker or several."""
 
 
 class Pace:

@@ -7,24 +7,36 @@ from rich.console import Console
 
 from dashboards.summary import summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
+from search.departure import leaving_in_time
 from search.dry_run import try_search
 from search.events import SearchWatcher
+from search.launcher import warm_up
+from search.plan import SearchPlan, plan_search
 from search.preparation import check_network, open_data
 from search.promote import promote
+from search.run_search import Limits, SearchEnd, run_search
 from search.screen import is_live, open_screen
 from search.settings import CanopyConfig
 from search.tabulate import tabulate
 from search.training_job import TrainingResult, train_in_full
 from search.training_report import epoch_line
-from search.worker import plan_search, run_search
+from search.worker_process import search_in_study
 from storage.database import open_database
 from storage.studies import StudyStore
 from training.atomic import check_writable
 from training.run import EpochMetrics
 
 
-def search_until_done(  # noqa: PLR0917 - the six things a search needs
-    config: CanopyConfig, home: Path, url: str | None, study: str, n_trials: int, console: Console
+def search_until_done(  # noqa: PLR0917 - what a search needs
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    n_trials: int,
+    console: Console,
+    *,
+    limits: Limits,
+    patience_s: float,
 ) -> bool:
     """Searches and shows it; at the end the best trials and what they cost.
 
@@ -35,26 +47,53 @@ def search_until_done(  # noqa: PLR0917 - the six things a search needs
         study: name of the study.
         n_trials: total of finished trials.
         console: where it is shown.
+        limits: what bounds the search besides.
+        patience_s: how long to wait for a database that is away, in seconds.
+
+    Returns:
+        False if somebody interrupted it.
+    """
+    warm_up()
+    screen = open_screen(console)
+    try:
+        _note_idle_sections(config, screen)
+        plan = plan_search(config, home, study, n_trials, patience_s=patience_s)
+        database = open_database(home, url)
+        screen.note(f"database: {database.place}")
+        end = run_search(plan, database, url, limits, screen)
+        summary = summarize_study(StudyStore(database), study)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        screen.close()
+    if end is not SearchEnd.COMPLETE:
+        console.print(f"study {study}: {end.value}", highlight=False)
+    title = f"The best settings of {summary.finished} trials"
+    console.print(trials_table(summary.best_settings[:5], title=title))
+    console.print(f"study {study}: {counts_text(summary)}", highlight=False)
+    console.print(spent_text(summary) + "\n", highlight=False)
+    return True
+
+
+def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
+    """Lets this process work on a study that was begun elsewhere, and shows it.
+
+    Args:
+        plan: of the study.
+        url: of the database; None for the embedded one.
+        console: where it is shown.
 
     Returns:
         False if somebody interrupted it.
     """
     screen = open_screen(console)
     try:
-        _note_idle_sections(config, screen)
-        plan = plan_search(config, home, study, n_trials)
-        database = open_database(home, url)
-        screen.note(f"database: {database.place}")
-        run_search(plan, database, screen)
+        with leaving_in_time():
+            search_in_study(plan, url, screen)
     except KeyboardInterrupt:
         return False
     finally:
         screen.close()
-    summary = summarize_study(StudyStore(database), study)
-    title = f"The best settings of {summary.finished} trials"
-    console.print(trials_table(summary.best_settings[:5], title=title))
-    console.print(f"study {study}: {counts_text(summary)}", highlight=False)
-    console.print(spent_text(summary) + "\n", highlight=False)
     return True
 
 

@@ -14,6 +14,9 @@ MISSION_SPACE: dict[str, Any] = {
     "gamma": {"low": 0.80, "high": 1.00, "step": 0.01},
 }
 LONGEST_STUDY_NAME = 200
+MOST_WORKERS = 256
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def check_study_name(name: str) -> str:
@@ -54,28 +57,48 @@ class NamedSettings(Settings, extra="allow"):
         return dict(self.__pydantic_extra__ or {})
 
 
+class StopSettings(Settings):
+    """What ends a search before it has all its trials.
+
+    Attributes:
+        no_improvement_trials: trials after the best one that were no better.
+    """
+
+    no_improvement_trials: Annotated[int, Field(ge=1)] | None = None
+
+
 class SearchSettings(Settings):
     """One study.
 
     Attributes:
         study: its name in the database.
         trials: total of finished trials, complete or pruned.
-        workers: worker processes; this version runs one.
+        workers: worker processes on this machine; ``auto`` is one for each device slot.
+        slots_per_gpu: workers that share a GPU.
         sampler: who chooses the next setting.
         pruner: who ends hopeless trials early.
         seed: of every random choice of the sampler.
         max_failures: failed trials in a row that end the search.
+        max_failures_total: failed trials altogether that end it.
+        max_trial_s: training time after which a trial ends as pruned, in seconds.
+        stall_s: seconds without progress after which a trial fails.
+        stop_when: what ends the search before it has all its trials.
         space: dotted name of a training setting → its values or its range.
         enqueue: settings to try first; a parameter that is left out is sampled.
     """
 
     study: Annotated[str, AfterValidator(check_study_name)] = "canopy"
     trials: Annotated[int, Field(ge=1)] = 40
-    workers: Literal["auto", 1] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_WORKERS)] = "auto"
+    slots_per_gpu: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     sampler: NamedSettings = NamedSettings(name="tpe")
     pruner: NamedSettings = NamedSettings(name="asha")
     seed: Annotated[int, Field(ge=0)] = 0
     max_failures: Annotated[int, Field(ge=1)] = 3
+    max_failures_total: Annotated[int, Field(ge=1)] = 20
+    max_trial_s: Seconds | None = None
+    stall_s: Seconds | None = 1800.0
+    stop_when: StopSettings = StopSettings()
     space: dict[str, list[Scalar] | RangeSettings] = Field(
         default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
     )

@@ -9,7 +9,7 @@ from optuna.pruners import BasePruner
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from search.budget import claim_trial, end_paused, finished_count
+from search.budget import Idle, claim_trial, end_paused, finished_count
 from search.curves import CurveTable
 from search.judging import Verdict, judge
 from search.sampling import build_pruner, build_sampler
@@ -155,7 +155,8 @@ class _Run:
     def _claim(self) -> optuna.trial.Trial | None:
         next_number = len(self.opened.trials())
         self.opened.study.sampler = build_sampler(self.sampler, self._space, self.seed, next_number)
-        return claim_trial(self.opened, self.pruner, self.n_trials, self.owned)
+        found = claim_trial(self.opened, self.pruner, self.n_trials, self.owned)
+        return None if isinstance(found, Idle) else found
 
     def _walk(self, trial: optuna.trial.Trial) -> Generator[float]:
         """Yields when each epoch of a trial is known, and then reports it."""

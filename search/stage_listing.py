@@ -68,7 +68,7 @@ def list_stages(settings: StagesSettings, home: Path, url: str | None) -> StageL
     with closing(open_existing_database(home, url)) as database:
         checkpoints = open_checkpoints(settings, home, database, _NOBODY)
         return StageListing(
-            StageStore(database, _NOBODY).count(),
+            StageStore(database, None).count(),
             checkpoints.place,
             checkpoints.budget_bytes,
             checkpoints.entries(),

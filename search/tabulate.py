@@ -13,14 +13,15 @@ from search.curves import write_curves
 from search.errors import StageBusyError
 from search.events import SearchWatcher
 from search.open_tree import open_tree
+from search.plan import SearchPlan
 from search.preparation import check_networks, open_data
 from search.record import package_versions
 from search.sampling import grid
 from search.space import SearchSpace
 from search.stage_tree import StageTree
-from search.worker import SearchPlan
 from storage.database import Database
-from storage.locks import worker_session
+from storage.outages import Patience
+from storage.worker_session import worker_session
 from training.data.dataset import Dataset
 from training.errors import DivergedError
 from training.resolve import resolve_settings
@@ -61,9 +62,9 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
             plan.config.stages,
             plan.home,
             database,
-            session.worker,
+            session,
             dataset,
-            check=lambda: None,
+            patience=Patience(plan.patience_s, revive=database.revive, note=watcher.note),
             note=watcher.note,
         ) as tree,
     ):
@@ -88,9 +89,9 @@ def _train_all(
         try:
             with closing(tree.epochs(walk, watcher.batch_done, wait=False)) as epochs:
                 for _ in epochs:
-                    pass
+                    tree.write(walk)
         except DivergedError:
-            pass  # that is its curve
+            tree.write(walk)  # that is its curve
         except StageBusyError:
             left.append(params)
             put_off += 1

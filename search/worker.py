@@ -1,146 +1,112 @@
-"""The main job: one worker searches one study until it has its trials."""
+"""One worker: takes trials of a study and runs them, until nothing is left to do."""
 
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from search.budget import claim_trial, end_paused, enqueue_once, finished_count, settled_count
-from search.errors import SearchFailedError, StudyDiffersError
-from search.events import SearchWatcher, TrialEnd
-from search.objective import Objective
-from search.open_tree import check_place, open_tree
-from search.preparation import check_networks, choices, open_data
-from search.record import Record, check_same_study, resolved_as_before, study_record
-from search.sampling import build_pruner, build_sampler, check_sampling, grid
-from search.settings import CanopyConfig
-from search.space import SearchSpace, parse_space, with_params
+from dashboards.summary import REASON_ATTR
+from search.budget import (
+    Idle,
+    claim_trial,
+    end_left,
+    end_paused,
+    enqueue_once,
+    failure_limit_reached,
+    finished_count,
+    is_on_plateau,
+    settled_count,
+)
+from search.errors import SearchFailedError, StudyPausedError
+from search.events import SearchWatcher
+from search.objective import STOPPED, Objective
+from search.open_tree import open_tree
+from search.plan import BegunStudy, SearchPlan
+from search.sampling import build_pruner, build_sampler
 from search.trials import OpenStudy
+from search.watchdog import Watchdog
+from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.database import Database
-from storage.locks import StudyLock
+from storage.desk import Standing
+from storage.errors import LeaseLostError
+from storage.ledger import Ledger
+from storage.outages import Patience
 from storage.studies import StudyStore
-from training.backbones import check_backbone, check_weights
-from training.data.dataset import Dataset
-from training.errors import UnknownNameError
-from training.losses import check_loss
-from training.optimizers import check_optimizer
-from training.resolve import resolve_settings
-from training.settings import TrainingSettings
+from storage.trial_changes import Lease, TrialChange
+from storage.worker_session import worker_session
 
-OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
+MOST_DEATHS = 4
+"""A trial whose worker dies so often without an epoch in between fails."""
 
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What a search is asked for, checked as far as it can be without data and database.
-
-    Attributes:
-        config: the whole configuration.
-        space: its search space.
-        home: the state folder.
-        study: name of the study.
-        n_trials: total of finished trials of the study.
-    """
-
-    config: CanopyConfig
-    space: SearchSpace
-    home: Path
-    study: str
-    n_trials: int
-
-
-def plan_search(config: CanopyConfig, home: Path, study: str, n_trials: int) -> SearchPlan:
-    """Checks a search and returns what will be done.
-
-    Raises:
-        SearchError: space, sampler or pruner cannot be used.
-        TrainingError: a backbone, loss or optimizer does not exist, or the device is not there.
-        CheckpointPlaceError: checkpoints cannot lie where they are said to.
-    """
-    space = parse_space(config.search, config.training)
-    checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
-    for name, check in checks.items():
-        for choice in choices(space, name):
-            try:
-                check(choice)
-            except UnknownNameError as error:
-                key = f"search.space.{name}" if name in space.distributions else f"training.{name}"
-                raise UnknownNameError(f"{key}: {error}") from error
-    for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
-        check_weights(backbone, weights)
-    for device, precision in product(choices(space, "device"), choices(space, "precision")):
-        resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
-    check_sampling(config.search, space, config.training.epochs)
-    check_place(config.stages, home)
-    return SearchPlan(config, space, home, study, n_trials)
-
-
-def run_search(plan: SearchPlan, database: Database, watcher: SearchWatcher) -> int:
-    """Runs trials until the study has `plan.n_trials` finished ones.
-
-    Args:
-        plan: what to do.
-        database: opened and migrated.
-        watcher: is told what happens.
-
-    Returns:
-        The number of finished trials of the study.
-
-    Raises:
-        StudyBusyError: another process searches in this study.
-        StudyDiffersError: the study began with other data or other fixed settings.
-        SearchFailedError: too many trials failed in a row.
-    """
-    with open_search(plan, database, watcher) as (objective, lock):
-        study = objective.opened.study
-        watcher.search_started(plan.study, finished_count(study), plan.n_trials, best_ap(study))
-        _run_trials(plan, objective, lock)
-        return finished_count(study)
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 2.0
+_STALL_RECORD_S = 10.0
 
 
 @contextmanager
-def open_search(
-    plan: SearchPlan, database: Database, watcher: SearchWatcher
-) -> Iterator[tuple[Objective, StudyLock]]:
-    """Opens or begins a study for this process alone, with its data and the stage tree.
+def open_objective(
+    begun: BegunStudy, database: Database, watcher: SearchWatcher, patience: Patience
+) -> Iterator[Objective]:
+    """Opens all that a worker needs to run trials of a study that has begun.
+
+    Args:
+        begun: the study.
+        database: opened and migrated.
+        watcher: is told what happens.
+        patience: how long to wait for a database that is away.
+    """
+    plan = begun.plan
+    search = plan.config.search
+    with ExitStack() as stack:
+        store = StudyStore(database)
+        session = stack.enter_context(
+            worker_session(database.url, study_id=store.study_id(plan.study), slot=plan.slot)
+        )
+        desk = store.open_desk(plan.study, session)
+        ledger = Ledger(desk.write, patience)
+        stack.callback(ledger.close)
+        watchdog = Watchdog(search.stall_s, _failing(ledger, watcher))
+        patience.alive = watchdog.progress
+        tree = stack.enter_context(
+            open_tree(
+                plan.config.stages,
+                plan.home,
+                database,
+                session,
+                begun.dataset,
+                patience=patience,
+                note=watcher.note,
+                alive=watchdog.progress,
+            )
+        )
+        pruner = build_pruner(search.pruner, plan.config.training.epochs)
+        study = optuna.load_study(study_name=plan.study, storage=desk.replica, pruner=pruner)
+        yield Objective(
+            OpenStudy(study, desk.replica),
+            pruner,
+            search.pruner.name,
+            desk,
+            ledger,
+            tree,
+            plan.config.stages.enabled,
+            begun.space,
+            watcher,
+            watchdog,
+            search.max_trial_s,
+        )
+
+
+def work(plan: SearchPlan, objective: Objective, patience: Patience) -> None:
+    """Runs trials until the study has what it was asked for.
 
     Raises:
-        StudyBusyError: another process searches in this study.
-        StudyDiffersError: the study began with other data or other fixed settings.
+        SearchFailedError: too many trials failed.
+        DatabaseAwayError: the database was away for too long.
     """
-    store = StudyStore(database)
-    with store.lock_study(plan.study) as lock:
-        dataset = open_data(plan.config.data, plan.home, watcher)
-        check_networks(plan.space, dataset)
-        study, space = _open_study(plan, store, dataset)
-        with open_tree(
-            plan.config.stages,
-            plan.home,
-            database,
-            lock.worker,
-            dataset,
-            check=lock.check,
-            note=watcher.note,
-        ) as tree:
-            objective = Objective(
-                OpenStudy(study, store.optuna_storage),
-                study.pruner,
-                plan.config.search.pruner.name,
-                store,
-                tree,
-                plan.config.stages.enabled,
-                lock.worker,
-                space,
-                watcher,
-            )
-            yield objective, lock
+    _Worker(plan, objective, patience).run()
 
 
 def best_ap(study: optuna.Study) -> float | None:
@@ -149,83 +115,146 @@ def best_ap(study: optuna.Study) -> float | None:
     return max((trial.value for trial in complete if trial.value is not None), default=None)
 
 
-def _open_study(
-    plan: SearchPlan, store: StudyStore, dataset: Dataset
-) -> tuple[optuna.Study, SearchSpace]:
-    """Opens the study, or begins it; its space holds what ``auto`` meant when it began."""
-    config = plan.config
-    study = store.open_study(
-        plan.study,
-        sampler=build_sampler(config.search.sampler, plan.space, config.search.seed, 0),
-        pruner=build_pruner(config.search.pruner, config.training.epochs),
-    )
-    if study.metric_names is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names([OBJECTIVE])
-    training, now = compare_with_study(plan, store, study, dataset)
-    # Another process may have begun it since.
-    check_same_study(plan.study, store.write_record(plan.study, now), now)
-    enqueue_once(study, config.search.enqueue)
-    return study, SearchSpace(training, plan.space.distributions)
+@dataclass
+class _Worker:
+    """The loop of one worker."""
 
+    plan: SearchPlan
+    objective: Objective
+    patience: Patience
+    is_waiting: bool = False
+    wait_s: float = _FIRST_WAIT_S
 
-def compare_with_study(
-    plan: SearchPlan, store: StudyStore, study: optuna.Study, dataset: Dataset
-) -> tuple[TrainingSettings, Record]:
-    """Checks that a study can go on as it is asked for; changes nothing.
+    def run(self) -> None:
+        """Runs trials until there is nothing left to do."""
+        is_first = True
+        while (found := self.patience.call(self._claim)) is not Idle.DONE:
+            if is_first:
+                is_first = False
+                self._tell_start()
+            if found is Idle.WAIT:
+                self._wait()
+                continue
+            self.is_waiting, self.wait_s = False, _FIRST_WAIT_S
+            try:
+                self._run_trial(found)
+            except LeaseLostError as error:
+                self.objective.desk.give_back(self.objective.opened.trial_id(found.number))
+                self.objective.watcher.note(f"{error}; this worker takes other work")
+            except StudyPausedError:
+                self.objective.tree.drop()
+            self.objective.desk.say(None)
 
-    Returns:
-        The fixed settings with every ``auto`` as it was when the study began, and what describes
-        the study as it is asked for now.
+    def _tell_start(self) -> None:
+        study, plan = self.objective.opened.study, self.plan
+        finished = finished_count(study)
+        self.objective.watcher.search_started(plan.study, finished, plan.n_trials, best_ap(study))
 
-    Raises:
-        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
-    """
-    training = plan.config.training
-    before = store.read_record(plan.study)
-    if before is None and study.get_trials(deepcopy=False):
-        raise StudyDiffersError(
-            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
-            "with --study"
+    def _run_trial(self, trial: optuna.trial.Trial) -> None:
+        of = self.objective
+        end = of.run_trial(trial)
+        study = of.opened.study
+        of.watcher.trial_ended(end, settled_count(study), best_ap(study))
+
+    def _wait(self) -> None:
+        of = self.objective
+        is_paused = of.desk.wanted() == PAUSE
+        if not self.is_waiting:
+            self.is_waiting = True
+            of.watcher.note(
+                "the study pauses; it goes on with: canopy resume"
+                if is_paused
+                else "nothing to begin now; waiting for the other workers"
+            )
+        time.sleep(self.wait_s)
+        self.wait_s = min(_LONGEST_WAIT_S, 2 * self.wait_s)
+
+    def _claim(self) -> optuna.trial.Trial | Idle:
+        """Decides what to do next, while no other worker does."""
+        of, search = self.objective, self.plan.config.search
+        opened = of.opened
+        with of.desk.decide() as standing:
+            if standing.control == PAUSE:
+                return Idle.WAIT
+            self._check_failures(standing)
+            enqueue_once(opened.study, search.enqueue)
+            found = self._found(standing)
+            if isinstance(found, Idle):
+                ended = end_paused(opened) if found is Idle.DONE else []
+            else:
+                self._sample(found)
+                standing.taken = found.number
+                return found
+        if ended:
+            of.watcher.note(f"{len(ended)} paused trials end as pruned")
+            for number in [] if of.shares else ended:
+                of.forget(number)
+        return found
+
+    def _found(self, standing: Standing) -> optuna.trial.Trial | Idle:
+        of, search = self.objective, self.plan.config.search
+        opened = of.opened
+        if standing.mine:  # taken, and then the connection broke before we heard of it
+            return opened.take_up(min(standing.mine))
+        if standing.control == STOP_PRUNING:
+            end_left(opened, standing.owned, STOPPED)
+            return Idle.WAIT if standing.owned else Idle.DONE
+        self._fail_deadly(standing)
+        trials = opened.trials()
+        self._seed_sampler(len(trials))
+        begins = standing.control == RUN and not is_on_plateau(
+            trials, search.stop_when.no_improvement_trials
         )
-    if before is not None:
-        training = resolved_as_before(training, before)
-    training = resolve_settings(training)
-    now = study_record(plan.config, plan.space, training, dataset)
-    if before is not None:
-        check_same_study(plan.study, before, now)
-    return training, now
+        return claim_trial(
+            opened,
+            of.pruner,
+            standing.target or self.plan.n_trials,
+            standing.owned,
+            standing.suspected,
+            begins=begins,
+        )
+
+    def _fail_deadly(self, standing: Standing) -> None:
+        """Ends trials that no worker survives, so that they do not take all of them."""
+        opened = self.objective.opened
+        for number, deaths in standing.deaths.items():
+            if deaths >= MOST_DEATHS and number not in standing.owned:
+                trial = opened.take_up(number)
+                trial.set_user_attr(REASON_ATTR, f"{deaths} workers died of it one after the other")
+                opened.study.tell(trial, state=TrialState.FAIL)
+
+    def _sample(self, trial: optuna.trial.Trial) -> None:
+        """Samples what the trial has not sampled yet; seeded by its number alone."""
+        self._seed_sampler(trial.number)
+        self.objective.space.suggest(trial)
+
+    def _seed_sampler(self, trial_number: int) -> None:
+        # A sampler is made anew for every trial, so that interruptions change nothing.
+        search = self.plan.config.search
+        space = self.objective.space
+        self.objective.opened.study.sampler = build_sampler(
+            search.sampler, space, search.seed, trial_number
+        )
+
+    def _check_failures(self, standing: Standing) -> None:
+        search = self.plan.config.search
+        limit = failure_limit_reached(
+            standing.outcomes, search.max_failures, search.max_failures_total
+        )
+        if limit is not None:
+            failed = self.objective.opened.trials(TrialState.FAIL)
+            last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number))
+            reason = last.user_attrs.get(REASON_ATTR, "no reason is known")
+            raise SearchFailedError(f"{limit}; the last one, trial {last.number}: {reason}")
 
 
-def _run_trials(plan: SearchPlan, objective: Objective, lock: StudyLock) -> None:
-    opened, search = objective.opened, plan.config.search
-    study = opened.study
-    failed_in_a_row: list[TrialEnd] = []
-    while True:
-        lock.check()
-        # Made anew with the number that a new trial would get.
-        next_number = len(opened.trials())
-        study.sampler = build_sampler(search.sampler, objective.space, search.seed, next_number)
-        trial = claim_trial(opened, objective.pruner, plan.n_trials)
-        if trial is None:
-            break
-        if trial.number != next_number:
-            study.sampler = build_sampler(
-                search.sampler, objective.space, search.seed, trial.number
-            )
-        end = objective.run_trial(trial)
-        objective.watcher.trial_ended(end, settled_count(study), best_ap(study))
-        failed_in_a_row = [*failed_in_a_row, end] if end.state == TrialState.FAIL else []
-        if len(failed_in_a_row) >= search.max_failures:
-            raise SearchFailedError(
-                f"{len(failed_in_a_row)} trials failed in a row; the last one, trial "
-                f"{end.number}: {end.reason}"
-            )
-    if paused := end_paused(opened):
-        objective.watcher.note(f"{len(paused)} paused trials end as pruned")
-        for number in [] if objective.shares else paused:
-            objective.forget(number)
-    if finished_count(study) < plan.n_trials:
-        points = math.prod(len(values) for values in grid(objective.space).values())
-        objective.watcher.note(f"the grid has {points} points and all of them are tried")
+def _failing(ledger: Ledger, watcher: SearchWatcher) -> Callable[[Lease, str], None]:
+    def on_stall(lease: Lease, reason: str) -> None:
+        watcher.note(f"trial {lease.number} fails: {reason}; this worker ends")
+        change = TrialChange(
+            lease.trial_id, user_attrs={REASON_ATTR: reason}, state=TrialState.FAIL
+        )
+        ledger.post(change, lease)
+        ledger.settle(lease, _STALL_RECORD_S)
+
+    return on_stall

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import sqlalchemy
 
-from storage.locks import LIVING_WORKERS
+from storage.workers import LIVING
 
 
 class Worth(IntEnum):
@@ -74,7 +74,7 @@ _WORTH = sqlalchemy.text(f"""
     -- worker is gone.
     standing AS (
         SELECT DISTINCT ON (epoch.trial_id) mine.key,
-            owner.worker IS NULL OR owner.worker NOT IN ({LIVING_WORKERS}) AS pauses
+            owner.worker IS NULL OR owner.worker NOT IN ({LIVING}) AS pauses
         FROM canopy_epoch AS epoch JOIN mine ON mine.key = epoch.stage
         JOIN trials USING (trial_id) LEFT JOIN canopy_trial AS owner USING (trial_id)
         WHERE trials.state = 'RUNNING' AND mine.digest IS NOT NULL
@@ -83,7 +83,7 @@ _WORTH = sqlalchemy.text(f"""
     SELECT mine.key, stage.epoch, mine.size, mine.used, mine.digest IS NOT NULL AS is_whole,
         CASE
             WHEN mine.key IN (SELECT key FROM standing WHERE NOT pauses) THEN 5
-            WHEN mine.digest IS NULL AND mine.worker IN ({LIVING_WORKERS}) THEN 5
+            WHEN mine.digest IS NULL AND mine.worker IN ({LIVING}) THEN 5
             WHEN mine.digest IS NULL THEN 0 -- a dead worker's, or about to be removed
             WHEN stage.epoch = 1 OR children.number > 1 THEN 4
             WHEN mine.key IN (SELECT key FROM standing WHERE pauses) THEN 3

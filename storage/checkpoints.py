@@ -12,8 +12,8 @@ from storage.checkpoint_files import SUFFIX, CheckpointFiles, digest_of
 from storage.checkpoint_worth import Checkpoint, Worth, entries_by_worth, victims
 from storage.database import Database
 from storage.errors import CheckpointBudgetError, CheckpointMissError
-from storage.locks import LIVING_WORKERS
 from storage.tables import CHECKPOINT
+from storage.workers import LIVING
 
 GIB = 2**30
 MIB = 2**20
@@ -139,7 +139,7 @@ class CheckpointStore:
         rows = sqlalchemy.text(f"""
             SELECT key, digest IS NOT NULL FROM canopy_checkpoint
             WHERE place = :place AND key = ANY(:keys)
-              AND (digest IS NOT NULL OR worker IN ({LIVING_WORKERS}))
+              AND (digest IS NOT NULL OR worker IN ({LIVING}))
         """)  # noqa: S608 - our own text
         values = {"place": self.place_id, "keys": list(keys)}
         with self._engine.connect() as connection:

@@ -1,6 +1,6 @@
 """The one database: a server that the caller names, or the embedded one."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,17 @@ import sqlalchemy
 
 from storage.connecting import check_reachable, connect_options, parse_database_url, shown
 from storage.embedded import EmbeddedPostgres
-from storage.errors import DatabaseUnreachableError, DatabaseVersionError, NoDatabaseError
+from storage.errors import (
+    DatabaseUnreachableError,
+    DatabaseVersionError,
+    EmbeddedPostgresError,
+    NoDatabaseError,
+)
 from storage.schema import check_writable, prepare_schema
 from storage.tables import DATABASE
+
+# A connection is somebody's for milliseconds; for as long as this only where the server hangs.
+_POOL_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class Database:
 
     Attributes:
         url: where it is, password included.
-        engine: its connections, two at most.
+        engine: its connections: one for a worker, some for a command that only reads.
         embedded: the server behind it, if that is the embedded one.
     """
 
@@ -48,6 +56,12 @@ class Database:
         with self.engine.connect() as connection:
             return str(connection.scalar(sqlalchemy.select(DATABASE.c.id)))
 
+    def revive(self) -> None:
+        """Starts the embedded server again if it died; another server is not ours to start."""
+        if self.embedded is not None:
+            with suppress(EmbeddedPostgresError):
+                self.embedded.start()
+
     def close(self) -> None:
         """Closes the connections; the server stays."""
         self.engine.dispose()
@@ -71,7 +85,7 @@ def open_database(home: Path, url: str | None, *, writes: bool = True) -> Databa
     """
     embedded = None if _is_given(url) else embedded_postgres(home)
     place = embedded.start() if embedded else parse_database_url(url or "")
-    engine = _engine(place)
+    engine = make_engine(place, connections=1 if writes else 3)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
         check_reachable(place)
@@ -125,18 +139,16 @@ def describe_database(home: Path, url: str | None) -> dict[str, Any]:
     return state
 
 
-def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
-    """Returns what every engine of ours has in common: few connections, checked before use."""
-    return {
-        "pool_pre_ping": True,
-        "pool_size": 1,
-        "max_overflow": 1,
-        "connect_args": connect_options(url, "canopy"),
-    }
-
-
-def _engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
-    return sqlalchemy.create_engine(url, **engine_options(url))
+def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
+    """Returns an engine of so many connections at most, checked before use."""
+    return sqlalchemy.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=1,
+        max_overflow=connections - 1,
+        pool_timeout=_POOL_TIMEOUT_S,
+        connect_args=connect_options(url, "canopy"),
+    )
 
 
 def _is_given(url: str | None) -> bool:

@@ -1,6 +1,6 @@
 """The epochs of trials: what each reported, and whether it was trained for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,14 +53,14 @@ def add_trained(
     connection.execute(count)
 
 
-def add_replayed(
-    connection: sqlalchemy.Connection,
-    trial_id: int,
-    epoch: int,
-    metrics: Mapping[str, Any],
-    stage: str,
-) -> None:
-    """Records an epoch of a trial that was known already, unless the trial has it."""
+def replaying(
+    trial_id: int, epoch: int, metrics: Mapping[str, Any], stage: str
+) -> Callable[[sqlalchemy.Connection], None]:
+    """Returns what records an epoch of a trial that was known already, unless the trial has it."""
     values = {"trial_id": trial_id, "epoch": epoch, "metrics": metrics, "stage": stage}
     insert = postgresql.insert(EPOCH).values(**values, times_trained=0, replayed=True)
-    connection.execute(insert.on_conflict_do_nothing())
+
+    def write(connection: sqlalchemy.Connection) -> None:
+        connection.execute(insert.on_conflict_do_nothing())
+
+    return write

@@ -40,12 +40,16 @@ class UnknownStudyError(StorageError):
     exit_status = 2
 
 
-class StudyBusyError(StorageError):
-    """Another process is searching in this study."""
+class DatabaseAwayError(StorageError):
+    """The database has been away for longer than somebody wants to wait."""
 
 
-class StudyLockLostError(StorageError):
-    """The server ended the connection that holds a study for this process."""
+class LeaseLostError(StorageError):
+    """A trial is another worker's by now, or somebody ended it; nothing more is written to it."""
+
+
+class StudyGoneError(StorageError):
+    """The study was deleted while it was searched."""
 
 
 class DatabaseSchemaError(StorageError):

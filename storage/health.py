@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import sqlalchemy
 
 from storage.connecting import check_reachable, shown, version_text
-from storage.database import engine_options
+from storage.database import make_engine
 from storage.schema import TableState, is_read_only, table_state
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
@@ -57,7 +57,7 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
         DatabaseVersionError: it is older than we need.
     """
     check_reachable(url)
-    engine = sqlalchemy.create_engine(url, **engine_options(url))
+    engine = make_engine(url, connections=2)
     try:
         with engine.connect() as connection:
             version = connection.scalar(sqlalchemy.text("SHOW server_version_num"))

@@ -1,6 +1,6 @@
 """The stage tree: what is known of every epoch of every run, and who trains which one now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,24 +10,19 @@ from sqlalchemy.dialects import postgresql
 from storage.database import Database
 from storage.epochs import add_trained
 from storage.finite import check_finite
-from storage.locks import LIVING_WORKERS
 from storage.tables import CHECKPOINT, STAGE, STAGE_LEASE, STUDIES, TRIALS
-
-LEASE_S = 30.0
-"""A worker that renews nothing for as long as this is passed over, though its session lives."""
+from storage.worker_session import WorkerSession
+from storage.workers import LIVING, reap
 
 _ACQUIRE = sqlalchemy.text(f"""
-    INSERT INTO canopy_stage_lease AS lease (key, worker, expires)
-    VALUES (:key, :worker, now() + :lease_s * interval '1 second')
-    ON CONFLICT (key) DO UPDATE SET worker = excluded.worker, expires = excluded.expires
-    WHERE lease.worker = excluded.worker OR lease.expires < now()
-       OR lease.worker NOT IN ({LIVING_WORKERS})
+    INSERT INTO canopy_stage_lease AS lease (key, worker) VALUES (:key, :worker)
+    ON CONFLICT (key) DO UPDATE SET worker = excluded.worker
+    WHERE lease.worker = excluded.worker OR lease.worker NOT IN ({LIVING})
     RETURNING key
 """)  # noqa: S608 - our own text
-_RENEW = sqlalchemy.text("""
-    UPDATE canopy_stage_lease SET expires = now() + :lease_s * interval '1 second'
-    WHERE worker = :worker
-""")
+
+Write = Callable[[sqlalchemy.Connection], None]
+"""Writes something in a transaction of the caller's."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +50,18 @@ class StageStore:
     """Stages and their leases, as one worker sees them.
 
     A stage that is trained twice by mistake is no harm: the first record stays. A lease only keeps
-    workers from doing the same work, and so a lost one costs time and never a result.
+    workers from doing the same work, and so a lost one costs time and never a result. It lasts as
+    long as its worker, see `storage.workers`.
 
     Args:
         database: an opened one.
-        worker: number of this process's session.
-        lease_s: how long a lease lasts that nobody renews, in seconds.
+        session: of this worker; None for one who only looks.
     """
 
-    def __init__(self, database: Database, worker: int, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, database: Database, session: WorkerSession | None) -> None:
         self._engine = database.engine
-        self._worker = worker
-        self.lease_s = lease_s
+        self._session = session
+        self._worker = session.worker if session else 0
 
     def known(self, keys: Sequence[str]) -> dict[str, Stage]:
         """Returns those stages that are known, by their keys."""
@@ -91,7 +86,7 @@ class StageStore:
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def record(
+    def recording(
         self,
         stage: Stage,
         parent: str | None,
@@ -99,8 +94,8 @@ class StageStore:
         next_key: str | None = None,
         trial_id: int | None = None,
         place: str | None = None,
-    ) -> None:
-        """Records a stage that was trained, and moves this worker's lease on to the next one.
+    ) -> Write:
+        """Returns what records a stage that was trained, and moves this worker's lease on.
 
         A stage that is known already keeps its metrics, and is counted once more.
 
@@ -109,12 +104,12 @@ class StageStore:
             parent: key of the epoch before, None for the first.
             next_key: the stage that this worker trains next, unless another has its lease.
             trial_id: the database's id of the trial that it was trained for; the epoch is recorded
-                as that trial's too, all or nothing.
+                as that trial's too.
             place: id of where this worker is about to write a checkpoint, if it is; whoever needs
                 it waits.
 
         Raises:
-            ValueError: a number is NaN or infinite; nothing is recorded then.
+            ValueError: a number is NaN or infinite.
         """
         check_finite("metrics", stage.metrics)
         insert = postgresql.insert(STAGE).values(
@@ -128,7 +123,8 @@ class StageStore:
         count = insert.on_conflict_do_update(
             index_elements=[STAGE.c.key], set_={"times_trained": STAGE.c.times_trained + 1}
         )
-        with self._engine.begin() as connection:
+
+        def write(connection: sqlalchemy.Connection) -> None:
             connection.execute(count)
             if trial_id is not None and stage.metrics is not None:
                 add_trained(connection, trial_id, stage.epoch, stage.metrics, stage.key)
@@ -136,12 +132,25 @@ class StageStore:
                 connection.execute(self._announcement(place, stage.key))
             connection.execute(self._release(stage.key))
             if next_key is not None:
-                connection.execute(_ACQUIRE, self._lease(next_key))
+                connection.execute(_ACQUIRE, {"key": next_key, "worker": self._worker})
+
+        return write
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """Writes in one transaction what belongs to no trial."""
+        with self._engine.begin() as connection:
+            for write in writes:
+                write(connection)
 
     def acquire(self, key: str) -> bool:
-        """Takes the lease of a stage, unless a living worker has it and renews it."""
+        """Takes the lease of a stage, unless a living worker has it."""
+        values = {"key": key, "worker": self._worker}
         with self._engine.begin() as connection:
-            return connection.execute(_ACQUIRE, self._lease(key)).first() is not None
+            if connection.execute(_ACQUIRE, values).first() is not None:
+                return True
+            if self._session is not None and not self._session.is_recovering:
+                reap(connection, self._worker)
+        return False
 
     def release(self, key: str) -> None:
         """Gives a lease back, if this worker has it."""
@@ -153,12 +162,6 @@ class StageStore:
         with self._engine.begin() as connection:
             mine = STAGE_LEASE.c.worker == self._worker
             connection.execute(sqlalchemy.delete(STAGE_LEASE).where(mine))
-
-    def renew(self) -> None:
-        """Makes all leases of this worker last from now on."""
-        values = {"worker": self._worker, "lease_s": self.lease_s}
-        with self._engine.begin() as connection:
-            connection.execute(_RENEW, values)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Removes stages that nobody else can come to."""
@@ -173,9 +176,6 @@ class StageStore:
             set_={"worker": self._worker},
             where=CHECKPOINT.c.digest.is_(None),
         )
-
-    def _lease(self, key: str) -> Mapping[str, Any]:
-        return {"key": key, "worker": self._worker, "lease_s": self.lease_s}
 
     def _release(self, key: str) -> sqlalchemy.Delete:
         mine = (STAGE_LEASE.c.key == key) & (STAGE_LEASE.c.worker == self._worker)

@@ -1,10 +1,11 @@
 """Studies: Optuna's storage, and what we keep beside it for each study and epoch."""
 
 import difflib
+import json
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -15,13 +16,16 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.dialects import postgresql
 
-from storage.connecting import optuna_url
-from storage.database import Database, engine_options
-from storage.epochs import EpochRecord, add_replayed
+from storage.connecting import connect_options, optuna_url
+from storage.control import PAUSE, RUN
+from storage.database import Database
+from storage.desk import StudyDesk
+from storage.epochs import EpochRecord
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.finite import check_finite
-from storage.locks import StudyLock, is_study_locked, study_lock
-from storage.tables import EPOCH, STUDY, TRIAL, TRIALS
+from storage.tables import EPOCH, STUDIES, STUDY, TRIALS
+from storage.worker_session import WorkerSession
+from storage.workers import WorkerSummary, list_workers
 
 
 class StudyStore:
@@ -29,34 +33,47 @@ class StudyStore:
 
     Args:
         database: an opened one. It stays the caller's to close.
-
-    Raises:
-        DatabaseSchemaError: another Optuna changed its tables.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._engine = database.engine
+
+    @cached_property
+    def optuna_storage(self) -> RDBStorage:
+        """Optuna's own storage, with connections of its own; workers do without.
+
+        Raises:
+            DatabaseSchemaError: another Optuna changed its tables.
+        """
+        url = self._database.url
         try:
-            self.optuna_storage = RDBStorage(
-                optuna_url(database.url),
-                engine_kwargs=engine_options(database.url),
+            return RDBStorage(
+                optuna_url(url),
+                engine_kwargs={
+                    "pool_pre_ping": True,
+                    "pool_size": 1,
+                    "max_overflow": 1,
+                    "connect_args": connect_options(url, "canopy"),
+                },
                 skip_table_creation=True,
             )
         except RuntimeError as error:
             raise DatabaseSchemaError(
-                f"Optuna's tables in database {database.url.database!r} were made by another "
-                "Optuna than this one; update canopy-search"
+                f"Optuna's tables in database {url.database!r} were made by another Optuna than "
+                "this one; update canopy-search"
             ) from error
 
     def close(self) -> None:
-        """Closes Optuna's connections."""
-        self.optuna_storage.remove_session()
-        self.optuna_storage.engine.dispose()
+        """Closes Optuna's connections, if there are any."""
+        if "optuna_storage" in vars(self):
+            self.optuna_storage.remove_session()
+            self.optuna_storage.engine.dispose()
 
     def names(self) -> list[str]:
         """Returns the names of all studies, sorted."""
-        return sorted(study.study_name for study in self.optuna_storage.get_all_studies())
+        with self._engine.connect() as connection:
+            return sorted(connection.scalars(sqlalchemy.select(STUDIES.c.study_name)))
 
     def open_study(
         self,
@@ -147,27 +164,6 @@ class StudyStore:
             self._study_id(name), trial_number
         )
 
-    def replay_epoch(
-        self, trial_id: int, epoch: int, metrics: Mapping[str, Any], stage: str
-    ) -> None:
-        """Records an epoch of a trial whose stage was known already, unless the trial has it."""
-        with self._engine.begin() as connection:
-            add_replayed(connection, trial_id, epoch, metrics, stage)
-
-    def set_worker(self, trial_id: int, worker: int | None) -> None:
-        """Records who works on a trial; None for a trial that pauses or has ended."""
-        values = {"trial_id": trial_id, "worker": worker}
-        insert = postgresql.insert(TRIAL).values(**values)
-        update = insert.on_conflict_do_update(
-            index_elements=[TRIAL.c.trial_id], set_={"worker": worker}
-        )
-        with self._engine.begin() as connection:
-            connection.execute(update)
-
-    def reported_epochs(self, trial_id: int) -> set[int]:
-        """Returns the epochs that a trial has reported to Optuna."""
-        return set(self.optuna_storage.get_trial(trial_id).intermediate_values)
-
     def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
         """Returns all recorded epochs of a study, in their order, by the number of the trial.
 
@@ -194,24 +190,108 @@ class StudyStore:
                 found[number].append(EpochRecord(*values))
         return dict(found)
 
-    def lock_study(self, name: str) -> AbstractContextManager[StudyLock]:
-        """Returns a context in which this process alone searches the study, begun or not.
+    def open_desk(self, name: str, session: WorkerSession) -> StudyDesk:
+        """Returns a study as one worker works on it.
 
         Raises:
-            StudyBusyError: on entering, when another process does.
+            UnknownStudyError: there is no such study.
         """
-        return study_lock(self._database.url, name)
-
-    def is_locked(self, name: str) -> bool:
-        """Says whether a process searches the study now."""
+        study_id = self._study_id(name)
+        query = sqlalchemy.text(
+            "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
+        )
         with self._engine.connect() as connection:
-            return is_study_locked(connection, name)
+            rows = connection.execute(query, {"study_id": study_id})
+            attributes = {key: json.loads(text) for key, text in rows}
+        return StudyDesk(self._engine, session, study_id, name, attributes)
+
+    def study_id(self, name: str) -> int:
+        """Returns the database's id of a study.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        return self._study_id(name)
+
+    def launch(self, name: str, target: int, search: Mapping[str, Any]) -> None:
+        """Sets what is wanted of a study now, and begins to count failures anew.
+
+        A study that was stopped runs again; one that pauses goes on pausing.
+
+        Args:
+            name: of the study.
+            target: how many finished trials.
+            search: how it is searched, JSON values, for workers of other machines.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        stays = STUDY.c.control == PAUSE
+        control = sqlalchemy.case((stays, PAUSE), else_=RUN)
+        now = sqlalchemy.func.now()
+        self._update(name, target=target, search=dict(search), launched=now, control=control)
+
+    def launched(self, name: str) -> dict[str, Any] | None:
+        """Returns how a study is searched since its last launch; None before the first.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.search).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            search: dict[str, Any] | None = connection.scalar(query)
+        return search
+
+    def set_control(self, name: str, control: str) -> str:
+        """Says what a study is to do, one of the words of `storage.control`.
+
+        Returns:
+            What it did before.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        before = self.control(name)
+        self._update(name, control=control)
+        return before
+
+    def control(self, name: str) -> str:
+        """Returns what a study is to do.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.control).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            return str(connection.scalar(query) or RUN)
+
+    def target(self, name: str) -> int | None:
+        """Returns how many finished trials are wanted, if anybody has said.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.target).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
+
+    def _update(self, name: str, **values: Any) -> None:
+        update = sqlalchemy.update(STUDY).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.begin() as connection:
+            connection.execute(update.values(**values))
+
+    def workers(self, name: str) -> list[WorkerSummary]:
+        """Returns the workers that a study has and has had, the first one first."""
+        with self._engine.connect() as connection:
+            return list_workers(connection, name)
 
     def _study_id(self, name: str) -> int:
-        try:
-            return self.optuna_storage.get_study_id_from_name(name)
-        except KeyError:
-            raise UnknownStudyError(self._unknown(name)) from None
+        query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
+        with self._engine.connect() as connection:
+            study_id = connection.scalar(query)
+        if study_id is None:
+            raise UnknownStudyError(self._unknown(name))
+        return int(study_id)
 
     def _unknown(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self.names(), n=1)

@@ -41,6 +41,10 @@ STUDY = Table(
     Column("study_id", ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"), primary_key=True),
     Column("record", JSON, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("target", Integer),
+    Column("search", JSON(none_as_null=True)),
+    Column("launched", DateTime(timezone=True)),
+    Column("control", Text, nullable=False, server_default=text("'run'")),
 )
 EPOCH = Table(
     "canopy_epoch",
@@ -53,12 +57,35 @@ EPOCH = Table(
     Column("stage", Text),
     Column("replayed", Boolean, nullable=False, server_default=false()),
 )
-# A worker is the number of a session that works; the server knows which of them are there.
+WORKER = Table(
+    "canopy_worker",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("study_id", ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"), index=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("started", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("ended", DateTime(timezone=True)),
+    Column("end_reason", Text),
+    Column("doing", JSON(none_as_null=True)),
+    Column("progressed", DateTime(timezone=True)),
+)
+# The lease of a trial is its worker, as long as that lives, and the token that its taking was
+# given; `writes` counts what was written under the token, `deaths` the workers that died of it
+# since it moved on last, and `changed` is the transaction that wrote last.
 TRIAL = Table(
     "canopy_trial",
     METADATA,
     Column("trial_id", ForeignKey(TRIALS.c.trial_id, ondelete="CASCADE"), primary_key=True),
-    Column("worker", BigInteger),
+    Column("worker", BigInteger, index=True),
+    Column("token", Integer, nullable=False, server_default=text("0")),
+    Column("writes", Integer, nullable=False, server_default=text("0")),
+    Column("deaths", Integer, nullable=False, server_default=text("0")),
+    Column("changed", BigInteger, nullable=False, server_default=text("0"), index=True),
+    Column("taken", DateTime(timezone=True)),
+    Column("ended", DateTime(timezone=True)),
 )
 
 # Of the stage tree, which belongs to no study: what is known stays when a study is deleted.
@@ -80,7 +107,6 @@ STAGE_LEASE = Table(
     METADATA,
     Column("key", Text, primary_key=True),
     Column("worker", BigInteger, nullable=False),
-    Column("expires", DateTime(timezone=True), nullable=False),
 )
 CHECKPOINT = Table(
     "canopy_checkpoint",
@@ -93,4 +119,4 @@ CHECKPOINT = Table(
     Column("is_end", Boolean, nullable=False),
     Column("used", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
-OUR_TABLES = (STUDY, EPOCH, TRIAL, DATABASE, STAGE, STAGE_LEASE, CHECKPOINT)
+OUR_TABLES = (STUDY, EPOCH, WORKER, TRIAL, DATABASE, STAGE, STAGE_LEASE, CHECKPOINT)

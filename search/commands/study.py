@@ -7,11 +7,14 @@ import typer
 
 from dashboards.summary import StudySummary, summarize_study
 from search.command_line import (
+    DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
     AllowMissingOption,
     ConfigOption,
     JsonOption,
+    PatienceOption,
     StudyOption,
+    checked_workers,
     command_text,
     database_url,
     open_store,
@@ -20,7 +23,7 @@ from search.command_line import (
     state_home,
 )
 from search.config import load_config
-from search.errors import NothingFoundError, SearchError
+from search.errors import NothingFoundError
 from search.screen import open_console
 from search.settings import CanopyConfig
 
@@ -32,8 +35,13 @@ def search(
         int | None, typer.Option(min=1, help="Total of finished trials of the study.")
     ] = None,
     workers: Annotated[
-        str, typer.Option(help="Worker processes: auto or 1 in this version.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
+    ] = None,
+    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
     allow_missing: AllowMissingOption = False,
     dry_run: Annotated[
         bool,
@@ -41,29 +49,34 @@ def search(
     ] = False,
 ) -> None:
     """Search until the study has its trials; the same command goes on after a stop."""
-    if workers not in {"auto", "1"}:
-        raise SearchError(f"--workers {workers}: this version runs one worker; leave it at auto")
     settings = load_config(config)
     if allow_missing:
         settings = settings.allowing_missing()
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
+    from search.run_search import Limits
     from search.session import search_until_done, try_on_screen
 
     if dry_run:
         try_on_screen(settings, state_home(), database_url(), name, n_trials, open_console())
         return
     finished = search_until_done(
-        settings, state_home(), database_url(), name, n_trials, open_console()
+        settings,
+        state_home(),
+        database_url(),
+        name,
+        n_trials,
+        open_console(),
+        limits=Limits(checked_workers(workers, settings.search.workers), hours),
+        patience_s=60 * database_patience,
     )
     arguments = selection(config, study)
     if not finished:
-        typer.echo(
-            f"\nInterrupted; nothing is lost. Go on with: {command_text('search', *arguments)}"
-            + (f" --trials {trials}" if trials else "")
-            + (" --allow-missing" if allow_missing else ""),
-            err=True,
-        )
+        options = {"--trials": trials, "--workers": workers, "--hours": hours}
+        again = [word for key, value in options.items() if value for word in (key, str(value))]
+        again += ["--allow-missing"] if allow_missing else []
+        command = command_text("search", *arguments, *again)
+        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
     following = {
         command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",

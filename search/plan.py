@@ -1,0 +1,175 @@
+"""What a search is asked for: checked without data and database, then begun or gone on with."""
+
+import warnings
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+
+from search.errors import StudyDiffersError
+from search.open_tree import check_place
+from search.preparation import choices
+from search.record import Record, check_same_study, resolved_as_before, study_record
+from search.sampling import check_sampling
+from search.settings import CanopyConfig
+from search.space import SearchSpace, parse_space, with_params
+from storage.outages import DEFAULT_PATIENCE_S
+from storage.studies import StudyStore
+from training.backbones import check_backbone, check_weights
+from training.data.dataset import Dataset
+from training.errors import UnknownNameError
+from training.losses import check_loss
+from training.optimizers import check_optimizer
+from training.precision import resolve_threads
+from training.resolve import resolve_settings
+from training.settings import TrainingSettings
+
+OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search is asked for, checked as far as it can be without data and database.
+
+    Attributes:
+        config: the whole configuration.
+        space: its search space.
+        home: the state folder.
+        study: name of the study.
+        n_trials: total of finished trials of the study.
+        workers: on this machine, which share its cores.
+        slot: the device that this process works on, for people.
+        patience_s: how long to wait for a database that is away, in seconds.
+    """
+
+    config: CanopyConfig
+    space: SearchSpace
+    home: Path
+    study: str
+    n_trials: int
+    workers: int = 1
+    slot: str = "cpu"
+    patience_s: float = DEFAULT_PATIENCE_S
+
+
+def plan_search(
+    config: CanopyConfig,
+    home: Path,
+    study: str,
+    n_trials: int,
+    *,
+    patience_s: float = DEFAULT_PATIENCE_S,
+) -> SearchPlan:
+    """Checks a search and returns what will be done.
+
+    Raises:
+        SearchError: space, sampler or pruner cannot be used.
+        TrainingError: a backbone, loss or optimizer does not exist, or the device is not there.
+        CheckpointPlaceError: checkpoints cannot lie where they are said to.
+    """
+    space = parse_space(config.search, config.training)
+    checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
+    for name, check in checks.items():
+        for choice in choices(space, name):
+            try:
+                check(choice)
+            except UnknownNameError as error:
+                key = f"search.space.{name}" if name in space.distributions else f"training.{name}"
+                raise UnknownNameError(f"{key}: {error}") from error
+    for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
+        check_weights(backbone, weights)
+    for device, precision in product(choices(space, "device"), choices(space, "precision")):
+        resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
+    check_sampling(config.search, space, config.training.epochs)
+    check_place(config.stages, home)
+    return SearchPlan(config, space, home, study, n_trials, patience_s=patience_s)
+
+
+@dataclass(frozen=True)
+class BegunStudy:
+    """A study that has begun, as this process sees it.
+
+    Attributes:
+        plan: what it is asked for.
+        space: what is searched; every ``auto`` is what it meant when the study began.
+        dataset: the images and labels.
+    """
+
+    plan: SearchPlan
+    space: SearchSpace
+    dataset: Dataset
+
+
+def begin_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunStudy:
+    """Opens the study, or begins it.
+
+    Raises:
+        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
+    """
+    study = store.open_study(plan.study)
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([OBJECTIVE])
+    training, now = compare_with_study(plan, store, study, dataset)
+    # Another process may have begun it since.
+    check_same_study(plan.study, store.write_record(plan.study, now), now)
+    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+
+
+def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunStudy:
+    """Opens a study that somebody else has begun.
+
+    Raises:
+        UnknownStudyError: there is none of that name.
+        StudyDiffersError: it began with other data, other fixed settings or other versions, or not
+            with Canopy.
+    """
+    before = store.read_record(plan.study)
+    if before is None:
+        raise StudyDiffersError(
+            f"study {plan.study!r} was not begun by Canopy; begin another one with: canopy search"
+        )
+    training, now = _described(plan, dataset, before)
+    check_same_study(plan.study, before, now)
+    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+
+
+def compare_with_study(
+    plan: SearchPlan, store: StudyStore, study: optuna.Study, dataset: Dataset
+) -> tuple[TrainingSettings, Record]:
+    """Checks that a study can go on as it is asked for; changes nothing.
+
+    Returns:
+        The fixed settings with every ``auto`` as it was when the study began, and what describes
+        the study as it is asked for now.
+
+    Raises:
+        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
+    """
+    before = store.read_record(plan.study)
+    if before is None and study.get_trials(deepcopy=False):
+        raise StudyDiffersError(
+            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
+            "with --study"
+        )
+    training, now = _described(plan, dataset, before)
+    if before is not None:
+        check_same_study(plan.study, before, now)
+    return training, now
+
+
+def _described(
+    plan: SearchPlan, dataset: Dataset, before: Record | None
+) -> tuple[TrainingSettings, Record]:
+    """Returns the fixed settings without ``auto``, and what describes the study as planned."""
+    training = plan.config.training
+    if before is not None:
+        training = resolved_as_before(training, before)
+    if training.threads == "auto":
+        share = max(1, resolve_threads("auto") // plan.workers)
+        training = training.model_copy(update={"threads": share})
+    training = resolve_settings(training)
+    return training, study_record(plan.config, plan.space, training, dataset)

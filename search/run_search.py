@@ -1,0 +1,96 @@
+"""The main job: begins a study or goes on with one, and lets workers search it."""
+
+import time
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal
+
+from optuna.trial import TrialState
+
+from search.budget import FINISHED, is_on_plateau
+from search.launcher import Launcher
+from search.plan import SearchPlan, begin_study
+from search.preparation import check_networks, open_data
+from search.screen import SearchScreen
+from search.slots import device_slots
+from storage.control import PAUSE, RUN
+from storage.database import Database
+from storage.studies import StudyStore
+
+
+class SearchEnd(Enum):
+    """Why a search is over."""
+
+    COMPLETE = "the study has all its trials"
+    TIME_UP = "the time is up; the same command goes on"
+    STOPPED = "somebody stopped the study; the same command begins it again"
+    PLATEAU = "the last trials were no better than the best one before them (search.stop_when)"
+    EXHAUSTED = "the grid has no more points"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a search besides its trials.
+
+    Attributes:
+        workers: on this machine.
+        hours: after which it stops; None for no limit.
+    """
+
+    workers: int | Literal["auto"] = "auto"
+    hours: float | None = None
+
+
+def run_search(
+    plan: SearchPlan, database: Database, url: str | None, limits: Limits, screen: SearchScreen
+) -> SearchEnd:
+    """Searches until the study has `plan.n_trials` finished trials, or a limit is reached.
+
+    Args:
+        plan: what to do.
+        database: opened and migrated.
+        url: of the database, for the workers; None for the embedded one.
+        limits: what bounds the search besides.
+        screen: shows what happens.
+
+    Raises:
+        StudyDiffersError: the study began with other data or other fixed settings.
+        SearchFailedError: too many trials failed, or workers die again and again.
+        DatabaseAwayError: the database was away for too long.
+        KeyboardInterrupt: somebody wants to stop; no worker is left.
+    """
+    deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
+    search = plan.config.search
+    slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
+    dataset = open_data(plan.config.data, plan.home, screen)
+    check_networks(plan.space, dataset)
+    store = StudyStore(database)
+    plan = replace(plan, workers=len(slots))
+    begin_study(plan, store, dataset)
+    store.launch(plan.study, plan.n_trials, search.model_dump(mode="json"))
+    study = store.load_study(plan.study)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = max((trial.value for trial in complete if trial.value is not None), default=None)
+    finished = len(study.get_trials(deepcopy=False, states=FINISHED))
+    screen.search_started(plan.study, finished, plan.n_trials, best)
+    if store.control(plan.study) == PAUSE:
+        screen.note("the study pauses; it goes on with: canopy resume")
+    if len(slots) > 1:
+        devices = ", ".join(dict.fromkeys(slot.name for slot in slots))
+        screen.note(f"{len(slots)} workers on {devices}")
+    store.close()
+    database.close()  # the workers have their own connections
+    if not Launcher(plan, url, slots, screen, deadline_s).run():
+        return SearchEnd.TIME_UP
+    return _end_of(plan, store)
+
+
+def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:
+    trials = store.load_study(plan.study).get_trials(deepcopy=False)
+    if sum(trial.state in FINISHED for trial in trials) >= plan.n_trials:
+        return SearchEnd.COMPLETE
+    if store.control(plan.study) != RUN:
+        return SearchEnd.STOPPED
+    if is_on_plateau(trials, plan.config.search.stop_when.no_improvement_trials):
+        return SearchEnd.PLATEAU
+    return SearchEnd.EXHAUSTED

@@ -1,0 +1,113 @@
+"""The process of one worker: its device, its log, its orders to leave, and what it tells."""
+
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from search.departure import leaving_in_time
+from search.errors import SearchError
+from search.events import SearchWatcher
+from search.objective import failure_reason
+from search.plan import SearchPlan, join_study
+from search.preparation import open_data
+from search.screen import PLAIN_WIDTH, LineScreen
+from search.told import ToldWatcher
+from search.worker import open_objective, work
+from storage.database import open_database
+from storage.errors import StorageError
+from storage.outages import Patience
+from storage.studies import StudyStore
+from training.errors import TrainingError
+
+INTERRUPTED = 130
+FAILED = "failed"
+ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a worker's process is started with.
+
+    Attributes:
+        plan: of the search.
+        url: of the database; None for the embedded one.
+        environment: of the process.
+        log: the file that it writes to.
+    """
+
+    plan: SearchPlan
+    url: str | None
+    environment: Mapping[str, str] = field(repr=False)
+    log: Path
+
+
+def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
+    """The whole life of a worker's process; tells the launcher of every event."""
+    os.setsid()  # Ctrl-C in the terminal is the launcher's
+    os.environ.clear()
+    os.environ.update(job.environment)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    log = job.log.open("a", buffering=1, encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log.fileno(), stream.fileno())
+    lines = LineScreen(Console(file=log, width=PLAIN_WIDTH, color_system=None))
+    lines.note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} begins")
+    watcher = ToldWatcher(lines, connection)
+    parent = multiprocessing.parent_process()
+    try:
+        with leaving_in_time(parent.sentinel if parent else None):
+            search_in_study(job.plan, job.url, watcher, preparing=lines)
+    except KeyboardInterrupt:
+        lines.note("leaves; what it was at goes on elsewhere")
+        sys.exit(INTERRUPTED)
+    except (SearchError, StorageError, TrainingError) as error:
+        lines.note(str(error))
+        watcher.tell(FAILED, str(error))
+        sys.exit(error.exit_status)
+    except Exception as error:  # noqa: BLE001 - told, and the launcher begins another worker
+        traceback.print_exc()
+        watcher.tell("note", f"this should not have happened: {failure_reason(error)}")
+        sys.exit(1)
+    lines.note("nothing is left to do")
+    watcher.tell(ENDED)
+
+
+def search_in_study(
+    plan: SearchPlan,
+    url: str | None,
+    watcher: SearchWatcher,
+    *,
+    preparing: SearchWatcher | None = None,
+) -> None:
+    """Works on a study that was begun, until nothing is left to do.
+
+    Args:
+        plan: of the search.
+        url: of the database; None for the embedded one.
+        watcher: is told what happens.
+        preparing: is told of the data, where somebody else has shown that already.
+
+    Raises:
+        StudyDiffersError: data, settings or versions are not the study's.
+        SearchFailedError: too many trials failed.
+        DatabaseAwayError: the database was away for too long.
+    """
+    patience = Patience(plan.patience_s, note=watcher.note)
+    database = patience.call(lambda: open_database(plan.home, url))
+    patience.revive = database.revive
+    with closing(database):
+        dataset = open_data(plan.config.data, plan.home, preparing or watcher)
+        begun = patience.call(lambda: join_study(plan, StudyStore(database), dataset))
+        with open_objective(begun, database, watcher, patience) as objective:
+            work(plan, objective, patience)

@@ -1,0 +1,10 @@
+"""What a person wants of a study; the words are in the database, and workers obey them."""
+
+RUN = "run"
+"""Go on; what every study begins with."""
+PAUSE = "pause"
+"""Begin nothing, and release what runs after the epoch that is under way."""
+STOP_FINISHING = "stop-finishing"
+"""Begin nothing; what runs runs to its end."""
+STOP_PRUNING = "stop-pruning"
+"""Begin nothing, and end what runs at once."""

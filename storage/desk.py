@@ -1,0 +1,241 @@
+"""Where a worker of a study gets its trials, one worker at a time."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql
+
+from storage.errors import StudyGoneError
+from storage.replica import StudyReplica
+from storage.tables import TRIAL
+from storage.trial_changes import (
+    Lease,
+    TrialChange,
+    write_change,
+    write_leased,
+    write_new,
+)
+from storage.worker_session import WorkerSession
+from storage.workers import LIVING, reap, suspects
+
+_LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
+_STANDING = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
+_LEASED = sqlalchemy.text(f"""
+    SELECT number, worker FROM canopy_trial JOIN trials USING (trial_id)
+    WHERE study_id = :study_id AND worker IN ({LIVING})
+""")  # noqa: S608 - our own text
+# Whoever dies leaves its trials behind, and may have died of them.
+_ORPHAN = sqlalchemy.text(f"""
+    UPDATE canopy_trial AS lease SET worker = NULL, deaths = deaths + 1
+    FROM trials WHERE trials.trial_id = lease.trial_id AND study_id = :study_id
+      AND worker IS NOT NULL AND worker NOT IN ({LIVING})
+""")  # noqa: S608 - likewise
+_DEATHS = sqlalchemy.text("""
+    SELECT number, deaths FROM canopy_trial JOIN trials USING (trial_id)
+    WHERE study_id = :study_id AND deaths > 0 AND state = 'RUNNING'
+""")
+_NEW_ID = sqlalchemy.text("SELECT nextval(pg_get_serial_sequence('trials', 'trial_id'))")
+_XID = sqlalchemy.text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
+_OUTCOMES = sqlalchemy.text("""
+    SELECT state FROM canopy_trial JOIN trials USING (trial_id)
+    JOIN canopy_study USING (study_id)
+    WHERE study_id = :study_id AND (launched IS NULL OR ended >= launched) ORDER BY ended DESC
+""")
+
+
+@dataclass
+class Standing:
+    """How a study stands, as one worker sees it while nobody else decides.
+
+    Attributes:
+        control: what a person wants of the study; see `storage.control`.
+        target: finished trials that are wanted; None if nobody has said yet.
+        leased: number of a trial → the living worker whose it is.
+        suspected: the numbers of those whose worker may be dead, which is known in a moment.
+        mine: the numbers of those that are this worker's own.
+        deaths: number of a trial → how many workers died of it since it moved on last, if any did.
+        outcomes: how the trials since the last launch ended, the latest first; empty if none
+            failed.
+        taken: the number of the trial that is taken, to be set.
+    """
+
+    control: str
+    target: int | None
+    leased: dict[int, int]
+    suspected: set[int]
+    mine: set[int]
+    deaths: dict[int, int]
+    outcomes: list[TrialState]
+    taken: int | None = None
+
+    @property
+    def owned(self) -> set[int]:
+        """The numbers of the trials that other workers run."""
+        return set(self.leased) - self.mine
+
+
+class StudyDesk:
+    """A study as one worker works on it.
+
+    Args:
+        engine: of the database.
+        session: of the worker.
+        study_id: the database's id of the study.
+        name: of the study.
+        system_attrs: of the study.
+
+    Attributes:
+        replica: the study in memory; what Optuna reads.
+    """
+
+    def __init__(
+        self,
+        engine: sqlalchemy.Engine,
+        session: WorkerSession,
+        study_id: int,
+        name: str,
+        system_attrs: dict[str, Any],
+    ) -> None:
+        self._engine = engine
+        self._session = session
+        self._study_id = study_id
+        self.worker = session.worker
+        self.replica = StudyReplica(study_id, name, system_attrs)
+        self._leases: dict[int, Lease] = {}
+
+    def refresh(self) -> None:
+        """Reads what other workers have done."""
+        with self._engine.begin() as connection:
+            self.replica.refresh(connection)
+
+    @contextmanager
+    def decide(self) -> Iterator[Standing]:
+        """Locks the study for this worker, which decides what it does next.
+
+        What is changed in the replica meanwhile, and who has the trial that is `taken`, is
+        committed at the end, or nothing of it. A worker that does not learn whether it was
+        committed finds its trial in `Standing.mine` the next time.
+
+        Raises:
+            StudyGoneError: the study was deleted.
+        """
+        replica = self.replica
+        try:
+            with self._engine.begin() as connection:
+                standing = self._look(connection)
+                replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
+                known = len(replica.get_all_trials(self._study_id, deepcopy=False))
+                yield standing
+                lease = self._write(connection, standing, known)
+        except BaseException:
+            replica.forget()
+            raise
+        finally:
+            replica.number_with(None)
+        if lease is not None:
+            self._leases[lease.trial_id] = lease
+            replica.own(lease.trial_id)
+
+    def lease(self, trial_id: int) -> Lease:
+        """Returns the lease of a trial that this worker has taken."""
+        return self._leases[trial_id]
+
+    def give_back(self, trial_id: int) -> None:
+        """Forgets a trial that this worker has released, ended or lost."""
+        self._leases.pop(trial_id, None)
+        self.replica.disown(trial_id)
+
+    def write(self, change: TrialChange, lease: Lease, before: int) -> None:
+        """Writes a change of a leased trial; see `write_leased`."""
+        with self._engine.begin() as connection:
+            write_leased(connection, change, lease, before)
+
+    def wanted(self) -> str:
+        """Returns what a person wanted of the study a moment ago; see `storage.control`."""
+        return self._session.wanted
+
+    def say(self, doing: Mapping[str, Any] | None) -> None:
+        """Sets what this worker does, for people; it counts as progress."""
+        self._session.say(doing)
+
+    def _look(self, connection: sqlalchemy.Connection) -> Standing:
+        values = {"study_id": self._study_id}
+        connection.execute(_LOCK, values)
+        row = connection.execute(_STANDING, values).first()
+        if row is None:
+            raise StudyGoneError(
+                f"study {self.replica.name!r} was deleted while it was searched; begin it again "
+                "or choose another one with --study"
+            )
+        if not self._session.is_recovering:
+            reap(connection, self.worker)
+        connection.execute(_ORPHAN, values)
+        leased = {row.number: row.worker for row in connection.execute(_LEASED, values)}
+        others = set(leased.values()) - {self.worker}
+        doubtful = suspects(connection, self.worker) if others else set()
+        self.replica.refresh(connection, check=True)
+        return Standing(
+            control=row.control,
+            target=row.target,
+            leased=leased,
+            suspected={number for number, worker in leased.items() if worker in doubtful},
+            mine={number for number, worker in leased.items() if worker == self.worker},
+            deaths={row.number: row.deaths for row in connection.execute(_DEATHS, values)},
+            outcomes=self._outcomes(connection),
+        )
+
+    def _outcomes(self, connection: sqlalchemy.Connection) -> list[TrialState]:
+        failed = (TrialState.FAIL,)
+        if not self.replica.get_all_trials(self._study_id, deepcopy=False, states=failed):
+            return []
+        rows = connection.scalars(_OUTCOMES, {"study_id": self._study_id})
+        return [TrialState[state] for state in rows]
+
+    def _write(
+        self, connection: sqlalchemy.Connection, standing: Standing, known: int
+    ) -> Lease | None:
+        replica = self.replica
+        lease = None
+        for trial_id in replica.pending():
+            number = replica.get_trial(trial_id).number
+            change = replica.drain(trial_id)
+            if number >= known:
+                write_new(connection, self._study_id, number, change)
+            else:
+                write_change(connection, change)
+            if number != standing.taken:
+                self._set_holder(connection, trial_id, None, ends=change.ends)
+        if standing.taken is not None:
+            trial_id = replica.get_trial_id_from_study_id_trial_number(
+                self._study_id, standing.taken
+            )
+            token = self._set_holder(connection, trial_id, self.worker)
+            lease = Lease(trial_id, standing.taken, self.worker, token)
+        return lease
+
+    def _set_holder(
+        self,
+        connection: sqlalchemy.Connection,
+        trial_id: int,
+        worker: int | None,
+        *,
+        ends: bool = False,
+    ) -> int:
+        """Gives a trial to a worker or to nobody; returns its new token."""
+        now = sqlalchemy.func.now()
+        news: dict[str, Any] = {
+            "worker": worker,
+            "writes": 0,
+            "changed": sqlalchemy.literal_column(_XID.text),
+            "taken": now if worker is not None else None,
+            "ended": now if ends else None,
+        }
+        insert = postgresql.insert(TRIAL).values(trial_id=trial_id, token=1, **news)
+        update = insert.on_conflict_do_update(
+            index_elements=[TRIAL.c.trial_id], set_={**news, "token": TRIAL.c.token + 1}
+        )
+        return int(connection.execute(update.returning(TRIAL.c.token)).scalar_one())

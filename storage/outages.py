@@ -1,0 +1,153 @@
+"""A database that is away for a while: what passes by itself, and how long to wait for it."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from storage.connecting import failure_text
+from storage.errors import DatabaseAwayError
+
+DEFAULT_PATIENCE_S = 600.0
+LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S = 0.1
+
+# SQLSTATE classes: connection, rolled back, resources, intervention, system, as of a read-only
+# server after a failover and a lock that somebody holds for long.
+_PASSING_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
+
+Result = TypeVar("Result")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether `error` says that the database is away, which passes, and not that we are wrong."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return isinstance(error, StorageInternalError)
+    code = getattr(cause.orig, "pgcode", None)
+    if code:
+        return str(code)[:2] in _PASSING_CLASSES
+    # Without a code the server said nothing: the connection broke, or there was none.
+    return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+
+
+def pause_s(attempt: int) -> float:
+    """Returns how long to wait before the attempt after number `attempt`, which counts from 0."""
+    longest = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+    return random.uniform(longest / 2, longest)
+
+
+class Patience:
+    """How long a worker waits for a database that is away, told once per outage.
+
+    Args:
+        limit_s: after as long an outage the worker gives up, in seconds.
+        revive: starts a server that is ours to start, and may fail.
+        note: is told what a person should know.
+
+    Attributes:
+        revive: as given; may be set later.
+        alive: is called again and again while it waits.
+    """
+
+    def __init__(
+        self,
+        limit_s: float = DEFAULT_PATIENCE_S,
+        *,
+        revive: Callable[[], None] | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.limit_s = limit_s
+        self.revive = revive or (lambda: None)
+        self._note = note or (lambda _text: None)
+        self.alive: Callable[[], None] = lambda: None
+
+    def call(self, action: Callable[[], Result]) -> Result:
+        """Returns what `action` returns, tried again until the database is back.
+
+        Args:
+            action: changes nothing when it fails, or finds out itself what it has changed.
+
+        Raises:
+            DatabaseAwayError: it was away for too long.
+        """
+        outage: Outage | None = None
+        while True:
+            try:
+                result = action()
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if not is_outage(error):
+                    raise
+                outage = outage or self.outage(error)
+                self.alive()
+                outage.wait(error)
+            else:
+                if outage is not None:
+                    outage.end()
+                return result
+
+    def outage(self, error: Exception) -> "Outage":
+        """Begins an outage, and tells of it."""
+        self._note(f"the database is away: {failure_text(error)}; waiting for it")
+        return Outage(self.limit_s, self.revive, self._note)
+
+
+class Outage:
+    """One time that the database is away.
+
+    Args:
+        limit_s: after as long it is given up.
+        revive: starts a server that is ours to start.
+        note: is told what a person should know.
+    """
+
+    def __init__(
+        self, limit_s: float, revive: Callable[[], None], note: Callable[[str], None]
+    ) -> None:
+        self._limit_s = limit_s
+        self._revive = revive
+        self._note = note
+        self._began_s = time.monotonic()
+        self._attempts = 0
+
+    def wait(self, error: Exception) -> None:
+        """Sleeps before the next attempt.
+
+        Raises:
+            DatabaseAwayError: the outage has lasted for too long.
+        """
+        self.check(error)
+        time.sleep(pause_s(self._attempts))
+        self.try_revival()
+
+    def check(self, error: Exception) -> None:
+        """Raises DatabaseAwayError if the outage has lasted for too long."""
+        away_s = time.monotonic() - self._began_s
+        if away_s > self._limit_s:
+            raise DatabaseAwayError(
+                f"the database has been away for {away_s / 60:.1f} minutes "
+                f"({failure_text(error)}); nothing is lost, the same command goes on when that is "
+                "mended, and --database-patience sets how long to wait"
+            ) from error
+
+    def try_revival(self) -> None:
+        """Starts the server again, if it is ours to start."""
+        self._attempts += 1
+        self._revive()
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next attempt."""
+        return pause_s(self._attempts)
+
+    def end(self) -> None:
+        """Tells that the database is back."""
+        self._note(f"the database is back after {time.monotonic() - self._began_s:.0f} s")

@@ -1,0 +1,146 @@
+"""Who works: a row for every worker, whose end the server or the clock notices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+
+from storage.tables import TRIAL
+
+BEAT_S = 2.5
+"""A worker says that often that it is there."""
+GONE_S = 5.0
+"""One whose session is gone, and that has said nothing for as long as this, is dead."""
+LEASE_S = 30.0
+"""One that has said nothing for as long as this is passed over, though its session lives."""
+RECOVERY_S = 10.0
+"""After the database was away nobody is declared dead for as long as this."""
+
+LIVING = "SELECT id FROM canopy_worker WHERE ended IS NULL"
+"""SQL that lists the workers that are not declared dead."""
+
+_SESSIONS = """
+    SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+# A time in the future is one from before the clock was set back, and says nothing.
+_REAP = sqlalchemy.text(f"""
+    UPDATE canopy_worker SET ended = now(), end_reason = CASE
+        WHEN id IN ({_SESSIONS}) THEN 'answers no more' ELSE 'died' END
+    WHERE ended IS NULL AND id <> :me
+      AND pg_postmaster_start_time() < now() - :recovery_s * interval '1 second'
+      AND NOT (
+        seen BETWEEN now() - interval '1 second'
+            * CASE WHEN id IN ({_SESSIONS}) THEN :lease_s ELSE :gone_s END
+        AND now() + interval '1 second')
+    RETURNING id
+""")  # noqa: S608 - our own text
+_FORGET_LEASES = sqlalchemy.text(
+    f"DELETE FROM canopy_stage_lease WHERE worker NOT IN ({LIVING})"  # noqa: S608 - likewise
+)
+_SUSPECTS = sqlalchemy.text(f"{LIVING} AND id <> :me AND id NOT IN ({_SESSIONS})")
+_LIST = sqlalchemy.text(f"""
+    SELECT id, host, pid, slot, started, seen, worker.ended, end_reason, doing, progressed,
+        (SELECT max(number) FROM canopy_trial AS lease JOIN trials USING (trial_id)
+            WHERE lease.worker = worker.id),
+        id IN ({_SESSIONS}),
+        CAST(extract(epoch FROM now() - seen) AS float8),
+        CAST(extract(epoch FROM now() - progressed) AS float8)
+    FROM canopy_worker AS worker JOIN studies USING (study_id)
+    WHERE study_name = :study ORDER BY started, id
+""")  # noqa: S608 - likewise
+
+
+@dataclass(frozen=True)
+class WorkerSummary:
+    """One worker of a study, as `canopy status` shows it.
+
+    Attributes:
+        id: its number.
+        host: the machine that it runs on.
+        pid: its process there.
+        slot: the device that it works on.
+        started: when it came.
+        seen: when it said last that it is there.
+        ended: when it left or was declared dead; None for one that is there.
+        end_reason: why.
+        doing: what it said that it does.
+        progressed: when that moved on last.
+        trial_number: of the trial that it has leased.
+        is_connected: whether the server has its session.
+        idle_s: seconds since `seen`, by the server's clock.
+        stuck_s: seconds since `progressed`, likewise; None if it has said nothing yet.
+    """
+
+    id: int
+    host: str
+    pid: int
+    slot: str
+    started: datetime
+    seen: datetime
+    ended: datetime | None
+    end_reason: str | None
+    doing: dict[str, Any] | None
+    progressed: datetime | None
+    trial_number: int | None
+    is_connected: bool
+    idle_s: float
+    stuck_s: float | None
+
+
+def reap(connection: sqlalchemy.Connection, me: int) -> list[int]:
+    """Declares those workers dead that are, whose leases are void from then on.
+
+    One that was frozen and wakes is alive again with its next beat, without its leases.
+
+    Args:
+        connection: in a transaction.
+        me: the worker that looks.
+
+    Returns:
+        The numbers of those that were declared dead now.
+    """
+    values = {"me": me, "lease_s": LEASE_S, "gone_s": GONE_S, "recovery_s": RECOVERY_S}
+    dead = list(connection.scalars(_REAP, values))
+    if dead:
+        connection.execute(_FORGET_LEASES)
+    return dead
+
+
+def suspects(connection: sqlalchemy.Connection, me: int) -> set[int]:
+    """Returns the workers whose session is gone and that are not declared dead yet."""
+    return set(connection.scalars(_SUSPECTS, {"me": me}))
+
+
+def forget_leases_of(connection: sqlalchemy.Connection, worker: int) -> None:
+    """Gives back whatever a worker that leaves has leased."""
+    mine = TRIAL.c.worker == worker
+    connection.execute(sqlalchemy.update(TRIAL).where(mine).values(worker=None))
+    connection.execute(
+        sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me"), {"me": worker}
+    )
+
+
+def list_workers(connection: sqlalchemy.Connection, study: str) -> list[WorkerSummary]:
+    """Returns all workers that a study has had, the first one first."""
+    return [WorkerSummary(*row) for row in connection.execute(_LIST, {"study": study})]
+
+
+def as_json(worker: WorkerSummary) -> Mapping[str, Any]:
+    """Returns what ``canopy status --json`` prints of a worker."""
+    return {
+        "host": worker.host,
+        "pid": worker.pid,
+        "slot": worker.slot,
+        "started": worker.started.isoformat(),
+        "ended": worker.ended and worker.ended.isoformat(),
+        "end_reason": worker.end_reason,
+        "doing": worker.doing,
+        "trial": worker.trial_number,
+        "connected": worker.is_connected,
+        "last_seen_s": worker.idle_s,
+        "last_progress_s": worker.stuck_s,
+    }
