@@ -18,9 +18,9 @@ from search.open_tree import open_checkpoints
 from search.settings import StagesSettings
 from search.stage_tree import StageTree
 from storage.database import open_database
-from storage.lease_keeper import LeaseKeeper
-from storage.locks import worker_session
+from storage.outages import Patience
 from storage.stages import StageStore
+from storage.worker_session import worker_session
 from training.data.dataset import Dataset
 from training.run import TrainingRun
 from training.settings import TrainingSettings
@@ -44,37 +44,36 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     shares: list[float] = []
     with worker_session(database.url) as session:
-        stages = StageStore(database, session.worker)
+        stages = StageStore(database, session)
         store = open_checkpoints(StagesSettings(), home, database, session.worker)
-        with LeaseKeeper(stages):
-            for run in range(arguments.runs):
-                # A seed of its own, so that no stage is known.
-                settings = TrainingSettings(
-                    backbone=arguments.backbone,
-                    epochs=arguments.epochs,
-                    seed=secrets.randbits(31),
-                    gamma=0.9,
-                )
-                alone_s, _ = timed(lambda s=settings: straight(s, dataset))
-                writer = CheckpointWriter(store, print)
-                tree = StageTree(stages, writer, dataset, check=lambda: None, note=print)
-                epochs_s, wall_s = timed(lambda s=settings, t=tree: walk(t, s))
-                share = 100 * (wall_s - epochs_s) / epochs_s
-                shares.append(share)
-                waited = 100 * writer.waited_s / epochs_s
-                writer.flush()
-                other = settings.model_copy(update={"gamma": 0.8})
-                resumed_s, resumed_wall_s = timed(lambda s=other, t=tree: walk(t, s))
-                writer.close()
-                print(
-                    f"| {run + 1} | {alone_s:.2f} | {epochs_s:.2f} | {epochs_s / alone_s:.3f} "
-                    f"| {share:.2f} | {waited:.2f} |"
-                )
-                print(
-                    f"|   goes on after epoch 1 |  | {resumed_s:.2f} |  "
-                    f"| {100 * (resumed_wall_s - resumed_s) / resumed_s:.2f} | |",
-                    flush=True,
-                )
+        for run in range(arguments.runs):
+            # A seed of its own, so that no stage is known.
+            settings = TrainingSettings(
+                backbone=arguments.backbone,
+                epochs=arguments.epochs,
+                seed=secrets.randbits(31),
+                gamma=0.9,
+            )
+            alone_s, _ = timed(lambda s=settings: straight(s, dataset))
+            writer = CheckpointWriter(store, print)
+            tree = StageTree(stages, writer, dataset, patience=Patience(), note=print)
+            epochs_s, wall_s = timed(lambda s=settings, t=tree: walk(t, s))
+            share = 100 * (wall_s - epochs_s) / epochs_s
+            shares.append(share)
+            waited = 100 * writer.waited_s / epochs_s
+            writer.flush()
+            other = settings.model_copy(update={"gamma": 0.8})
+            resumed_s, resumed_wall_s = timed(lambda s=other, t=tree: walk(t, s))
+            writer.close()
+            print(
+                f"| {run + 1} | {alone_s:.2f} | {epochs_s:.2f} | {epochs_s / alone_s:.3f} "
+                f"| {share:.2f} | {waited:.2f} |"
+            )
+            print(
+                f"|   goes on after epoch 1 |  | {resumed_s:.2f} |  "
+                f"| {100 * (resumed_wall_s - resumed_s) / resumed_s:.2f} | |",
+                flush=True,
+            )
     print(f"\noutside of epochs: {spread_text(shares)} % (building the network included)")
 
 
@@ -94,8 +93,12 @@ def straight(settings: TrainingSettings, dataset: Dataset) -> list[dict[str, Any
 
 def walk(tree: StageTree, settings: TrainingSettings) -> list[dict[str, Any]]:
     """Trains what nobody has trained."""
-    epochs = tree.epochs(tree.plan(settings))
-    return [epoch.metrics for epoch in epochs if epoch.is_new]
+    path = tree.plan(settings)
+    metrics = []
+    for epoch in tree.epochs(path):
+        tree.write(path)
+        metrics += [epoch.metrics] if epoch.is_new else []
+    return metrics
 
 
 if __name__ == "__main__":

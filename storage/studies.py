@@ -24,6 +24,7 @@ from storage.epochs import EpochRecord
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.finite import check_finite
 from storage.tables import EPOCH, STUDIES, STUDY, TRIALS
+from storage.trial_rows import check_optuna_tables
 from storage.worker_session import WorkerSession
 from storage.workers import WorkerSummary, list_workers
 
@@ -195,12 +196,14 @@ class StudyStore:
 
         Raises:
             UnknownStudyError: there is no such study.
+            DatabaseSchemaError: another Optuna changed its tables.
         """
         study_id = self._study_id(name)
         query = sqlalchemy.text(
             "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
         )
         with self._engine.connect() as connection:
+            check_optuna_tables(connection)
             rows = connection.execute(query, {"study_id": study_id})
             attributes = {key: json.loads(text) for key, text in rows}
         return StudyDesk(self._engine, session, study_id, name, attributes)

@@ -11,6 +11,12 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
+from storage.errors import DatabaseSchemaError
+
+OPTUNA_REVISION = "v3.2.0.a"
+"""The revision of Optuna's tables that is read here and written in `storage.trial_changes`."""
+
+_REVISION = sqlalchemy.text("SELECT version_num FROM alembic_version")
 _CHANGED = sqlalchemy.text("""
     SELECT trials.trial_id FROM trials LEFT JOIN canopy_trial AS lease USING (trial_id)
     WHERE study_id = :study_id
@@ -47,6 +53,16 @@ _USER_ATTRIBUTES, _SYSTEM_ATTRIBUTES = (
     """)  # noqa: S608 - our own text
     for whose in ("user", "system")
 )
+
+
+def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
+    """Raises DatabaseSchemaError if Optuna's tables are not those that we know."""
+    revision = connection.scalar(_REVISION)
+    if revision != OPTUNA_REVISION:
+        raise DatabaseSchemaError(
+            f"Optuna's tables are of revision {revision} and {OPTUNA_REVISION} is needed: another "
+            "Optuna than this one's made them; update canopy-search"
+        )
 
 
 def changed_trials(

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy
 
 from storage.database import Database
-from storage.locks import study_lock
 from storage.studies import StudyStore
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
@@ -99,14 +98,10 @@ def test_a_study_that_is_under_way_is_known_and_stays_as_it_is(
     assert "search.space.loss" in refused or "space.loss" in refused
 
 
-def test_a_study_that_others_made_or_search_is_refused_as_by_the_search(
+def test_a_study_that_others_made_is_refused_as_by_the_search(
     folder: Path, database: Database, database_url: str
 ) -> None:
     person = user(folder, database_url)
-    with study_lock(database.url, "planet"):
-        busy = person.run("search", "--dry-run", status=1).stderr
-    assert "study 'planet' is being searched by process" in busy
-
     storage = StudyStore(database).optuna_storage
     optuna.create_study(storage=storage, study_name="planet", direction="minimize")
     refused = person.run("search", "--dry-run", status=2).stderr

@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from dashboards.summary import PROMOTED_ATTR, REASON_ATTR, is_paused
-from search.budget import claim_trial, end_paused
+from search.budget import Idle, claim_trial, end_paused
 from search.judging import Verdict, judge
 from search.promotion import PromotionPruner
 from search.tree_median import TreeMedianPruner
@@ -48,7 +48,7 @@ def run(
         opened.study.enqueue_trial({"x": xs(number)})
     claimed = []
     # Enqueued trials count as begun only once they run.
-    while (trial := claim_trial(opened, rule, n_trials)) is not None:
+    while not isinstance(trial := claim_trial(opened, rule, n_trials), Idle):
         claimed.append(trial.number)
         play(opened, rule, trial)
     return claimed
@@ -110,7 +110,7 @@ def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
         assert (
             trial.user_attrs[REASON_ATTR] == f"asha: not among the best at epoch {trial.last_step}"
         )
-    assert claim_trial(opened, pruner(), 4) is None
+    assert claim_trial(opened, pruner(), 4) is Idle.DONE
 
 
 def test_paused_trials_count_as_begun() -> None:
@@ -121,7 +121,7 @@ def test_paused_trials_count_as_begun() -> None:
         assert trial is not None
         play(opened, rule, trial)
     # While another worker runs a trial there may be more to do later.
-    assert claim_trial(opened, rule, 2, owned={9}) is None
+    assert claim_trial(opened, rule, 2, owned={9}) is Idle.WAIT
     third = claim_trial(opened, rule, 3, owned={9})
     assert third is not None
     assert third.number == 2
@@ -191,7 +191,7 @@ def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
     assert trial.number == 3
     assert play(opened, rule, trial) is Verdict.GO_ON
     assert opened.trials()[3].last_step == EPOCHS
-    assert claim_trial(opened, rule, 3) is None
+    assert claim_trial(opened, rule, 3) is Idle.DONE
 
 
 def test_what_was_decided_at_an_epoch_stays_when_a_trial_goes_on() -> None:

@@ -16,9 +16,10 @@ from search.stage_tree import StageTree, WalkedEpoch
 from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
-from storage.locks import worker_session
+from storage.outages import Patience
 from storage.stages import Stage, StageStore
 from storage.studies import StudyStore
+from storage.worker_session import WorkerSession, worker_session
 from tests.noise_data import noise_dataset
 from training.data.dataset import Dataset
 from training.errors import DivergedError
@@ -48,10 +49,19 @@ class Worker:
 
     tree: StageTree
     writer: CheckpointWriter
+    session: WorkerSession
     notes: list[str] = field(default_factory=list)
 
     def walk(self, settings: TrainingSettings, **options: Any) -> list[WalkedEpoch]:
-        return list(self.tree.epochs(self.tree.plan(settings), **options))
+        walk = self.tree.plan(settings)
+        epochs = []
+        try:
+            for epoch in self.tree.epochs(walk, **options):
+                self.tree.write(walk)
+                epochs.append(epoch)
+        finally:
+            self.tree.write(walk)
+        return epochs
 
 
 Hire = Callable[..., Worker]
@@ -62,16 +72,16 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
     """Makes one more worker on one set of checkpoints."""
     with ExitStack() as stack:
 
-        def hired(lease_s: float = 30.0, **options: Any) -> Worker:
+        def hired(**options: Any) -> Worker:
             session = stack.enter_context(worker_session(database.url))
             notes: list[str] = []
             files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
             store = CheckpointStore(database, files, session.worker, **options)
             writer = CheckpointWriter(store, notes.append)
             stack.callback(writer.close)
-            stages = StageStore(database, session.worker, lease_s=lease_s)
-            tree = StageTree(stages, writer, tiny_dataset(), check=lambda: None, note=notes.append)
-            return Worker(tree, writer, notes)
+            stages = StageStore(database, session)
+            tree = StageTree(stages, writer, tiny_dataset(), patience=Patience(), note=notes.append)
+            return Worker(tree, writer, session, notes)
 
         yield hired
 
@@ -167,8 +177,10 @@ def test_the_run_in_memory_goes_on_without_a_checkpoint(
 ) -> None:
     worker = hire()
     settings = tiny_settings()
-    with closing(worker.tree.epochs(worker.tree.plan(settings))) as epochs:
+    walk = worker.tree.plan(settings)
+    with closing(worker.tree.epochs(walk)) as epochs:
         next(epochs)
+        worker.tree.write(walk)
     monkeypatch.setattr(CheckpointWriter, "load", lambda *_: pytest.fail("read a checkpoint"))
     worker.walk(settings)
     assert trained == [1, 2, 3]
@@ -265,7 +277,8 @@ def test_a_run_that_diverged_has_the_same_end_again(hire: Hire, trained: list[in
 def test_a_stage_without_an_ap_is_an_end(hire: Hire, database: Database) -> None:
     worker = hire()
     key = worker.tree.plan(tiny_settings()).keys[0]
-    StageStore(database, 1).record(Stage(key, 1, {"epoch": 1, "val_ap": None}), None)
+    stages = StageStore(database, None)
+    stages.write([stages.recording(Stage(key, 1, {"epoch": 1, "val_ap": None}), None)])
     with pytest.raises(DivergedError, match="no AP is known after epoch 1"):
         worker.walk(tiny_settings())
 
@@ -281,7 +294,10 @@ def test_a_trial_alone_shares_nothing(hire: Hire, trained: list[int], database: 
     assert not set(one.keys) & set(other.keys)
     assert not set(one.keys) & set(shared.keys)
 
-    runs = [list(worker.tree.epochs(walk)) for walk in (one, other, shared)]
+    runs = []
+    for walk in (one, other, shared):
+        runs.append(list(worker.tree.epochs(walk)))
+        worker.tree.write(walk)
     assert trained == [1, 2, 3] * 3
     assert numbers(runs[0]) == numbers(runs[1]) == numbers(runs[2])
     worker.tree.forget(one)
@@ -307,8 +323,7 @@ class Held:
             assert self.may_go_on.wait(30)
 
         try:
-            for _ in self.worker.tree.epochs(self.worker.tree.plan(settings), on_batch):
-                pass
+            self.worker.walk(settings, on_batch=on_batch)
         except BaseException as error:  # noqa: BLE001 - told to the test
             self.error = error
 
@@ -350,9 +365,12 @@ def test_who_does_not_wait_is_told_so(hire: Hire) -> None:
 
 
 def test_a_frozen_holder_is_passed_over_and_changes_nothing_when_it_wakes(
-    hire: Hire, trained: list[int], database: Database
+    hire: Hire, trained: list[int], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(hire(lease_s=0.5), tiny_settings())  # and no keeper renews its lease
+    monkeypatch.setattr("storage.workers.LEASE_S", 0.5)
+    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    held = Held(hire(), tiny_settings())
+    held.worker.session._ended.set()  # it says nothing any more, and its connection stays
     second = hire()
     started = time.monotonic()
     epochs = second.walk(tiny_settings(gamma=0.8))
@@ -361,19 +379,23 @@ def test_a_frozen_holder_is_passed_over_and_changes_nothing_when_it_wakes(
 
     assert sorted(trained) == [1, 1, 2, 2, 3, 3]
     key = second.tree.plan(tiny_settings()).keys[0]
-    assert StageStore(database, 1).known([key])[key].metrics == epochs[0].metrics
+    assert StageStore(database, None).known([key])[key].metrics == epochs[0].metrics
 
 
-def test_a_dead_holder_is_passed_over_at_once(
-    hire: Hire, database: Database, trained: list[int]
+def test_a_dead_holder_is_passed_over_soon(
+    hire: Hire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = hire()
+    monkeypatch.setattr("storage.workers.GONE_S", 0.5)
+    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    dying, worker = hire(), hire()
     key = worker.tree.plan(tiny_settings()).keys[0]
-    with worker_session(database.url) as session:
-        assert StageStore(database, session.worker).acquire(key)
-        with pytest.raises(StageBusyError):
-            worker.walk(tiny_settings(), wait=False)
-    assert len(worker.walk(tiny_settings(), wait=False)) == 3
+    assert StageStore(database, dying.session).acquire(key)
+    with pytest.raises(StageBusyError):
+        worker.walk(tiny_settings(), wait=False)
+    dying.session._ended.set()
+    dying.session._thread.join()
+    dying.session._drop_connection()  # as a killed process does
+    assert len(worker.walk(tiny_settings())) == 3
 
 
 def test_leases_are_given_back_where_a_walk_ends(hire: Hire) -> None:
@@ -381,15 +403,3 @@ def test_leases_are_given_back_where_a_walk_ends(hire: Hire) -> None:
     with closing(first.tree.epochs(first.tree.plan(tiny_settings()))) as epochs:
         next(epochs)
     assert len(second.walk(tiny_settings(), wait=False)) == 3
-
-
-def test_what_must_not_be_recorded_is_not(hire: Hire, database: Database) -> None:
-    worker = hire()
-
-    def lost() -> None:
-        raise ConnectionError("the study is another worker's now")
-
-    worker.tree._check = lost
-    with pytest.raises(ConnectionError):
-        worker.walk(tiny_settings())
-    assert StageStore(database, 1).count() == 0

@@ -9,34 +9,12 @@ from optuna.trial import TrialState
 import search.stage_tree
 from dashboards.summary import summarize_study
 from search.errors import SearchFailedError
-from search.events import TrialEnd
 from search.settings import CanopyConfig
-from search.worker import plan_search, run_search
 from storage.database import Database
 from storage.studies import StudyStore
 from tests.planet_data import write_planet_data
+from tests.search.one_worker import search_here
 from training.run import TrainingRun
-
-
-class Witness:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.ends: list[TrialEnd] = []
-        self.notes: list[str] = []
-        self.epochs: list[tuple[Any, ...]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
-        self.ends.append(end)
-
-    def epoch_done(self, *values: Any) -> None:
-        self.epochs.append(values)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *values: None
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +42,6 @@ def config(folder: Path, training: dict[str, Any] | None = None, **search: Any) 
     )
 
 
-def run(database: Database, settings: CanopyConfig, home: Path, trials: int) -> Witness:
-    witness = Witness()
-    run_search(plan_search(settings, home, "planet", trials), database, witness)
-    return witness
-
-
 def test_a_failed_trial_is_replaced_and_keeps_its_reason(
     database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +55,7 @@ def test_a_failed_trial_is_replaced_and_keeps_its_reason(
             return super().train_epoch(*arguments)
 
     monkeypatch.setattr(search.stage_tree, "TrainingRun", FailsOnce)
-    witness = run(database, config(folder), folder / "home", 3)
+    witness = search_here(database, config(folder), folder / "home", 3)
     assert [end.state for end in witness.ends] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE,
     ]  # fmt: skip
@@ -101,12 +73,12 @@ def test_too_many_failures_in_a_row_end_the_search_with_the_reason(
 
     monkeypatch.setattr(TrainingRun, "train_epoch", fail)
     with pytest.raises(SearchFailedError, match=r"2 trials failed in a row.*no luck at all"):
-        run(database, config(folder, max_failures=2), folder / "home", 5)
+        search_here(database, config(folder, max_failures=2), folder / "home", 5)
 
 
 def test_a_run_that_diverges_is_pruned_with_the_reason(database: Database, folder: Path) -> None:
     settings = config(folder, {"optimizer": {"name": "sgd", "lr": 1e30}})
-    witness = run(database, settings, folder / "home", 1)
+    witness = search_here(database, settings, folder / "home", 1)
     assert witness.ends[0].state == TrialState.PRUNED
     assert witness.ends[0].reason is not None
     assert witness.ends[0].reason.startswith("diverged: ")
@@ -117,10 +89,9 @@ def test_a_run_that_diverges_is_pruned_with_the_reason(database: Database, folde
 
 def test_a_grid_ends_when_all_points_are_tried(database: Database, folder: Path) -> None:
     settings = config(folder, {"epochs": 1}, sampler={"name": "grid"})
-    witness = run(database, settings, folder / "home", 40)
+    search_here(database, settings, folder / "home", 40)
     trials = summarize_study(StudyStore(database), "planet").trials
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials) == 4
-    assert witness.notes[1:] == ["the grid has 4 points and all of them are tried"]
 
 
 def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(
@@ -129,7 +100,7 @@ def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(
     twice = [{"gamma": 0.8, "loss": "bce"}] * 2
     settings = config(folder, {"epochs": 1}, enqueue=twice)
     for total in (1, 3):
-        run(database, settings, folder / "home", total)
+        search_here(database, settings, folder / "home", total)
     trials = summarize_study(StudyStore(database), "planet").trials
     assert [trial.params for trial in trials[:2]] == twice
     assert trials[0].val_ap == trials[1].val_ap
@@ -139,7 +110,7 @@ def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(
 def test_epochs_are_compared_with_the_best_of_the_other_trials(
     database: Database, folder: Path
 ) -> None:
-    witness = run(database, config(folder), folder / "home", 2)
+    witness = search_here(database, config(folder), folder / "home", 2)
     first, second = witness.epochs[:2], witness.epochs[2:]
     assert [rival for *_, rival in first] == [None, None]
     assert [rival for *_, rival in second] == [val_ap for _, _, val_ap, _ in first]
@@ -152,7 +123,7 @@ def test_a_pruned_trial_keeps_its_metrics(database: Database, folder: Path) -> N
         pruner={"name": "median", "n_startup_trials": 1},
         enqueue=[{"gamma": 0.9, "loss": "bce"}],
     )
-    witness = run(database, settings, folder / "home", 8)
+    witness = search_here(database, settings, folder / "home", 8)
     pruned = [end for end in witness.ends if end.state == TrialState.PRUNED]
     assert pruned, "nothing was pruned: the test needs another seed"
     trials = summarize_study(StudyStore(database), "planet").trials

@@ -9,8 +9,8 @@ import pytest
 from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
-from storage.locks import worker_session
 from storage.stages import StageStore
+from storage.worker_session import worker_session
 from tests.storage.checkpoint_tools import Opener
 
 
@@ -34,4 +34,4 @@ def opened(database: Database, folder: Path) -> Iterator[Opener]:
 
 @pytest.fixture
 def stages(database: Database) -> StageStore:
-    return StageStore(database, 1)
+    return StageStore(database, None)

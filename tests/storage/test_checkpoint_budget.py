@@ -13,10 +13,11 @@ from storage.checkpoint_worth import Worth
 from storage.checkpoints import LARGEST_DEFAULT_BYTES
 from storage.database import Database
 from storage.errors import CheckpointBudgetError
-from storage.locks import worker_session
 from storage.stages import StageStore
 from storage.studies import StudyStore
-from tests.storage.checkpoint_tools import Opener, chain, path_of, worths
+from storage.worker_session import worker_session
+from storage.workers import reap
+from tests.storage.checkpoint_tools import Opener, chain, path_of, set_worker, worths
 
 
 def test_worth(opened: Opener, stages: StageStore, database: Database) -> None:
@@ -24,8 +25,8 @@ def test_worth(opened: Opener, stages: StageStore, database: Database) -> None:
     worker = store._worker
     study = studies.open_study("planet")
     running, paused, pruned = (studies.trial_id("planet", study.ask().number) for _ in range(3))
-    studies.set_worker(running, worker)
-    studies.set_worker(paused, None)
+    set_worker(database, running, worker)
+    set_worker(database, paused, None)
     chain(stages, "trunk", "x2", "x3", trial_id=running)
     chain(stages, "trunk", "y2", "y3", trial_id=paused)
     chain(stages, "trunk", "z2", "z3", "z4", trial_id=pruned)
@@ -56,7 +57,7 @@ def test_a_running_trial_without_its_latest_checkpoint_stands_on_the_one_before(
 ) -> None:
     store, studies = opened(), StudyStore(database)
     trial_id = studies.trial_id("planet", studies.open_study("planet").ask().number)
-    studies.set_worker(trial_id, store._worker)
+    set_worker(database, trial_id, store._worker)
     chain(stages, "x1", "x2", "x3", trial_id=trial_id)
     store.write("x1", b"state", is_end=False)
     store.write("x2", b"state", is_end=False)
@@ -149,7 +150,7 @@ def test_what_an_interrupted_trial_stands_on_can_go_but_goes_late(
     store, studies = opened(), StudyStore(database)
     trial_id = studies.trial_id("planet", studies.open_study("planet").ask().number)
     with worker_session(database.url) as session:
-        studies.set_worker(trial_id, session.worker)
+        set_worker(database, trial_id, session.worker)
         chain(stages, "x1", "x2", trial_id=trial_id)
         store.write("x2", b"state", is_end=False)
         assert worths(store) == {"x2": Worth.RUNNING}
@@ -245,7 +246,7 @@ from pathlib import Path
 from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import CheckpointStore
 from storage.database import open_database
-from storage.locks import worker_session
+from storage.worker_session import worker_session
 
 url, folder, when = sys.argv[1:]
 database = open_database(Path(folder), url)
@@ -267,19 +268,22 @@ with worker_session(database.url) as session:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_between_the_file_and_its_record(
-    opened: Opener, database_url: str, folder: Path, when: str
+    opened: Opener, database: Database, folder: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = opened()
     store.write("good", b"state", is_end=False)
-    killed = subprocess.run(
-        [sys.executable, "-c", _WRITER, database_url, str(folder), when], check=False
-    )
+    url = database.url.render_as_string(hide_password=False)
+    killed = subprocess.run([sys.executable, "-c", _WRITER, url, str(folder), when], check=False)
     assert killed.returncode == -9
     assert len(list(folder.glob("*/a.pt*"))) == 1
 
+    monkeypatch.setattr("storage.workers.GONE_S", 0.0)
+    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
     deadline = 100
     while store.find(["a"]) and (deadline := deadline - 1):
         threading.Event().wait(0.05)  # until the server sees that the process is gone
+        with database.engine.begin() as connection:
+            reap(connection, 0)
     assert store.find(["a", "good"]) == {"good": True}
     store.collect()
 

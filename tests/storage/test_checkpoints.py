@@ -8,9 +8,9 @@ from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
 from storage.errors import CheckpointBudgetError, CheckpointMissError
-from storage.locks import worker_session
-from storage.stages import Stage, StageStore
-from tests.storage.checkpoint_tools import Opener, path_of
+from storage.stages import Stage
+from storage.worker_session import worker_session
+from tests.storage.checkpoint_tools import Opener, announcing, path_of
 
 
 def test_what_is_written_is_read_by_another_worker(opened: Opener) -> None:
@@ -101,14 +101,18 @@ def test_a_stage_is_recorded_with_the_promise_of_its_checkpoint(
 ) -> None:
     """Whoever leaves the trunk in that moment waits for the file instead of training again."""
     store = opened()
-    promising = StageStore(database, store._worker)
-    promising.record(Stage("a", 1, {"val_ap": 0.5}), None, place=store.place_id)
+    promising = announcing(database, store)
+
+    def promise(stage: Stage, parent: str | None) -> None:
+        promising.write([promising.recording(stage, parent, place=store.place_id)])
+
+    promise(Stage("a", 1, {"val_ap": 0.5}), None)
     assert opened().find(["a"]) == {"a": False}
     store.write("a", b"state", is_end=False)
-    promising.record(Stage("a", 1, {"val_ap": 0.5}), None, place=store.place_id)
+    promise(Stage("a", 1, {"val_ap": 0.5}), None)
     assert opened().find(["a"]) == {"a": True}
 
-    promising.record(Stage("b", 2, {"val_ap": 0.5}), "a", place=store.place_id)
+    promise(Stage("b", 2, {"val_ap": 0.5}), "a")
     store.give_up("b")
     store.give_up("a")  # which is whole and stays
     assert opened().find(["a", "b"]) == {"a": True}
@@ -116,8 +120,12 @@ def test_a_stage_is_recorded_with_the_promise_of_its_checkpoint(
 
 def test_what_cannot_be_written_is_promised_no_longer(opened: Opener, database: Database) -> None:
     store = opened(3)
-    promising = StageStore(database, store._worker)
-    promising.record(Stage("a", 1, {"val_ap": 0.5}), None, place=store.place_id)
+    promising = announcing(database, store)
+
+    def promise(stage: Stage, parent: str | None) -> None:
+        promising.write([promising.recording(stage, parent, place=store.place_id)])
+
+    promise(Stage("a", 1, {"val_ap": 0.5}), None)
     with pytest.raises(CheckpointBudgetError):
         store.write("a", b"state", is_end=False)
     assert store.entries() == []

@@ -131,8 +131,9 @@ def test_a_refused_write_is_told_in_words(database: Database, read_only: str) ->
 def test_tables_of_another_optuna_are_told(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'v9'"))
+    store = StudyStore(database)
     with pytest.raises(DatabaseSchemaError, match="another Optuna"):
-        StudyStore(database)
+        store.open_study("planet")
 
 
 def test_a_healthy_server(database: Database, database_url: str) -> None:
@@ -193,9 +194,10 @@ class TestFailures:
     """What the server says half way, in our words."""
 
     def test_the_connection_is_ended_by_somebody(self, database: Database) -> None:
+        other = sqlalchemy.create_engine(database.url, poolclass=sqlalchemy.NullPool)
         with database.engine.connect() as connection:
             pid = connection.scalar(sqlalchemy.text("SELECT pg_backend_pid()"))
-            execute(database.engine, f"SELECT pg_terminate_backend({pid})")
+            execute(other, f"SELECT pg_terminate_backend({pid})")
             with pytest.raises(DATABASE_FAILURES) as caught:
                 connection.execute(sqlalchemy.text("SELECT 1"))
         assert failure_text(caught.value) == "it was stopped, or somebody ended our connection"

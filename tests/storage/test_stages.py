@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy
 
 from storage.database import Database
-from storage.lease_keeper import LeaseKeeper
-from storage.locks import worker_session
+from storage.epochs import replaying
 from storage.stages import Stage, StageStore
 from storage.studies import StudyStore
+from storage.worker_session import worker_session
 
 Opener = Callable[..., StageStore]
 
@@ -19,15 +19,18 @@ def worker(database: Database) -> Iterator[Opener]:
     """Opens the stages as one more living worker sees them."""
     with ExitStack() as sessions:
 
-        def opened(**options: Any) -> StageStore:
-            session = sessions.enter_context(worker_session(database.url))
-            return StageStore(database, session.worker, **options)
+        def opened() -> StageStore:
+            return StageStore(database, sessions.enter_context(worker_session(database.url)))
 
         yield opened
 
 
 def stage(key: str, epoch: int = 1, val_ap: float = 0.5) -> Stage:
     return Stage(key, epoch, {"epoch": epoch, "val_ap": val_ap})
+
+
+def record(stages: StageStore, stage: Stage, parent: str | None, **options: Any) -> None:
+    stages.write([stages.recording(stage, parent, **options)])
 
 
 def begin_trial(store: StudyStore, name: str = "planet") -> int:
@@ -37,8 +40,8 @@ def begin_trial(store: StudyStore, name: str = "planet") -> int:
 
 def test_what_is_recorded_is_known(worker: Opener) -> None:
     stages = worker()
-    stages.record(stage("a"), None)
-    stages.record(Stage("b", 2, None, "the loss is nan"), "a")
+    record(stages, stage("a"), None)
+    record(stages, Stage("b", 2, None, "the loss is nan"), "a")
 
     known = stages.known(["a", "b", "c"])
 
@@ -49,8 +52,8 @@ def test_what_is_recorded_is_known(worker: Opener) -> None:
 def test_the_first_record_stays_and_repetitions_are_counted(
     worker: Opener, database: Database
 ) -> None:
-    worker().record(stage("a", val_ap=0.5), None)
-    worker().record(stage("a", val_ap=0.6), None)
+    record(worker(), stage("a", val_ap=0.5), None)
+    record(worker(), stage("a", val_ap=0.6), None)
 
     assert worker().known(["a"])["a"].metrics == {"epoch": 1, "val_ap": 0.5}
     with database.engine.connect() as connection:
@@ -63,15 +66,15 @@ def test_a_number_that_json_cannot_hold_is_refused(
 ) -> None:
     trial_id = begin_trial(StudyStore(database))
     with pytest.raises(ValueError, match="NaN or infinite"):
-        worker().record(stage("a", val_ap=value), None, trial_id=trial_id)
+        record(worker(), stage("a", val_ap=value), None, trial_id=trial_id)
     assert worker().count() == 0
 
 
 def test_a_stage_names_the_trial_that_trained_it_first(worker: Opener, database: Database) -> None:
     store = StudyStore(database)
     first, second = begin_trial(store), begin_trial(store)
-    worker().record(stage("a"), None, trial_id=first)
-    worker().record(stage("a"), None, trial_id=second)
+    record(worker(), stage("a"), None, trial_id=first)
+    record(worker(), stage("a"), None, trial_id=second)
 
     found = worker().known(["a"])["a"]
 
@@ -83,7 +86,7 @@ def test_a_stage_names_the_trial_that_trained_it_first(worker: Opener, database:
 
 def test_stages_outlive_the_study(worker: Opener, database: Database) -> None:
     store = StudyStore(database)
-    worker().record(stage("a"), None, trial_id=begin_trial(store))
+    record(worker(), stage("a"), None, trial_id=begin_trial(store))
     study_id = store.optuna_storage.get_study_id_from_name("planet")
     store.optuna_storage.delete_study(study_id)
 
@@ -96,10 +99,10 @@ def test_stages_outlive_the_study(worker: Opener, database: Database) -> None:
 def test_replayed_epochs_are_told_from_trained_ones(worker: Opener, database: Database) -> None:
     store = StudyStore(database)
     trial_id = begin_trial(store)
-    store.replay_epoch(trial_id, 1, {"val_ap": 0.5}, "a")
-    worker().record(stage("b", 2), "a", trial_id=trial_id)
-    store.replay_epoch(trial_id, 2, {"val_ap": 0.9}, "b")  # the trial has it already
-    worker().record(stage("a", 1), None, trial_id=trial_id)  # its checkpoint was lost
+    worker().write([replaying(trial_id, 1, {"val_ap": 0.5}, "a")])
+    record(worker(), stage("b", 2), "a", trial_id=trial_id)
+    worker().write([replaying(trial_id, 2, {"val_ap": 0.9}, "b")])  # the trial has it already
+    record(worker(), stage("a", 1), None, trial_id=trial_id)  # its checkpoint was lost
 
     epochs = store.epochs("planet")[0]
 
@@ -126,7 +129,7 @@ def test_one_worker_at_a_time_has_a_lease(worker: Opener) -> None:
 def test_a_lease_moves_on_with_the_run(worker: Opener) -> None:
     first, second = worker(), worker()
     assert first.acquire("a")
-    first.record(stage("a"), None, next_key="b")
+    record(first, stage("a"), None, next_key="b")
     assert second.acquire("a")
     assert not second.acquire("b")
 
@@ -134,47 +137,34 @@ def test_a_lease_moves_on_with_the_run(worker: Opener) -> None:
 def test_a_lease_of_somebody_else_does_not_move(worker: Opener) -> None:
     first, second = worker(), worker()
     assert second.acquire("b")
-    first.record(stage("a"), None, next_key="b")
+    record(first, stage("a"), None, next_key="b")
     assert not first.acquire("b")
     assert second.acquire("b")
 
 
-def test_a_dead_worker_has_no_lease(database: Database, worker: Opener) -> None:
+def test_a_worker_that_left_has_no_lease(database: Database, worker: Opener) -> None:
     with worker_session(database.url) as session:
-        assert StageStore(database, session.worker).acquire("a")
+        assert StageStore(database, session).acquire("a")
         assert not worker().acquire("a")
     assert worker().acquire("a")
 
 
-def test_a_lease_that_nobody_renews_runs_out(worker: Opener) -> None:
-    frozen, other = worker(lease_s=0.0), worker()
-    assert frozen.acquire("a")
-    assert other.acquire("a")
-
-
-def test_a_lease_is_renewed_while_its_worker_works(worker: Opener, database: Database) -> None:
-    holder = worker(lease_s=0.4)
-    expires = sqlalchemy.text("SELECT expires FROM canopy_stage_lease")
-
-    def wait_for_renewal() -> None:
-        with database.engine.connect() as connection:
-            before = connection.scalar(expires)
-        for _ in range(100):
-            with database.engine.connect() as connection:
-                connection.execute(sqlalchemy.text("SELECT pg_sleep(.05)"))
-                if connection.scalar(expires) > before:
-                    return
-        raise AssertionError("never renewed")
-
-    with LeaseKeeper(holder):
+def test_a_worker_that_was_declared_dead_has_no_lease(database: Database, worker: Opener) -> None:
+    with worker_session(database.url) as session:
+        holder, other = StageStore(database, session), worker()
         assert holder.acquire("a")
-        wait_for_renewal()
-        wait_for_renewal()
+        with database.engine.begin() as connection:
+            connection.execute(
+                sqlalchemy.text("UPDATE canopy_worker SET ended = now() WHERE id = :worker"),
+                {"worker": session.worker},
+            )
+        assert other.acquire("a")
+        assert not holder.acquire("a")
 
 
 def test_forgotten_stages_are_unknown(worker: Opener) -> None:
     stages = worker()
-    stages.record(stage("a"), None)
-    stages.record(stage("b", 2), "a")
+    record(stages, stage("a"), None)
+    record(stages, stage("b", 2), "a")
     stages.forget(["a"])
     assert set(stages.known(["a", "b"])) == {"b"}

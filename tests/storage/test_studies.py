@@ -1,7 +1,4 @@
 import math
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.database import Database, open_database
 from storage.epochs import add_trained
-from storage.errors import StudyBusyError, StudyDirectionError, UnknownStudyError
-from storage.locks import is_study_locked, study_lock
+from storage.errors import StudyDirectionError, UnknownStudyError
 from storage.studies import StudyStore
 
 
@@ -37,14 +34,6 @@ def begin_trial(store: StudyStore, name: str = "planet") -> int:
 def add_epoch(store: StudyStore, trial_id: int, epoch: int, metrics: dict[str, Any]) -> None:
     with store.optuna_storage.engine.begin() as connection:
         add_trained(connection, trial_id, epoch, metrics)
-
-
-def wait_until_free(store: StudyStore, name: str) -> None:
-    # The server frees the lock when it notices that the connection is gone.
-    deadline = time.monotonic() + 10
-    while store.is_locked(name):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class TestStudies:
@@ -83,6 +72,8 @@ class TestStudies:
             lambda store: store.read_record("planat"),
             lambda store: store.write_record("planat", {}),
             lambda store: store.trial_id("planat", 0),
+            lambda store: store.launch("planat", 1, {}),
+            lambda store: store.set_control("planat", RUN),
         ],
     )
     def test_unknown_study(self, store: StudyStore, read: Callable[[StudyStore], Any]) -> None:
@@ -183,7 +174,7 @@ class TestEpochs:
             database.engine, "before_cursor_execute", lambda *args: statements.append(args[2])
         )
         assert len(store.epochs("planet")) == 3
-        assert len(statements) == 1
+        assert len(statements) == 2, "and one for the study's id"
 
 
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
@@ -203,69 +194,26 @@ def test_floats_come_back_as_they_were(store: StudyStore, values: list[float]) -
     )
 
 
-class TestLock:
-    def test_one_holder_at_a_time(self, store: StudyStore) -> None:
-        assert not store.is_locked("planet")
-        with store.lock_study("planet"):
-            assert store.is_locked("planet")
-            with pytest.raises(StudyBusyError), store.lock_study("planet"):
-                pass
-            assert store.is_locked("planet")
-            with store.lock_study("digits"):
-                assert store.is_locked("digits")
-        assert not store.is_locked("planet")
-        with store.lock_study("planet"):
-            pass
+class TestControl:
+    def test_a_launch_says_what_is_wanted(self, store: StudyStore) -> None:
+        store.open_study("planet")
+        store.write_record("planet", {})
+        assert (store.target("planet"), store.launched("planet")) == (None, None)
+        store.launch("planet", 40, {"trials": 40})
+        assert (store.target("planet"), store.launched("planet")) == (40, {"trials": 40})
 
-    def test_free_after_an_error(self, store: StudyStore) -> None:
-        with pytest.raises(ZeroDivisionError), store.lock_study("planet"):
-            _ = 1 / 0
-        assert not store.is_locked("planet")
-
-    def test_holder_is_named_and_freed_by_its_death(
-        self, database_url: str, store: StudyStore
+    def test_a_stopped_study_is_begun_again_and_one_that_pauses_is_not(
+        self, store: StudyStore
     ) -> None:
-        holder = subprocess.Popen(
-            [sys.executable, "-c", _HOLD_LOCK, database_url],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with holder:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(StudyBusyError, match=f"process {holder.pid} on "):
-                store.lock_study("planet").__enter__()
-            holder.kill()
-        wait_until_free(store, "planet")
-        with store.lock_study("planet"):
-            assert store.is_locked("planet")
-
-    def test_connection_lost_while_held(self, database: Database, store: StudyStore) -> None:
-        terminate = sqlalchemy.text(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE 'canopy search %' AND datname = current_database()"
-        )
-        with store.lock_study("planet"), database.engine.begin() as connection:
-            assert connection.execute(terminate).scalars().all() == [True]
-        wait_until_free(store, "planet")
-
-    def test_two_databases_do_not_meet(self, postgres_url: str, store: StudyStore) -> None:
-        server = sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)
-        with store.lock_study("planet"), server.connect() as connection:
-            assert not is_study_locked(connection, "planet")
-            with study_lock(server.url, "planet"):
-                assert is_study_locked(connection, "planet")
-
-
-_HOLD_LOCK = """
-import sys, time
-from pathlib import Path
-from storage.database import open_database
-from storage.studies import StudyStore
-with StudyStore(open_database(Path(), sys.argv[1])).lock_study("planet"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+        store.open_study("planet")
+        store.write_record("planet", {})
+        assert store.control("planet") == RUN
+        assert store.set_control("planet", STOP_PRUNING) == RUN
+        store.launch("planet", 40, {})
+        assert store.control("planet") == RUN
+        store.set_control("planet", PAUSE)
+        store.launch("planet", 40, {})
+        assert store.control("planet") == PAUSE
 
 
 def test_optuna_survives_lost_connections(database: Database, store: StudyStore) -> None:

@@ -1,0 +1,53 @@
+"""One worker in the test's own process, so that a test can replace what it runs."""
+
+from pathlib import Path
+from typing import Any
+
+from search.events import TrialEnd
+from search.plan import begin_study, join_study, plan_search
+from search.preparation import check_networks, open_data
+from search.settings import CanopyConfig
+from search.worker import open_objective, work
+from storage.database import Database
+from storage.outages import Patience
+from storage.studies import StudyStore
+
+
+class Witness:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.ends: list[TrialEnd] = []
+        self.notes: list[str] = []
+        self.epochs: list[tuple[Any, ...]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+        self.ends.append(end)
+
+    def epoch_done(self, *values: Any) -> None:
+        self.epochs.append(values)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: None
+
+
+def search_here(
+    database: Database, config: CanopyConfig, home: Path, trials: int, study: str = "planet"
+) -> Witness:
+    """Begins a study or goes on with it, and runs its trials here."""
+    witness = Witness()
+    plan = plan_search(config, home, study, trials)
+    dataset = open_data(config.data, home, witness)
+    check_networks(plan.space, dataset)
+    store = StudyStore(database)
+    begin_study(plan, store, dataset)
+    store.launch(study, trials, config.search.model_dump(mode="json"))
+    patience = Patience(plan.patience_s, note=witness.note)
+    begun = join_study(plan, store, dataset)
+    store.close()
+    with open_objective(begun, database, witness, patience) as objective:
+        work(plan, objective, patience)
+    return witness

@@ -1,0 +1,303 @@
+"""A study as one worker works on it, beside Optuna's own storage on the same tables."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
+
+from storage.database import Database
+from storage.desk import StudyDesk
+from storage.errors import LeaseLostError, StudyGoneError
+from storage.studies import StudyStore
+from storage.trial_changes import Lease, TrialChange
+from storage.trial_rows import OPTUNA_REVISION
+from storage.worker_session import WorkerSession, worker_session
+
+Hire = Callable[[], StudyDesk]
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[StudyStore]:
+    opened = StudyStore(database)
+    opened.open_study("planet")
+    opened.write_record("planet", {})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def hire(database: Database, store: StudyStore) -> Iterator[Hire]:
+    """Opens the study for one more worker."""
+    with ExitStack() as stack:
+
+        def hired() -> StudyDesk:
+            study_id = store.study_id("planet")
+            session = stack.enter_context(worker_session(database.url, study_id=study_id))
+            return store.open_desk("planet", session)
+
+        yield hired
+
+
+def study_of(desk: StudyDesk) -> optuna.Study:
+    return optuna.load_study(
+        study_name="planet", storage=desk.replica, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
+
+
+def begin(desk: StudyDesk) -> tuple[optuna.trial.Trial, Lease]:
+    with desk.decide() as standing:
+        trial = study_of(desk).ask()
+        trial.suggest_float("gamma", 0.8, 1.0, step=0.01)
+        standing.taken = trial.number
+    return trial, desk.lease(trial._trial_id)
+
+
+def take(desk: StudyDesk, number: int) -> Lease:
+    with desk.decide() as standing:
+        standing.taken = number
+    trials = desk.replica.get_all_trials(0, deepcopy=False)
+    return desk.lease(trials[number]._trial_id)
+
+
+def write(desk: StudyDesk, lease: Lease, **changes: Any) -> None:
+    change = desk.replica.drain(lease.trial_id)
+    for name, value in changes.items():
+        setattr(change, name, value)
+    desk.write(change, lease, lease.posted)
+    lease.posted += 1
+
+
+def by_optuna(store: StudyStore) -> list[FrozenTrial]:
+    return store.load_study("planet").get_trials()
+
+
+def test_the_tables_are_those_of_this_optuna(database: Database, store: StudyStore) -> None:
+    assert store.optuna_storage.get_head_version() == OPTUNA_REVISION
+
+
+def test_optuna_reads_what_a_worker_writes(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    trial, lease = begin(desk)
+    trial.suggest_categorical("loss", ["bce", None, 1.5, True])
+    trial.set_user_attr("reason", "because")
+    desk.replica.set_trial_system_attr(lease.trial_id, "canopy:stages", ["a", "b"])
+    for epoch, val_ap in enumerate((0.5, 5e-324, 0.1 + 0.2), start=1):
+        trial.report(val_ap, epoch)
+    write(desk, lease)
+    assert [t.state for t in by_optuna(store)] == [TrialState.RUNNING]
+    study_of(desk).tell(trial, 0.25)
+    write(desk, lease)
+
+    [theirs] = by_optuna(store)
+    [ours] = desk.replica.get_all_trials(0, deepcopy=False)
+    for name in (
+        "number", "state", "values", "params", "distributions", "user_attrs", "system_attrs",
+    ):  # fmt: skip
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert repr(ours.intermediate_values) == repr(theirs.intermediate_values)
+    assert theirs.datetime_start is not None
+    assert theirs.datetime_complete is not None
+    for mine, other in (
+        (ours.datetime_start, theirs.datetime_start),
+        (ours.datetime_complete, theirs.datetime_complete),
+    ):
+        assert mine is not None
+        assert abs((mine - other).total_seconds()) < 1
+
+
+def test_a_worker_reads_what_optuna_writes(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    study = store.load_study("planet")
+    study.enqueue_trial({"gamma": 0.9}, user_attrs={"enqueued": "x"})
+    distributions = {
+        "gamma": FloatDistribution(0.8, 1.0),
+        "loss": CategoricalDistribution(("bce", "focal")),
+    }
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"gamma": 0.85, "loss": "focal"},
+            distributions=distributions,
+            value=0.75,
+            intermediate_values={1: 0.5, 2: float("nan"), 3: float("inf"), 4: 0.75},
+        )
+    )
+    desk.refresh()
+    assert repr(desk.replica.get_all_trials(0)) == repr(by_optuna(store))
+    other = store.load_study("planet").ask()  # starts the one that waits
+    other.suggest_float("gamma", 0.8, 1.0)
+    study.tell(other, 0.5)
+    with desk.decide():
+        pass
+    assert repr(desk.replica.get_all_trials(0)) == repr(by_optuna(store))
+
+
+def test_workers_see_each_other_s_trials(hire: Hire) -> None:
+    first, second = hire(), hire()
+    trial, lease = begin(first)
+    other, _ = begin(second)
+    assert (trial.number, other.number) == (0, 1)
+    trial.report(0.5, 1)
+    write(first, lease)
+    second.refresh()
+    seen = second.replica.get_all_trials(0)
+    assert seen[0].params == trial.params
+    assert seen[0].intermediate_values == {1: 0.5}
+    # Its own trial a worker knows better than the database.
+    other.report(0.25, 1)
+    second.refresh()
+    assert second.replica.get_all_trials(0)[1].intermediate_values == {1: 0.25}
+
+
+def test_what_is_decided_is_written_whole_or_not_at_all(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    with pytest.raises(ZeroDivisionError), desk.decide():
+        _ = study_of(desk).ask().number / 0
+    assert by_optuna(store) == []
+    trial, _ = begin(desk)
+    assert trial.number == 0
+    assert len(by_optuna(store)) == 1
+
+
+def test_who_does_not_hear_of_a_commit_finds_the_trial_as_its_own(
+    hire: Hire, store: StudyStore, database: Database
+) -> None:
+    desk = hire()
+    lost = [True]
+
+    def lose(connection: sqlalchemy.Connection) -> None:
+        if lost.pop() if lost else False:
+            connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    sqlalchemy.event.listen(database.engine, "commit", lose)
+    with pytest.raises(OperationalError):
+        begin(desk)
+    sqlalchemy.event.remove(database.engine, "commit", lose)
+    with desk.decide() as standing:
+        assert standing.mine == {0}
+        assert standing.owned == set()
+    assert len(by_optuna(store)) == 1
+
+
+def test_a_change_is_written_once_however_often_it_is_sent(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    trial, lease = begin(desk)
+    counted: list[int] = []
+    change = TrialChange(lease.trial_id, reports={1: 0.5}, besides=[lambda _: counted.append(1)])
+    for _ in range(3):
+        desk.write(change, lease, 0)
+    assert counted == [1]
+    end = TrialChange(lease.trial_id, state=TrialState.COMPLETE, value=0.5)
+    for _ in range(3):
+        desk.write(end, lease, 1)
+    assert by_optuna(store)[0].value == 0.5
+    assert trial.number == 0
+
+
+def test_who_lost_its_lease_writes_nothing(hire: Hire, store: StudyStore) -> None:
+    first, second = hire(), hire()
+    trial, lease = begin(first)
+    trial.report(0.5, 1)
+    late = first.replica.drain(lease.trial_id)
+    newer = take(second, 0)
+    assert newer.token == lease.token + 1
+    with pytest.raises(LeaseLostError, match="trial 0 is another worker's"):
+        first.write(late, lease, 0)
+    assert by_optuna(store)[0].intermediate_values == {}
+    second.write(TrialChange(newer.trial_id, reports={1: 0.25}), newer, 0)
+    assert by_optuna(store)[0].intermediate_values == {1: 0.25}
+
+
+def test_a_trial_that_somebody_ended_is_lost(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    _, lease = begin(desk)
+    store.load_study("planet").tell(0, state=TrialState.FAIL)
+    with pytest.raises(LeaseLostError, match="ended by somebody else"):
+        desk.write(TrialChange(lease.trial_id, state=TrialState.COMPLETE, value=1.0), lease, 0)
+    assert by_optuna(store)[0].state == TrialState.FAIL
+    assert by_optuna(store)[0].value is None
+
+
+def test_what_leaves_a_lease(hire: Hire, store: StudyStore, database: Database) -> None:
+    desk = hire()
+    _, lease = begin(desk)
+    with desk.decide() as standing:
+        assert standing.mine == {0}
+    write(desk, lease, releases=True)
+    desk.give_back(lease.trial_id)
+    with desk.decide() as standing:
+        assert standing.leased == {}
+    with worker_session(database.url, study_id=store.study_id("planet")) as session:
+        leaving = store.open_desk("planet", session)
+        take(leaving, 0)
+        with desk.decide() as standing:
+            assert standing.owned == {0}
+    with desk.decide() as standing:
+        assert standing.leased == {}
+
+
+def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
+    hire: Hire, database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.workers.GONE_S", 0.0)
+    desk = hire()
+    session = WorkerSession(database.url, study_id=store.study_id("planet"))
+    session.start()
+    begin(store.open_desk("planet", session))
+    with desk.decide() as standing:
+        assert standing.owned == {0}
+        assert standing.suspected == set()
+    session._ended.set()
+    session._thread.join()
+    session._drop_connection()  # as a killed process does
+    with desk.decide() as standing:
+        assert standing.suspected == {0}, "the server was started a moment ago"
+    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    with desk.decide() as standing:
+        assert (standing.leased, standing.deaths) == ({}, {0: 1})
+    lease = take(desk, 0)
+    write(desk, lease, reports={1: 0.5})
+    with desk.decide() as standing:
+        assert standing.deaths == {}
+
+
+def test_a_study_that_was_deleted(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    begin(desk)
+    optuna.delete_study(study_name="planet", storage=store.optuna_storage)
+    with pytest.raises(StudyGoneError, match="'planet' was deleted"), desk.decide():
+        pass
+
+
+def test_outcomes_count_from_the_last_launch(hire: Hire, store: StudyStore) -> None:
+    desk = hire()
+    for state in (TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL):
+        _, lease = begin(desk)
+        write(desk, lease, state=state, value=0.5 if state == TrialState.COMPLETE else None)
+        desk.give_back(lease.trial_id)
+    with desk.decide() as standing:
+        assert standing.outcomes == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
+    store.launch("planet", 40, {})
+    with desk.decide() as standing:
+        assert (standing.outcomes, standing.target) == ([], 40)
+
+
+def test_a_worker_has_two_connections(hire: Hire, database: Database) -> None:
+    desk = hire()
+    _, lease = begin(desk)
+    write(desk, lease, reports={1: 0.5})
+    desk.refresh()
+    other = sqlalchemy.create_engine(database.url, poolclass=sqlalchemy.NullPool)
+    with other.connect() as connection:
+        count = sqlalchemy.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND application_name LIKE 'canopy worker%'"
+        )
+        assert connection.scalar(count) == 1
+    assert database.engine.pool.size() == 1  # type: ignore[attr-defined]
