@@ -113,6 +113,7 @@ class _Work:
         walked: the epochs that it has come to.
         walk: its way through the tree, once that is planned.
         trained_before_s: training time that was spent on the trial before, in seconds.
+        epoch_began_s: when the epoch under way began, by the monotonic clock.
     """
 
     trial: optuna.trial.Trial
@@ -121,7 +122,7 @@ class _Work:
     walked: list[WalkedEpoch] = field(default_factory=list)
     walk: Walk | None = None
     trained_before_s: float = 0.0
-    started_s: float = field(default_factory=time.monotonic)
+    epoch_began_s: float = field(default_factory=time.monotonic)
 
     def walk_tree(self) -> Verdict:
         """Walks until the pruner decides or the run is over; `walked` gets every epoch."""
@@ -216,7 +217,7 @@ class _Work:
     def _obey(self, epoch: int, epochs: int) -> None:
         """Pauses between two epochs if a person wants the study to."""
         if epoch < epochs and self.objective.desk.wanted() == PAUSE:
-            raise StudyPausedError("the study pauses")
+            raise StudyPausedError("the study pauses; let it go on with: canopy resume")
 
     def _on_batch(self, epoch: int, done: int, total: int) -> None:
         of = self.objective
@@ -225,8 +226,11 @@ class _Work:
         of.desk.say({"trial": self.trial.number, "epoch": epoch, "batch": done, "batches": total})
         if of.desk.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
-        if of.max_trial_s is not None:
-            spent_s = self.trained_before_s + time.monotonic() - self.started_s
+        if done == 1:
+            self.epoch_began_s = time.monotonic()
+        if of.max_trial_s is not None and self.walk is not None:
+            now_s = time.monotonic()
+            spent_s = self.trained_before_s + self.walk.trained_s + now_s - self.epoch_began_s
             if spent_s > of.max_trial_s:
                 raise TrialEndedError(
                     f"max_trial_s: {spent_s:.0f} s of training, and {of.max_trial_s:g} are allowed"

@@ -128,7 +128,7 @@ class _Worker:
     def run(self) -> None:
         """Runs trials until there is nothing left to do."""
         is_first = True
-        while (found := self.patience.call(self._claim)) is not Idle.DONE:
+        while (found := self._next()) is not Idle.DONE:
             if is_first:
                 is_first = False
                 self._tell_start()
@@ -144,6 +144,14 @@ class _Worker:
             except StudyPausedError:
                 self.objective.tree.drop()
             self.objective.desk.say(None)
+
+    def _next(self) -> optuna.trial.Trial | Idle:
+        """Decides what to do next, however long that takes."""
+        try:
+            return self.patience.call(self._claim)
+        except LeaseLostError as error:  # somebody ended a trial with Optuna alone
+            self.objective.watcher.note(str(error))
+            return Idle.WAIT
 
     def _tell_start(self) -> None:
         study, plan = self.objective.opened.study, self.plan

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.connecting import failure_text
-from storage.errors import DatabaseAwayError
+from storage.errors import DatabaseAwayError, DatabaseUnreachableError
 
 DEFAULT_PATIENCE_S = 600.0
 LONGEST_PAUSE_S = 5.0
@@ -25,7 +32,7 @@ Result = TypeVar("Result")
 
 def is_outage(error: BaseException) -> bool:
     """Whether `error` says that the database is away, which passes, and not that we are wrong."""
-    if isinstance(error, PoolTimeoutError):
+    if isinstance(error, PoolTimeoutError | PendingRollbackError | DatabaseUnreachableError):
         return True
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
@@ -36,7 +43,8 @@ def is_outage(error: BaseException) -> bool:
     if code:
         return str(code)[:2] in _PASSING_CLASSES
     # Without a code the server said nothing: the connection broke, or there was none.
-    return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+    says_nothing = isinstance(cause, OperationalError | InterfaceError)
+    return cause.connection_invalidated or says_nothing or type(cause) is DatabaseError
 
 
 def pause_s(attempt: int) -> float:
@@ -68,6 +76,7 @@ class Patience:
         self.limit_s = limit_s
         self.revive = revive or (lambda: None)
         self._note = note or (lambda _text: None)
+        self._outages = 0
         self.alive: Callable[[], None] = lambda: None
 
     def call(self, action: Callable[[], Result]) -> Result:
@@ -83,7 +92,7 @@ class Patience:
         while True:
             try:
                 result = action()
-            except (SQLAlchemyError, StorageInternalError) as error:
+            except (SQLAlchemyError, StorageInternalError, DatabaseUnreachableError) as error:
                 if not is_outage(error):
                     raise
                 outage = outage or self.outage(error)
@@ -95,9 +104,16 @@ class Patience:
                 return result
 
     def outage(self, error: Exception) -> "Outage":
-        """Begins an outage, and tells of it."""
-        self._note(f"the database is away: {failure_text(error)}; waiting for it")
-        return Outage(self.limit_s, self.revive, self._note)
+        """Begins an outage, and tells of it unless another thread has."""
+        if not self._outages:
+            self._note(f"the database is away: {_reason(error)}; waiting for it")
+        self._outages += 1
+        return Outage(self.limit_s, self.revive, self._over)
+
+    def _over(self, seconds: float) -> None:
+        self._outages -= 1
+        if not self._outages:
+            self._note(f"the database is back after {seconds:.0f} s")
 
 
 class Outage:
@@ -106,15 +122,15 @@ class Outage:
     Args:
         limit_s: after as long it is given up.
         revive: starts a server that is ours to start.
-        note: is told what a person should know.
+        over: is told when it is over, and how long it lasted in seconds.
     """
 
     def __init__(
-        self, limit_s: float, revive: Callable[[], None], note: Callable[[str], None]
+        self, limit_s: float, revive: Callable[[], None], over: Callable[[float], None]
     ) -> None:
         self._limit_s = limit_s
         self._revive = revive
-        self._note = note
+        self._over = over
         self._began_s = time.monotonic()
         self._attempts = 0
 
@@ -134,7 +150,7 @@ class Outage:
         if away_s > self._limit_s:
             raise DatabaseAwayError(
                 f"the database has been away for {away_s / 60:.1f} minutes "
-                f"({failure_text(error)}); nothing is lost, the same command goes on when that is "
+                f"({_reason(error)}); nothing is lost, the same command goes on when that is "
                 "mended, and --database-patience sets how long to wait"
             ) from error
 
@@ -150,4 +166,8 @@ class Outage:
 
     def end(self) -> None:
         """Tells that the database is back."""
-        self._note(f"the database is back after {time.monotonic() - self._began_s:.0f} s")
+        self._over(time.monotonic() - self._began_s)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, DatabaseUnreachableError) else failure_text(error)

@@ -19,6 +19,12 @@ from storage.tables import WORKER
 from storage.workers import BEAT_S, RECOVERY_S, forget_leases_of
 
 _CONTROL = sqlalchemy.text("SELECT control FROM canopy_study WHERE study_id = :study_id")
+# Who left long ago is of no interest to anybody.
+_FORGET = sqlalchemy.text("""
+    DELETE FROM canopy_worker
+    WHERE study_id = :study_id AND ended < now() - interval '7 days'
+       OR study_id IS NULL AND ended IS NOT NULL
+""")
 _LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:worker)")
 
 
@@ -77,6 +83,9 @@ class WorkerSession:
             SQLAlchemyError: the database is away.
         """
         self._beat()
+        connection = self._connected()
+        with connection.begin():
+            connection.execute(_FORGET, {"study_id": self._identity["study_id"]})
         self._thread.start()
 
     def say(self, doing: Mapping[str, Any] | None) -> None:

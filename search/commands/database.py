@@ -1,5 +1,7 @@
 """Commands about the database that studies lie in."""
 
+from contextlib import closing
+
 import typer
 
 from search.command_line import (
@@ -11,6 +13,7 @@ from search.command_line import (
 )
 from search.errors import SearchError
 from storage.database import describe_database, embedded_postgres, open_database
+from storage.studies import StudyStore
 
 
 def status(json_: JsonOption = False) -> None:
@@ -27,8 +30,21 @@ def stop() -> None:
     """Stop the embedded Postgres; the next command that needs it starts it again."""
     if database_url():
         raise SearchError(f"{DATABASE_VARIABLE} is set; that server is not ours to stop")
-    stopped = embedded_postgres(state_home()).stop()
+    embedded = embedded_postgres(state_home())
+    if embedded.is_running() and (present := _living_workers()):
+        raise SearchError(
+            f"{present} worker{'s' * (present > 1)} would start it again; stop the search first, "
+            "with Ctrl-C where it runs or with: canopy stop"
+        )
+    stopped = embedded.stop()
     typer.echo("stopped" if stopped else "was not running")
+
+
+def _living_workers() -> int:
+    with closing(open_database(state_home(), None, writes=False)) as database:
+        store = StudyStore(database)
+        studies = [store.workers(name) for name in store.names()]
+    return sum(worker.is_connected for workers in studies for worker in workers)
 
 
 def url() -> None:

@@ -1,0 +1,128 @@
+"""What is owed is written in order and once, whatever the database does."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from storage.errors import DatabaseAwayError, LeaseLostError
+from storage.ledger import Ledger
+from storage.outages import Patience
+from storage.trial_changes import Lease, TrialChange
+
+AWAY = OperationalError("UPDATE", {}, Exception("server closed the connection unexpectedly"))
+
+
+class Server:
+    """Takes changes, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, int, dict[int, float]]] = []
+        self.error: Exception | None = None
+        self.attempts = 0
+        self.notes: list[str] = []
+
+    def write(self, change: TrialChange, lease: Lease, before: int) -> None:
+        self.attempts += 1
+        if self.error is not None:
+            raise self.error
+        self.written.append((lease.number, before, change.reports))
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def ledger(server: Server) -> Iterator[Ledger]:
+    opened = Ledger(server.write, Patience(60, note=server.notes.append))
+    yield opened
+    opened.close(1)
+
+
+def lease(number: int = 7) -> Lease:
+    return Lease(trial_id=number, number=number, worker=1, token=1)
+
+
+def report(epoch: int) -> TrialChange:
+    return TrialChange(7, reports={epoch: epoch / 10})
+
+
+def test_in_order_and_counted(ledger: Ledger, server: Server) -> None:
+    mine = lease()
+    for epoch in range(1, 6):
+        ledger.post(report(epoch), mine)
+    assert ledger.settle(mine)
+    assert server.written == [(7, epoch - 1, {epoch: epoch / 10}) for epoch in range(1, 6)]
+    assert not ledger.is_away
+
+
+def test_what_is_owed_waits_for_the_database(ledger: Ledger, server: Server) -> None:
+    mine = lease()
+    server.error = AWAY
+    for epoch in (1, 2, 3):
+        ledger.post(report(epoch), mine)
+        started = time.monotonic()
+        while not ledger.is_away:
+            assert time.monotonic() - started < 10
+        assert not ledger.settle_promptly(mine), "who trains does not wait"
+    assert server.written == []
+    server.error = None
+    assert ledger.settle(mine, 20)
+    assert [before for _, before, _ in server.written] == [0, 1, 2]
+    assert [note.partition(" after")[0] for note in server.notes] == [
+        "the database is away: it was stopped, or somebody ended our connection; waiting for it",
+        "the database is back",
+    ]
+
+
+def test_patience_ends(server: Server) -> None:
+    server.error = AWAY
+    ledger = Ledger(server.write, Patience(0.2))
+    mine = lease()
+    ledger.post(report(1), mine)
+    with pytest.raises(DatabaseAwayError, match=r"has been away for 0\.0 minutes .* nothing is lo"):
+        ledger.settle(mine, 20)
+    with pytest.raises(DatabaseAwayError):
+        ledger.post(report(2), mine)
+
+
+def test_a_lost_lease_drops_what_was_handed_in_under_it_alone(
+    ledger: Ledger, server: Server
+) -> None:
+    lost, mine = lease(1), lease(2)
+    server.error = LeaseLostError("trial 1 is another worker's by now")
+    ledger.post(report(1), lost)
+    with pytest.raises(LeaseLostError, match="trial 1 is another worker's"):
+        ledger.settle(lost)
+    with pytest.raises(LeaseLostError):
+        ledger.post(report(2), lost)
+    server.error = None
+    ledger.post(report(1), mine)
+    assert ledger.settle(mine)
+    assert [number for number, *_ in server.written] == [2]
+
+
+def test_a_mistake_of_ours_is_not_waited_out(ledger: Ledger, server: Server) -> None:
+    server.error = IntegrityError("INSERT", {}, Exception("violates"))
+    mine = lease()
+    ledger.post(report(1), mine)
+    with pytest.raises(IntegrityError):
+        ledger.settle(mine, 10)
+    assert server.attempts == 1
+
+
+def test_closing_while_the_database_is_away_does_not_hang(server: Server) -> None:
+    server.error = AWAY
+    ledger = Ledger(server.write, Patience(60))
+    ledger.post(report(1), lease())
+    started = time.monotonic()
+    ledger.close(1)
+    assert time.monotonic() - started < 8
+    assert not any(
+        thread.name == "canopy ledger" and thread is ledger._thread
+        for thread in threading.enumerate()
+    )
