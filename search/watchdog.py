@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -69,6 +70,8 @@ class Watchdog:
                 reason = f"stall_s: no progress for {still_s:.0f} s"
                 try:
                     self._on_stall(lease, reason)
+                except Exception:  # noqa: BLE001 - for the log; what others need they find out
+                    traceback.print_exc()
                 finally:
                     self._end(STALLED)
                 return

@@ -1,0 +1,64 @@
+"""A worker leaves in time, also from an operation that notices no signal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+_SCRIPT = """
+import hashlib, sys, time
+from search import departure
+departure.GRACE_S = 0.5
+how, parent = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
+try:
+    with departure.leaving_in_time(parent):
+        print("ready", flush=True)
+        if how == "sleeps":
+            time.sleep(60)
+        else:  # as a long operation of torch: no Python runs until it is over
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+except KeyboardInterrupt:
+    print("left", flush=True)
+    sys.exit(130)
+"""
+
+
+def start(how: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, how, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts(number: signal.Signals) -> None:
+    process = start("sleeps")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=10)
+    assert (process.returncode, output) == (130, "left\n")
+
+
+def test_what_cannot_be_interrupted_ends_without_a_word() -> None:
+    process = start("computes")
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert (process.returncode, output) == (143, "")
+
+
+def test_the_death_of_the_parent_counts() -> None:
+    ours, theirs = os.pipe()
+    process = start("sleeps", str(ours), pass_fds=[ours])
+    os.close(theirs)
+    output, _ = process.communicate(timeout=10)
+    os.close(ours)
+    assert (process.returncode, output) == (130, "left\n")
