@@ -1,0 +1,84 @@
+"""Searches to do harm to."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy
+
+from storage.database import Database
+from tests.faults.invariants import check
+from tests.faults.searching import Search, settings
+from tests.planet_data import write_planet_data
+
+NewSearch = Callable[..., Search]
+Facts = list[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_planet_data(folder, images=40, image_px=16)
+    return folder
+
+
+@pytest.fixture
+def new_search(
+    data_folder: Path, database: Database, database_url: str, tmp_path: Path
+) -> Iterator[NewSearch]:
+    """Makes a search in the test's own database."""
+    database.close()  # no process is to inherit a connection
+    yield from searches(data_folder, tmp_path / "home", database_url)
+
+
+@pytest.fixture
+def new_embedded_search(data_folder: Path, tmp_path: Path) -> Iterator[NewSearch]:
+    """Makes a search with an embedded Postgres of its own."""
+    yield from searches(data_folder, tmp_path / "home", None)
+
+
+def searches(data_folder: Path, home: Path, url: str | None) -> Iterator[NewSearch]:
+    made: list[Search] = []
+    home.mkdir(parents=True, exist_ok=True)
+
+    def make(n_trials: int = 6, *, epochs: int = 4, **options: Any) -> Search:
+        names = Search.__dataclass_fields__
+        fields = {name: options.pop(name) for name in list(options) if name in names}
+        config = settings(data_folder, epochs, **options)
+        search = Search(config, home, url, n_trials, **fields)
+        made.append(search)
+        return search
+
+    yield make
+    for search in made:
+        search.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    data_folder: Path, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Facts]:
+    """Returns what a search gives that one worker runs without trouble."""
+    known: dict[str, Facts] = {}
+
+    def facts(n_trials: int = 6, **options: Any) -> Facts:
+        key = repr((n_trials, sorted(options.items())))
+        if key not in known:
+            name = f"undisturbed_{uuid4().hex}"
+            place = sqlalchemy.make_url(postgres_url)
+            engine = sqlalchemy.create_engine(place, poolclass=sqlalchemy.NullPool)
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+            url = place.set(database=name).render_as_string(hide_password=False)
+            make = searches(data_folder, tmp_path_factory.mktemp("undisturbed"), url)
+            search = next(make)(n_trials, **options)
+            begun = search.begin()
+            assert search.finish() == 0
+            outcome = check(search, begun)
+            assert outcome.repeated == outcome.wasted == 0
+            known[key] = outcome.facts()
+        return known[key]
+
+    return facts

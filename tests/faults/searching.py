@@ -1,0 +1,262 @@
+"""A search of real processes, a real Postgres, real leases and checkpoints, and slept epochs."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any
+
+import search.launcher
+import search.stage_tree
+import storage.worker_session
+import storage.workers
+from search.events import SearchWatcher
+from search.plan import BegunStudy, SearchPlan, begin_study, plan_search
+from search.preparation import open_data
+from search.settings import CanopyConfig
+from search.worker_process import WorkerJob, run_worker
+from storage.database import open_database
+from storage.studies import StudyStore
+from tests.faults.deaths import Prepare
+from tests.faults.sleeping_run import SleepingRun
+
+STUDY = "faults"
+PATIENCE_S = 90.0
+FORK = multiprocessing.get_context("fork")  # a start of Python costs eight seconds
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast everything goes; the real intervals would make a test of a minute.
+
+    Attributes:
+        epoch_s: seconds of an epoch.
+        beat_s: between a worker's beats.
+        gone_s: see `storage.workers.GONE_S`.
+        lease_s: see `storage.workers.LEASE_S`.
+        recovery_s: see `storage.workers.RECOVERY_S`.
+    """
+
+    epoch_s: float = 0.05
+    beat_s: float = 0.1
+    gone_s: float = 0.5
+    lease_s: float = 3.0
+    recovery_s: float = 1.0
+
+    def set(self) -> None:
+        """Lets this process and its children go so fast."""
+        SleepingRun.epoch_s = self.epoch_s
+        storage.workers.GONE_S = self.gone_s  # type: ignore[misc]
+        storage.workers.LEASE_S = self.lease_s  # type: ignore[misc]
+        storage.workers.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        storage.worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        options = storage.worker_session.WorkerSession.__init__.__kwdefaults__
+        options["beat_s"] = self.beat_s
+
+
+class Quiet:
+    """Watches a search and says nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_arguments, **_options: None
+
+
+@dataclass
+class Worker:
+    """A process that works."""
+
+    process: ForkProcess
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def send(self, how: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, how)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.process.join(PATIENCE_S)
+
+    def end(self, limit_s: float = PATIENCE_S) -> int:
+        """Waits for its end and returns its exit status."""
+        self.process.join(limit_s)
+        code = self.process.exitcode
+        assert code is not None, f"still at work after {limit_s:.0f} s:\n{self.said()}"
+        return code
+
+    def said(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@dataclass
+class Search:
+    """One search: what is wanted, and the processes that work on it.
+
+    Attributes:
+        config: of the study.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        n_trials: finished trials that are wanted.
+        pace: of everything.
+        prepare: is called in every process that works, before it begins.
+        patience_s: how long a worker waits for a database that is away.
+        workers: all that were started.
+    """
+
+    config: CanopyConfig
+    home: Path
+    url: str | None
+    n_trials: int
+    pace: Pace = field(default_factory=Pace)
+    prepare: Prepare | None = None
+    patience_s: float = PATIENCE_S
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def plan(self) -> SearchPlan:
+        return plan_search(
+            self.config, self.home, STUDY, self.n_trials, patience_s=self.patience_s
+        )
+
+    @property
+    def diary(self) -> Path:
+        return self.home / "diary"
+
+    def begin(self) -> BegunStudy:
+        """Begins the study, or goes on with it."""
+        plan = self.plan
+        with closing(open_database(self.home, self.url)) as database:
+            store = StudyStore(database)
+            dataset = open_data(self.config.data, self.home, quiet())
+            begun = begin_study(plan, store, dataset)
+            store.launch(STUDY, self.n_trials, self.config.search.model_dump(mode="json"))
+            store.close()
+        return begun
+
+    def start(self, prepare: Prepare | None = None, **changes: Any) -> Worker:
+        """Starts a worker.
+
+        Args:
+            prepare: is called in it besides.
+            changes: of its plan.
+        """
+        log = self.home / f"worker-{len(self.workers)}.log"
+        ours, theirs = FORK.Pipe(duplex=False)
+        job = WorkerJob(replace(self.plan, **changes), self.url, dict(os.environ), log)
+        process = FORK.Process(target=self._work, args=(job, theirs, prepare))
+        process.start()
+        theirs.close()
+        ours.close()  # a launcher that does not listen
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        return worker
+
+    def launch(self, workers: int = 2) -> Worker:
+        """Starts the main job, which launches so many workers."""
+        log = self.home / f"launcher-{len(self.workers)}.log"
+        process = FORK.Process(target=self._launch, args=(workers, log))
+        process.start()
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        return worker
+
+    def finish(self, deaths: int = 0) -> int:
+        """Works with one worker after the other until the search is over.
+
+        Args:
+            deaths: workers that may be killed.
+
+        Returns:
+            How many were.
+        """
+        for died in range(deaths + 1):
+            worker = self.start()
+            status = worker.end()
+            if status == 0:
+                return died
+            assert status == -signal.SIGKILL, f"exit status {status}:\n{worker.said()}"
+        raise AssertionError(f"more than {deaths} workers died")
+
+    def close(self) -> None:
+        """Kills whatever still runs."""
+        for worker in self.workers:
+            if worker.process.is_alive():
+                worker.kill()
+
+    def set_up(self) -> None:
+        """Makes this process one that works."""
+        search.stage_tree.TrainingRun = SleepingRun  # type: ignore[assignment,misc]
+        SleepingRun.diary = self.diary
+        self.pace.set()
+        if self.prepare is not None:
+            self.prepare()
+
+    def _work(
+        self, job: WorkerJob, connection: "Connection[Any, Any]", prepare: Prepare | None
+    ) -> None:
+        self.set_up()
+        if prepare is not None:
+            prepare()
+        run_worker(job, connection)
+
+    def _launch(self, workers: int, log: Path) -> None:
+        from rich.console import Console
+
+        from search.run_search import Limits, run_search
+        from search.screen import LineScreen
+
+        os.setsid()
+        self.set_up()
+        search.launcher._CONTEXT = FORK  # type: ignore[assignment]
+        file = log.open("a", buffering=1)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        screen = LineScreen(Console(file=file, width=160, color_system=None))
+        database = open_database(self.home, self.url)
+        run_search(self.plan, database, self.url, Limits(workers), screen)
+
+
+def quiet() -> SearchWatcher:
+    """Returns a watcher that says nothing."""
+    watcher: Any = Quiet()
+    return watcher
+
+
+def wait_until(is_so: Callable[[], bool], what: str, limit_s: float = PATIENCE_S) -> None:
+    """Waits until something is so."""
+    deadline_s = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"never: {what}"
+        time.sleep(0.02)
+
+
+def settings(folder: Path, epochs: int, **options: Any) -> CanopyConfig:
+    """Returns a configuration with a small space, in which trials share their trunks."""
+    return CanopyConfig.model_validate(
+        {
+            "data": {
+                "labels": folder / "train_classes.csv",
+                "images": folder / "train-jpg",
+                "image_px": 16,
+            },
+            "training": {"epochs": epochs, "backbone": "tinycnn_8", "threads": 1},
+            "search": {
+                "space": {
+                    "loss": ["bce", "weighted_bce", "focal"],
+                    "gamma": {"low": 0.8, "high": 1.0, "step": 0.01},
+                    "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
+                },
+                **options,
+            },
+        }
+    )
