@@ -100,20 +100,24 @@ def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[F
     if not ids:
         return []
     chosen = {"ids": list(ids)}
-    values = dict(tuple(row) for row in connection.execute(_VALUES, chosen))
-    reports = _grouped(connection.execute(_REPORTS, chosen))
-    params = _grouped(connection.execute(_PARAMS, chosen))
+    # Others write meanwhile, so the order counts: whoever sees the state of a trial that has ended
+    # finds all of it afterwards, and whoever sees that one pauses finds the report before that.
+    rows = connection.execute(_TRIALS, chosen).all()
     user_attrs = _grouped(connection.execute(_USER_ATTRIBUTES, chosen))
+    reports = _grouped(connection.execute(_REPORTS, chosen))
+    values = dict(tuple(row) for row in connection.execute(_VALUES, chosen))
+    params = _grouped(connection.execute(_PARAMS, chosen))
     system_attrs = _grouped(connection.execute(_SYSTEM_ATTRIBUTES, chosen))
     trials = []
-    for trial_id, number, state, start, complete in connection.execute(_TRIALS, chosen):
-        value = values.get(trial_id)
+    for trial_id, number, name, start, complete in rows:
+        state = TrialState[name]
+        value = values.get(trial_id) if state.is_finished() else None
         domains = {name: _distribution(text) for name, _, text in params[trial_id]}
         trials.append(
             FrozenTrial(
                 number=number,
                 trial_id=trial_id,
-                state=TrialState[state],
+                state=state,
                 value=None,
                 values=None if value is None else [float(value)],
                 datetime_start=_local(start),
