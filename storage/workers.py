@@ -26,16 +26,17 @@ _SESSIONS = """
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# A time in the future is one from before the clock was set back, and says nothing.
+# A time in the future is one from before the clock was set back, and says nothing. The time is that
+# of this moment: now() is when the transaction began, which may have waited for the study since.
 _REAP = sqlalchemy.text(f"""
-    UPDATE canopy_worker SET ended = now(), end_reason = CASE
+    UPDATE canopy_worker SET ended = clock_timestamp(), end_reason = CASE
         WHEN id IN ({_SESSIONS}) THEN 'answers no more' ELSE 'died' END
     WHERE ended IS NULL AND id <> :me
-      AND pg_postmaster_start_time() < now() - :recovery_s * interval '1 second'
+      AND pg_postmaster_start_time() < clock_timestamp() - :recovery_s * interval '1 second'
       AND NOT (
-        seen BETWEEN now() - interval '1 second'
+        seen BETWEEN clock_timestamp() - interval '1 second'
             * CASE WHEN id IN ({_SESSIONS}) THEN :lease_s ELSE :gone_s END
-        AND now() + interval '1 second')
+        AND clock_timestamp() + interval '1 second')
     RETURNING id
 """)  # noqa: S608 - our own text
 _FORGET_LEASES = sqlalchemy.text(
