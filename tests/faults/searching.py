@@ -124,9 +124,7 @@ class Search:
 
     @property
     def plan(self) -> SearchPlan:
-        return plan_search(
-            self.config, self.home, STUDY, self.n_trials, patience_s=self.patience_s
-        )
+        return plan_search(self.config, self.home, STUDY, self.n_trials, patience_s=self.patience_s)
 
     @property
     def diary(self) -> Path:

@@ -246,6 +246,7 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     hire: Hire, database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.workers.GONE_S", 0.0)
+    monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
     desk = hire()
     session = WorkerSession(database.url, study_id=store.study_id("planet"))
     session.start()

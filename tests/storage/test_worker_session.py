@@ -84,9 +84,13 @@ def test_nobody_is_declared_dead_soon_after_the_server_has_started(
     die(session)
     monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
     assert reaped(database) == []
-    with database.engine.connect() as connection:
-        assert suspects(connection, 0) == {session.worker}
-        assert suspects(connection, session.worker) == set()
+
+    def suspected(me: int) -> set[int]:
+        with database.engine.connect() as connection:
+            return suspects(connection, me)
+
+    until(lambda: suspected(0) == {session.worker})
+    assert suspected(session.worker) == set()
     monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
     assert reaped(database) == [session.worker]
     assert only(store).end_reason == "died"
