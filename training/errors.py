@@ -46,6 +46,22 @@ class DivergedError(TrainingError):
     exit_status = 1
 
 
+class OutOfMemoryError(TrainingError):
+    """The device or the host has no memory for an epoch.
+
+    Attributes:
+        facts: the message without its remedy.
+        epoch: that could not be trained or validated, counted from 1.
+    """
+
+    exit_status = 1
+
+    def __init__(self, facts: str, remedy: str, *, epoch: int) -> None:
+        super().__init__(f"{facts}; {remedy}")
+        self.facts = facts
+        self.epoch = epoch
+
+
 class CheckpointError(TrainingError):
     """A checkpoint or model file is missing, damaged or not one of ours."""
 

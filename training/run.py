@@ -1,5 +1,6 @@
 """One training run: state after epoch k → state after epoch k+1, and its metrics."""
 
+import gc
 import math
 import os
 import resource
@@ -15,15 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.accumulation import largest_batch, micro_batch_count, micro_batch_size
 from training.backbones import build_backbone
 from training.checkpoint import RunState
 from training.data.dataset import Dataset
-from training.data.loading import BatchLoader, epoch_seed
+from training.data.loading import Batch, BatchLoader, epoch_seed
 from training.data.normalise import normalised
-from training.errors import DivergedError
+from training.errors import DivergedError, OutOfMemoryError
 from training.losses import build_loss
 from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
 from training.optimizers import build_optimizer, set_learning_rate
+from training.out_of_memory import is_out_of_memory, shortage_text
 from training.precision import autocast, resolve_precision
 from training.resolve import resolve_settings
 from training.schedules import exponential_lr
@@ -118,14 +121,21 @@ class TrainingRun:
     Args:
         settings: one run's settings; every ``auto`` is resolved for this machine.
         dataset: images, targets and the split.
+        accumulation: see the attribute.
+
+    Attributes:
+        accumulation: micro-batches that every batch of the next epochs is cut into, to need less
+            memory. The gradient of a step stays the mean over the whole batch; what looks at a
+            micro-batch alone, batch normalisation and dropout, gives other numbers.
 
     Raises:
         TrainingError: a name is unknown, or the settings do not fit together or the machine.
     """
 
-    def __init__(self, settings: TrainingSettings, dataset: Dataset) -> None:
+    def __init__(self, settings: TrainingSettings, dataset: Dataset, accumulation: int = 1) -> None:
         self.settings = settings = resolve_settings(settings)
         self.dataset = dataset
+        self.accumulation = accumulation
         self.epoch = 0
         self._device = torch.device(settings.device)
         self._precision = resolve_precision(settings.precision, self._device)
@@ -158,7 +168,22 @@ class TrainingRun:
 
         Raises:
             DivergedError: the loss or a logit is NaN or infinite; the run cannot go on.
+            OutOfMemoryError: the device or the host has no room. The run is then somewhere within
+                the epoch: only `restore`, or another run, gives a state to go on from.
         """
+        epoch = self.epoch + 1
+        try:
+            return self._next_epoch(on_batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = shortage_text(error)
+        # Outside the handler: the error's traceback kept alive what the step had allocated.
+        self._free_memory()
+        raise self._out_of_memory(epoch, shortage)
+
+    def _next_epoch(self, on_batch: BatchProgress | None) -> EpochMetrics:
+        """Trains the next epoch and validates, in the memory that there is."""
         settings = self.settings
         lr = exponential_lr(settings.optimizer.lr, settings.gamma, self.epoch)
         set_learning_rate(self._optimizer, lr)
@@ -193,20 +218,30 @@ class TrainingRun:
             torch.manual_seed(epoch_seed(settings.seed, epoch))
             batches = self._train_loader.training_batches(settings.seed, epoch)
             for done, batch in enumerate(batches, start=1):
-                with autocast(self._precision, self._device):
-                    logits = self.model(normalised(batch.pixels))
-                loss = self._loss(logits, batch.targets)
-                self._optimizer.zero_grad(set_to_none=True)
-                self._scaler.scale(loss).backward()
-                if settings.clip_norm is not None:
-                    self._scaler.unscale_(self._optimizer)
-                    torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-                self._scaler.step(self._optimizer)
-                self._scaler.update()
-                loss_sum += loss.detach() * len(batch.targets)
+                loss_sum += self._step(batch)
                 if on_batch is not None:
                     on_batch(epoch, done, len(self._train_loader))
         return float(loss_sum) / len(self.dataset.split.train)
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Takes one optimizer step and returns the sum of the images' losses, on the device."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), device=self._device)
+        for part in batch.parts(micro_batch_count(len(batch.targets), self.accumulation)):
+            with autocast(self._precision, self._device):
+                logits = self.model(normalised(part.pixels))
+            loss = self._loss(logits, part.targets)
+            # Losses are means over images, so parts weigh as the images that they have.
+            share = len(part.targets) / len(batch.targets)
+            self._scaler.scale(loss * share).backward()
+            loss_sum += loss.detach() * len(part.targets)
+        clip_norm = self.settings.clip_norm
+        if clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss_sum
 
     def evaluate(self, indices: npt.NDArray[np.int64]) -> Evaluation:
         """Scores the model as it is on the images of `indices`.
@@ -229,7 +264,8 @@ class TrainingRun:
     def logits(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Returns logits and targets, each (images, labels) in float32 on the run's device."""
         self.model.eval()
-        loader = self._loader(indices, EVALUATION_BATCH_FACTOR * self.settings.batch_size)
+        images = micro_batch_size(self.settings.batch_size, self.accumulation)
+        loader = self._loader(indices, EVALUATION_BATCH_FACTOR * images)
         logits, targets = [], []
         for batch in loader.evaluation_batches():
             with autocast(self._precision, self._device):
@@ -275,6 +311,26 @@ class TrainingRun:
         """Keeps the process's own generators as they are while an epoch seeds them."""
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
+
+    def _free_memory(self) -> None:
+        """Gives back what a step that failed held, for whoever tries again."""
+        self._optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _out_of_memory(self, epoch: int, shortage: str) -> OutOfMemoryError:
+        settings = self.settings
+        images = largest_batch(len(self.dataset.split.train), settings.batch_size)
+        micro = micro_batch_size(images, self.accumulation)
+        cut = f" in micro-batches of {micro}" if micro < images else ""
+        return OutOfMemoryError(
+            f"{settings.backbone} with batch_size {settings.batch_size}{cut} and images of "
+            f"{self.dataset.image_px} px has no room on {settings.device} in epoch {epoch} "
+            f"({shortage})",
+            "choose a smaller training.batch_size or data.image_px, or another backbone",
+            epoch=epoch,
+        )
 
     def _peak_memory_mib(self) -> float:
         if self._device.type == "cuda":

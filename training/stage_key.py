@@ -3,10 +3,12 @@
 A stage is one epoch of one run. Its key is a chain of SHA-256 digests::
 
     key(0)   = H(everything but the learning rate that can change the run's numbers)
-    key(k+1) = H(key(k), learning rate of epoch k+1)
+    key(k+1) = H(key(k), learning rate of epoch k+1, accumulation of epoch k+1 unless it is 1)
 
 so two runs share their keys up to the first epoch whose learning rates differ, however often each
-was interrupted, and whoever trained it. What is in ``key(0)``, and why:
+was interrupted, and whoever trained it. Accumulation, into how many micro-batches a batch is cut
+because memory ran out, changes what batch normalisation and dropout see, so a run that is cut from
+some epoch on is a branch of its own from there. What is in ``key(0)``, and why:
 
 - the engine revision, raised by hand whenever the numerics of training change;
 - bytes and labels of the training and validation images, in their order, and the labels' names:
@@ -26,11 +28,13 @@ and ExponentialLR's gamma, which is in the learning rates.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torchvision
 
+from training.accumulation import Accumulation, steps_at
 from training.data.dataset import Dataset
 from training.data.images import DECODING_RULE
 from training.schedules import exponential_lr
@@ -45,17 +49,21 @@ A test with recorded metrics of a tiny run fails when that happens unnoticed.
 _FOCAL_LOSSES = frozenset({"focal", "focal_bce"})
 
 
-def stage_keys(settings: TrainingSettings, dataset: Dataset) -> list[str]:
+def stage_keys(
+    settings: TrainingSettings, dataset: Dataset, accumulation: Sequence[Accumulation] = ()
+) -> list[str]:
     """Returns the keys of a run's epochs, the first epoch's first.
 
     Args:
         settings: of the run, every ``auto`` resolved.
         dataset: with the digests of its images.
+        accumulation: from which epochs on batches are cut, and how, in the order of their epochs.
     """
     keys = []
     key = root_key(settings, dataset)
     for epoch in range(settings.epochs):
-        key = next_key(key, exponential_lr(settings.optimizer.lr, settings.gamma, epoch))
+        lr = exponential_lr(settings.optimizer.lr, settings.gamma, epoch)
+        key = next_key(key, lr, steps_at(accumulation, epoch + 1))
         keys.append(key)
     return keys
 
@@ -90,9 +98,16 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
     )
 
 
-def next_key(key: str, lr: float) -> str:
-    """Returns the key of the stage that follows `key` when it is trained with `lr`."""
-    return hashlib.sha256(f"{key} {lr.hex()}".encode()).hexdigest()
+def next_key(key: str, lr: float, accumulation: int = 1) -> str:
+    """Returns the key of the stage that follows `key`.
+
+    Args:
+        key: of the epoch before, or of the root.
+        lr: learning rate of the stage.
+        accumulation: micro-batches that its batches are cut into.
+    """
+    cut = f" {accumulation}" if accumulation != 1 else ""
+    return hashlib.sha256(f"{key} {lr.hex()}{cut}".encode()).hexdigest()
 
 
 def _data_digest(dataset: Dataset) -> str:

@@ -10,6 +10,7 @@ import torchvision
 
 from tests.noise_data import noise_dataset
 from training import stage_key
+from training.accumulation import Accumulation
 from training.data.dataset import Dataset
 from training.data.splits import Split
 from training.run import TrainingRun
@@ -47,6 +48,25 @@ def test_runs_share_their_keys_until_their_learning_rates_differ() -> None:
     assert one[0] == other[0]
     assert not set(one[1:]) & set(other[1:])
     assert keys(epochs=2) == one[:2]
+
+
+def test_accumulation_is_a_branch_from_its_epoch_on() -> None:
+    whole = keys()
+    cut = stage_keys(settings(), dataset(), [Accumulation(2, 2), Accumulation(4, 4)])
+    again = stage_keys(settings(), dataset(), [Accumulation(2, 2)])
+
+    assert cut[0] == whole[0]
+    assert not set(cut[1:]) & set(whole)
+    assert (cut[:3], cut[3] == again[3]) == (again[:3], False)
+    assert cut[1] == next_key(whole[0], 0.001 * 0.9, 2)
+
+
+def test_a_batch_in_one_part_has_the_key_that_it_always_had() -> None:
+    assert next_key("a", 0.5) == next_key("a", 0.5, 1) == RECORDED
+    assert stage_keys(settings(), dataset(), [Accumulation(1, 1)]) == keys()
+
+
+RECORDED = "33d941e9df46e87461305f294be695a2e866a5c46bb33afc949430a8c5b5a386"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,13 @@ class Batch:
     pixels: Tensor
     targets: Tensor
 
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Cuts the batch into parts whose sizes differ by one at most; views, not copies."""
+        images = len(self.targets)
+        ends = [images * (at + 1) // count for at in range(count)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield Batch(self.pixels[start:end], self.targets[start:end])
+
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """Mixes a run's seed and the number of an epoch into the seed of all that epoch's randomness.
