@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,17 @@ from storage.connecting import DATABASE_FAILURES
 from storage.epochs import replaying
 from storage.outages import Patience, is_outage
 from storage.stages import Stage, StageStore, Write
+from training.accumulation import (
+    Accumulation,
+    cut_from,
+    finer_steps,
+    largest_batch,
+    micro_batch_size,
+    steps_at,
+)
 from training.checkpoint import RunState
 from training.data.dataset import Dataset
-from training.errors import DivergedError
+from training.errors import DivergedError, OutOfMemoryError
 from training.resolve import resolve_settings
 from training.run import BatchProgress, TrainingRun
 from training.settings import TrainingSettings
@@ -48,6 +56,8 @@ class Walk:
         keys: of its epochs.
         known: the stages from the first on that were known when the walk began.
         trial_id: the database's id of the trial that walks, if one does.
+        is_alone: whether that trial has a tree of its own.
+        accumulation: from which epochs on batches are cut because memory ran out.
         resumed: epochs that a checkpoint saved from being trained again.
         trained: epochs that were trained, repeated ones included.
         trained_s: their training and validation time, in seconds.
@@ -59,6 +69,8 @@ class Walk:
     keys: list[str]
     known: list[Stage]
     trial_id: int | None
+    is_alone: bool = False
+    accumulation: tuple[Accumulation, ...] = ()
     resumed: int = 0
     trained: int = 0
     trained_s: float = 0.0
@@ -111,7 +123,12 @@ class StageTree:
         self._position: _Position | None = None
 
     def plan(
-        self, settings: TrainingSettings, trial_id: int | None = None, *, alone: bool = False
+        self,
+        settings: TrainingSettings,
+        trial_id: int | None = None,
+        *,
+        alone: bool = False,
+        accumulation: Sequence[Accumulation] = (),
     ) -> Walk:
         """Looks up what is known of a run.
 
@@ -119,25 +136,29 @@ class StageTree:
             settings: of the run.
             trial_id: the database's id of the trial that it is for, if it is for one.
             alone: whether the trial shares nothing with others; it then has a tree of its own.
+            accumulation: that an earlier walk of the same trial came to.
         """
-        settings = resolve_settings(settings)
-        keys = stage_keys(settings, self._dataset)
-        if alone:
-            keys = [hashlib.sha256(f"{trial_id} {key}".encode()).hexdigest() for key in keys]
-        found = self._patience.call(lambda: self._stages.known(keys))
-        known = []
-        for key in keys:
+        walk = Walk(resolve_settings(settings), [], [], trial_id, alone, tuple(accumulation))
+        walk.keys = self._keys(walk)
+        found = self._patience.call(lambda: self._stages.known(walk.keys))
+        for key in walk.keys:
             if key not in found:
                 break
-            known.append(found[key])
-        return Walk(settings, keys, known, trial_id)
+            walk.known.append(found[key])
+        return walk
 
     def epochs(
-        self, walk: Walk, on_batch: BatchProgress | None = None, *, wait: bool = True
+        self,
+        walk: Walk,
+        on_batch: BatchProgress | None = None,
+        *,
+        wait: bool = True,
+        on_cut: Callable[[str], None] | None = None,
     ) -> Generator[WalkedEpoch]:
         """Yields every epoch of a run, the known ones at once.
 
         A stage that another worker trains is waited for; when that worker dies, it is trained here.
+        Where memory runs out, batches are cut from that epoch on: the walk takes another branch.
         What is to be written of an epoch is owed when it is yielded, and its checkpoint follows
         when the walk goes on. To end early, close the iterator: leases are given back then.
 
@@ -145,24 +166,19 @@ class StageTree:
             walk: as `plan` returned it.
             on_batch: called with (epoch, batches done, batches of the epoch).
             wait: whether to wait for other workers.
+            on_cut: told in words when the walk has taken another branch and nothing of it is
+                recorded yet; by default, that is noted.
 
         Raises:
             DivergedError: the run diverges in the next epoch, now or when it was trained first.
             StageBusyError: another worker trains the next epoch, and `wait` is false.
+            OutOfMemoryError: the next epoch does not fit into memory, however batches are cut.
         """
         try:
-            for index, key in enumerate(walk.keys):
-                stage = walk.known[index] if index < len(walk.known) else None
-                is_new = False
-                if stage is None and (stage := self._obtain(walk, key, wait=wait)) is None:
-                    stage = self._train(walk, index + 1, on_batch)
-                    is_new = True
-                if stage.metrics is None or stage.metrics.get("val_ap") is None:
-                    raise DivergedError(stage.diverged or f"no AP is known after epoch {index + 1}")
-                if not is_new and walk.trial_id is not None:
-                    walk.owed.append(replaying(walk.trial_id, index + 1, stage.metrics, key))
+            for epoch in range(1, len(walk.keys) + 1):
+                step = self._walked(walk, epoch, on_batch, wait=wait, on_cut=on_cut or self._note)
                 try:
-                    yield WalkedEpoch(key, stage.metrics, is_new)
+                    yield step
                 finally:
                     self._keep_checkpoint()
         finally:
@@ -177,8 +193,71 @@ class StageTree:
 
     def forget(self, walk: Walk) -> None:
         """Removes a tree that only one trial had, when that has ended."""
-        self._checkpoints.discard(walk.keys)
-        self._stages.forget(walk.keys)
+        self._forget(walk.keys)
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        self._checkpoints.discard(keys)
+        self._stages.forget(keys)
+
+    def _keys(self, walk: Walk) -> list[str]:
+        keys = stage_keys(walk.settings, self._dataset, walk.accumulation)
+        if walk.is_alone:
+            return [hashlib.sha256(f"{walk.trial_id} {key}".encode()).hexdigest() for key in keys]
+        return keys
+
+    def _walked(
+        self,
+        walk: Walk,
+        epoch: int,
+        on_batch: BatchProgress | None,
+        *,
+        wait: bool,
+        on_cut: Callable[[str], None],
+    ) -> WalkedEpoch:
+        """Returns an epoch that is known, or that is trained in as many parts as it needs."""
+        stage = walk.known[epoch - 1] if epoch <= len(walk.known) else None
+        is_new = False
+        while stage is None:
+            key = walk.keys[epoch - 1]
+            if (stage := self._obtain(walk, key, wait=wait)) is None:
+                try:
+                    stage, is_new = self._train(walk, epoch, on_batch), True
+                except OutOfMemoryError as error:
+                    with suppress(*DATABASE_FAILURES):
+                        self._stages.release(key)
+                    on_cut(self._cut(walk, error))
+                # Trained again only here, where the error's traceback holds no network any more.
+        if stage.metrics is None or stage.metrics.get("val_ap") is None:
+            raise DivergedError(stage.diverged or f"no AP is known after epoch {epoch}")
+        key = walk.keys[epoch - 1]
+        if not is_new and walk.trial_id is not None:
+            walk.owed.append(replaying(walk.trial_id, epoch, stage.metrics, key))
+        return WalkedEpoch(key, stage.metrics, is_new)
+
+    def _cut(self, walk: Walk, shortage: OutOfMemoryError) -> str:
+        """Moves a walk to the branch whose batches are cut finer where memory ran out, and says so.
+
+        Raises:
+            OutOfMemoryError: they cannot be cut any finer.
+        """
+        images, batch_size = len(self._dataset.split.train), walk.settings.batch_size
+        steps = steps_at(walk.accumulation, shortage.epoch)
+        finer = finer_steps(largest_batch(images, batch_size), steps)
+        if finer is None:
+            raise OutOfMemoryError(
+                shortage.facts,
+                "batches cannot be cut any finer: choose a smaller data.image_px, or leave this "
+                "backbone out",
+                epoch=shortage.epoch,
+            ) from None
+        left = walk.keys[shortage.epoch - 1 :]
+        walk.accumulation = cut_from(walk.accumulation, shortage.epoch, finer)
+        walk.keys = self._keys(walk)
+        if walk.is_alone:
+            self._patience.call(lambda: self._forget(left))
+        whole = min(images, batch_size)
+        before, after = _cut_text(whole, steps), _cut_text(whole, finer)
+        return f"out of memory at batch {before}; goes on with {after}"
 
     def _obtain(self, walk: Walk, key: str, *, wait: bool) -> Stage | None:
         """Returns a stage that somebody trained meanwhile, or None with its lease for this worker.
@@ -214,9 +293,14 @@ class StageTree:
         return stage
 
     def _train(self, walk: Walk, epoch: int, on_batch: BatchProgress | None) -> Stage:
-        """Trains up to and including `epoch`, from the nearest state before it."""
+        """Trains up to and including `epoch`, from the nearest state before it.
+
+        Raises:
+            OutOfMemoryError: `epoch`, or one before it that has to be trained again, has no room.
+        """
         run = self._run_before(walk, epoch)
         while True:
+            run.accumulation = steps_at(walk.accumulation, run.epoch + 1)
             try:
                 metrics, diverged = run.train_epoch(on_batch).as_dict(), None
             except DivergedError as error:
@@ -230,7 +314,8 @@ class StageTree:
                 walk.keys[run.epoch - 2] if run.epoch > 1 else None,
                 next_key=walk.keys[run.epoch] if follows else None,
                 trial_id=walk.trial_id,
-                place=self._checkpoints.place_id(),
+                # That of an epoch before is handed in at once, so nobody is told to wait for it.
+                place=self._checkpoints.place_id() if is_last else None,
             )
             walk.owed.append(write)
             if metrics is None:
@@ -241,6 +326,8 @@ class StageTree:
             if is_last:
                 return stage
             self._keep_checkpoint()
+            # An epoch that fails leaves the run in no state to go on from.
+            self._position = None
 
     def _keep_checkpoint(self) -> None:
         """Hands the state that was come to last to the writer, once."""
@@ -280,3 +367,8 @@ class StageTree:
 
     def _loaded(self, key: str, epoch: int) -> RunState | None:
         return self._patience.call(lambda: self._checkpoints.load(key, epoch))
+
+
+def _cut_text(batch: int, steps: int) -> str:
+    """Returns ``64`` for a whole batch, ``2 × 32`` for one in two parts."""
+    return f"{steps} × {micro_batch_size(batch, steps)}" if steps > 1 else str(batch)

@@ -1,9 +1,7 @@
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,114 +10,21 @@ import sqlalchemy
 
 from search.checkpoint_writer import CheckpointWriter
 from search.errors import StageBusyError
-from search.stage_tree import StageTree, WalkedEpoch
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import CheckpointStore
 from storage.database import Database
-from storage.outages import Patience
 from storage.stages import Stage, StageStore
 from storage.studies import StudyStore
-from storage.worker_session import WorkerSession, worker_session
-from tests.noise_data import noise_dataset
-from training.data.dataset import Dataset
+from tests.search.tree_worker import (
+    Hire,
+    Worker,
+    numbers,
+    straight,
+    tiny_dataset,
+    tiny_settings,
+    weights_digest,
+)
 from training.errors import DivergedError
 from training.run import TrainingRun
 from training.settings import TrainingSettings
-
-MEASURED = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
-
-
-RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 1, "backbone": "tinycnn_8"}
-
-
-def tiny_settings(**values: Any) -> TrainingSettings:
-    """One run of three epochs on one thread, unless `values` say otherwise."""
-    return TrainingSettings.model_validate(
-        RESOLVED | {"epochs": 3, "batch_size": 8, "optimizer": {"lr": 0.01}} | values
-    )
-
-
-def tiny_dataset() -> Dataset:
-    return noise_dataset(train=16, validation=6, test=2)
-
-
-@dataclass
-class Worker:
-    """One worker with its own session, and what it was told."""
-
-    tree: StageTree
-    writer: CheckpointWriter
-    session: WorkerSession
-    notes: list[str] = field(default_factory=list)
-
-    def walk(self, settings: TrainingSettings, **options: Any) -> list[WalkedEpoch]:
-        walk = self.tree.plan(settings)
-        epochs = []
-        try:
-            for epoch in self.tree.epochs(walk, **options):
-                self.tree.write(walk)
-                epochs.append(epoch)
-        finally:
-            self.tree.write(walk)
-        return epochs
-
-
-Hire = Callable[..., Worker]
-
-
-@pytest.fixture
-def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
-    """Makes one more worker on one set of checkpoints."""
-    with ExitStack() as stack:
-
-        def hired(**options: Any) -> Worker:
-            session = stack.enter_context(worker_session(database.url))
-            notes: list[str] = []
-            files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
-            store = CheckpointStore(database, files, session.worker, **options)
-            writer = CheckpointWriter(store, notes.append)
-            stack.callback(writer.close)
-            stages = StageStore(database, session)
-            tree = StageTree(stages, writer, tiny_dataset(), patience=Patience(), note=notes.append)
-            return Worker(tree, writer, session, notes)
-
-        yield hired
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The epochs that were trained, in their order."""
-    epochs: list[int] = []
-    real = TrainingRun.train_epoch
-
-    def train_epoch(run: TrainingRun, *arguments: Any) -> Any:
-        epochs.append(run.epoch + 1)
-        return real(run, *arguments)
-
-    monkeypatch.setattr(TrainingRun, "train_epoch", train_epoch)
-    return epochs
-
-
-def numbers(epochs: list[WalkedEpoch]) -> list[dict[str, Any]]:
-    """The metrics that a repetition must have, too."""
-    return [
-        {name: value for name, value in epoch.metrics.items() if name not in MEASURED}
-        for epoch in epochs
-    ]
-
-
-def straight(settings: TrainingSettings) -> list[dict[str, Any]]:
-    """What a run without any tree gives."""
-    run = TrainingRun(settings, tiny_dataset())
-    metrics = [run.train_epoch().as_dict() for _ in range(settings.epochs)]
-    return [{n: v for n, v in epoch.items() if n not in MEASURED} for epoch in metrics]
-
-
-def weights_digest(run: TrainingRun) -> str:
-    sha = hashlib.sha256()
-    for tensor in run.model.state_dict().values():
-        sha.update(tensor.numpy().tobytes())
-    return sha.hexdigest()
 
 
 def test_runs_that_differ_in_gamma_share_their_first_epoch(hire: Hire, trained: list[int]) -> None:

@@ -1,0 +1,52 @@
+"""What tests of the stage tree have in common."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.checkpoint_writer import CheckpointWriter
+from search.stage_tree import StageTree
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoints import CheckpointStore
+from storage.database import Database
+from storage.outages import Patience
+from storage.stages import StageStore
+from storage.worker_session import worker_session
+from tests.search.tree_worker import Hire, Worker, tiny_dataset
+from training.run import TrainingRun
+
+
+@pytest.fixture
+def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
+    """Makes one more worker on one set of checkpoints."""
+    with ExitStack() as stack:
+
+        def hired(**options: Any) -> Worker:
+            session = stack.enter_context(worker_session(database.url))
+            notes: list[str] = []
+            files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
+            store = CheckpointStore(database, files, session.worker, **options)
+            writer = CheckpointWriter(store, notes.append)
+            stack.callback(writer.close)
+            stages = StageStore(database, session)
+            tree = StageTree(stages, writer, tiny_dataset(), patience=Patience(), note=notes.append)
+            return Worker(tree, writer, session, notes)
+
+        yield hired
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs that were trained, in their order."""
+    epochs: list[int] = []
+    real = TrainingRun.train_epoch
+
+    def train_epoch(run: TrainingRun, *arguments: Any) -> Any:
+        epochs.append(run.epoch + 1)
+        return real(run, *arguments)
+
+    monkeypatch.setattr(TrainingRun, "train_epoch", train_epoch)
+    return epochs

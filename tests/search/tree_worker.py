@@ -1,0 +1,90 @@
+"""Workers of a stage tree on noise, each with its own session."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.checkpoint_writer import CheckpointWriter
+from search.stage_tree import StageTree, Walk, WalkedEpoch
+from storage.worker_session import WorkerSession
+from tests.noise_data import noise_dataset
+from training.data.dataset import Dataset
+from training.run import TrainingRun
+from training.settings import TrainingSettings
+
+MEASURED = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
+
+
+RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 1, "backbone": "tinycnn_8"}
+
+
+def tiny_settings(**values: Any) -> TrainingSettings:
+    """One run of three epochs on one thread, unless `values` say otherwise."""
+    return TrainingSettings.model_validate(
+        RESOLVED | {"epochs": 3, "batch_size": 8, "optimizer": {"lr": 0.01}} | values
+    )
+
+
+def tiny_dataset() -> Dataset:
+    return noise_dataset(train=16, validation=6, test=2)
+
+
+@dataclass
+class Worker:
+    """One worker with its own session, and what it was told."""
+
+    tree: StageTree
+    writer: CheckpointWriter
+    session: WorkerSession
+    notes: list[str] = field(default_factory=list)
+
+    def walk(self, settings: TrainingSettings, **options: Any) -> list[WalkedEpoch]:
+        return self.go(self.tree.plan(settings), **options)
+
+    def go(self, walk: Walk, **options: Any) -> list[WalkedEpoch]:
+        """Walks to the end of a run, and writes every epoch."""
+        epochs = []
+        try:
+            for epoch in self.tree.epochs(walk, **options):
+                self.tree.write(walk)
+                epochs.append(epoch)
+        finally:
+            self.tree.write(walk)
+        return epochs
+
+
+Hire = Callable[..., Worker]
+
+
+def numbers(epochs: list[WalkedEpoch]) -> list[dict[str, Any]]:
+    """The metrics that a repetition must have, too."""
+    return [_without_times(epoch.metrics) for epoch in epochs]
+
+
+def straight(settings: TrainingSettings) -> list[dict[str, Any]]:
+    """What a run without any tree gives."""
+    return straight_run(settings, [1] * settings.epochs)[1]
+
+
+def straight_run(
+    settings: TrainingSettings, steps: list[int]
+) -> tuple[TrainingRun, list[dict[str, Any]]]:
+    """A run without any tree, and what it gives; each epoch's batches are cut as `steps` say."""
+    run = TrainingRun(settings, tiny_dataset())
+    metrics = []
+    for each in steps:
+        run.accumulation = each
+        metrics.append(_without_times(run.train_epoch().as_dict()))
+    return run, metrics
+
+
+def _without_times(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in MEASURED}
+
+
+def weights_digest(run: TrainingRun) -> str:
+    sha = hashlib.sha256()
+    for tensor in run.model.state_dict().values():
+        sha.update(tensor.numpy().tobytes())
+    return sha.hexdigest()
