@@ -12,13 +12,17 @@ from storage.parameters import canonical_params
 from storage.studies import StudyStore
 from storage.workers import WorkerSummary
 
-# The attribute of a trial that says why it ended early, and how the reason of a divergence begins.
+# The attribute of a trial that says why it ended early, and how the reason begins of a divergence
+# and of a trial that does not fit into memory however its batches are cut.
 REASON_ATTR = "reason"
 DIVERGED = "diverged"
+OUT_OF_MEMORY = "out of memory"
 # Says of a trial under promotion to which epoch it may run, and whether it pauses there.
 RUNG_ATTR = "rung"
 # Epochs that a checkpoint of somebody else's saved a trial from training.
 RESUMED_ATTR = "epochs_resumed"
+# How a trial's batches are cut since memory ran out: a list of [from epoch, micro-batches].
+ACCUMULATION_ATTR = "accumulation"
 # The pruned trial that a person gave the rest of its epochs.
 PROMOTED_ATTR = "promoted_from"
 

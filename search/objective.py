@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -11,13 +12,13 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import DIVERGED, REASON_ATTR, RESUMED_ATTR
+from dashboards.summary import DIVERGED, OUT_OF_MEMORY, REASON_ATTR, RESUMED_ATTR
 from search.errors import StudyPausedError, TrialEndedError
 from search.events import SearchWatcher, TrialEnd, Trunk
 from search.judging import Verdict, judge
 from search.space import SearchSpace
 from search.stage_tree import StageTree, Walk, WalkedEpoch
-from search.trials import OpenStudy
+from search.trials import OpenStudy, accumulation_of, keep_accumulation
 from search.watchdog import Watchdog
 from storage.control import PAUSE, STOP_PRUNING
 from storage.desk import StudyDesk
@@ -26,7 +27,8 @@ from storage.ledger import Ledger
 from storage.outages import is_outage
 from storage.stages import Stage
 from storage.trial_changes import Lease
-from training.errors import DivergedError
+from training.errors import DivergedError, OutOfMemoryError
+from training.out_of_memory import is_out_of_memory, shortage_text
 
 STOPPED = "stopped by canopy stop"
 
@@ -99,7 +101,13 @@ class Objective:
         """Removes the tree that a trial had alone, when the study has ended it."""
         trial = self.opened.trials()[number]
         settings = self.space.training_settings(trial.params)
-        self.tree.forget(self.tree.plan(settings, self.opened.trial_id(number), alone=True))
+        walk = self.tree.plan(
+            settings,
+            self.opened.trial_id(number),
+            alone=True,
+            accumulation=accumulation_of(trial),
+        )
+        self.tree.forget(walk)
 
 
 @dataclass
@@ -129,7 +137,12 @@ class _Work:
         of, number = self.objective, self.trial.number
         params = of.space.canonical(self.trial.params)
         settings = of.space.training_settings(params)
-        walk = of.tree.plan(settings, self.lease.trial_id, alone=not of.shares)
+        walk = of.tree.plan(
+            settings,
+            self.lease.trial_id,
+            alone=not of.shares,
+            accumulation=accumulation_of(self.trial),
+        )
         self.walk = walk
         of.opened.set_stages(number, walk.keys)
         reported = set(of.desk.replica.get_trial(self.lease.trial_id).intermediate_values)
@@ -140,7 +153,8 @@ class _Work:
         )
         of.watcher.trial_started(number, params, max(reported, default=0), self._trunk(walk.known))
         epochs = len(walk.keys)
-        with closing(of.tree.epochs(walk, self._on_batch)) as branch:
+        branch = of.tree.epochs(walk, self._on_batch, on_cut=partial(self._take_branch, walk))
+        with closing(branch):
             for epoch, step in enumerate(branch, start=1):
                 of.watchdog.progress()
                 self.walked.append(step)
@@ -236,6 +250,21 @@ class _Work:
                     f"max_trial_s: {spent_s:.0f} s of training, and {of.max_trial_s:g} are allowed"
                 )
 
+    def _take_branch(self, walk: Walk, text: str) -> None:
+        """Records that the trial's batches are cut now, before any epoch of that branch is.
+
+        Whoever goes on with the trial after a crash then takes the same branch. If the crash comes
+        before, they run out of memory in the same place and come to the same branch, or have more
+        memory and stay on the one that the trial was on.
+        """
+        of = self.objective
+        of.watchdog.progress()
+        keep_accumulation(self.trial, walk.accumulation)
+        of.opened.set_stages(self.trial.number, walk.keys)
+        self.post()
+        of.ledger.settle_promptly(self.lease)
+        of.watcher.note(f"trial {self.trial.number}: {text}")
+
     def _is_own(self, stage: Stage) -> bool:
         study = self.objective.opened.study.study_name
         return stage.study == study and stage.trial_number == self.trial.number
@@ -251,6 +280,10 @@ class _Work:
 
 def failure_reason(error: Exception) -> str:
     """Returns why a trial failed, on one line."""
+    if isinstance(error, OutOfMemoryError):
+        return f"{OUT_OF_MEMORY}: {error}"
+    if is_out_of_memory(error):  # before the first step: the network alone has no room
+        return f"{OUT_OF_MEMORY}: {shortage_text(error)}"
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -6,6 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import (
+    ACCUMULATION_ATTR,
     DIVERGED,
     PROMOTED_ATTR,
     REASON_ATTR,
@@ -116,12 +117,15 @@ def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
         if other.user_attrs.get(PROMOTED_ATTR) == source.number:
             return opened.take_up(other.number)
     before = len(opened.trials())
+    attributes = {PROMOTED_ATTR: source.number}
+    if ACCUMULATION_ATTR in source.user_attrs:  # it goes on on the same branch of the tree
+        attributes[ACCUMULATION_ATTR] = source.user_attrs[ACCUMULATION_ATTR]
     opened.study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=source.params,
             distributions=source.distributions,
-            user_attrs={PROMOTED_ATTR: source.number},
+            user_attrs=attributes,
         )
     )
     return opened.take_up(before)

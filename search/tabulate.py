@@ -22,6 +22,7 @@ from search.stage_tree import StageTree
 from storage.database import Database
 from storage.outages import Patience
 from storage.worker_session import worker_session
+from training.accumulation import Accumulation
 from training.data.dataset import Dataset
 from training.errors import DivergedError
 from training.resolve import resolve_settings
@@ -68,24 +69,34 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
             note=watcher.note,
         ) as tree,
     ):
-        _train_all(tree, space, points, watcher)
-        rows = [row for params in points for row in _rows(tree, space, params)]
+        accumulations = _train_all(tree, space, points, watcher)
+        rows = [
+            row
+            for params in points
+            for row in _rows(tree, space, params, accumulations[repr(params)])
+        ]
     write_curves(output, rows, space.distributions, _about(plan, space, dataset))
     return len(points)
 
 
 def _train_all(
     tree: StageTree, space: SearchSpace, points: Sequence[Params], watcher: SearchWatcher
-) -> None:
-    """Walks every point; those that others are at are put off."""
+) -> dict[str, tuple[Accumulation, ...]]:
+    """Walks every point; those that others are at are put off.
+
+    Returns:
+        How the batches of each point had to be cut to fit into memory, by its parameters' text.
+    """
     # Workers that begin at different points seldom meet.
     shuffled = list(points)
     random.shuffle(shuffled)
     left = deque(shuffled)
+    accumulations: dict[str, tuple[Accumulation, ...]] = {}
     put_off = 0
     while left:
         params = left.popleft()
-        walk = tree.plan(space.training_settings(params))
+        cut = accumulations.get(repr(params), ())
+        walk = tree.plan(space.training_settings(params), accumulation=cut)
         try:
             with closing(tree.epochs(walk, watcher.batch_done, wait=False)) as epochs:
                 for _ in epochs:
@@ -99,12 +110,20 @@ def _train_all(
                 time.sleep(_ALL_BUSY_S)
                 put_off = 0
             continue
+        finally:
+            accumulations[repr(params)] = walk.accumulation
         put_off = 0
         watcher.progress("training points", len(points) - len(left), len(points))
+    return accumulations
 
 
-def _rows(tree: StageTree, space: SearchSpace, params: Params) -> list[dict[str, Any]]:
-    walk = tree.plan(space.training_settings(params))
+def _rows(
+    tree: StageTree,
+    space: SearchSpace,
+    params: Params,
+    accumulation: Sequence[Accumulation],
+) -> list[dict[str, Any]]:
+    walk = tree.plan(space.training_settings(params), accumulation=accumulation)
     return [
         {
             **params,

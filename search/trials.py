@@ -1,5 +1,6 @@
 """A study with its storage: trials by their numbers, and what we note on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import PROMOTED_ATTR
+from dashboards.summary import ACCUMULATION_ATTR, PROMOTED_ATTR
+from training.accumulation import Accumulation
 
 STAGES_ATTR = "canopy:stages"
 _KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
@@ -53,3 +55,14 @@ def stage_at(trial: FrozenTrial, epoch: int) -> Any:
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:
     """Whether a person has decided that the trial gets all its epochs."""
     return PROMOTED_ATTR in trial.user_attrs
+
+
+def accumulation_of(trial: FrozenTrial | optuna.trial.Trial) -> tuple[Accumulation, ...]:
+    """Returns how the batches of a trial are cut since memory ran out; empty if it did not."""
+    return tuple(Accumulation(*entry) for entry in trial.user_attrs.get(ACCUMULATION_ATTR, ()))
+
+
+def keep_accumulation(trial: optuna.trial.Trial, accumulation: Sequence[Accumulation]) -> None:
+    """Notes how the batches of a trial are cut, for whoever goes on with it."""
+    entries = [[each.from_epoch, each.steps] for each in accumulation]
+    trial.set_user_attr(ACCUMULATION_ATTR, entries)
