@@ -10,10 +10,11 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import REASON_ATTR, RUNG_ATTR, is_paused
+from dashboards.summary import OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
 from search.promotion import Promotion, PromotionPruner, rung_mark
 from search.sampling import GridSampler
 from search.settings import Scalar
+from search.space import SearchSpace
 from search.trials import OpenStudy, is_promoted
 
 ENQUEUED_ATTR = "enqueued"
@@ -146,6 +147,22 @@ def failure_limit_reached(
         return f"{row} trials failed in a row"
     total = sum(state == TrialState.FAIL for state in outcomes)
     return f"{total} trials failed" if total >= in_total else None
+
+
+def settings_without_memory(
+    failed: Sequence[FrozenTrial], space: SearchSpace
+) -> list[dict[str, Any]]:
+    """Returns the settings that ran out of memory, however their batches were cut.
+
+    Args:
+        failed: trials of the study that failed.
+        space: what is searched.
+    """
+    return [
+        space.canonical(trial.params)
+        for trial in failed
+        if str(trial.user_attrs.get(REASON_ATTR, "")).startswith(OUT_OF_MEMORY)
+    ]
 
 
 def _promoted(opened: OpenStudy, promotion: Promotion) -> optuna.trial.Trial:

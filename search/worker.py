@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from dashboards.summary import REASON_ATTR
+from dashboards.tables import params_text
 from search.budget import (
     Idle,
     claim_trial,
@@ -18,6 +19,7 @@ from search.budget import (
     failure_limit_reached,
     finished_count,
     is_on_plateau,
+    settings_without_memory,
     settled_count,
 )
 from search.errors import SearchFailedError, StudyPausedError
@@ -26,6 +28,7 @@ from search.objective import STOPPED, Objective
 from search.open_tree import open_tree
 from search.plan import BegunStudy, SearchPlan
 from search.sampling import build_pruner, build_sampler
+from search.settings import NamedSettings
 from search.trials import OpenStudy
 from search.watchdog import Watchdog
 from storage.control import PAUSE, RUN, STOP_PRUNING
@@ -41,6 +44,11 @@ from storage.worker_session import worker_session
 MOST_DEATHS = 4
 """A trial whose worker dies so often without an epoch in between fails."""
 
+INSISTENT, MOST_ATTEMPTS = 5, 100
+"""A setting that ran out of memory is not begun again: another one is sampled, and so often at
+random before the search gives up."""
+
+_ATTEMPT_STRIDE = 2**32
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 2.0
 _STALL_RECORD_S = 10.0
@@ -186,11 +194,12 @@ class _Worker:
                 return Idle.WAIT
             self._check_failures(standing)
             enqueue_once(opened.study, search.enqueue)
+            before = len(opened.trials())
             found = self._found(standing)
             if isinstance(found, Idle):
                 ended = end_paused(opened) if found is Idle.DONE else []
             else:
-                self._sample(found)
+                found = self._sampled(found, is_new=found.number >= before)
                 standing.taken = found.number
                 return found
         if ended:
@@ -231,18 +240,38 @@ class _Worker:
                 trial.set_user_attr(REASON_ATTR, f"{deaths} workers died of it one after the other")
                 opened.study.tell(trial, state=TrialState.FAIL)
 
-    def _sample(self, trial: optuna.trial.Trial) -> None:
-        """Samples what the trial has not sampled yet; seeded by its number alone."""
-        self._seed_sampler(trial.number)
-        self.objective.space.suggest(trial)
+    def _sampled(self, trial: optuna.trial.Trial, *, is_new: bool) -> optuna.trial.Trial:
+        """Samples what the trial has not sampled yet; seeded by its number alone.
 
-    def _seed_sampler(self, trial_number: int) -> None:
+        A new trial whose setting has run out of memory before is sampled once more, and at random
+        where the sampler insists: it learns nothing from failed trials, and what it has not seen
+        tempts it.
+
+        Raises:
+            SearchFailedError: nothing else comes.
+        """
+        of = self.objective
+        too_large = settings_without_memory(of.opened.trials(TrialState.FAIL), of.space)
+        for attempt in range(MOST_ATTEMPTS):
+            self._seed_sampler(trial.number, attempt)
+            params = of.space.suggest(trial)
+            if not is_new or params not in too_large:
+                return trial
+            of.desk.replica.discard(of.opened.trial_id(trial.number))
+            trial = of.opened.study.ask()
+        raise SearchFailedError(
+            f"whatever is sampled has run out of memory before, such as {params_text(params)}; "
+            "leave what is too large out of search.space, or lower training.batch_size or "
+            "data.image_px"
+        )
+
+    def _seed_sampler(self, trial_number: int, attempt: int = 0) -> None:
         # A sampler is made anew for every trial, so that interruptions change nothing.
         search = self.plan.config.search
-        space = self.objective.space
-        self.objective.opened.study.sampler = build_sampler(
-            search.sampler, space, search.seed, trial_number
-        )
+        seed = search.seed + attempt * _ATTEMPT_STRIDE
+        settings = NamedSettings(name="random") if attempt >= INSISTENT else search.sampler
+        sampler = build_sampler(settings, self.objective.space, seed, trial_number)
+        self.objective.opened.study.sampler = sampler
 
     def _check_failures(self, standing: Standing) -> None:
         search = self.plan.config.search

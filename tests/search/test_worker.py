@@ -1,5 +1,6 @@
 """The loop of trials, with training replaced where a test needs it to fail."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from optuna.trial import TrialState
 import search.stage_tree
 from dashboards.summary import summarize_study
 from search.errors import SearchFailedError
+from search.objective import STOPPED
 from search.settings import CanopyConfig
+from storage.control import STOP_FINISHING, STOP_PRUNING
 from storage.database import Database
 from storage.studies import StudyStore
 from tests.planet_data import write_planet_data
 from tests.search.one_worker import search_here
+from training.errors import OutOfMemoryError
 from training.run import TrainingRun
 
 
@@ -130,3 +134,108 @@ def test_a_pruned_trial_keeps_its_metrics(database: Database, folder: Path) -> N
     for end in pruned:
         assert len(trials[end.number].metrics) == end.epochs < 3
         assert trials[end.number].val_ap == end.val_ap
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, losses: set[str]) -> None:
+    """These losses fit into memory in no way."""
+
+    class Short(TrainingRun):
+        def train_epoch(self, *arguments: Any) -> Any:
+            if self.settings.loss in losses:
+                raise OutOfMemoryError("too large", "buy more", epoch=1)
+            return super().train_epoch(*arguments)
+
+    monkeypatch.setattr(search.stage_tree, "TrainingRun", Short)
+
+
+def test_a_setting_that_ran_out_of_memory_is_not_begun_again(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(monkeypatch, {"focal"})
+    space = {"gamma": [0.8], "loss": ["bce", "focal"]}
+    settings = config(folder, {"epochs": 1, "batch_size": 2}, space=space)
+    search_here(database, settings, folder / "home", 12)
+    summary = summarize_study(StudyStore(database), "planet")
+    assert summary.finished == 12
+    assert [trial.params["loss"] for trial in summary.trials if trial.state == "FAIL"] == ["focal"]
+    assert [trial.number for trial in summary.trials] == list(range(13)), "no number is missing"
+
+
+def test_where_nothing_fits_the_search_ends_in_words(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(monkeypatch, {"bce", "focal"})
+    space = {"gamma": [0.8], "loss": ["bce", "focal"]}
+    settings = config(folder, {"batch_size": 2}, space=space, max_failures=9)
+    with pytest.raises(SearchFailedError, match="has run out of memory before, such as"):
+        search_here(database, settings, folder / "home", 12)
+    assert len(summarize_study(StudyStore(database), "planet").trials) == 2
+
+
+def test_too_many_failures_in_total_end_the_search_though_others_succeed(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unlucky(TrainingRun):
+        def train_epoch(self, *arguments: Any) -> Any:
+            if self.settings.loss == "focal":
+                raise RuntimeError("no luck with this one")
+            return super().train_epoch(*arguments)
+
+    monkeypatch.setattr(search.stage_tree, "TrainingRun", Unlucky)
+    settings = config(folder, {"epochs": 1}, max_failures=30, max_failures_total=3)
+    with pytest.raises(SearchFailedError, match=r"^3 trials failed; .*no luck with this one"):
+        search_here(database, settings, folder / "home", 40)
+    # A person who starts it again has mended something: failures count anew.
+    monkeypatch.undo()
+    search_here(database, settings, folder / "home", 10)
+    assert summarize_study(StudyStore(database), "planet").finished == 10
+
+
+def test_a_trial_that_takes_too_long_is_pruned_with_the_reason(
+    database: Database, folder: Path
+) -> None:
+    settings = config(folder, {"epochs": 50}, max_trial_s=0.3)
+    search_here(database, settings, folder / "home", 1)
+    [trial] = summarize_study(StudyStore(database), "planet").trials
+    assert trial.state == "PRUNED"
+    assert trial.reason is not None
+    assert trial.reason.startswith("max_trial_s: ")
+    assert 0 < len(trial.metrics) < 50
+
+
+def test_a_plateau_ends_the_search(database: Database, folder: Path) -> None:
+    settings = config(
+        folder,
+        {"epochs": 1},
+        stop_when={"no_improvement_trials": 4},
+        enqueue=[{"gamma": 0.8, "loss": "bce"}] * 12,
+    )
+    search_here(database, settings, folder / "home", 12)
+    summary = summarize_study(StudyStore(database), "planet")
+    assert summary.finished == 5
+    assert summary.best is not None
+    assert summary.best.number == 0
+
+
+@pytest.mark.parametrize("control", [STOP_FINISHING, STOP_PRUNING])
+def test_a_person_stops_the_study(
+    database: Database, folder: Path, control: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stops(TrainingRun):
+        def train_epoch(self, *arguments: Any) -> Any:
+            if self.epoch == 1:
+                StudyStore(database).set_control("planet", control)
+                deadline = time.monotonic() + 20
+                while control == STOP_PRUNING and time.monotonic() < deadline:
+                    arguments[0](2, 1, 9)  # as long as the epoch takes
+                    time.sleep(0.1)
+            return super().train_epoch(*arguments)
+
+    monkeypatch.setattr(search.stage_tree, "TrainingRun", Stops)
+    search_here(database, config(folder), folder / "home", 4)
+    [trial] = summarize_study(StudyStore(database), "planet").trials
+    if control == STOP_FINISHING:
+        assert (trial.state, len(trial.metrics)) == ("COMPLETE", 2)
+    else:
+        assert (trial.state, trial.reason) == ("PRUNED", STOPPED)
+        assert len(trial.metrics) == 1
