@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 
-from storage.database import Database
+from storage.database import Database, embedded_postgres
 from tests.faults.invariants import check
 from tests.faults.searching import Search, settings
+from tests.faults.servers import Server
 from tests.planet_data import write_planet_data
 
 NewSearch = Callable[..., Search]
@@ -37,6 +38,22 @@ def new_search(
 def new_embedded_search(data_folder: Path, tmp_path: Path) -> Iterator[NewSearch]:
     """Makes a search with an embedded Postgres of its own."""
     yield from searches(data_folder, tmp_path / "home", None)
+    embedded_postgres(tmp_path / "home").stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, which no worker may start."""
+    server = Server(tmp_path / "server")
+    server.start()
+    yield server
+    server.postgres.stop()
+
+
+@pytest.fixture
+def new_own_search(data_folder: Path, server: Server, tmp_path: Path) -> Iterator[NewSearch]:
+    """Makes a search on that server."""
+    yield from searches(data_folder, tmp_path / "home", server.url)
 
 
 def searches(data_folder: Path, home: Path, url: str | None) -> Iterator[NewSearch]:

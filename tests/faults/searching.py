@@ -12,6 +12,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import search.launcher
 import search.stage_tree
 import storage.worker_session
@@ -24,7 +26,7 @@ from search.worker_process import WorkerJob, run_worker
 from storage.database import open_database
 from storage.studies import StudyStore
 from tests.faults.deaths import Prepare
-from tests.faults.sleeping_run import SleepingRun
+from tests.faults.sleeping_run import SleepingRun, epochs_in
 
 STUDY = "faults"
 PATIENCE_S = 90.0
@@ -184,6 +186,15 @@ class Search:
                 return died
             assert status == -signal.SIGKILL, f"exit status {status}:\n{worker.said()}"
         raise AssertionError(f"more than {deaths} workers died")
+
+    @staticmethod
+    def processes_of(launcher: Worker) -> list[int]:
+        """Returns the processes of a launcher's workers."""
+        return [child.pid for child in psutil.Process(launcher.pid).children()]
+
+    def wait_for_epochs(self, epochs: int, what: str = "ends") -> None:
+        """Waits until so many epochs have begun or ended."""
+        wait_until(lambda: len(epochs_in(self.diary, what)) >= epochs, f"{epochs} epochs")
 
     def close(self) -> None:
         """Kills whatever still runs."""

@@ -56,7 +56,7 @@ def in_the_middle_of_an_epoch(counter: Path) -> Prepare:
 
 
 POINTS: dict[str, Callable[[Path], Prepare]] = {
-    "before it comes in": lambda c: before(WorkerSession, "start", c, (1, 2, 3)),
+    "before it comes in": lambda c: before(WorkerSession, "come_in", c, (1, 2, 3)),
     "before it asks": lambda c: before(StudyDesk, "decide", c, AT),
     "while it decides": lambda c: before(StudyDesk, "_write", c, AT),
     "between asking and its first epoch": lambda c: before(Objective, "run_trial", c, AT),

@@ -1,0 +1,103 @@
+"""A Postgres to do harm to."""
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import psycopg2
+import sqlalchemy
+
+from storage.embedded import EmbeddedPostgres
+from storage.postmaster import find_postmaster
+from tests.faults.searching import wait_until
+
+
+class Server:
+    """One server, that a test stops and starts.
+
+    Args:
+        folder: of its data; that of a state folder's embedded server is ``postgres`` in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.postgres = EmbeddedPostgres(folder)
+        self.data = folder / "data"
+
+    @property
+    def url(self) -> str:
+        return self.postgres.url.render_as_string(hide_password=False)
+
+    def start(self) -> None:
+        self.postgres.start()
+
+    def postmaster(self) -> psutil.Process:
+        process = find_postmaster(self.data)
+        assert process is not None
+        return process
+
+    def stop_at_once(self) -> None:
+        """Stops it as ``pg_ctl stop -m immediate`` does."""
+        self._end(signal.SIGQUIT)
+
+    def kill(self) -> None:
+        """Kills its postmaster; the others notice by themselves."""
+        self._end(signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """Kills all of its processes, as a machine that loses power does."""
+        postmaster = self.postmaster()
+        family = [postmaster, *postmaster.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=30)
+
+    def execute(self, statement: str) -> list[tuple[object, ...]]:
+        place = self.postgres.url
+        connection = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def restart_with(self, **settings: object) -> None:
+        """Restarts it with other settings."""
+        for name, value in settings.items():
+            self.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.postgres.stop()
+        self.start()
+
+    def _end(self, how: signal.Signals) -> None:
+        postmaster = self.postmaster()
+        postmaster.send_signal(how)
+        wait_until(lambda: find_postmaster(self.data) is None, "the server ends")
+
+
+def terminate_backends(url: str, *, share: float = 1.0) -> int:
+    """Cuts the workers' connections; returns how many.
+
+    Args:
+        url: of the database.
+        share: of the connections, chosen at random.
+    """
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    cut = sqlalchemy.text("""
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < :share
+    """)
+    with engine.connect() as connection:
+        return int(connection.execute(cut, {"share": share}).scalar_one())
+
+
+def again_and_again(do: object, every_s: float, for_s: float) -> int:
+    """Does something every so often; returns how often."""
+    assert callable(do)
+    deadline_s, done = time.monotonic() + for_s, 0
+    while time.monotonic() < deadline_s:
+        do()
+        done += 1
+        time.sleep(every_s)
+    return done
