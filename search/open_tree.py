@@ -75,7 +75,7 @@ def open_tree(
     Raises:
         CheckpointPlaceError: checkpoints cannot lie where they are said to.
     """
-    store = open_checkpoints(settings, home, database, session.worker)
+    store = patience.call(lambda: open_checkpoints(settings, home, database, session.worker))
     writer = CheckpointWriter(store, note)
     try:
         stages = StageStore(database, session)

@@ -15,6 +15,7 @@ from search.screen import SearchScreen
 from search.slots import device_slots
 from storage.control import PAUSE, RUN
 from storage.database import Database
+from storage.outages import Patience
 from storage.studies import StudyStore
 
 
@@ -82,7 +83,8 @@ def run_search(
     database.close()  # the workers have their own connections
     if not Launcher(plan, url, slots, screen, deadline_s).run():
         return SearchEnd.TIME_UP
-    return _end_of(plan, store)
+    patience = Patience(plan.patience_s, revive=database.revive, note=screen.note)
+    return patience.call(lambda: _end_of(plan, store))
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:

@@ -193,7 +193,7 @@ class StageTree:
 
     def forget(self, walk: Walk) -> None:
         """Removes a tree that only one trial had, when that has ended."""
-        self._forget(walk.keys)
+        self._patience.call(lambda: self._forget(walk.keys))
 
     def _forget(self, keys: Sequence[str]) -> None:
         self._checkpoints.discard(keys)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.summary import REASON_ATTR
 from dashboards.tables import params_text
@@ -33,13 +34,13 @@ from search.trials import OpenStudy
 from search.watchdog import Watchdog
 from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.database import Database
-from storage.desk import Standing
+from storage.desk import Standing, StudyDesk
 from storage.errors import LeaseLostError
 from storage.ledger import Ledger
 from storage.outages import Patience
 from storage.studies import StudyStore
 from storage.trial_changes import Lease, TrialChange
-from storage.worker_session import worker_session
+from storage.worker_session import WorkerSession
 
 MOST_DEATHS = 4
 """A trial whose worker dies so often without an epoch in between fails."""
@@ -69,11 +70,8 @@ def open_objective(
     plan = begun.plan
     search = plan.config.search
     with ExitStack() as stack:
-        store = StudyStore(database)
-        session = stack.enter_context(
-            worker_session(database.url, study_id=store.study_id(plan.study), slot=plan.slot)
-        )
-        desk = store.open_desk(plan.study, session)
+        desk, session = patience.call(lambda: _come_in(plan, database))
+        stack.callback(session.close)
         ledger = Ledger(desk.write, patience)
         stack.callback(ledger.close)
         watchdog = Watchdog(search.stall_s, _failing(ledger, watcher))
@@ -105,6 +103,29 @@ def open_objective(
             watchdog,
             search.max_trial_s,
         )
+
+
+def _come_in(plan: SearchPlan, database: Database) -> tuple[StudyDesk, WorkerSession]:
+    """Takes both connections of a worker or none: where few are left, all would wait for one more.
+
+    Raises:
+        SQLAlchemyError: the database is away.
+    """
+    store = StudyStore(database)
+    try:
+        study_id = store.study_id(plan.study)
+        session = WorkerSession(database.url, study_id=study_id, slot=plan.slot)
+        session.come_in()
+        try:
+            desk = store.open_desk(plan.study, session)
+        except SQLAlchemyError:
+            session.back_out()
+            raise
+    except SQLAlchemyError:
+        database.close()
+        raise
+    session.start()
+    return desk, session
 
 
 def work(plan: SearchPlan, objective: Objective, patience: Patience) -> None:

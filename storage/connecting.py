@@ -9,8 +9,14 @@ from optuna.exceptions import StorageInternalError
 from psycopg2 import errorcodes
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.errors import DatabaseUnreachableError, DatabaseUrlError, DatabaseVersionError
+from storage.errors import (
+    DatabaseUnreachableError,
+    DatabaseUrlError,
+    DatabaseVersionError,
+    StorageError,
+)
 
 CONNECT_TIMEOUT_S = 10
 
@@ -127,7 +133,7 @@ def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | in
     return {name: value for name, value in options.items() if name not in url.query}
 
 
-DATABASE_FAILURES = (DBAPIError, StorageInternalError)
+DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)
 """What the driver and Optuna raise when the database cannot be used."""
 
 
@@ -137,7 +143,7 @@ def failure_text(error: Exception) -> str:
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        return "it does not answer"
+        return str(error) if isinstance(error, StorageError) else "it does not answer"
     code = getattr(cause.orig, "pgcode", None)
     reason = _REASONS_BY_CODE.get(code) or _reason(str(cause.orig))
     # It let us in before, so what it is needs no asking.

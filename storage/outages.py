@@ -17,7 +17,12 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.connecting import failure_text
-from storage.errors import DatabaseAwayError, DatabaseUnreachableError
+from storage.errors import (
+    DatabaseAwayError,
+    DatabaseReadOnlyError,
+    DatabaseUnreachableError,
+    EmbeddedPostgresError,
+)
 
 DEFAULT_PATIENCE_S = 600.0
 LONGEST_PAUSE_S = 5.0
@@ -27,12 +32,15 @@ _FIRST_PAUSE_S = 0.1
 # server after a failover and a lock that somebody holds for long.
 _PASSING_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
 
+# What opening a database says where using it would say that the database is away.
+_CLOSED = (DatabaseUnreachableError, DatabaseReadOnlyError, EmbeddedPostgresError)
+
 Result = TypeVar("Result")
 
 
 def is_outage(error: BaseException) -> bool:
     """Whether `error` says that the database is away, which passes, and not that we are wrong."""
-    if isinstance(error, PoolTimeoutError | PendingRollbackError | DatabaseUnreachableError):
+    if isinstance(error, (PoolTimeoutError, PendingRollbackError, *_CLOSED)):
         return True
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
@@ -92,7 +100,7 @@ class Patience:
         while True:
             try:
                 result = action()
-            except (SQLAlchemyError, StorageInternalError, DatabaseUnreachableError) as error:
+            except (SQLAlchemyError, StorageInternalError, *_CLOSED) as error:
                 if not is_outage(error):
                     raise
                 outage = outage or self.outage(error)
@@ -170,4 +178,4 @@ class Outage:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, DatabaseUnreachableError) else failure_text(error)
+    return str(error) if isinstance(error, _CLOSED) else failure_text(error)

@@ -76,16 +76,27 @@ class WorkerSession:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy presence", daemon=True)
 
-    def start(self) -> None:
-        """Comes in, and keeps saying that this worker is there.
+    def come_in(self) -> None:
+        """Says for the first time that this worker is there.
 
         Raises:
             SQLAlchemyError: the database is away.
         """
-        self._beat()
-        connection = self._connected()
-        with connection.begin():
-            connection.execute(_FORGET, {"study_id": self._identity["study_id"]})
+        try:
+            self._beat()
+            connection = self._connected()
+            with connection.begin():
+                connection.execute(_FORGET, {"study_id": self._identity["study_id"]})
+        except SQLAlchemyError:
+            self.back_out()
+            raise
+
+    def back_out(self) -> None:
+        """Gives the connection back, after coming in and before `start`."""
+        self._drop_connection()
+
+    def start(self) -> None:
+        """Keeps saying that this worker is there."""
         self._thread.start()
 
     def say(self, doing: Mapping[str, Any] | None) -> None:
@@ -183,6 +194,7 @@ def worker_session(
 ) -> Iterator[WorkerSession]:
     """Opens a session that lives as long as this process works."""
     session = WorkerSession(url, study_id=study_id, slot=slot)
+    session.come_in()
     session.start()
     try:
         yield session

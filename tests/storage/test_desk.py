@@ -249,6 +249,7 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
     desk = hire()
     session = WorkerSession(database.url, study_id=store.study_id("planet"))
+    session.come_in()
     session.start()
     begin(store.open_desk("planet", session))
     with desk.decide() as standing:

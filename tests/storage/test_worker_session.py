@@ -33,6 +33,7 @@ def until(condition: Callable[[], object]) -> None:
 def start(database: Database, store: StudyStore, slot: str = "cuda:1") -> WorkerSession:
     study_id = store.study_id("planet")
     session = WorkerSession(database.url, study_id=study_id, slot=slot, beat_s=0.05)
+    session.come_in()
     session.start()
     return session
 
