@@ -1,6 +1,5 @@
 """Starts the workers of this machine, watches and replaces them, and shows what they do."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -18,6 +17,7 @@ from search.plan import SearchPlan
 from search.screen import SearchScreen
 from search.slots import Slot
 from search.worker_process import ENDED, FAILED, INTERRUPTED, WorkerJob, run_worker
+from search.worker_template import CONTEXT
 
 LEAVE_S = 4.5
 """Workers that are told to leave have as long as this, and are killed then."""
@@ -26,19 +26,6 @@ MOST_DEATHS = 5
 SOON_S = 60.0
 _FIRST_PAUSE_S = 1.0
 _TICK_S = 0.5
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-
-
-def warm_up() -> None:
-    """Begins to import what workers need, beside whatever the caller does next.
-
-    Every worker is then a copy of a process that has it all, and starts in no time.
-    """
-    _CONTEXT.set_forkserver_preload([run_worker.__module__])
-    from multiprocessing import forkserver
-
-    forkserver.ensure_running()
 
 
 @dataclass
@@ -137,10 +124,10 @@ class Launcher:
                 self._bury(sentinels[source])
 
     def _start(self, place: _Place) -> None:
-        ours, theirs = _CONTEXT.Pipe(duplex=False)
+        ours, theirs = CONTEXT.Pipe(duplex=False)
         environment = {**os.environ, **place.slot.environment}
         job = WorkerJob(replace(self.plan, slot=place.slot.name), self.url, environment, place.log)
-        process = _CONTEXT.Process(
+        process = CONTEXT.Process(
             target=run_worker, args=(job, theirs), name=f"canopy {place.name}"
         )
         process.start()

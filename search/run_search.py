@@ -7,12 +7,13 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
-from search.budget import FINISHED, is_on_plateau
+from search.budget import finished_count, is_on_plateau
 from search.launcher import Launcher
 from search.plan import SearchPlan, begin_study
 from search.preparation import check_networks, open_data
 from search.screen import SearchScreen
 from search.slots import device_slots
+from search.worker import best_ap
 from storage.control import PAUSE, RUN
 from storage.database import Database
 from storage.outages import Patience
@@ -70,10 +71,12 @@ def run_search(
     begin_study(plan, store, dataset)
     store.launch(plan.study, plan.n_trials, search.model_dump(mode="json"))
     study = store.load_study(plan.study)
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best = max((trial.value for trial in complete if trial.value is not None), default=None)
-    finished = len(study.get_trials(deepcopy=False, states=FINISHED))
-    screen.search_started(plan.study, finished, plan.n_trials, best)
+    finished = finished_count(study)
+    screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
+    if finished >= plan.n_trials and not study.get_trials(
+        deepcopy=False, states=(TrialState.RUNNING,)
+    ):
+        return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
         screen.note("the study pauses; it goes on with: canopy resume")
     if len(slots) > 1:
@@ -88,11 +91,13 @@ def run_search(
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:
-    trials = store.load_study(plan.study).get_trials(deepcopy=False)
-    if sum(trial.state in FINISHED for trial in trials) >= plan.n_trials:
+    study = store.load_study(plan.study)
+    if finished_count(study) >= plan.n_trials:
         return SearchEnd.COMPLETE
     if store.control(plan.study) != RUN:
         return SearchEnd.STOPPED
-    if is_on_plateau(trials, plan.config.search.stop_when.no_improvement_trials):
+    if is_on_plateau(
+        study.get_trials(deepcopy=False), plan.config.search.stop_when.no_improvement_trials
+    ):
         return SearchEnd.PLATEAU
     return SearchEnd.EXHAUSTED

@@ -10,7 +10,6 @@ from dashboards.tables import counts_text, spent_text, trials_table
 from search.departure import leaving_in_time
 from search.dry_run import try_search
 from search.events import SearchWatcher
-from search.launcher import warm_up
 from search.plan import SearchPlan, plan_search
 from search.preparation import check_network, open_data
 from search.promote import promote
@@ -53,7 +52,6 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     Returns:
         False if somebody interrupted it.
     """
-    warm_up()
     screen = open_screen(console)
     try:
         _note_idle_sections(config, screen)

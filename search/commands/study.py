@@ -54,6 +54,10 @@ def search(
         settings = settings.allowing_missing()
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
+    if not dry_run:
+        from search.worker_template import warm_up
+
+        warm_up()
     from search.run_search import Limits
     from search.session import search_until_done, try_on_screen
 

@@ -226,7 +226,7 @@ class Search:
 
         os.setsid()
         self.set_up()
-        search.launcher._CONTEXT = FORK  # type: ignore[assignment]
+        search.launcher.CONTEXT = FORK  # type: ignore[assignment]
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
