@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from storage.control import STOP_FINISHING, STOP_PRUNING
 from storage.epochs import EpochRecord
 from storage.parameters import canonical_params
 from storage.studies import StudyStore
-from storage.workers import WorkerSummary
+from storage.workers import WorkerSummary, as_json
 
-# The attribute of a trial that says why it ended early, and how the reason begins of a divergence
-# and of a trial that does not fit into memory however its batches are cut.
+# The attribute of a trial that says why it ended early, and how the reason begins of a divergence,
+# of a trial that does not fit into memory however its batches are cut, and of one that took too
+# long.
 REASON_ATTR = "reason"
 DIVERGED = "diverged"
 OUT_OF_MEMORY = "out of memory"
+OVERTIME = "max_trial_s"
 # Says of a trial under promotion to which epoch it may run, and whether it pauses there.
 RUNG_ATTR = "rung"
 # Epochs that a checkpoint of somebody else's saved a trial from training.
@@ -29,6 +32,8 @@ PROMOTED_ATTR = "promoted_from"
 
 # What we call the state of a trial that Optuna counts as running and that waits for a promotion.
 PAUSED = "PAUSED"
+# Likewise, and that no living worker has: the next worker goes on with it.
+INTERRUPTED = "INTERRUPTED"
 
 
 def is_paused(trial: FrozenTrial) -> bool:
@@ -43,7 +48,7 @@ class TrialSummary:
 
     Attributes:
         number: in its study.
-        state: Optuna's name of its state, or ``PAUSED``.
+        state: Optuna's name of its state, or ``PAUSED`` or ``INTERRUPTED``.
         params: dotted name of a setting → value.
         val_ap: validation AP after its last epoch; None before the first.
         reason: why it was pruned or failed.
@@ -53,6 +58,7 @@ class TrialSummary:
         epochs_resumed: epochs that a checkpoint saved it from training again.
         trained_s: training and validation time that was spent on it, in seconds.
         promoted_from: the pruned trial that it goes on from, if a person promoted one.
+        ended: when it ended, in local time.
     """
 
     number: int
@@ -66,12 +72,13 @@ class TrialSummary:
     epochs_resumed: int = 0
     trained_s: float = 0.0
     promoted_from: int | None = None
+    ended: datetime | None = None
 
     @property
     def has_gone_wrong(self) -> bool:
         """Whether it ended for another reason than being finished or hopeless."""
-        diverged = self.reason is not None and self.reason.startswith(DIVERGED)
-        return diverged or self.state == TrialState.FAIL.name
+        is_wrong = self.reason is not None and self.reason.startswith((DIVERGED, OVERTIME))
+        return is_wrong or self.state == TrialState.FAIL.name
 
     @property
     def seconds(self) -> float:
@@ -123,12 +130,29 @@ class StudySummary:
     @property
     def is_searched(self) -> bool:
         """Whether anybody works on it now."""
-        return any(worker.ended is None for worker in self.workers)
+        return any(worker.is_living for worker in self.workers)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing begins any more, though trials may still run."""
+        is_stopped = self.control in {STOP_FINISHING, STOP_PRUNING}
+        return is_stopped or self.target is None or self.finished >= self.target
 
     @property
     def paused(self) -> int:
         """The trials that wait at a rung."""
         return sum(trial.state == PAUSED for trial in self.trials)
+
+    @property
+    def interrupted(self) -> list[TrialSummary]:
+        """The trials that go on when a worker is free, since theirs is gone."""
+        return [trial for trial in self.trials if trial.state == INTERRUPTED]
+
+    @property
+    def failures(self) -> list[TrialSummary]:
+        """The trials that have gone wrong, the latest first."""
+        wrong = [trial for trial in self.trials if trial.has_gone_wrong]
+        return sorted(wrong, key=lambda t: (t.ended or datetime.min, t.number), reverse=True)
 
     @property
     def finished(self) -> int:
@@ -184,6 +208,7 @@ class StudySummary:
                 "pruned": self.count(TrialState.PRUNED),
                 "failed": self.count(TrialState.FAIL),
                 "running": self.count(TrialState.RUNNING),
+                "interrupted": len(self.interrupted),
                 "paused": self.paused,
                 "waiting": self.count(TrialState.WAITING),
                 "finished": self.finished,
@@ -195,6 +220,13 @@ class StudySummary:
                 "replayed": self.epochs_replayed,
             },
             "seconds": self.seconds,
+            "control": self.control,
+            "target": self.target,
+            "workers": [as_json(worker) for worker in self.workers],
+            "failures": [
+                {"number": trial.number, "state": trial.state, "reason": trial.reason}
+                for trial in self.failures
+            ],
         }
 
 
@@ -204,21 +236,58 @@ def summarize_study(store: StudyStore, name: str) -> StudySummary:
     Raises:
         UnknownStudyError: there is none of that name.
     """
-    study: optuna.Study = store.load_study(name)
-    epochs = store.epochs(name)
-    trials = [
-        _summarize_trial(trial, epochs.get(trial.number, []))
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    return StudySummary(name, trials, store.workers(name), store.control(name), store.target(name))
+    return StudyReader(store, name).read()
 
 
-def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSummary:
+class StudyReader:
+    """Reads a study again and again; of its trials only what has changed.
+
+    Args:
+        store: of the database.
+        name: of the study.
+
+    Raises:
+        UnknownStudyError: there is none of that name.
+        DatabaseSchemaError: another Optuna changed its tables.
+    """
+
+    def __init__(self, store: StudyStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._replica = store.open_replica(name)
+
+    def read(self) -> StudySummary:
+        """Returns the study as it is now.
+
+        Raises:
+            UnknownStudyError: it was deleted.
+        """
+        store, name = self._store, self._name
+        # The trials change while this reads. One that is promoted after the first look is in the
+        # last one; one that has ended before the last look is not in the first one.
+        left_behind = store.left_behind(name)
+        store.refresh(self._replica)
+        found = self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+        epochs = store.epochs(name)
+        workers = store.workers(name)
+        left_behind -= {worker.trial_number for worker in workers if worker.is_living}
+        trials = [
+            _summarize_trial(
+                trial, epochs.get(trial.number, []), has_worker=trial.number not in left_behind
+            )
+            for trial in found
+        ]
+        return StudySummary(name, trials, workers, store.control(name), store.target(name))
+
+
+def _summarize_trial(
+    trial: FrozenTrial, epochs: list[EpochRecord], *, has_worker: bool
+) -> TrialSummary:
     # The epoch that a running trial has just stored may not be reported yet.
     reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
     return TrialSummary(
         number=trial.number,
-        state=PAUSED if is_paused(trial) else trial.state.name,
+        state=_state(trial, has_worker=has_worker),
         params=canonical_params(trial.params, trial.distributions),
         val_ap=reported[-1].metrics["val_ap"] if reported else None,
         reason=trial.user_attrs.get(REASON_ATTR),
@@ -228,7 +297,15 @@ def _summarize_trial(trial: FrozenTrial, epochs: list[EpochRecord]) -> TrialSumm
         epochs_resumed=trial.user_attrs.get(RESUMED_ATTR, 0),
         trained_s=sum(_seconds(epoch.metrics) for epoch in epochs if epoch.times_trained),
         promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
+        ended=trial.datetime_complete,
     )
+
+
+def _state(trial: FrozenTrial, *, has_worker: bool) -> str:
+    if is_paused(trial):
+        return PAUSED
+    is_left = trial.state == TrialState.RUNNING and not has_worker
+    return INTERRUPTED if is_left else trial.state.name
 
 
 def _seconds(metrics: Mapping[str, Any]) -> float:

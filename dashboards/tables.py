@@ -92,7 +92,9 @@ def counts_text(summary: StudySummary) -> str:
     if failed := summary.count(TrialState.FAIL):
         parts.append(f"{failed} failed")
     if running := summary.count(TrialState.RUNNING):
-        parts.append(f"{running} {'running' if summary.is_searched else 'interrupted'}")
+        parts.append(f"{running} running")
+    if interrupted := len(summary.interrupted):
+        parts.append(f"{interrupted} interrupted")
     if paused := summary.paused:
         parts.append(f"{paused} paused")
     if waiting := summary.count(TrialState.WAITING):

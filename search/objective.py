@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import DIVERGED, OUT_OF_MEMORY, REASON_ATTR, RESUMED_ATTR
+from dashboards.summary import DIVERGED, OUT_OF_MEMORY, OVERTIME, REASON_ATTR, RESUMED_ATTR
 from search.errors import StudyPausedError, TrialEndedError
 from search.events import SearchWatcher, TrialEnd, Trunk
 from search.judging import Verdict, judge
@@ -237,7 +237,7 @@ class _Work:
         of = self.objective
         of.watchdog.progress()
         of.watcher.batch_done(epoch, done, total)
-        of.desk.say({"trial": self.trial.number, "epoch": epoch, "batch": done, "batches": total})
+        of.desk.say(self._doing(epoch, done, total))
         if of.desk.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
         if done == 1:
@@ -247,7 +247,7 @@ class _Work:
             spent_s = self.trained_before_s + self.walk.trained_s + now_s - self.epoch_began_s
             if spent_s > of.max_trial_s:
                 raise TrialEndedError(
-                    f"max_trial_s: {spent_s:.0f} s of training, and {of.max_trial_s:g} are allowed"
+                    f"{OVERTIME}: {spent_s:.0f} s of training, and {of.max_trial_s:g} are allowed"
                 )
 
     def _take_branch(self, walk: Walk, text: str) -> None:
@@ -264,6 +264,12 @@ class _Work:
         self.post()
         of.ledger.settle_promptly(self.lease)
         of.watcher.note(f"trial {self.trial.number}: {text}")
+
+    def _doing(self, epoch: int, done: int, total: int) -> dict[str, int | None]:
+        """Returns what this worker does, for `canopy status`."""
+        epochs = len(self.walk.keys) if self.walk else None
+        doing = {"trial": self.trial.number, "epoch": epoch, "epochs": epochs}
+        return doing | {"batch": done, "batches": total}
 
     def _is_own(self, stage: Stage) -> bool:
         study = self.objective.opened.study.study_name

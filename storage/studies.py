@@ -23,10 +23,11 @@ from storage.desk import StudyDesk
 from storage.epochs import EpochRecord
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.finite import check_finite
+from storage.replica import StudyReplica
 from storage.tables import EPOCH, STUDIES, STUDY, TRIALS
 from storage.trial_rows import check_optuna_tables
 from storage.worker_session import WorkerSession
-from storage.workers import WorkerSummary, list_workers
+from storage.workers import WorkerSummary, left_behind, list_workers
 
 
 class StudyStore:
@@ -208,6 +209,22 @@ class StudyStore:
             attributes = {key: json.loads(text) for key, text in rows}
         return StudyDesk(self._engine, session, study_id, name, attributes)
 
+    def open_replica(self, name: str) -> StudyReplica:
+        """Returns the trials of a study for one who only reads, none before `refresh`.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            DatabaseSchemaError: another Optuna changed its tables.
+        """
+        self.optuna_storage.remove_session()  # it is made to be checked, and not used
+        self.optuna_storage.engine.dispose()
+        return StudyReplica(self._study_id(name), name, {})
+
+    def refresh(self, replica: StudyReplica) -> None:
+        """Reads what has changed in a study since the last time."""
+        with self._engine.begin() as connection:
+            replica.refresh(connection, check=True)
+
     def study_id(self, name: str) -> int:
         """Returns the database's id of a study.
 
@@ -287,6 +304,11 @@ class StudyStore:
         """Returns the workers that a study has and has had, the first one first."""
         with self._engine.connect() as connection:
             return list_workers(connection, name)
+
+    def left_behind(self, name: str) -> set[int]:
+        """Returns the numbers of the running trials that no living worker has, paused ones too."""
+        with self._engine.connect() as connection:
+            return left_behind(connection, name)
 
     def _study_id(self, name: str) -> int:
         query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from storage.connecting import connect_options
 from storage.control import RUN
 from storage.tables import WORKER
-from storage.workers import BEAT_S, RECOVERY_S, forget_leases_of
+from storage.workers import BEAT_S, LEFT, RECOVERY_S, forget_leases_of
 
 _CONTROL = sqlalchemy.text("SELECT control FROM canopy_study WHERE study_id = :study_id")
 # Who left long ago is of no interest to anybody.
@@ -115,7 +115,7 @@ class WorkerSession:
             return True
         return self._recovered_s is not None and now_s - self._recovered_s < RECOVERY_S
 
-    def close(self, reason: str = "left") -> None:
+    def close(self, reason: str = LEFT) -> None:
         """Leaves: gives all leases back, and says why.
 
         What cannot be said because the database is away, others find out.

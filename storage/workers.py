@@ -18,6 +18,9 @@ LEASE_S = 30.0
 RECOVERY_S = 10.0
 """After the database was away nobody is declared dead for as long as this."""
 
+LEFT, DIED, SILENT = "left", "died", "answers no more"
+"""How a worker ended: by itself, with its process, or without it."""
+
 LIVING = "SELECT id FROM canopy_worker WHERE ended IS NULL"
 """SQL that lists the workers that are not declared dead."""
 
@@ -27,16 +30,19 @@ _SESSIONS = """
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 # A time in the future is one from before the clock was set back, and says nothing. The time is that
-# of this moment: now() is when the transaction began, which may have waited for the study since.
+# of this moment: now() is when the transaction began, which may have waited for the study since. A
+# standby does not see the sessions.
+_SILENT = f"""(
+    pg_postmaster_start_time() < clock_timestamp() - :recovery_s * interval '1 second'
+    AND NOT (
+      seen BETWEEN clock_timestamp() - interval '1 second'
+          * CASE WHEN id IN ({_SESSIONS}) OR pg_is_in_recovery() THEN :lease_s ELSE :gone_s END
+      AND clock_timestamp() + interval '1 second')
+)"""
 _REAP = sqlalchemy.text(f"""
     UPDATE canopy_worker SET ended = clock_timestamp(), end_reason = CASE
-        WHEN id IN ({_SESSIONS}) THEN 'answers no more' ELSE 'died' END
-    WHERE ended IS NULL AND id <> :me
-      AND pg_postmaster_start_time() < clock_timestamp() - :recovery_s * interval '1 second'
-      AND NOT (
-        seen BETWEEN clock_timestamp() - interval '1 second'
-            * CASE WHEN id IN ({_SESSIONS}) THEN :lease_s ELSE :gone_s END
-        AND clock_timestamp() + interval '1 second')
+        WHEN id IN ({_SESSIONS}) THEN '{SILENT}' ELSE '{DIED}' END
+    WHERE ended IS NULL AND id <> :me AND {_SILENT}
     RETURNING id
 """)  # noqa: S608 - our own text
 _FORGET_LEASES = sqlalchemy.text(
@@ -49,9 +55,16 @@ _LIST = sqlalchemy.text(f"""
             WHERE lease.worker = worker.id),
         id IN ({_SESSIONS}),
         CAST(extract(epoch FROM now() - seen) AS float8),
-        CAST(extract(epoch FROM now() - progressed) AS float8)
+        CAST(extract(epoch FROM now() - progressed) AS float8),
+        worker.ended IS NULL AND {_SILENT}
     FROM canopy_worker AS worker JOIN studies USING (study_id)
     WHERE study_name = :study ORDER BY started, id
+""")  # noqa: S608 - likewise
+_LEFT_BEHIND = sqlalchemy.text(f"""
+    SELECT number FROM trials JOIN studies USING (study_id)
+    LEFT JOIN canopy_trial AS lease USING (trial_id)
+    WHERE study_name = :study AND state = 'RUNNING' AND NOT EXISTS (
+        SELECT FROM canopy_worker WHERE id = lease.worker AND ended IS NULL AND NOT {_SILENT})
 """)  # noqa: S608 - likewise
 
 
@@ -74,6 +87,7 @@ class WorkerSummary:
         is_connected: whether the server has its session.
         idle_s: seconds since `seen`, by the server's clock.
         stuck_s: seconds since `progressed`, likewise; None if it has said nothing yet.
+        is_lost: whether it is dead and no other worker has declared it so yet.
     """
 
     id: int
@@ -90,6 +104,19 @@ class WorkerSummary:
     is_connected: bool
     idle_s: float
     stuck_s: float | None
+    is_lost: bool = False
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it is there."""
+        return self.ended is None and not self.is_lost
+
+    @property
+    def end(self) -> str | None:
+        """How it ended, declared or not; None for one that is there."""
+        if self.is_lost:
+            return SILENT if self.is_connected else DIED
+        return self.end_reason if self.ended is not None else None
 
 
 def reap(connection: sqlalchemy.Connection, me: int) -> list[int]:
@@ -104,8 +131,7 @@ def reap(connection: sqlalchemy.Connection, me: int) -> list[int]:
     Returns:
         The numbers of those that were declared dead now.
     """
-    values = {"me": me, "lease_s": LEASE_S, "gone_s": GONE_S, "recovery_s": RECOVERY_S}
-    dead = list(connection.scalars(_REAP, values))
+    dead = list(connection.scalars(_REAP, {"me": me, **_limits()}))
     if dead:
         connection.execute(_FORGET_LEASES)
     return dead
@@ -127,7 +153,13 @@ def forget_leases_of(connection: sqlalchemy.Connection, worker: int) -> None:
 
 def list_workers(connection: sqlalchemy.Connection, study: str) -> list[WorkerSummary]:
     """Returns all workers that a study has had, the first one first."""
-    return [WorkerSummary(*row) for row in connection.execute(_LIST, {"study": study})]
+    rows = connection.execute(_LIST, {"study": study, **_limits()})
+    return [WorkerSummary(*row) for row in rows]
+
+
+def left_behind(connection: sqlalchemy.Connection, study: str) -> set[int]:
+    """Returns the numbers of the running trials of a study that no living worker has."""
+    return set(connection.scalars(_LEFT_BEHIND, {"study": study, **_limits()}))
 
 
 def as_json(worker: WorkerSummary) -> Mapping[str, Any]:
@@ -138,10 +170,15 @@ def as_json(worker: WorkerSummary) -> Mapping[str, Any]:
         "slot": worker.slot,
         "started": worker.started.isoformat(),
         "ended": worker.ended and worker.ended.isoformat(),
-        "end_reason": worker.end_reason,
+        "end_reason": worker.end,
+        "living": worker.is_living,
         "doing": worker.doing,
         "trial": worker.trial_number,
         "connected": worker.is_connected,
         "last_seen_s": worker.idle_s,
         "last_progress_s": worker.stuck_s,
     }
+
+
+def _limits() -> dict[str, float]:
+    return {"lease_s": LEASE_S, "gone_s": GONE_S, "recovery_s": RECOVERY_S}

@@ -66,7 +66,7 @@ def resume(config: ConfigOption = None, study: StudyOption = None) -> None:
     """Let the workers of a study that pauses go on."""
     name = _control(config, study, RUN)
     store = _writable_store()
-    present = sum(worker.ended is None for worker in store.workers(name))
+    present = sum(worker.is_living for worker in store.workers(name))
     if present:
         typer.echo(f"study {name} goes on with {present} worker{'s' * (present > 1)}")
         return

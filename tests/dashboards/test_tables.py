@@ -21,6 +21,10 @@ def trial(number: int, state: str, val_ap: float | None = None) -> TrialSummary:
     return TrialSummary(number, state, params, val_ap, None, metrics, len(metrics))
 
 
+def study(*trials: TrialSummary) -> StudySummary:
+    return StudySummary("planet", list(trials), workers=[], control="run", target=None)
+
+
 def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
     trials = [
         trial(0, "COMPLETE", 0.5),
@@ -28,7 +32,7 @@ def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
         trial(2, "COMPLETE", 0.6),
         trial(3, "COMPLETE", 0.6),
     ]
-    summary = StudySummary("planet", trials, is_searched=False)
+    summary = study(*trials)
     assert [t.number for t in summary.ranking] == [2, 3, 0]
     assert [t.number for t in summary.best_settings] == [2]  # they are all one setting
     assert summary.finished == 4
@@ -41,17 +45,19 @@ def test_counts_name_only_what_is_there() -> None:
         trial(2, "WAITING"),
         trial(3, "PAUSED", 0.4),
     ]
-    text = counts_text(StudySummary("planet", trials, is_searched=False))
-    assert text == "1 finished (1 complete, 0 pruned) · 1 interrupted · 1 paused · 1 waiting"
-    assert "1 running" in counts_text(StudySummary("planet", trials, is_searched=True))
+    text = counts_text(study(*trials))
+    assert text == "1 finished (1 complete, 0 pruned) · 1 running · 1 paused · 1 waiting"
+    assert "1 running · 2 interrupted" in counts_text(
+        study(trial(0, "RUNNING"), trial(1, "INTERRUPTED"), trial(2, "INTERRUPTED"))
+    )
 
 
 def test_what_it_cost_names_what_was_known_only_if_something_was() -> None:
     trained = replace(trial(0, "COMPLETE", 0.5), trained_s=65.0)
     replayed = replace(trial(1, "COMPLETE", 0.5), epochs_trained=0, epochs_replayed=1)
-    alone = StudySummary("planet", [trained], is_searched=False)
+    alone = study(trained)
     assert spent_text(alone) == "1 epoch trained in 1 min 05 s"
-    both = StudySummary("planet", [trained, replayed], is_searched=False)
+    both = study(trained, replayed)
     assert spent_text(both) == (
         "1 epoch trained in 1 min 05 s; 1 of 2 reported ones were known already"
     )
