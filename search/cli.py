@@ -14,7 +14,7 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, model, stages, study, workers
+from search.commands import data, database, model, stages, status, study, workers
 from search.commands.doctor import doctor
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
@@ -34,7 +34,7 @@ for command in (
     data.init,
     study.search,
     workers.worker,
-    study.status,
+    status.status,
     study.trials,
     study.best,
     model.train,

@@ -93,25 +93,6 @@ def search(
         typer.echo(f"  {command:<{width}}  {meaning}")
 
 
-def status(
-    config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
-) -> None:
-    """Say how far the study is, its best setting, and what it cost."""
-    from dashboards.tables import ap_text, counts_text, params_text, spent_text
-
-    summary = _summary(load_config(config), study)
-    if json_:
-        print_json(summary.as_json())
-        return
-    typer.echo(f"study {summary.study}: {counts_text(summary)}")
-    if summary.best is not None:
-        best = summary.best
-        typer.echo(
-            f"best AP {ap_text(best.val_ap)}: trial {best.number}, {params_text(best.params)}"
-        )
-    typer.echo(spent_text(summary))
-
-
 def trials(
     config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
 ) -> None:

@@ -1,0 +1,43 @@
+"""The command that says how a study stands, once or again and again."""
+
+from typing import Annotated
+
+import typer
+
+from dashboards.summary import StudyReader
+from search.command_line import ConfigOption, JsonOption, StudyOption, open_store, print_json
+from search.config import load_config
+from search.errors import SearchError
+from search.screen import open_console
+
+EVERY_S = 2.0
+
+
+def status(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show it again and again, until the study is over or Ctrl-C."),
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: how often.")
+    ] = EVERY_S,
+    json_: JsonOption = False,
+) -> None:
+    """Say how far the study is, who works on it, what it cost, and what went wrong."""
+    from dashboards.status_text import status_lines
+    from search.study_watch import watch_study
+
+    if watch and json_:
+        raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")
+    reader = StudyReader(open_store(), study or load_config(config).search.study)
+    if watch:
+        watch_study(reader.read, open_console(), every)
+        return
+    summary = reader.read()
+    if json_:
+        print_json(summary.as_json())
+        return
+    for line in status_lines(summary):
+        typer.echo(line)

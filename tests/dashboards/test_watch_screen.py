@@ -1,0 +1,88 @@
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from dashboards.summary import StudySummary
+from dashboards.watch_screen import watch_screen
+from tests.dashboards.summaries import at, study, trial, worker
+
+
+def lines_of(summary: StudySummary, width: int = 80, height: int = 24, note: str = "") -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(watch_screen(summary, height, note))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_the_screen_of_a_search() -> None:
+    trials = [
+        trial(0, "COMPLETE", 8),
+        trial(1, "PAUSED", 4),
+        trial(2, "RUNNING", 3),
+        trial(3, "RUNNING"),
+        trial(4, "INTERRUPTED", 1),
+        trial(5, "FAIL", reason="RuntimeError: out of memory"),
+    ]
+    workers = [
+        worker(41, 2, doing=at(2, 4, 8)),
+        worker(42, 3, idle_s=12.0, stuck_s=None),
+        worker(43),
+        worker(44, end="died", idle_s=61.0),
+        worker(45, end="left", idle_s=4000.0),
+        worker(46, end="died", idle_s=4000.0),
+    ]
+    assert lines_of(study(trials, workers, control="pause")) == [
+        "planet  ━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  2 of 20 trials finished or paused",
+        "1 finished (1 complete, 0 pruned) · 1 failed · 2 running · 1 interrupted · 1 pa…",
+        "best AP .8000: trial 0, tinycnn_16 · bce · gamma 0.93",
+        "it pauses; it goes on with: canopy resume",
+        "",
+        "host    slot    pid  does                          sign  moved  state",
+        "───────────────────────────────────────────────────────────────────────",
+        "forest  cuda:0   41  trial 2, epoch 4 of 8, 40 %    1 s    1 s  works",
+        "forest  cuda:0   42  trial 3                       12 s      –  silent",
+        "forest  cuda:0   43  waits                          1 s    1 s  waits",
+        "forest  cuda:0   44  –                            1 min  1 min  died",
+        "2 workers before: 1 left, 1 died",
+        "",
+        "trial  setting                        epochs     AP  host    pid",
+        "─────────────────────────────────────────────────────────────────",
+        "    2  tinycnn_16 · bce · gamma 0.93       3  .3000  forest   41",
+        "    3  tinycnn_16 · bce · gamma 0.93       0      –  forest   42",
+        "",
+        "interrupted: trial 4; the next free worker goes on",
+        "trial 5 failed: RuntimeError: out of memory",
+    ]
+
+
+def test_a_study_that_nobody_works_on() -> None:
+    lines = lines_of(study([trial(0, "PRUNED", 1)], []), note="12:00:00 the database is away")
+    assert lines == [
+        "planet  ━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  1 of 20 trials finished",
+        "1 finished (0 complete, 1 pruned)",
+        "12:00:00 the database is away",
+        "",
+        "nobody works on it",
+    ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 22), (200, 60)])
+def test_many_workers_fit_the_terminal(width: int, height: int) -> None:
+    name = "a-host-with-a-very-long-name.and.a.domain.example"
+    workers = [worker(100_000 + at_, at_, host=name, doing=at(at_, 3, 8)) for at_ in range(100)]
+    workers += [worker(4_194_304 - at_, end="answers no more") for at_ in range(100)]
+    trials = [trial(number, "RUNNING", 1) for number in range(100)]
+    trials += [trial(100 + number, "FAIL", reason="x" * 300) for number in range(9)]
+    lines = lines_of(study(trials, workers), width, height)
+    assert max(cell_len(line) for line in lines) <= width
+    assert len(lines) <= height
+    assert any(line.endswith("more") for line in lines)
+    assert lines[-1] == "6 trials went wrong before; see canopy trials"
+    assert sum("trial 0, epoch" in line for line in lines) == 1
+
+
+def test_markup_in_names_is_shown_as_it_is() -> None:
+    lines = lines_of(study([], [worker(1, host="[red]host[/]")]))
+    assert any("[red]host[/]" in line for line in lines)

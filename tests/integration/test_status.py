@@ -1,0 +1,81 @@
+"""What `canopy status` says of a study that is over, and of one that somebody works on."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from dashboards.summary import REASON_ATTR
+from storage.database import Database
+from storage.studies import StudyStore
+from storage.worker_session import WorkerSession
+from tests.integration.in_process import InProcess
+
+
+@pytest.fixture
+def user(tmp_path: Path, database_url: str) -> InProcess:
+    return InProcess(tmp_path, database_url)
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[StudyStore]:
+    """Has a study of one pruned, one failed and one running trial, which wants one."""
+    store = StudyStore(database)
+    study = store.open_study("planet")
+    store.write_record("planet", {})
+    store.launch("planet", 1, {})
+    study.tell(study.ask(), state=TrialState.PRUNED)
+    failed = study.ask()
+    failed.set_user_attr(REASON_ATTR, "OSError: the disk is full")
+    study.tell(failed, state=TrialState.FAIL)
+    study.ask()
+    yield store
+    store.close()
+
+
+def test_json_tells_of_workers_and_of_what_went_wrong(
+    store: StudyStore, database: Database, user: InProcess
+) -> None:
+    with closing(working(store, database)):
+        status = user.json("status", "--study", "planet")
+    assert (status["control"], status["target"]) == ("run", 1)
+    (failure,) = status["failures"]
+    assert failure == {"number": 1, "state": "FAIL", "reason": "OSError: the disk is full"}
+    counts = status["trials"]
+    assert (counts["finished"], counts["interrupted"], counts["running"]) == (1, 1, 0)
+    (worker,) = status["workers"]
+    assert (worker["host"], worker["pid"]) == (socket.gethostname(), os.getpid())
+    assert (worker["slot"], worker["living"], worker["end_reason"]) == ("cuda:0", True, None)
+    assert worker["doing"]["epochs"] == 8
+
+
+def test_watching_a_study_that_is_over_ends_by_itself(
+    store: StudyStore, database: Database, user: InProcess
+) -> None:
+    working(store, database).close()
+    watched = user.run("status", "--study", "planet", "--watch", "--every", "0.1")
+    assert watched.stdout.splitlines()[0][9:] == (
+        "study planet: 1 finished (0 complete, 1 pruned) · 1 failed · 1 interrupted"
+    )
+    assert watched.stdout.splitlines()[2:] == [
+        "interrupted: trial 2; the next free worker goes on",
+        "trial 1 failed: OSError: the disk is full",
+    ]
+
+
+def test_a_screen_is_not_for_programs(user: InProcess) -> None:
+    refused = user.run("status", "--watch", "--json", status=2)
+    assert refused.stderr.startswith("canopy: --watch shows a screen")
+
+
+def working(store: StudyStore, database: Database) -> WorkerSession:
+    study_id = store.study_id("planet")
+    session = WorkerSession(database.url, study_id=study_id, slot="cuda:0")
+    session.say({"trial": 3, "epoch": 1, "epochs": 8, "batch": 1, "batches": 2})
+    session.come_in()
+    session.start()
+    return session
