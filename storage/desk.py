@@ -34,6 +34,8 @@ _ORPHAN = sqlalchemy.text(f"""
     FROM trials WHERE trials.trial_id = lease.trial_id AND study_id = :study_id
       AND worker IS NOT NULL AND worker NOT IN ({LIVING})
 """)  # noqa: S608 - likewise
+# Whoever asks trains nothing. What it had leased when its last trial paused, others wait for.
+_TRAINS_NOTHING = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me")
 _DEATHS = sqlalchemy.text("""
     SELECT number, deaths FROM canopy_trial JOIN trials USING (trial_id)
     WHERE study_id = :study_id AND deaths > 0 AND state = 'RUNNING'
@@ -174,6 +176,7 @@ class StudyDesk:
         if not self._session.is_recovering:
             reap(connection, self.worker)
         connection.execute(_ORPHAN, values)
+        connection.execute(_TRAINS_NOTHING, {"me": self.worker})
         leased = {row.number: row.worker for row in connection.execute(_LEASED, values)}
         others = set(leased.values()) - {self.worker}
         doubtful = suspects(connection, self.worker) if others else set()
