@@ -19,6 +19,8 @@ from storage.errors import (
 )
 
 CONNECT_TIMEOUT_S = 10
+IDLE_LIMIT_S = 30.0
+"""Whoever stops in the middle of a transaction holds up the others for no longer than this."""
 
 MINIMUM_MAJOR_VERSION = 13
 """The oldest that hosted services still run; all SQL of ours and Optuna's is older than that."""
@@ -131,6 +133,22 @@ def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | in
     if str(url.query.get("host", "")).startswith("/"):
         options |= _SOCKET_ALONE
     return {name: value for name, value in options.items() if name not in url.query}
+
+
+def never_idle_for_long(engine: sqlalchemy.Engine) -> None:
+    """Lets the server end a transaction in which we do nothing for long.
+
+    Nobody else can do so when our process is frozen, or our machine sleeps; and what the
+    transaction has locked would hold up all other workers.
+    """
+
+    def set_limit(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            limit = f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_LIMIT_S)}"
+            cursor.execute(limit)
+        connection.commit()
+
+    sqlalchemy.event.listen(engine, "connect", set_limit)
 
 
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)

@@ -7,7 +7,13 @@ from typing import Any
 
 import sqlalchemy
 
-from storage.connecting import check_reachable, connect_options, parse_database_url, shown
+from storage.connecting import (
+    check_reachable,
+    connect_options,
+    never_idle_for_long,
+    parse_database_url,
+    shown,
+)
 from storage.embedded import EmbeddedPostgres
 from storage.errors import (
     DatabaseUnreachableError,
@@ -141,7 +147,7 @@ def describe_database(home: Path, url: str | None) -> dict[str, Any]:
 
 def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
     """Returns an engine of so many connections at most, checked before use."""
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         url,
         pool_pre_ping=True,
         pool_size=1,
@@ -149,6 +155,8 @@ def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
         pool_timeout=_POOL_TIMEOUT_S,
         connect_args=connect_options(url, "canopy"),
     )
+    never_idle_for_long(engine)
+    return engine
 
 
 def _is_given(url: str | None) -> bool:

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import connect_options
+from storage.connecting import connect_options, never_idle_for_long
 from storage.control import RUN
 from storage.tables import WORKER
 from storage.workers import BEAT_S, LEFT, RECOVERY_S, forget_leases_of
@@ -66,6 +66,7 @@ class WorkerSession:
             poolclass=sqlalchemy.NullPool,
             connect_args=connect_options(url, f"canopy worker {os.getpid()}"),
         )
+        never_idle_for_long(self._engine)
         self._beat_s = beat_s
         self._connection: sqlalchemy.Connection | None = None
         self._is_locked = False

@@ -1,5 +1,6 @@
 """Searches to do harm to."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 
-from storage.database import Database, embedded_postgres
+from storage.database import Database, embedded_postgres, open_database
 from tests.faults.invariants import check
 from tests.faults.searching import Search, settings
 from tests.faults.servers import Server
@@ -35,15 +36,31 @@ def new_search(
 
 
 @pytest.fixture
-def new_embedded_search(data_folder: Path, tmp_path: Path) -> Iterator[NewSearch]:
+def new_embedded_search(
+    data_folder: Path, prepared_data: Path, tmp_path: Path
+) -> Iterator[NewSearch]:
     """Makes a search with an embedded Postgres of its own."""
+    shutil.copytree(prepared_data, tmp_path / "home" / "postgres" / "data")
     yield from searches(data_folder, tmp_path / "home", None)
     embedded_postgres(tmp_path / "home").stop()
 
 
+@pytest.fixture(scope="session")
+def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a server with all tables, to be copied: that takes no time."""
+    folder = tmp_path_factory.mktemp("prepared")
+    server = Server(folder / "postgres")
+    open_database(folder, None).close()
+    for setting in ("fsync", "full_page_writes"):
+        server.execute(f"ALTER SYSTEM SET {setting} = off")
+    server.postgres.stop()
+    return server.data
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(prepared_data: Path, tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own, which no worker may start."""
+    shutil.copytree(prepared_data, tmp_path / "server" / "data")
     server = Server(tmp_path / "server")
     server.start()
     yield server

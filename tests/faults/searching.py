@@ -16,6 +16,7 @@ import psutil
 
 import search.launcher
 import search.stage_tree
+import storage.connecting
 import storage.worker_session
 import storage.workers
 from search.events import SearchWatcher
@@ -43,6 +44,7 @@ class Pace:
         gone_s: see `storage.workers.GONE_S`.
         lease_s: see `storage.workers.LEASE_S`.
         recovery_s: see `storage.workers.RECOVERY_S`.
+        idle_limit_s: see `storage.connecting.IDLE_LIMIT_S`.
     """
 
     epoch_s: float = 0.05
@@ -50,6 +52,7 @@ class Pace:
     gone_s: float = 0.5
     lease_s: float = 3.0
     recovery_s: float = 1.0
+    idle_limit_s: float = 2.0
 
     def set(self) -> None:
         """Lets this process and its children go so fast."""
@@ -58,6 +61,7 @@ class Pace:
         storage.workers.LEASE_S = self.lease_s  # type: ignore[misc]
         storage.workers.RECOVERY_S = self.recovery_s  # type: ignore[misc]
         storage.worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        storage.connecting.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
         options = storage.worker_session.WorkerSession.__init__.__kwdefaults__
         options["beat_s"] = self.beat_s
 

@@ -1,0 +1,140 @@
+"""Workers that are frozen for longer than their lease, clocks that jump, a study that is locked."""
+
+import datetime
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+import storage.replica
+import storage.trial_changes
+from storage.desk import StudyDesk
+from tests.faults.conftest import Facts, NewSearch
+from tests.faults.deaths import Prepare, before, freeze_self, nth_time
+from tests.faults.invariants import check
+from tests.faults.searching import Pace, Search, wait_until
+from tests.faults.sleeping_run import SleepingRun
+
+SLOW = Pace(epoch_s=0.15)
+POINTS: dict[str, Callable[[Path], Prepare]] = {
+    "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
+    "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
+    "while it writes": lambda c: before(
+        storage.trial_changes, "write_change", c, {4}, freeze_self
+    ),
+    "while it beats": lambda c: while_it_beats(c),
+}
+
+
+def while_it_beats(counter: Path) -> Prepare:
+    """Freezes the process before a beat is committed."""
+
+    def prepare() -> None:
+        original: Any = PGDialect_psycopg2.do_commit
+
+        def commit(self: Any, connection: Any) -> None:
+            beats = threading.current_thread().name == "canopy presence"
+            if beats and nth_time(counter) == 4:
+                freeze_self()
+            original(self, connection)
+
+        PGDialect_psycopg2.do_commit = commit  # type: ignore[method-assign]
+
+    return prepare
+
+
+def is_frozen(search: Search) -> bool:
+    state = Path(f"/proc/{search.workers[0].pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "T"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_worker_that_wakes_after_its_lease_takes_other_work(
+    new_search: NewSearch, tmp_path: Path, point: str
+) -> None:
+    search = new_search(30, pace=SLOW)
+    begun = search.begin()
+    frozen = search.start(POINTS[point](tmp_path / "counter"))
+    wait_until(lambda: is_frozen(search), "it freezes")
+    other = search.start()
+    wait_until(lambda: "answers no more" in ends(search) or "died" in ends(search), "it is missed")
+    time.sleep(0.5)
+    frozen.send(signal.SIGCONT)
+    assert other.end() == 0, other.said()
+    assert frozen.end() == 0, frozen.said()
+    if point == "in an epoch":
+        assert "is another worker's by now; this worker takes other work" in frozen.said()
+    outcome = check(search, begun)
+    assert outcome.repeated <= 2
+
+
+def ends(search: Search) -> list[str | None]:
+    """Returns why workers are not there any more."""
+    return [row[0] for row in ask(search, "SELECT end_reason FROM canopy_worker")]
+
+
+def ask(search: Search, text: str) -> list[tuple[object, ...]]:
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sqlalchemy.text(text))]
+
+
+def test_workers_that_wait_for_their_turn_declare_nobody_dead(new_search: NewSearch) -> None:
+    search = new_search(12, pace=SLOW)
+    begun = search.begin()
+    workers = [search.start() for _ in range(3)]
+    search.wait_for_epochs(3)
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("SELECT 1 FROM studies FOR UPDATE"))
+        time.sleep(2.5)
+    assert [worker.end() for worker in workers] == [0, 0, 0]
+    assert ends(search) == ["left"] * 3
+    check(search, begun)
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_a_clock_that_jumps_changes_nothing(
+    new_search: NewSearch, undisturbed: Callable[..., Facts], days: int
+) -> None:
+    def jumping() -> None:
+        began_s, real = time.monotonic(), time.time
+
+        def shift() -> datetime.timedelta:
+            return datetime.timedelta(days=days * (time.monotonic() - began_s > 0.5))
+
+        class Jumping(datetime.datetime):
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> "Jumping":
+                return super().now(tz) + shift()
+
+        time.time = lambda: real() + shift().total_seconds()
+        storage.replica.datetime = Jumping  # type: ignore[misc]
+        storage.trial_changes.datetime = Jumping  # type: ignore[misc]
+
+    search = new_search(pace=SLOW)
+    begun = search.begin()
+    assert search.start(jumping).end() == 0
+    outcome = check(search, begun)
+    assert outcome.repeated == outcome.wasted == 0
+    assert outcome.facts() == undisturbed()
+    assert ends(search) == ["left"]
+
+
+def test_beside_a_clock_that_jumps_nobody_is_declared_dead(new_search: NewSearch) -> None:
+    def ahead() -> None:
+        real = time.time
+        time.time = lambda: real() + 86_400
+
+    search = new_search(12, pace=SLOW)
+    begun = search.begin()
+    workers = [search.start(ahead), search.start()]
+    assert [worker.end() for worker in workers] == [0, 0]
+    assert ends(search) == ["left"] * 2
+    check(search, begun)
