@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from storage.checkpoints import CheckpointStore
 from storage.connecting import DATABASE_FAILURES
 from storage.errors import CheckpointBudgetError, CheckpointMissError
+from storage.outages import is_outage, pause_s
 from training.checkpoint import RunState, snapshot, state_from_bytes, state_to_bytes
 from training.errors import CheckpointError
 
@@ -18,6 +19,8 @@ _QUEUED_STATES = 2
 # A place that takes longer than this for one checkpoint hangs; training goes on without.
 _PATIENCE_S = 20.0
 _POLL_S = 0.05
+# A connection that breaks is mended by then; while the database stays away, training goes on.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,11 @@ class CheckpointWriter:
         """Waits for a checkpoint that this process or another is writing."""
         deadline = time.monotonic() + self._patience_s
         with self._changed:
-            self._changed.wait_for(lambda: key not in self._unwritten, self._patience_s)
+            is_free = self._changed.wait_for(
+                lambda: key not in self._unwritten, self._patience_s
+            )
+        if is_free:
+            self._store.give_up(key)  # announced, and then the database was away
         while (is_whole := self._store.find([key]).get(key)) is False:
             if time.monotonic() > deadline:
                 return False
@@ -178,7 +185,7 @@ class CheckpointWriter:
             trouble = None
             self._hangs = False
             try:
-                self._store.write(job.key, state_to_bytes(job.state), is_end=job.is_end)
+                self._write(job)
             except CheckpointBudgetError as error:
                 # At the end of a run nobody is likely to go on, so nobody needs to know.
                 trouble = None if job.is_end else f"a checkpoint is not kept: {error}"
@@ -188,6 +195,18 @@ class CheckpointWriter:
                 trouble = _useless(error)
             finally:
                 self._done(job.key, trouble)
+
+    def _write(self, job: _Job) -> None:
+        content = state_to_bytes(job.state)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._store.write(job.key, content, is_end=job.is_end)
+            except DATABASE_FAILURES as error:
+                if attempt == _ATTEMPTS - 1 or not is_outage(error):
+                    raise
+                time.sleep(pause_s(attempt))
+            else:
+                return
 
     def _done(self, key: str, trouble: str | None) -> None:
         if trouble is not None:
