@@ -11,8 +11,11 @@ from search.settings import CanopyConfig
 from search.space import SearchSpace, describe
 from training.data.dataset import Dataset
 from training.settings import ColumnSettings, SplitSettings, TrainingSettings
+from training.stage_key import ENGINE_REVISION
 
 PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
+# What changes the numbers of training: the workers of a study have the same.
+DECISIVE = ("torch", "torchvision", "engine")
 # On these a later start follows the study's first one wherever the configuration says `auto`.
 RESOLVED = ("device", "precision", "threads")
 
@@ -52,7 +55,7 @@ def study_record(
         "training": fixed,
         "space": {name: describe(domain) for name, domain in space.distributions.items()},
         "config": config.model_dump(mode="json", exclude={"provenance", "stages", "clearml"}),
-        "versions": package_versions(),
+        "versions": {**package_versions(), "engine": ENGINE_REVISION},
         "git": git_state(Path.cwd()),
     }
 
@@ -66,11 +69,16 @@ def resolved_as_before(training: TrainingSettings, record: Record) -> TrainingSe
 
 
 def check_same_study(name: str, before: Record, now: Record) -> None:
-    """Checks that a study goes on with the data, fixed settings and space that it began with.
+    """Checks that a study goes on with the data, settings, space and versions that it began with.
 
     Raises:
         StudyDiffersError: they differ; one line a difference.
     """
+    _check_same_settings(name, before, now)
+    _check_same_versions(name, before.get("versions", {}), now["versions"])
+
+
+def _check_same_settings(name: str, before: Record, now: Record) -> None:
     searched = {f"training.{parameter}" for parameter in now["space"]}
     old, new = (
         _flat({key: record[key] for key in ("data", "training", "space")})
@@ -88,6 +96,22 @@ def check_same_study(name: str, before: Record, now: Record) -> None:
             + "\n".join(differences)
             + "\nput them back, or begin another study with --study NAME"
         )
+
+
+def _check_same_versions(name: str, before: Record, now: Record) -> None:
+    """Compares what the study has recorded; an earlier Canopy recorded less."""
+    differing = [key for key in DECISIVE if key in before and before[key] != now[key]]
+    if not differing:
+        return
+    lines = [f"  {key}: {before[key]} in the study, {now[key]} here" for key in differing]
+    packages = ["canopy-search" if key == "engine" else key for key in differing]
+    remedy = " ".join(f"{package}=={before[package]}" for package in packages)
+    raise StudyDiffersError(
+        f"study {name!r} began with other versions, which give other numbers:\n"
+        + "\n".join(lines)
+        + f"\ninstall the study's here (pip install {remedy}), or begin another study with "
+        "--study NAME"
+    )
 
 
 def package_versions() -> dict[str, str]:

@@ -47,6 +47,25 @@ def test_a_study_of_an_earlier_version_goes_on_with_the_defaults_of_newer_settin
     check_same_study("planet", before, record())
 
 
+def test_other_versions_are_told_with_what_to_install() -> None:
+    now, before = record(), record()
+    before["versions"] |= {"torch": "2.0.0", "engine": 7, "canopy-search": "0.0.9", "numpy": "1"}
+    with pytest.raises(StudyDiffersError) as caught:
+        check_same_study("planet", before, now)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "study 'planet' began with other versions, which give other numbers:"
+    assert lines[1] == f"  torch: 2.0.0 in the study, {now['versions']['torch']} here"
+    assert lines[2].startswith("  engine: 7 in the study, ")
+    assert "pip install torch==2.0.0 canopy-search==0.0.9" in lines[3]
+    assert len(lines) == 4
+
+
+def test_a_study_that_recorded_no_engine_goes_on() -> None:
+    before = record()
+    del before["versions"]["engine"]
+    check_same_study("planet", before, record())
+
+
 def test_every_difference_has_a_line() -> None:
     with pytest.raises(StudyDiffersError) as caught:
         check_same_study("planet", record(epochs=8), record(epochs=9, fingerprint="0" * 64))

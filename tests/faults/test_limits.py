@@ -1,0 +1,206 @@
+"""Trials that kill, hang, last or fail, and what a worker takes of the server."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy
+from optuna.trial import Trial, TrialState
+
+from search.objective import Objective
+from search.watchdog import STALLED
+from search.worker import MOST_DEATHS
+from storage.database import open_database
+from storage.studies import StudyStore
+from tests.faults.conftest import NewSearch
+from tests.faults.deaths import Prepare, kill_self, nth_time
+from tests.faults.invariants import check, reasons
+from tests.faults.searching import STUDY, Pace, Search
+from tests.faults.servers import Server
+from tests.faults.sleeping_run import SleepingRun
+
+SLOW = Pace(epoch_s=0.15)
+
+
+def states(search: Search) -> list[str]:
+    database = open_database(search.home, search.url)
+    store = StudyStore(database)
+    found = [trial.state.name for trial in store.load_study(STUDY).get_trials(deepcopy=False)]
+    store.close()
+    database.close()
+    return found
+
+
+def in_epochs(number: int, do: Any) -> Prepare:
+    """Does something in every epoch of the `number`-th trial."""
+
+    def prepare() -> None:
+        run_trial, train_epoch = Objective.run_trial, SleepingRun.train_epoch
+        at: list[int] = []
+
+        def run(self: Objective, trial: Trial) -> object:
+            at.append(trial.number)
+            return run_trial(self, trial)
+
+        def train(self: SleepingRun, on_batch: Any = None) -> object:
+            if at[-1] == number:
+                do()
+            return train_epoch(self, on_batch)
+
+        Objective.run_trial = run  # type: ignore[assignment,method-assign]
+        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+
+    return prepare
+
+
+def test_a_trial_that_kills_every_worker_ends_as_failed(new_search: NewSearch) -> None:
+    search = new_search(pruner={"name": "none"}, prepare=in_epochs(1, kill_self))
+    begun = search.begin()
+    assert search.finish(deaths=MOST_DEATHS) == MOST_DEATHS
+    outcome = check(search, begun, failed=1)
+    assert reasons(outcome.trials) == [(1, "4 workers died of it one after the other")]
+
+
+def test_a_trial_that_hangs_ends_and_its_worker_with_it(
+    new_search: NewSearch, tmp_path: Path
+) -> None:
+    def hang() -> None:
+        time.sleep(60)
+
+    search = new_search(stall_s=1.5, pruner={"name": "none"}, prepare=in_epochs(2, hang))
+    begun = search.begin()
+    worker = search.start()
+    assert worker.end() == STALLED
+    assert search.finish() == 0
+    outcome = check(search, begun, failed=1)
+    ((number, reason),) = reasons(outcome.trials)
+    assert number == 2
+    assert reason.startswith("stall_s: no progress for ")
+
+
+def test_waiting_for_a_database_is_no_stall(new_own_search: NewSearch, server: Server) -> None:
+    search = new_own_search(stall_s=1.0, pace=SLOW)
+    begun = search.begin()
+    worker = search.start()
+    search.wait_for_epochs(3)
+    server.stop_at_once()
+    time.sleep(3)
+    server.start()
+    assert worker.end() == 0, worker.said()
+    check(search, begun)
+
+
+def test_a_trial_that_lasts_too_long_is_pruned_with_the_reason(new_search: NewSearch) -> None:
+    search = new_search(2, epochs=20, max_trial_s=0.5, pace=SLOW, pruner={"name": "none"})
+    begun = search.begin()
+    assert search.finish() == 0
+    outcome = check(search, begun)
+    for trial in outcome.trials:
+        assert trial.state == TrialState.PRUNED
+        assert trial.user_attrs["reason"].startswith("max_trial_s: ")
+        assert trial.user_attrs["reason"].endswith(" s of training, and 0.5 are allowed")
+
+
+@pytest.mark.parametrize(
+    ("limits", "fails", "says"),
+    [
+        ({"max_failures": 3}, lambda number: number >= 2, "3 trials failed in a row"),
+        ({"max_failures_total": 3}, lambda number: number % 2 == 1, "3 trials failed"),
+    ],
+)
+def test_too_many_failures_end_the_search_of_all_workers(
+    new_search: NewSearch, limits: dict[str, int], fails: Any, says: str
+) -> None:
+    def unlucky() -> None:
+        original = Objective.run_trial
+
+        def run(self: Objective, trial: Trial) -> object:
+            def fail(*_: object) -> None:
+                raise RuntimeError("no luck")
+
+            SleepingRun.is_unlucky = fails(trial.number)  # type: ignore[attr-defined]
+            return original(self, trial)
+
+        train_epoch = SleepingRun.train_epoch
+
+        def train(self: SleepingRun, on_batch: Any = None) -> object:
+            if self.is_unlucky:  # type: ignore[attr-defined]
+                raise RuntimeError("no luck")
+            return train_epoch(self, on_batch)
+
+        Objective.run_trial = run  # type: ignore[assignment,method-assign]
+        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+
+    search = new_search(20, pruner={"name": "none"}, prepare=unlucky, **limits)
+    search.begin()
+    first = search.start()
+    assert first.end() == 1
+    assert says in first.said()
+    assert "RuntimeError: no luck" in first.said()
+    second = search.start()
+    assert second.end() == 1
+    assert says in second.said()
+    assert states(search).count("FAIL") == 3
+    search.begin()  # somebody begins it again: failures are counted anew
+    assert search.start().end() == 1
+    assert states(search).count("FAIL") == 6
+
+
+def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
+    search = new_search(12, pace=SLOW)
+    begun = search.begin()
+    workers = [search.start() for _ in range(3)]
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    count = sqlalchemy.text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+    """)
+    most = 0
+    with engine.connect() as connection:
+        while any(worker.process.is_alive() for worker in workers):
+            most = max(most, int(connection.execute(count).scalar_one()))
+            connection.rollback()
+            time.sleep(0.01)
+    assert 3 < most <= 2 * len(workers)
+    check(search, begun)
+
+
+def test_other_versions_and_other_data_are_refused_with_the_difference(
+    new_search: NewSearch,
+) -> None:
+    import search.record
+
+    def other_torch() -> None:
+        real = search.record.version
+        search.record.version = lambda name: "1.2.3" if name == "torch" else real(name)
+
+    def other_engine() -> None:
+        search.record.ENGINE_REVISION = 99  # type: ignore[misc]
+
+    def other_data() -> None:
+        original = search.record.study_record
+
+        def changed(*arguments: Any) -> Any:
+            record = original(*arguments)
+            record["data"]["fingerprint"] = "0" * 64
+            return record
+
+        import search.plan
+
+        search.plan.study_record = changed  # type: ignore[attr-defined]
+
+    study = new_search(2)
+    study.begin()
+    for difference, says in (
+        (other_torch, "1.2.3 here"),
+        (other_engine, "99 here"),
+        (other_data, "data.fingerprint: "),
+    ):
+        worker = study.start(difference)
+        assert worker.end() == 2, worker.said()
+        assert says in worker.said()
+        assert "Traceback" not in worker.said()
+    assert states(study) == []
+    assert study.finish() == 0
