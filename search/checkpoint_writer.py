@@ -157,9 +157,7 @@ class CheckpointWriter:
         """Waits for a checkpoint that this process or another is writing."""
         deadline = time.monotonic() + self._patience_s
         with self._changed:
-            is_free = self._changed.wait_for(
-                lambda: key not in self._unwritten, self._patience_s
-            )
+            is_free = self._changed.wait_for(lambda: key not in self._unwritten, self._patience_s)
         if is_free:
             self._store.give_up(key)  # announced, and then the database was away
         while (is_whole := self._store.find([key]).get(key)) is False:

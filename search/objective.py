@@ -20,7 +20,7 @@ from search.space import SearchSpace
 from search.stage_tree import StageTree, Walk, WalkedEpoch
 from search.trials import OpenStudy, accumulation_of, keep_accumulation
 from search.watchdog import Watchdog
-from storage.control import PAUSE, STOP_PRUNING
+from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.desk import StudyDesk
 from storage.errors import StorageError
 from storage.ledger import Ledger
@@ -49,6 +49,7 @@ class Objective:
         watcher: is told what happens.
         watchdog: ends this process when a trial makes no progress.
         max_trial_s: training time after which a trial ends, in seconds; None for no limit.
+        obeys: whether a pause or an end of the study is for this worker, too.
     """
 
     opened: OpenStudy
@@ -62,6 +63,11 @@ class Objective:
     watcher: SearchWatcher
     watchdog: Watchdog
     max_trial_s: float | None = None
+    obeys: bool = True
+
+    def wanted(self) -> str:
+        """Returns what a person wants of this worker; see `storage.control`."""
+        return self.desk.wanted() if self.obeys else RUN
 
     def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
         """Runs a trial that this worker has leased until it ends or pauses, and records that.
@@ -230,7 +236,7 @@ class _Work:
 
     def _obey(self, epoch: int, epochs: int) -> None:
         """Pauses between two epochs if a person wants the study to."""
-        if epoch < epochs and self.objective.desk.wanted() == PAUSE:
+        if epoch < epochs and self.objective.wanted() == PAUSE:
             raise StudyPausedError("the study pauses; let it go on with: canopy resume")
 
     def _on_batch(self, epoch: int, done: int, total: int) -> None:
@@ -238,7 +244,7 @@ class _Work:
         of.watchdog.progress()
         of.watcher.batch_done(epoch, done, total)
         of.desk.say(self._doing(epoch, done, total))
-        if of.desk.wanted() == STOP_PRUNING:
+        if of.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
         if done == 1:
             self.epoch_began_s = time.monotonic()

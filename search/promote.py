@@ -53,7 +53,7 @@ def promote(
     begun = join_study(plan, store, dataset)
     store.close()
     patience = Patience(plan.patience_s, revive=database.revive, note=watcher.note)
-    with open_objective(begun, database, watcher, patience) as objective:
+    with open_objective(begun, database, watcher, patience, obeys=False) as objective:
         opened, desk = objective.opened, objective.desk
         ends: list[TrialEnd] = []
         for number in numbers:

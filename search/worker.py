@@ -57,7 +57,12 @@ _STALL_RECORD_S = 10.0
 
 @contextmanager
 def open_objective(
-    begun: BegunStudy, database: Database, watcher: SearchWatcher, patience: Patience
+    begun: BegunStudy,
+    database: Database,
+    watcher: SearchWatcher,
+    patience: Patience,
+    *,
+    obeys: bool = True,
 ) -> Iterator[Objective]:
     """Opens all that a worker needs to run trials of a study that has begun.
 
@@ -66,6 +71,7 @@ def open_objective(
         database: opened and migrated.
         watcher: is told what happens.
         patience: how long to wait for a database that is away.
+        obeys: whether a pause or an end of the study is for this worker, too.
     """
     plan = begun.plan
     search = plan.config.search
@@ -102,6 +108,7 @@ def open_objective(
             watcher,
             watchdog,
             search.max_trial_s,
+            obeys,
         )
 
 

@@ -76,8 +76,8 @@ def check(search: Search, begun: BegunStudy, *, failed: int = 0) -> Outcome:
         trials = store.load_study(STUDY).get_trials(deepcopy=False)
         store.close()
         with database.engine.connect() as connection:
-            steps = {number: found for number, found in connection.execute(_STEPS)}
-            epochs = {number: found for number, found in connection.execute(_EPOCHS)}
+            steps = {row.number: row[1] for row in connection.execute(_STEPS)}
+            epochs = {row.number: row[1] for row in connection.execute(_EPOCHS)}
             stages, trained = connection.execute(_TRAINED).one()
             held = connection.scalar(_HELD)
             leases = connection.scalar(_LEASES)

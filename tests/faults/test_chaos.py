@@ -172,9 +172,7 @@ def no_soon() -> None:
 def test_chaos(new_embedded_search: NewSearch) -> None:
     print(f"CANOPY_CHAOS_SEED={SEED} CANOPY_CHAOS_S={DURATION_S:g}")  # noqa: T201
     began_s = time.monotonic()
-    searched = new_embedded_search(
-        int(DURATION_S), epochs=5, pace=PACE, prepare=no_soon, seed=SEED
-    )
+    searched = new_embedded_search(int(DURATION_S), epochs=5, pace=PACE, prepare=no_soon, seed=SEED)
     begun = searched.begin()
     chaos = Chaos(searched, SEED)
     while time.monotonic() - began_s < DURATION_S and not chaos.is_over:

@@ -25,9 +25,7 @@ SLOW = Pace(epoch_s=0.15)
 POINTS: dict[str, Callable[[Path], Prepare]] = {
     "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
     "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
-    "while it writes": lambda c: before(
-        storage.trial_changes, "write_change", c, {4}, freeze_self
-    ),
+    "while it writes": lambda c: before(storage.trial_changes, "write_change", c, {4}, freeze_self),
     "while it beats": lambda c: while_it_beats(c),
 }
 

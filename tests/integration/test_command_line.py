@@ -109,8 +109,10 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
     assert "Traceback" in refused.stderr
 
 
-def test_more_workers_than_this_version_has_are_refused(folder: Path) -> None:
-    assert_clean(canopy(folder).run("search", "--workers", "4", status=2), "one worker")
+@pytest.mark.parametrize("workers", ["0", "many", "-1", "1.5", "257"])
+def test_a_number_of_workers_that_is_none_is_refused(folder: Path, workers: str) -> None:
+    refused = canopy(folder).run("search", f"--workers={workers}", status=2)
+    assert_clean(refused, f"--workers {workers}: expected auto, or a number from 1 to 256")
 
 
 def test_db_url_masks_the_password_and_stop_leaves_other_servers_alone(
