@@ -1,15 +1,47 @@
 """A sampler that learns from paused trials, too."""
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from collections.abc import Container, Sequence
+from typing import Any, NoReturn
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import is_paused
+from storage.one_study import OneStudyStorage
+
+_STUDY = "history"
+
+
+class PrunedTwins:
+    """Paused trials as pruned ones, kept from one sampled trial to the next."""
+
+    def __init__(self) -> None:
+        self._twins: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}
+
+    def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Returns the trials as a sampler is to see them; none of them is changed."""
+        running = TrialState.RUNNING
+        return [
+            self._twin(trial) if trial.state == running and is_paused(trial) else trial
+            for trial in trials
+        ]
+
+    def _twin(self, trial: FrozenTrial) -> FrozenTrial:
+        if not trial.intermediate_values:
+            return trial
+        # Whoever changes a trial puts another one in its place.
+        known = self._twins.get(trial.number)
+        if known is not None and known[0] is trial:
+            return known[1]
+        twin = copy.copy(trial)
+        twin.state = TrialState.PRUNED
+        twin.value = trial.intermediate_values[max(trial.intermediate_values)]
+        self._twins[trial.number] = (trial, twin)
+        return twin
 
 
 class HistorySampler(BaseSampler):
@@ -20,11 +52,12 @@ class HistorySampler(BaseSampler):
 
     Args:
         sampler: the one that samples, for one trial; it must not keep notes on the study.
+        twins: of the study's paused trials; None for some of its own.
     """
 
-    def __init__(self, sampler: BaseSampler) -> None:
+    def __init__(self, sampler: BaseSampler, twins: PrunedTwins | None = None) -> None:
         self._sampler = sampler
-        self._has_looked = False
+        self._twins = twins or PrunedTwins()
         self._history: Study | None = None
 
     def reseed_rng(self) -> None:
@@ -35,13 +68,17 @@ class HistorySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Returns the parameters that are sampled together."""
-        return self._sampler.infer_relative_search_space(*self._seen(study, trial))
+        history = self._seen(study)
+        trials = one_of_each(history.get_trials(deepcopy=False))
+        return self._sampler.infer_relative_search_space(
+            _study_of(trials, study.directions), trial
+        )
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Samples these parameters."""
-        return self._sampler.sample_relative(*self._seen(study, trial), search_space)
+        return self._sampler.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -52,7 +89,7 @@ class HistorySampler(BaseSampler):
     ) -> Any:
         """Samples one parameter."""
         return self._sampler.sample_independent(
-            *self._seen(study, trial), param_name, param_distribution
+            self._seen(study), trial, param_name, param_distribution
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -69,36 +106,90 @@ class HistorySampler(BaseSampler):
         """Tells the sampler of a finished trial."""
         self._sampler.after_trial(study, trial, state, values)
 
-    def _seen(self, study: Study, trial: FrozenTrial) -> tuple[Study, FrozenTrial]:
-        """Returns the study as the sampler is to see it, and the trial in it.
+    def _seen(self, study: Study) -> Study:
+        """Returns the study as the sampler is to see it.
 
         All parameters of a trial come from the same history, as it was when the first was asked
         for.
         """
-        if not self._has_looked:
-            self._has_looked, self._history = True, _history(study)
         if self._history is None:
-            return study, trial
-        return self._history, self._history.get_trials(deepcopy=False)[trial.number]
+            trials = self._twins.shown(study.get_trials(deepcopy=False))
+            self._history = _study_of(trials, study.directions)
+        return self._history
 
 
-def _history(study: Study) -> Study | None:
-    """Returns a copy in memory in which paused trials are pruned; None if none is paused."""
-    trials = study.get_trials(deepcopy=False)
-    if not any(is_paused(trial) for trial in trials):
-        return None
-    history = optuna.create_study(directions=study.directions)
+def one_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the unfinished trials, and of the finished ones one for each set of distributions.
+
+    What is sampled together follows from the distributions that trials have, and not from how many
+    have them; comparing those of all trials is what takes a sampler longest.
+    """
+    kept: list[FrozenTrial] = []
+    different: list[FrozenTrial] = []
     for trial in trials:
-        if not (is_paused(trial) and trial.intermediate_values):
-            history.add_trial(trial)
+        state, distributions = trial.state, trial.distributions
+        if any(state == one.state and distributions == one.distributions for one in different):
             continue
-        history.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.PRUNED,
-                value=trial.intermediate_values[max(trial.intermediate_values)],
-                params=trial.params,
-                distributions=trial.distributions,
-                intermediate_values=trial.intermediate_values,
-            )
-        )
-    return history
+        kept.append(trial)
+        if state.is_finished():
+            different.append(trial)
+    return kept
+
+
+def _study_of(trials: list[FrozenTrial], directions: list[StudyDirection]) -> Study:
+    return optuna.load_study(study_name=_STUDY, storage=_History(trials, directions))
+
+
+class _History(OneStudyStorage):
+    """Some trials, to be read.
+
+    Args:
+        trials: in the order of their numbers.
+        directions: of the study.
+    """
+
+    def __init__(self, trials: list[FrozenTrial], directions: list[StudyDirection]) -> None:
+        super().__init__(0, _STUDY, {})
+        self._trials = trials
+        self._directions = directions
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:  # noqa: ARG002
+        """Returns the directions of the study."""
+        return self._directions
+
+    def get_all_trials(
+        self,
+        study_id: int,  # noqa: ARG002
+        deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's signature
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Returns the trials."""
+        trials = [trial for trial in self._trials if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Returns one trial."""
+        return next(trial for trial in self._trials if trial._trial_id == trial_id)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Forgets what a sampler notes for others, who see the sampled parameters themselves."""
+
+    def create_new_trial(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuses."""
+        self._refuse()
+
+    def set_trial_param(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuses."""
+        self._refuse()
+
+    def set_trial_state_values(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuses."""
+        self._refuse()
+
+    def set_trial_intermediate_value(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuses."""
+        self._refuse()
+
+    def set_trial_user_attr(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuses."""
+        self._refuse()

@@ -20,7 +20,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import SamplerError
-from search.history_sampler import HistorySampler
+from search.history_sampler import HistorySampler, PrunedTwins
 from search.promotion import PromotionPruner
 from search.settings import NamedSettings, SearchSettings
 from search.shown import found_text, shown_key
@@ -75,7 +75,11 @@ _VALUE_TYPES: dict[str, tuple[type, str]] = {
 
 
 def build_sampler(
-    settings: NamedSettings, space: SearchSpace, seed: int, trial_number: int
+    settings: NamedSettings,
+    space: SearchSpace,
+    seed: int,
+    trial_number: int,
+    twins: PrunedTwins | None = None,
 ) -> BaseSampler:
     """Builds the sampler for one trial.
 
@@ -87,6 +91,7 @@ def build_sampler(
         space: what is searched; a grid needs a step or choices for every parameter.
         seed: the study's.
         trial_number: of the trial that will be asked for.
+        twins: of the study's paused trials, to be used again for the next trial.
 
     Raises:
         SamplerError: no such sampler, or not a parameter of it.
@@ -102,7 +107,7 @@ def build_sampler(
     parameters["seed"] = _mixed(seed, trial_number)
     sampler: BaseSampler = _build("sampler", settings.name, factory, parameters)
     # The others either learn nothing, or keep notes on the study itself.
-    return HistorySampler(sampler) if settings.name == "tpe" else sampler
+    return HistorySampler(sampler, twins) if settings.name == "tpe" else sampler
 
 
 def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:

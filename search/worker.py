@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import TrialState
@@ -25,6 +25,7 @@ from search.budget import (
 )
 from search.errors import SearchFailedError, StudyPausedError
 from search.events import SearchWatcher
+from search.history_sampler import PrunedTwins
 from search.objective import STOPPED, Objective
 from search.open_tree import open_tree
 from search.plan import BegunStudy, SearchPlan
@@ -160,6 +161,7 @@ class _Worker:
     patience: Patience
     is_waiting: bool = False
     wait_s: float = _FIRST_WAIT_S
+    twins: PrunedTwins = field(default_factory=PrunedTwins)
 
     def run(self) -> None:
         """Runs trials until there is nothing left to do."""
@@ -298,7 +300,8 @@ class _Worker:
         search = self.plan.config.search
         seed = search.seed + attempt * _ATTEMPT_STRIDE
         settings = NamedSettings(name="random") if attempt >= INSISTENT else search.sampler
-        sampler = build_sampler(settings, self.objective.space, seed, trial_number)
+        space = self.objective.space
+        sampler = build_sampler(settings, space, seed, trial_number, self.twins)
         self.objective.opened.study.sampler = sampler
 
     def _check_failures(self, standing: Standing) -> None:

@@ -1,10 +1,13 @@
+from collections.abc import Callable
+from typing import Any
+
 import optuna
 import pytest
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dashboards.summary import RUNG_ATTR
-from search.history_sampler import HistorySampler
+from dashboards.summary import RUNG_ATTR, is_paused
+from search.history_sampler import HistorySampler, PrunedTwins
 from search.promotion import rung_mark
 
 STARTUP = 10
@@ -83,3 +86,105 @@ def test_hyperband_shows_a_sampler_a_part_of_the_study() -> None:
             trial.report(values[-1], 1)
             study.tell(trial, values[-1])
     assert values[:25] == values[25:]
+
+
+class Whole(HistorySampler):
+    """As it would be without any short cut: a study of its own with a copy of every trial."""
+
+    def __init__(self, sampler: TPESampler) -> None:
+        super().__init__(sampler)
+        self._inner = sampler
+        self._copy: optuna.Study | None = None
+
+    def _copied(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+        if self._copy is None:
+            self._copy = optuna.create_study(direction="maximize")
+            for other in study.get_trials(deepcopy=False):
+                self._copy.add_trial(as_pruned(other) if is_paused(other) else other)
+        return self._copy, self._copy.get_trials(deepcopy=False)[trial.number]
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+        return self._inner.infer_relative_search_space(*self._copied(study, trial))
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+        return self._inner.sample_relative(*self._copied(study, trial), search_space)
+
+    def sample_independent(self, study: Any, trial: Any, *parameter: Any) -> Any:
+        return self._inner.sample_independent(*self._copied(study, trial), *parameter)
+
+
+def as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    return create_trial(
+        state=TrialState.PRUNED,
+        value=trial.intermediate_values[max(trial.intermediate_values)],
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def sampled(make: Callable[[TPESampler], HistorySampler], **parameters: Any) -> list[Any]:
+    """The parameters of sixty trials, of which many pause, some for good, and some do not end."""
+    study = optuna.create_study(direction="maximize")
+    all_params = []
+    for number in range(60):
+        study.sampler = make(TPESampler(seed=number, n_startup_trials=5, **parameters))
+        trial = study.ask()
+        gamma = trial.suggest_float("gamma", 0.8, 1, step=0.01)
+        value = -abs(gamma - 0.87) - 0.1 * (trial.suggest_categorical("loss", "abc") != "b")
+        if number % 10 == 9:  # such a trial has other parameters than the rest
+            value += trial.suggest_int("only sometimes", 1, 3) / 100
+        all_params.append(trial.params)
+        trial.report(value, 1)
+        if number % 7 == 0:
+            continue
+        if number % 3:
+            trial.set_user_attr(RUNG_ATTR, rung_mark(1, paused=True))
+            if number % 4:
+                continue
+            trial.set_user_attr(RUNG_ATTR, rung_mark(4, paused=False))
+        trial.report(value + 0.01, 2)
+        state = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[number % 5 % 3]
+        study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+    return all_params
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize(
+    "parameters", [{}, {"multivariate": False}, {"group": True}, {"constant_liar": False}], ids=str
+)
+def test_sixty_trials_are_sampled_as_from_a_copy_of_the_study(parameters: dict[str, Any]) -> None:
+    twins = PrunedTwins()
+    expected = sampled(Whole, **parameters)
+    assert sampled(lambda tpe: HistorySampler(tpe, twins), **parameters) == expected
+    assert len({str(params) for params in expected}) > 20
+
+
+def test_without_paused_trials_sixty_are_sampled_as_by_optuna_alone() -> None:
+    def params(wrapped: Callable[[TPESampler], optuna.samplers.BaseSampler]) -> list[Any]:
+        study = optuna.create_study(direction="maximize")
+        for number in range(60):
+            study.sampler = wrapped(TPESampler(seed=number))
+            trial = study.ask()
+            value = trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 1, 9, step=2)
+            trial.report(value, 1)
+            state = TrialState.PRUNED if number % 3 else TrialState.COMPLETE
+            study.tell(trial, None if number % 3 else value, state=state)
+        return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+    twins = PrunedTwins()
+    assert params(lambda tpe: HistorySampler(tpe, twins)) == params(lambda tpe: tpe)
+
+
+def test_a_paused_trial_has_a_new_twin_when_it_has_changed() -> None:
+    study = study_with(TrialState.RUNNING, count=1)
+    twins = PrunedTwins()
+    before = twins.shown(study.get_trials(deepcopy=False))
+    assert twins.shown(study.get_trials(deepcopy=False))[0] is before[0]
+    trial = optuna.trial.Trial(study, 0)
+    trial.report(0.9, 4)
+    after = twins.shown(study.get_trials(deepcopy=False))[0]
+    assert (before[0].value, after.value) == (-0.7, 0.9)
+    assert after.state == TrialState.PRUNED
+    trial.set_user_attr(RUNG_ATTR, rung_mark(5, paused=False))
+    assert twins.shown(study.get_trials(deepcopy=False))[0].state == TrialState.RUNNING
