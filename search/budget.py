@@ -35,8 +35,9 @@ def finished_count(study: optuna.Study) -> int:
 
 def settled_count(study: optuna.Study) -> int:
     """Returns the number of trials that are finished, or paused and perhaps done for good."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(trial.state in FINISHED or is_paused(trial) for trial in trials)
+    finished = finished_count(study)
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return finished + sum(map(is_paused, running))
 
 
 def claim_trial(
@@ -66,10 +67,10 @@ def claim_trial(
     trials = opened.trials()
     finished = sum(trial.state in FINISHED for trial in trials)
     for trial in trials:
+        if trial.state != TrialState.RUNNING or trial.number in owned or is_paused(trial):
+            continue
         # What a person promoted is wanted, however many trials there are.
-        is_wanted = finished < n_trials or is_promoted(trial)
-        is_left = trial.state == TrialState.RUNNING and trial.number not in owned
-        if is_wanted and is_left and not is_paused(trial):
+        if finished < n_trials or is_promoted(trial):
             return opened.take_up(trial.number)
     if finished >= n_trials:
         return Idle.DONE

@@ -70,9 +70,7 @@ class HistorySampler(BaseSampler):
         """Returns the parameters that are sampled together."""
         history = self._seen(study)
         trials = one_of_each(history.get_trials(deepcopy=False))
-        return self._sampler.infer_relative_search_space(
-            _study_of(trials, study.directions), trial
-        )
+        return self._sampler.infer_relative_search_space(_study_of(trials, study.directions), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -301,9 +301,10 @@ def failure_reason(error: Exception) -> str:
 
 def best_at_epoch(opened: OpenStudy, epoch: int, besides: int) -> float | None:
     """Returns the best AP that any other trial reported at `epoch`."""
+    trials = opened.trials()
     values = [
         trial.intermediate_values[epoch]
-        for trial in opened.trials()
-        if trial.number != besides and epoch in trial.intermediate_values
+        for trial in trials
+        if epoch in trial.intermediate_values and trial is not trials[besides]
     ]
     return max(values, default=None)

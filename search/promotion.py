@@ -87,8 +87,7 @@ class PromotionPruner(BasePruner):
                 for trial in trials
                 if rung in trial.intermediate_values and trial.state != TrialState.FAIL
             ]
-            there.sort(key=lambda trial: (-trial.intermediate_values[rung], trial.number))
-            for trial in there[: len(there) // self.reduction_factor]:
+            for trial in _first(there, rung, len(there) // self.reduction_factor):
                 if is_paused(trial) and trial.user_attrs[RUNG_ATTR]["to_epoch"] == rung:
                     onward = [*self.rungs[index + 1 :], self.epochs]
                     return Promotion(trial.number, onward[0])
@@ -114,6 +113,17 @@ class PromotionPruner(BasePruner):
         best = max(paused, key=standing)
         higher = [rung for rung in self.rungs if rung > standing(best)[0]]
         return Promotion(best.number, [*higher, self.epochs][0])
+
+
+def _first(trials: Sequence[FrozenTrial], rung: int, count: int) -> list[FrozenTrial]:
+    """Returns the `count` best trials at a rung, the best one first, the earlier of equals."""
+    if not count:
+        return []
+    # Numbers are sorted much faster than trials, and most trials are not among the best.
+    least = sorted((trial.intermediate_values[rung] for trial in trials), reverse=True)[count - 1]
+    best = [trial for trial in trials if trial.intermediate_values[rung] >= least]
+    best.sort(key=lambda trial: (-trial.intermediate_values[rung], trial.number))
+    return best[:count]
 
 
 def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:

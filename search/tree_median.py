@@ -1,6 +1,8 @@
 """The median pruner, which counts an epoch that many trials share once."""
 
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 from optuna.pruners import BasePruner
 from optuna.study import Study
@@ -50,6 +52,7 @@ class TreeMedianPruner(BasePruner):
         self._n_warmup_steps = n_warmup_steps
         self._interval_steps = interval_steps
         self._n_min_trials = n_min_trials
+        self._branches = _Branches()
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Says whether `trial` is to be pruned after its latest epoch."""
@@ -59,14 +62,10 @@ class TreeMedianPruner(BasePruner):
             return False
         if not self._decides_at(epoch):
             return False
-        branches = {
-            stage_at(other, epoch): other.intermediate_values[epoch]
-            for other in complete
-            if epoch in other.intermediate_values
-        }
+        branches = self._branches.at(epoch, complete)
         if len(branches) < self._n_min_trials:
             return False
-        return max(trial.intermediate_values.values()) < statistics.median(branches.values())
+        return max(trial.intermediate_values.values()) < statistics.median(branches)
 
     def _decides_at(self, epoch: int) -> bool:
         """Whether a trial that reports every epoch is judged at this one."""
@@ -74,3 +73,39 @@ class TreeMedianPruner(BasePruner):
             return False
         past = (epoch - self._n_warmup_steps) % self._interval_steps
         return past == 0 or epoch == 1
+
+
+class _Branches:
+    """The branches of a study's complete trials, kept from one decision to the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, FrozenTrial] = {}
+        self._at: dict[int, dict[Any, tuple[int, float]]] = {}
+
+    def at(self, epoch: int, complete: Sequence[FrozenTrial]) -> list[float]:
+        """Returns the AP of every branch at an epoch, as the last trial on it reported it.
+
+        Args:
+            epoch: counts from 1.
+            complete: all complete trials of the study.
+        """
+        new = [trial for trial in complete if self._known.get(trial.number) is not trial]
+        old = [trial for trial in new if trial.number in self._known]
+        if len(self._known) + len(new) - len(old) != len(complete) or any(
+            _branches(trial) != _branches(self._known[trial.number]) for trial in old
+        ):  # another study, or one whose trials were changed by hand
+            self._known, self._at, new = {}, {}, list(complete)
+        for trial in new:
+            self._known[trial.number] = trial
+            for reported, stage, val_ap in _branches(trial):
+                at = self._at.setdefault(reported, {})
+                at[stage] = max(at.get(stage, (-1, 0.0)), (trial.number, val_ap))
+        return [val_ap for _, val_ap in self._at.get(epoch, {}).values()]
+
+
+def _branches(trial: FrozenTrial) -> list[tuple[int, Any, float]]:
+    """Returns epoch, stage and AP of all that a trial reported."""
+    return [
+        (epoch, stage_at(trial, epoch), val_ap)
+        for epoch, val_ap in trial.intermediate_values.items()
+    ]

@@ -160,6 +160,7 @@ class _Worker:
     objective: Objective
     patience: Patience
     is_waiting: bool = False
+    is_enqueued: bool = False
     wait_s: float = _FIRST_WAIT_S
     twins: PrunedTwins = field(default_factory=PrunedTwins)
 
@@ -223,7 +224,8 @@ class _Worker:
             if standing.control == PAUSE:
                 return Idle.WAIT
             self._check_failures(standing)
-            enqueue_once(opened.study, search.enqueue)
+            # Where all are known, they stay so.
+            self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueue)
             before = len(opened.trials())
             found = self._found(standing)
             if isinstance(found, Idle):

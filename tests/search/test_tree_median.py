@@ -1,9 +1,10 @@
 import random
+import statistics
 
 import optuna
 import pytest
 from optuna.pruners import MedianPruner
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.tree_median import TreeMedianPruner
 from search.trials import STAGES_ATTR
@@ -69,6 +70,43 @@ def test_it_waits_for_complete_trials_however_much_they_share() -> None:
     trial.report(0.5, 1)
     assert not TreeMedianPruner(n_startup_trials=5).prune(study, study.get_trials()[-1])
     assert TreeMedianPruner(n_startup_trials=4).prune(study, study.get_trials()[-1])
+
+
+def test_what_it_remembers_of_a_study_changes_no_decision() -> None:
+    """One pruner follows two studies in turns, whose trials end in any order and share stages."""
+    generator = random.Random(5)
+    remembers = TreeMedianPruner(n_startup_trials=1)
+    studies = [optuna.create_study(direction="maximize") for _ in range(2)]
+    running: list[list[optuna.trial.Trial]] = [[], []]
+    decisions = []
+    for turn in range(150):
+        study, trials = studies[turn // 5 % 2], running[turn // 5 % 2]
+        if len(trials) < 4:
+            trials.append(study.ask())
+        trial = trials.pop(generator.randrange(len(trials)))
+        stages = [generator.choice("abcdef") for _ in range(3)]
+        study._storage.set_trial_system_attr(trial._trial_id, STAGES_ATTR, stages)
+        for epoch in range(1, 4):
+            # Where a stage was trained twice its AP may differ; that of the last trial counts.
+            trial.report(generator.random(), epoch)
+            frozen = study.get_trials(deepcopy=generator.random() < 0.5)[trial.number]
+            fresh = TreeMedianPruner(n_startup_trials=1).prune(study, frozen)
+            assert remembers.prune(study, frozen) == fresh == by_the_rule(study, frozen)
+            decisions.append(fresh)
+        study.tell(trial, 0.5)
+    assert 50 < sum(decisions) < len(decisions) - 50
+
+
+def by_the_rule(study: optuna.Study, trial: FrozenTrial) -> bool:
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    epoch = max(trial.intermediate_values)
+    branches = {
+        other.system_attrs[STAGES_ATTR][epoch - 1]: other.intermediate_values[epoch]
+        for other in complete
+    }
+    if not branches:
+        return False
+    return max(trial.intermediate_values.values()) < statistics.median(branches.values())
 
 
 @pytest.mark.parametrize(
