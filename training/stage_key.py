@@ -30,6 +30,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torchvision
@@ -46,6 +47,8 @@ ENGINE_REVISION = 1
 A test with recorded metrics of a tiny run fails when that happens unnoticed.
 """
 
+# Every trial asks, and tens of thousands of images take a while.
+_DATA_DIGESTS: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()
 _FOCAL_LOSSES = frozenset({"focal", "focal_bce"})
 
 
@@ -112,6 +115,12 @@ def next_key(key: str, lr: float, accumulation: int = 1) -> str:
 
 def _data_digest(dataset: Dataset) -> str:
     """Covers bytes and labels of the images that a run trains and validates with."""
+    if dataset not in _DATA_DIGESTS:
+        _DATA_DIGESTS[dataset] = _computed_data_digest(dataset)
+    return _DATA_DIGESTS[dataset]
+
+
+def _computed_data_digest(dataset: Dataset) -> str:
     sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
     for part in (dataset.split.train, dataset.split.validation):
         sha.update(f" {len(part)} ".encode())
