@@ -123,14 +123,16 @@ def one_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     have them; comparing those of all trials is what takes a sampler longest.
     """
     kept: list[FrozenTrial] = []
-    different: list[FrozenTrial] = []
+    different: list[tuple[TrialState, dict[str, BaseDistribution]]] = []
+    last = None
     for trial in trials:
-        state, distributions = trial.state, trial.distributions
-        if any(state == one.state and distributions == one.distributions for one in different):
+        seen = trial.state, trial.distributions
+        if seen == last or seen in different:  # equal at once where the same objects are in both
             continue
         kept.append(trial)
-        if state.is_finished():
-            different.append(trial)
+        if trial.state.is_finished():
+            different.append(seen)
+            last = seen
     return kept
 
 
