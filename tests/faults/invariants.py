@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -76,8 +75,8 @@ def check(search: Search, begun: BegunStudy, *, failed: int = 0) -> Outcome:
         trials = store.load_study(STUDY).get_trials(deepcopy=False)
         store.close()
         with database.engine.connect() as connection:
-            steps = {row.number: row[1] for row in connection.execute(_STEPS)}
-            epochs = {row.number: row[1] for row in connection.execute(_EPOCHS)}
+            steps = dict(map(tuple, connection.execute(_STEPS)))
+            epochs = dict(map(tuple, connection.execute(_EPOCHS)))
             stages, trained = connection.execute(_TRAINED).one()
             held = connection.scalar(_HELD)
             leases = connection.scalar(_LEASES)
@@ -116,10 +115,3 @@ def _check_trial(
         assert trial.value == values[settings.epochs]
     else:  # Optuna gives it what it reported last
         assert trial.value == values.get(len(values))
-
-
-def nothing_runs(home: Path, url: str | None) -> bool:
-    """Whether no trial of the study is under way."""
-    with closing(open_database(home, url)) as database, database.engine.connect() as connection:
-        running = sqlalchemy.text("SELECT count(*) FROM trials WHERE state = 'RUNNING'")
-        return connection.scalar(running) == 0

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 import psutil
-import psycopg2
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,8 +23,8 @@ from tests.faults.searching import STUDY, Pace, Search, Worker
 from tests.faults.servers import Server, terminate_backends
 
 SEED = int(os.environ.get("CANOPY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-DURATION_S = float(os.environ.get("CANOPY_CHAOS_S", "40"))
-PACE = Pace(epoch_s=0.2)
+DURATION_S = float(os.environ.get("CANOPY_CHAOS_S", "30"))
+PACE = Pace(epoch_s=0.5)
 LATE_S = 240.0
 
 
@@ -66,7 +65,7 @@ class Chaos:
         fault = self.random.choices(list(self.faults), list(self.faults.values()))[0]
         self.happened[fault.__name__] += 1
         fault()
-        deadline_s = time.monotonic() + self.random.uniform(0.2, 2.5)
+        deadline_s = time.monotonic() + self.random.uniform(0.2, 2.0)
         while time.monotonic() < deadline_s:
             self._mend()
             time.sleep(0.05)
@@ -172,7 +171,9 @@ def no_soon() -> None:
 def test_chaos(new_embedded_search: NewSearch) -> None:
     print(f"CANOPY_CHAOS_SEED={SEED} CANOPY_CHAOS_S={DURATION_S:g}")  # noqa: T201
     began_s = time.monotonic()
-    searched = new_embedded_search(int(DURATION_S), epochs=5, pace=PACE, prepare=no_soon, seed=SEED)
+    searched = new_embedded_search(
+        int(2 * DURATION_S), epochs=5, pace=PACE, prepare=no_soon, seed=SEED
+    )
     begun = searched.begin()
     chaos = Chaos(searched, SEED)
     while time.monotonic() - began_s < DURATION_S and not chaos.is_over:

@@ -21,13 +21,7 @@ from tests.faults.invariants import check
 from tests.faults.searching import Pace, Search, wait_until
 from tests.faults.sleeping_run import SleepingRun
 
-SLOW = Pace(epoch_s=0.15)
-POINTS: dict[str, Callable[[Path], Prepare]] = {
-    "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
-    "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
-    "while it writes": lambda c: before(storage.trial_changes, "write_change", c, {4}, freeze_self),
-    "while it beats": lambda c: while_it_beats(c),
-}
+SLOW = Pace(epoch_s=0.15, lease_s=2.0, idle_limit_s=1.2)
 
 
 def while_it_beats(counter: Path) -> Prepare:
@@ -47,6 +41,14 @@ def while_it_beats(counter: Path) -> Prepare:
     return prepare
 
 
+POINTS: dict[str, Callable[[Path], Prepare]] = {
+    "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
+    "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
+    "while it writes": lambda c: before(storage.trial_changes, "write_change", c, {4}, freeze_self),
+    "while it beats": while_it_beats,
+}
+
+
 def is_frozen(search: Search) -> bool:
     state = Path(f"/proc/{search.workers[0].pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "T"
@@ -56,7 +58,7 @@ def is_frozen(search: Search) -> bool:
 def test_a_worker_that_wakes_after_its_lease_takes_other_work(
     new_search: NewSearch, tmp_path: Path, point: str
 ) -> None:
-    search = new_search(30, pace=SLOW)
+    search = new_search(18, pace=SLOW)
     begun = search.begin()
     frozen = search.start(POINTS[point](tmp_path / "counter"))
     wait_until(lambda: is_frozen(search), "it freezes")

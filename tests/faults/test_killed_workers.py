@@ -71,8 +71,17 @@ POINTS: dict[str, Callable[[Path], Prepare]] = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("pruner", ["none", "asha"])
+WITHOUT_PRUNER = (
+    "before it asks",
+    "between asking and its first epoch",
+    "in the middle of an epoch",
+    "while it writes a checkpoint",
+    "between the last report and the finish",
+)
+CASES = [*((point, "asha") for point in POINTS), *((point, "none") for point in WITHOUT_PRUNER)]
+
+
+@pytest.mark.parametrize(("point", "pruner"), CASES)
 def test_a_worker_that_is_killed_leaves_nothing_undone(
     new_search: NewSearch,
     undisturbed: Callable[..., Facts],

@@ -4,18 +4,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import sqlalchemy
 from optuna.trial import Trial, TrialState
 
+from search import plan as search_plan
+from search import record as search_record
 from search.objective import Objective
 from search.watchdog import STALLED
 from search.worker import MOST_DEATHS
 from storage.database import open_database
 from storage.studies import StudyStore
 from tests.faults.conftest import NewSearch
-from tests.faults.deaths import Prepare, kill_self, nth_time
+from tests.faults.deaths import Prepare, kill_self
 from tests.faults.invariants import check, reasons
 from tests.faults.searching import STUDY, Pace, Search
 from tests.faults.servers import Server
@@ -170,26 +171,22 @@ def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
 def test_other_versions_and_other_data_are_refused_with_the_difference(
     new_search: NewSearch,
 ) -> None:
-    import search.record
-
     def other_torch() -> None:
-        real = search.record.version
-        search.record.version = lambda name: "1.2.3" if name == "torch" else real(name)
+        real = search_record.version
+        search_record.version = lambda name: "1.2.3" if name == "torch" else real(name)
 
     def other_engine() -> None:
-        search.record.ENGINE_REVISION = 99  # type: ignore[misc]
+        search_record.ENGINE_REVISION = 99  # type: ignore[misc]
 
     def other_data() -> None:
-        original = search.record.study_record
+        original = search_record.study_record
 
         def changed(*arguments: Any) -> Any:
             record = original(*arguments)
             record["data"]["fingerprint"] = "0" * 64
             return record
 
-        import search.plan
-
-        search.plan.study_record = changed  # type: ignore[attr-defined]
+        search_plan.study_record = changed  # type: ignore[attr-defined]
 
     study = new_search(2)
     study.begin()
