@@ -84,3 +84,4 @@ def kill_self() -> None:
 def freeze_self() -> None:
     """Stops this process until somebody lets it go on."""
     os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.2)  # this thread may be the last one to stop

@@ -38,12 +38,15 @@ class Outcome:
         trials: in the order of their numbers.
         stages: epochs that were trained and recorded, each counted once.
         repeated: recorded trainings beyond these.
+        unrecorded: epochs that were trained to their end and not recorded; below zero if one was
+            recorded twice.
         wasted: epochs that were begun beyond these, to their end or not.
     """
 
     trials: list[FrozenTrial]
     stages: int
     repeated: int
+    unrecorded: int
     wasted: int
 
     def facts(self) -> list[tuple[Any, ...]]:
@@ -91,7 +94,9 @@ def check(search: Search, begun: BegunStudy, *, failed: int = 0) -> Outcome:
     assert held == 0
     assert leases == 0
     begun_epochs = len(epochs_in(search.diary, "begins"))
-    return Outcome(trials, stages, int(trained) - stages, begun_epochs - stages)
+    unrecorded = len(epochs_in(search.diary, "ends")) - int(trained)
+    assert unrecorded >= 0
+    return Outcome(trials, stages, int(trained) - stages, unrecorded, begun_epochs - stages)
 
 
 def reasons(trials: Sequence[FrozenTrial]) -> list[tuple[int, Any]]:

