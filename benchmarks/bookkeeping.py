@@ -37,7 +37,7 @@ from search.space import SearchSpace
 from search.stage_tree import StageTree
 from search.worker import open_objective, work
 from storage.connecting import connect_options, optuna_url
-from storage.database import Database, open_database
+from storage.database import open_database
 from storage.embedded import EmbeddedPostgres
 from storage.outages import Patience
 from storage.stages import StageStore
@@ -66,7 +66,7 @@ def val_ap() -> float:
 class InstantRun:
     """A training run whose epochs come at once."""
 
-    def __init__(self, settings: Any, dataset: Dataset) -> None:
+    def __init__(self, settings: Any, _dataset: Dataset) -> None:
         self.settings, self.epoch = settings, 0
 
     def train_epoch(self, _on_batch: object) -> "InstantRun":
@@ -122,9 +122,9 @@ class NoCheckpoints:
 class OwnStages(StageTree):
     """The stage tree, in which no two trials share an epoch."""
 
-    def plan(self, settings: Any, trial_id: int | None = None, *, alone: bool = True) -> Any:
+    def plan(self, *arguments: Any, **options: Any) -> Any:
         """Looks up what is known of a run."""
-        return super().plan(settings, trial_id, alone=True)
+        return super().plan(*arguments, **options | {"alone": True})
 
 
 @dataclass
