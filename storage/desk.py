@@ -24,28 +24,29 @@ from storage.workers import LIVING, reap, suspects
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
 _STANDING = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
-_LEASED = sqlalchemy.text(f"""
-    SELECT number, worker FROM canopy_trial JOIN trials USING (trial_id)
-    WHERE study_id = :study_id AND worker IN ({LIVING})
-""")  # noqa: S608 - our own text
+_LEASES = sqlalchemy.text("""
+    SELECT number, worker, state, deaths FROM canopy_trial JOIN trials USING (trial_id)
+    WHERE study_id = :study_id AND (worker IS NOT NULL OR deaths > 0)
+""")
 # Whoever dies leaves its trials behind, and may have died of them.
 _ORPHAN = sqlalchemy.text(f"""
     UPDATE canopy_trial AS lease SET worker = NULL, deaths = deaths + 1
     FROM trials WHERE trials.trial_id = lease.trial_id AND study_id = :study_id
       AND worker IS NOT NULL AND worker NOT IN ({LIVING})
-""")  # noqa: S608 - likewise
+""")  # noqa: S608 - our own text
 # Whoever asks trains nothing. What it had leased when its last trial paused, others wait for.
 _TRAINS_NOTHING = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me")
-_DEATHS = sqlalchemy.text("""
-    SELECT number, deaths FROM canopy_trial JOIN trials USING (trial_id)
-    WHERE study_id = :study_id AND deaths > 0 AND state = 'RUNNING'
-""")
 _NEW_ID = sqlalchemy.text("SELECT nextval(pg_get_serial_sequence('trials', 'trial_id'))")
 _XID = sqlalchemy.text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-_OUTCOMES = sqlalchemy.text("""
-    SELECT state FROM canopy_trial JOIN trials USING (trial_id)
+# Of the others only the last one matters, which ends a row of failed ones.
+_ENDED = """
+    SELECT state, ended FROM canopy_trial JOIN trials USING (trial_id)
     JOIN canopy_study USING (study_id)
-    WHERE study_id = :study_id AND (launched IS NULL OR ended >= launched) ORDER BY ended DESC
+    WHERE study_id = :study_id AND ended IS NOT NULL AND (launched IS NULL OR ended >= launched)
+"""
+_OUTCOMES = sqlalchemy.text(f"""
+    {_ENDED} AND trial_id = ANY(:failed) UNION ALL
+    ({_ENDED} AND state <> 'FAIL' ORDER BY ended DESC LIMIT 1) ORDER BY ended DESC
 """)
 
 
@@ -60,8 +61,8 @@ class Standing:
         suspected: the numbers of those whose worker may be dead, which is known in a moment.
         mine: the numbers of those that are this worker's own.
         deaths: number of a trial → how many workers died of it since it moved on last, if any did.
-        outcomes: how the trials since the last launch ended, the latest first; empty if none
-            failed.
+        outcomes: how the trials since the last launch ended, the latest first: all that failed, and
+            the last one that did not; empty if none failed.
         taken: the number of the trial that is taken, to be set.
     """
 
@@ -177,7 +178,8 @@ class StudyDesk:
             reap(connection, self.worker)
         connection.execute(_ORPHAN, values)
         connection.execute(_TRAINS_NOTHING, {"me": self.worker})
-        leased = {row.number: row.worker for row in connection.execute(_LEASED, values)}
+        leases = connection.execute(_LEASES, values).all()
+        leased = {row.number: row.worker for row in leases if row.worker is not None}
         others = set(leased.values()) - {self.worker}
         doubtful = suspects(connection, self.worker) if others else set()
         self.replica.refresh(connection, check=True)
@@ -187,15 +189,21 @@ class StudyDesk:
             leased=leased,
             suspected={number for number, worker in leased.items() if worker in doubtful},
             mine={number for number, worker in leased.items() if worker == self.worker},
-            deaths={row.number: row.deaths for row in connection.execute(_DEATHS, values)},
+            deaths={
+                row.number: row.deaths
+                for row in leases
+                if row.deaths and row.state == TrialState.RUNNING.name
+            },
             outcomes=self._outcomes(connection),
         )
 
     def _outcomes(self, connection: sqlalchemy.Connection) -> list[TrialState]:
-        failed = (TrialState.FAIL,)
-        if not self.replica.get_all_trials(self._study_id, deepcopy=False, states=failed):
+        states = (TrialState.FAIL,)
+        failed = self.replica.get_all_trials(self._study_id, deepcopy=False, states=states)
+        if not failed:
             return []
-        rows = connection.scalars(_OUTCOMES, {"study_id": self._study_id})
+        values = {"study_id": self._study_id, "failed": [trial._trial_id for trial in failed]}
+        rows = connection.scalars(_OUTCOMES, values)
         return [TrialState[state] for state in rows]
 
     def _write(

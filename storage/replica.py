@@ -1,6 +1,7 @@
 """A study in the memory of one worker: Optuna reads it there, and its writes are gathered."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage.one_study import OneStudyStorage
 from storage.trial_changes import TrialChange
-from storage.trial_rows import changed_trials, horizon, read_trials, state_counts
+from storage.trial_rows import look, read_trials
+
+_LOOKS = 3
+_WAITING = TrialState.WAITING
 
 
 class StudyReplica(OneStudyStorage):
@@ -46,16 +50,18 @@ class StudyReplica(OneStudyStorage):
             check: whether to make sure that nothing was missed; somebody may write with Optuna
                 alone, or delete.
         """
-        # In this order: what is changed in between is read now and once more the next time.
-        since = horizon(connection)
-        ids = changed_trials(connection, self.study_id, self._since, self._last_id)
-        wanted = self._stale.union(ids) - self._own
-        for trial in read_trials(connection, sorted(wanted)):
-            self._put(trial)
-        self._since = since
-        self._stale.clear()
-        if check and state_counts(connection, self.study_id) != self._counts():
-            self._reload(connection)
+        for _ in range(_LOOKS if check else 1):
+            waiting = [trial._trial_id for trial in self._trials if trial.state == _WAITING]
+            news = look(connection, self.study_id, self._since, self._last_id, waiting, count=check)
+            wanted = self._stale.union(news.trial_ids) - self._own
+            for trial in read_trials(connection, sorted(wanted)):
+                self._put(trial)
+            self._since = news.horizon
+            self._stale.clear()
+            # A trial that ended between the counting and the reading is counted in the next look.
+            if news.counts is None or news.counts == self._counts():
+                return
+        self._reload(connection)
 
     def forget(self) -> None:
         """Believes nothing any more; to be called after a write that may have failed."""
@@ -228,20 +234,17 @@ class StudyReplica(OneStudyStorage):
         self._last_id = max(self._last_id, trial._trial_id)
 
     def _counts(self) -> dict[TrialState, int]:
-        counts: dict[TrialState, int] = {}
-        for trial in self._trials:
-            counts[trial.state] = counts.get(trial.state, 0) + 1
-        return counts
+        return Counter(trial.state for trial in self._trials)
 
     def _reload(self, connection: sqlalchemy.Connection) -> None:
         """Reads everything anew but what this worker alone can change."""
         own = [trial for trial in self._trials if trial._trial_id in self._own]
-        since = horizon(connection)
-        trials = read_trials(connection, changed_trials(connection, self.study_id, 0, -1))
+        news = look(connection, self.study_id)
+        trials = read_trials(connection, news.trial_ids)
         self._trials, self._index = [], {}
         for trial in trials:
             self._put(trial)
         for trial in own:
             if trial._trial_id in self._index:
                 self._put(trial)
-        self._since = since
+        self._since = news.horizon

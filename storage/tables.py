@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -86,6 +87,8 @@ TRIAL = Table(
     Column("changed", BigInteger, nullable=False, server_default=text("0"), index=True),
     Column("taken", DateTime(timezone=True)),
     Column("ended", DateTime(timezone=True)),
+    Index("ix_canopy_trial_deaths", "deaths", postgresql_where=text("deaths > 0")),
+    Index("ix_canopy_trial_ended", "ended", postgresql_where=text("ended IS NOT NULL")),
 )
 
 # Of the stage tree, which belongs to no study: what is known stays when a study is deleted.

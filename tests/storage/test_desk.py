@@ -11,12 +11,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
+import storage.replica
 from storage.database import Database
 from storage.desk import StudyDesk
 from storage.errors import LeaseLostError, StudyGoneError
+from storage.replica import StudyReplica
 from storage.studies import StudyStore
-from storage.trial_changes import Lease, TrialChange
-from storage.trial_rows import OPTUNA_REVISION
+from storage.trial_changes import Lease, TrialChange, write_leased
+from storage.trial_rows import OPTUNA_REVISION, read_trials
 from storage.worker_session import WorkerSession, worker_session
 
 Hire = Callable[[], StudyDesk]
@@ -288,6 +290,52 @@ def test_outcomes_count_from_the_last_launch(hire: Hire, store: StudyStore) -> N
     store.launch("planet", 40, {})
     with desk.decide() as standing:
         assert (standing.outcomes, standing.target) == ([], 40)
+
+
+def test_of_what_did_not_fail_the_last_outcome_is_enough(hire: Hire) -> None:
+    desk = hire()
+    for letter in "ccfccff":
+        _, lease = begin(desk)
+        state = TrialState.FAIL if letter == "f" else TrialState.COMPLETE
+        write(desk, lease, state=state, value=0.5 if letter == "c" else None)
+        desk.give_back(lease.trial_id)
+    begin(desk)
+    with desk.decide() as standing:
+        assert [state.name[0] for state in standing.outcomes] == ["F", "F", "C", "F"]
+
+
+def test_a_trial_that_ends_while_others_are_read_is_looked_for_once_more(
+    hire: Hire, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading all trials anew, while the study is locked, would hold up everybody."""
+    first, second = hire(), hire()
+    trial, lease = begin(first)
+    second.refresh()
+    trial.report(0.5, 1)
+    write(first, lease)
+    reloads: list[StudyReplica] = []
+
+    class Counting(StudyReplica):
+        def _reload(self, connection: sqlalchemy.Connection) -> None:
+            reloads.append(self)
+            super()._reload(connection)
+
+    second.replica.__class__ = Counting
+
+    def end_and_read(*arguments: Any) -> list[FrozenTrial]:
+        monkeypatch.undo()
+        change = TrialChange(lease.trial_id, state=TrialState.COMPLETE, value=0.5)
+        engine = sqlalchemy.create_engine(database.url, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            write_leased(connection, change, lease, lease.posted)
+        return read_trials(*arguments)
+
+    monkeypatch.setattr(storage.replica, "read_trials", end_and_read)
+    with second.decide():
+        pass
+    assert not reloads
+    [seen] = second.replica.get_all_trials(0)
+    assert (seen.state, seen.value) == (TrialState.COMPLETE, 0.5)
 
 
 def test_a_worker_has_two_connections(hire: Hire, database: Database) -> None:

@@ -46,6 +46,9 @@ def upgrade() -> None:
     op.create_index("ix_canopy_trial_worker", "canopy_trial", ["worker"])
     for name in ("taken", "ended"):
         op.add_column("canopy_trial", sqlalchemy.Column(name, instant, nullable=True))
+    for name, condition in (("deaths", "deaths > 0"), ("ended", "ended IS NOT NULL")):
+        where = sqlalchemy.text(condition)
+        op.create_index(f"ix_canopy_trial_{name}", "canopy_trial", [name], postgresql_where=where)
     op.add_column("canopy_study", sqlalchemy.Column("target", sqlalchemy.Integer, nullable=True))
     op.add_column("canopy_study", sqlalchemy.Column("launched", instant, nullable=True))
     search = sqlalchemy.Column("search", sqlalchemy.JSON(none_as_null=True), nullable=True)
@@ -60,8 +63,8 @@ def downgrade() -> None:
     """Removes workers and leases; trials and what is known of them stay."""
     for column in ("control", "search", "launched", "target"):
         op.drop_column("canopy_study", column)
-    op.drop_index("ix_canopy_trial_worker")
-    op.drop_index("ix_canopy_trial_changed")
+    for name in ("ended", "deaths", "worker", "changed"):
+        op.drop_index(f"ix_canopy_trial_{name}")
     for column in ("ended", "taken", "changed", "deaths", "writes", "token"):
         op.drop_column("canopy_trial", column)
     op.execute("DELETE FROM canopy_stage_lease")
