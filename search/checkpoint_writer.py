@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from storage.checkpoints import CheckpointStore
-from storage.connecting import DATABASE_FAILURES
+from storage.connecting import DATABASE_FAILURES, failure_text
 from storage.errors import CheckpointBudgetError, CheckpointMissError
 from storage.outages import is_outage, pause_s
 from training.checkpoint import RunState, snapshot, state_from_bytes, state_to_bytes
@@ -229,7 +229,9 @@ class CheckpointWriter:
 
 def _useless(error: Exception) -> str:
     """Says that checkpoints cannot be written or read, in the same words wherever that shows."""
-    if isinstance(error, OSError):
+    if isinstance(error, DATABASE_FAILURES):
+        reason = f"the database is away: {failure_text(error)}"
+    elif isinstance(error, OSError):
         reason = error.strerror or str(error)
     else:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
