@@ -104,6 +104,7 @@ class StudyDesk:
         system_attrs: dict[str, Any],
     ) -> None:
         self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._session = session
         self._study_id = study_id
         self.worker = session.worker
@@ -112,7 +113,7 @@ class StudyDesk:
 
     def refresh(self) -> None:
         """Reads what other workers have done."""
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             self.replica.refresh(connection)
 
     @contextmanager

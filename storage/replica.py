@@ -46,7 +46,7 @@ class StudyReplica(OneStudyStorage):
         """Reads what others have changed since the last time.
 
         Args:
-            connection: in a transaction.
+            connection: in a transaction or not; each statement sees the latest.
             check: whether to make sure that nothing was missed; somebody may write with Optuna
                 alone, or delete.
         """

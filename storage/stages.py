@@ -10,16 +10,42 @@ from sqlalchemy.dialects import postgresql
 from storage.database import Database
 from storage.epochs import add_trained
 from storage.finite import check_finite
-from storage.tables import CHECKPOINT, STAGE, STAGE_LEASE, STUDIES, TRIALS
+from storage.tables import CHECKPOINT, STAGE, STUDIES, TRIALS
 from storage.worker_session import WorkerSession
 from storage.workers import LIVING, reap
 
-_ACQUIRE = sqlalchemy.text(f"""
-    INSERT INTO canopy_stage_lease AS lease (key, worker) VALUES (:key, :worker)
+_TAKE = f"""
     ON CONFLICT (key) DO UPDATE SET worker = excluded.worker
     WHERE lease.worker = excluded.worker OR lease.worker NOT IN ({LIVING})
-    RETURNING key
+"""
+# A lease that is lost when the server crashes costs time and no result, so nobody waits for the
+# disk; and one that this worker has already is not written again.
+_AT_EASE = "at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+_ACQUIRE = sqlalchemy.text(f"""
+    WITH {_AT_EASE},
+    held AS (SELECT key FROM canopy_stage_lease WHERE key = :key AND worker = :worker),
+    taken AS (
+        INSERT INTO canopy_stage_lease AS lease (key, worker)
+        SELECT :key, :worker FROM at_ease WHERE NOT EXISTS (SELECT FROM held)
+        {_TAKE} RETURNING key
+    )
+    SELECT key FROM held UNION ALL SELECT key FROM taken
 """)  # noqa: S608 - our own text
+_RELEASE = sqlalchemy.text(f"""
+    WITH {_AT_EASE} DELETE FROM canopy_stage_lease USING at_ease
+    WHERE worker = :worker AND key = :key
+""")  # noqa: S608 - likewise
+_RELEASE_ALL = sqlalchemy.text(f"""
+    WITH {_AT_EASE} DELETE FROM canopy_stage_lease USING at_ease WHERE worker = :worker
+""")  # noqa: S608 - likewise
+# These two are part of somebody's transaction, which may have to be durable.
+_LEAVE = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :worker AND key = :key")
+_MOVE_ON = sqlalchemy.text(f"""
+    WITH left_behind AS (
+        DELETE FROM canopy_stage_lease WHERE worker = :worker AND key = :key
+    )
+    INSERT INTO canopy_stage_lease AS lease (key, worker) VALUES (:next_key, :worker) {_TAKE}
+""")  # noqa: S608 - likewise
 
 Write = Callable[[sqlalchemy.Connection], None]
 """Writes something in a transaction of the caller's."""
@@ -60,6 +86,8 @@ class StageStore:
 
     def __init__(self, database: Database, session: WorkerSession | None) -> None:
         self._engine = database.engine
+        # For what is one statement: it is not worth a transaction's two more round trips.
+        self._single = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._session = session
         self._worker = session.worker if session else 0
 
@@ -77,7 +105,7 @@ class StageStore:
             .select_from(STAGE.outerjoin(TRIALS).outerjoin(STUDIES))
             .where(STAGE.c.key.in_(keys))
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return {row.key: Stage(*row) for row in connection.execute(query)}
 
     def count(self) -> int:
@@ -130,9 +158,11 @@ class StageStore:
                 add_trained(connection, trial_id, stage.epoch, stage.metrics, stage.key)
             if place is not None and stage.metrics is not None:
                 connection.execute(self._announcement(place, stage.key))
-            connection.execute(self._release(stage.key))
-            if next_key is not None:
-                connection.execute(_ACQUIRE, {"key": next_key, "worker": self._worker})
+            values = {"key": stage.key, "worker": self._worker}
+            if next_key is None:
+                connection.execute(_LEAVE, values)
+            else:
+                connection.execute(_MOVE_ON, {**values, "next_key": next_key})
 
         return write
 
@@ -144,24 +174,24 @@ class StageStore:
 
     def acquire(self, key: str) -> bool:
         """Takes the lease of a stage, unless a living worker has it."""
-        values = {"key": key, "worker": self._worker}
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
+            values = {"key": key, "worker": self._worker}
             if connection.execute(_ACQUIRE, values).first() is not None:
                 return True
-            if self._session is not None and not self._session.is_recovering:
+        if self._session is not None and not self._session.is_recovering:
+            with self._engine.begin() as connection:
                 reap(connection, self._worker)
         return False
 
     def release(self, key: str) -> None:
         """Gives a lease back, if this worker has it."""
-        with self._engine.begin() as connection:
-            connection.execute(self._release(key))
+        with self._single.connect() as connection:
+            connection.execute(_RELEASE, {"key": key, "worker": self._worker})
 
     def release_all(self) -> None:
         """Gives all leases of this worker back."""
-        with self._engine.begin() as connection:
-            mine = STAGE_LEASE.c.worker == self._worker
-            connection.execute(sqlalchemy.delete(STAGE_LEASE).where(mine))
+        with self._single.connect() as connection:
+            connection.execute(_RELEASE_ALL, {"worker": self._worker})
 
     def forget(self, keys: Sequence[str]) -> None:
         """Removes stages that nobody else can come to."""
@@ -176,7 +206,3 @@ class StageStore:
             set_={"worker": self._worker},
             where=CHECKPOINT.c.digest.is_(None),
         )
-
-    def _release(self, key: str) -> sqlalchemy.Delete:
-        mine = (STAGE_LEASE.c.key == key) & (STAGE_LEASE.c.worker == self._worker)
-        return sqlalchemy.delete(STAGE_LEASE).where(mine)

@@ -168,3 +168,37 @@ def test_forgotten_stages_are_unknown(worker: Opener) -> None:
     record(stages, stage("b", 2), "a")
     stages.forget(["a"])
     assert set(stages.known(["a", "b"])) == {"b"}
+
+
+def test_a_lease_that_a_worker_has_is_not_written_again(worker: Opener, database: Database) -> None:
+    stages, other = worker(), worker()
+    version = sqlalchemy.text("SELECT xmin::text FROM canopy_stage_lease WHERE key = 'a'")
+
+    def written_by() -> str | None:
+        with database.engine.connect() as connection:
+            return connection.scalar(version)
+
+    assert stages.acquire("a")
+    before = written_by()
+    assert stages.acquire("a")
+    assert not other.acquire("a")
+    assert written_by() == before is not None
+    record(stages, stage("a"), None, next_key="b")
+    assert written_by() is None
+    assert not other.acquire("b")
+    stages.release_all()
+    assert other.acquire("b")
+
+
+def test_only_leases_do_not_wait_for_the_disk(worker: Opener, database: Database) -> None:
+    stages = worker()
+    with database.engine.connect() as connection:  # of the one connection that all use
+        connection.execute(sqlalchemy.text("SET synchronous_commit = on"))
+        connection.commit()
+    stages.acquire("a")
+    stages.release("a")
+    stages.release_all()
+    with database.engine.begin() as connection:
+        assert connection.scalar(sqlalchemy.text("SHOW synchronous_commit")) == "on"
+        stages.recording(stage("a"), None, next_key="b")(connection)
+        assert connection.scalar(sqlalchemy.text("SHOW synchronous_commit")) == "on"
