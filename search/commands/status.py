@@ -31,7 +31,8 @@ def status(
 
     if watch and json_:
         raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")
-    reader = StudyReader(open_store(), study or load_config(config).search.study)
+    settings = load_config(config)
+    reader = StudyReader(open_store(), study or settings.search.study)
     if watch:
         watch_study(reader.read, open_console(), every)
         return
