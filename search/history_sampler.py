@@ -69,8 +69,10 @@ class HistorySampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """Returns the parameters that are sampled together."""
         history = self._seen(study)
-        trials = one_of_each(history.get_trials(deepcopy=False))
-        return self._sampler.infer_relative_search_space(_study_of(trials, study.directions), trial)
+        if history is not study:
+            trials = one_of_each(history.get_trials(deepcopy=False))
+            history = _study_of(trials, study.directions)
+        return self._sampler.infer_relative_search_space(history, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -108,8 +110,10 @@ class HistorySampler(BaseSampler):
         """Returns the study as the sampler is to see it.
 
         All parameters of a trial come from the same history, as it was when the first was asked
-        for.
+        for. What Hyperband makes of a study for a sampler is left as it is; no trial pauses there.
         """
+        if type(study) is not Study:
+            return study
         if self._history is None:
             trials = self._twins.shown(study.get_trials(deepcopy=False))
             self._history = _study_of(trials, study.directions)
