@@ -33,13 +33,6 @@ def finished_count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
-def settled_count(study: optuna.Study) -> int:
-    """Returns the number of trials that are finished, or paused and perhaps done for good."""
-    finished = finished_count(study)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return finished + sum(map(is_paused, running))
-
-
 def claim_trial(
     opened: OpenStudy,
     pruner: BasePruner,
@@ -64,14 +57,12 @@ def claim_trial(
         suspected: those of them whose worker may be dead.
         begins: whether a trial may be promoted or begun, or only what was left behind goes on.
     """
-    trials = opened.trials()
-    finished = sum(trial.state in FINISHED for trial in trials)
-    for trial in trials:
-        if trial.state != TrialState.RUNNING or trial.number in owned or is_paused(trial):
-            continue
+    census = opened.census()
+    finished = census.finished
+    for number in sorted(census.active.keys() - owned):
         # What a person promoted is wanted, however many trials there are.
-        if finished < n_trials or is_promoted(trial):
-            return opened.take_up(trial.number)
+        if finished < n_trials or is_promoted(census.active[number]):
+            return opened.take_up(number)
     if finished >= n_trials:
         return Idle.DONE
     if suspected:
@@ -91,19 +82,19 @@ def _begun(
         n_left: trials that are to finish yet, running ones included.
         owned: numbers of the trials that other workers run.
     """
-    trials = opened.trials()
-    is_full = sum(trial.state == TrialState.RUNNING for trial in trials) >= n_left
+    census = opened.census()
+    is_full = census.states[TrialState.RUNNING] >= n_left
     if isinstance(pruner, PromotionPruner):
-        promotion = pruner.promotion(trials)
+        promotion = pruner.promotion(census)
         if promotion is None and is_full and not owned:
-            promotion = pruner.last_promotion(trials)
+            promotion = pruner.last_promotion(opened.trials())
         if promotion is not None:
             return _promoted(opened, promotion)
     if is_full:
         return None
     study = opened.study
-    waiting = any(trial.state == TrialState.WAITING for trial in trials)
-    if not waiting and isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study):
+    sampler, waiting = study.sampler, census.states[TrialState.WAITING]
+    if not waiting and isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
         return None
     return study.ask()
 

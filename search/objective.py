@@ -169,7 +169,7 @@ class _Work:
                         epoch,
                         epochs,
                         step.metrics["val_ap"],
-                        best_at_epoch(of.opened, epoch, besides=number),
+                        of.opened.census().best_at(epoch, besides=number),
                     )
                 verdict = self._judge(epoch, epochs, step, reported)
                 if verdict is Verdict.PAUSE:
@@ -297,14 +297,3 @@ def failure_reason(error: Exception) -> str:
     if is_out_of_memory(error):  # before the first step: the network alone has no room
         return f"{OUT_OF_MEMORY}: {shortage_text(error)}"
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def best_at_epoch(opened: OpenStudy, epoch: int, besides: int) -> float | None:
-    """Returns the best AP that any other trial reported at `epoch`."""
-    trials = opened.trials()
-    values = [
-        trial.intermediate_values[epoch]
-        for trial in trials
-        if epoch in trial.intermediate_values and trial is not trials[besides]
-    ]
-    return max(values, default=None)

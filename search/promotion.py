@@ -10,6 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import RUNG_ATTR, is_paused
+from search.census import Census
 from search.trials import is_promoted
 
 
@@ -74,23 +75,20 @@ class PromotionPruner(BasePruner):
         first = self.rungs[0] if self.rungs else self.epochs
         return epoch >= int(rung["to_epoch"] if rung else first)
 
-    def promotion(self, trials: Sequence[FrozenTrial]) -> Promotion | None:
+    def promotion(self, census: Census) -> Promotion | None:
         """Returns the paused trial that goes on next, if one deserves it.
 
         Args:
-            trials: all of the study.
+            census: of the study.
         """
         for index in reversed(range(len(self.rungs))):
             rung = self.rungs[index]
-            there = [
-                trial
-                for trial in trials
-                if rung in trial.intermediate_values and trial.state != TrialState.FAIL
-            ]
-            for trial in _first(there, rung, len(there) // self.reduction_factor):
-                if is_paused(trial) and trial.user_attrs[RUNG_ATTR]["to_epoch"] == rung:
-                    onward = [*self.rungs[index + 1 :], self.epochs]
-                    return Promotion(trial.number, onward[0])
+            number = census.best_paused(rung)
+            if number is None:
+                continue
+            better, all_there = census.standing(number, rung)
+            if better < all_there // self.reduction_factor:
+                return Promotion(number, [*self.rungs[index + 1 :], self.epochs][0])
         return None
 
     def last_promotion(self, trials: Sequence[FrozenTrial]) -> Promotion | None:
@@ -113,17 +111,6 @@ class PromotionPruner(BasePruner):
         best = max(paused, key=standing)
         higher = [rung for rung in self.rungs if rung > standing(best)[0]]
         return Promotion(best.number, [*higher, self.epochs][0])
-
-
-def _first(trials: Sequence[FrozenTrial], rung: int, count: int) -> list[FrozenTrial]:
-    """Returns the `count` best trials at a rung, the best one first, the earlier of equals."""
-    if not count:
-        return []
-    # Numbers are sorted much faster than trials, and most trials are not among the best.
-    least = sorted((trial.intermediate_values[rung] for trial in trials), reverse=True)[count - 1]
-    best = [trial for trial in trials if trial.intermediate_values[rung] >= least]
-    best.sort(key=lambda trial: (-trial.intermediate_values[rung], trial.number))
-    return best[:count]
 
 
 def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:

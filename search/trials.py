@@ -1,7 +1,7 @@
 """A study with its storage: trials by their numbers, and what we note on them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import ACCUMULATION_ATTR, PROMOTED_ATTR
+from search.census import Census
 from training.accumulation import Accumulation
 
 STAGES_ATTR = "canopy:stages"
@@ -22,14 +23,21 @@ class OpenStudy:
     Attributes:
         study: with the sampler and pruner of its next trial.
         storage: in Postgres, or in memory for a simulation.
+        counted: the trials as they were when somebody asked for the census last.
     """
 
     study: optuna.Study
     storage: BaseStorage
+    counted: Census = field(default_factory=Census, repr=False, compare=False)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials in any of `states`, or all; not to be changed."""
         return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def census(self) -> Census:
+        """Returns counts and ranks of all trials; changes with them when it is asked for again."""
+        self.counted.look(self.trials())
+        return self.counted
 
     def trial_id(self, number: int) -> int:
         """Returns the storage's id of a trial."""

@@ -21,7 +21,6 @@ from search.budget import (
     finished_count,
     is_on_plateau,
     settings_without_memory,
-    settled_count,
 )
 from search.errors import SearchFailedError, StudyPausedError
 from search.events import SearchWatcher
@@ -200,8 +199,7 @@ class _Worker:
     def _run_trial(self, trial: optuna.trial.Trial) -> None:
         of = self.objective
         end = of.run_trial(trial)
-        study = of.opened.study
-        of.watcher.trial_ended(end, settled_count(study), best_ap(study))
+        of.watcher.trial_ended(end, of.opened.census().settled, best_ap(of.opened.study))
 
     def _wait(self) -> None:
         of = self.objective

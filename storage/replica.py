@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy
@@ -234,7 +235,7 @@ class StudyReplica(OneStudyStorage):
         self._last_id = max(self._last_id, trial._trial_id)
 
     def _counts(self) -> dict[TrialState, int]:
-        return Counter(trial.state for trial in self._trials)
+        return Counter(map(attrgetter("state"), self._trials))
 
     def _reload(self, connection: sqlalchemy.Connection) -> None:
         """Reads everything anew but what this worker alone can change."""

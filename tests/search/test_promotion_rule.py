@@ -6,6 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dashboards.summary import RUNG_ATTR, is_paused
+from search.census import Census
 from search.promotion import Promotion, PromotionPruner, rung_mark
 
 
@@ -31,7 +32,9 @@ def test_promotion_ranks_all_trials_at_a_rung_whatever_has_become_of_them() -> N
             )
         rule = PromotionPruner(1, generator.randint(2, 4), epochs=9)
         trials = study.get_trials(deepcopy=False)
-        found = rule.promotion(trials)
+        census = Census()
+        census.look(trials)
+        found = rule.promotion(census)
         assert found == by_the_rule(rule, trials)
         promoted += found is not None
     assert promoted > 50
