@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 _SCRIPT = """
@@ -48,6 +49,10 @@ def test_a_signal_interrupts(number: signal.Signals) -> None:
 
 def test_what_cannot_be_interrupted_ends_without_a_word() -> None:
     process = start("computes")
+    computing = psutil.Process(process.pid)
+    begun_s = computing.cpu_times().user
+    while computing.cpu_times().user < begun_s + 0.2:  # until it is in the middle of it
+        time.sleep(0.02)
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
