@@ -1,6 +1,7 @@
 """Database URLs, and engines for them."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import psycopg2
@@ -19,6 +20,9 @@ from storage.errors import (
 )
 
 CONNECT_TIMEOUT_S = 10
+SILENCE_LIMIT_S = 30.0
+"""A server that acknowledges nothing for as long is away."""
+
 IDLE_LIMIT_S = 30.0
 """Whoever stops in the middle of a transaction holds up the others for no longer than this."""
 
@@ -128,7 +132,11 @@ def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | in
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": application,
         # Routers forget connections that are silent for long, such as one that only holds a lock.
-        "keepalives_idle": 60,
+        "keepalives_idle": 20,
+        # A server that lost its power or its network says nothing ever again.
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": int(1000 * SILENCE_LIMIT_S),
     }
     if str(url.query.get("host", "")).startswith("/"):
         options |= _SOCKET_ALONE
@@ -149,6 +157,21 @@ def never_idle_for_long(engine: sqlalchemy.Engine) -> None:
         connection.commit()
 
     sqlalchemy.event.listen(engine, "connect", set_limit)
+
+
+def resets_at_no_cost(engine: sqlalchemy.Engine) -> None:
+    """Lets a connection that was used with AUTOCOMMIT go back to the pool without a round trip.
+
+    SQLAlchemy sets the isolation level instead, which psycopg2 tells the server twice from the
+    second time on. And a connection that breaks meanwhile never goes back: whoever has a pool of
+    one connection waits for it for ever.
+    """
+
+    def reset(connection: Any) -> None:
+        with suppress(psycopg2.InterfaceError):  # it is closed, and the pool will find that out
+            connection.autocommit = False
+
+    setattr(engine.dialect, "reset_isolation_level", reset)  # noqa: B010 - of this engine alone
 
 
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)

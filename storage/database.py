@@ -12,6 +12,7 @@ from storage.connecting import (
     connect_options,
     never_idle_for_long,
     parse_database_url,
+    resets_at_no_cost,
     shown,
 )
 from storage.embedded import EmbeddedPostgres
@@ -156,6 +157,7 @@ def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
         connect_args=connect_options(url, "canopy"),
     )
     never_idle_for_long(engine)
+    resets_at_no_cost(engine)
     return engine
 
 

@@ -1,5 +1,6 @@
 """What a worker owes the database: written in order, on a thread that waits for it if need be."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage.errors import LeaseLostError
-from storage.outages import Outage, Patience, is_outage
+from storage.outages import SIGN_OF_LIFE_S, Outage, Patience, is_outage
 from storage.trial_changes import Lease, TrialChange
 
 _PROMPT_S = 5.0
@@ -79,8 +80,11 @@ class Ledger:
             LeaseLostError: the trial is another worker's by now; what was handed in is dropped.
             DatabaseAwayError: the database was away for too long.
         """
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: not self._owed or self._failure is not None, timeout_s)
+            while self._owed and self._failure is None and time.monotonic() < until_s:
+                self._patience.alive()
+                self._changed.wait(min(SIGN_OF_LIFE_S, until_s - time.monotonic()))
             self._check(lease)
             return not self._owed
 

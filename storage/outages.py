@@ -27,6 +27,8 @@ from storage.errors import (
 DEFAULT_PATIENCE_S = 600.0
 LONGEST_PAUSE_S = 5.0
 _FIRST_PAUSE_S = 0.1
+# Who watches whether a worker is alive may be as impatient as this.
+SIGN_OF_LIFE_S = 0.2
 
 # SQLSTATE classes: connection, rolled back, resources, intervention, system, as of a read-only
 # server after a failover and a lock that somebody holds for long.
@@ -104,7 +106,6 @@ class Patience:
                 if not is_outage(error):
                     raise
                 outage = outage or self.outage(error)
-                self.alive()
                 outage.wait(error)
             else:
                 if outage is not None:
@@ -116,7 +117,7 @@ class Patience:
         if not self._outages:
             self._note(f"the database is away: {_reason(error)}; waiting for it")
         self._outages += 1
-        return Outage(self.limit_s, self.revive, self._over)
+        return Outage(self.limit_s, self.revive, self._over, self.alive)
 
     def _over(self, seconds: float) -> None:
         self._outages -= 1
@@ -131,14 +132,20 @@ class Outage:
         limit_s: after as long it is given up.
         revive: starts a server that is ours to start.
         over: is told when it is over, and how long it lasted in seconds.
+        alive: is called again and again while somebody waits.
     """
 
     def __init__(
-        self, limit_s: float, revive: Callable[[], None], over: Callable[[float], None]
+        self,
+        limit_s: float,
+        revive: Callable[[], None],
+        over: Callable[[float], None],
+        alive: Callable[[], None],
     ) -> None:
         self._limit_s = limit_s
         self._revive = revive
         self._over = over
+        self._alive = alive
         self._began_s = time.monotonic()
         self._attempts = 0
 
@@ -149,7 +156,11 @@ class Outage:
             DatabaseAwayError: the outage has lasted for too long.
         """
         self.check(error)
-        time.sleep(pause_s(self._attempts))
+        left_s = pause_s(self._attempts)
+        while left_s > 0:
+            self._alive()
+            time.sleep(min(SIGN_OF_LIFE_S, left_s))
+            left_s -= SIGN_OF_LIFE_S
         self.try_revival()
 
     def check(self, error: Exception) -> None:

@@ -82,12 +82,12 @@ def test_a_trial_that_hangs_ends_and_its_worker_with_it(
 
 
 def test_waiting_for_a_database_is_no_stall(new_own_search: NewSearch, server: Server) -> None:
-    search = new_own_search(stall_s=1.0, pace=SLOW)
+    search = new_own_search(stall_s=2.0, pace=SLOW)
     begun = search.begin()
     worker = search.start()
     search.wait_for_epochs(3)
     server.stop_at_once()
-    time.sleep(3)
+    time.sleep(5)
     server.start()
     assert worker.end() == 0, worker.said()
     check(search, begun)

@@ -1,7 +1,9 @@
+import gc
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg2
@@ -27,6 +29,7 @@ from storage.errors import (
 )
 from storage.schema import HEAD, VERSION_TABLE
 from storage.studies import StudyStore
+from tests.faults.servers import terminate_backends
 from tests.storage.other_servers import refusing_server, serving
 
 SECRET = "hunter2-hunter2"
@@ -83,6 +86,29 @@ class TestUrl:
     def test_optuna_reads_it_back(self, password: str) -> None:
         url = sqlalchemy.URL.create("postgresql", "ann", password, "db.example", None, "{name}")
         assert sqlalchemy.make_url(optuna_url(url).format(SCHEMA_VERSION=1)) == url
+
+
+@pytest.mark.parametrize("isolation_level", ["AUTOCOMMIT", "READ COMMITTED"])
+def test_a_connection_that_breaks_as_it_is_given_back_is_replaced(
+    database_url: str, isolation_level: str
+) -> None:
+    opened = open_database(Path(), database_url)
+    engine = opened.engine.execution_options(isolation_level=isolation_level)
+    backend = sqlalchemy.text("SELECT pg_backend_pid()")
+    for _ in range(2):
+        with engine.connect() as connection:
+            connection.execute(backend)
+    gc.disable()  # which would give it back some time, or never where nothing else happens
+    try:
+        with suppress(sqlalchemy.exc.DBAPIError, psycopg2.Error), engine.connect() as connection:
+            broken = connection.scalar(backend)
+            assert terminate_backends(database_url) == 1
+        assert opened.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        with engine.connect() as connection:
+            assert connection.scalar(backend) != broken
+    finally:
+        gc.enable()
+        opened.close()
 
 
 class TestOpening:

@@ -126,3 +126,16 @@ def test_closing_while_the_database_is_away_does_not_hang(server: Server) -> Non
         thread.name == "canopy ledger" and thread is ledger._thread
         for thread in threading.enumerate()
     )
+
+
+def test_who_waits_says_again_and_again_that_it_is_alive(server: Server) -> None:
+    signs: list[None] = []
+    patience = Patience(60)
+    patience.alive = lambda: signs.append(None)
+    ledger = Ledger(server.write, patience)
+    server.error = AWAY
+    ledger.post(report(1), lease())
+    assert not ledger.settle(lease(), 2.0)
+    assert len(signs) >= 3
+    server.error = None
+    ledger.close(1)
