@@ -395,6 +395,8 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     _CONTEXT.set_forkserver_preload(["search.worker"])
+    if arguments.profile:
+        arguments.profile.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # A short path: it is that of a socket.
         folder = Path(tempfile.mkdtemp(prefix="book-"))

@@ -4,7 +4,9 @@ from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from math import isnan
+from operator import is_not
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -61,8 +63,7 @@ class Census:
         """
         if len(trials) < len(self._trials):
             self._clear()
-        pairs = zip(self._trials, trials, strict=False)
-        for number in [at for at, (old, new) in enumerate(pairs) if old is not new]:
+        for number in changed(self._trials, trials):
             self._leave(number)
             self._trials[number] = trials[number]
             self._entries[number] = self._enter(number, trials[number])
@@ -128,6 +129,16 @@ class Census:
             _remove(self._reached[epoch], place)
         if entry.rung is not None:
             _remove(self._paused[entry.rung], entry.places[entry.rung])
+
+
+def changed(before: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> list[int]:
+    """Returns the places in which another trial is now; a study is long, and few of it change.
+
+    Args:
+        before: the trials at some time.
+        trials: as many or more of them, now.
+    """
+    return list(compress(range(len(before)), map(is_not, before, trials)))
 
 
 def _remove(places: list[Place], place: Place) -> None:

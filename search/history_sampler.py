@@ -11,37 +11,41 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import is_paused
+from search.census import changed
 from storage.one_study import OneStudyStorage
 
 _STUDY = "history"
 
 
 class PrunedTwins:
-    """Paused trials as pruned ones, kept from one sampled trial to the next."""
+    """The trials of one study, paused ones as pruned ones, kept from one look to the next."""
 
     def __init__(self) -> None:
-        self._twins: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}
+        self._trials: list[FrozenTrial] = []
+        self._shown: list[FrozenTrial] = []
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Returns the trials as a sampler is to see them; none of them is changed."""
-        running = TrialState.RUNNING
-        return [
-            self._twin(trial) if trial.state == running and is_paused(trial) else trial
-            for trial in trials
-        ]
+        """Returns the trials as a sampler is to see them; none of them is changed.
 
-    def _twin(self, trial: FrozenTrial) -> FrozenTrial:
-        if not trial.intermediate_values:
-            return trial
-        # Whoever changes a trial puts another one in its place.
-        known = self._twins.get(trial.number)
-        if known is not None and known[0] is trial:
-            return known[1]
-        twin = copy.copy(trial)
-        twin.state = TrialState.PRUNED
-        twin.value = trial.intermediate_values[max(trial.intermediate_values)]
-        self._twins[trial.number] = (trial, twin)
-        return twin
+        Whoever changes a trial puts another one in its place, so only those are looked at.
+        """
+        if len(trials) < len(self._trials):
+            self._trials, self._shown = [], []
+        for number in changed(self._trials, trials):
+            self._shown[number] = _as_pruned(trials[number])
+        self._shown += map(_as_pruned, trials[len(self._shown) :])
+        self._trials = list(trials)
+        return self._shown.copy()
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    """Returns a trial, or its twin that is pruned if it pauses and has reported an epoch."""
+    if trial.state != TrialState.RUNNING or not trial.intermediate_values or not is_paused(trial):
+        return trial
+    twin = copy.copy(trial)
+    twin.state = TrialState.PRUNED
+    twin.value = trial.intermediate_values[max(trial.intermediate_values)]
+    return twin
 
 
 class HistorySampler(BaseSampler):
