@@ -22,6 +22,7 @@ from statistics import median, quantiles
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import optuna
 import sqlalchemy
 from optuna.trial import TrialState
@@ -66,8 +67,10 @@ def val_ap() -> float:
 class InstantRun:
     """A training run whose epochs come at once."""
 
-    def __init__(self, settings: Any, _dataset: Dataset) -> None:
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
         self.settings, self.epoch = settings, 0
+        shape = (len(dataset.split.validation), len(dataset.labels))
+        self.validation_logits = np.zeros(shape, dtype=np.float32)
 
     def train_epoch(self, _on_batch: object) -> "InstantRun":
         """Comes to the next epoch."""

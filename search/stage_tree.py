@@ -12,6 +12,7 @@ from search.errors import StageBusyError
 from storage.connecting import DATABASE_FAILURES
 from storage.epochs import replaying
 from storage.outages import Patience, is_outage
+from storage.predictions import ValidationSet, predicting
 from storage.stages import Stage, StageStore, Write
 from training.accumulation import (
     Accumulation,
@@ -23,6 +24,7 @@ from training.accumulation import (
 )
 from training.checkpoint import RunState
 from training.data.dataset import Dataset
+from training.data.identity import parts_digest
 from training.errors import DivergedError, OutOfMemoryError
 from training.resolve import resolve_settings
 from training.run import BatchProgress, TrainingRun
@@ -117,6 +119,7 @@ class StageTree:
         self._stages = stages
         self._checkpoints = checkpoints
         self._dataset = dataset
+        self._validation = _validation_set(dataset)
         self._patience = patience
         self._note = note
         self._alive = alive
@@ -301,10 +304,12 @@ class StageTree:
         run = self._run_before(walk, epoch)
         while True:
             run.accumulation = steps_at(walk.accumulation, run.epoch + 1)
+            metrics, logits, diverged = None, None, None
             try:
-                metrics, diverged = run.train_epoch(on_batch).as_dict(), None
+                trained = run.train_epoch(on_batch)
+                metrics, logits = trained.as_dict(), trained.validation_logits
             except DivergedError as error:
-                metrics, diverged = None, str(error)
+                diverged = str(error)
             key = walk.keys[run.epoch - 1]
             stage = Stage(key, run.epoch, metrics, diverged)
             is_last = run.epoch == epoch
@@ -318,8 +323,9 @@ class StageTree:
                 place=self._checkpoints.place_id() if is_last else None,
             )
             walk.owed.append(write)
-            if metrics is None:
+            if metrics is None or logits is None:
                 return stage
+            walk.owed.append(predicting(key, self._validation, logits))
             walk.trained += 1
             walk.trained_s += metrics["train_s"] + metrics["val_s"]
             self._position = _Position(run, key)
@@ -367,6 +373,11 @@ class StageTree:
 
     def _loaded(self, key: str, epoch: int) -> RunState | None:
         return self._patience.call(lambda: self._checkpoints.load(key, epoch))
+
+
+def _validation_set(dataset: Dataset) -> ValidationSet:
+    rows = dataset.split.validation
+    return ValidationSet(parts_digest(dataset, rows), dataset.labels, dataset.targets[rows])
 
 
 def _cut_text(batch: int, steps: int) -> str:

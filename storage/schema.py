@@ -14,7 +14,7 @@ from storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 VERSION_TABLE = "canopy_alembic_version"
 
 TableState = Literal["none", "old", "current", "newer"]

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 from storage.database import Database
 from storage.epochs import add_trained
 from storage.finite import check_finite
+from storage.predictions import forget_predictions
 from storage.tables import CHECKPOINT, STAGE, STUDIES, TRIALS
 from storage.worker_session import WorkerSession
 from storage.workers import LIVING, reap
@@ -194,8 +195,9 @@ class StageStore:
             connection.execute(_RELEASE_ALL, {"worker": self._worker})
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Removes stages that nobody else can come to."""
+        """Removes stages that nobody else can come to, but for what their trial's last one says."""
         with self._engine.begin() as connection:
+            forget_predictions(connection, keys)
             connection.execute(sqlalchemy.delete(STAGE).where(STAGE.c.key.in_(keys)))
 
     def _announcement(self, place: str, key: str) -> postgresql.Insert:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -122,4 +123,32 @@ CHECKPOINT = Table(
     Column("is_end", Boolean, nullable=False),
     Column("used", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
-OUR_TABLES = (STUDY, EPOCH, WORKER, TRIAL, DATABASE, STAGE, STAGE_LEASE, CHECKPOINT)
+# What models say of validation images, by the key of their stage. They are no stage's property: a
+# trial with a tree of its own keeps those of its last epoch when the tree is gone.
+VALIDATION = Table(
+    "canopy_validation",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("labels", JSON, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("targets", LargeBinary, nullable=False),
+)
+PREDICTION = Table(
+    "canopy_prediction",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("validation", ForeignKey(VALIDATION.c.digest), nullable=False),
+    Column("logits", LargeBinary, nullable=False),
+)
+OUR_TABLES = (
+    STUDY,
+    EPOCH,
+    WORKER,
+    TRIAL,
+    DATABASE,
+    STAGE,
+    STAGE_LEASE,
+    CHECKPOINT,
+    VALIDATION,
+    PREDICTION,
+)

@@ -46,11 +46,13 @@ class Evaluation:
     Attributes:
         loss: mean loss over images and labels.
         metrics: everything that compares logits with targets.
+        logits: (images, labels), float32, in the order of the split.
         seconds: wall time of the pass.
     """
 
     loss: float
     metrics: MultilabelMetrics
+    logits: npt.NDArray[np.float32]
     seconds: float
 
     def as_dict(self, split: str, loss_name: str) -> dict[str, Any]:
@@ -95,6 +97,11 @@ class EpochMetrics:
     wait_s: float
     images_per_s: float
     peak_memory_mib: float
+
+    @property
+    def validation_logits(self) -> npt.NDArray[np.float32]:
+        """What the model says of the validation images, (images, labels)."""
+        return self.validation.logits
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the metrics as JSON values, flat but for the AP of each label."""
@@ -255,10 +262,11 @@ class TrainingRun:
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
         try:
-            metrics = multilabel_metrics(logits.cpu(), targets.cpu(), labels=self.dataset.labels)
+            logits = logits.cpu()
+            metrics = multilabel_metrics(logits, targets.cpu(), labels=self.dataset.labels)
         except NonFiniteLogitsError as error:
             raise DivergedError(f"{error} after epoch {self.epoch}") from error
-        return Evaluation(loss, metrics, time.perf_counter() - started)
+        return Evaluation(loss, metrics, logits.numpy(), time.perf_counter() - started)
 
     @torch.inference_mode()
     def logits(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:

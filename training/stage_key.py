@@ -37,6 +37,7 @@ import torchvision
 
 from training.accumulation import Accumulation, steps_at
 from training.data.dataset import Dataset
+from training.data.identity import parts_digest
 from training.data.images import DECODING_RULE
 from training.schedules import exponential_lr
 from training.settings import TrainingSettings
@@ -116,18 +117,9 @@ def next_key(key: str, lr: float, accumulation: int = 1) -> str:
 def _data_digest(dataset: Dataset) -> str:
     """Covers bytes and labels of the images that a run trains and validates with."""
     if dataset not in _DATA_DIGESTS:
-        _DATA_DIGESTS[dataset] = _computed_data_digest(dataset)
+        split = dataset.split
+        _DATA_DIGESTS[dataset] = parts_digest(dataset, split.train, split.validation)
     return _DATA_DIGESTS[dataset]
-
-
-def _computed_data_digest(dataset: Dataset) -> str:
-    sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
-    for part in (dataset.split.train, dataset.split.validation):
-        sha.update(f" {len(part)} ".encode())
-        for at in part.tolist():
-            sha.update(bytes.fromhex(dataset.digests[at]))
-            sha.update(dataset.targets[at].tobytes())
-    return sha.hexdigest()
 
 
 def _loss_parameters(settings: TrainingSettings) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.checkpoint import RunState
 from training.data.dataset import Dataset
@@ -25,6 +27,7 @@ class SleptEpoch:
     """What `training.run.EpochMetrics` is to a real run."""
 
     metrics: dict[str, Any]
+    validation_logits: NDArray[np.float32]
 
     def as_dict(self) -> dict[str, Any]:
         return self.metrics
@@ -45,6 +48,7 @@ class SleepingRun:
         self.settings = resolve_settings(settings)
         self.epoch = 0
         self._number = first_number(self.settings)
+        self._shape = (len(dataset.split.validation), len(dataset.labels))
 
     @property
     def is_finished(self) -> bool:
@@ -60,7 +64,8 @@ class SleepingRun:
                 on_batch(epoch, done, BATCHES)
         self.epoch, self._number = epoch, following
         self._note("ends", following)
-        return SleptEpoch(metrics_at(following, settings, epoch))
+        logits = np.full(self._shape, following, dtype=np.float32)
+        return SleptEpoch(metrics_at(following, settings, epoch), logits)
 
     def state(self) -> RunState:
         number = torch.tensor([self._number], dtype=torch.int64)

@@ -5,12 +5,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy
+import torch
 
 from search.checkpoint_writer import CheckpointWriter
 from search.errors import StageBusyError
 from storage.database import Database
+from storage.predictions import trial_predictions
 from storage.stages import Stage, StageStore
 from storage.studies import StudyStore
 from tests.search.tree_worker import (
@@ -23,6 +26,7 @@ from tests.search.tree_worker import (
     weights_digest,
 )
 from training.errors import DivergedError
+from training.metrics import multilabel_metrics
 from training.run import TrainingRun
 from training.settings import TrainingSettings
 
@@ -208,6 +212,28 @@ def test_a_trial_alone_shares_nothing(hire: Hire, trained: list[int], database: 
     worker.tree.forget(one)
     assert worker.tree.plan(tiny_settings(), 1, alone=True).known == []
     assert len(worker.tree.plan(tiny_settings(), 2, alone=True).known) == 3
+    predicted = trial_predictions(database, "planet", [0, 1])
+    np.testing.assert_array_equal(predicted[0].logits, predicted[1].logits)
+
+
+def test_what_is_kept_of_a_trial_s_predictions_gives_its_metrics(
+    hire: Hire, database: Database
+) -> None:
+    store = StudyStore(database)
+    number = store.open_study("planet").ask().number
+    worker = hire()
+    walk = worker.tree.plan(tiny_settings(), store.trial_id("planet", number))
+    *_, last = worker.go(walk)
+
+    kept = trial_predictions(database, "planet", [number])[number]
+
+    scores = multilabel_metrics(
+        torch.from_numpy(kept.logits),
+        torch.from_numpy(kept.validation.targets),
+        labels=kept.validation.labels,
+    )
+    assert scores.ap == last.metrics["val_ap"]
+    assert scores.ap_per_label == last.metrics["val_ap_per_label"]
 
 
 class Held:

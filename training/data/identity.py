@@ -1,0 +1,25 @@
+"""What makes parts of two data sets the same: bytes and labels of their images, in their order."""
+
+import hashlib
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.dataset import Dataset
+
+
+def parts_digest(dataset: Dataset, *parts: NDArray[np.int64]) -> str:
+    """Returns a SHA-256 of some images and the labels' names, hexadecimal.
+
+    Args:
+        dataset: with the digests of its images.
+        parts: rows of it; where one part ends counts, too.
+    """
+    sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
+    for part in parts:
+        sha.update(f" {len(part)} ".encode())
+        for at in part.tolist():
+            sha.update(bytes.fromhex(dataset.digests[at]))
+            sha.update(dataset.targets[at].tobytes())
+    return sha.hexdigest()
