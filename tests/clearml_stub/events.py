@@ -73,7 +73,11 @@ class EventActions:
                 if (line["timestamp"] < since if earlier else line["timestamp"] > since)
             ]
         size = request.get("batch_size", 5000)
-        batch = ordered[-size:][::-1] if earlier else ordered[:size]
+        if earlier:
+            ordered.reverse()
+        batch = ordered[:size]
+        # All lines of the last moment come along, so that none is lost between two pages.
+        batch += [line for line in ordered[size:] if line["timestamp"] == batch[-1]["timestamp"]]
         if request.get("order") == ("asc" if earlier else "desc"):
             batch.reverse()
         return {"events": copy.deepcopy(batch), "returned": len(batch), "total": len(lines)}

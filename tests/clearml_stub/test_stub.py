@@ -193,6 +193,25 @@ def test_events_overwrite_and_lines_double(stub: Stub, client: Any, refused: Any
         report(client, scalar(task, 0.5))
 
 
+def test_a_log_comes_in_pages_and_no_line_is_lost_between_them(client: Any) -> None:
+    task = new_task(client)
+    moments = [1000, 2000, 2000, 2000, 3000]
+    lines = [
+        {"type": "log", "task": task, "msg": f"line {index}", "timestamp": moment}
+        for index, moment in enumerate(moments)
+    ]
+    report(client, *lines)
+
+    def page(**options: Any) -> list[str]:
+        events = client.events.get_task_log(task=task, batch_size=2, **options).events
+        return [event["msg"][-1] for event in events]
+
+    assert page(order="asc", navigate_earlier=False) == ["0", "1", "2", "3"]
+    assert page(order="asc", navigate_earlier=False, from_timestamp=2000) == ["4"]
+    assert sorted(page(order="desc")) == ["1", "2", "3", "4"]
+    assert page(from_timestamp=2000) == ["0"]
+
+
 def test_every_type_of_event_is_checked() -> None:
     for event in (
         scalar("t", 1),
