@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from optuna.trial import TrialState
-
 from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.reconciling import is_gone
 from dashboards.clearml.wanted import task_state
@@ -76,7 +74,6 @@ def mirror_summary(
         state: of the mirror.
         rows: what was sent of each task.
     """
-    trials = [trial for trial in summary.trials if trial.state != TrialState.WAITING.name]
     deleted = sum(is_gone(row) for number, row in rows.items() if number != STUDY_TASK)
     mirrored = sum(
         (row := rows.get(trial.number)) is not None
@@ -84,7 +81,7 @@ def mirror_summary(
         and row.problem is None
         and row.state == task_state(trial)
         and row.epochs == len(trial.metrics)
-        for trial in trials
+        for trial in summary.trials
     )
     ids = {number: row.task for number, row in rows.items() if row.task}
     best = [ids[t.number] for t in summary.best_settings[:_COMPARED] if t.number in ids]
@@ -93,7 +90,7 @@ def mirror_summary(
     return MirrorSummary(
         server=state.server,
         mirrored=mirrored,
-        behind=len(trials) - mirrored - deleted,
+        behind=len(summary.trials) - mirrored - deleted,
         deleted=deleted,
         problem=state.problem,
         since=state.since,
