@@ -8,8 +8,7 @@ from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.reconciling import is_gone
 from dashboards.clearml.wanted import task_state
 from dashboards.summary import StudySummary
-from storage.database import Database
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState, read_mirrors
+from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from storage.studies import StudyStore
 
 _COMPARED = 3
@@ -41,6 +40,18 @@ class MirrorSummary:
     comparison: str | None
     trials: dict[int, str]
 
+    def lines(self) -> list[str]:
+        """Returns what ``canopy status`` prints."""
+        parts = [f"{self.mirrored} trials mirrored, {self.behind} behind"]
+        if self.deleted:
+            parts.append(
+                f"{self.deleted} deleted there (canopy mirror --recreate makes them again)"
+            )
+        if self.problem:
+            since = f" (since {self.since.astimezone():%Y-%m-%d %H:%M:%S})" if self.since else ""
+            parts.append(f"{self.problem}{since}")
+        return [f"ClearML: {'; '.join(parts)}", *([f"  {self.url}"] if self.url else [])]
+
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints."""
         return {
@@ -56,11 +67,13 @@ class MirrorSummary:
         }
 
 
-def read_mirror(
-    store: StudyStore, database: Database, summary: StudySummary
-) -> MirrorSummary | None:
-    """Returns how far the mirror of a study is that worked last; None if it has none."""
-    mirrors = read_mirrors(store, database, summary.study)
+def read_mirror(store: StudyStore, summary: StudySummary) -> MirrorSummary | None:
+    """Returns how far the mirror of a study is that worked last; None if it has none.
+
+    Raises:
+        UnknownStudyError: the study was deleted.
+    """
+    mirrors = store.mirrors(summary.study)
     return mirror_summary(summary, *mirrors[0]) if mirrors else None
 
 
