@@ -56,7 +56,8 @@ class _PromptSession(StrictSession):
         if isinstance(req_obj, BatchRequest | CompoundRequest):
             super().validate_request(req_obj)
         else:
-            _validator(req_obj.__class__).validate(req_obj.to_dict())
+            request: Any = type(req_obj)
+            _validator(request).validate(req_obj.to_dict())
 
 
 @cache
