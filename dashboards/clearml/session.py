@@ -131,7 +131,12 @@ class TrackerSession:
             TrackerRejectsError: it takes the request for wrong.
         """
         method = getattr(getattr(self._client, service), action)
-        return self._guarded(lambda: method(**fields))
+        try:
+            return self._guarded(lambda: method(**fields))
+        except TrackerRefusesError:
+            # A token that has expired early: the SDK logs in anew, and repeats the request with the
+            # old one.
+            return self._guarded(lambda: method(**fields))
 
     def upload(self, path: str, content: bytes, content_type: str) -> str:
         """Returns the URL of a file that was put on the file server.
