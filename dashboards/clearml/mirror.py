@@ -164,8 +164,10 @@ class Mirror:
             # Trials are made as its children, so it is made first and told the rest at the end.
             self._bring([self._study(summary, rows)], rows, only_begin=True)
         sent += self._bring(self._differing(changed, summary, rows), rows)
+        is_over = summary.is_over and not any(_is_running(trial) for trial in trials)
         is_due = time.monotonic() - self._study_sent_s >= STUDY_EVERY_S
-        if last or is_due or not self._plan.is_live:
+        # What follows a study ends with it, and leaves nothing for a round after that.
+        if last or is_over or is_due or not self._plan.is_live:
             self._study_sent_s = time.monotonic()
             wanted = self._study(summary, rows)
             sent += self._bring([wanted], rows)
@@ -182,7 +184,7 @@ class Mirror:
             gone=len(gone),
             sent=sent,
             rejected=next((row.problem for row in rows.values() if row.problem), None),
-            is_over=summary.is_over and not any(_is_running(trial) for trial in trials),
+            is_over=is_over,
         )
 
     def _differing(

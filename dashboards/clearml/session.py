@@ -131,12 +131,18 @@ class TrackerSession:
             TrackerRejectsError: it takes the request for wrong.
         """
         method = getattr(getattr(self._client, service), action)
-        try:
-            return self._guarded(lambda: method(**fields))
-        except TrackerRefusesError:
-            # A token that has expired early: the SDK logs in anew, and repeats the request with the
-            # old one.
-            return self._guarded(lambda: method(**fields))
+
+        def ask() -> Any:
+            try:
+                return method(**fields)
+            except APIError as error:
+                if error.code != requests.codes.unauthorized:
+                    raise
+                # The token had expired. The SDK has got a new one by now, but has repeated the
+                # request with the old one.
+                return method(**fields)
+
+        return self._guarded(ask)
 
     def upload(self, path: str, content: bytes, content_type: str) -> str:
         """Returns the URL of a file that was put on the file server.
