@@ -28,7 +28,7 @@ QUIET_S = 10.0
 QUIET_WRONG_S = 2.0
 """Likewise where its server does not answer anyway."""
 LONGEST_END_S = 120.0
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
 
 Note = Callable[[str], None]
