@@ -57,8 +57,11 @@ def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
 
+    logged: dict[str, Any] = {}
+
     def tell(kind: str, value: Any) -> None:
-        if kind != PROGRESS:
+        if kind != PROGRESS and logged.get(kind, ...) != value:
+            logged[kind] = value
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind}: {value}\n")
         with suppress(OSError):
             connection.send((kind, value))

@@ -45,7 +45,11 @@ class TrackerServer:
         self.session = session
 
     def project(self, name: str) -> str:
-        """Returns the id of the project of that name, which is made if there is none."""
+        """Returns the id of the project of that name, which is made if there is none.
+
+        Spaces around the parts of the name, which are the projects above it, mean nothing.
+        """
+        name = "/".join(part.strip() for part in name.split("/") if part.strip())
         pattern = f"^{re.escape(name)}$"
         found = self.session.call("projects", "get_all", name=pattern, only_fields=["id", "name"])
         for each in found:
