@@ -114,7 +114,6 @@ class Reconciler:
             row.sent = {"parts": wanted.parts, "tags": list(wanted.tags)}
         else:
             row.task, row.state = found.id, found.state
-            row.sent = {"tags": list(found.tags)}
         self._store.write_task(row)
         return row.task
 
@@ -126,7 +125,7 @@ class Reconciler:
             self._server.edit(task, wanted, changed)
             row.sent["parts"] = wanted.parts
         if row.sent.get("tags") != list(wanted.tags):
-            self._server.set_tags(task, row.sent.get("tags", ()), wanted.tags)
+            self._server.set_tags(task, wanted.tags)
             row.sent["tags"] = list(wanted.tags)
         self._send_events(task, wanted, row, is_new=is_new)
         if _state_differs(wanted, row):

@@ -22,6 +22,12 @@ FINAL = (COMPLETED, STOPPED, FAILED)
 
 SHORTEST_NAME = 3
 
+BEST = "best"
+PASSING_TAGS = frozenset(
+    {BEST, "waiting", "running", "paused", "interrupted", "complete", "pruned", "failed"}
+)
+"""Tags of ours that a task loses again; what else it has stays, whoever gave it."""
+
 _STATES = {
     TrialState.COMPLETE.name: COMPLETED,
     TrialState.PRUNED.name: STOPPED,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dashboards.clearml.trial_task import graph_of, one_line, trial_task
-from dashboards.clearml.wanted import FINAL, WantedTask, digest, identity_tag, text_of
+from dashboards.clearml.wanted import FINAL, PASSING_TAGS, WantedTask, digest, identity_tag, text_of
 from dashboards.summary import TrialSummary
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -118,6 +118,13 @@ def test_tags_and_reason() -> None:
     assert task(trial("PRUNED")).reason, "why a task is stopped is always said"
     assert task(trial("FAIL")).tags[-1] == "failed"
     assert task(trial(), is_best=True).tags[-1] == "best"
+    assert task(trial("WAITING", 0, params={})).tags == ("canopy:1", "waiting")
+
+
+def test_every_tag_that_may_pass_is_known_to_pass() -> None:
+    states = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "PAUSED", "INTERRUPTED", "WAITING")
+    for state in states:
+        assert set(task(trial(state), is_best=True).tags[-2:]) <= PASSING_TAGS
 
 
 def test_labels_without_a_positive_example_are_in_the_table_alone() -> None:
