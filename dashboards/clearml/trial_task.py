@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from dashboards.clearml.plots import plot, table
 from dashboards.clearml.wanted import (
+    BEST_TAG,
     LogLine,
     Plot,
     Scalar,
@@ -65,7 +66,7 @@ def trial_task(
     epochs = settings.get("epochs")
     described = [str(settings[key]) for key in ("backbone", "loss") if settings.get(key)]
     word = _TAGS.get(trial.state, trial.state.lower())
-    tags = [identity, *described, word, *(["best"] if is_best else [])]
+    tags = [identity, *described, word, *([BEST_TAG] if is_best else [])]
     return WantedTask(
         number=trial.number,
         identity=identity,
