@@ -112,10 +112,7 @@ class TrackerServer:
         self.session.call("tasks", "edit", task=task, force=True, **fields)
 
     def set_tags(self, task: str, ours: Sequence[str]) -> None:
-        """Gives a task its tags and takes those of ours that passed; what a person added stays.
-
-        What was sent last does not say which these are: its answer may have been lost.
-        """
+        """Gives a task our tags, and takes those that have passed; what a person added stays."""
         found = self.existing([task]).get(task)
         if found is None:
             raise TrackerRejectsError(f"task {task} is not there")

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from dashboards.clearml.plots import plot, table
 from dashboards.clearml.wanted import (
-    BEST,
+    BEST_TAG,
     LogLine,
     Plot,
     Scalar,
@@ -68,7 +68,7 @@ def trial_task(
     named = () if trial.state == TrialState.WAITING.name else ("backbone", "loss")
     described = [str(settings[key]) for key in named if settings.get(key)]
     word = _TAGS.get(trial.state, trial.state.lower())
-    tags = [identity, *described, word, *([BEST] if is_best else [])]
+    tags = [identity, *described, word, *([BEST_TAG] if is_best else [])]
     return WantedTask(
         number=trial.number,
         identity=identity,

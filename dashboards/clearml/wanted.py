@@ -22,11 +22,20 @@ FINAL = (COMPLETED, STOPPED, FAILED)
 
 SHORTEST_NAME = 3
 
-BEST = "best"
+BEST_TAG = "best"
 PASSING_TAGS = frozenset(
-    {BEST, "waiting", "running", "paused", "interrupted", "complete", "pruned", "failed"}
+    {
+        BEST_TAG,
+        "waiting",
+        "running",
+        "paused",
+        "interrupted",
+        "complete",
+        "pruned",
+        "failed",
+    }
 )
-"""Tags of ours that a task loses again; what else it has stays, whoever gave it."""
+"""Tags that a trial may lose again; the others of its task it has for good."""
 
 _STATES = {
     TrialState.COMPLETE.name: COMPLETED,
