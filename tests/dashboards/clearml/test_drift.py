@@ -80,3 +80,20 @@ def test_a_tag_whose_acknowledgement_was_lost_passes_all_the_same(
     study.run()
     new_mirror().once()
     assert unlike(study, stub) == []
+
+
+def test_a_search_whose_end_was_not_acknowledged_goes_on(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study = new_study(2)
+    study.run()
+    new_mirror().once()
+    study.store.launch(STUDY, 1, {})
+    stub.misbehave("lost", times=1, actions="tasks.completed")
+    with pytest.raises(TrackerAwayError):
+        new_mirror().once()  # has ended the study's own task, and does not know that it has
+    assert states(stub)[f"{STUDY} search"] == "completed"
+    study.store.launch(STUDY, 2, {})
+    study.begin()
+    new_mirror().once()
+    assert states(stub)[f"{STUDY} search"] == "in_progress"
