@@ -1,5 +1,6 @@
 """A study in numbers: what `canopy status` and `canopy trials` say, as JSON values."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +60,7 @@ class TrialSummary:
         trained_s: training and validation time that was spent on it, in seconds.
         promoted_from: the pruned trial that it goes on from, if a person promoted one.
         ended: when it ended, in local time.
+        value: what plain Optuna was told of it, if none of its epochs is ours.
     """
 
     number: int
@@ -73,6 +75,12 @@ class TrialSummary:
     trained_s: float = 0.0
     promoted_from: int | None = None
     ended: datetime | None = None
+    value: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What it came to: validation AP, or the value of a trial of plain Optuna."""
+        return self.value if self.val_ap is None else self.val_ap
 
     @property
     def has_gone_wrong(self) -> bool:
@@ -92,6 +100,7 @@ class TrialSummary:
             "state": self.state,
             "params": self.params,
             "val_ap": self.val_ap,
+            "value": self.value,
             "reason": self.reason,
             "promoted_from": self.promoted_from,
             "epochs_reported": len(self.metrics),
@@ -298,7 +307,14 @@ def _summarize_trial(
         trained_s=sum(_seconds(epoch.metrics) for epoch in epochs if epoch.times_trained),
         promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
         ended=trial.datetime_complete,
+        value=None if epochs else _told(trial),
     )
+
+
+def _told(trial: FrozenTrial) -> float | None:
+    """Returns the value, or the last intermediate one, of a trial of plain Optuna."""
+    told = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
+    return float(told[-1]) if told and math.isfinite(told[-1]) else None
 
 
 def _state(trial: FrozenTrial, *, has_worker: bool) -> str:

@@ -67,3 +67,7 @@ class PromotionError(SearchError):
 
 class CurveTableError(SearchError):
     """A table of learning curves is missing, something else, or does not hold a point."""
+
+
+class TrialFilterError(SearchError):
+    """Trials are asked for by a state, parameter or value that there is none of."""
