@@ -69,5 +69,11 @@ class CurveTableError(SearchError):
     """A table of learning curves is missing, something else, or does not hold a point."""
 
 
+class MirrorError(SearchError):
+    """A study cannot be mirrored, or not all of it."""
+
+    exit_status = 1
+
+
 class TrialFilterError(SearchError):
     """Trials are asked for by a state, parameter or value that there is none of."""

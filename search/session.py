@@ -9,7 +9,6 @@ from dashboards.summary import summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.departure import leaving_in_time
 from search.dry_run import try_search
-from search.events import SearchWatcher
 from search.plan import SearchPlan, plan_search
 from search.preparation import check_network, open_data
 from search.promote import promote
@@ -54,7 +53,6 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     """
     screen = open_screen(console)
     try:
-        _note_idle_sections(config, screen)
         plan = plan_search(config, home, study, n_trials, patience_s=patience_s)
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
@@ -110,7 +108,6 @@ def try_on_screen(  # noqa: PLR0917 - as above
     """
     screen = open_screen(console)
     try:
-        _note_idle_sections(config, screen)
         try_search(config, home, url, study, n_trials, screen)
     finally:
         screen.close()
@@ -206,9 +203,3 @@ def train_on_screen(
             console.print(epoch_line(metrics, epochs), highlight=False, soft_wrap=True)
 
         return train_in_full(config, dataset, model, on_batch, on_epoch)
-
-
-def _note_idle_sections(config: CanopyConfig, watcher: SearchWatcher) -> None:
-    if config.idle_sections:
-        sections = " and ".join(config.idle_sections)
-        watcher.note(f"note: {sections} in the configuration has no effect in this version")

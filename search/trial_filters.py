@@ -24,7 +24,7 @@ STATES = {
     "waiting": TrialState.WAITING.name,
 }
 _MOST_VALUES = 12
-_CONDITION = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|<|>|==?)\s*(.*?)\s*", re.DOTALL)
+_CONDITION = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|<|>|=)\s*(.*?)\s*", re.DOTALL)
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": lt,
     ">": gt,
@@ -74,8 +74,7 @@ def parse_condition(text: str) -> Condition:
             f"--where {text}: expected a parameter and its value, as in backbone=resnet18 or "
             "'gamma>=0.9' (in quotes, since the shell reads < and >)"
         )
-    name, operator, wanted = found.groups()
-    return Condition(text, name, "=" if operator == "==" else operator, wanted)
+    return Condition(text, *found.groups())
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def where(*texts: str) -> list[int]:
     ("texts", "expected"),
     [
         (["backbone=resnet18"], [0, 2, 4]),
-        (["backbone == resnet50"], [1, 3]),
+        (["backbone = resnet50"], [1, 3]),
         (["gamma>=0.82"], [2, 3, 4]),
         (["gamma>.82"], [3, 4]),
         (["gamma<0.81"], [0]),
