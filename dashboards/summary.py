@@ -269,6 +269,11 @@ class StudyReader:
         self._name = name
         self._replica = store.open_replica(name)
 
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """The trials as Optuna has them, as they were read last; not to be changed."""
+        return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+
     def read(self) -> StudySummary:
         """Returns the study as it is now.
 
@@ -280,7 +285,7 @@ class StudyReader:
         # last one; one that has ended before the last look is not in the first one.
         left_behind = store.left_behind(name)
         store.refresh(self._replica)
-        found = self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+        found = self.trials
         epochs = store.epochs(name)
         workers = store.workers(name)
         left_behind -= {worker.trial_number for worker in workers if worker.is_living}

@@ -14,7 +14,7 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, mirror, model, stages, status, study, workers
+from search.commands import data, database, export, mirror, model, stages, status, study, workers
 from search.commands.doctor import doctor
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
@@ -37,6 +37,7 @@ for command in (
     status.status,
     study.trials,
     study.best,
+    export.export,
     model.train,
     model.predict,
     study.dashboard,
