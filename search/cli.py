@@ -16,6 +16,7 @@ from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
 from search.commands import data, database, export, mirror, model, stages, status, study, workers
 from search.commands.doctor import doctor
+from search.commands.report import report
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
 from storage.connecting import DATABASE_FAILURES, failure_text
@@ -48,6 +49,7 @@ for command in (
     stages.promote,
     stages.tabulate,
     stages.simulate,
+    report,
     doctor,
 ):
     app.command()(command)

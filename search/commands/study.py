@@ -85,6 +85,7 @@ def search(
     following = {
         command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
         command_text("train", "best.yaml"): "train it in full, test it, keep the model",
+        command_text("report", *arguments): "all that the search has found, as one page",
         command_text("dashboard"): "browse the study",
     }
     width = max(len(command) for command in following)
