@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dashboards.summary import StudySummary, summarize_study
+from dashboards.summary import summarize_study
 from search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
@@ -25,7 +25,7 @@ from search.command_line import (
 from search.config import load_config
 from search.errors import NothingFoundError
 from search.screen import open_console
-from search.settings import CanopyConfig
+from search.trial_filters import Order
 
 
 def search(
@@ -95,16 +95,52 @@ def search(
 
 
 def trials(
-    config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only complete, pruned, failed, running, paused, interrupted or waiting ones; "
+            "may be given again."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAMETER=VALUE",
+            help="Only those with such a setting; numbers with <, >, <=, >= too; may be given "
+            "again.",
+        ),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Only the K that began last.")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Only the K with the best AP, the best first."),
+    ] = None,
+    sort: Annotated[
+        Order | None, typer.Option(help="The best, the longest or the first one first.")
+    ] = None,
+    json_: JsonOption = False,
 ) -> None:
-    """List the study's trials."""
+    """List the study's trials, or those of a kind."""
     from dashboards.tables import trials_table
+    from search.trial_filters import TrialFilter, parse_condition
 
-    summary = _summary(load_config(config), study)
+    chosen = TrialFilter(
+        state or (), [parse_condition(each) for each in where or ()], last, top, sort
+    )
+    name = study or load_config(config).search.study
+    store = open_store()
+    found = chosen.choose(
+        summarize_study(store, name).trials, higher_is_better=store.is_maximised(name)
+    )
     if json_:
-        print_json([trial.as_json() for trial in summary.trials])
+        print_json([trial.as_json() for trial in found])
     else:
-        open_console().print(trials_table(summary.trials))
+        console = open_console()
+        console.print(trials_table(found, width=console.width))
 
 
 def best(
@@ -142,7 +178,3 @@ def dashboard(
     from dashboards.browse import serve_dashboard
 
     serve_dashboard(open_store(), port, typer.echo)
-
-
-def _summary(config: CanopyConfig, study: str | None) -> StudySummary:
-    return summarize_study(open_store(), study or config.search.study)
