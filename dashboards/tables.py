@@ -27,6 +27,13 @@ def ap_text(val_ap: float | None) -> str:
     return "–" if val_ap is None else f"{val_ap:.4f}".removeprefix("0")
 
 
+def signed_text(difference: float) -> str:
+    """Returns a difference with its sign: four digits, or as many that mean anything."""
+    sign = "+" if difference >= 0 else "−"
+    size = abs(difference)
+    return sign + (ap_text(size) if size <= 1 else f"{size:.4g}")
+
+
 def value_text(value: Any) -> str:
     """Returns the value of a parameter, floats as short as they can be told apart."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,18 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, export, mirror, model, stages, status, study, workers
+from search.commands import (
+    compare,
+    data,
+    database,
+    export,
+    mirror,
+    model,
+    stages,
+    status,
+    study,
+    workers,
+)
 from search.commands.doctor import doctor
 from search.commands.report import report
 from search.errors import SearchError
@@ -38,6 +49,7 @@ for command in (
     status.status,
     study.trials,
     study.best,
+    compare.compare,
     export.export,
     model.train,
     model.predict,
