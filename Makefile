@@ -12,7 +12,7 @@ CODE := search dashboards training storage tests benchmarks
 
 SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help install search status dashboard best test lint check bench clean
+.PHONY: help install search status dashboard report best test lint check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ status: $(VENV)/installed ## how far the study is
 
 dashboard: $(VENV)/installed ## browse the studies in optuna-dashboard
 	@$(BIN)/canopy dashboard $(ARGS)
+
+report: $(VENV)/installed ## write what the study has found to report.html
+	@$(BIN)/canopy report $(SELECT) --output report.html $(ARGS)
 
 best: $(VENV)/installed ## write the best setting to best.yaml
 	@$(BIN)/canopy best $(SELECT) --output best.yaml $(ARGS)

@@ -37,3 +37,15 @@ class TrackerRefusesError(TrackerAwayError):
 
 class TrackerRejectsError(TrackerError):
     """The server takes one request for wrong, and will again."""
+
+
+class ExportFormatError(DashboardError):
+    """It cannot be told in which format a file is to be written."""
+
+    exit_status = 2
+
+
+class ComparisonError(DashboardError):
+    """Trials that are to be compared do not exist, or are not two to six."""
+
+    exit_status = 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from optuna.trial import TrialState
 
 from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counts_text, params_text, spent_text
+from dashboards.tables import ap_text, counts_text, params_text, printable, spent_text
 from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 from storage.workers import GONE_S, LEFT, WorkerSummary
 
@@ -54,7 +54,7 @@ def trouble_lines(summary: StudySummary) -> list[str]:
         lines.append(_interrupted_text(interrupted))
     failures = summary.failures
     for trial in failures[:MOST_FAILURES]:
-        reason = _printable(trial.reason or "no reason is known")
+        reason = printable(trial.reason or "no reason is known")
         lines.append(f"trial {trial.number} {_ENDS.get(trial.state, trial.state)}: {reason}")
     if more := len(failures[MOST_FAILURES:]):
         lines.append(f"{counted(more, 'trial')} went wrong before; see canopy trials")
@@ -134,13 +134,6 @@ def _work_text(worker: WorkerSummary) -> str:
     elif worker.trial_number is not None and (worker.stuck_s or 0.0) > _STILL_S:
         parts.append(f"no progress for {age_text(worker.stuck_s)}")
     return ", ".join(parts)
-
-
-def _printable(text: str) -> str:
-    """Returns what an error said, without what would move the cursor or colour the screen."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def _interrupted_text(trials: Sequence[TrialSummary]) -> str:

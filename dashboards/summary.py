@@ -1,5 +1,6 @@
 """A study in numbers: what `canopy status` and `canopy trials` say, as JSON values."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,7 @@ class TrialSummary:
         ended: when it ended, in local time.
         began: when it began, in local time.
         recorded: when each of its epochs was recorded.
+        value: what plain Optuna was told of it, if none of its epochs is ours.
     """
 
     number: int
@@ -77,6 +79,12 @@ class TrialSummary:
     ended: datetime | None = None
     began: datetime | None = None
     recorded: tuple[datetime, ...] = ()
+    value: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What it came to: validation AP, or the value of a trial of plain Optuna."""
+        return self.value if self.val_ap is None else self.val_ap
 
     @property
     def has_gone_wrong(self) -> bool:
@@ -96,6 +104,7 @@ class TrialSummary:
             "state": self.state,
             "params": self.params,
             "val_ap": self.val_ap,
+            "value": self.value,
             "reason": self.reason,
             "promoted_from": self.promoted_from,
             "epochs_reported": len(self.metrics),
@@ -260,6 +269,11 @@ class StudyReader:
         self._name = name
         self._replica = store.open_replica(name)
 
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """The trials as Optuna has them, as they were read last; not to be changed."""
+        return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+
     def read(self) -> StudySummary:
         """Returns the study as it is now.
 
@@ -271,7 +285,7 @@ class StudyReader:
         # last one; one that has ended before the last look is not in the first one.
         left_behind = store.left_behind(name)
         store.refresh(self._replica)
-        found = self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+        found = self.trials
         epochs = store.epochs(name)
         workers = store.workers(name)
         left_behind -= {worker.trial_number for worker in workers if worker.is_living}
@@ -304,7 +318,14 @@ def _summarize_trial(
         ended=trial.datetime_complete,
         began=trial.datetime_start,
         recorded=tuple(epoch.recorded for epoch in reported),
+        value=None if epochs else _told(trial),
     )
+
+
+def _told(trial: FrozenTrial) -> float | None:
+    """Returns the value, or the last intermediate one, of a trial of plain Optuna."""
+    told = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
+    return float(told[-1]) if told and math.isfinite(told[-1]) else None
 
 
 def _state(trial: FrozenTrial, *, has_worker: bool) -> str:

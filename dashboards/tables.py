@@ -5,7 +5,9 @@ from typing import Any
 
 from optuna.trial import TrialState
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dashboards.summary import StudySummary, TrialSummary
 
@@ -25,6 +27,13 @@ def ap_text(val_ap: float | None) -> str:
     return "–" if val_ap is None else f"{val_ap:.4f}".removeprefix("0")
 
 
+def signed_text(difference: float) -> str:
+    """Returns a difference with its sign: four digits, or as many that mean anything."""
+    sign = "+" if difference >= 0 else "−"
+    size = abs(difference)
+    return sign + (ap_text(size) if size <= 1 else f"{size:.4g}")
+
+
 def value_text(value: Any) -> str:
     """Returns the value of a parameter, floats as short as they can be told apart."""
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -38,41 +47,80 @@ def params_text(params: Mapping[str, Any]) -> str:
     )
 
 
-def trials_table(trials: Sequence[TrialSummary], title: str | None = None) -> Table:
+def trials_table(
+    trials: Sequence[TrialSummary], title: str | None = None, width: int | None = None
+) -> Table:
     """Returns one row a trial: number, parameters, AP, epochs, time, state.
 
-    A last column says why trials failed or diverged, if any did.
+    A column says what plain Optuna was told, and a last one why trials failed or diverged, if any
+    did. Where columns for all parameters would be too wide they are one, which wraps.
+
+    Args:
+        trials: in the order of the rows.
+        title: above the table.
+        width: columns of the terminal, if they are few.
     """
+    table = _trials_table(trials, title, one_column=False)
+    if width is not None and _least_width(table) > width:
+        table = _trials_table(trials, title, one_column=True)
+    return table
+
+
+def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_column: bool) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        title=title,
+        title=title and Text(title, style="bold"),
         title_justify="left",
-        title_style="bold",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    reasons = any(trial.has_gone_wrong for trial in trials)
+    reasons = any(trial.has_gone_wrong and trial.reason for trial in trials)
+    told = any(trial.value is not None for trial in trials)
     table.add_column("trial", justify="right", no_wrap=True)
+    if one_column:
+        table.add_column("setting", min_width=16, overflow="fold")
+        names = []
     for name in names:
         numeric = all(isinstance(trial.params.get(name), int | float | None) for trial in trials)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for name in ("val AP", "epochs", "time"):
+        table.add_column(
+            Text(printable(name)), justify="right" if numeric else "left", no_wrap=True
+        )
+    for name in ["value"] * told + ["val AP", "epochs", "time"]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    table.add_column("state", no_wrap=not one_column)
     if reasons:
-        table.add_column("reason")
+        table.add_column("reason", min_width=20, overflow="fold")
     for trial in trials:
+        reason = trial.reason if trial.has_gone_wrong and trial.reason else ""
         cells = [
             str(trial.number),
+            *([params_text(trial.params)] * one_column),
             *(value_text(trial.params.get(name, "–")) for name in names),
+            *(["–" if trial.value is None else value_text(trial.value)] * told),
             ap_text(trial.val_ap),
-            str(len(trial.metrics)),
-            duration_text(trial.seconds),
+            *(["–", "–"] if trial.value is not None else _epochs_and_time(trial)),
             _state_text(trial),
+            *([reason] * reasons),
         ]
-        reason = trial.reason if trial.has_gone_wrong and trial.reason else ""
-        table.add_row(*cells, *([reason] if reasons else []))
+        # As texts, since rich takes brackets in a string for markup.
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
+
+
+def _epochs_and_time(trial: TrialSummary) -> list[str]:
+    return [str(len(trial.metrics)), duration_text(trial.seconds)]
+
+
+def printable(text: str) -> str:
+    """Returns a text without what would move the cursor or colour the screen."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def _least_width(table: Table) -> int:
+    """Returns how many columns a table needs at least."""
+    return Console(width=10_000).measure(table).minimum
 
 
 def _state_text(trial: TrialSummary) -> str:

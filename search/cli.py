@@ -14,8 +14,20 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, mirror, model, stages, status, study, workers
+from search.commands import (
+    compare,
+    data,
+    database,
+    export,
+    mirror,
+    model,
+    stages,
+    status,
+    study,
+    workers,
+)
 from search.commands.doctor import doctor
+from search.commands.report import report
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
 from storage.connecting import DATABASE_FAILURES, failure_text
@@ -37,6 +49,8 @@ for command in (
     status.status,
     study.trials,
     study.best,
+    compare.compare,
+    export.export,
     model.train,
     model.predict,
     study.dashboard,
@@ -47,6 +61,7 @@ for command in (
     stages.promote,
     stages.tabulate,
     stages.simulate,
+    report,
     doctor,
 ):
     app.command()(command)

@@ -73,3 +73,7 @@ class MirrorError(SearchError):
     """A study cannot be mirrored, or not all of it."""
 
     exit_status = 1
+
+
+class TrialFilterError(SearchError):
+    """Trials are asked for by a state, parameter or value that there is none of."""

@@ -234,6 +234,19 @@ class StudyStore:
         """
         return self._study_id(name)
 
+    def is_maximised(self, name: str) -> bool:
+        """Whether a higher value of a study's first objective is the better one.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.text(
+            "SELECT direction FROM study_directions WHERE study_id = :study_id AND objective = 0"
+        )
+        with self._engine.connect() as connection:
+            direction = connection.scalar(query, {"study_id": self._study_id(name)})
+        return bool(direction != StudyDirection.MINIMIZE.name)
+
     def launch(self, name: str, target: int, search: Mapping[str, Any]) -> None:
         """Sets what is wanted of a study now, and begins to count failures anew.
 

@@ -25,6 +25,7 @@ from search.command_line import (
 from search.config import load_config
 from search.errors import NothingFoundError
 from search.screen import open_console
+from search.trial_filters import Order
 
 
 def search(
@@ -84,6 +85,7 @@ def search(
     following = {
         command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
         command_text("train", "best.yaml"): "train it in full, test it, keep the model",
+        command_text("report", *arguments): "all that the search has found, as one page",
         command_text("dashboard"): "browse the study",
     }
     width = max(len(command) for command in following)
@@ -93,23 +95,55 @@ def search(
 
 
 def trials(
-    config: ConfigOption = None, study: StudyOption = None, json_: JsonOption = False
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only complete, pruned, failed, running, paused, interrupted or waiting ones; "
+            "may be given again."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAMETER=VALUE",
+            help="Only those with such a setting; numbers with <, >, <=, >= too; may be given "
+            "again.",
+        ),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Only the K that began last.")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Only the K with the best AP, the best first."),
+    ] = None,
+    sort: Annotated[
+        Order | None, typer.Option(help="The best, the longest or the first one first.")
+    ] = None,
+    json_: JsonOption = False,
 ) -> None:
-    """List the study's trials."""
+    """List the study's trials, or those of a kind."""
     from dashboards.tables import trials_table
+    from search.trial_filters import TrialFilter, parse_condition
 
+    chosen = TrialFilter(
+        state or (), [parse_condition(each) for each in where or ()], last, top, sort
+    )
+    name = study or load_config(config).search.study
     store = open_store()
-    summary = summarize_study(store, study or load_config(config).search.study)
+    summary = summarize_study(store, name)
+    found = chosen.choose(summary.trials, higher_is_better=store.is_maximised(name))
     if json_:
         from dashboards.clearml.standing import read_mirror
 
         mirror = read_mirror(store, summary)
         pages = mirror.trials if mirror else {}
-        print_json(
-            [{**each.as_json(), "clearml": pages.get(each.number)} for each in summary.trials]
-        )
+        print_json([{**each.as_json(), "clearml": pages.get(each.number)} for each in found])
     else:
-        open_console().print(trials_table(summary.trials))
+        console = open_console()
+        console.print(trials_table(found, width=console.width))
 
 
 def best(

@@ -99,3 +99,47 @@ def test_the_table_fits_a_terminal() -> None:
     assert "The best" in output
     row = output.splitlines()[-2].split()
     assert row == ["7", "resnet18", "0.95", ".6123", "1", "1", "min", "05", "s", "complete"]
+
+
+def printed(width: int, *trials: TrialSummary) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(trials_table(trials, width=width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_many_parameters_become_one_column_where_there_is_no_room() -> None:
+    params = {f"optimizer.parameter_{index}": index / 7 for index in range(6)}
+    wide = replace(trial(7, "COMPLETE", 0.61234), params={"backbone": "resnet18"} | params)
+    failed = replace(trial(8, "FAIL"), reason="OSError: [Errno 28] No space left on device")
+    assert "setting" not in printed(250, wide, failed)[1]
+    lines = printed(80, wide, failed)
+    assert all(len(line) <= 80 for line in lines)
+    text = " ".join(" ".join(lines).split())
+    for shown in ("setting", ".6123", "1 min 05 s", "complete", "fail"):
+        assert shown in text
+    # Nothing is cut off, and brackets are no markup.
+    for word in ("0.714286", "[Errno", "device"):
+        assert word in text
+
+
+def test_few_parameters_keep_their_columns_in_eighty() -> None:
+    lines = printed(80, trial(7, "COMPLETE", 0.61234))
+    assert lines[1].split()[:3] == ["trial", "backbone", "gamma"]
+
+
+def test_markup_and_control_characters_of_a_setting_are_shown() -> None:
+    odd = replace(trial(7, "COMPLETE", 0.5), params={"[b]": "[red]x\x1b[2J"})
+    text = "\n".join(printed(100, odd))
+    assert "[b]" in text
+    assert "[red]x�[2J" in text
+
+
+def test_a_trial_of_plain_optuna_has_its_value_and_no_epochs_of_ours() -> None:
+    told = replace(trial(3, "COMPLETE"), value=1.25)
+    lines = printed(80, told, trial(4, "FAIL"))
+    assert lines[1].split() == [
+        *("trial", "backbone", "gamma", "value", "val", "AP", "epochs", "time", "state"),
+    ]
+    assert lines[3].split() == ["3", "resnet18", "0.95", "1.25", "–", "–", "–", "complete"]
+    assert lines[4].split() == ["4", "resnet18", "0.95", "–", "–", "0", "0", "s", "fail"]

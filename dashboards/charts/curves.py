@@ -1,0 +1,130 @@
+"""How trials learn, epoch by epoch, and where they were stopped."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import plotly.graph_objects as go
+
+from dashboards.charts.house import (
+    FAINT,
+    QUIET,
+    Marks,
+    new_figure,
+    percent_text,
+    plain,
+    score_text,
+    trial_text,
+)
+from dashboards.page import Chart
+from dashboards.study_data import StudyData, TrialData
+from dashboards.tables import params_text
+
+_MOST_COMPLETE = 60
+"""Further complete trials than the best so many are drawn like stopped ones."""
+
+
+def curves_charts(data: StudyData, marks: Marks) -> list[Chart]:
+    """Returns the learning curves, if any trial reported while it ran."""
+    return (
+        [Chart("curves", "Learning curves", sentence(data), [figure(data, marks)], height_px=460)]
+        if any(len(trial.curve) > 0 for trial in data.trials)
+        else []
+    )
+
+
+def sentence(data: StudyData) -> str:
+    """Says where trials were stopped, and whether the best was still improving at its end."""
+    curved = [trial for trial in data.trials if trial.curve]
+    stopped = Counter(trial.epochs for trial in curved if trial.ended_early)
+    complete = sum(trial.is_complete for trial in curved)
+    text = f"{complete} of {len(curved)} trials ran to their end"
+    if stopped:
+        where = _listed(
+            [f"{count} after {data.step} {epoch}" for epoch, count in sorted(stopped.items())]
+        )
+        text += f"; stopped were {where}"
+    trained = sum(len(trial.curve) for trial in curved)
+    planned = data.planned_epochs * len(curved)
+    if stopped and planned > trained:
+        text += f", which left out {percent_text(1 - trained / planned)} of all {data.step}s"
+    return f"{text}. {_ending(data)}".strip()
+
+
+def _ending(data: StudyData) -> str:
+    """Says whether more epochs might help the best trial."""
+    best = data.best
+    if best is None or len(best.curve) < 3:
+        return ""
+    scores = [data.worth(score) for _, score in best.curve]
+    last, gain = scores[-1] - scores[-2], scores[-1] - scores[0]
+    top = max(range(len(scores)), key=lambda index: scores[index])
+    if top < len(scores) - 1:
+        return (
+            f"The best trial was better after {data.step} {best.curve[top][0]} "
+            f"({score_text(data, best.curve[top][1])}) than at its end: fewer {data.step}s may "
+            "do."
+        )
+    if gain > 0 and last > 0.05 * gain:
+        return (
+            f"The best trial still gained {score_text(data, last)} in its last {data.step}: "
+            f"more {data.step}s may help."
+        )
+    return "The best trial had nearly stopped improving at its end."
+
+
+def figure(data: StudyData, marks: Marks) -> go.Figure:
+    """Draws stopped trials faintly with a cross at their end, complete ones in their colours."""
+    drawn = new_figure(data.step, data.metric)
+    complete = [t for t in data.ranking if t.curve][:_MOST_COMPLETE]
+    leader = data.leader
+    chosen = {trial.number for trial in complete}
+    others = [t for t in data.trials if t.curve and t.number not in chosen and t is not leader]
+    _add_lines(drawn, others, "stopped or under way", FAINT, 1.0)
+    ends = [trial for trial in others if trial.ended_early]
+    if ends:
+        drawn.add_scatter(
+            x=[trial.epochs for trial in ends],
+            y=[trial.score for trial in ends],
+            mode="markers",
+            name="pruned or paused here",
+            marker={"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": QUIET}},
+            text=[trial_text(data, trial) for trial in ends],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    for name, colour, members in marks.by_colour(t for t in complete if t is not leader):
+        _add_lines(drawn, members, name, colour, 1.5)
+    if leader is not None and leader.curve:
+        drawn.add_scatter(
+            x=[epoch for epoch, _ in leader.curve],
+            y=[score for _, score in leader.curve],
+            mode="lines+markers",
+            name=f"ahead: trial {leader.number}, {plain(params_text(leader.params))}",
+            line={"width": 3.5, "color": marks.colour(leader)},
+            marker={"size": 8, "symbol": marks.symbol(leader)},
+            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+        )
+    return drawn.update_xaxes(dtick=1 if data.planned_epochs <= 20 else None)
+
+
+def _add_lines(
+    drawn: go.Figure, trials: Sequence[TrialData], name: str, colour: str, width: float
+) -> None:
+    """Draws many curves as one trace, with gaps between them: a thousand traces are slow."""
+    if not trials:
+        return
+    drawn.add_scatter(
+        x=_gapped([epoch for epoch, _ in trial.curve] for trial in trials),
+        y=_gapped([score for _, score in trial.curve] for trial in trials),
+        mode="lines",
+        name=name,
+        line={"color": colour, "width": width},
+        hoverinfo="skip",
+    )
+
+
+def _gapped(lines: Iterable[Sequence[float]]) -> list[float | None]:
+    return [value for line in lines for value in (*line, None)]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

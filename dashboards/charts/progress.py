@@ -1,0 +1,183 @@
+"""How good trials became, over their numbers and over the time that was spent."""
+
+from collections.abc import Callable, Sequence
+
+import plotly.graph_objects as go
+
+from dashboards.charts.house import (
+    QUIET,
+    Marks,
+    legend_of,
+    new_figure,
+    percent_text,
+    plain,
+    score_text,
+    trial_text,
+)
+from dashboards.page import Chart, Key
+from dashboards.study_data import StudyData, TrialData
+from dashboards.tables import duration_text
+from storage.epochs import EpochRecord
+
+_MINUTE_S, _HOUR_S = 60.0, 3600.0
+_BEST_SO_FAR = [Key("best so far", QUIET, "—")]
+
+
+def best_so_far(data: StudyData, trials: Sequence[TrialData]) -> list[TrialData]:
+    """Returns those complete trials, in the order given, that were the best when they came."""
+    rising: list[TrialData] = []
+    for trial in trials:
+        if trial.is_complete and trial.score is not None:
+            ahead = rising[-1].score if rising else None
+            if ahead is None or data.worth(trial.score) > data.worth(ahead):
+                rising.append(trial)
+    return rising
+
+
+def epoch_s(stage: EpochRecord) -> float:
+    """Returns how long an epoch took, training and validation, in seconds."""
+    return float(stage.metrics.get("train_s") or 0.0) + float(stage.metrics.get("val_s") or 0.0)
+
+
+def spent_s(data: StudyData) -> dict[int, float]:
+    """Returns for each trial that trained or replayed epochs how much training the study had cost
+    when it reported its last one, in seconds.
+    """  # noqa: D205 - one sentence
+    events = sorted(
+        (stage.recorded, trial.number, epoch_s(stage) if stage.times_trained else 0.0)
+        for trial in data.trials
+        for stage in trial.stages
+    )
+    total, spent = 0.0, {}
+    for _, number, seconds in events:
+        total += seconds
+        spent[number] = total
+    return spent
+
+
+def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
+    """Returns scores over trials, and over the time spent where that is known."""
+    over_trials = Chart(
+        "over-trials",
+        f"{_capital(data.metric)} over trials",
+        over_trials_sentence(data),
+        [_figure(data, marks, "trial", lambda trial: float(trial.number), data.scored)]
+        if data.scored
+        else [],
+        legend=legend_of(data, marks) + _BEST_SO_FAR if data.scored else (),
+    )
+    spent = spent_s(data)
+    if not spent or not data.scored:
+        return [over_trials]
+    unit_s, unit = (_HOUR_S, "h") if max(spent.values()) > 2 * _HOUR_S else (_MINUTE_S, "min")
+    timed = sorted((t for t in data.scored if t.number in spent), key=lambda t: spent[t.number])
+    over_time = Chart(
+        "over-time",
+        f"{_capital(data.metric)} over time spent",
+        over_time_sentence(data, spent),
+        [
+            _figure(
+                data,
+                marks,
+                f"training time spent by then ({unit})",
+                lambda trial: spent[trial.number] / unit_s,
+                timed,
+            )
+        ],
+        legend=legend_of(data, marks) + _BEST_SO_FAR,
+    )
+    return [over_trials, over_time]
+
+
+def over_trials_sentence(data: StudyData) -> str:
+    """Says when the best trial came and what came after it."""
+    if not data.scored:
+        return "No trial has reported anything yet."
+    rising = best_so_far(data, data.trials)
+    if not rising:
+        return (
+            f"{len(data.scored)} trials have reported, and none is complete yet, so there is no "
+            "best one to speak of."
+        )
+    best = rising[-1]
+    later = sum(trial.number > best.number for trial in data.scored)
+    text = (
+        f"The best of {len(data.scored)} trials is trial {best.number}, with "
+        f"{score_text(data, best.score)}"
+    )
+    if later == 0:
+        return f"{text}; it is the latest one, so further trials may well find something better."
+    many = later >= max(10, len(data.scored) // 3)
+    what = "the search has levelled off" if many else "too few to say that it has levelled off"
+    were = "trial after it was" if later == 1 else "trials after it were"
+    return f"{text}; the {later} {were} no better, which {_is(many)} {what}."
+
+
+def over_time_sentence(data: StudyData, spent: dict[int, float]) -> str:
+    """Says how much of the time it took to come near the best and to reach it."""
+    total = max(spent.values())
+    timed = sorted((t for t in data.trials if t.number in spent), key=lambda t: spent[t.number])
+    rising = best_so_far(data, timed)
+    if not rising:
+        return f"{duration_text(total)} of training are spent, and no trial is complete yet."
+    best = rising[-1]
+    at = spent[best.number]
+    text = (
+        f"All training took {duration_text(total)}; the best trial was there after "
+        f"{duration_text(at)} ({percent_text(at / total)})"
+        if total
+        else "Nothing had to be trained"
+    )
+    first = rising[0]
+    if len(rising) > 1 and first.score is not None and best.score is not None:
+        gain = abs(best.score - first.score)
+        text += (
+            f", and the first complete one, after {duration_text(spent[first.number])}, was "
+            f"{score_text(data, gain)} behind it"
+        )
+    return text + "."
+
+
+def _figure(
+    data: StudyData,
+    marks: Marks,
+    x: str,
+    place: Callable[[TrialData], float],
+    trials: Sequence[TrialData],
+) -> go.Figure:
+    figure = new_figure(x, data.metric)
+    for name, colour, members in marks.by_colour(trials):
+        figure.add_scatter(
+            x=[place(trial) for trial in members],
+            y=[trial.score for trial in members],
+            mode="markers",
+            name=plain(name),
+            marker={
+                "color": colour,
+                "size": 8,
+                "symbol": [marks.symbol(t) + ("" if t.is_complete else "-open") for t in members],
+                "line": {"width": 1.5, "color": colour},
+            },
+            text=[trial_text(data, trial) for trial in members],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    rising = best_so_far(data, trials)
+    if rising:
+        end = max(place(trial) for trial in trials)
+        figure.add_scatter(
+            x=[*(place(trial) for trial in rising), end],
+            y=[*(trial.score for trial in rising), rising[-1].score],
+            mode="lines",
+            name="best so far",
+            line={"shape": "hv", "width": 1.5, "color": QUIET},
+            hoverinfo="skip",
+        )
+    return figure
+
+
+def _is(levelled: bool) -> str:  # noqa: FBT001 - one word
+    return "suggests that" if levelled else "is"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,291 @@
+"""The stage tree: which trials shared which epochs, and what that saved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+
+from dashboards.charts.house import (
+    Marks,
+    legend_of,
+    marks_of,
+    new_figure,
+    percent_text,
+    plain,
+    score_text,
+)
+from dashboards.charts.progress import epoch_s
+from dashboards.page import Chart
+from dashboards.study_data import StudyData, TrialData
+from dashboards.tables import duration_text, value_text
+from storage.epochs import EpochRecord
+
+_ROW_PX, _LOWEST_PX, _HIGHEST_PX = 17, 220, 1500
+_SMALLEST_LABEL_PX = 11.0
+_LEGIBLE_ROWS = 90
+_ALONE, _SHARED = 0.42, 1.0
+
+
+@dataclass(eq=False)
+class _Node:
+    """A stage while the tree is built."""
+
+    record: EpochRecord | None = None
+    ending: list[TrialData] = field(default_factory=list)
+    children: dict[str, "_Node"] = field(default_factory=dict)
+    was_trained: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """One stage, as high as the number of trials that it belongs to.
+
+    Attributes:
+        epoch: counts from 1.
+        first_row: of the trials that it belongs to, from 0.
+        trials: these, from the first row on.
+        record: what is known of it.
+        was_trained: whether a trial of this study trained it; else it was known before.
+    """
+
+    epoch: int
+    first_row: int
+    trials: Sequence[TrialData]
+    record: EpochRecord
+    was_trained: bool
+
+    @property
+    def middle(self) -> float:
+        """Where it lies, in rows."""
+        return self.first_row + (len(self.trials) - 1) / 2
+
+
+@dataclass(frozen=True)
+class StageTree:
+    """The tree as blocks: every row is a trial, every block an epoch that was trained once.
+
+    Attributes:
+        blocks: the stages, from the root on, from the first row down.
+        rows: the trials in the order of their rows.
+        reported: epochs that trials reported.
+        trained: epochs that were trained for them.
+        saved_s: training time of those that nobody had to train again.
+    """
+
+    blocks: Sequence[Block]
+    rows: Sequence[TrialData]
+    reported: int
+    trained: int
+    saved_s: float
+
+
+def stage_tree(data: StudyData, marks: Marks) -> StageTree:
+    """Lays out the stages of a study's trials so that those of a branch lie side by side."""
+    root = _Node()
+    order = _order(data, marks)
+    records = []
+    for trial in sorted(data.trials, key=order):
+        keys = [(stage.stage, stage) for stage in trial.stages]
+        if not keys or any(key is None for key, _ in keys):
+            continue
+        node = root
+        for key, record in keys:
+            node = node.children.setdefault(str(key), _Node())
+            node.record = node.record or record
+            node.was_trained = node.was_trained or record.times_trained > 0
+            records.append(record)
+        node.ending.append(trial)
+    blocks: list[Block] = []
+    rows: list[TrialData] = []
+    for child in root.children.values():
+        _lay_out(child, 1, blocks, rows)
+    return StageTree(
+        blocks=sorted(blocks, key=lambda block: (block.epoch, block.first_row)),
+        rows=rows,
+        reported=len(records),
+        trained=sum(record.times_trained for record in records),
+        saved_s=sum(epoch_s(record) for record in records if not record.times_trained),
+    )
+
+
+def stage_tree_charts(data: StudyData) -> list[Chart]:
+    """Returns the stage tree, if the study's trials are branches of one."""
+    marks = marks_of(data)
+    tree = stage_tree(data, marks)
+    if not tree.rows:
+        return []
+    height_px = _height_px(len(tree.rows))
+    return [
+        Chart(
+            "stage-tree",
+            "Which trials shared which epochs",
+            sentence(data, tree),
+            [figure(data, tree, marks)],
+            height_px,
+            legend_of(data, marks, with_marks=False),
+        )
+    ]
+
+
+def sentence(data: StudyData, tree: StageTree) -> str:
+    """Says what sharing saved, and which epoch saved the most."""
+    text = (
+        "Each row is a trial, with its number and AP at its end, and each block an epoch that was "
+        "trained once: a block over several rows is shared by these trials, a pale one belongs to "
+        "a single trial"
+    )
+    before = sum(not block.was_trained for block in tree.blocks)
+    if before:
+        text += ", a hatched one was known before the study began"
+    saved = tree.reported - tree.trained
+    if saved <= 0:
+        return f"{text}. Nothing was shared: {tree.reported} epochs were reported and trained."
+    text += (
+        f". Of {tree.reported} reported epochs {tree.trained} were trained; the other {saved} "
+        f"({percent_text(saved / tree.reported)}) were known already, which saved "
+        f"{duration_text(tree.saved_s)}"
+    )
+    most = max(tree.blocks, key=lambda block: len(block.trials))
+    if len(most.trials) > 1:
+        text += (
+            f". Most is shared by the {len(most.trials)} trials of {branch_text(data, most)}: they "
+            f"have epoch {most.epoch} in common"
+        )
+    return text + "."
+
+
+def branch_text(data: StudyData, block: Block) -> str:
+    """Returns the categories that the trials of a block have in common."""
+    params = block.trials[0].params
+    names = [name for name in data.categorical if name in params]
+    return " · ".join(value_text(params[name]) for name in names) or "this branch"
+
+
+def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
+    """Draws the blocks, the epochs from left to right, and what each trial came to at its end."""
+    rows = len(tree.rows)
+    row_px = _height_px(rows) / max(rows, 1)
+    gap = 0.12 if row_px > 6 else 0.0
+    last = max(data.planned_epochs, *(block.epoch for block in tree.blocks))
+    drawn = new_figure("epoch", "")
+    groups = marks.by_colour(tree.rows)
+    for name, colour, members in groups:
+        numbers = {trial.number for trial in members}
+        blocks = [block for block in tree.blocks if block.trials[0].number in numbers]
+        drawn.add_bar(
+            orientation="h",
+            base=[block.epoch - 1 + 0.02 for block in blocks],
+            x=[0.96] * len(blocks),
+            y=[block.middle for block in blocks],
+            width=[len(block.trials) - gap for block in blocks],
+            marker={
+                "color": colour,
+                "opacity": [_SHARED if len(b.trials) > 1 else _ALONE for b in blocks],
+                "pattern": {"shape": ["" if b.was_trained else "/" for b in blocks], "size": 6},
+            },
+            name=plain(name),
+            showlegend=marks.coloured is not None,
+            text=[
+                f"×{len(b.trials)}" if len(b.trials) > 1 and len(b.trials) * row_px > 14 else ""
+                for b in blocks
+            ],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            hovertext=[_block_text(data, block) for block in blocks],
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    if rows <= _LEGIBLE_ROWS:
+        _add_ends(drawn, data, tree)
+    roots = [
+        block
+        for block in tree.blocks
+        if block.epoch == 1 and len(block.trials) * row_px >= _SMALLEST_LABEL_PX
+    ]
+    drawn.update_yaxes(
+        tickvals=[root.middle for root in roots],
+        ticktext=[plain(branch_text(data, root)) for root in roots],
+        range=[rows - 0.4, -0.6],
+        showgrid=False,
+    )
+    room = 0.12 * last + 0.6 if rows <= _LEGIBLE_ROWS else 0.05
+    drawn.update_xaxes(
+        range=[0, last + room],
+        tickvals=[epoch - 0.5 for epoch in range(1, last + 1)],
+        ticktext=[str(epoch) for epoch in range(1, last + 1)],
+        showgrid=False,
+    )
+    tall = [root for root in roots if len(root.trials) * row_px >= 2 * _SMALLEST_LABEL_PX + 6]
+    narrow = {
+        "yaxis": {
+            "tickvals": [root.middle for root in tall],
+            "ticktext": [plain(branch_text(data, r)).replace(" · ", "<br>") for r in tall],
+            "tickfont": {"size": 10},
+        },
+        "xaxis": {"range": [0, last * (1.65 if rows <= _LEGIBLE_ROWS else 1.0)]},
+    }
+    return drawn.update_layout(
+        meta={"narrow": narrow},
+        barmode="overlay",
+        bargap=0,
+        uniformtext={"minsize": 9, "mode": "hide"},
+    )
+
+
+def _add_ends(drawn: go.Figure, data: StudyData, tree: StageTree) -> None:
+    """Writes at the end of each row which trial it is and what it came to."""
+    best = data.best
+    texts = []
+    for trial in tree.rows:
+        text = f"{trial.number} · {score_text(data, trial.score)}"
+        texts.append(f"<b>{text} best</b>" if trial is best else text)
+    drawn.add_scatter(
+        x=[len(trial.stages) + 0.06 for trial in tree.rows],
+        y=list(range(len(tree.rows))),
+        mode="text",
+        text=texts,
+        textposition="middle right",
+        textfont={"size": 11},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _lay_out(node: _Node, epoch: int, blocks: list[Block], rows: list[TrialData]) -> None:
+    first = len(rows)
+    rows.extend(node.ending)
+    for child in node.children.values():
+        _lay_out(child, epoch + 1, blocks, rows)
+    if node.record is not None:
+        blocks.append(Block(epoch, first, tuple(rows[first:]), node.record, node.was_trained))
+
+
+def _order(data: StudyData, marks: Marks):  # type: ignore[no-untyped-def]
+    """Returns what sorts trials by their categories as these are listed, then by their numbers."""
+    colours = list(marks.colours)
+    symbols = list(marks.symbols)
+
+    def key(trial: TrialData) -> tuple[int, int, list[float], int]:
+        colour, mark = marks.colour_value(trial), marks.mark_value(trial)
+        return (
+            colours.index(colour) if colour in colours else -1,
+            symbols.index(mark) if mark in symbols else -1,
+            [float(trial.params.get(name, 0.0)) for name in data.numeric],
+            trial.number,
+        )
+
+    return key
+
+
+def _block_text(data: StudyData, block: Block) -> str:
+    numbers = ", ".join(str(trial.number) for trial in block.trials[:12])
+    more = f" and {len(block.trials) - 12} more" if len(block.trials) > 12 else ""
+    ap = score_text(data, block.trials[0].score_at(block.epoch))
+    word = "trial" if len(block.trials) == 1 else "trials"
+    took = duration_text(epoch_s(block.record))
+    how = f"took {took}" if block.was_trained else "was known before"
+    return f"epoch {block.epoch}, {plain(data.metric)} {ap}, {how}<br>{word} {numbers}{more}"
+
+
+def _height_px(rows: int) -> int:
+    return max(_LOWEST_PX, min(_HIGHEST_PX, 90 + _ROW_PX * rows))

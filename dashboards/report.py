@@ -1,0 +1,114 @@
+"""The report of a study: one page that opens with the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dashboards.answer import answer_of, facts, lead, title
+from dashboards.charts.cost import cost_charts
+from dashboards.charts.curves import curves_charts
+from dashboards.charts.house import marks_of, score_text
+from dashboards.charts.importance import importance_charts
+from dashboards.charts.labels import confusion_charts, label_charts
+from dashboards.charts.progress import progress_charts
+from dashboards.charts.space import space_charts
+from dashboards.charts.stage_tree import stage_tree_charts
+from dashboards.charts.timeline import timeline_charts
+from dashboards.page import Cell, Chart, Column, Page, Section, Table, page_html
+from dashboards.study_data import StudyData, TrialData
+from dashboards.tables import duration_text, spent_text, value_text
+
+
+def report_html(data: StudyData) -> str:
+    """Returns the report of a study as one HTML file, which needs nothing else."""
+    return page_html(report_page(data))
+
+
+def report_page(data: StudyData) -> Page:
+    """Returns the report of a study.
+
+    Args:
+        data: the study; whatever is missing in it is left out or said to be missing.
+    """
+    answer = answer_of(data)
+    return Page(
+        kicker=f"Study {data.name}",
+        title=title(data),
+        lead=lead(data, answer),
+        facts=facts(data, answer),
+        sections=_sections(data),
+        colophon=_colophon(data),
+    )
+
+
+def trials_table(data: StudyData) -> Table:
+    """Returns all trials of a study, a row each."""
+    names = list(data.distributions)
+    numeric, categorical = set(data.numeric), data.categorical
+    columns = [Column("trial", is_number=True)]
+    columns += [Column(n, is_number=n in numeric, is_choice=n in categorical) for n in names]
+    columns += [Column("AP" if data.is_ours else data.metric, is_number=True)]
+    columns += [Column("epochs", is_number=True)]
+    columns += [Column("trained", is_number=True)] if data.is_ours else []
+    columns += [Column("time", is_number=True), Column("state", is_choice=True)]
+    has_reasons = any(trial.summary.reason for trial in data.trials)
+    columns += [Column("reason")] if has_reasons else []
+    rows = []
+    for trial in data.trials:
+        row = [_number(trial.number, str(trial.number))]
+        row += [_param(trial.params, name, is_number=name in numeric) for name in names]
+        row += [_number(trial.score, score_text(data, trial.score)), _number(trial.epochs)]
+        row += [_number(trial.summary.epochs_trained)] if data.is_ours else []
+        row += [_duration(trial), Cell(trial.summary.state.lower())]
+        row += [Cell(trial.summary.reason or "")] if has_reasons else []
+        rows.append(row)
+    caption = f"All {len(rows)} trials; a heading sorts, and sorts the other way round"
+    return Table("trials", caption, columns, rows, has_filter=len(rows) > 1)
+
+
+def _sections(data: StudyData) -> list[Section]:
+    marks = marks_of(data)
+    spent = [f"{spent_text(data.summary)}."] if data.is_ours and data.trials else []
+    candidates: list[tuple[str, str, list[str], list[Chart]]] = [
+        ("progress", "The search", spent, progress_charts(data, marks)),
+        ("learning", "Learning", [], curves_charts(data, marks)),
+        ("price", "Quality and time", [], cost_charts(data, marks)),
+        ("space", "The space", [], [*space_charts(data, marks), *importance_charts(data)]),
+        ("by-label", "Labels", [], [*label_charts(data), *confusion_charts(data)]),
+        ("sharing", "Shared epochs", [], stage_tree_charts(data)),
+        ("time", "Time", [], timeline_charts(data, marks)),
+    ]
+    sections = [Section(k, heading, text, drawn) for k, heading, text, drawn in candidates if drawn]
+    if data.trials:
+        sections.append(Section("all", "All trials", tables=[trials_table(data)]))
+    return sections
+
+
+def _colophon(data: StudyData) -> str:
+    zone = data.read.astimezone().tzname() or "local time"
+    text = f"Study {data.name} as of {data.read:%Y-%m-%d %H:%M} {zone}."
+    versions: Mapping[str, Any] = (data.record or {}).get("versions", {})
+    named = [
+        f"{name} {versions[name]}"
+        for name in ("canopy-search", "optuna", "torch")
+        if name in versions
+    ]
+    made = f" Begun with {', '.join(named)}." if named else ""
+    fingerprint = (data.record or {}).get("data", {}).get("fingerprint")
+    where = f" Data {fingerprint[:12]}." if isinstance(fingerprint, str) else ""
+    return f"{text}{made}{where} Validation decides; test images were not looked at."
+
+
+def _param(params: Mapping[str, Any], name: str, *, is_number: bool) -> Cell:
+    if name not in params:
+        return Cell("–")
+    value = params[name]
+    return Cell(value_text(value), float(value) if is_number else None)
+
+
+def _number(value: float | None, text: str | None = None) -> Cell:
+    return Cell(str(value) if text is None else text, value)
+
+
+def _duration(trial: TrialData) -> Cell:
+    seconds = trial.seconds
+    return Cell("–") if seconds is None else Cell(duration_text(seconds), seconds)

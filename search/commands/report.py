@@ -1,0 +1,33 @@
+"""The command that writes a study's report."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.command_line import ConfigOption, StudyOption, database_url, state_home
+from search.config import load_config
+
+DEFAULT_OUTPUT = Path("report.html")
+
+
+def report(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
+) -> None:
+    """Write what the study has found as one HTML file that needs nothing else."""
+    from dashboards.report import report_html
+    from dashboards.study_data import read_study
+    from storage.database import open_existing_database
+    from storage.studies import StudyStore
+    from training.atomic import check_writable, write_atomically
+
+    name = study or load_config(config).search.study
+    check_writable(output)
+    database = open_existing_database(state_home(), database_url())
+    data = read_study(StudyStore(database), database, name, datetime.now())
+    page = report_html(data).encode()
+    write_atomically(output, page)
+    typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser")
