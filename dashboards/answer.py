@@ -204,9 +204,9 @@ def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) 
     words = {"better": "worse", "worse": "better", "within noise": "within noise"}
     word = words[verdict.word] if isinstance(verdict, Verdict) else "behind"
     range_ = f"; {_range(verdict)}" if isinstance(verdict, Verdict) else ""
-    value = word if word == "within noise" else f"{score_text(data, gap)} {word}"
-    note = f"{setting}, {score_text(data, gap)} behind{range_}"
-    return Fact(name, value, note)
+    if word == "within noise":
+        return Fact(name, word, f"{setting}, {score_text(data, gap)} behind{range_}")
+    return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
 
 
 def _turned(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:

@@ -47,7 +47,7 @@ def trials_table(data: StudyData) -> Table:
     columns = [Column("trial", is_number=True)]
     columns += [Column(n, is_number=n in numeric, is_choice=n in categorical) for n in names]
     columns += [Column("AP" if data.is_ours else data.metric, is_number=True)]
-    columns += [Column("epochs", is_number=True)]
+    columns += [Column(f"{data.step}s", is_number=True)]
     columns += [Column("trained", is_number=True)] if data.is_ours else []
     columns += [Column("time", is_number=True), Column("state", is_choice=True)]
     has_reasons = any(trial.summary.reason for trial in data.trials)
@@ -95,7 +95,8 @@ def _colophon(data: StudyData) -> str:
     made = f" Begun with {', '.join(named)}." if named else ""
     fingerprint = (data.record or {}).get("data", {}).get("fingerprint")
     where = f" Data {fingerprint[:12]}." if isinstance(fingerprint, str) else ""
-    return f"{text}{made}{where} Validation decides; test images were not looked at."
+    tested = " Validation decides; test images were not looked at." if data.is_ours else ""
+    return f"{text}{made}{where}{tested}"
 
 
 def _param(params: Mapping[str, Any], name: str, *, is_number: bool) -> Cell:

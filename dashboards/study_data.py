@@ -257,12 +257,9 @@ def trial_data(
     else:
         pairs = sorted(trial.intermediate_values.items())
     curve = tuple((epoch, float(score)) for epoch, score in pairs if is_number(score))
-    score = curve[-1][1] if curve else None
-    if not epochs and trial.values and is_number(trial.values[0]):
-        score = trial.values[0]
     return TrialData(
         summary=summary,
-        score=score,
+        score=summary.score,
         curve=curve,
         stages=tuple(reported),
         began=trial.datetime_start,
