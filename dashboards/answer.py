@@ -53,7 +53,7 @@ def title(data: StudyData) -> str:
     if best is not None:
         return f"{params_text(best.params) or f'Trial {best.number}'}: {_value(data, best)}"
     if leader is not None:
-        where = f" after epoch {leader.epochs}" if leader.epochs else ""
+        where = f" after {data.step} {leader.epochs}" if leader.epochs else ""
         return (
             f"No trial is complete yet; trial {leader.number} is ahead with "
             f"{score_text(data, leader.score)}{where}"

@@ -115,6 +115,11 @@ class StudyData:
         return self.summary.study
 
     @property
+    def step(self) -> str:
+        """What trials report after: an epoch of ours, or whatever plain Optuna calls a step."""
+        return "epoch" if self.is_ours else "step"
+
+    @property
     def is_ours(self) -> bool:
         """Whether Canopy trained its trials."""
         return self.record is not None
