@@ -15,6 +15,7 @@ import typer
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
 from search.commands import data, database, model, stages, status, study, workers
+from search.commands.confirm import confirm
 from search.commands.doctor import doctor
 from search.errors import SearchError
 from search.thread_waiting import spin_briefly
@@ -36,6 +37,7 @@ for command in (
     workers.worker,
     status.status,
     study.trials,
+    confirm,
     study.best,
     model.train,
     model.predict,

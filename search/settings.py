@@ -15,6 +15,7 @@ MISSION_SPACE: dict[str, Any] = {
 }
 LONGEST_STUDY_NAME = 200
 MOST_WORKERS = 256
+MOST_SEEDS = 1000
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -120,6 +121,18 @@ class StagesSettings(Settings):
     budget_gib: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
 
 
+class ConfirmSettings(Settings):
+    """What follows on a search: its finalists and the baseline with further seeds, and their test.
+
+    Attributes:
+        top: finalists.
+        seeds: further seeds of each of them; a spread needs two.
+    """
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
+
+
 class CanopyConfig(Settings):
     """A whole ``canopy.yaml``.
 
@@ -128,6 +141,7 @@ class CanopyConfig(Settings):
         training: one run; the search varies some of it.
         search: the study.
         stages: the stage tree.
+        confirm: what follows on the search, if anything.
         clearml: for the mirror of a later version; no effect yet.
         provenance: where an exported setting comes from; read by people and by ``canopy train``.
     """
@@ -136,6 +150,7 @@ class CanopyConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     stages: StagesSettings = StagesSettings()
+    confirm: ConfirmSettings | None = None
     clearml: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
 
