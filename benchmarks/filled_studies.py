@@ -1,6 +1,7 @@
 """Studies that are full of trials, as a search leaves them: parameters, reports, epochs, leases."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,14 @@ class _Past:
     rung: int | None = None
 
 
-def fill(database: Database, plan: SearchPlan, count: int) -> None:
+def fill(
+    database: Database,
+    plan: SearchPlan,
+    count: int,
+    *,
+    record: Mapping[str, Any] | None = None,
+    target: int = ENDLESS,
+) -> None:
     """Begins a study and gives it trials.
 
     By median, two of five trials are complete and the others pruned after one to four epochs. By
@@ -51,11 +59,13 @@ def fill(database: Database, plan: SearchPlan, count: int) -> None:
         database: in which nothing is stored yet.
         plan: of the study; its pruner decides what has become of the trials.
         count: how many trials.
+        record: of the study; nothing is said of it by default.
+        target: finished trials that are wanted.
     """
     store = StudyStore(database)
     store.open_study(plan.study)
-    store.write_record(plan.study, {})
-    store.launch(plan.study, ENDLESS, plan.config.search.model_dump(mode="json"))
+    store.write_record(plan.study, record or {})
+    store.launch(plan.study, target, plan.config.search.model_dump(mode="json"))
     store.close()
     study_id = store.study_id(plan.study)
     dice = random.Random(count)
@@ -71,7 +81,8 @@ def fill(database: Database, plan: SearchPlan, count: int) -> None:
             change = _change(trial_id, past, params, dice)
             write_new(connection, study_id, number, change)
             for epoch, val_ap in change.reports.items():
-                add_trained(connection, trial_id, epoch, _metrics(val_ap), f"{trial_id} {epoch}")
+                metrics = _metrics(epoch, val_ap)
+                add_trained(connection, trial_id, epoch, metrics, f"{trial_id} {epoch}")
         connection.execute(_LEASES, {"study_id": study_id})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sqlalchemy.text("VACUUM ANALYZE"))
@@ -121,10 +132,12 @@ def _drawn(dice: random.Random, distribution: Any) -> float:
     return distribution.low + dice.randint(0, steps) * distribution.step
 
 
-def _metrics(val_ap: float) -> dict[str, Any]:
+def _metrics(epoch: int, val_ap: float) -> dict[str, Any]:
     """Returns as much as a real epoch records."""
-    names = ("loss", "f1", "f2", "precision", "recall", "hamming")
+    names = ("bce_loss", "f1", "f2", "precision", "recall", "hamming")
     scores = {f"val_{name}": val_ap / 2 for name in names}
+    training = {"epoch": epoch, "lr": 0.003 * 0.9**epoch, "train_bce_loss": 1 - val_ap}
     per_label = {f"digit {digit}": val_ap for digit in range(10)}
     times = {"train_s": 1.0, "val_s": 0.1, "wait_s": 0.01, "images_per_s": 2000.0}
-    return {"val_ap": val_ap, "val_ap_per_label": per_label, **scores, **times}
+    rest = {"val_labels_without_positives": 0, "peak_memory_mib": 512.0}
+    return {**training, "val_ap": val_ap, "val_ap_per_label": per_label, **scores, **times, **rest}

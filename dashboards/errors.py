@@ -15,3 +15,25 @@ class PortInUseError(DashboardError):
     """Another program listens on the port."""
 
     exit_status = 2
+
+
+class TrackerError(DashboardError):
+    """Base of what can go wrong between the mirror and the tracker's server."""
+
+
+class TrackerConfigError(TrackerError):
+    """The tracker's own configuration is missing or cannot be read."""
+
+    exit_status = 2
+
+
+class TrackerAwayError(TrackerError):
+    """The server does not answer, or not as it should; it may later."""
+
+
+class TrackerRefusesError(TrackerAwayError):
+    """The server refuses the credentials; somebody has to mend that."""
+
+
+class TrackerRejectsError(TrackerError):
+    """The server takes one request for wrong, and will again."""

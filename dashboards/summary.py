@@ -61,6 +61,8 @@ class TrialSummary:
         trained_s: training and validation time that was spent on it, in seconds.
         promoted_from: the pruned trial that it goes on from, if a person promoted one.
         ended: when it ended, in local time.
+        began: when it began, in local time.
+        recorded: when each of its epochs was recorded.
     """
 
     number: int
@@ -75,6 +77,8 @@ class TrialSummary:
     trained_s: float = 0.0
     promoted_from: int | None = None
     ended: datetime | None = None
+    began: datetime | None = None
+    recorded: tuple[datetime, ...] = ()
 
     @property
     def has_gone_wrong(self) -> bool:
@@ -300,6 +304,8 @@ def _summarize_trial(
         trained_s=sum(_seconds(epoch.metrics) for epoch in epochs if epoch.times_trained),
         promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
         ended=trial.datetime_complete,
+        began=trial.datetime_start,
+        recorded=tuple(epoch.recorded for epoch in reported),
     )
 
 

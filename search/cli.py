@@ -14,7 +14,7 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, model, stages, status, study, workers
+from search.commands import data, database, mirror, model, stages, status, study, workers
 from search.commands.confirm import confirm
 from search.commands.doctor import doctor
 from search.errors import SearchError
@@ -45,6 +45,7 @@ for command in (
     workers.pause,
     workers.resume,
     workers.stop,
+    mirror.mirror,
     stages.promote,
     stages.tabulate,
     stages.simulate,

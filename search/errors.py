@@ -71,3 +71,9 @@ class ConfirmationError(SearchError):
 
 class CurveTableError(SearchError):
     """A table of learning curves is missing, something else, or does not hold a point."""
+
+
+class MirrorError(SearchError):
+    """A study cannot be mirrored, or not all of it."""
+
+    exit_status = 1

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -72,6 +72,7 @@ class Launcher:
         slots: one for each worker.
         screen: shows what they do.
         deadline_s: when to stop, by the monotonic clock; None for no time limit.
+        beside: is called again and again while they work.
     """
 
     plan: SearchPlan
@@ -79,6 +80,7 @@ class Launcher:
     slots: Sequence[Slot]
     screen: SearchScreen
     deadline_s: float | None = None
+    beside: Callable[[], None] = lambda: None
     _places: list[_Place] = field(default_factory=list)
 
     def run(self) -> bool:
@@ -107,6 +109,7 @@ class Launcher:
         return True
 
     def _step(self) -> None:
+        self.beside()
         now_s = time.monotonic()
         for place in self._places:
             if place.process is None and not place.has_ended and now_s >= place.again_s:

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from search.budget import finished_count, is_on_plateau
 from search.launcher import Launcher
+from search.mirroring import mirroring
 from search.plan import SearchPlan, begin_study
 from search.preparation import check_networks, open_data
 from search.screen import SearchScreen
@@ -78,6 +79,15 @@ def run_search(  # noqa: PLR0917 - what a search needs
     plan = replace(plan, workers=len(slots))
     begin_study(plan, store, dataset)
     store.launch(plan.study, plan.n_trials, search.model_dump(mode="json"))
+    with mirroring(plan, url, store, screen.note) as look_at_mirror:
+        launcher = Launcher(plan, url, slots, screen, deadline_s, beside=look_at_mirror)
+        return _let_workers_search(plan, database, store, launcher)
+
+
+def _let_workers_search(
+    plan: SearchPlan, database: Database, store: StudyStore, launcher: Launcher
+) -> SearchEnd:
+    screen, slots = launcher.screen, launcher.slots
     study = store.load_study(plan.study)
     finished = finished_count(study)
     screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
@@ -92,7 +102,7 @@ def run_search(  # noqa: PLR0917 - what a search needs
         screen.note(f"{len(slots)} workers on {devices}")
     store.close()
     database.close()  # the workers have their own connections
-    if not Launcher(plan, url, slots, screen, deadline_s).run():
+    if not launcher.run():
         return SearchEnd.TIME_UP
     patience = Patience(plan.patience_s, revive=database.revive, note=screen.note)
     return patience.call(lambda: _end_of(plan, store))

@@ -14,7 +14,6 @@ from dashboards.tables import counts_text, spent_text, trials_table
 from search.confirm import ConfirmationEnd, confirm
 from search.departure import leaving_in_time
 from search.dry_run import try_search
-from search.events import SearchWatcher
 from search.plan import SearchPlan, plan_search
 from search.preparation import check_network, open_data
 from search.promote import promote
@@ -62,7 +61,6 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     screen = open_screen(console)
     began_s = time.monotonic()
     try:
-        _note_idle_sections(config, screen)
         plan = plan_search(config, home, study, n_trials, patience_s=patience_s)
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
@@ -180,7 +178,6 @@ def try_on_screen(  # noqa: PLR0917 - as above
     """
     screen = open_screen(console)
     try:
-        _note_idle_sections(config, screen)
         try_search(config, home, url, study, n_trials, screen)
     finally:
         screen.close()
@@ -287,9 +284,3 @@ def _at_hand(
         text = f"{at_hand} settings were trained to their end, so no more are confirmed"
         console.print(text, highlight=False)
     return asked.model_copy(update={"top": min(asked.top, at_hand)}) if at_hand else None
-
-
-def _note_idle_sections(config: CanopyConfig, watcher: SearchWatcher) -> None:
-    if config.idle_sections:
-        sections = " and ".join(config.idle_sections)
-        watcher.note(f"note: {sections} in the configuration has no effect in this version")

@@ -1,8 +1,9 @@
 """What a whole ``canopy.yaml`` holds: data, training and the study, checked and frozen."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from search.shown import is_harmless, shown_text
 from training.settings import DataSettings, Settings, TrainingSettings
@@ -14,6 +15,8 @@ MISSION_SPACE: dict[str, Any] = {
     "gamma": {"low": 0.80, "high": 1.00, "step": 0.01},
 }
 LONGEST_STUDY_NAME = 200
+_SHORTEST_PROJECT_NAME = 3
+_SECRET_WORDS = ("key", "secret", "credential", "token", "password")
 MOST_WORKERS = 256
 MOST_SEEDS = 1000
 
@@ -36,6 +39,42 @@ def check_study_name(name: str) -> str:
     if not is_harmless(name):
         raise ValueError(f"control characters in {shown_text(name)}; remove them")
     return name
+
+
+def check_project_name(name: str) -> str:
+    """Returns the name of a project if ClearML takes it.
+
+    Raises:
+        ValueError: it is too short, or holds control characters or line breaks.
+    """
+    if len(name.strip()) < _SHORTEST_PROJECT_NAME:
+        raise ValueError(
+            f"expected a name of at least {_SHORTEST_PROJECT_NAME} characters, found "
+            f"{shown_text(name)}; ClearML takes no shorter one"
+        )
+    if not is_harmless(name):
+        raise ValueError(f"control characters in {shown_text(name)}; remove them")
+    return name
+
+
+def check_address(address: str) -> str:
+    """Returns the address of a web server without the slash at its end.
+
+    Raises:
+        ValueError: it is none, or holds a user or a password.
+    """
+    try:
+        parts = urlsplit(address)
+        has_host = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        has_host = False
+    if "@" in address:
+        raise ValueError("an address without user and password is expected; remove them")
+    if not has_host or not is_harmless(address):
+        raise ValueError(
+            f"expected an address such as http://HOST:8008, found {shown_text(address)}; correct it"
+        )
+    return address.rstrip("/")
 
 
 class RangeSettings(Settings):
@@ -133,6 +172,36 @@ class ConfirmSettings(Settings):
     seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
 
 
+class ClearMLSettings(Settings):
+    """The mirror in ClearML; keys are ClearML's own affair and never stand here.
+
+    Attributes:
+        enabled: whether a search mirrors itself where ClearML is configured.
+        project: name of the project that a study's tasks are made in; ``Canopy/STUDY`` by default.
+        api_server: address of the API, in place of that in ClearML's own configuration.
+        web_server: likewise of the pages, which links lead to.
+        files_server: likewise of the file server.
+    """
+
+    enabled: bool = True
+    project: Annotated[str, AfterValidator(check_project_name)] | None = None
+    api_server: Annotated[str, AfterValidator(check_address)] | None = None
+    web_server: Annotated[str, AfterValidator(check_address)] | None = None
+    files_server: Annotated[str, AfterValidator(check_address)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secrets(cls, document: Any) -> Any:
+        for key in document if isinstance(document, dict) else ():
+            if any(word in str(key).lower() for word in _SECRET_WORDS):
+                raise ValueError(
+                    f"{shown_text(str(key))} does not belong into a configuration that is kept and "
+                    "shared; remove it, and run clearml-init, or set CLEARML_API_ACCESS_KEY and "
+                    "CLEARML_API_SECRET_KEY"
+                )
+        return document
+
+
 class CanopyConfig(Settings):
     """A whole ``canopy.yaml``.
 
@@ -142,7 +211,7 @@ class CanopyConfig(Settings):
         search: the study.
         stages: the stage tree.
         confirm: what follows on the search, if anything.
-        clearml: for the mirror of a later version; no effect yet.
+        clearml: the mirror in ClearML.
         provenance: where an exported setting comes from; read by people and by ``canopy train``.
     """
 
@@ -151,15 +220,10 @@ class CanopyConfig(Settings):
     search: SearchSettings = SearchSettings()
     stages: StagesSettings = StagesSettings()
     confirm: ConfirmSettings | None = None
-    clearml: dict[str, Any] | None = None
+    clearml: ClearMLSettings | None = None
     provenance: dict[str, Any] | None = None
 
     def allowing_missing(self) -> "CanopyConfig":
         """Returns the configuration with ``data.allow_missing``."""
         data = self.data.model_copy(update={"allow_missing": True})
         return self.model_copy(update={"data": data})
-
-    @property
-    def idle_sections(self) -> list[str]:
-        """The sections that are there and have no effect in this version."""
-        return [name for name in ("clearml",) if getattr(self, name) is not None]

@@ -140,6 +140,34 @@ PREDICTION = Table(
     Column("validation", ForeignKey(VALIDATION.c.digest), nullable=False),
     Column("logits", LargeBinary, nullable=False),
 )
+# Of the mirror in ClearML, for each server: how a study gets on with it, what each task was sent.
+# The study's own task has the number -1.
+CLEARML_STUDY = Table(
+    "canopy_clearml_study",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"), primary_key=True),
+    Column("server", Text, primary_key=True),
+    Column("project", Text),
+    Column("web", Text),
+    Column("api_version", Text),
+    Column("problem", Text),
+    Column("since", DateTime(timezone=True)),
+    Column("used", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+CLEARML_TASK = Table(
+    "canopy_clearml_task",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"), primary_key=True),
+    Column("server", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("task", Text),
+    Column("state", Text),
+    Column("epochs", Integer, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("lines_unsure", Boolean, nullable=False),
+    Column("sent", JSON, nullable=False),
+    Column("problem", Text),
+)
 # Which study trains the finalists of another one again, what was asked for last, and what the runs
 # of such a study score on test. No other trial is scored on test.
 CONFIRMATION = Table(
@@ -174,6 +202,8 @@ OUR_TABLES = (
     CHECKPOINT,
     VALIDATION,
     PREDICTION,
+    CLEARML_STUDY,
+    CLEARML_TASK,
     CONFIRMATION,
     TEST,
 )

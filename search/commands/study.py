@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dashboards.summary import StudySummary, summarize_study
+from dashboards.summary import summarize_study
 from search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
@@ -25,7 +25,6 @@ from search.command_line import (
 from search.config import load_config
 from search.errors import NothingFoundError
 from search.screen import open_console
-from search.settings import CanopyConfig
 from storage.database import open_existing_database
 from storage.studies import StudyStore
 
@@ -106,9 +105,16 @@ def trials(
     """List the study's trials."""
     from dashboards.tables import trials_table
 
-    summary = _summary(load_config(config), study)
+    store = open_store()
+    summary = summarize_study(store, study or load_config(config).search.study)
     if json_:
-        print_json([trial.as_json() for trial in summary.trials])
+        from dashboards.clearml.standing import read_mirror
+
+        mirror = read_mirror(store, summary)
+        pages = mirror.trials if mirror else {}
+        print_json(
+            [{**each.as_json(), "clearml": pages.get(each.number)} for each in summary.trials]
+        )
     else:
         open_console().print(trials_table(summary.trials))
 
@@ -151,7 +157,3 @@ def dashboard(
     from dashboards.browse import serve_dashboard
 
     serve_dashboard(open_store(), port, typer.echo)
-
-
-def _summary(config: CanopyConfig, study: str | None) -> StudySummary:
-    return summarize_study(open_store(), study or config.search.study)

@@ -1,0 +1,1 @@
+"""Postgres → ClearML, by reconciliation."""

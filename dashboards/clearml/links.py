@@ -1,0 +1,44 @@
+"""Addresses of ClearML's pages."""
+
+from collections.abc import Sequence
+
+_NEW_NAMES_FROM = (2, 31)
+
+
+def task_url(
+    web: str | None, api_version: str | None, project: str | None, task: str
+) -> str | None:
+    """Returns the address of a task's page; None where the server's pages are not known.
+
+    Args:
+        web: address of the server's pages.
+        api_version: that the server speaks; with 2.31 experiments became tasks.
+        project: id of the task's project; None for any.
+        task: its id.
+    """
+    if not web:
+        return None
+    word = "tasks" if _has_new_names(api_version) else "experiments"
+    return f"{web}/projects/{project or '*'}/{word}/{task}/output/log"
+
+
+def comparison_url(
+    web: str | None, api_version: str | None, project: str | None, tasks: Sequence[str]
+) -> str | None:
+    """Returns the address of the page that compares tasks by their scalars.
+
+    Args:
+        web: address of the server's pages.
+        api_version: that the server speaks.
+        project: id of the tasks' project; None for any.
+        tasks: their ids.
+    """
+    if not web or not tasks:
+        return None
+    word = "compare-tasks" if _has_new_names(api_version) else "compare-experiments"
+    return f"{web}/projects/{project or '*'}/{word};ids={','.join(tasks)}/scalars/graph"
+
+
+def _has_new_names(api_version: str | None) -> bool:
+    parts = (api_version or "").split(".")[:2]
+    return all(part.isdecimal() for part in parts) and tuple(map(int, parts)) >= _NEW_NAMES_FROM

@@ -1,0 +1,395 @@
+"""The mirror of one study: looks at it again and again, and sends what the server has not yet."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from optuna.trial import TrialState
+
+from dashboards.clearml.attachments import Attachment, attach, differ
+from dashboards.clearml.configured import ServerAddresses, TrackerSettings, shown_host
+from dashboards.clearml.links import comparison_url, task_url
+from dashboards.clearml.plots import plot
+from dashboards.clearml.reconciling import Reconciler, differs, forget, is_gone
+from dashboards.clearml.server import FoundTask, TrackerServer
+from dashboards.clearml.study_task import Pages, finalists, study_task
+from dashboards.clearml.trial_task import trial_task
+from dashboards.clearml.wanted import RUNNING, Plot, WantedTask, digest, identity_tag
+from dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
+from dashboards.figures import label_confusion
+from dashboards.summary import StudyReader, StudySummary, TrialSummary
+from storage.database import Database
+from storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from storage.predictions import trial_predictions
+from storage.studies import StudyStore
+
+PING_S = 300.0
+"""A server takes a running task that says nothing for two hours for dead."""
+STUDY_EVERY_S = 15.0
+"""A search's own task, with figures over all trials, is brought up to date no more often."""
+
+
+@dataclass(frozen=True)
+class MirrorPlan:
+    """What is mirrored, and to where.
+
+    Attributes:
+        study: name of the study.
+        tracker: how the server is reached.
+        addresses: what our configuration says of the server.
+        project: name of the project of a study that has none there yet.
+        is_live: whether the mirror follows a search.
+        recreate: whether to make tasks again that a person deleted.
+        attachments: returns the files that belong to the best trial.
+    """
+
+    study: str
+    tracker: TrackerSettings
+    addresses: ServerAddresses = field(default_factory=ServerAddresses)
+    project: str | None = None
+    is_live: bool = False
+    recreate: bool = False
+    attachments: Callable[[StudySummary], Iterable[Attachment]] = field(
+        default=lambda _summary: (), repr=False
+    )
+
+    @property
+    def server(self) -> str:
+        """Address of the server, without credentials."""
+        return shown_host(self.tracker.host.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a mirror is.
+
+    Attributes:
+        mirrored: tasks that are as they should be, the study's own among them.
+        behind: tasks that are not.
+        gone: tasks that a person deleted.
+        sent: tasks that were sent something now.
+        rejected: what the server takes for wrong, if anything.
+        is_over: whether nothing more will come of the study by itself.
+    """
+
+    mirrored: int
+    behind: int
+    gone: int
+    sent: int
+    rejected: str | None
+    is_over: bool
+
+
+class Mirror:
+    """One study on one server.
+
+    Args:
+        database: an opened one.
+        plan: what is mirrored, and to where.
+        note: is told what a person should know.
+        before_task: is called before anything is sent to a task, and may raise to end the round.
+        after_task: is called after each task that was sent something.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        plan: MirrorPlan,
+        *,
+        note: Callable[[str], None],
+        before_task: Callable[[], object] = lambda: None,
+        after_task: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._plan = plan
+        self._note = note
+        self._before_task = before_task
+        self._after_task = after_task
+        self._studies = StudyStore(database)
+        self._reader = StudyReader(self._studies, plan.study)
+        self._record = self._studies.read_record(plan.study)
+        self._study_id = self._studies.study_id(plan.study)
+        self._database_id = database.read_id()
+        self.store = MirrorStore(database, self._study_id, plan.server)
+        self._server: TrackerServer | None = None
+        self._project: str | None = None
+        self._settled: dict[int, str] = {}
+        self._rejected: dict[int, str] = {}
+        self._confusions: dict[int, Plot | None] = {}
+        self._files_problem: str | None = None
+        self._study_sent_s = -math.inf
+        self._is_study_settled = False
+        self._pinged_s = -math.inf
+        self._recreates = plan.recreate
+
+    def round(self, *, last: bool = False) -> Standing:
+        """Looks at the study, sends what is to be sent, and says how far it came.
+
+        Args:
+            last: whether this is a search's end, and nothing waits for a later round.
+
+        Raises:
+            TrackerAwayError: the server does not answer; the next round goes on.
+            SQLAlchemyError: the database is away.
+            UnknownStudyError: the study was deleted.
+        """
+        summary = self._reader.read()
+        trials = summary.trials
+        rows = self.store.read_tasks()
+        for number in (STUDY_TASK, *(trial.number for trial in trials)):
+            rows.setdefault(number, MirroredTask(number))
+        try:
+            return self._round(summary, trials, rows, last=last)
+        except TrackerRefusesError:
+            self._server = None  # the next round logs in anew
+            raise
+
+    def _round(
+        self,
+        summary: StudySummary,
+        trials: list[TrialSummary],
+        rows: dict[int, MirroredTask],
+        *,
+        last: bool,
+    ) -> Standing:
+        if self._recreates:
+            self._forget_gone(rows)
+            self._recreates = False
+        changed = [t for t in trials if self._settled.get(t.number) != _look(t, summary)]
+        sent = 0
+        if changed and rows[STUDY_TASK].task is None:
+            # Trials are made as its children, so it is made first and told the rest at the end.
+            self._bring([self._study(summary, rows)], rows, only_begin=True)
+        sent += self._bring(self._differing(changed, summary, rows), rows)
+        is_over = summary.is_over and not any(_is_running(trial) for trial in trials)
+        is_due = time.monotonic() - self._study_sent_s >= STUDY_EVERY_S
+        # What follows a study ends with it, and leaves nothing for a round after that.
+        if last or is_over or is_due or not self._plan.is_live:
+            self._study_sent_s = time.monotonic()
+            wanted = self._study(summary, rows)
+            sent += self._bring([wanted], rows)
+            self._is_study_settled = not differs(wanted, rows[STUDY_TASK])
+            self._attach_files(summary, rows)
+        if self._plan.is_live and not last:
+            self._keep_alive(rows)
+        settled = [t for t in trials if self._settled.get(t.number) == _look(t, summary)]
+        gone = [row for row in rows.values() if is_gone(row)]
+        behind = len(trials) - len(settled) + (not self._is_study_settled)
+        return Standing(
+            mirrored=len(trials) + 1 - behind - len(gone),
+            behind=behind,
+            gone=len(gone),
+            sent=sent,
+            rejected=next((row.problem for row in rows.values() if row.problem), None),
+            is_over=is_over,
+        )
+
+    def _differing(
+        self, trials: list[TrialSummary], summary: StudySummary, rows: dict[int, MirroredTask]
+    ) -> Iterator[WantedTask]:
+        """Yields what some trials should look like, one after the other, where that differs."""
+        for trial in trials:
+            row, wanted = rows[trial.number], self._trial(trial, summary)
+            if differs(wanted, row):
+                yield wanted
+            if not differs(wanted, row):
+                self._settled[trial.number] = _look(trial, summary)
+
+    def _bring(
+        self,
+        wanted_tasks: Iterable[WantedTask],
+        rows: dict[int, MirroredTask],
+        *,
+        only_begin: bool = False,
+    ) -> int:
+        """Sends what differs of some tasks; returns of how many."""
+        sent = 0
+        found: dict[str, FoundTask] | None = None
+        for wanted in wanted_tasks:
+            row = rows[wanted.number]
+            is_rejected = self._rejected.get(wanted.number) == digest(vars(wanted))
+            if is_rejected or not differs(wanted, row):
+                continue
+            self._before_task()
+            if row.task is None and found is None:
+                unknown = [n for n, each in rows.items() if each.task is None and not is_gone(each)]
+                found = self._connected().find([self._identity(number) for number in unknown])
+            known = (found or {}).get(wanted.identity)
+            if self._bring_one(wanted, row, known, rows, only_begin=only_begin):
+                sent += 1
+                self._after_task()
+        return sent
+
+    def _bring_one(
+        self,
+        wanted: WantedTask,
+        row: MirroredTask,
+        found: FoundTask | None,
+        rows: dict[int, MirroredTask],
+        *,
+        only_begin: bool,
+    ) -> bool:
+        """Sends what differs of a task; returns whether the server took it."""
+
+        def send(project: str, found: FoundTask | None, parent: str | None) -> None:
+            reconciler = Reconciler(server, self.store, project)
+            act = reconciler.begin if only_begin else reconciler.bring
+            act(wanted, row, found=found, parent=parent)
+
+        parent = rows[STUDY_TASK].task if wanted.number != STUDY_TASK else None
+        server, project = self._connected(), self._project_id()
+        try:
+            try:
+                send(project, found, parent)
+            except TrackerRejectsError:
+                if row.task is not None or is_gone(row):
+                    raise
+                # A task that cannot be made: a person may have deleted the project.
+                project = self._project_id(again=True)
+                has_parent = parent is not None and bool(server.existing([parent]))
+                send(project, None, parent if has_parent else None)
+        except TrackerRejectsError:
+            self._rejected[wanted.number] = digest(vars(wanted))
+            return False
+        self._rejected.pop(wanted.number, None)
+        return True
+
+    def _trial(self, trial: TrialSummary, summary: StudySummary) -> WantedTask:
+        best = summary.best
+        is_finalist = any(trial.number == each.number for each in finalists(summary))
+        confusion = self._confusion(trial) if is_finalist else None
+        return trial_task(
+            trial,
+            study=summary.study,
+            identity=self._identity(trial.number),
+            record=self._record,
+            is_best=best is not None and best.number == trial.number,
+            extra_plots=(confusion,) if confusion else (),
+        )
+
+    def _study(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> WantedTask:
+        state = self.store.read_state()
+        task_ids = {n: row.task for n, row in rows.items() if row.task and n != STUDY_TASK}
+        pages = Pages(
+            task_ids,
+            partial(task_url, state.web, state.api_version, state.project),
+            partial(comparison_url, state.web, state.api_version, state.project),
+        )
+        confusions = [self._confusion(trial) for trial in finalists(summary)]
+        return study_task(
+            summary,
+            identity=self._identity(STUDY_TASK),
+            record=self._record,
+            pages=pages,
+            is_live=self._plan.is_live,
+            extra_plots=tuple(
+                replace(each, series=f"finalist {place}")
+                for place, each in enumerate(confusions, start=1)
+                if each is not None
+            ),
+        )
+
+    def _confusion(self, trial: TrialSummary) -> Plot | None:
+        """Returns the figure of a trial that has ended; it does not change then."""
+        if trial.number not in self._confusions:
+            found = trial_predictions(self._database, self._plan.study, [trial.number])
+            predictions = found.get(trial.number)
+            self._confusions[trial.number] = (
+                None
+                if predictions is None
+                else plot("Labels given", "confusion", label_confusion(predictions, trial))
+            )
+        return self._confusions[trial.number]
+
+    def _attach_files(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> None:
+        """Sends files; without them the mirror is complete but for them, so it only says so."""
+        try:
+            by_task: defaultdict[int, list[Attachment]] = defaultdict(list)
+            for attachment in self._plan.attachments(summary):
+                by_task[attachment.number].append(attachment)
+            for number, attachments in by_task.items():
+                row = rows.get(number)
+                if row is not None and differ(attachments, row):
+                    self._before_task()
+                    attach(self._connected(), attachments, row)
+                    self.store.write_task(row)
+        except (TrackerError, OSError) as error:
+            problem = f"ClearML: the best trial's files could not be sent: {error}"
+            if problem != self._files_problem:
+                self._note(problem)
+            self._files_problem = problem
+        else:
+            self._files_problem = None
+
+    def _keep_alive(self, rows: dict[int, MirroredTask]) -> None:
+        """Says of what runs that it does, also to a server that has taken it for dead."""
+        if time.monotonic() - self._pinged_s < PING_S:
+            return
+        self._pinged_s = time.monotonic()
+        ids = [row.task for row in rows.values() if row.task and row.state == RUNNING]
+        if not ids:
+            return
+        server = self._connected()
+        for task in server.existing(ids).values():
+            try:
+                server.ping(task.id) if task.state == RUNNING else server.start(task.id)
+            except TrackerRejectsError:
+                continue  # a person has published it, say; whatever is sent next finds out
+
+    def _forget_gone(self, rows: dict[int, MirroredTask]) -> None:
+        """Lets tasks that a person deleted be made again."""
+        ids = [row.task for row in rows.values() if row.task]
+        there = self._connected().existing(ids) if ids else {}
+        for row in rows.values():
+            if is_gone(row) or (row.task and row.task not in there):
+                forget(row)
+                self.store.write_task(row)
+
+    def _connected(self) -> TrackerServer:
+        if self._server is None:
+            # The SDK takes a second to import, and a mirror that has nothing to send needs none.
+            from dashboards.clearml.session import TrackerSession
+
+            session = TrackerSession(self._plan.tracker, self._plan.addresses)
+            self._server = TrackerServer(session)
+            self.store.write_state(web=session.web, api_version=session.api_version)
+        return self._server
+
+    def _project_id(self, *, again: bool = False) -> str:
+        """Returns the id of the study's project: the one that it has, else by its name."""
+        if self._project is None or again:
+            self._project = None if again else self.store.read_state().project
+            if self._project is None:
+                name = self._plan.project or f"Canopy/{self._plan.study}"
+                self._project = self._connected().project(name)
+                self.store.write_state(project=self._project)
+        return self._project
+
+    def _identity(self, number: int) -> str:
+        return identity_tag(self._database_id, self._study_id, number)
+
+
+def _is_running(trial: TrialSummary) -> bool:
+    return trial.state not in {
+        TrialState.COMPLETE.name,
+        TrialState.PRUNED.name,
+        TrialState.FAIL.name,
+    }
+
+
+def _look(trial: TrialSummary, summary: StudySummary) -> str:
+    """Returns what is quick to see of a trial, and cannot stay as it is if anything changes."""
+    best = summary.best
+    places = [each.number for each in finalists(summary)]
+    return digest(
+        [
+            trial.state,
+            len(trial.metrics),
+            trial.reason,
+            best is not None and best.number == trial.number,
+            trial.number in places,
+        ]
+    )

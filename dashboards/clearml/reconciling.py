@@ -1,0 +1,222 @@
+"""The difference between what a task should look like and what was sent of it; sends it.
+
+What was sent is recorded after the server has acknowledged it, so a crash or a lost answer in
+between means that it is sent once more. Whatever is sent may therefore be sent twice, and gives the
+same: a task is looked for by its tag before it is made, scalars and plots replace those of the same
+name and step, states may be repeated. Lines of the log would double: whoever is not sure whether
+they arrived looks.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from dashboards.clearml.server import FoundTask, TrackerServer
+from dashboards.clearml.wanted import CREATED, FINAL, RUNNING, LogLine, Plot, WantedTask, digest
+from dashboards.errors import TrackerRejectsError
+from storage.mirrored import MirroredTask, MirrorStore
+
+GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
+
+
+def is_gone(row: MirroredTask) -> bool:
+    """Whether a person deleted the task, and nobody asked for it again."""
+    return row.task is None and row.problem == GONE
+
+
+def differs(wanted: WantedTask, row: MirroredTask) -> bool:
+    """Whether anything of a task is still to be sent."""
+    if is_gone(row):
+        return False
+    return row.task is None or bool(
+        _state_differs(wanted, row)
+        or _changed_parts(wanted, row)
+        or row.sent.get("tags") != list(wanted.tags)
+        or _scalars_from(wanted, row) is not None
+        or _new_plots(wanted, row)
+        or _lines_differ(wanted, row)
+    )
+
+
+class Reconciler:
+    """Brings tasks on a server to what they should look like.
+
+    Args:
+        server: that they are on.
+        store: records what was sent.
+        project: id of the project that new ones are made in.
+    """
+
+    def __init__(self, server: TrackerServer, store: MirrorStore, project: str) -> None:
+        self._server = server
+        self._store = store
+        self._project = project
+
+    def bring(
+        self,
+        wanted: WantedTask,
+        row: MirroredTask,
+        *,
+        found: FoundTask | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Sends the difference.
+
+        Args:
+            wanted: what the task should look like.
+            row: what was sent of it; is brought up to date, and recorded.
+            found: the task on the server that has its tag, if `row` knows none and one is there.
+            parent: of a new task.
+
+        Raises:
+            TrackerAwayError: the server does not answer, or not as it should.
+            TrackerRejectsError: it takes a request for wrong; the row says so.
+        """
+        row.problem = None
+        try:
+            is_new = row.task is None and found is None
+            task = row.task or self._begin(wanted, row, found, parent)
+            self._send(task, wanted, row, is_new=is_new)
+        except TrackerRejectsError as error:
+            self._note_rejection(row, error)
+            raise
+
+    def begin(
+        self,
+        wanted: WantedTask,
+        row: MirroredTask,
+        *,
+        found: FoundTask | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Makes a task, or takes it over if it is there, and leaves the rest to `bring`.
+
+        Raises:
+            TrackerAwayError: as `bring` does.
+            TrackerRejectsError: likewise.
+        """
+        row.problem = None
+        try:
+            self._begin(wanted, row, found, parent)
+        except TrackerRejectsError as error:
+            self._note_rejection(row, error)
+            raise
+
+    def _begin(
+        self, wanted: WantedTask, row: MirroredTask, found: FoundTask | None, parent: str | None
+    ) -> str:
+        """Returns the id of the task."""
+        forget(row)
+        # Whoever reads the row after this cannot know whether lines have come.
+        row.lines_unsure = True
+        if found is None:
+            row.task, row.state = self._server.create(wanted, self._project, parent), CREATED
+            row.sent = {"parts": wanted.parts, "tags": list(wanted.tags)}
+        else:
+            row.task, row.state = found.id, found.state
+            row.sent = {"tags": list(found.tags)}
+        self._store.write_task(row)
+        return row.task
+
+    def _send(self, task: str, wanted: WantedTask, row: MirroredTask, *, is_new: bool) -> None:
+        if row.state == CREATED and wanted.state != CREATED:
+            self._server.start(task)
+            row.state = RUNNING
+        if changed := _changed_parts(wanted, row):
+            self._server.edit(task, wanted, changed)
+            row.sent["parts"] = wanted.parts
+        if row.sent.get("tags") != list(wanted.tags):
+            self._server.set_tags(task, row.sent.get("tags", ()), wanted.tags)
+            row.sent["tags"] = list(wanted.tags)
+        self._send_events(task, wanted, row, is_new=is_new)
+        if _state_differs(wanted, row):
+            if wanted.state == RUNNING:
+                self._server.start(task)
+            else:
+                self._server.end(task, wanted.state, wanted.reason)
+            row.state = wanted.state
+            row.sent["reason"] = wanted.reason
+        self._store.write_task(row)
+
+    def _send_events(
+        self, task: str, wanted: WantedTask, row: MirroredTask, *, is_new: bool
+    ) -> None:
+        first = _scalars_from(wanted, row)
+        scalars = [s for s in wanted.scalars if first is not None and s.step >= first]
+        plots = _new_plots(wanted, row)
+        lines = wanted.lines if is_new else self._missing_lines(task, wanted, row)
+        if lines and not row.lines_unsure:
+            row.lines_unsure = True
+            self._store.write_task(row)
+        self._server.add_events(task, scalars, plots, lines, at_ms=round(time.time() * 1000))
+        row.epochs = wanted.steps
+        row.lines, row.lines_unsure = len(wanted.lines), False
+        sent_plots = {plot.key: digest(plot.figure) for plot in plots}
+        row.sent |= {
+            "scalars": _scalar_digest(wanted, wanted.steps),
+            "lines": _line_digest(wanted, len(wanted.lines)),
+            "plots": row.sent.get("plots", {}) | sent_plots,
+        }
+
+    def _missing_lines(self, task: str, wanted: WantedTask, row: MirroredTask) -> Sequence[LogLine]:
+        if not _lines_differ(wanted, row):
+            return ()
+        is_continued = not row.lines_unsure and (
+            row.lines == 0 or row.sent.get("lines") == _line_digest(wanted, row.lines)
+        )
+        if is_continued:
+            return wanted.lines[row.lines :]
+        there = self._server.lines(task)
+        return [line for line in wanted.lines if (line.at_ms, line.text) not in there]
+
+    def _note_rejection(self, row: MirroredTask, error: TrackerRejectsError) -> None:
+        """Records why a task cannot be sent; the reason may be that it is not there any more."""
+        if row.task is not None and row.task not in self._server.existing([row.task]):
+            forget(row)
+            row.problem = GONE
+        else:
+            row.problem = str(error)
+        self._store.write_task(row)
+
+
+def forget(row: MirroredTask) -> None:
+    """Makes a row as it is before anything was sent."""
+    row.task, row.state, row.problem = None, None, None
+    row.epochs, row.lines, row.lines_unsure, row.sent = 0, 0, False, {}
+
+
+def _state_differs(wanted: WantedTask, row: MirroredTask) -> bool:
+    if wanted.state != row.state:
+        return True
+    return wanted.state in FINAL and row.sent.get("reason", "") != wanted.reason
+
+
+def _changed_parts(wanted: WantedTask, row: MirroredTask) -> list[str]:
+    sent: dict[str, Any] = row.sent.get("parts", {})
+    return [name for name, value in wanted.parts.items() if sent.get(name) != value]
+
+
+def _scalars_from(wanted: WantedTask, row: MirroredTask) -> int | None:
+    """Returns the step from which on scalars are to be sent; None if there are none."""
+    if row.epochs and row.sent.get("scalars") != _scalar_digest(wanted, row.epochs):
+        return 0  # what was sent is not what it should be, so all of it is sent again
+    return row.epochs + 1 if wanted.steps > row.epochs else None
+
+
+def _scalar_digest(wanted: WantedTask, steps: int) -> str:
+    return digest([vars(scalar) for scalar in wanted.scalars if scalar.step <= steps])
+
+
+def _new_plots(wanted: WantedTask, row: MirroredTask) -> list[Plot]:
+    sent = row.sent.get("plots", {})
+    return [plot for plot in wanted.plots if sent.get(plot.key) != digest(plot.figure)]
+
+
+def _lines_differ(wanted: WantedTask, row: MirroredTask) -> bool:
+    if row.lines_unsure or len(wanted.lines) != row.lines:
+        return bool(wanted.lines) or row.lines_unsure
+    return bool(wanted.lines) and row.sent.get("lines") != _line_digest(wanted, row.lines)
+
+
+def _line_digest(wanted: WantedTask, count: int) -> str:
+    return digest([vars(line) for line in wanted.lines[:count]])

@@ -1,0 +1,276 @@
+"""What the mirror asks of ClearML's server, each in as few requests as possible."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dashboards.clearml.wanted import COMPLETED, FAILED, STOPPED, LogLine, Plot, Scalar, WantedTask
+from dashboards.errors import TrackerRejectsError
+
+if TYPE_CHECKING:
+    from dashboards.clearml.session import TrackerSession
+
+_SEARCHED_AT_ONCE = 100
+_LINES_AT_ONCE = 1000
+# ClearML shows one state of a plot unless asked; the latest one replaces the one before.
+_PLOT_STEP = 0
+_ENDS = {COMPLETED: "completed", STOPPED: "stopped", FAILED: "failed"}
+_WORKER = "canopy"
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """A task that is on the server.
+
+    Attributes:
+        id: on the server.
+        tags: that it has.
+        state: of its life.
+    """
+
+    id: str
+    tags: tuple[str, ...]
+    state: str
+
+
+class TrackerServer:
+    """The server's projects, tasks and events.
+
+    Args:
+        session: with the server.
+    """
+
+    def __init__(self, session: "TrackerSession") -> None:
+        self.session = session
+
+    def project(self, name: str) -> str:
+        """Returns the id of the project of that name, which is made if there is none."""
+        pattern = f"^{re.escape(name)}$"
+        found = self.session.call("projects", "get_all", name=pattern, only_fields=["id", "name"])
+        for each in found:
+            if each.name == name:
+                return str(each.id)
+        return str(self.session.call("projects", "create", name=name).id)
+
+    def find(self, identities: Sequence[str]) -> dict[str, FoundTask]:
+        """Returns the tasks that have one of some tags, by that tag; of several the oldest."""
+        found: dict[str, FoundTask] = {}
+        for wanted in _portions(list(identities), _SEARCHED_AT_ONCE):
+            for task in self._tasks(tags=wanted, order_by=["created"]):
+                for identity in set(wanted) & set(task.tags):
+                    found.setdefault(identity, task)
+        return found
+
+    def existing(self, ids: Sequence[str]) -> dict[str, FoundTask]:
+        """Returns those of some tasks that are on the server, by their ids."""
+        return {
+            task.id: task
+            for wanted in _portions(list(ids), _SEARCHED_AT_ONCE)
+            for task in self._tasks(id=wanted)
+        }
+
+    def create(self, wanted: WantedTask, project: str, parent: str | None) -> str:
+        """Returns the id of a task that was made."""
+        fields: dict[str, Any] = {
+            "name": wanted.name,
+            "type": wanted.type,
+            "project": project,
+            "tags": list(wanted.tags),
+            "comment": wanted.comment,
+            "hyperparams": _hyperparams(wanted),
+            "configuration": _configuration(wanted),
+        }
+        if parent is not None:
+            fields["parent"] = parent
+        if self.session.wants_input_view:
+            fields["input"] = {"view": {}}
+        return str(self.session.call("tasks", "create", **fields).id)
+
+    def edit(self, task: str, wanted: WantedTask, parts: Sequence[str]) -> None:
+        """Changes some parts of a task: of ``name``, ``comment``, and so on, or ``tags``."""
+        values = {
+            "name": wanted.name,
+            "comment": wanted.comment,
+            "hyperparams": _hyperparams(wanted),
+            "configuration": _configuration(wanted),
+        }
+        fields = {name: value for name, value in values.items() if name in parts}
+        self.session.call("tasks", "edit", task=task, force=True, **fields)
+
+    def set_tags(self, task: str, ours_before: Sequence[str], ours: Sequence[str]) -> None:
+        """Replaces our tags by others; what a person added stays."""
+        found = self.existing([task]).get(task)
+        if found is None:
+            raise TrackerRejectsError(f"task {task} is not there")
+        gone = set(ours_before) - set(ours)
+        kept = [tag for tag in found.tags if tag not in gone]
+        tags = list(dict.fromkeys([*kept, *ours]))
+        if set(tags) != set(found.tags):
+            self.session.call("tasks", "edit", task=task, force=True, tags=tags)
+
+    def start(self, task: str) -> None:
+        """Says that a task runs."""
+        self.session.call("tasks", "started", task=task, force=True)
+
+    def end(self, task: str, state: str, reason: str) -> None:
+        """Says how a task ended, and why."""
+        fields = {"status_reason": reason, "status_message": reason} if reason else {}
+        self.session.call("tasks", _ENDS[state], task=task, force=True, **fields)
+
+    def ping(self, task: str) -> None:
+        """Says that a running task is alive."""
+        self.session.call("tasks", "ping", task=task)
+
+    def add_events(
+        self,
+        task: str,
+        scalars: Sequence[Scalar],
+        plots: Sequence[Plot],
+        lines: Sequence[LogLine],
+        at_ms: int,
+    ) -> None:
+        """Adds to a task what it shows; scalars and plots replace those of the same name and step.
+
+        Args:
+            task: id of the task.
+            scalars: points of its curves.
+            plots: its figures.
+            lines: of its log; they are added once more if they are there.
+            at_ms: when the figures were made, in milliseconds since 1970.
+        """
+        events: list[dict[str, Any]] = [
+            {
+                "type": "training_stats_scalar",
+                "task": task,
+                "metric": scalar.group,
+                "variant": scalar.series,
+                "iter": scalar.step,
+                "value": scalar.value,
+                "timestamp": scalar.at_ms,
+            }
+            for scalar in scalars
+        ]
+        events += [
+            {
+                "type": "plot",
+                "task": task,
+                "metric": plot.group,
+                "variant": plot.series,
+                "iter": _PLOT_STEP,
+                "plot_str": plot.figure,
+                "timestamp": at_ms,
+            }
+            for plot in plots
+        ]
+        events += [
+            {
+                "type": "log",
+                "task": task,
+                "timestamp": line.at_ms,
+                "level": line.level,
+                "msg": line.text,
+                "worker": _WORKER,
+            }
+            for line in lines
+        ]
+        if not events:
+            return
+        answer = self.session.call("events", "add_batch", requests=events)
+        if answer.errors:
+            raise TrackerRejectsError(f"{answer.errors} of {len(events)} events were not added")
+
+    def lines(self, task: str) -> set[tuple[int, str]]:
+        """Returns the lines of a task's log, as (milliseconds since 1970, text)."""
+        found: set[tuple[int, str]] = set()
+        since: float | None = None
+        while True:
+            fields: dict[str, Any] = {"task": task, "batch_size": _LINES_AT_ONCE, "order": "asc"}
+            if since is not None:
+                fields |= {"from_timestamp": since, "navigate_earlier": False}
+            events = self.session.call("events", "get_task_log", **fields).events or []
+            page = {(int(event["timestamp"]), str(event["msg"])) for event in events}
+            if len(events) < _LINES_AT_ONCE or page <= found:
+                return found | page
+            found |= page
+            since = max(at_ms for at_ms, _ in page)
+
+    def set_files(
+        self, task: str, *, artifacts: Sequence[dict[str, Any]], models: Mapping[str, str]
+    ) -> None:
+        """Replaces a task's artifacts and its output models.
+
+        Args:
+            task: id of the task.
+            artifacts: as the API has them.
+            models: name → id.
+        """
+        self.session.call(
+            "tasks",
+            "edit",
+            task=task,
+            force=True,
+            execution={"artifacts": list(artifacts)},
+            models={"output": [{"name": name, "model": id_} for name, id_ in models.items()]},
+        )
+
+    def model(self, task: str, *, name: str, uri: str, labels: Sequence[str], comment: str) -> str:
+        """Returns the id of the model that a file of a task is, which is made if there is none."""
+        found = self.session.call(
+            "models", "get_all", task=[task], only_fields=["id", "name", "uri"]
+        )
+        for each in found:
+            if (each.name, each.uri) == (name, uri):
+                return str(each.id)
+        created = self.session.call(
+            "models",
+            "create",
+            name=name,
+            uri=uri,
+            task=task,
+            framework="PyTorch",
+            labels={label: index for index, label in enumerate(labels)},
+            comment=comment,
+            ready=True,
+        )
+        return str(created.id)
+
+    def _tasks(self, **query: Any) -> list[FoundTask]:
+        answer = self.session.call(
+            "tasks",
+            "get_all",
+            only_fields=["id", "tags", "status"],
+            search_hidden=True,
+            page=0,
+            page_size=5 * _SEARCHED_AT_ONCE,
+            **query,
+        )
+        return [
+            FoundTask(
+                str(each.id),
+                tuple(each.tags or ()),
+                str(getattr(each.status, "value", each.status)),
+            )
+            for each in answer
+        ]
+
+
+def _hyperparams(wanted: WantedTask) -> dict[str, dict[str, dict[str, str]]]:
+    return {
+        section: {
+            name: {"section": section, "name": name, "value": value}
+            for name, value in values.items()
+        }
+        for section, values in wanted.hyperparams.items()
+    }
+
+
+def _configuration(wanted: WantedTask) -> dict[str, dict[str, str]]:
+    return {
+        name: {"name": name, "type": kind, "value": text}
+        for name, (kind, text) in wanted.configuration.items()
+    }
+
+
+def _portions(items: list[str], size: int) -> list[list[str]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]

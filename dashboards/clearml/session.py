@@ -1,0 +1,248 @@
+"""A session with ClearML's server that never waits for long and says in words what went wrong."""
+
+import logging
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import requests
+from clearml.backend_api.session import BatchRequest, CompoundRequest, Request, Session
+from clearml.backend_api.session.client import APIClient, APIError, StrictSession
+from clearml.backend_api.session.session import LoginError
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import validator_for
+
+from dashboards.clearml.configured import HOW_TO, ServerAddresses, TrackerSettings, shown_host
+from dashboards.errors import TrackerAwayError, TrackerRefusesError, TrackerRejectsError
+
+CONNECT_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 20.0
+UPLOAD_LIMIT_S = 120.0
+OLDEST_API = "2.13"
+"""Older ones cannot hold what is mirrored: hyperparameters by section, tasks by tags."""
+
+_REFUSALS = (401, 403)
+_NO_RETRIES = {"total": 0, "connect": 0, "read": 0, "redirect": 0, "status": 0}
+# What the SDK would try again for ever, by what it says before it does.
+_SPINNING = ("SSLError", "Network decoding error", "Service unavailable")
+_LONGEST_REASON = 200
+
+Result = TypeVar("Result")
+
+
+class _ImpatientLogger(logging.Logger):
+    """Ends what the SDK would repeat without end and without pause: it says so before each time."""
+
+    def warning(self, msg: object, *args: Any, **_kwargs: Any) -> None:
+        text = str(msg) % args if args else str(msg)
+        if text.startswith(_SPINNING):
+            raise TrackerAwayError(_first_line(text).removesuffix(", retrying..."))
+
+
+class _PromptSession(StrictSession):
+    """The SDK's session, with limits of time that suit a process that can come back later."""
+
+    _session_initial_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
+    _session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
+    _write_session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
+    _ssl_error_count_verbosity = 1
+
+    def validate_request(self, req_obj: Request) -> None:
+        """Checks a request against its schema, without checking the schema each time.
+
+        That alone takes the SDK longer than all else that it does for a request.
+        """
+        if isinstance(req_obj, BatchRequest | CompoundRequest):
+            super().validate_request(req_obj)
+        else:
+            request: Any = type(req_obj)
+            _validator(request).validate(req_obj.to_dict())
+
+
+@cache
+def _validator(request: Any) -> Any:
+    schema = request._schema
+    return validator_for(schema)(schema)
+
+
+class TrackerSession:
+    """One login at a server, and calls of its API over one connection.
+
+    Args:
+        settings: how the server is reached.
+        addresses: what our configuration says of it.
+
+    Attributes:
+        server: address of the API, without credentials.
+
+    Raises:
+        TrackerAwayError: it does not answer, or not as it should.
+        TrackerRefusesError: it refuses the credentials.
+    """
+
+    def __init__(self, settings: TrackerSettings, addresses: ServerAddresses) -> None:
+        self.server = shown_host(settings.host.rstrip("/"))
+        self._addresses = addresses
+        self._secrets: list[str] = []
+        self._session = self._guarded(
+            lambda: _PromptSession(
+                host=settings.host,
+                logger=_ImpatientLogger("canopy.clearml"),
+                http_retries_config=dict(_NO_RETRIES),
+            )
+        )
+        keys = (self._session.secret_key, self._session.access_key)
+        self._secrets = [key for key in keys if key]
+        if not Session.check_min_api_version(OLDEST_API):
+            raise TrackerAwayError(
+                f"it speaks version {Session.api_version} of ClearML's API, and {OLDEST_API} is "
+                "needed; update the server"
+            )
+        self.api_version = str(Session.max_api_version)
+        self._client = APIClient(session=self._session)
+
+    @property
+    def wants_input_view(self) -> bool:
+        """Whether a new task has to name an empty view, as old servers demand."""
+        return not Session.check_min_api_version("2.20")
+
+    @property
+    def web(self) -> str | None:
+        """Address of the server's pages, as far as it is known."""
+        return self._addresses.web or self._known(Session.get_app_server_host)
+
+    @property
+    def files(self) -> str | None:
+        """Address of the file server, as far as it is known."""
+        return self._addresses.files or self._known(Session.get_files_server_host)
+
+    def call(self, service: str, action: str, **fields: Any) -> Any:
+        """Returns what the server answers to a request.
+
+        Args:
+            service: of the API, such as ``tasks``.
+            action: of the service.
+            fields: of the request, checked against the SDK's schema.
+
+        Raises:
+            TrackerAwayError: it does not answer, or not as it should.
+            TrackerRefusesError: it refuses the credentials.
+            TrackerRejectsError: it takes the request for wrong.
+        """
+        method = getattr(getattr(self._client, service), action)
+
+        def ask() -> Any:
+            try:
+                return method(**fields)
+            except APIError as error:
+                if error.code != requests.codes.unauthorized:
+                    raise
+                # The token had expired. The SDK has got a new one by now, but has repeated the
+                # request with the old one.
+                return method(**fields)
+
+        return self._guarded(ask)
+
+    def upload(self, path: str, content: bytes, content_type: str) -> str:
+        """Returns the URL of a file that was put on the file server.
+
+        Args:
+            path: below the file server's address; letters, digits and ``/-_.`` alone.
+            content: of the file.
+            content_type: its MIME type.
+
+        Raises:
+            TrackerAwayError: there is no file server, or it does not answer.
+            TrackerRejectsError: it does not take the file.
+        """
+        host = self.files
+        if host is None:
+            raise TrackerRejectsError("no address of a file server is known")
+
+        def post() -> requests.Response:
+            return requests.post(
+                host,
+                files={path: (path, content, content_type)},
+                headers=self._session.add_auth_headers({}),
+                timeout=(CONNECT_LIMIT_S, UPLOAD_LIMIT_S),
+            )
+
+        answer = self._guarded(post)
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise TrackerAwayError(f"the file server answers with HTTP {answer.status_code}")
+        if answer.status_code != 200:
+            raise TrackerRejectsError(f"the file server answers with HTTP {answer.status_code}")
+        return f"{host.rstrip('/')}/{path}"
+
+    def _known(self, find: Callable[[Any], str]) -> str | None:
+        try:
+            return shown_host(find(self._session.config).rstrip("/"))
+        except ValueError:
+            return None
+
+    def _guarded(self, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except APIError as error:
+            raise self._api_problem(error) from None
+        except LoginError as error:
+            raise self._login_problem(str(error)) from None
+        except requests.exceptions.RequestException as error:
+            raise TrackerAwayError(_transport_reason(error)) from None
+        except TrackerAwayError:
+            raise
+        except (ValidationError, TypeError) as error:
+            text = str(getattr(error, "message", error))
+            raise TrackerRejectsError(
+                f"what Canopy would send does not fit the API: {self._without_secrets(text)}"
+            ) from None
+        except Exception as error:  # noqa: BLE001 - whatever the SDK stumbles over is no end
+            raise TrackerAwayError(
+                f"its answer cannot be understood ({type(error).__name__})"
+            ) from None
+
+    def _api_problem(self, error: APIError) -> Exception:
+        code = int(error.code or 0)
+        text = self._without_secrets(str(error.message or ""))
+        if code in _REFUSALS:
+            return TrackerRefusesError(f"it refuses the credentials ({text}); {HOW_TO}")
+        if 400 <= code < 500 and code != 429:
+            return TrackerRejectsError(f"{code}/{error.subcode}: {text}")
+        return TrackerAwayError(
+            f"it answers with error {code}" if code != 200 else "its answer cannot be understood"
+        )
+
+    def _login_problem(self, text: str) -> Exception:
+        found = re.search(r"\(error (\d+) from", text)
+        if found and int(found[1]) in _REFUSALS:
+            return TrackerRefusesError(f"it refuses the credentials; {HOW_TO}")
+        if found:
+            return TrackerAwayError(f"its login answers with HTTP {found[1]}")
+        return TrackerAwayError(_transport_reason(text))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return _first_line(text)
+
+
+def _transport_reason(error: object) -> str:
+    """Says in words why no answer came; the library's own words name addresses and objects."""
+    text = f"{type(error).__name__} {error}"
+    if code := re.search(r"too many (\d{3}) error responses", text):
+        return f"it answers with HTTP {code[1]}"
+    for pattern, reason in (
+        (r"timed out|Timeout", "it does not answer in time"),
+        (r"Connection refused", "the connection was refused; start it, or check its address"),
+        (r"NameResolution|Name or service not known|getaddrinfo", "no host of this name is known"),
+        (r"SSL|certificate", "its certificate cannot be trusted, or it speaks no TLS"),
+        (r"aborted|reset|IncompleteRead|RemoteDisconnected", "it closed the connection"),
+    ):
+        if re.search(pattern, text):
+            return reason
+    return "it cannot be reached"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0][:_LONGEST_REASON]

@@ -1,0 +1,150 @@
+"""The mirror's process beside a search: its log, its orders to end, and what it tells."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dashboards.clearml.configured import ServerAddresses, tracker_settings
+from dashboards.errors import TrackerConfigError
+from search.departure import leaving_in_time
+from search.errors import SearchError
+from search.settings import CanopyConfig
+from storage.database import open_database
+from storage.errors import UnknownStudyError
+from storage.studies import StudyStore
+
+if TYPE_CHECKING:
+    from dashboards.clearml.mirror import MirrorPlan, Standing
+
+NOTE, PROGRESS, BEHIND, WRONG = "note", "progress", "behind", "wrong"
+_NICENESS = 10
+
+Tell = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True)
+class MirrorJob:
+    """What the mirror's process is started with.
+
+    Attributes:
+        config: the whole configuration.
+        home: the state folder.
+        study: name of the study.
+        url: of the database; None for the embedded one.
+        log: the file that it writes to.
+    """
+
+    config: CanopyConfig
+    home: Path
+    study: str
+    url: str | None = field(repr=False)
+    log: Path
+
+
+def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
+    """The whole life of the mirror's process; whatever arrives on `connection` says: the end."""
+    os.setsid()  # Ctrl-C in the terminal is the search's
+    os.nice(_NICENESS)
+    log = job.log.open("a", buffering=1, encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log.fileno(), stream.fileno())
+
+    logged: dict[str, Any] = {}
+
+    def tell(kind: str, value: Any) -> None:
+        if kind != PROGRESS and logged.get(kind, ...) != value:
+            logged[kind] = value
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind}: {value}\n")
+        with suppress(OSError):
+            connection.send((kind, value))
+
+    parent = parent_process()
+    try:
+        with leaving_in_time(parent.sentinel if parent else None):
+            _mirror(job, connection, tell)
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except (SearchError, TrackerConfigError, UnknownStudyError) as error:
+        tell(NOTE, f"the mirror in ClearML ends: {error}")
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - in the log; the search begins another mirror
+        traceback.print_exc(file=log)
+        sys.exit(1)
+
+
+def mirror_plan(
+    config: CanopyConfig,
+    home: Path,
+    study: str,
+    store: StudyStore,
+    *,
+    is_live: bool,
+    recreate: bool = False,
+) -> "MirrorPlan | None":
+    """Returns what is mirrored and to where; None where ClearML is not configured.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        study: name of the study.
+        store: of the database.
+        is_live: whether the mirror follows a search.
+        recreate: whether to make tasks again that a person deleted.
+
+    Raises:
+        TrackerConfigError: ClearML's own configuration cannot be read.
+    """
+    from dashboards.clearml.mirror import MirrorPlan
+    from search.best_files import best_files
+
+    ours = config.clearml
+    tracker = tracker_settings(ours.api_server if ours else None)
+    if tracker is None:
+        return None
+    data = config.data if study == config.search.study else None
+    return MirrorPlan(
+        study=study,
+        tracker=tracker,
+        addresses=ServerAddresses(
+            *((ours.api_server, ours.web_server, ours.files_server) if ours else ())
+        ),
+        project=ours.project if ours else None,
+        is_live=is_live,
+        recreate=recreate,
+        attachments=best_files(store, home, data),
+    )
+
+
+def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", tell: Tell) -> None:
+    # Plotly and what else it needs: the search, which imports this file too, does without.
+    from dashboards.clearml.following import Follower
+
+    with closing(open_database(job.home, job.url)) as database:
+        store = StudyStore(database)
+        plan = mirror_plan(job.config, job.home, job.study, store, is_live=True)
+        if plan is None:
+            return
+
+        def after_round(outcome: "Standing | str") -> None:
+            if isinstance(outcome, str):
+                tell(WRONG, outcome)
+            else:
+                tell(BEHIND, outcome.behind)
+
+        follower = Follower(
+            database,
+            plan,
+            note=lambda text: tell(NOTE, text),
+            wait=lambda seconds: bool(connection.poll(seconds)),
+            after_task=lambda: tell(PROGRESS, None),
+            after_round=after_round,
+        )
+        follower.run()
