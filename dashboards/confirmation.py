@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.trial import TrialState
 
 from dashboards.bootstrap import resample_ap
 from dashboards.finalists import SEED, Candidate, candidates, further_seeds, setting_of
@@ -90,6 +91,7 @@ class Confirmed:
             "params": self.candidate.params,
             "finalist": self.candidate.is_finalist,
             "baseline": self.candidate.is_baseline,
+            "searched_epochs": self.candidate.searched_epochs,
             "searched_val_ap": self.candidate.searched_ap,
             "val_ap": self.val_ap and self.val_ap.as_json(),
             "test_ap": self.test_ap and self.test_ap.as_json(),
@@ -310,8 +312,10 @@ def _runs_of(
         seed = int(trial.params.get(SEED, -1))
         if seed not in seeds or setting_of(trial.params) != candidate.params:
             continue
-        diverged = trial.state == "PRUNED" and (trial.reason or "").startswith(DIVERGED)
-        if trial.state == "COMPLETE" or diverged:
+        diverged = trial.state == TrialState.PRUNED.name and (trial.reason or "").startswith(
+            DIVERGED
+        )
+        if trial.state == TrialState.COMPLETE.name or diverged:
             run = Run(
                 seed=seed,
                 trial=trial.number,

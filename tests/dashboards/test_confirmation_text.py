@@ -19,7 +19,7 @@ def confirmed(
     test: float | None = 0.6,
     **params: Any,
 ) -> Confirmed:
-    candidate = Candidate(LONG | params, trial, None, is_finalist=not base, is_baseline=base)
+    candidate = Candidate(LONG | params, trial, 8, None, is_finalist=not base, is_baseline=base)
     runs = tuple(
         Run(seed, seed, ap, None, None if test is None else {"test_ap": test + ap / 10}, {})
         if ap is not None

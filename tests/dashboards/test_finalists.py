@@ -30,10 +30,27 @@ def test_finalists_are_the_best_different_settings_and_then_the_baseline() -> No
     ]
     found = candidates(study(trials, []), record(), 2)
     assert [(each.trial, each.params) for each in found] == [(3, B), (1, A), (0, C)]
-    assert [each.searched_ap for each in found] == [0.7, 0.6, None]
+    assert [each.searched_ap for each in found] == [0.7, 0.6, 0.1]
     assert [each.is_finalist for each in found] == [True, True, False]
     assert [each.is_baseline for each in found] == [False, False, True]
-    assert finalists_at_hand(study(trials, [])) == 2
+    assert finalists_at_hand(study(trials, [])) == 3
+
+
+def test_where_too_few_were_trained_to_their_end_those_follow_that_got_furthest() -> None:
+    d, e = {"loss": "focal", "optimizer.lr": 0.5}, {"loss": "focal", "optimizer.lr": 0.9}
+    trials = [
+        done(0, A, 0.6),
+        trial(1, "PRUNED", 1, params=B, val_ap=0.5),
+        trial(2, "PRUNED", 4, params=C, val_ap=0.4),
+        trial(3, "PRUNED", 4, params=d, val_ap=0.45),
+        trial(4, "PRUNED", 6, params=e, val_ap=0.9, reason="diverged: the loss is nan"),
+        trial(5, "FAIL", 6, params=e, val_ap=0.9),
+        trial(6, "PRUNED", 7, params=A, val_ap=0.9),  # complete in another trial
+    ]
+    found = candidates(study(trials, []), record([A]), 4)
+    assert [each.trial for each in found] == [0, 3, 2, 1]
+    assert [each.searched_epochs for each in found] == [1, 4, 4, 1]
+    assert finalists_at_hand(study(trials, [])) == 4
 
 
 def test_a_baseline_among_the_finalists_stands_there_once() -> None:

@@ -147,7 +147,7 @@ def test_a_search_ends_with_a_confirmation_where_its_configuration_says_so(
         assert "Go on with:" in user.run("search", status=130).stderr
         assert "confirm --top 2" in user.run(*ASKED, status=130).stderr
     output = user.run("search").stdout
-    assert "3 settings were trained to their end, so no more are confirmed" in output
+    assert "the study has 3 different settings to confirm, and no more" in output
     assert "[6/6] trial 5 complete" in output
     assert "3 finalists of study planet, trained with seeds 1, 2" in output
     following = output.partition("Next:")[2]

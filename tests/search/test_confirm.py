@@ -154,7 +154,7 @@ def test_asking_again_trains_and_tests_nothing(
     with pytest.raises(StudyDiffersError, match=r"data\.fingerprint"):
         confirm_here(database, config(tmp_path), folder / "home", seeds=3)
 
-    with pytest.raises(ConfirmationError, match=r"has [12] settings .*--top 9 are wanted"):
+    with pytest.raises(ConfirmationError, match=r"has [12] different settings .* 9 finalists"):
         confirm_here(database, settings, folder / "home", top=9)
     with pytest.raises(ConfirmationError, match="confirms another one"):
         confirm_here(database, settings, folder / "home", study=CONFIRMING)
