@@ -115,8 +115,11 @@ def confirmed_table(confirmation: Confirmation) -> Table:
 
 def confirmation_text(confirmation: Confirmation) -> str:
     """Returns what a confirmation has found, as a paragraph."""
-    said = [line[:1].upper() + line[1:] for line in confirmation_lines(confirmation)]
+    lines = confirmation_lines(confirmation)
     seeds = ", ".join(map(str, confirmation.seeds))
+    if not confirmation.is_complete:
+        return f"Being confirmed with seeds {seeds}: {'; '.join(lines)}."
+    said = [line[:1].upper() + line[1:] for line in lines]
     return f"Trained again with seeds {seeds}. {'. '.join(said)}."
 
 

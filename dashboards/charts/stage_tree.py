@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from dashboards.charts.house import (
     Marks,
+    ink_on,
     legend_of,
     marks_of,
     new_figure,
@@ -192,6 +193,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
             ],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
             hovertext=[_block_text(data, block) for block in blocks],
             hovertemplate="%{hovertext}<extra></extra>",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import QUIET, Marks, legend_of, new_figure, plain, trial_text
+from dashboards.charts.house import QUIET, Marks, ink_on, legend_of, new_figure, plain, trial_text
 from dashboards.charts.progress import epoch_s
 from dashboards.page import Chart
 from dashboards.status_text import worker_name
@@ -176,6 +176,7 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             text=[str(stint.trial.number) for stint in some],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
             hovertext=[_stint_text(data, stint) for stint in some],
             hovertemplate="%{hovertext}<extra></extra>",

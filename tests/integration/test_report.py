@@ -19,6 +19,7 @@ from tests.dashboards.test_report import EVIL, STUDIES, predicted
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study
 
+LIGHT_PAGE_TEXT = "rgb(89, 95, 102)"
 FIGURES = 12  # eleven charts, one of them with a panel for each of two losses
 
 
@@ -152,6 +153,8 @@ def test_a_printed_page_is_as_wide_as_paper(opened: Opened) -> None:
         ".plot .main-svg", "all => all.map(each => each.getBoundingClientRect().width)"
     )
     assert max(widths) <= 660
+    tick = opened.page.locator(".xtick text").first
+    assert tick.evaluate("text => getComputedStyle(text).fill") == LIGHT_PAGE_TEXT  # it was dark
     opened.page.evaluate("() => dispatchEvent(new Event('afterprint'))")
     assert opened.complaints == []
 
