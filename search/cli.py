@@ -26,6 +26,7 @@ from search.commands import (
     study,
     workers,
 )
+from search.commands.confirm import confirm
 from search.commands.doctor import doctor
 from search.commands.report import report
 from search.errors import SearchError
@@ -48,6 +49,7 @@ for command in (
     workers.worker,
     status.status,
     study.trials,
+    confirm,
     study.best,
     compare.compare,
     export.export,
