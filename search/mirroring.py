@@ -9,6 +9,8 @@ from multiprocessing.context import ForkServerProcess
 from shlex import quote
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
 from dashboards.clearml.standing import MirrorSummary, read_mirror
 from dashboards.errors import TrackerConfigError
@@ -18,6 +20,7 @@ from search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_
 from search.plan import SearchPlan
 from search.settings import CanopyConfig
 from search.worker_template import CONTEXT
+from storage.errors import StorageError
 from storage.studies import StudyStore
 
 QUIET_S = 10.0
@@ -25,7 +28,7 @@ QUIET_S = 10.0
 QUIET_WRONG_S = 2.0
 """Likewise where its server does not answer anyway."""
 LONGEST_END_S = 120.0
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
 
 Note = Callable[[str], None]
@@ -129,6 +132,7 @@ class _MirrorBeside:
     def finish(self) -> None:
         """Lets the mirror catch up with a search that is over, and says so if it does not."""
         began_s = self._heard_s = time.monotonic()
+        self._again_s = began_s
         self.look()
         try:
             self._say_over()
@@ -159,7 +163,10 @@ class _MirrorBeside:
 
     def _behind_text(self) -> str:
         """Says how many trials are not as they should be, by what the database has recorded."""
-        mirror = self.read()
+        try:
+            mirror = self.read()
+        except (StorageError, SQLAlchemyError):
+            return "some trials may be behind"
         if mirror is None:
             return "nothing is mirrored yet"
         return f"{mirror.mirrored} trials are mirrored, {mirror.behind} behind"

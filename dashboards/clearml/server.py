@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dashboards.clearml.wanted import COMPLETED, FAILED, STOPPED, LogLine, Plot, Scalar, WantedTask
+from dashboards.clearml.wanted import (
+    COMPLETED,
+    FAILED,
+    PASSING_TAGS,
+    STOPPED,
+    LogLine,
+    Plot,
+    Scalar,
+    WantedTask,
+)
 from dashboards.errors import TrackerRejectsError
 
 if TYPE_CHECKING:
@@ -45,7 +54,11 @@ class TrackerServer:
         self.session = session
 
     def project(self, name: str) -> str:
-        """Returns the id of the project of that name, which is made if there is none."""
+        """Returns the id of the project of that name, which is made if there is none.
+
+        Spaces around the parts of the name, which are the projects above it, mean nothing.
+        """
+        name = "/".join(part.strip() for part in name.split("/") if part.strip())
         pattern = f"^{re.escape(name)}$"
         found = self.session.call("projects", "get_all", name=pattern, only_fields=["id", "name"])
         for each in found:
@@ -98,13 +111,12 @@ class TrackerServer:
         fields = {name: value for name, value in values.items() if name in parts}
         self.session.call("tasks", "edit", task=task, force=True, **fields)
 
-    def set_tags(self, task: str, ours_before: Sequence[str], ours: Sequence[str]) -> None:
-        """Replaces our tags by others; what a person added stays."""
+    def set_tags(self, task: str, ours: Sequence[str]) -> None:
+        """Gives a task our tags, and takes those that have passed; what a person added stays."""
         found = self.existing([task]).get(task)
         if found is None:
             raise TrackerRejectsError(f"task {task} is not there")
-        gone = set(ours_before) - set(ours)
-        kept = [tag for tag in found.tags if tag not in gone]
+        kept = [tag for tag in found.tags if tag not in PASSING_TAGS]
         tags = list(dict.fromkeys([*kept, *ours]))
         if set(tags) != set(found.tags):
             self.session.call("tasks", "edit", task=task, force=True, tags=tags)
