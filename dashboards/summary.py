@@ -21,6 +21,8 @@ REASON_ATTR = "reason"
 DIVERGED = "diverged"
 OUT_OF_MEMORY = "out of memory"
 OVERTIME = "max_trial_s"
+# The whole reason of one that a person ended.
+STOPPED = "stopped by canopy stop"
 # Says of a trial under promotion to which epoch it may run, and whether it pauses there.
 RUNG_ATTR = "rung"
 # Epochs that a checkpoint of somebody else's saved a trial from training.

@@ -11,6 +11,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
+from search.listed_sampler import ListedSampler
 from search.promotion import Promotion, PromotionPruner, rung_mark
 from search.sampling import GridSampler
 from search.settings import Scalar
@@ -94,7 +95,8 @@ def _begun(
         return None
     study = opened.study
     sampler, waiting = study.sampler, census.states[TrialState.WAITING]
-    if not waiting and isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
+    finite = sampler if isinstance(sampler, GridSampler | ListedSampler) else None
+    if not waiting and finite is not None and finite.is_exhausted(study):
         return None
     return study.ask()
 

@@ -15,6 +15,7 @@ import typer
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
 from search.commands import data, database, export, mirror, model, stages, status, study, workers
+from search.commands.confirm import confirm
 from search.commands.doctor import doctor
 from search.commands.report import report
 from search.errors import SearchError
@@ -37,6 +38,7 @@ for command in (
     workers.worker,
     status.status,
     study.trials,
+    confirm,
     study.best,
     export.export,
     model.train,

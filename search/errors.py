@@ -65,6 +65,10 @@ class PromotionError(SearchError):
     """A trial has nothing left to train, or cannot go on."""
 
 
+class ConfirmationError(SearchError):
+    """A study has nothing to confirm, or not as much as is asked for."""
+
+
 class CurveTableError(SearchError):
     """A table of learning curves is missing, something else, or does not hold a point."""
 

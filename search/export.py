@@ -1,10 +1,14 @@
 """The best trial → YAML that is itself a configuration."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from dashboards.confirmation import METHOD, Confirmation, Confirmed
+from dashboards.confirmation_text import confirmation_lines
+from dashboards.finalists import SEED
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import ap_text
 from search.errors import NothingFoundError
@@ -27,26 +31,113 @@ def best_trial(summary: StudySummary) -> TrialSummary:
     return summary.best
 
 
-def best_yaml(summary: StudySummary, record: Record, data: DataSettings | None = None) -> str:
-    """Returns the best trial as a commented ``canopy.yaml``.
+@dataclass(frozen=True)
+class Choice:
+    """A setting to take home, with one run of it.
+
+    Attributes:
+        trial: number of its trial in the search, if it had one.
+        params: what was searched.
+        run_params: what the run has besides the study's fixed settings.
+        val_ap: validation AP of the run.
+        metrics: of the run's last epoch.
+        chosen: on what it was chosen, in words.
+        confirmation: likewise for programs, if finalists were confirmed.
+    """
+
+    trial: int | None
+    params: dict[str, Any]
+    run_params: dict[str, Any]
+    val_ap: float | None
+    metrics: dict[str, Any]
+    chosen: str
+    confirmation: dict[str, Any] | None = None
+
+
+def best_choice(summary: StudySummary, confirmation: Confirmation | None = None) -> Choice:
+    """Returns what is best by all that is known.
+
+    If the finalists were confirmed, that is the setting with the best mean, and its run is the one
+    with the first of the further seeds: whichever seed came out best would say nothing of the next.
+
+    Args:
+        summary: the study as it stands.
+        confirmation: that was asked for last, if one was.
+
+    Raises:
+        NothingFoundError: the study has no complete trial yet.
+    """
+    if confirmation is not None and confirmation.winner is not None:
+        return _confirmed_choice(confirmation, confirmation.winner)
+    trial = best_trial(summary)
+    chosen = (
+        f"The best of {summary.finished} finished trials of study {summary.study}: trial "
+        f"{trial.number}, validation AP {ap_text(trial.val_ap)}."
+    )
+    if confirmation is not None:
+        chosen += (
+            "\nNot confirmed: the finalists that it has now lack runs; canopy confirm adds them."
+        )
+    return Choice(trial.number, trial.params, trial.params, trial.val_ap, trial.metrics[-1], chosen)
+
+
+def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
+    run, candidate = winner.runs[0], winner.candidate
+    known = confirmation.as_json()
+    lines = confirmation_lines(confirmation)
+    base = "" if confirmation.base.candidate.is_finalist else " and the baseline"
+    chosen = (
+        f"Chosen by mean validation AP over {len(confirmation.seeds)} further seeds, of "
+        f"{confirmation.finalists} finalists{base} of study {confirmation.study}.\n"
+        + "\n".join(line[0].upper() + line[1:] + "." for line in lines)
+        + f"\nThe seed below is the first of them; its run is trial {run.trial} of study "
+        f"{confirmation.confirming}."
+    )
+    return Choice(
+        trial=candidate.trial,
+        params=candidate.params,
+        run_params={**candidate.params, SEED: run.seed},
+        val_ap=run.val_ap,
+        metrics=run.last,
+        chosen=chosen,
+        confirmation={
+            "study": confirmation.confirming,
+            "trial": run.trial,
+            "finalists": confirmation.finalists,
+            "seeds": list(confirmation.seeds),
+            "method": METHOD,
+            "val_ap": winner.val_ap and winner.val_ap.as_json(),
+            "test_ap": winner.test_ap and winner.test_ap.as_json(),
+            **{key: known[key] for key in ("against_second", "against_baseline")},
+        },
+    )
+
+
+def best_yaml(
+    summary: StudySummary,
+    record: Record,
+    data: DataSettings | None = None,
+    confirmation: Confirmation | None = None,
+) -> str:
+    """Returns the best setting as a commented ``canopy.yaml``.
 
     Args:
         summary: the study as it stands.
         record: what it was begun with.
         data: where the data is now; None for where it was when the study began.
+        confirmation: that was asked for last, if one was.
 
     Raises:
         NothingFoundError: the study has no complete trial yet.
     """
-    trial = best_trial(summary)
+    choice = best_choice(summary, confirmation)
     places = data.model_dump(mode="json", include={"labels", "images"}) if data else {}
     document = CommentedMap()
     document["data"] = _without_none(record["config"]["data"] | places)
-    document["training"] = _training(trial, record)
-    document["provenance"] = provenance(summary, trial, record)
+    document["training"] = _training(choice, record)
+    document["provenance"] = provenance(summary, choice, record)
     document.yaml_set_start_comment(
-        f"The best of {summary.finished} finished trials of study {summary.study}: trial "
-        f"{trial.number}, validation AP {ap_text(trial.val_ap)}.\n"
+        f"{choice.chosen}\n"
         "A canopy.yaml of its own: `canopy train` with this file trains it in full and tests it.\n"
     )
     document.yaml_set_comment_before_after_key("training", before="\none run, every setting")
@@ -56,15 +147,16 @@ def best_yaml(summary: StudySummary, record: Record, data: DataSettings | None =
     return yaml_text(document)
 
 
-def provenance(summary: StudySummary, trial: TrialSummary, record: Record) -> dict[str, Any]:
+def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[str, Any]:
     """Returns where a setting comes from: study, trial, metrics, versions and data."""
     search = record["config"]["search"]
     return {
         "study": summary.study,
-        "trial": trial.number,
-        "val_ap": trial.val_ap,
-        "params": trial.params,
-        "metrics": trial.metrics[-1],
+        "trial": choice.trial,
+        "val_ap": choice.val_ap,
+        "params": choice.params,
+        "metrics": choice.metrics,
+        **({"confirmation": choice.confirmation} if choice.confirmation else {}),
         "trials_finished": summary.finished,
         "search": {
             **{key: search[key] for key in ("sampler", "pruner", "seed")},
@@ -77,13 +169,13 @@ def provenance(summary: StudySummary, trial: TrialSummary, record: Record) -> di
     }
 
 
-def _training(trial: TrialSummary, record: Record) -> CommentedMap:
-    """Returns all settings of the trial's run; those that were searched are marked."""
+def _training(choice: Choice, record: Record) -> CommentedMap:
+    """Returns all settings of the run; those that were searched are marked."""
     fixed = TrainingSettings.model_validate(record["training"])
-    document = CommentedMap(with_params(fixed, trial.params).model_dump(mode="json"))
+    document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
     if record["config"]["training"]["device"] == "auto":
         document["device"] = "auto"  # the GPU of this machine means nothing to the next one
-    for name in trial.params:
+    for name in choice.params:
         section, _, key = name.rpartition(".")
         if section:
             document[section] = CommentedMap(document[section])

@@ -12,7 +12,14 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import DIVERGED, OUT_OF_MEMORY, OVERTIME, REASON_ATTR, RESUMED_ATTR
+from dashboards.summary import (
+    DIVERGED,
+    OUT_OF_MEMORY,
+    OVERTIME,
+    REASON_ATTR,
+    RESUMED_ATTR,
+    STOPPED,
+)
 from search.errors import StudyPausedError, TrialEndedError
 from search.events import SearchWatcher, TrialEnd, Trunk
 from search.judging import Verdict, judge
@@ -20,6 +27,7 @@ from search.space import SearchSpace
 from search.stage_tree import StageTree, Walk, WalkedEpoch
 from search.trials import OpenStudy, accumulation_of, keep_accumulation
 from search.watchdog import Watchdog
+from storage.confirmations import scoring
 from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.desk import StudyDesk
 from storage.errors import StorageError
@@ -29,8 +37,6 @@ from storage.stages import Stage
 from storage.trial_changes import Lease
 from training.errors import DivergedError, OutOfMemoryError
 from training.out_of_memory import is_out_of_memory, shortage_text
-
-STOPPED = "stopped by canopy stop"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Objective:
         watchdog: ends this process when a trial makes no progress.
         max_trial_s: training time after which a trial ends, in seconds; None for no limit.
         obeys: whether a pause or an end of the study is for this worker, too.
+        tests: whether trials that come to their end are scored on test.
     """
 
     opened: OpenStudy
@@ -64,6 +71,7 @@ class Objective:
     watchdog: Watchdog
     max_trial_s: float | None = None
     obeys: bool = True
+    tests: bool = False
 
     def wanted(self) -> str:
         """Returns what a person wants of this worker; see `storage.control`."""
@@ -85,6 +93,8 @@ class Objective:
         try:
             with self.watchdog.watching(work.lease):
                 verdict = work.walk_tree()
+                if verdict is Verdict.GO_ON and self.tests:
+                    work.score_test()
             if verdict is Verdict.PRUNE:
                 state = TrialState.PRUNED
                 reason = f"{self.pruner_name}: hopeless at epoch {len(work.walked)}"
@@ -182,6 +192,18 @@ class _Work:
                 if step.is_new:
                     self._obey(epoch, epochs)
         return Verdict.GO_ON
+
+    def score_test(self) -> None:
+        """Scores the trial's model on test, which is written with the end of the trial or not."""
+        of = self.objective
+        if self.walk is None or not of.tree.has_test:
+            return
+        of.watchdog.progress()
+        try:
+            scores = of.tree.test_scores(self.walk, self._on_batch)
+        except DivergedError as error:  # test decides nothing, so the trial stays complete
+            scores = {"test_ap": None, REASON_ATTR: str(error)}
+        self.walk.owed.append(scoring(self.lease.trial_id, scores))
 
     def post(self, *, releases: bool = False) -> None:
         """Hands in what is new of the trial."""

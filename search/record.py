@@ -54,7 +54,9 @@ def study_record(
         },
         "training": fixed,
         "space": {name: describe(domain) for name, domain in space.distributions.items()},
-        "config": config.model_dump(mode="json", exclude={"provenance", "stages", "clearml"}),
+        "config": config.model_dump(
+            mode="json", exclude={"provenance", "stages", "confirm", "clearml"}
+        ),
         "versions": {**package_versions(), "engine": ENGINE_REVISION},
         "git": git_state(Path.cwd()),
     }

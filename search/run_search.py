@@ -19,6 +19,7 @@ from storage.control import PAUSE, RUN
 from storage.database import Database
 from storage.outages import Patience
 from storage.studies import StudyStore
+from training.data.dataset import Dataset
 
 
 class SearchEnd(Enum):
@@ -44,8 +45,13 @@ class Limits:
     hours: float | None = None
 
 
-def run_search(
-    plan: SearchPlan, database: Database, url: str | None, limits: Limits, screen: SearchScreen
+def run_search(  # noqa: PLR0917 - what a search needs
+    plan: SearchPlan,
+    database: Database,
+    url: str | None,
+    limits: Limits,
+    screen: SearchScreen,
+    dataset: Dataset | None = None,
 ) -> SearchEnd:
     """Searches until the study has `plan.n_trials` finished trials, or a limit is reached.
 
@@ -55,6 +61,7 @@ def run_search(
         url: of the database, for the workers; None for the embedded one.
         limits: what bounds the search besides.
         screen: shows what happens.
+        dataset: the images and labels, where they are open already.
 
     Raises:
         StudyDiffersError: the study began with other data or other fixed settings.
@@ -65,7 +72,8 @@ def run_search(
     deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
-    dataset = open_data(plan.config.data, plan.home, screen)
+    if dataset is None:
+        dataset = open_data(plan.config.data, plan.home, screen)
     check_networks(plan.space, dataset)
     store = StudyStore(database)
     plan = replace(plan, workers=len(slots))

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import SamplerError
 from search.history_sampler import HistorySampler, PrunedTwins
+from search.listed_sampler import LISTED, ListedSampler
 from search.promotion import PromotionPruner
 from search.settings import NamedSettings, SearchSettings
 from search.shown import found_text, shown_key
@@ -96,6 +97,8 @@ def build_sampler(
     Raises:
         SamplerError: no such sampler, or not a parameter of it.
     """
+    if settings.name == LISTED:  # of confirmations alone, so not among those to choose from
+        return ListedSampler(settings.parameters.get("settings", ()), space)
     factory = _named("sampler", settings.name, SAMPLERS)
     fixed = {"seed", "search_space", "warn_independent_sampling"}
     parameters = _check_parameters("sampler", settings, factory, fixed)
@@ -140,6 +143,8 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
     """
     study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
     build_sampler(search.sampler, space, search.seed, 0)
+    if search.sampler.name == LISTED:
+        return
     tried = search.sampler
     if tried.name == "tpe":  # at random at first, and so without its parameters
         tried = NamedSettings(name="tpe", **{**tried.parameters, "n_startup_trials": 1})

@@ -1,12 +1,17 @@
 """A search or a training run from start to end, with what a person sees of it."""
 
+import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from dashboards.summary import summarize_study
+from dashboards.confirmation_text import confirmation_lines, confirmation_table
+from dashboards.finalists import finalists_at_hand
+from dashboards.summary import StudySummary, summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
+from search.confirm import ConfirmationEnd, confirm
 from search.departure import leaving_in_time
 from search.dry_run import try_search
 from search.plan import SearchPlan, plan_search
@@ -14,7 +19,7 @@ from search.preparation import check_network, open_data
 from search.promote import promote
 from search.run_search import Limits, SearchEnd, run_search
 from search.screen import is_live, open_screen
-from search.settings import CanopyConfig
+from search.settings import CanopyConfig, ConfirmSettings
 from search.tabulate import tabulate
 from search.training_job import TrainingResult, train_in_full
 from search.training_report import epoch_line
@@ -38,6 +43,8 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
 ) -> bool:
     """Searches and shows it; at the end the best trials and what they cost.
 
+    Where the configuration says so, the finalists are confirmed then.
+
     Args:
         config: the whole configuration.
         home: the state folder.
@@ -52,6 +59,7 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         False if somebody interrupted it.
     """
     screen = open_screen(console)
+    began_s = time.monotonic()
     try:
         plan = plan_search(config, home, study, n_trials, patience_s=patience_s)
         database = open_database(home, url)
@@ -68,7 +76,69 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     console.print(trials_table(summary.best_settings[:5], title=title))
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
     console.print(spent_text(summary) + "\n", highlight=False)
-    return True
+    if config.confirm is None or end is not SearchEnd.COMPLETE:
+        return True
+    asked = _at_hand(config.confirm, summary, console)
+    if asked is None:
+        return True
+    if limits.hours is not None:
+        left_h = limits.hours - (time.monotonic() - began_s) / 3600
+        limits = replace(limits, hours=max(0.0, left_h))
+    ended = confirm_on_screen(
+        config, home, url, study, asked, console, limits=limits, patience_s=patience_s
+    )
+    if ended is not None:
+        print_confirmation(ended, console)
+    return ended is not None
+
+
+def confirm_on_screen(  # noqa: PLR0917 - as above
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    asked: ConfirmSettings,
+    console: Console,
+    *,
+    limits: Limits,
+    patience_s: float,
+) -> ConfirmationEnd | None:
+    """Confirms the finalists of a study and shows how that goes.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        asked: how many finalists and seeds.
+        console: where it is shown.
+        limits: what bounds it besides.
+        patience_s: how long to wait for a database that is away, in seconds.
+
+    Returns:
+        How it ended; None if somebody interrupted it.
+    """
+    screen = open_screen(console)
+    try:
+        database = open_database(home, url)
+        return confirm(
+            config, home, database, url, study, asked, limits, screen, patience_s=patience_s
+        )
+    except KeyboardInterrupt:
+        return None
+    finally:
+        screen.close()
+
+
+def print_confirmation(ended: ConfirmationEnd, console: Console) -> None:
+    """Prints a confirmation, and why it is not complete if it is not."""
+    known = ended.confirmation
+    if ended.stopped is not None:
+        console.print(f"study {known.confirming}: {ended.stopped.value}", highlight=False)
+    console.print(confirmation_table(known))
+    for line in confirmation_lines(known):
+        console.print(line, highlight=False, markup=False)
+    console.print()
 
 
 def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
@@ -203,3 +273,14 @@ def train_on_screen(
             console.print(epoch_line(metrics, epochs), highlight=False, soft_wrap=True)
 
         return train_in_full(config, dataset, model, on_batch, on_epoch)
+
+
+def _at_hand(
+    asked: ConfirmSettings, summary: StudySummary, console: Console
+) -> ConfirmSettings | None:
+    """Returns what a search that has ended can have confirmed, and says so where that is less."""
+    at_hand = finalists_at_hand(summary)
+    if at_hand < asked.top:
+        text = f"{at_hand} settings were trained to their end, so no more are confirmed"
+        console.print(text, highlight=False)
+    return asked.model_copy(update={"top": min(asked.top, at_hand)}) if at_hand else None

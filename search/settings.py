@@ -18,6 +18,7 @@ LONGEST_STUDY_NAME = 200
 _SHORTEST_PROJECT_NAME = 3
 _SECRET_WORDS = ("key", "secret", "credential", "token", "password")
 MOST_WORKERS = 256
+MOST_SEEDS = 1000
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -189,6 +190,18 @@ class ClearMLSettings(Settings):
         return document
 
 
+class ConfirmSettings(Settings):
+    """What follows on a search: its finalists and the baseline with further seeds, and their test.
+
+    Attributes:
+        top: finalists.
+        seeds: further seeds of each of them; a spread needs two.
+    """
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
+
+
 class CanopyConfig(Settings):
     """A whole ``canopy.yaml``.
 
@@ -197,6 +210,7 @@ class CanopyConfig(Settings):
         training: one run; the search varies some of it.
         search: the study.
         stages: the stage tree.
+        confirm: what follows on the search, if anything.
         clearml: the mirror in ClearML.
         provenance: where an exported setting comes from; read by people and by ``canopy train``.
     """
@@ -205,6 +219,7 @@ class CanopyConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     stages: StagesSettings = StagesSettings()
+    confirm: ConfirmSettings | None = None
     clearml: ClearMLSettings | None = None
     provenance: dict[str, Any] | None = None
 

@@ -189,6 +189,31 @@ class StageTree:
             with suppress(*DATABASE_FAILURES):
                 self._stages.release_all()
 
+    @property
+    def has_test(self) -> bool:
+        """Whether images are held out for test."""
+        return len(self._dataset.split.test) > 0
+
+    def test_scores(self, walk: Walk, on_batch: BatchProgress | None = None) -> dict[str, Any]:
+        """Scores the model of a run that was walked to its end on test.
+
+        It is in memory, or comes from its checkpoint; where that is gone, it is trained again.
+
+        Raises:
+            DivergedError: a logit is not a number.
+        """
+        last = len(walk.keys)
+        run = self._run_before(walk, last + 1)
+        if not run.is_finished:
+            if run.epoch:
+                self._position = _Position(run, walk.keys[run.epoch - 1], is_kept=True)
+            if reason := self._train(walk, last, on_batch).diverged:
+                raise DivergedError(reason)
+            self._keep_checkpoint()
+            run = self._run_before(walk, last + 1)
+        run.accumulation = steps_at(walk.accumulation, run.epoch)
+        return run.evaluate(self._dataset.split.test).as_dict("test", walk.settings.loss)
+
     def write(self, walk: Walk) -> None:
         """Writes what is owed of a walk that is no trial's."""
         owed = walk.take_owed()

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import REASON_ATTR
+from dashboards.summary import REASON_ATTR, STOPPED
 from dashboards.tables import params_text
 from search.budget import (
     Idle,
@@ -25,13 +25,15 @@ from search.budget import (
 from search.errors import SearchFailedError, StudyPausedError
 from search.events import SearchWatcher
 from search.history_sampler import PrunedTwins
-from search.objective import STOPPED, Objective
+from search.listed_sampler import LISTED
+from search.objective import Objective
 from search.open_tree import open_tree
 from search.plan import BegunStudy, SearchPlan
 from search.sampling import build_pruner, build_sampler
 from search.settings import NamedSettings
 from search.trials import OpenStudy
 from search.watchdog import Watchdog
+from storage.confirmations import ConfirmationStore
 from storage.control import PAUSE, RUN, STOP_PRUNING
 from storage.database import Database
 from storage.desk import Standing, StudyDesk
@@ -96,6 +98,7 @@ def open_objective(
         )
         pruner = build_pruner(search.pruner, plan.config.training.epochs)
         study = optuna.load_study(study_name=plan.study, storage=desk.replica, pruner=pruner)
+        tests = patience.call(lambda: ConfirmationStore(database).confirms(plan.study))
         yield Objective(
             OpenStudy(study, desk.replica),
             pruner,
@@ -109,6 +112,7 @@ def open_objective(
             watchdog,
             search.max_trial_s,
             obeys,
+            tests,
         )
 
 
@@ -299,7 +303,9 @@ class _Worker:
         # A sampler is made anew for every trial, so that interruptions change nothing.
         search = self.plan.config.search
         seed = search.seed + attempt * _ATTEMPT_STRIDE
-        settings = NamedSettings(name="random") if attempt >= INSISTENT else search.sampler
+        settings = search.sampler
+        if attempt >= INSISTENT and settings.name != LISTED:
+            settings = NamedSettings(name="random")
         space = self.objective.space
         sampler = build_sampler(settings, space, seed, trial_number, self.twins)
         self.objective.opened.study.sampler = sampler

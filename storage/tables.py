@@ -168,6 +168,29 @@ CLEARML_TASK = Table(
     Column("sent", JSON, nullable=False),
     Column("problem", Text),
 )
+# Which study trains the finalists of another one again, what was asked for last, and what the runs
+# of such a study score on test. No other trial is scored on test.
+CONFIRMATION = Table(
+    "canopy_confirmation",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"), primary_key=True),
+    Column(
+        "confirmed_by",
+        ForeignKey(STUDIES.c.study_id, ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    Column("top", Integer, nullable=False),
+    Column("seeds", Integer, nullable=False),
+    Column("asked", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+TEST = Table(
+    "canopy_test",
+    METADATA,
+    Column("trial_id", ForeignKey(TRIALS.c.trial_id, ondelete="CASCADE"), primary_key=True),
+    Column("scores", JSON, nullable=False),
+    Column("scored", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
 OUR_TABLES = (
     STUDY,
     EPOCH,
@@ -181,4 +204,6 @@ OUR_TABLES = (
     PREDICTION,
     CLEARML_STUDY,
     CLEARML_TASK,
+    CONFIRMATION,
+    TEST,
 )

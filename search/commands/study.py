@@ -26,6 +26,8 @@ from search.config import load_config
 from search.errors import NothingFoundError
 from search.screen import open_console
 from search.trial_filters import Order
+from storage.database import open_existing_database
+from storage.studies import StudyStore
 
 
 def search(
@@ -82,7 +84,12 @@ def search(
         command = command_text("search", *arguments, *again)
         typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
-    following = {
+    following = {}
+    if settings.confirm is None:
+        following[command_text("confirm", *arguments)] = (
+            "train the best again with further seeds, and test them"
+        )
+    following |= {
         command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
         command_text("train", "best.yaml"): "train it in full, test it, keep the model",
         command_text("report", *arguments): "all that the search has found, as one page",
@@ -149,19 +156,22 @@ def best(
     output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
 ) -> None:
     """Write the best trial as YAML that is itself a configuration."""
+    from dashboards.confirmation import last_confirmation
     from search.export import best_yaml
     from training.atomic import write_atomically
 
     settings = load_config(config)
     name = study or settings.search.study
-    store = open_store()
+    database = open_existing_database(state_home(), database_url())
+    store = StudyStore(database)
     summary, record = summarize_study(store, name), store.read_record(name)
     if record is None:
         raise NothingFoundError(
             f"study {name!r} was not begun by Canopy, so its settings are not known"
         )
     own = name == settings.search.study
-    text = best_yaml(summary, record, settings.data if own else None)
+    confirmation = last_confirmation(database, summary, record)
+    text = best_yaml(summary, record, settings.data if own else None, confirmation)
     if output is None:
         typer.echo(text, nl=False)
         return

@@ -8,9 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 import search.stage_tree
-from dashboards.summary import summarize_study
+from dashboards.summary import STOPPED, summarize_study
 from search.errors import SearchFailedError
-from search.objective import STOPPED
 from search.settings import CanopyConfig
 from storage.control import STOP_FINISHING, STOP_PRUNING
 from storage.database import Database

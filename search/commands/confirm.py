@@ -1,0 +1,98 @@
+"""``canopy confirm``: the finalists and the baseline with further seeds, and their test."""
+
+from typing import Annotated
+
+import typer
+
+from search.command_line import (
+    DEFAULT_PATIENCE_MIN,
+    INTERRUPTED,
+    AllowMissingOption,
+    ConfigOption,
+    JsonOption,
+    PatienceOption,
+    StudyOption,
+    checked_workers,
+    command_text,
+    database_url,
+    open_store,
+    print_json,
+    selection,
+    state_home,
+)
+from search.config import load_config
+from search.screen import open_console
+from search.settings import MOST_SEEDS, ConfirmSettings
+
+
+def confirm(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="Finalists; default the configuration's confirm.top, else 3."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=MOST_SEEDS,
+            metavar="S",
+            help="Further seeds of each; default the configuration's confirm.seeds, else 3.",
+        ),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
+    ] = None,
+    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
+    allow_missing: AllowMissingOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train the best settings and the baseline with further seeds, choose by the mean, and test.
+
+    What was trained and tested is kept: the same command again shows it, after a stop it goes on.
+    """
+    settings = load_config(config)
+    if allow_missing:
+        settings = settings.allowing_missing()
+    name = study or settings.search.study
+    open_store()  # there must be something already
+    from search.worker_template import warm_up
+
+    warm_up()
+    from search.run_search import Limits
+    from search.session import confirm_on_screen, print_confirmation
+
+    default = settings.confirm or ConfirmSettings()
+    asked = ConfirmSettings(top=top or default.top, seeds=seeds or default.seeds)
+    console = open_console(stderr=json_)
+    ended = confirm_on_screen(
+        settings,
+        state_home(),
+        database_url(),
+        name,
+        asked,
+        console,
+        limits=Limits(checked_workers(workers, settings.search.workers), hours),
+        patience_s=60 * database_patience,
+    )
+    if ended is None:
+        options = {"--top": top, "--seeds": seeds, "--workers": workers, "--hours": hours}
+        again = [word for key, value in options.items() if value for word in (key, str(value))]
+        again += ["--allow-missing"] if allow_missing else []
+        command = command_text("confirm", *selection(config, study), *again)
+        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if json_:
+        print_json(ended.confirmation.as_json())
+        return
+    print_confirmation(ended, console)
+    if ended.confirmation.winner is not None:
+        best = command_text("best", *selection(config, study), "--output", "best.yaml")
+        typer.echo(f"Next:\n  {best}  the winner as YAML")
