@@ -43,3 +43,9 @@ class ExportFormatError(DashboardError):
     """It cannot be told in which format a file is to be written."""
 
     exit_status = 2
+
+
+class DiaryError(DashboardError):
+    """A file is no diary of the study, or its marks are broken, so that it is not replaced."""
+
+    exit_status = 2

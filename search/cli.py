@@ -16,6 +16,7 @@ from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
 from search.commands import data, database, export, mirror, model, stages, status, study, workers
 from search.commands.confirm import confirm
+from search.commands.diary import diary
 from search.commands.doctor import doctor
 from search.commands.report import report
 from search.errors import SearchError
@@ -52,6 +53,7 @@ for command in (
     stages.tabulate,
     stages.simulate,
     report,
+    diary,
     doctor,
 ):
     app.command()(command)

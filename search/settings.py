@@ -1,5 +1,6 @@
 """What a whole ``canopy.yaml`` holds: data, training and the study, checked and frozen."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -123,6 +124,7 @@ class SearchSettings(Settings):
         max_trial_s: training time after which a trial ends as pruned, in seconds.
         stall_s: seconds without progress after which a trial fails.
         stop_when: what ends the search before it has all its trials.
+        diary: the file that the study's diary is written to when a search ends; None for nowhere.
         space: dotted name of a training setting → its values or its range.
         enqueue: settings to try first; a parameter that is left out is sampled.
     """
@@ -139,6 +141,7 @@ class SearchSettings(Settings):
     max_trial_s: Seconds | None = None
     stall_s: Seconds | None = 1800.0
     stop_when: StopSettings = StopSettings()
+    diary: Annotated[Path, Field(strict=False)] | None = None
     space: dict[str, list[Scalar] | RangeSettings] = Field(
         default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
     )
