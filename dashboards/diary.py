@@ -1,6 +1,8 @@
 """A study as a diary: EXPERIMENTS.md, as a person would keep it who searched by hand."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -109,16 +111,29 @@ def diary(data: DiaryData, words: Words) -> str:
 
 def _sections(data: DiaryData) -> list[Section]:
     outline = data.outline
-    sections, best = [], None
+    sections: list[Section] = []
+    best: TrialData | None = None
+    previous: TrialData | None = None
     for tried in outline.own:
-        sections.append(tried_section(data, tried, best))
-        best = _better(data, best, tried.shown)
+        sections.append(tried_section(data, tried, best=best, previous=previous))
+        best, previous = _better(data, best, tried.shown), tried.shown
     sections += [group_section(data, group) for group in outline.groups]
     if outline.wrong:
         sections.append(wrong_section(data))
     if data.study.trials:
         sections += [_finalists_section(data), _decision_section(data)]
-    return sections
+    return _with_own_places(sections)
+
+
+def _with_own_places(sections: Sequence[Section]) -> list[Section]:
+    """Gives each section a place of its own, though two groups may read the same."""
+    seen: Counter[str] = Counter({_TOP: 1})
+    found = []
+    for section in sections:
+        seen[section.place] += 1
+        again = f" ({seen[section.place]})" if seen[section.place] > 1 else ""
+        found.append(replace(section, place=section.place + again))
+    return found
 
 
 def _better(data: DiaryData, best: TrialData | None, trial: TrialData) -> TrialData | None:
@@ -134,7 +149,7 @@ def _introduction(data: DiaryData) -> list[str]:
         return ["The study has no trials yet; `canopy search` begins them."]
     if not study.is_ours:
         return [
-            f"{counts_text(study.summary).capitalize()}. Plain Optuna wrote this study, so nothing "
+            f"{counts_text(study.summary)}. Plain Optuna wrote this study, so nothing "
             "is known of its epochs and its data."
         ]
     record = study.record or {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dashboards.diary_data import DiaryData, TestedRun
+from dashboards.diary_data import DiaryData, ScoredRun
 from dashboards.diary_outline import Tried
 from dashboards.markdown import printable_line
 from dashboards.study_data import StudyData, TrialData, is_number
@@ -109,7 +109,7 @@ def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in scores) for name in names}
 
 
-def _test_row(runs: Sequence[TestedRun], base: Sequence[TestedRun]) -> Row:
+def _test_row(runs: Sequence[ScoredRun], base: Sequence[ScoredRun]) -> Row:
     """Returns TEST as a mean over seeds; the differences are of the seeds that both have."""
     metrics = mean_scores([of_split(run.test, "test") for run in runs])
     theirs = {run.seed: of_split(run.test, "test") for run in base}

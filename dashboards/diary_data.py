@@ -23,7 +23,7 @@ _SCALARS = "metrics/scalar"
 
 
 @dataclass(frozen=True)
-class TestedRun:
+class ScoredRun:
     """A run of a setting with a further seed, which was tested.
 
     Attributes:
@@ -86,7 +86,7 @@ class DiaryData:
     images: int = 0
     lead: Verdict | NoVerdict | None = None
     confirmation: Confirmation | None = None
-    tested: Sequence[tuple[Mapping[str, Any], tuple[TestedRun, ...]]] = ()
+    tested: Sequence[tuple[Mapping[str, Any], tuple[ScoredRun, ...]]] = ()
     pages: Pages = field(default_factory=Pages)
 
     @property
@@ -94,13 +94,13 @@ class DiaryData:
         """What all is compared with, if it was tried."""
         return self.outline.base
 
-    def tests_of(self, params: Mapping[str, Any]) -> tuple[TestedRun, ...]:
+    def tests_of(self, params: Mapping[str, Any]) -> tuple[ScoredRun, ...]:
         """Returns the tested runs of a setting, by their seeds."""
         wanted = setting_of(params)
         return next((runs for setting, runs in self.tested if setting == wanted), ())
 
     @cached_property
-    def base_tests(self) -> tuple[TestedRun, ...]:
+    def base_tests(self) -> tuple[ScoredRun, ...]:
         """The tested runs of the baseline."""
         if self.confirmation is not None:
             return self.tests_of(self.confirmation.base.candidate.params)
@@ -179,18 +179,18 @@ def _lead(study: StudyData) -> Verdict | NoVerdict | None:
 
 def _tested(
     store: StudyStore, database: Database, name: str
-) -> list[tuple[dict[str, Any], tuple[TestedRun, ...]]]:
+) -> list[tuple[dict[str, Any], tuple[ScoredRun, ...]]]:
     """Reads what was tested, also of settings that are no finalists any more."""
     confirming = confirming_study(name)
     if confirming not in store.names():
         return []
     scores = ConfirmationStore(database).test_scores(confirming)
-    found: list[tuple[dict[str, Any], list[TestedRun]]] = []
+    found: list[tuple[dict[str, Any], list[ScoredRun]]] = []
     for trial in summarize_study(store, confirming).trials:
         test = scores.get(trial.number)
         if test is None or test.get("test_ap") is None or not trial.metrics:
             continue
-        run = TestedRun(int(trial.params[SEED]), trial.metrics[-1], test)
+        run = ScoredRun(int(trial.params[SEED]), trial.metrics[-1], test)
         setting = setting_of(trial.params)
         runs = next((runs for known, runs in found if known == setting), None)
         if runs is None:

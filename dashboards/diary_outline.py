@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from optuna.trial import TrialState
@@ -26,9 +25,11 @@ class Tried:
 
     Attributes:
         trials: in the order of their numbers.
+        shown: the one that came farthest, the best and first of equals: what is known of it.
     """
 
     trials: tuple[TrialData, ...]
+    shown: TrialData
 
     @property
     def first(self) -> TrialData:
@@ -39,24 +40,6 @@ class Tried:
     def params(self) -> Mapping[str, Any]:
         """The setting."""
         return self.first.params
-
-    @cached_property
-    def shown(self) -> TrialData:
-        """The one that came farthest, the first of equals: what is known of the setting."""
-        return max(
-            self.trials,
-            key=lambda t: (t.is_complete, t.epochs, t.summary.state != "FAIL", -t.number),
-        )
-
-    @property
-    def others(self) -> list[int]:
-        """Numbers of the other trials."""
-        return [trial.number for trial in self.trials if trial is not self.shown]
-
-    @property
-    def has_gone_wrong(self) -> bool:
-        """Whether nothing is known of it but that it went wrong."""
-        return self.shown.summary.has_gone_wrong
 
     @property
     def place(self) -> str:
@@ -79,8 +62,10 @@ class Group:
 
     @property
     def trials(self) -> list[TrialData]:
-        """All trials."""
-        return [trial for tried in self.settings for trial in tried.trials]
+        """Their trials, but for those that went wrong, in the order of their numbers."""
+        trials = [trial for tried in self.settings for trial in tried.trials]
+        sound = [trial for trial in trials if not trial.summary.has_gone_wrong]
+        return sorted(sound, key=lambda trial: trial.number)
 
     @property
     def place(self) -> str:
@@ -98,13 +83,13 @@ class Outline:
         base: what all is compared with, if it was tried; `own` has it too.
         own: settings with a section each, the baseline first, then in the order of their trials.
         groups: the others, in the order of their first trials.
-        wrong: settings that only went wrong, but for those in `own`.
+        wrong: trials that went wrong, but for those that sections in `own` show.
     """
 
     base: Tried | None
     own: tuple[Tried, ...]
     groups: tuple[Group, ...]
-    wrong: tuple[Tried, ...]
+    wrong: tuple[TrialData, ...]
 
 
 def outline_of(
@@ -130,24 +115,29 @@ def outline_of(
         chosen += [*_enqueued(data, tried), *finalists_of(data, tried)]
         chosen += [each for each in tried if setting_of(each.params) in confirmed]
         chosen += [each for each in tried if each.place in places]
-        own = [each for each in tried if any(each is other for other in chosen)]
+        numbers = {each.first.number for each in chosen}
+        own = [each for each in tried if each.first.number in numbers]
     own.sort(key=lambda each: (each is not base, each.first.number))
-    left = [each for each in tried if all(each is not other for other in own)]
-    return Outline(
-        base,
-        tuple(own),
-        _groups(data, [each for each in left if not each.has_gone_wrong]),
-        tuple(each for each in left if each.has_gone_wrong),
-    )
+    numbers = {each.first.number for each in own}
+    left = [each for each in tried if each.first.number not in numbers]
+    shown = {each.shown.number for each in own}
+    wrong = [t for t in data.trials if t.summary.has_gone_wrong and t.number not in shown]
+    sound = [each for each in left if not each.shown.summary.has_gone_wrong]
+    return Outline(base, tuple(own), _groups(data, sound), tuple(wrong))
 
 
 def settings_of(data: StudyData) -> list[Tried]:
     """Returns all settings, in the order in which they were tried first."""
     found: dict[str, list[TrialData]] = {}
+
+    def how_far(trial: TrialData) -> tuple[Any, ...]:
+        is_wrong, worth = trial.summary.has_gone_wrong, data.worth(trial.score)
+        return (trial.is_complete, not is_wrong, trial.epochs, worth, -trial.number)
+
     for trial in data.trials:
         if trial.summary.state != TrialState.WAITING.name:
             found.setdefault(repr(sorted(trial.params.items())), []).append(trial)
-    return [Tried(tuple(trials)) for trials in found.values()]
+    return [Tried(tuple(trials), max(trials, key=how_far)) for trials in found.values()]
 
 
 def base_of(data: StudyData, tried: Sequence[Tried]) -> Tried | None:

@@ -27,6 +27,7 @@ from dashboards.verdict import NoVerdict, Verdict
 
 _MOST_REASONS = 20
 _MOST_NUMBERS = 12
+_UNKNOWN = "no reason was recorded"
 _GOES_ON = {TrialState.RUNNING.name: "goes on", PAUSED: "pauses", INTERRUPTED: "is interrupted"}
 
 
@@ -45,13 +46,16 @@ class Section:
     lines: list[str]
 
 
-def tried_section(data: DiaryData, tried: Tried, best: TrialData | None) -> Section:
+def tried_section(
+    data: DiaryData, tried: Tried, *, best: TrialData | None, previous: TrialData | None
+) -> Section:
     """Returns the section of a setting.
 
     Args:
         data: of the diary.
         tried: the setting.
         best: the best trial before it.
+        previous: the trial that was told of before it.
     """
     base = data.base
     if tried is base:
@@ -68,7 +72,7 @@ def tried_section(data: DiaryData, tried: Tried, best: TrialData | None) -> Sect
     lines = [" ".join(sentences), "", *metrics_block(data, tried)]
     if (times := _times_text(data, tried)) is not None:
         lines += [times, ""]
-    lines += [*_links(data, tried), verdict_text(data, tried, best), ""]
+    lines += [*_links(data, tried), verdict_text(data, tried, best, previous), ""]
     return Section(heading, tried.place, lines)
 
 
@@ -87,7 +91,7 @@ def group_section(data: DiaryData, group: Group) -> Section:
     best = shown_of_group(data.study, group.settings)
     if best is not None:
         lines += [f"The best of them, trial {best.shown.number}{_numbers(data, best)}:", ""]
-        lines += [*metrics_block(data, best), *_links(data, best), verdict_text(data, best, None)]
+        lines += [*metrics_block(data, best), *_links(data, best), verdict_text(data, best)]
         lines += [""]
     return Section(heading, group.place, lines)
 
@@ -95,9 +99,8 @@ def group_section(data: DiaryData, group: Group) -> Section:
 def wrong_section(data: DiaryData) -> Section:
     """Returns the section of what went wrong, by reasons."""
     by_reason: dict[str, list[int]] = {}
-    for tried in data.outline.wrong:
-        for trial in tried.trials:
-            by_reason.setdefault(_reason(trial), []).append(trial.number)
+    for trial in data.outline.wrong:
+        by_reason.setdefault(trial.summary.reason or _UNKNOWN, []).append(trial.number)
     shown = list(by_reason.items())[:_MOST_REASONS]
     lines = [f"- {_trials_text(numbers)}: {escaped(reason)}" for reason, numbers in shown]
     if left := list(by_reason.values())[_MOST_REASONS:]:
@@ -108,13 +111,19 @@ def wrong_section(data: DiaryData) -> Section:
     return Section("What went wrong", "what went wrong", [*lines, ""])
 
 
-def verdict_text(data: DiaryData, tried: Tried, best: TrialData | None) -> str:
+def verdict_text(
+    data: DiaryData,
+    tried: Tried,
+    best: TrialData | None = None,
+    previous: TrialData | None = None,
+) -> str:
     """Returns what came of a setting in words.
 
     Args:
         data: of the diary.
         tried: the setting.
         best: the best trial before it, if it is to be compared with that.
+        previous: likewise the trial that was told of before it.
     """
     trial, base = tried.shown, data.base
     state = trial.summary.state
@@ -132,6 +141,8 @@ def verdict_text(data: DiaryData, tried: Tried, best: TrialData | None) -> str:
         sentences.append(_compared_text(data, trial, base.shown))
     if best is not None and tried is not base:
         sentences.append(_so_far_text(data, trial, best))
+    if previous is not None and all(previous is not each for each in (best, base and base.shown)):
+        sentences += _after_text(data, trial, previous)
     if runs := data.tests_of(tried.params):
         sentences.append(_tested_text(runs))
     return " ".join(sentences) or "It was trained to its end."
@@ -158,7 +169,9 @@ def _compared_text(data: DiaryData, trial: TrialData, base: TrialData) -> str:
             f"No verdict: the baseline was stopped after epoch {base.epochs}; "
             f"`canopy promote {base.number}` trains it to its end."
         )
-    return f"No verdict: it has {trial.epochs} epochs, the baseline {base.epochs}."
+    if trial.epochs != base.epochs:
+        return f"No verdict: it has {_count(trial.epochs, 'epoch')}, the baseline {base.epochs}."
+    return "There is no verdict."
 
 
 def _so_far_text(data: DiaryData, trial: TrialData, best: TrialData) -> str:
@@ -166,6 +179,15 @@ def _so_far_text(data: DiaryData, trial: TrialData, best: TrialData) -> str:
     if study.worth(trial.score) > study.worth(best.score):
         return f"The best so far, before trial {best.number} ({plain_score(study, best.score)})."
     return f"The best remains trial {best.number} ({plain_score(study, best.score)})."
+
+
+def _after_text(data: DiaryData, trial: TrialData, previous: TrialData) -> list[str]:
+    if previous.score is None or trial.score is None or previous.epochs != trial.epochs:
+        return []
+    if not data.study.is_ours:
+        return []
+    difference = signed_text(trial.score - previous.score, 3)
+    return [f"Beside trial {previous.number}, told of before it: AP {difference}."]
 
 
 def _tested_text(runs: Sequence[Any]) -> str:
@@ -228,11 +250,13 @@ def _links(data: DiaryData, tried: Tried) -> list[str]:
 
 def _repeats(tried: Tried) -> list[str]:
     sentences = []
-    promoted = [t for t in tried.trials if t.summary.promoted_from not in {None, t.number}]
+    trials = [t for t in tried.trials if t is tried.shown or not t.summary.has_gone_wrong]
+    promoted = [t for t in trials if t.summary.promoted_from not in {None, t.number}]
     sentences += [
         f"Trial {t.number} goes on from trial {t.summary.promoted_from}." for t in promoted
     ]
-    again = [t.number for t in tried.trials[1:] if t not in promoted]
+    numbers = {t.number for t in promoted}
+    again = [t.number for t in trials[1:] if t.number not in numbers]
     if again:
         sentences.append(f"Tried again as {_trials_text(again)}.")
     if tried.shown is not tried.first:
@@ -242,23 +266,24 @@ def _repeats(tried: Tried) -> list[str]:
 
 def _group_text(data: DiaryData, group: Group) -> str:
     trials, settings = group.trials, group.settings
-    parts = [f"{_trials_text([trial.number for trial in trials])}"]
-    ranges = _ranges(data, settings)
-    if ranges:
-        parts[0] += f" with {ranges}"
+    what = _trials_text([trial.number for trial in trials])
+    what = what[:1].upper() + what[1:]
+    if ranges := _ranges(data, settings):
+        what += f" with {ranges}"
     complete = sum(trial.is_complete for trial in trials)
     outcomes = [f"{complete} trained to the end"] if complete else []
     stops = Counter(trial.epochs for trial in trials if trial.ended_early)
     if stops:
-        each = ", ".join(f"{count} after epoch {epoch}" for epoch, count in sorted(stops.items()))
-        outcomes.append(f"{sum(stops.values())} stopped early ({each})")
-    repeats = sum(len(tried.trials) - 1 for tried in settings)
+        each = [f"{count} after epoch {epoch}" for epoch, count in sorted(stops.items())]
+        early = f" early: {', '.join(each)}" if each[1:] else f" after epoch {min(stops)}"
+        outcomes.append(f"{sum(stops.values())} stopped{early}")
+    repeats = len(trials) - len(settings)
     if repeats:
         outcomes.append(f"{_count(repeats, 'repeat')} of a setting among them")
     goes_on = sum(trial.summary.state in {"RUNNING", INTERRUPTED} for trial in trials)
     if goes_on:
         outcomes.append(f"{goes_on} not over yet")
-    return ": ".join([parts[0], ", ".join(outcomes)]) if outcomes else parts[0]
+    return f"{what}: {'; '.join(outcomes)}" if outcomes else what
 
 
 def _ranges(data: DiaryData, settings: Sequence[Tried]) -> str:
@@ -301,7 +326,7 @@ def _wrong_word(trial: TrialData) -> str:
 
 
 def _reason(trial: TrialData) -> str:
-    reason = trial.summary.reason or "no reason was recorded"
+    reason = trial.summary.reason or _UNKNOWN
     return reason.removeprefix(f"{DIVERGED}: ").rstrip(".")
 
 
