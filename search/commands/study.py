@@ -100,7 +100,7 @@ def search(
             {
                 command_text(
                     "diary", *arguments
-                ): "the same as EXPERIMENTS.md, for your own words too"
+                ): "the search as a diary, for your own words too"
             }
             if settings.search.diary is None
             else {}
