@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import TrialState
 
 from dashboards.bootstrap import resample_ap
 from dashboards.finalists import SEED, Candidate, candidates, further_seeds, setting_of
@@ -89,6 +91,7 @@ class Confirmed:
             "params": self.candidate.params,
             "finalist": self.candidate.is_finalist,
             "baseline": self.candidate.is_baseline,
+            "searched_epochs": self.candidate.searched_epochs,
             "searched_val_ap": self.candidate.searched_ap,
             "val_ap": self.val_ap and self.val_ap.as_json(),
             "test_ap": self.test_ap and self.test_ap.as_json(),
@@ -216,15 +219,26 @@ class Confirmation:
         )
 
     def _image_se(self, ours: Sequence[Run], theirs: Sequence[Run]) -> float | None:
-        """Returns by how much the mean difference would vary on other images."""
-        runs = [run.trial for run in (*ours, *theirs)]
-        if any(trial not in self.predictions for trial in runs):
+        """Returns by how much the mean difference would vary on other images, if that is known."""
+        drawn = self._drawn
+        if any(run.trial not in drawn for run in (*ours, *theirs)):
             return None
-        drawn = resample_ap([self.predictions[trial] for trial in runs]).resampled
-        if len(drawn) < 2:
-            return None
-        lead = drawn[:, : len(ours)].mean(axis=1) - drawn[:, len(ours) :].mean(axis=1)
-        return float(np.std(lead, ddof=1))
+        means = [np.mean([drawn[run.trial] for run in runs], axis=0) for runs in (ours, theirs)]
+        return float(np.std(means[0] - means[1], ddof=1)) if len(means[0]) > 1 else None
+
+    @cached_property
+    def _drawn(self) -> dict[int, NDArray[np.float64]]:
+        """Trial → its AP on resampled images, for the runs that are compared."""
+        compared = [each for each in (self.winner, self.second, self.base) if each is not None]
+        trials = list(
+            dict.fromkeys(
+                run.trial for each in compared for run in each.runs if run.trial in self.predictions
+            )
+        )
+        if not trials:
+            return {}
+        resampled = resample_ap([self.predictions[trial] for trial in trials]).resampled
+        return dict(zip(trials, resampled.T, strict=True))
 
 
 def confirming_study(study: str) -> str:
@@ -298,8 +312,10 @@ def _runs_of(
         seed = int(trial.params.get(SEED, -1))
         if seed not in seeds or setting_of(trial.params) != candidate.params:
             continue
-        diverged = trial.state == "PRUNED" and (trial.reason or "").startswith(DIVERGED)
-        if trial.state == "COMPLETE" or diverged:
+        diverged = trial.state == TrialState.PRUNED.name and (trial.reason or "").startswith(
+            DIVERGED
+        )
+        if trial.state == TrialState.COMPLETE.name or diverged:
             run = Run(
                 seed=seed,
                 trial=trial.number,

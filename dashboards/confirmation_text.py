@@ -26,13 +26,15 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         table.add_column("TEST AP ± sd", justify="right", no_wrap=True)
     for each in confirmation.settings:
         is_base = each.candidate.is_baseline
+        is_known = len(each.runs) == len(confirmation.seeds)  # of fewer, a mean misleads
+        val_ap, test_ap = (each.val_ap, each.test_ap) if is_known else (None, None)
         cells = [
             "–" if each.candidate.trial is None else str(each.candidate.trial),
             params_text(each.candidate.params) + " (baseline)" * is_base,
-            _spread_text(each.val_ap) if each.val_ap else _missing_text(each, confirmation),
-            _interval_text(each.val_ap),
+            _spread_text(val_ap) if val_ap else _missing_text(each, confirmation),
+            _interval_text(val_ap),
         ]
-        table.add_row(*cells, *([_spread_text(each.test_ap)] if tested else []))
+        table.add_row(*cells, *([_spread_text(test_ap)] if tested else []))
     return table
 
 

@@ -110,8 +110,14 @@ def label_ap(trial: TrialSummary) -> go.Figure:
         hovertemplate="%{x}: AP %{y:.4f}<extra></extra>",
     )
     title = f"trial {trial.number}: AP of each label, mean {ap_text(trial.val_ap)}"
-    figure = _titled(figure, title, "label", "validation AP")
-    return figure.update_layout(yaxis={"range": [0, 1]}, xaxis={"type": "category"})
+    return _titled(
+        figure,
+        title,
+        "label",
+        "validation AP",
+        x_axis={"type": "category"},
+        y_axis={"range": [0, 1]},
+    )
 
 
 def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
@@ -152,9 +158,13 @@ def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )
     title = f"trial {trial.number}: labels that images with a label get (validation)"
-    figure = _titled(figure, title, "label that is given", "label that the image has")
-    return figure.update_layout(
-        xaxis={"type": "category"}, yaxis={"type": "category", "autorange": "reversed"}
+    return _titled(
+        figure,
+        title,
+        "label that is given",
+        "label that the image has",
+        x_axis={"type": "category"},
+        y_axis={"type": "category", "autorange": "reversed"},
     )
 
 
@@ -220,11 +230,19 @@ def _cycle(colours: Sequence[str], length: int) -> list[str]:
     return [colours[index % len(colours)] for index in range(length)]
 
 
-def _titled(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+def _titled(
+    figure: go.Figure,
+    title: str,
+    x: str,
+    y: str,
+    *,
+    x_axis: Mapping[str, Any] | None = None,
+    y_axis: Mapping[str, Any] | None = None,
+) -> go.Figure:
     return figure.update_layout(
         template=None,
         title={"text": title},
-        xaxis={"title": {"text": x}, "automargin": True},
-        yaxis={"title": {"text": y}, "automargin": True},
+        xaxis={"title": {"text": x}, "automargin": True, **(x_axis or {})},
+        yaxis={"title": {"text": y}, "automargin": True, **(y_axis or {})},
         hovermode="closest",
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import TrialState
+
 from dashboards.summary import StudySummary, TrialSummary
 
 SEED = "seed"  # a training setting as any other, which a space may have
@@ -16,13 +18,15 @@ class Candidate:
     Attributes:
         params: dotted name of a setting → value, without the seed.
         trial: the number of its trial in the search, if it had one.
-        searched_ap: what that trial's validation AP was, if it was trained to its end.
+        searched_epochs: how many epochs that trial had; pruned ones have fewer than others.
+        searched_ap: its validation AP after them.
         is_finalist: whether it is one of the best of the search.
         is_baseline: whether it is what the search was to improve.
     """
 
     params: dict[str, Any]
     trial: int | None
+    searched_epochs: int
     searched_ap: float | None
     is_finalist: bool
     is_baseline: bool
@@ -31,34 +35,29 @@ class Candidate:
 def candidates(summary: StudySummary, record: Mapping[str, Any], top: int) -> list[Candidate]:
     """Returns the finalists, the best first, and the baseline unless it is one of them.
 
+    Finalists are the settings with the best validation AP of those that were trained to their end.
+    A search that prunes much leaves few of these, and what it pruned last may have been no worse:
+    that is what further seeds are to tell. So where there are too few, those follow that got
+    furthest, the best AP first.
+
     Args:
         summary: of the study that was searched.
         record: what it was begun with.
-        top: how many finalists; fewer where fewer settings were trained to their end.
+        top: how many finalists; fewer where there are no more.
     """
     base, trial = baseline(summary, record)
-    best = _best_settings(summary)[:top]
-    found = [
-        Candidate(
-            params=setting_of(each.params),
-            trial=each.number,
-            searched_ap=each.val_ap,
-            is_finalist=True,
-            is_baseline=setting_of(each.params) == base,
-        )
-        for each in best
-    ]
+    best = _best_settings(summary)
+    found = [_candidate(each, base, is_finalist=True) for each in best[:top]]
     if any(each.is_baseline for each in found):
         return found
-    complete = [each for each in summary.ranking if setting_of(each.params) == base]
-    searched = complete[0] if complete else None
-    number = searched.number if searched else trial
-    ap = searched.val_ap if searched else None
-    return [*found, Candidate(base, number, ap, is_finalist=False, is_baseline=True)]
+    for each in best[top:]:
+        if setting_of(each.params) == base:
+            return [*found, _candidate(each, base, is_finalist=False)]
+    return [*found, Candidate(base, trial, 0, None, is_finalist=False, is_baseline=True)]
 
 
 def finalists_at_hand(summary: StudySummary) -> int:
-    """Returns how many different settings were trained to their end."""
+    """Returns how many different settings can be finalists."""
     return len(_best_settings(summary))
 
 
@@ -108,10 +107,27 @@ def setting_of(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name != SEED}
 
 
+def _candidate(trial: TrialSummary, base: dict[str, Any], *, is_finalist: bool) -> Candidate:
+    return Candidate(
+        params=setting_of(trial.params),
+        trial=trial.number,
+        searched_epochs=len(trial.metrics),
+        searched_ap=trial.val_ap,
+        is_finalist=is_finalist,
+        is_baseline=setting_of(trial.params) == base,
+    )
+
+
 def _best_settings(summary: StudySummary) -> list[TrialSummary]:
-    """Returns the complete trials, the best first, each setting once whatever its seed."""
+    """Returns complete trials, then pruned ones, the best first, each setting once."""
+    pruned = [
+        trial
+        for trial in summary.trials
+        if trial.state == TrialState.PRUNED.name and trial.metrics and not trial.has_gone_wrong
+    ]
+    pruned.sort(key=lambda trial: (-len(trial.metrics), -(trial.val_ap or 0.0), trial.number))
     found: list[TrialSummary] = []
-    for trial in summary.ranking:
+    for trial in (*summary.ranking, *pruned):
         if all(setting_of(trial.params) != setting_of(other.params) for other in found):
             found.append(trial)
     return found

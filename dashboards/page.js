@@ -3,6 +3,9 @@
   const root = document.documentElement;
   const plots = [...document.querySelectorAll(".plot")];
   const PRINT_PX = 660;
+  const PRINT_HIGH_PX = 320;
+  const USUAL_PX = 460;
+  const NARROW_PX = 560;
   const drawn = new Set();
   let plotly = null;
 
@@ -27,17 +30,26 @@
     return { paper: of("--paper"), ink: of("--ink"), soft: of("--soft"), line: of("--line"), font: of("--plain") };
   }
 
-  function layoutOf(figure) {
+  function dataOf(figure) {
+    const { ink } = colours();
+    return figure.data.map((trace) => trace.type === "heatmap" ? { ...trace, textfont: { color: ink } } : trace);
+  }
+
+  function layoutOf(plot) {
+    const figure = plot.figure;
     const { paper, ink, soft, line, font } = colours();
     const layout = structuredClone(figure.layout);
     const base = layout.template.layout;
     base.font = { ...base.font, color: soft, family: font };
     base.title = { ...base.title, font: { ...base.title?.font, color: ink } };
     base.hoverlabel = { ...base.hoverlabel, bgcolor: paper, bordercolor: line, font: { color: ink, family: font } };
-    base.annotationdefaults = { ...base.annotationdefaults, font: { color: soft } };
+    base.annotationdefaults = { ...base.annotationdefaults, font: { color: soft }, bgcolor: paper };
     for (const axis of ["xaxis", "yaxis"]) {
       Object.assign(base[axis], { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line });
     }
+    // What a figure wants to be different where there is little room.
+    const narrow = plot.clientWidth < NARROW_PX && layout.meta?.narrow;
+    for (const [part, changes] of Object.entries(narrow || {})) Object.assign(layout[part], changes);
     base.paper_bgcolor = base.plot_bgcolor = "rgba(0,0,0,0)";
     return layout;
   }
@@ -61,13 +73,13 @@
     plot.figure = figure;
     const isTouched = matchMedia("(pointer: coarse)").matches;
     if (isTouched) figure.layout.dragmode = false;  // a finger scrolls the page
-    plotly.newPlot(plot, figure.data, layoutOf(figure), { responsive: true, displayModeBar: false });
+    plotly.newPlot(plot, dataOf(figure), layoutOf(plot), { responsive: true, displayModeBar: false });
   }
 
   function drawAll() { plots.forEach(draw); }
 
   function recolour() {
-    for (const plot of drawn) plotly.react(plot, plot.figure.data, layoutOf(plot.figure));
+    for (const plot of drawn) plotly.react(plot, dataOf(plot.figure), layoutOf(plot));
   }
 
   function drawInTurn() {
@@ -95,16 +107,22 @@
     setTimeout(drawInTurn, 200);
   }
 
-  // A printed page is light and narrow.
+  // A printed page is light and narrow, and two figures fit on it.
 
   addEventListener("beforeprint", () => {
     drawAll();
+    root.dataset.theme = "light";
     for (const plot of drawn) {
-      const width = Math.min(PRINT_PX, plot.clientWidth);
-      plotly.react(plot, plot.figure.data, { ...layoutOf(plot.figure), width, height: plot.clientHeight });
+      plot.dataset.height = plot.style.height;
+      if (plot.clientHeight <= USUAL_PX) plot.style.height = `${Math.min(plot.clientHeight, PRINT_HIGH_PX)}px`;
+      const size = { width: Math.min(PRINT_PX, plot.clientWidth), height: plot.clientHeight };
+      plotly.react(plot, dataOf(plot.figure), { ...layoutOf(plot), ...size });
     }
   });
-  addEventListener("afterprint", recolour);
+  addEventListener("afterprint", () => {
+    for (const plot of drawn) plot.style.height = plot.dataset.height;
+    choose(remembered());
+  });
 
   // Tables: a click on a heading sorts, and again turns the order; rows without a value stay last.
 
@@ -170,6 +188,8 @@
     button.addEventListener("click", () => choose(button.dataset.theme));
   }
   choose(remembered());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+  for (const query of ["(prefers-color-scheme: dark)", "(max-width: 40rem)"]) {
+    matchMedia(query).addEventListener("change", recolour);
+  }
   if (plots.length && document.getElementById("plotly-js")) show();
 })();

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 
 _CHART_PX = 420
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:s|min|h)\b))")
 # What ends a script element, or a line of one, inside a JSON string.
 _UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
@@ -35,6 +37,21 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Key:
+    """What a colour or a mark in a figure stands for.
+
+    Attributes:
+        name: what it stands for.
+        colour: of the mark, as CSS has it; None for that of the text.
+        mark: a letter that looks like it.
+    """
+
+    name: str
+    colour: str | None = None
+    mark: str = "●"
+
+
+@dataclass(frozen=True)
 class Chart:
     """Figures that show one thing, and the sentence that says what they show and mean.
 
@@ -44,6 +61,7 @@ class Chart:
         sentence: written from the data; it is what a person who does not see the figure has.
         figures: side by side where there is room; none where the sentence says why.
         height_px: of each figure.
+        legend: of all its figures, which then show none themselves.
     """
 
     key: str
@@ -51,6 +69,7 @@ class Chart:
     sentence: str
     figures: Sequence[Figure] = ()
     height_px: int = _CHART_PX
+    legend: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,7 @@ def page_html(page: Page) -> str:
         js=Markup(_asset("page.js")),  # noqa: S704 - likewise
         plotly=Markup(_packed_plotly()) if page.has_figures else "",  # noqa: S704 - base64
         json=_figure_json,
+        tied=_tied,
     )
 
 
@@ -188,8 +208,15 @@ def _packed_plotly() -> str:
     return base64.b64encode(zlib.compress(script, 9)).decode("ascii")
 
 
-def _figure_json(figure: Figure) -> Markup:
+def _tied(text: str) -> str:
+    """Returns a text whose numbers stay on one line with their units."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+def _figure_json(chart: Chart, figure: Figure) -> Markup:
     """Returns a figure as JSON that can stand in a script element."""
     document: dict[str, Any] = json.loads(figure.to_json())
+    if chart.legend:
+        document["layout"]["showlegend"] = False
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.translate(_UNSAFE))  # noqa: S704 - nothing that ends the element is left

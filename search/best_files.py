@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.clearml.attachments import Attachment
 from dashboards.summary import StudySummary, TrialSummary
-from search.export import best_yaml
-from search.record import Record
-from search.space import with_params
 from storage.mirrored import STUDY_TASK
 from storage.studies import StudyStore
 from training.errors import CheckpointError
-from training.settings import DataSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from search.record import Record
+    from training.settings import DataSettings
 
 YAML_NAME = "best.yaml"
 
 
 def best_files(
-    store: StudyStore, home: Path, data: DataSettings | None
+    store: StudyStore, home: Path, data: "DataSettings | None"
 ) -> Callable[[StudySummary], Iterable[Attachment]]:
     """Returns what lists the files of the best trial of a study.
 
@@ -33,6 +33,12 @@ def best_files(
         best, record = summary.best, store.read_record(summary.study)
         if best is None or record is None:
             return
+
+        def read_yaml() -> bytes:
+            from search.export import best_yaml  # and with it torch, which takes seconds to import
+
+            return best_yaml(summary, record, data).encode()
+
         # Among how many it is the best is of interest once, when there will be no more.
         version = f"{best.number} of {summary.finished}" if summary.is_over else f"{best.number}"
         for number in (STUDY_TASK, best.number):
@@ -41,7 +47,7 @@ def best_files(
                 "artifact",
                 YAML_NAME,
                 version,
-                read=lambda: best_yaml(summary, record, data).encode(),
+                read=read_yaml,
             )
         for model in models.of(best, record):
             yield Attachment(
@@ -68,11 +74,14 @@ class _Models:
         self._folder = folder
         self._settings: dict[tuple[Path, str], dict[str, Any] | None] = {}
 
-    def of(self, trial: TrialSummary, record: Record) -> list[Path]:
+    def of(self, trial: TrialSummary, record: "Record") -> list[Path]:
         """Returns the models that were trained with a trial's settings."""
         files = sorted(self._folder.glob("*.pt")) if self._folder.is_dir() else []
         if not files:
             return []
+        from search.space import with_params
+        from training.settings import TrainingSettings
+
         fixed = TrainingSettings.model_validate(record["training"])
         wanted = with_params(fixed, trial.params).model_dump(mode="json")
         return [file for file in files if _is_same(self._read(file), wanted, record)]
@@ -89,7 +98,7 @@ class _Models:
         return self._settings[key]
 
 
-def _is_same(settings: dict[str, Any] | None, wanted: dict[str, Any], record: Record) -> bool:
+def _is_same(settings: dict[str, Any] | None, wanted: dict[str, Any], record: "Record") -> bool:
     if settings is None:
         return False
     trained = dict(settings["training"])

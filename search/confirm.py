@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from dashboards.confirmation import Confirmation, confirming_study, read_confirmation
-from dashboards.finalists import SEED, finalists_at_hand, highest_seed
+from dashboards.finalists import SEED, Candidate, finalists_at_hand, highest_seed
 from dashboards.summary import StudySummary, summarize_study
 from search.budget import FINISHED
 from search.errors import ConfirmationError
@@ -101,6 +101,12 @@ def confirm(  # noqa: PLR0917 - what a search needs
         return ConfirmationEnd(known)
     if summary.is_searched or not summary.is_over:
         screen.note(f"study {study} is not finished; its finalists may still change")
+    for each in known.settings:
+        if (
+            each.candidate.is_finalist
+            and each.candidate.searched_epochs < plan.config.training.epochs
+        ):
+            screen.note(_pruned_text(each.candidate, plan.config.training.epochs))
     dataset = open_data(plan.config.data, home, screen)
     join_study(plan, store, dataset)
     if not len(dataset.split.test):
@@ -125,10 +131,16 @@ def _check(summary: StudySummary, confirmations: ConfirmationStore, asked: Confi
     at_hand = finalists_at_hand(summary)
     if at_hand < asked.top:
         raise ConfirmationError(
-            f"study {name!r} has {at_hand} settings that were trained to their end, and --top "
-            f"{asked.top} are wanted; search on, promote pruned trials (canopy promote), or ask "
-            "for fewer"
+            f"study {name!r} has {at_hand} different settings that came to an end and did not go "
+            f"wrong, and {asked.top} finalists are wanted (--top); search on, or ask for fewer"
         )
+
+
+def _pruned_text(finalist: Candidate, epochs: int) -> str:
+    return (
+        f"trial {finalist.trial} was pruned after {finalist.searched_epochs} of {epochs} epochs, "
+        "and is a finalist since no more were trained to their end"
+    )
 
 
 def _ask(store: StudyStore, database: Database, known: Confirmation) -> None:

@@ -1,5 +1,6 @@
 """The best trial → YAML that is itself a configuration."""
 
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,9 @@ def best_trial(summary: StudySummary) -> TrialSummary:
             f"study {summary.study!r} has no complete trial yet; go on with canopy search"
         )
     return summary.best
+
+
+COMMENT_WIDTH = 96
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,13 @@ def best_choice(summary: StudySummary, confirmation: Confirmation | None = None)
 def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
     run, candidate = winner.runs[0], winner.candidate
     known = confirmation.as_json()
-    lines = confirmation_lines(confirmation)
     base = "" if confirmation.base.candidate.is_finalist else " and the baseline"
     chosen = (
         f"Chosen by mean validation AP over {len(confirmation.seeds)} further seeds, of "
         f"{confirmation.finalists} finalists{base} of study {confirmation.study}.\n"
-        + "\n".join(line[0].upper() + line[1:] + "." for line in lines)
-        + f"\nThe seed below is the first of them; its run is trial {run.trial} of study "
-        f"{confirmation.confirming}."
+        + "\n".join(_sentence(line) for line in confirmation_lines(confirmation))
+        + "\nThe seed below is the first of the further ones; its run is trial "
+        f"{run.trial} of study {confirmation.confirming}."
     )
     return Choice(
         trial=candidate.trial,
@@ -111,6 +114,11 @@ def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
             **{key: known[key] for key in ("against_second", "against_baseline")},
         },
     )
+
+
+def _sentence(line: str) -> str:
+    text = line[0].upper() + line[1:] + "."
+    return textwrap.fill(text, COMMENT_WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def best_yaml(
@@ -175,6 +183,8 @@ def _training(choice: Choice, record: Record) -> CommentedMap:
     document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
     if record["config"]["training"]["device"] == "auto":
         document["device"] = "auto"  # the GPU of this machine means nothing to the next one
+    if choice.confirmation is not None:
+        document.yaml_add_eol_comment("the first of the further seeds", SEED)
     for name in choice.params:
         section, _, key = name.rpartition(".")
         if section:

@@ -1,6 +1,8 @@
 """A sampler that learns from paused trials, too."""
 
 import copy
+import heapq
+import math
 from collections.abc import Container, Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +17,11 @@ from search.census import changed
 from storage.one_study import OneStudyStorage
 
 _STUDY = "history"
+
+SHOWN_TRIALS = 1000
+"""Finished trials that a sampler looks at. TPE's time grows with them, 50 ms at 5,000; it learns
+from the best 25, and of the others the older ones weigh less and less."""
+_BEST_TRIALS = 25
 
 
 class PrunedTwins:
@@ -120,8 +127,44 @@ class HistorySampler(BaseSampler):
             return study
         if self._history is None:
             trials = self._twins.shown(study.get_trials(deepcopy=False))
-            self._history = _study_of(trials, study.directions)
+            self._history = _study_of(best_and_newest(trials, study.direction), study.directions)
         return self._history
+
+
+def best_and_newest(
+    trials: Sequence[FrozenTrial], direction: StudyDirection
+) -> Sequence[FrozenTrial]:
+    """Returns all unfinished trials, and of the finished ones the best and the newest.
+
+    As many as `SHOWN_TRIALS` in all; up to that number, all there are. What is best is what TPE
+    takes for it (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011, and
+    Optuna for pruned trials): complete trials by their value, then pruned ones, those first that
+    came furthest.
+
+    Args:
+        trials: in the order of their numbers.
+        direction: of the study.
+    """
+    finished = [at for at, trial in enumerate(trials) if trial.state.is_finished()]
+    if len(finished) <= SHOWN_TRIALS:
+        return trials
+    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+    best = heapq.nsmallest(_BEST_TRIALS, finished, key=lambda at: _rank(trials[at], sign))
+    seen = set(best)
+    newest = [at for at in finished if at not in seen][_BEST_TRIALS - SHOWN_TRIALS :]
+    left_out = set(finished).difference(best, newest)
+    return [trial for at, trial in enumerate(trials) if at not in left_out]
+
+
+def _rank(trial: FrozenTrial, sign: float) -> tuple[float, ...]:
+    """Sorts the better of two finished trials first."""
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return 0, sign * trial.value
+    if trial.state != TrialState.PRUNED or not trial.intermediate_values:
+        return (2,)
+    step = max(trial.intermediate_values)
+    value = sign * trial.intermediate_values[step]
+    return 1, -step, math.inf if math.isnan(value) else value
 
 
 def one_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -144,7 +187,7 @@ def one_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return kept
 
 
-def _study_of(trials: list[FrozenTrial], directions: list[StudyDirection]) -> Study:
+def _study_of(trials: Sequence[FrozenTrial], directions: list[StudyDirection]) -> Study:
     return optuna.load_study(study_name=_STUDY, storage=_History(trials, directions))
 
 
@@ -156,7 +199,7 @@ class _History(OneStudyStorage):
         directions: of the study.
     """
 
-    def __init__(self, trials: list[FrozenTrial], directions: list[StudyDirection]) -> None:
+    def __init__(self, trials: Sequence[FrozenTrial], directions: list[StudyDirection]) -> None:
         super().__init__(0, _STUDY, {})
         self._trials = trials
         self._directions = directions

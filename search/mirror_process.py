@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.clearml.configured import ServerAddresses, tracker_settings
-from dashboards.clearml.following import Follower
-from dashboards.clearml.mirror import MirrorPlan, Standing
 from dashboards.errors import TrackerConfigError
-from search.best_files import best_files
 from search.departure import leaving_in_time
 from search.errors import SearchError
 from search.settings import CanopyConfig
 from storage.database import open_database
 from storage.errors import UnknownStudyError
 from storage.studies import StudyStore
+
+if TYPE_CHECKING:
+    from dashboards.clearml.mirror import MirrorPlan, Standing
 
 NOTE, PROGRESS, BEHIND, WRONG = "note", "progress", "behind", "wrong"
 _NICENESS = 10
@@ -57,8 +57,11 @@ def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
 
+    logged: dict[str, Any] = {}
+
     def tell(kind: str, value: Any) -> None:
-        if kind != PROGRESS:
+        if kind != PROGRESS and logged.get(kind, ...) != value:
+            logged[kind] = value
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind}: {value}\n")
         with suppress(OSError):
             connection.send((kind, value))
@@ -85,7 +88,7 @@ def mirror_plan(
     *,
     is_live: bool,
     recreate: bool = False,
-) -> MirrorPlan | None:
+) -> "MirrorPlan | None":
     """Returns what is mirrored and to where; None where ClearML is not configured.
 
     Args:
@@ -99,6 +102,9 @@ def mirror_plan(
     Raises:
         TrackerConfigError: ClearML's own configuration cannot be read.
     """
+    from dashboards.clearml.mirror import MirrorPlan
+    from search.best_files import best_files
+
     ours = config.clearml
     tracker = tracker_settings(ours.api_server if ours else None)
     if tracker is None:
@@ -118,13 +124,16 @@ def mirror_plan(
 
 
 def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", tell: Tell) -> None:
+    # Plotly and what else it needs: the search, which imports this file too, does without.
+    from dashboards.clearml.following import Follower
+
     with closing(open_database(job.home, job.url)) as database:
         store = StudyStore(database)
         plan = mirror_plan(job.config, job.home, job.study, store, is_live=True)
         if plan is None:
             return
 
-        def after_round(outcome: Standing | str) -> None:
+        def after_round(outcome: "Standing | str") -> None:
             if isinstance(outcome, str):
                 tell(WRONG, outcome)
             else:

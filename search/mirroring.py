@@ -9,20 +9,26 @@ from multiprocessing.context import ForkServerProcess
 from shlex import quote
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
+from dashboards.clearml.standing import MirrorSummary, read_mirror
 from dashboards.errors import TrackerConfigError
+from dashboards.summary import summarize_study
 from search.launcher import log_folder
 from search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_mirror
 from search.plan import SearchPlan
 from search.settings import CanopyConfig
 from search.worker_template import CONTEXT
+from storage.errors import StorageError
+from storage.studies import StudyStore
 
 QUIET_S = 10.0
 """At the end of a search the mirror may catch up, but not be silent for as long."""
 QUIET_WRONG_S = 2.0
 """Likewise where its server does not answer anyway."""
 LONGEST_END_S = 120.0
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
 
 Note = Callable[[str], None]
@@ -56,7 +62,9 @@ def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
 
 
 @contextmanager
-def mirroring(plan: SearchPlan, url: str | None, note: Note) -> Iterator[Callable[[], None]]:
+def mirroring(
+    plan: SearchPlan, url: str | None, store: StudyStore, note: Note
+) -> Iterator[Callable[[], None]]:
     """Runs the mirror beside a search, if ClearML is configured.
 
     When the search is over the mirror may catch up for a moment; when it is interrupted the mirror
@@ -65,6 +73,7 @@ def mirroring(plan: SearchPlan, url: str | None, note: Note) -> Iterator[Callabl
     Args:
         plan: of the search.
         url: of the database; None for the embedded one.
+        store: of the database.
         note: is told what a person should know.
 
     Yields:
@@ -75,7 +84,11 @@ def mirroring(plan: SearchPlan, url: str | None, note: Note) -> Iterator[Callabl
         yield lambda: None
         return
     log = log_folder(plan.home, plan.study) / "mirror.log"
-    beside = _MirrorBeside(MirrorJob(plan.config, plan.home, plan.study, url, log), note)
+    beside = _MirrorBeside(
+        MirrorJob(plan.config, plan.home, plan.study, url, log),
+        note,
+        read=lambda: read_mirror(store, summarize_study(store, plan.study)),
+    )
     try:
         yield beside.look
         beside.finish()
@@ -90,10 +103,12 @@ class _MirrorBeside:
     Args:
         job: what it is to do.
         note: is told what it tells.
+        read: returns how far it is, by what it has recorded; None if it has not begun.
     """
 
     job: MirrorJob
     note: Note
+    read: Callable[[], MirrorSummary | None]
     _process: ForkServerProcess | None = None
     _told: "Connection[Any, Any] | None" = None
     _deaths: int = 0
@@ -117,6 +132,7 @@ class _MirrorBeside:
     def finish(self) -> None:
         """Lets the mirror catch up with a search that is over, and says so if it does not."""
         began_s = self._heard_s = time.monotonic()
+        self._again_s = began_s
         self.look()
         try:
             self._say_over()
@@ -131,10 +147,9 @@ class _MirrorBeside:
         except KeyboardInterrupt:
             pass  # the search is over all the same
         if self._wrong is not None or self._behind != 0:
-            much = "an unknown number of" if self._behind is None else f"{self._behind}"
             why = f" ({self._wrong})" if self._wrong else ""
             self.note(
-                f"ClearML: {much} tasks are behind{why}; go on with: "
+                f"ClearML: {self._behind_text()}{why}; go on with: "
                 f"canopy mirror --study {quote(self.job.study)}"
             )
 
@@ -145,6 +160,16 @@ class _MirrorBeside:
             process.kill()
             process.join()
         self._close()
+
+    def _behind_text(self) -> str:
+        """Says how many trials are not as they should be, by what the database has recorded."""
+        try:
+            mirror = self.read()
+        except (StorageError, SQLAlchemyError):
+            return "some trials may be behind"
+        if mirror is None:
+            return "nothing is mirrored yet"
+        return f"{mirror.mirrored} trials are mirrored, {mirror.behind} behind"
 
     def _start(self) -> None:
         ours, theirs = CONTEXT.Pipe()

@@ -79,7 +79,7 @@ def run_search(  # noqa: PLR0917 - what a search needs
     plan = replace(plan, workers=len(slots))
     begin_study(plan, store, dataset)
     store.launch(plan.study, plan.n_trials, search.model_dump(mode="json"))
-    with mirroring(plan, url, screen.note) as look_at_mirror:
+    with mirroring(plan, url, store, screen.note) as look_at_mirror:
         launcher = Launcher(plan, url, slots, screen, deadline_s, beside=look_at_mirror)
         return _let_workers_search(plan, database, store, launcher)
 

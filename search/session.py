@@ -281,6 +281,6 @@ def _at_hand(
     """Returns what a search that has ended can have confirmed, and says so where that is less."""
     at_hand = finalists_at_hand(summary)
     if at_hand < asked.top:
-        text = f"{at_hand} settings were trained to their end, so no more are confirmed"
+        text = f"the study has {at_hand} different settings to confirm, and no more"
         console.print(text, highlight=False)
     return asked.model_copy(update={"top": min(asked.top, at_hand)}) if at_hand else None

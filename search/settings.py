@@ -163,6 +163,18 @@ class StagesSettings(Settings):
     budget_gib: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
 
 
+class ConfirmSettings(Settings):
+    """What follows on a search: its finalists and the baseline with further seeds, and their test.
+
+    Attributes:
+        top: finalists.
+        seeds: further seeds of each of them; a spread needs two.
+    """
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
+
+
 class ClearMLSettings(Settings):
     """The mirror in ClearML; keys are ClearML's own affair and never stand here.
 
@@ -191,18 +203,6 @@ class ClearMLSettings(Settings):
                     "CLEARML_API_SECRET_KEY"
                 )
         return document
-
-
-class ConfirmSettings(Settings):
-    """What follows on a search: its finalists and the baseline with further seeds, and their test.
-
-    Attributes:
-        top: finalists.
-        seeds: further seeds of each of them; a spread needs two.
-    """
-
-    top: Annotated[int, Field(ge=1)] = 3
-    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
 
 
 class CanopyConfig(Settings):

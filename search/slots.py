@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 
+from training.data.parallel import usable_cores
 from training.precision import resolve_device
 
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
-CPU_WORKERS = 1
-"""Workers that pay on a CPU; with more, each has fewer threads (benchmarks/RESULTS.md)."""
+CPU_WORKERS = 2
+"""Workers that pay on a CPU of two cores or more, sharing its threads (benchmarks/RESULTS.md)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def device_slots(device: str, workers: int | Literal["auto"], slots_per_gpu: int
 
     Args:
         device: as the setting has it; ``cuda:1`` names one GPU, ``cuda`` and ``auto`` all of them.
-        workers: how many; ``auto`` is `slots_per_gpu` for every GPU, and `CPU_WORKERS` without.
+        workers: how many; ``auto`` is `slots_per_gpu` for every GPU, and without one `CPU_WORKERS`,
+            as far as there are cores.
         slots_per_gpu: workers that share a GPU.
 
     Raises:
@@ -41,7 +43,7 @@ def device_slots(device: str, workers: int | Literal["auto"], slots_per_gpu: int
     """
     resolved = resolve_device(device)
     if resolved.type != "cuda":
-        number = CPU_WORKERS if workers == "auto" else workers
+        number = min(CPU_WORKERS, usable_cores()) if workers == "auto" else workers
         return [Slot(resolved.type) for _ in range(number)]
     if ":" in device:
         number = slots_per_gpu if workers == "auto" else workers

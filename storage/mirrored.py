@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.connecting import connect_options
 from storage.database import Database
-from storage.studies import StudyStore
 from storage.tables import CLEARML_STUDY, CLEARML_TASK
 
 STUDY_TASK = -1
@@ -178,22 +177,16 @@ class MirrorStore:
 
 
 def read_mirrors(
-    store: StudyStore, database: Database, study: str
+    connection: sqlalchemy.Connection, study_id: int
 ) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
-    """Returns the mirrors that a study has, the one that was used last first.
-
-    Raises:
-        UnknownStudyError: there is no such study.
-    """
-    study_id = store.study_id(study)
+    """Returns the mirrors that a study has, with what each has sent; the latest used first."""
     query = (
         sqlalchemy.select(CLEARML_STUDY)
         .where(CLEARML_STUDY.c.study_id == study_id)
         .order_by(CLEARML_STUDY.c.used.desc())
     )
-    with database.engine.connect() as connection:
-        states = [_state(row) for row in connection.execute(query)]
-        return [(state, _read_tasks(connection, study_id, state.server)) for state in states]
+    states = [_state(row) for row in connection.execute(query)]
+    return [(state, _read_tasks(connection, study_id, state.server)) for state in states]
 
 
 def _read_tasks(

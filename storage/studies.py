@@ -23,6 +23,7 @@ from storage.desk import StudyDesk
 from storage.epochs import EpochRecord
 from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from storage.finite import check_finite
+from storage.mirrored import MirroredTask, MirrorState, read_mirrors
 from storage.replica import StudyReplica
 from storage.tables import EPOCH, STUDIES, STUDY, TRIALS
 from storage.trial_rows import check_optuna_tables
@@ -322,6 +323,16 @@ class StudyStore:
         """Returns the numbers of the running trials that no living worker has, paused ones too."""
         with self._engine.connect() as connection:
             return left_behind(connection, name)
+
+    def mirrors(self, name: str) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
+        """Returns the mirrors that a study has, with what each has sent; the latest used first.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        study_id = self._study_id(name)
+        with self._engine.connect() as connection:
+            return read_mirrors(connection, study_id)
 
     def _study_id(self, name: str) -> int:
         query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)

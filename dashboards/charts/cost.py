@@ -4,11 +4,21 @@ import math
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import QUIET, Marks, new_figure, score_text, trial_text
-from dashboards.page import Chart
+from dashboards.charts.house import (
+    QUIET,
+    Marks,
+    legend_of,
+    new_figure,
+    plain,
+    score_text,
+    trial_text,
+)
+from dashboards.page import Chart, Key
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import duration_text, params_text
 
+_ALIKE = 1.3
+"""Times that differ by less than this factor may well be equal."""
 _SPREAD = 30.0
 """Times are drawn on a logarithmic axis where the longest is so many times the shortest."""
 
@@ -35,7 +45,8 @@ def cost_charts(data: StudyData, marks: Marks) -> list[Chart]:
     if not pareto_front(data):
         return []
     title = f"{data.metric[:1].upper()}{data.metric[1:]} against training time"
-    return [Chart("cost", title, sentence(data), [figure(data, marks)])]
+    legend = [*legend_of(data, marks), Key("nothing is both faster and better", QUIET, "—")]
+    return [Chart("cost", title, sentence(data), [figure(data, marks)], legend=legend)]
 
 
 def sentence(data: StudyData) -> str:
@@ -50,6 +61,12 @@ def sentence(data: StudyData) -> str:
         return (
             f"The best trial is also the fastest of {count} complete ones: it takes "
             f"{duration_text(best_s)}, and nothing is gained by training longer."
+        )
+    if best_s < _ALIKE * fastest_s:
+        return (
+            f"No setting is much faster than the best, which takes {duration_text(best_s)}: the "
+            f"fastest takes {duration_text(fastest_s)}, and such a difference may come from what "
+            "else the machine did."
         )
     text = (
         f"{len(front)} settings are worth choosing among: the others take longer than one of these "
@@ -86,11 +103,12 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
             x=[(trial.seconds or 0.0) / unit_s for trial in members],
             y=[trial.score for trial in members],
             mode="markers",
-            name=name,
+            name=plain(name),
             marker={
                 "color": colour,
                 "symbol": [marks.symbol(trial) for trial in members],
                 "size": [13 if trial.number in chosen else 8 for trial in members],
+                "line": {"width": 0},
                 "opacity": [1.0 if trial.number in chosen else 0.6 for trial in members],
             },
             text=[

@@ -40,13 +40,13 @@ def sentence(data: StudyData) -> str:
     text = f"{complete} of {len(curved)} trials ran to their end"
     if stopped:
         where = _listed(
-            [f"{count} after epoch {epoch}" for epoch, count in sorted(stopped.items())]
+            [f"{count} after {data.step} {epoch}" for epoch, count in sorted(stopped.items())]
         )
         text += f"; stopped were {where}"
     trained = sum(len(trial.curve) for trial in curved)
     planned = data.planned_epochs * len(curved)
     if stopped and planned > trained:
-        text += f", which left out {percent_text(1 - trained / planned)} of all epochs"
+        text += f", which left out {percent_text(1 - trained / planned)} of all {data.step}s"
     return f"{text}. {_ending(data)}".strip()
 
 
@@ -60,23 +60,25 @@ def _ending(data: StudyData) -> str:
     top = max(range(len(scores)), key=lambda index: scores[index])
     if top < len(scores) - 1:
         return (
-            f"The best trial was better after epoch {best.curve[top][0]} "
-            f"({score_text(data, best.curve[top][1])}) than at its end: fewer epochs may do."
+            f"The best trial was better after {data.step} {best.curve[top][0]} "
+            f"({score_text(data, best.curve[top][1])}) than at its end: fewer {data.step}s may "
+            "do."
         )
     if gain > 0 and last > 0.05 * gain:
         return (
-            f"The best trial still gained {score_text(data, last)} in its last epoch: "
-            "more epochs may help."
+            f"The best trial still gained {score_text(data, last)} in its last {data.step}: "
+            f"more {data.step}s may help."
         )
     return "The best trial had nearly stopped improving at its end."
 
 
 def figure(data: StudyData, marks: Marks) -> go.Figure:
     """Draws stopped trials faintly with a cross at their end, complete ones in their colours."""
-    drawn = new_figure("epoch", data.metric)
+    drawn = new_figure(data.step, data.metric)
     complete = [t for t in data.ranking if t.curve][:_MOST_COMPLETE]
+    leader = data.leader
     chosen = {trial.number for trial in complete}
-    others = [t for t in data.trials if t.curve and t.number not in chosen]
+    others = [t for t in data.trials if t.curve and t.number not in chosen and t is not leader]
     _add_lines(drawn, others, "stopped or under way", FAINT, 1.0)
     ends = [trial for trial in others if trial.ended_early]
     if ends:
@@ -89,18 +91,17 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
             text=[trial_text(data, trial) for trial in ends],
             hovertemplate="%{text}<extra></extra>",
         )
-    best = data.best
-    for name, colour, members in marks.by_colour(t for t in complete if t is not best):
-        _add_lines(drawn, members, name, colour, 1.5)
-    if best is not None and best.curve:
+    for name, colour, members in marks.by_colour(t for t in complete if t is not leader):
+        _add_lines(drawn, members, plain(name), colour, 1.5)
+    if leader is not None and leader.curve:
         drawn.add_scatter(
-            x=[epoch for epoch, _ in best.curve],
-            y=[score for _, score in best.curve],
+            x=[epoch for epoch, _ in leader.curve],
+            y=[score for _, score in leader.curve],
             mode="lines+markers",
-            name=f"best: trial {best.number}, {plain(params_text(best.params))}",
-            line={"width": 3.5, "color": marks.colour(best)},
-            marker={"size": 8, "symbol": marks.symbol(best)},
-            hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
+            name=f"ahead: trial {leader.number}, {plain(params_text(leader.params))}",
+            line={"width": 3.5, "color": marks.colour(leader)},
+            marker={"size": 8, "symbol": marks.symbol(leader)},
+            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
         )
     return drawn.update_xaxes(dtick=1 if data.planned_epochs <= 20 else None)
 

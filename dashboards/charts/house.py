@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from dashboards.page import Key
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import ap_text, params_text, value_text
 
@@ -16,11 +17,13 @@ from dashboards.tables import ap_text, params_text, value_text
 COLOURS = ("#2a78c2", "#d1570a", "#12956f", "#a45fa8", "#a67c00", "#cf4766", "#4b8ea6", "#7c7a3c")
 ACCENT = COLOURS[0]
 QUIET = "#7d838b"
-FAINT = "rgba(125,131,139,.35)"
+FAINT = "rgba(125,131,139,.5)"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
+LETTERS = ("●", "■", "◆", "▲", "✚", "★", "⬢", "⬟")
+"""What looks like `SYMBOLS`, in a legend."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 # From nearly nothing to a full colour: it lies on a light page and on a dark one.
-SCALE = [[0.0, "rgba(42,120,194,.06)"], [1.0, "rgba(42,120,194,1)"]]
+SCALE = [[0.0, "rgba(42,120,194,.05)"], [1.0, "rgba(42,120,194,.75)"]]
 
 _COLOURED_FIRST = "backbone"
 _MARKED_FIRST = "loss"
@@ -74,6 +77,20 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
+def ink_on(colour: str) -> str:
+    """Returns black or white, whichever is read more easily on ``#rrggbb``.
+
+    References:
+        WCAG 2.2, relative luminance and contrast ratio.
+    """
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
 @dataclass(frozen=True)
 class Marks:
     """The colour and the mark of every trial of a study.
@@ -113,7 +130,10 @@ class Marks:
         return trial.params.get(self.marked) if self.marked else None
 
     def by_colour(self, trials: Iterable[TrialData]) -> list[tuple[str, str, list[TrialData]]]:
-        """Returns name, colour and trials of every group that has one colour and any trials."""
+        """Returns name, colour and trials of every group that has one colour and any trials.
+
+        The name is as the study has it, and may hold markup.
+        """
         groups: dict[Any, list[TrialData]] = {value: [] for value in self.colours}
         for trial in trials:
             groups.setdefault(self.colour_value(trial), []).append(trial)
@@ -139,11 +159,24 @@ def marks_of(data: StudyData) -> Marks:
     )
 
 
+def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list[Key]:
+    """Returns what colours mean, and what marks mean and that open ones were stopped."""
+    keys = [Key(name, colour) for name, colour, _ in marks.by_colour(data.scored)]
+    keys = keys if marks.coloured else []
+    if not with_marks:
+        return keys
+    used = {marks.mark_value(trial) for trial in data.scored} if marks.marked else set()
+    for value, symbol in marks.symbols.items():
+        if value in used and len(used) > 1:
+            keys.append(Key(value_text(value), QUIET, LETTERS[SYMBOLS.index(symbol)]))
+    if any(not trial.is_complete for trial in data.scored):
+        keys.append(Key("open: not complete", QUIET, "○"))
+    return keys
+
+
 def trial_text(data: StudyData, trial: TrialData) -> str:
     """Returns what a reader sees who points at a trial; Plotly's markup, with no other in it."""
-    epochs = (
-        f" after {trial.epochs} epoch{'' if trial.epochs == 1 else 's'}" if trial.epochs else ""
-    )
+    epochs = f" after {data.step} {trial.epochs}" if trial.epochs else ""
     state = trial.summary.state.lower()
     return (
         f"trial {trial.number} · {plain(params_text(trial.params))}<br>"
@@ -171,4 +204,4 @@ def _assigned(data: StudyData, name: str | None, looks: Sequence[str]) -> dict[A
 
 
 def _category(value: Any) -> str:
-    return "trials" if value is None else plain(value_text(value))
+    return "trials" if value is None else value_text(value)

@@ -1,5 +1,6 @@
 """Which parameters decide whether a trial is among the best, by PED-ANOVA, and beside chance."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
+from scipy.stats import PermutationMethod, chi2_contingency, ks_2samp
 
 from dashboards.charts.house import ACCENT, QUIET, new_figure, percent_text, plain
-from dashboards.page import Chart
+from dashboards.page import Chart, Key
 from dashboards.study_data import StudyData, TrialData
 
-FEWEST = 20
+FEWEST = 10
 """Of fewer settings nothing is said."""
 FEW = 60
 """Of fewer settings it is said that they are few."""
 _FEWEST_GOOD = 5
-_SHUFFLES = 40
-_CHANCE = 0.95
-_SEED = 0
+_LEVEL = 0.05
+_RESAMPLES = 999
 # The first epoch runs at the first learning rate, whatever the decay.
 _NEEDS_SECOND_EPOCH = "gamma"
 
@@ -33,7 +35,7 @@ class Importances:
 
     Attributes:
         shares: name → importance; they sum to one unless all are zero.
-        chance: name → the share that it exceeds in one of twenty studies whose scores are shuffled.
+        chance: name → how likely the best differ so much from the others if it had no effect.
         settings: how many settings were compared.
         good: how many of them count as the best.
         epoch: after which they were compared; None for complete trials.
@@ -49,49 +51,50 @@ class Importances:
 
     @property
     def clear(self) -> list[str]:
-        """The parameters that matter more than chance would have it, the most important first."""
-        above = [name for name, share in self.shares.items() if share > self.chance[name]]
-        return sorted(above, key=lambda name: -self.shares[name])
+        """The parameters of which it is clear that they matter, the most important first.
+
+        Of several that do not matter, one is called clear in one study of twenty.
+        """
+        below = [name for name, p in self.chance.items() if p < _LEVEL / len(self.chance)]
+        return sorted(below, key=lambda name: -self.shares[name])
 
 
 def importances(data: StudyData) -> Importances | None:
     """Compares the best settings with all others.
 
     Trials are compared after the same epoch: at their end if enough are complete, else after the
-    last epoch that enough of them reached. A setting that was tried twice counts once.
+    last epoch that enough of them reached. A setting that was tried twice counts once. PED-ANOVA
+    says how much each parameter tells the best from the others; whether that is more than chance it
+    does not say, and Optuna's smooths so much that for few trials it cannot be read off. So that is
+    asked of the values themselves: of categories by a chi-squared test with resampling, of numbers
+    by the test of Kolmogorov and Smirnov.
 
     Returns:
         None where too few settings can be compared.
 
     References:
         Watanabe, Bansal and Hutter (2023), PED-ANOVA: Efficiently Quantifying Hyperparameter
-        Importance in Arbitrary Subspaces, IJCAI. The comparison with shuffled scores is a
-        permutation test.
+        Importance in Arbitrary Subspaces, IJCAI.
     """
     epoch, scored = _comparable(data)
-    left_out = [_NEEDS_SECOND_EPOCH] if epoch == 1 and data.is_ours else []
+    left_out = _without_effect(data, epoch)
     names = [n for n, d in data.distributions.items() if not d.single() and n not in left_out]
     if len(scored) < FEWEST or not names:
         return None
+    trials = [trial for trial, _ in scored]
     losses = np.array([-data.worth(score) for _, score in scored])
     quantile = max(0.1, _FEWEST_GOOD / len(scored))
-    study = _study([trial for trial, _ in scored], names, data.distributions)
-    raw = _evaluate(study, names, losses, quantile)
-    dice = np.random.default_rng(_SEED)
-    by_chance = [
-        _evaluate(study, names, dice.permutation(losses), quantile) for _ in range(_SHUFFLES)
-    ]
+    limit = np.sort(losses)[math.ceil(quantile * len(losses)) - 1]
+    good = losses <= limit
+    raw = _evaluate(_study(trials, names, data.distributions), names, losses, quantile)
     total = sum(raw.values()) or 1.0
     return Importances(
         shares={name: raw[name] / total for name in names},
-        chance={
-            name: float(np.quantile([each[name] for each in by_chance], _CHANCE)) / total
-            for name in names
-        },
+        chance={name: _chance(data, name, trials, good) for name in names},
         settings=len(scored),
-        good=int((losses <= np.sort(losses)[int(np.ceil(quantile * len(losses))) - 1]).sum()),
+        good=int(good.sum()),
         epoch=epoch,
-        left_out=[name for name in left_out if name in data.distributions],
+        left_out=left_out,
     )
 
 
@@ -101,9 +104,10 @@ def importance_charts(data: StudyData) -> list[Chart]:
         return []
     found = importances(data)
     drawn = [figure(found)] if found else []
-    height_px = 90 + 44 * len(found.shares) if found else 0
+    height_px = 80 + 44 * len(found.shares) if found else 0
+    legend = [Key("clear", ACCENT, "■"), Key("may be chance", QUIET, "■")] if found else []
     title = "What decides whether a trial is among the best"
-    return [Chart("importance", title, sentence(data, found), drawn, height_px)]
+    return [Chart("importance", title, sentence(data, found), drawn, height_px, legend)]
 
 
 def sentence(data: StudyData, found: Importances | None) -> str:
@@ -111,15 +115,15 @@ def sentence(data: StudyData, found: Importances | None) -> str:
     if found is None:
         _, scored = _comparable(data)
         return (
-            f"{len(scored)} settings can be compared after the same number of epochs; from "
+            f"{len(scored)} settings can be compared after the same number of {data.step}s; from "
             f"{FEWEST} on it can be said which parameters matter."
         )
-    when = "complete trials" if found.epoch is None else f"trials after epoch {found.epoch}"
+    when = "complete trials" if found.epoch is None else f"trials after {data.step} {found.epoch}"
     text = f"The {found.good} best of {found.settings} settings, compared as {when}, differ from "
     clear = found.clear
     if not clear:
         text += (
-            "the others in no parameter by more than chance would have it, so nothing here should "
+            "the others in no parameter by more than chance may do, so the shares below should not "
             "be relied on."
         )
     else:
@@ -130,9 +134,7 @@ def sentence(data: StudyData, found: Importances | None) -> str:
         if len(clear) > 1:
             text += ", and clearly in " + " and ".join(clear[1:])
         rest = [name for name in found.shares if name not in clear]
-        text += f"; {' and '.join(rest)} matters no more than chance." if rest else "."
-        if len(rest) > 1:
-            text = text.replace("matters no more", "matter no more")
+        text += f"; of {' and '.join(rest)} that may be chance." if rest else "."
     if found.left_out:
         text += (
             f" {' and '.join(found.left_out)} cannot be judged: it has no effect before the second "
@@ -144,7 +146,7 @@ def sentence(data: StudyData, found: Importances | None) -> str:
 
 
 def figure(found: Importances) -> go.Figure:
-    """Draws a bar for each parameter, and a tick at what chance reaches."""
+    """Draws a bar for each parameter, grey where it may be chance."""
     names = sorted(found.shares, key=lambda name: found.shares[name])
     clear = set(found.clear)
     drawn = new_figure("share of the importance (%)", "")
@@ -158,27 +160,19 @@ def figure(found: Importances) -> go.Figure:
         name="importance (PED-ANOVA)",
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
     )
-    drawn.add_scatter(
-        x=[100 * found.chance[name] for name in names],
-        y=labels,
-        mode="markers",
-        marker={"symbol": "line-ns", "size": 24, "line": {"width": 2.5, "color": "#d1570a"}},
-        name="what chance reaches in 1 of 20 studies",
-        hovertemplate="%{y}: chance %{x:.0f} %<extra></extra>",
-    )
     return drawn.update_xaxes(rangemode="tozero").update_yaxes(type="category")
 
 
 def _comparable(data: StudyData) -> tuple[int | None, list[tuple[TrialData, float]]]:
     """Returns the epoch to compare after, None for the end, and each setting with its score."""
-    complete = _once([(t, t.score) for t in data.ranking if t.score is not None])
+    complete = _once(data, None, [(t, t.score) for t in data.ranking if t.score is not None])
     if len(complete) >= FEWEST:
         return None, complete
     last = max((trial.epochs for trial in data.trials), default=0)
     most: tuple[int | None, list[tuple[TrialData, float]]] = (None, complete)
     for epoch in range(last, 0, -1):
         pairs = [(trial, trial.score_at(epoch)) for trial in data.trials]
-        reached = _once([(trial, score) for trial, score in pairs if score is not None])
+        reached = _once(data, epoch, [(t, score) for t, score in pairs if score is not None])
         if len(reached) >= FEWEST:
             return epoch, reached
         if len(reached) > len(most[1]):
@@ -186,8 +180,41 @@ def _comparable(data: StudyData) -> tuple[int | None, list[tuple[TrialData, floa
     return most
 
 
-def _once(pairs: Sequence[tuple[TrialData, float]]) -> list[tuple[TrialData, float]]:
-    return list({repr(trial.params): (trial, score) for trial, score in reversed(pairs)}.values())
+def _once(
+    data: StudyData, epoch: int | None, pairs: Sequence[tuple[TrialData, float]]
+) -> list[tuple[TrialData, float]]:
+    """Returns each setting once, apart from what has had no effect by then."""
+    left_out = _without_effect(data, epoch)
+    found: dict[str, tuple[TrialData, float]] = {}
+    for trial, score in pairs:
+        effective = {name: v for name, v in trial.params.items() if name not in left_out}
+        found.setdefault(repr(effective), (trial, score))
+    return list(found.values())
+
+
+def _without_effect(data: StudyData, epoch: int | None) -> list[str]:
+    """Returns the parameters that change nothing up to an epoch."""
+    is_early = data.is_ours and epoch == 1 and _NEEDS_SECOND_EPOCH in data.distributions
+    return [_NEEDS_SECOND_EPOCH] if is_early else []
+
+
+def _chance(
+    data: StudyData, name: str, trials: Sequence[TrialData], good: NDArray[np.bool_]
+) -> float:
+    """Returns the probability that the best differ so much in a parameter if it does not matter."""
+    values = [trial.params.get(name) for trial in trials]
+    if name in data.numeric:
+        numbers = np.array([float("nan") if v is None else float(v) for v in values])
+        best, others = numbers[good], numbers[~good]
+        best, others = best[~np.isnan(best)], others[~np.isnan(others)]
+        return float(ks_2samp(best, others).pvalue) if best.size and others.size else 1.0
+    known = list(dict.fromkeys(map(repr, values)))
+    codes = np.array([known.index(repr(value)) for value in values])
+    table = [np.bincount(codes[chosen], minlength=len(known)) for chosen in (good, ~good)]
+    if len(known) < 2 or not all(row.sum() for row in table):
+        return 1.0
+    resampling = PermutationMethod(n_resamples=_RESAMPLES, rng=np.random.default_rng(0))
+    return float(chi2_contingency(table, correction=False, method=resampling).pvalue)
 
 
 def _study(
@@ -223,13 +250,13 @@ def _fits(domain: BaseDistribution, value: object) -> bool:
 def _evaluate(
     study: optuna.Study,
     names: Sequence[str],
-    losses: "np.ndarray[tuple[int], np.dtype[np.float64]]",
+    losses: NDArray[np.float64],
     quantile: float,
 ) -> dict[str, float]:
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
-        # That lower is better, and that a rare parameter is inaccurate: both is meant so.
-        warnings.simplefilter("ignore", UserWarning)
+        # That lower is better, that a rare parameter is inaccurate, that all this may change.
+        warnings.simplefilter("ignore")
         found = get_param_importances(
             study,
             evaluator=evaluator,

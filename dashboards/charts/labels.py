@@ -15,6 +15,7 @@ from storage.predictions import Predictions
 
 _MOST_LABELS = 60
 _MOST_CONFUSED = 30
+_MOST_WRITTEN = 14
 _ROW_PX = 24
 _FEWEST_IMAGES = 5
 """Of fewer images with a label no share is spoken of."""
@@ -181,7 +182,7 @@ class Confusion:
     """Which labels are given to images that do not have them.
 
     Attributes:
-        labels: those that validation images have, in the order of the model's.
+        labels: those that validation images have, the most frequent one first.
         recall: (labels,), share of the images with a label that are given it.
         wrong: (labels, labels): of the images that have the row's label and not the column's, the
             share that is given the column's; NaN where there are none, and on the diagonal.
@@ -202,13 +203,14 @@ def confusion(predictions: Predictions) -> Confusion:
     """
     has = predictions.validation.targets.astype(bool)
     given = predictions.logits >= 0
-    kept: NDArray[np.bool_] = np.asarray(has.any(axis=0))
+    counts = has.sum(axis=0)
+    kept = [int(at) for at in np.argsort(-counts, kind="stable") if counts[at]]
     has, given = has[:, kept], given[:, kept]
     images = has.astype(np.int64).T @ (~has).astype(np.int64)
     mistaken = has.astype(np.int64).T @ (given & ~has).astype(np.int64)
     wrong = np.divide(mistaken, images, out=np.full(images.shape, np.nan), where=images > 0)
     np.fill_diagonal(wrong, np.nan)
-    labels = [n for n, keep in zip(predictions.validation.labels, kept, strict=True) if keep]
+    labels = [predictions.validation.labels[at] for at in kept]
     return Confusion(labels, (has & given).sum(axis=0) / has.sum(axis=0), wrong, images)
 
 
@@ -226,7 +228,7 @@ def confusion_charts(data: StudyData) -> list[Chart]:
     if len(found.labels) < 2:
         return [Chart("confusion", title, "With a single label nothing can be confused.")]
     drawn = confusion_figure(found)
-    height_px = 150 + 30 * min(len(found.labels), _MOST_CONFUSED)
+    height_px = max(260, 150 + 30 * min(len(found.labels), _MOST_CONFUSED))
     return [Chart("confusion", title, confusion_sentence(found), [drawn], height_px)]
 
 
@@ -269,7 +271,7 @@ def confusion_figure(found: Confusion) -> go.Figure:
     ]
     shares = [[None if np.isnan(cell) else round(100 * cell, 1) for cell in row] for row in wrong]
     text = [[_cell_text(found, row, column) for column in chosen] for row in chosen]
-    drawn = new_figure("label that is given wrongly", "label that the images have")
+    drawn = new_figure("label given wrongly (%)", "label the images have")
     drawn.add_heatmap(
         x=labels,
         y=rows,
@@ -279,12 +281,13 @@ def confusion_figure(found: Confusion) -> go.Figure:
         xgap=2,
         ygap=2,
         hoverongaps=False,
+        showscale=len(labels) > _MOST_WRITTEN,
         colorbar={"title": {"text": "%"}, "thickness": 10, "outlinewidth": 0},
         hovertext=text,
         hovertemplate="%{hovertext}<extra></extra>",
-        **({"texttemplate": "%{z:.0f}"} if len(labels) <= 14 else {}),
+        texttemplate="%{z:.0f}" if len(labels) <= _MOST_WRITTEN else None,
     )
-    drawn.update_xaxes(type="category", showgrid=False, tickangle=-45)
+    drawn.update_xaxes(type="category", showgrid=False, tickangle=-45, dtick=1)
     return drawn.update_yaxes(type="category", showgrid=False, autorange="reversed")
 
 

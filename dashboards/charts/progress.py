@@ -4,13 +4,23 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import Marks, new_figure, percent_text, score_text, trial_text
-from dashboards.page import Chart
+from dashboards.charts.house import (
+    QUIET,
+    Marks,
+    legend_of,
+    new_figure,
+    percent_text,
+    plain,
+    score_text,
+    trial_text,
+)
+from dashboards.page import Chart, Key
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import duration_text
 from storage.epochs import EpochRecord
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
+_BEST_SO_FAR = [Key("best so far", QUIET, "—")]
 
 
 def best_so_far(data: StudyData, trials: Sequence[TrialData]) -> list[TrialData]:
@@ -54,6 +64,7 @@ def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
         [_figure(data, marks, "trial", lambda trial: float(trial.number), data.scored)]
         if data.scored
         else [],
+        legend=legend_of(data, marks) + _BEST_SO_FAR if data.scored else (),
     )
     spent = spent_s(data)
     if not spent or not data.scored:
@@ -68,11 +79,12 @@ def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
             _figure(
                 data,
                 marks,
-                f"training time of the whole study until then ({unit})",
+                f"training time spent by then ({unit})",
                 lambda trial: spent[trial.number] / unit_s,
                 timed,
             )
         ],
+        legend=legend_of(data, marks) + _BEST_SO_FAR,
     )
     return [over_trials, over_time]
 
@@ -139,7 +151,7 @@ def _figure(
             x=[place(trial) for trial in members],
             y=[trial.score for trial in members],
             mode="markers",
-            name=name,
+            name=plain(name),
             marker={
                 "color": colour,
                 "size": 8,
@@ -157,7 +169,7 @@ def _figure(
             y=[*(trial.score for trial in rising), rising[-1].score],
             mode="lines",
             name="best so far",
-            line={"shape": "hv", "width": 1.5, "color": "#7d838b"},
+            line={"shape": "hv", "width": 1.5, "color": QUIET},
             hoverinfo="skip",
         )
     return figure

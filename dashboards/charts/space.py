@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from dashboards.charts.house import (
     QUIET,
     Marks,
+    legend_of,
     new_figure,
     plain,
     score_text,
@@ -22,6 +23,7 @@ from dashboards.tables import value_text
 
 _MOST_NUMBERS = 6
 _MOST_AXES = 9
+_NAME_PLACE = 1.11
 _FEWEST = 5
 """Of fewer complete trials nothing is said about where the good ones lie."""
 # From the worst fifth to the best: light and thin to dark and wide.
@@ -40,7 +42,8 @@ def space_charts(data: StudyData, marks: Marks) -> list[Chart]:
             f"{name} against {data.metric}",
             slice_sentence(data, name),
             slice_figures(data, marks, name),
-            height_px=360,
+            height_px=320,
+            legend=legend_of(data, marks),
         )
         for index, name in enumerate(data.numeric[:_MOST_NUMBERS])
         if data.scored
@@ -108,7 +111,7 @@ def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
                 x=[trial.params[name] for trial in some],
                 y=[trial.score for trial in some],
                 mode="markers",
-                name=group,
+                name=plain(group),
                 marker={
                     "color": colour,
                     "size": [10 if trial.is_complete else 7 for trial in some],
@@ -125,8 +128,8 @@ def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
             room = 0.05 * (max(numbers) - min(numbers) or 1.0)
             panel.update_xaxes(range=[min(numbers) - room, max(numbers) + room])
         if title:
-            panel.update_layout(title_text=title, margin_t=76)
-        panels.append(panel.update_layout(showlegend=marks.coloured is not None))
+            panel.update_layout(title_text=title, margin_t=44)
+        panels.append(panel.update_layout(showlegend=False))
     return panels
 
 
@@ -172,34 +175,30 @@ def parallel_figure(data: StudyData) -> go.Figure:
             y=[y for line in lines for y in (*line, None)],
             mode="lines",
             line={"color": colour, "width": width},
-            name=name,
+            name=plain(name),
             hoverinfo="skip",
         )
     for at, axis in enumerate([*axes, scores]):
         drawn.add_shape(
             type="line", x0=at, x1=at, y0=0, y1=1, line={"color": QUIET, "width": 1}, layer="below"
         )
-        is_last = at == len(axes)
-        for place, text in axis.ticks:
+        name = data.metric if at == len(axes) else names[at]
+        for place, text in [*axis.ticks, (_NAME_PLACE, f"<b>{plain(name)}</b>")]:
             drawn.add_annotation(
                 x=at,
                 y=place,
-                text=plain(text),
+                text=text if place == _NAME_PLACE else plain(text),
                 showarrow=False,
-                xanchor="left" if is_last or at == 0 else "center",
-                xshift=6 if is_last or at == 0 else 0,
-                font={"size": 12},
-                yshift=0 if is_last or at == 0 else 9,
+                xanchor="left",
+                xshift=0 if place == _NAME_PLACE else 5,
+                font={"size": 11},
             )
     return drawn.update_layout(
         xaxis={
-            "tickvals": list(range(len(axes) + 1)),
-            "ticktext": [plain(name) for name in [*names, data.metric]],
-            "showgrid": False,
-            "range": [-0.1, len(axes) + 0.45],
-            "side": "bottom",
+            "visible": False,
+            "range": [-0.05, len(axes) + 0.6],
         },
-        yaxis={"visible": False, "range": [-0.06, 1.08]},
+        yaxis={"visible": False, "range": [-0.05, 1.16]},
     )
 
 

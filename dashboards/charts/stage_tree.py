@@ -1,12 +1,15 @@
 """The stage tree: which trials shared which epochs, and what that saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 
 from dashboards.charts.house import (
     Marks,
+    ink_on,
+    legend_of,
     marks_of,
     new_figure,
     percent_text,
@@ -118,18 +121,20 @@ def stage_tree_charts(data: StudyData) -> list[Chart]:
         Chart(
             "stage-tree",
             "Which trials shared which epochs",
-            sentence(tree),
+            sentence(data, tree),
             [figure(data, tree, marks)],
             height_px,
+            legend_of(data, marks, with_marks=False),
         )
     ]
 
 
-def sentence(tree: StageTree) -> str:
+def sentence(data: StudyData, tree: StageTree) -> str:
     """Says what sharing saved, and which epoch saved the most."""
     text = (
-        "Each row is a trial and each block an epoch that was trained once: a block over several "
-        "rows is shared by these trials, a pale one belongs to a single trial"
+        "Each row is a trial, with its number and AP at its end, and each block an epoch that was "
+        "trained once: a block over several rows is shared by these trials, a pale one belongs to "
+        "a single trial"
     )
     before = sum(not block.was_trained for block in tree.blocks)
     if before:
@@ -145,10 +150,17 @@ def sentence(tree: StageTree) -> str:
     most = max(tree.blocks, key=lambda block: len(block.trials))
     if len(most.trials) > 1:
         text += (
-            f". The most shared is epoch {most.epoch} of trial {most.trials[0].number}'s branch, "
-            f"with {len(most.trials)} trials"
+            f". Most is shared by the {len(most.trials)} trials of {branch_text(data, most)}: they "
+            f"have epoch {most.epoch} in common"
         )
     return text + "."
+
+
+def branch_text(data: StudyData, block: Block) -> str:
+    """Returns the categories that the trials of a block have in common."""
+    params = block.trials[0].params
+    names = [name for name in data.categorical if name in params]
+    return " · ".join(value_text(params[name]) for name in names) or "this branch"
 
 
 def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
@@ -156,7 +168,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
     rows = len(tree.rows)
     row_px = _height_px(rows) / max(rows, 1)
     gap = 0.12 if row_px > 6 else 0.0
-    last = max(block.epoch for block in tree.blocks)
+    last = max(data.planned_epochs, *(block.epoch for block in tree.blocks))
     drawn = new_figure("epoch", "")
     groups = marks.by_colour(tree.rows)
     for name, colour, members in groups:
@@ -173,7 +185,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
                 "opacity": [_SHARED if len(b.trials) > 1 else _ALONE for b in blocks],
                 "pattern": {"shape": ["" if b.was_trained else "/" for b in blocks], "size": 6},
             },
-            name=name,
+            name=plain(name),
             showlegend=marks.coloured is not None,
             text=[
                 f"×{len(b.trials)}" if len(b.trials) > 1 and len(b.trials) * row_px > 14 else ""
@@ -181,6 +193,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
             ],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
             hovertext=[_block_text(data, block) for block in blocks],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -194,7 +207,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
     ]
     drawn.update_yaxes(
         tickvals=[root.middle for root in roots],
-        ticktext=[_branch(data, root.trials[0]) for root in roots],
+        ticktext=[plain(branch_text(data, root)) for root in roots],
         range=[rows - 0.4, -0.6],
         showgrid=False,
     )
@@ -205,8 +218,20 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
         ticktext=[str(epoch) for epoch in range(1, last + 1)],
         showgrid=False,
     )
+    tall = [root for root in roots if len(root.trials) * row_px >= 2 * _SMALLEST_LABEL_PX + 6]
+    narrow = {
+        "yaxis": {
+            "tickvals": [root.middle for root in tall],
+            "ticktext": [plain(branch_text(data, r)).replace(" · ", "<br>") for r in tall],
+            "tickfont": {"size": 10},
+        },
+        "xaxis": {"range": [0, last * (1.65 if rows <= _LEGIBLE_ROWS else 1.0)]},
+    }
     return drawn.update_layout(
-        barmode="overlay", bargap=0, uniformtext={"minsize": 9, "mode": "hide"}
+        meta={"narrow": narrow},
+        barmode="overlay",
+        bargap=0,
+        uniformtext={"minsize": 9, "mode": "hide"},
     )
 
 
@@ -238,12 +263,12 @@ def _lay_out(node: _Node, epoch: int, blocks: list[Block], rows: list[TrialData]
         blocks.append(Block(epoch, first, tuple(rows[first:]), node.record, node.was_trained))
 
 
-def _order(data: StudyData, marks: Marks):  # type: ignore[no-untyped-def]
+def _order(data: StudyData, marks: Marks) -> Callable[[TrialData], tuple[Any, ...]]:
     """Returns what sorts trials by their categories as these are listed, then by their numbers."""
     colours = list(marks.colours)
     symbols = list(marks.symbols)
 
-    def key(trial: TrialData) -> tuple[int, int, list[float], int]:
+    def key(trial: TrialData) -> tuple[Any, ...]:
         colour, mark = marks.colour_value(trial), marks.mark_value(trial)
         return (
             colours.index(colour) if colour in colours else -1,
@@ -253,12 +278,6 @@ def _order(data: StudyData, marks: Marks):  # type: ignore[no-untyped-def]
         )
 
     return key
-
-
-def _branch(data: StudyData, trial: TrialData) -> str:
-    """Returns the categories that all trials of a branch have in common."""
-    names = data.categorical
-    return plain(" · ".join(value_text(trial.params[n]) for n in names if n in trial.params))
 
 
 def _block_text(data: StudyData, block: Block) -> str:

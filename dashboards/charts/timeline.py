@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import QUIET, Marks, new_figure, plain, trial_text
+from dashboards.charts.house import QUIET, Marks, ink_on, legend_of, new_figure, plain, trial_text
 from dashboards.charts.progress import epoch_s
 from dashboards.page import Chart
 from dashboards.status_text import worker_name
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import duration_text
+from storage.workers import WorkerSummary
 
-_ROW_PX = 26
+_ROW_PX, _HIGHEST_PX = 26, 900
 _MOST_WORKERS = 16
 _PAUSE_S = 600.0
 """What is longer than this and a twentieth of the work is a pause, and cut out of the axis."""
@@ -122,7 +123,9 @@ def timeline_charts(data: StudyData, marks: Marks) -> list[Chart]:
     rows = max(lanes(found)) + 1 + min(len(_shown_workers(data)), _MOST_WORKERS)
     drawn = figure(data, marks, found)
     says = sentence(data, found)
-    return [Chart("timeline", "Who trained what, and when", says, [drawn], 150 + _ROW_PX * rows)]
+    legend = legend_of(data, marks, with_marks=False)
+    title, height_px = "Who trained what, and when", min(_HIGHEST_PX, 110 + _ROW_PX * rows)
+    return [Chart("timeline", title, says, [drawn], height_px, legend)]
 
 
 def sentence(data: StudyData, found: Sequence[Stint]) -> str:
@@ -155,7 +158,7 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
         (3600.0, "h") if total_s > 7200 else (60.0, "min") if total_s > 120 else (1.0, "s")
     )
     placed = dict(zip(map(id, found), lanes(found), strict=True))
-    drawn = new_figure(f"time since {_clock(found[0].begin)} ({unit})", "")
+    drawn = new_figure(f"time ({unit})", "")
     for name, colour, members in marks.by_colour(data.trials):
         numbers = {trial.number for trial in members}
         some = [stint for stint in found if stint.trial.number in numbers]
@@ -167,14 +170,14 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             x=[max(clock.at(s.end) - clock.at(s.begin), total_s / 2000) / unit_s for s in some],
             y=[placed[id(stint)] for stint in some],
             width=0.8,
-            name=name,
+            name=plain(name),
             showlegend=marks.coloured is not None,
             marker={"color": colour, "line": {"width": 0}},
             text=[str(stint.trial.number) for stint in some],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
-            constraintext="none" if len(found) < 30 else "inside",
             hovertext=[_stint_text(data, stint) for stint in some],
             hovertemplate="%{hovertext}<extra></extra>",
         )
@@ -241,7 +244,7 @@ def _soon(stint: Stint) -> datetime:
     return stint.begin + timedelta(seconds=min(_SLACK_S, 0.2 * stint.seconds))
 
 
-def _shown_workers(data: StudyData):  # type: ignore[no-untyped-def]
+def _shown_workers(data: StudyData) -> list[WorkerSummary]:
     """Returns the workers that were there the longest, the first one first."""
     present = sorted(
         data.summary.workers, key=lambda w: (w.ended or w.seen) - w.started, reverse=True

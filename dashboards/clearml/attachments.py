@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dashboards.clearml.server import TrackerServer
 from storage.mirrored import MirroredTask
@@ -35,48 +35,72 @@ class Attachment:
     comment: str = ""
 
 
-def differs_from(attachment: Attachment, row: MirroredTask) -> bool:
-    """Whether a file is still to be sent."""
-    sent = row.sent.get("files", {}).get(attachment.name)
-    return row.task is not None and bool(sent != attachment.version)
+def differ(attachments: Sequence[Attachment], row: MirroredTask) -> bool:
+    """Whether a task is there and lacks any of the files that it should have."""
+    sent = {name: file["version"] for name, file in row.sent.get("files", {}).items()}
+    return row.task is not None and sent != {each.name: each.version for each in attachments}
 
 
-def attach(server: TrackerServer, attachment: Attachment, row: MirroredTask) -> None:
-    """Puts a file on the file server and makes it known to its task; the row says so then.
+def attach(server: TrackerServer, attachments: Sequence[Attachment], row: MirroredTask) -> None:
+    """Puts files on the file server and makes them known to their task; the row says so then.
+
+    A task that has ended takes neither artifacts nor models by the actions that are made for it,
+    but takes both as an edit.
+
+    Args:
+        server: that the task is on.
+        attachments: all that the task should have.
+        row: of the task.
 
     Raises:
         TrackerError: the file server or the server does not take it.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    task = row.task
-    if task is None:
+    sent: dict[str, dict[str, Any]] = row.sent.get("files", {})
+    if row.task is None:
         return
+    files = {
+        each.name: sent[each.name]
+        if sent.get(each.name, {}).get("version") == each.version
+        else {"version": each.version, **_uploaded(server, each, row.task)}
+        for each in attachments
+    }
+    server.set_files(
+        row.task,
+        artifacts=[file["artifact"] for file in files.values() if "artifact" in file],
+        models={name: file["model"] for name, file in files.items() if "model" in file},
+    )
+    row.sent["files"] = files
+
+
+def _uploaded(server: TrackerServer, attachment: Attachment, task: str) -> dict[str, Any]:
+    """Returns how a file is made known, now that it is on the file server."""
     content = attachment.read()
-    folder = "models" if attachment.kind == "model" else "artifacts"
-    text = attachment.kind == "artifact"
-    kind = "text/yaml" if text else "application/octet-stream"
-    uri = server.session.upload(f"canopy/{task}/{folder}/{attachment.name}", content, kind)
-    if text:
-        artifact = {
-            "key": attachment.name,
-            "type": "custom",
-            "mode": "output",
-            "uri": uri,
-            "content_size": len(content),
-            "hash": hashlib.sha256(content).hexdigest(),
-            "timestamp": int(time.time()),
-            "type_data": {
-                "preview": content.decode(errors="replace")[:_MOST_PREVIEW_CHARACTERS],
-                "content_type": kind,
-            },
-        }
-        server.add_artifact(task, artifact)
-    else:
-        server.add_model(
+    if attachment.kind == "model":
+        uri = server.session.upload(
+            f"canopy/{task}/models/{attachment.name}", content, "application/octet-stream"
+        )
+        model = server.model(
             task,
             name=attachment.name,
             uri=uri,
             labels=attachment.labels,
             comment=attachment.comment,
         )
-    row.sent["files"] = row.sent.get("files", {}) | {attachment.name: attachment.version}
+        return {"model": model}
+    kind = "text/yaml"
+    uri = server.session.upload(f"canopy/{task}/artifacts/{attachment.name}", content, kind)
+    artifact = {
+        "key": attachment.name,
+        "type": "custom",
+        "mode": "output",
+        "uri": uri,
+        "content_size": len(content),
+        "hash": hashlib.sha256(content).hexdigest(),
+        "timestamp": int(time.time()),
+        "type_data": {
+            "preview": content.decode(errors="replace")[:_MOST_PREVIEW_CHARACTERS],
+            "content_type": kind,
+        },
+    }
+    return {"artifact": artifact}

@@ -76,6 +76,7 @@ class Follower:
         try:
             if not has_turn():
                 self._say(BUSY)
+                self._after_round(BUSY)
                 return None, TICK_S
             if self._mirror is None:
                 self._mirror = Mirror(

@@ -2,13 +2,14 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from optuna.trial import TrialState
 
-from dashboards.clearml.attachments import Attachment, attach, differs_from
+from dashboards.clearml.attachments import Attachment, attach, differ
 from dashboards.clearml.configured import ServerAddresses, TrackerSettings, shown_host
 from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.plots import plot
@@ -136,7 +137,7 @@ class Mirror:
             UnknownStudyError: the study was deleted.
         """
         summary = self._reader.read()
-        trials = [trial for trial in summary.trials if trial.state != TrialState.WAITING.name]
+        trials = summary.trials
         rows = self.store.read_tasks()
         for number in (STUDY_TASK, *(trial.number for trial in trials)):
             rows.setdefault(number, MirroredTask(number))
@@ -163,8 +164,10 @@ class Mirror:
             # Trials are made as its children, so it is made first and told the rest at the end.
             self._bring([self._study(summary, rows)], rows, only_begin=True)
         sent += self._bring(self._differing(changed, summary, rows), rows)
+        is_over = summary.is_over and not any(_is_running(trial) for trial in trials)
         is_due = time.monotonic() - self._study_sent_s >= STUDY_EVERY_S
-        if last or is_due or not self._plan.is_live:
+        # What follows a study ends with it, and leaves nothing for a round after that.
+        if last or is_over or is_due or not self._plan.is_live:
             self._study_sent_s = time.monotonic()
             wanted = self._study(summary, rows)
             sent += self._bring([wanted], rows)
@@ -181,7 +184,7 @@ class Mirror:
             gone=len(gone),
             sent=sent,
             rejected=next((row.problem for row in rows.values() if row.problem), None),
-            is_over=summary.is_over and not any(_is_running(trial) for trial in trials),
+            is_over=is_over,
         )
 
     def _differing(
@@ -304,11 +307,14 @@ class Mirror:
     def _attach_files(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> None:
         """Sends files; without them the mirror is complete but for them, so it only says so."""
         try:
+            by_task: defaultdict[int, list[Attachment]] = defaultdict(list)
             for attachment in self._plan.attachments(summary):
-                row = rows.get(attachment.number)
-                if row is not None and differs_from(attachment, row):
+                by_task[attachment.number].append(attachment)
+            for number, attachments in by_task.items():
+                row = rows.get(number)
+                if row is not None and differ(attachments, row):
                     self._before_task()
-                    attach(self._connected(), attachment, row)
+                    attach(self._connected(), attachments, row)
                     self.store.write_task(row)
         except (TrackerError, OSError) as error:
             problem = f"ClearML: the best trial's files could not be sent: {error}"

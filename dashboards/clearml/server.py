@@ -1,7 +1,7 @@
 """What the mirror asks of ClearML's server, each in as few requests as possible."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,11 @@ class TrackerServer:
         self.session = session
 
     def project(self, name: str) -> str:
-        """Returns the id of the project of that name, which is made if there is none."""
+        """Returns the id of the project of that name, which is made if there is none.
+
+        Spaces around the parts of the name, which are the projects above it, mean nothing.
+        """
+        name = "/".join(part.strip() for part in name.split("/") if part.strip())
         pattern = f"^{re.escape(name)}$"
         found = self.session.call("projects", "get_all", name=pattern, only_fields=["id", "name"])
         for each in found:
@@ -195,36 +199,45 @@ class TrackerServer:
             found |= page
             since = max(at_ms for at_ms, _ in page)
 
-    def add_artifact(self, task: str, artifact: dict[str, Any]) -> None:
-        """Adds an artifact to a task, or replaces the one of the same key."""
+    def set_files(
+        self, task: str, *, artifacts: Sequence[dict[str, Any]], models: Mapping[str, str]
+    ) -> None:
+        """Replaces a task's artifacts and its output models.
+
+        Args:
+            task: id of the task.
+            artifacts: as the API has them.
+            models: name → id.
+        """
         self.session.call(
-            "tasks", "add_or_update_artifacts", task=task, artifacts=[artifact], force=True
+            "tasks",
+            "edit",
+            task=task,
+            force=True,
+            execution={"artifacts": list(artifacts)},
+            models={"output": [{"name": name, "model": id_} for name, id_ in models.items()]},
         )
 
-    def add_model(
-        self, task: str, *, name: str, uri: str, labels: Sequence[str], comment: str
-    ) -> None:
-        """Makes a file known as a task's output model, unless that is known."""
+    def model(self, task: str, *, name: str, uri: str, labels: Sequence[str], comment: str) -> str:
+        """Returns the id of the model that a file of a task is, which is made if there is none."""
         found = self.session.call(
             "models", "get_all", task=[task], only_fields=["id", "name", "uri"]
         )
-        model = next((str(m.id) for m in found if (m.name, m.uri) == (name, uri)), None)
-        if model is None:
-            created = self.session.call(
-                "models",
-                "create",
-                name=name,
-                uri=uri,
-                task=task,
-                framework="PyTorch",
-                labels={label: index for index, label in enumerate(labels)},
-                comment=comment,
-                ready=True,
-            )
-            model = str(created.id)
-        self.session.call(
-            "tasks", "add_or_update_model", task=task, name=name, model=model, type="output"
+        for each in found:
+            if (each.name, each.uri) == (name, uri):
+                return str(each.id)
+        created = self.session.call(
+            "models",
+            "create",
+            name=name,
+            uri=uri,
+            task=task,
+            framework="PyTorch",
+            labels={label: index for index, label in enumerate(labels)},
+            comment=comment,
+            ready=True,
         )
+        return str(created.id)
 
     def _tasks(self, **query: Any) -> list[FoundTask]:
         answer = self.session.call(

@@ -3,12 +3,15 @@
 import logging
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import requests
-from clearml.backend_api.session import Session
+from clearml.backend_api.session import BatchRequest, CompoundRequest, Request, Session
 from clearml.backend_api.session.client import APIClient, APIError, StrictSession
 from clearml.backend_api.session.session import LoginError
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import validator_for
 
 from dashboards.clearml.configured import HOW_TO, ServerAddresses, TrackerSettings, shown_host
 from dashboards.errors import TrackerAwayError, TrackerRefusesError, TrackerRejectsError
@@ -44,6 +47,23 @@ class _PromptSession(StrictSession):
     _session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
     _write_session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
     _ssl_error_count_verbosity = 1
+
+    def validate_request(self, req_obj: Request) -> None:
+        """Checks a request against its schema, without checking the schema each time.
+
+        That alone takes the SDK longer than all else that it does for a request.
+        """
+        if isinstance(req_obj, BatchRequest | CompoundRequest):
+            super().validate_request(req_obj)
+        else:
+            request: Any = type(req_obj)
+            _validator(request).validate(req_obj.to_dict())
+
+
+@cache
+def _validator(request: Any) -> Any:
+    schema = request._schema
+    return validator_for(schema)(schema)
 
 
 class TrackerSession:
@@ -111,7 +131,18 @@ class TrackerSession:
             TrackerRejectsError: it takes the request for wrong.
         """
         method = getattr(getattr(self._client, service), action)
-        return self._guarded(lambda: method(**fields))
+
+        def ask() -> Any:
+            try:
+                return method(**fields)
+            except APIError as error:
+                if error.code != requests.codes.unauthorized:
+                    raise
+                # The token had expired. The SDK has got a new one by now, but has repeated the
+                # request with the old one.
+                return method(**fields)
+
+        return self._guarded(ask)
 
     def upload(self, path: str, content: bytes, content_type: str) -> str:
         """Returns the URL of a file that was put on the file server.
@@ -161,6 +192,11 @@ class TrackerSession:
             raise TrackerAwayError(_transport_reason(error)) from None
         except TrackerAwayError:
             raise
+        except (ValidationError, TypeError) as error:
+            text = str(getattr(error, "message", error))
+            raise TrackerRejectsError(
+                f"what Canopy would send does not fit the API: {self._without_secrets(text)}"
+            ) from None
         except Exception as error:  # noqa: BLE001 - whatever the SDK stumbles over is no end
             raise TrackerAwayError(
                 f"its answer cannot be understood ({type(error).__name__})"

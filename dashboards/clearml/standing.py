@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from optuna.trial import TrialState
-
 from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.reconciling import is_gone
 from dashboards.clearml.wanted import task_state
 from dashboards.summary import StudySummary
-from storage.database import Database
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState, read_mirrors
+from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from storage.studies import StudyStore
 
 _COMPARED = 3
@@ -43,6 +40,18 @@ class MirrorSummary:
     comparison: str | None
     trials: dict[int, str]
 
+    def lines(self) -> list[str]:
+        """Returns what ``canopy status`` prints."""
+        parts = [f"{self.mirrored} trials mirrored, {self.behind} behind"]
+        if self.deleted:
+            parts.append(
+                f"{self.deleted} deleted there (canopy mirror --recreate makes them again)"
+            )
+        if self.problem:
+            since = f" (since {self.since.astimezone():%Y-%m-%d %H:%M:%S})" if self.since else ""
+            parts.append(f"{self.problem}{since}")
+        return [f"ClearML: {'; '.join(parts)}", *([f"  {self.url}"] if self.url else [])]
+
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints."""
         return {
@@ -58,11 +67,13 @@ class MirrorSummary:
         }
 
 
-def read_mirror(
-    store: StudyStore, database: Database, summary: StudySummary
-) -> MirrorSummary | None:
-    """Returns how far the mirror of a study is that worked last; None if it has none."""
-    mirrors = read_mirrors(store, database, summary.study)
+def read_mirror(store: StudyStore, summary: StudySummary) -> MirrorSummary | None:
+    """Returns how far the mirror of a study is that worked last; None if it has none.
+
+    Raises:
+        UnknownStudyError: the study was deleted.
+    """
+    mirrors = store.mirrors(summary.study)
     return mirror_summary(summary, *mirrors[0]) if mirrors else None
 
 
@@ -76,7 +87,6 @@ def mirror_summary(
         state: of the mirror.
         rows: what was sent of each task.
     """
-    trials = [trial for trial in summary.trials if trial.state != TrialState.WAITING.name]
     deleted = sum(is_gone(row) for number, row in rows.items() if number != STUDY_TASK)
     mirrored = sum(
         (row := rows.get(trial.number)) is not None
@@ -84,7 +94,7 @@ def mirror_summary(
         and row.problem is None
         and row.state == task_state(trial)
         and row.epochs == len(trial.metrics)
-        for trial in trials
+        for trial in summary.trials
     )
     ids = {number: row.task for number, row in rows.items() if row.task}
     best = [ids[t.number] for t in summary.best_settings[:_COMPARED] if t.number in ids]
@@ -93,7 +103,7 @@ def mirror_summary(
     return MirrorSummary(
         server=state.server,
         mirrored=mirrored,
-        behind=len(trials) - mirrored - deleted,
+        behind=len(summary.trials) - mirrored - deleted,
         deleted=deleted,
         problem=state.problem,
         since=state.since,

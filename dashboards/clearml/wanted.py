@@ -26,6 +26,7 @@ _STATES = {
     TrialState.COMPLETE.name: COMPLETED,
     TrialState.PRUNED.name: STOPPED,
     TrialState.FAIL.name: FAILED,
+    TrialState.WAITING.name: CREATED,
 }
 
 

@@ -26,19 +26,22 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """Say how far the study is, who works on it, what it cost, and what went wrong."""
+    from dashboards.clearml.standing import read_mirror
     from dashboards.status_text import status_lines
     from search.study_watch import watch_study
 
     if watch and json_:
         raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")
     settings = load_config(config)
-    reader = StudyReader(open_store(), study or settings.search.study)
+    store = open_store()
+    reader = StudyReader(store, study or settings.search.study)
     if watch:
         watch_study(reader.read, open_console(), every)
         return
     summary = reader.read()
+    mirror = read_mirror(store, summary)
     if json_:
-        print_json(summary.as_json())
+        print_json({**summary.as_json(), "clearml": mirror and mirror.as_json()})
         return
-    for line in status_lines(summary):
+    for line in [*status_lines(summary), *(mirror.lines() if mirror else [])]:
         typer.echo(line)

@@ -152,11 +152,14 @@ def trials(
     )
     name = study or load_config(config).search.study
     store = open_store()
-    found = chosen.choose(
-        summarize_study(store, name).trials, higher_is_better=store.is_maximised(name)
-    )
+    summary = summarize_study(store, name)
+    found = chosen.choose(summary.trials, higher_is_better=store.is_maximised(name))
     if json_:
-        print_json([trial.as_json() for trial in found])
+        from dashboards.clearml.standing import read_mirror
+
+        mirror = read_mirror(store, summary)
+        pages = mirror.trials if mirror else {}
+        print_json([{**each.as_json(), "clearml": pages.get(each.number)} for each in found])
     else:
         console = open_console()
         console.print(trials_table(found, width=console.width))

@@ -199,7 +199,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
             return parts.getvalue()
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise ConnectionAbortedError("the client ended in the middle of a request")
+        return content
 
     def reply(self, status: int, content: bytes, kind: str = "application/json") -> None:
         """Sends a reply in one piece."""

@@ -25,6 +25,13 @@ class Canopy:
     database_url: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
 
+    def words(self, *arguments: str) -> list[str]:
+        """What is typed: a search has one worker unless it says otherwise, so that it repeats."""
+        is_search = arguments[:1] == ("search",) and "--help" not in arguments
+        if is_search and not any(word.startswith("--workers") for word in arguments):
+            return [*arguments, "--workers", "1"]
+        return list(arguments)
+
     def environment(self) -> dict[str, str]:
         """The user's environment, with nothing of Canopy's from this machine."""
         kept = {k: v for k, v in os.environ.items() if k not in {"DATABASE_URL", "CANOPY_HOME"}}
@@ -34,7 +41,7 @@ class Canopy:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts the command and does not wait for it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "search", *arguments],
+            [sys.executable, "-m", "search", *self.words(*arguments)],
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,

@@ -30,7 +30,7 @@ class InProcess(Canopy):
         exit_status = 0
         with (
             mock.patch.dict(os.environ, environment, clear=True),
-            mock.patch.object(sys, "argv", ["canopy", *arguments]),
+            mock.patch.object(sys, "argv", ["canopy", *self.words(*arguments)]),
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -91,7 +91,8 @@ clearml: {project: Planet}
 """
     config = load_config(write(tmp_path, text))
     assert config.training.weights == "none"
-    assert config.idle_sections == ["clearml"]
+    assert config.clearml is not None
+    assert config.clearml.project == "Planet"
 
 
 def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:

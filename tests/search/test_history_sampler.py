@@ -7,7 +7,12 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dashboards.summary import RUNG_ATTR, is_paused
-from search.history_sampler import HistorySampler, PrunedTwins
+from search.history_sampler import (
+    SHOWN_TRIALS,
+    HistorySampler,
+    PrunedTwins,
+    best_and_newest,
+)
 from search.promotion import rung_mark
 
 STARTUP = 10
@@ -30,7 +35,7 @@ def study_with(state: TrialState, count: int = 30) -> optuna.Study:
         study.add_trial(
             create_trial(
                 state=state,
-                value=-abs(x - 0.7) if state.is_finished() else None,
+                value=-abs(x - 0.7) if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
                 params={"x": x},
                 distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
                 intermediate_values={1: -abs(x - 0.7)},
@@ -52,6 +57,40 @@ def test_alone_it_would_sample_at_random() -> None:
     blind = [suggest(study_with(TrialState.RUNNING), tpe(seed)) for seed in range(5)]
     empty = [suggest(optuna.create_study(direction="maximize"), tpe(seed)) for seed in range(5)]
     assert blind == empty
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
+def test_of_many_trials_the_best_stay_however_old_they_are(state: TrialState) -> None:
+    study = study_with(state, SHOWN_TRIALS)  # the best are near .7
+    worst = study.get_trials(deepcopy=False)[0]
+    study.add_trials([worst] * SHOWN_TRIALS)
+    trials = study.get_trials(deepcopy=False)
+
+    shown = best_and_newest(trials, study.direction)
+
+    assert len(shown) == SHOWN_TRIALS
+    assert [trial.number for trial in shown] == sorted(trial.number for trial in shown)
+    old = [trial.params["x"] for trial in shown if trial.number < SHOWN_TRIALS]
+    assert sorted(abs(x - 0.7) for x in old) == pytest.approx(
+        sorted(abs(x / SHOWN_TRIALS - 0.7) for x in range(SHOWN_TRIALS))[:25]
+    )
+    assert suggest(study, HistorySampler(tpe())) == pytest.approx(0.7, abs=0.05)
+
+
+def test_what_has_not_ended_is_always_shown() -> None:
+    study = study_with(TrialState.COMPLETE, SHOWN_TRIALS + 50)
+    running = [study.ask().number for _ in range(3)]
+    shown = best_and_newest(study.get_trials(deepcopy=False), study.direction)
+    assert [trial.number for trial in shown[-3:]] == running
+    assert len(shown) == SHOWN_TRIALS + 3
+
+
+def test_a_failed_trial_is_never_among_the_best() -> None:
+    study = study_with(TrialState.FAIL, SHOWN_TRIALS)
+    study.add_trials(study_with(TrialState.PRUNED, 10).get_trials(deepcopy=False))
+    study.add_trials(study_with(TrialState.FAIL, SHOWN_TRIALS).get_trials(deepcopy=False))
+    shown = best_and_newest(study.get_trials(deepcopy=False), study.direction)
+    assert sum(trial.state == TrialState.PRUNED for trial in shown) == 10
 
 
 def test_without_paused_trials_it_changes_nothing() -> None:

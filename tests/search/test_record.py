@@ -20,7 +20,8 @@ def record(fingerprint: str = "f" * 64, **training: Any) -> dict[str, Any]:
             "data": {"demo": "digits"},
             "training": training,
             "search": {"space": {"loss": ["bce", "focal"]}},
-            "clearml": {"secret_key": "hunter2"},
+            "provenance": {"secret_key": "hunter2"},
+            "clearml": {"project": "Planet"},
         }
     )
     space = parse_space(config.search, config.training)

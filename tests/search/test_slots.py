@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import search.slots
 from search.slots import GPU_VARIABLE, Slot, device_slots
 
 
@@ -10,9 +11,13 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(GPU_VARIABLE, raising=False)
 
 
-def test_a_cpu_has_one_unless_somebody_wants_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cores", "number"), [(1, 1), (2, 2), (64, 2)])
+def test_a_cpu_has_two_as_far_as_there_are_cores_unless_somebody_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, cores: int, number: int
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert device_slots("auto", "auto") == [Slot("cpu")]
+    monkeypatch.setattr(search.slots, "usable_cores", lambda: cores)
+    assert device_slots("auto", "auto") == number * [Slot("cpu")]
     assert device_slots("cpu", 3) == 3 * [Slot("cpu")]
 
 

@@ -21,6 +21,7 @@ from tests.search.tree_worker import (
     Worker,
     numbers,
     straight,
+    straight_run,
     tiny_dataset,
     tiny_settings,
     weights_digest,
@@ -334,3 +335,32 @@ def test_leases_are_given_back_where_a_walk_ends(hire: Hire) -> None:
     with closing(first.tree.epochs(first.tree.plan(tiny_settings()))) as epochs:
         next(epochs)
     assert len(second.walk(tiny_settings(), wait=False)) == 3
+
+
+@pytest.mark.parametrize("left", ["memory", "checkpoint", "earlier checkpoint", "nothing"])
+def test_a_run_is_tested_with_the_weights_of_its_end(
+    hire: Hire, tmp_path: Path, trained: list[int], left: str
+) -> None:
+    settings = tiny_settings(seed=4)
+    worker = hire()
+    walk = worker.tree.plan(settings)
+    worker.go(walk)
+    if left != "memory":
+        worker.writer.flush()
+        gone = {"checkpoint": [], "earlier checkpoint": walk.keys[2:], "nothing": walk.keys}[left]
+        for file in tmp_path.glob("checkpoints/**/*.pt"):
+            if file.name.partition(".")[0] in gone:
+                file.unlink()
+        worker = hire()
+        walk = worker.tree.plan(settings)
+        worker.go(walk)
+    trained.clear()
+    scores = worker.tree.test_scores(walk)
+    worker.tree.write(walk)
+
+    assert trained == {"earlier checkpoint": [3], "nothing": [1, 2, 3]}.get(left, [])
+    alone, _ = straight_run(settings, [1] * settings.epochs)
+    assert scores == alone.evaluate(tiny_dataset().split.test).as_dict("test", settings.loss)
+    # The next run is another one, and begins where it has to.
+    other = worker.walk(tiny_settings(seed=5))
+    assert numbers(other) == straight(tiny_settings(seed=5))

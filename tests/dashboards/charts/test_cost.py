@@ -1,0 +1,48 @@
+from dashboards.charts.cost import cost_charts, figure, pareto_front, sentence
+from dashboards.charts.house import marks_of
+from dashboards.study_data import StudyData
+from tests.dashboards.studies import PRUNED, data, trial
+
+
+def study(*pairs: tuple[float, float], **changes: bool) -> StudyData:
+    """Trials of two epochs, each given as seconds an epoch and its score."""
+    trials = [trial(n, [0.1, score], epoch_s=epoch_s) for n, (epoch_s, score) in enumerate(pairs)]
+    return data(trials, **changes)
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    found = study((10, 0.5), (20, 0.4), (30, 0.6), (30, 0.55), (5, 0.2), (40, 0.6))
+    assert [t.number for t in pareto_front(found)] == [4, 0, 2]
+    lower = study((10, 0.5), (20, 0.4), (30, 0.6), higher_is_better=False)
+    assert [t.number for t in pareto_front(lower)] == [0, 1]
+
+
+def test_pruned_trials_are_not_on_the_front() -> None:
+    found = data([trial(0, [0.1, 0.3]), trial(1, [0.9], PRUNED)])
+    assert [t.number for t in pareto_front(found)] == [0]
+
+
+def test_the_sentence_weighs_the_best_against_the_fastest() -> None:
+    says = sentence(study((10, 0.5), (30, 0.6), (40, 0.55)))
+    assert says.startswith("2 settings are worth choosing among")
+    assert "The best takes 1 min 00 s" in says
+    assert "takes 20 s (3.0 times as fast) and gives up .1000." in says
+
+
+def test_a_best_that_is_the_fastest_too_is_said_to_be() -> None:
+    assert "also the fastest of 2 complete ones: it takes 10 s" in sentence(
+        study((5, 0.5), (6, 0.4))
+    )
+    assert sentence(study((5, 0.5))) == "The only complete trial takes 10 s to train."
+
+
+def test_a_figure_needs_a_complete_trial() -> None:
+    nothing = data([trial(0, [0.1], PRUNED)])
+    assert cost_charts(nothing, marks_of(nothing)) == []
+
+
+def test_far_apart_times_are_drawn_on_a_logarithmic_axis() -> None:
+    near, far = study((5, 0.5), (50, 0.6)), study((5, 0.5), (500, 0.6))
+    assert figure(near, marks_of(near)).layout.xaxis.type is None
+    assert figure(far, marks_of(far)).layout.xaxis.type == "log"
+    assert list(figure(near, marks_of(near)).data[0].x) == [10, 100]

@@ -1,0 +1,95 @@
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+
+from dashboards.charts.house import marks_of
+from dashboards.charts.space import (
+    parallel_figure,
+    parallel_sentence,
+    slice_figures,
+    slice_sentence,
+    space_charts,
+)
+from dashboards.study_data import StudyData
+from tests.dashboards.studies import PRUNED, data, searched, setting, trial
+
+
+def rising(count: int = 10, sign: float = 1.0) -> StudyData:
+    """The higher gamma, the better, or the worse."""
+    return data(
+        [
+            trial(n, [0.3 + sign * 0.01 * n], params=setting(gamma=0.80 + 0.02 * n))
+            for n in range(count)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("study", "where", "trend"),
+    [
+        (
+            rising(),
+            "gamma from 0.9 to 0.98, of 0.8 to 0.98 tried",
+            "tends to rise with gamma (+1.00)",
+        ),
+        (
+            rising(sign=-1),
+            "gamma from 0.8 to 0.88, of 0.8 to 0.98 tried",
+            "tends to fall with gamma (−1.00)",
+        ),
+    ],
+)
+def test_the_sentence_says_where_good_trials_lie(study: StudyData, where: str, trend: str) -> None:
+    says = slice_sentence(study, "gamma")
+    assert where in says
+    assert trend in says
+
+
+def test_few_complete_trials_say_nothing_and_pruned_ones_are_explained() -> None:
+    study = data([trial(0, [0.3]), trial(1, [0.2], PRUNED), trial(2, [0.2], PRUNED)])
+    says = slice_sentence(study, "gamma")
+    assert "1 of the trials is complete, too few" in says
+    assert "the 2 trials that were stopped" in says
+
+
+def test_each_loss_has_a_panel_with_the_same_axes() -> None:
+    study = searched(30)
+    panels = slice_figures(study, marks_of(study), "gamma")
+    assert [panel.layout.title.text for panel in panels] == ["bce", "focal_bce"]
+    assert len({panel.layout.yaxis.range for panel in panels}) == 1
+    assert len({panel.layout.xaxis.range for panel in panels}) == 1
+    assert sum(len(trace.x) for panel in panels for trace in panel.data) == 30
+
+
+def test_parameters_of_any_kind_are_axes() -> None:
+    space = {"rate": FloatDistribution(1e-4, 1e-1, log=True), "width": IntDistribution(1, 9)}
+    trials = [
+        trial(n, [0.1 * n + 0.1], params={"rate": 10.0 ** (n - 4), "width": 2 * n + 1})
+        for n in range(4)
+    ]
+    study = data(trials, distributions=space)
+    drawn = parallel_figure(study)
+    lines = [trace for trace in drawn.data if trace.mode == "lines"]
+    assert sum(y is None for trace in lines for y in trace.y) == 4
+    best = lines[-1]
+    assert list(best.y) == [1.0, 1.0, 1.0, None]
+    # A logarithmic axis puts 1e-3 at a third.
+    assert list(lines[0].y[:3]) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    (panel,) = slice_figures(study, marks_of(study), "rate")
+    assert panel.layout.xaxis.type == "log"
+
+
+def test_what_the_best_have_in_common_is_said() -> None:
+    study = data(
+        [
+            trial(n, [0.1 * n], params=setting("resnet18" if n > 7 else "tinycnn_8", loss))
+            for n, loss in enumerate(["bce", "focal_bce"] * 5)
+        ]
+    )
+    assert "The best fifth of 10 all have backbone resnet18." in parallel_sentence(study)
+    assert "too few to say" in parallel_sentence(searched(6))
+
+
+def test_one_trial_is_no_space() -> None:
+    study = data([trial(0, [0.3])])
+    assert [chart.key for chart in space_charts(study, marks_of(study))] == ["space-0"]
+    assert space_charts(data([]), marks_of(data([]))) == []

@@ -1,0 +1,107 @@
+"""Mirrors in the test's own process, or in one that can be killed."""
+
+import multiprocessing
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+from dashboards.clearml.configured import tracker_settings
+from dashboards.clearml.following import Follower, mirror_once
+from dashboards.clearml.mirror import MirrorPlan, Standing
+from storage.database import open_database
+
+PATIENCE_S = 60.0
+PROJECT = "Canopy/{study}"
+_FORK = multiprocessing.get_context("fork")  # a start of Python costs eight seconds
+_LONGEST_PAUSE_S = 0.02
+
+
+class MirrorHere:
+    """A mirror that waits for moments where a real one waits for seconds.
+
+    Args:
+        home: a state folder.
+        url: of the database.
+        study: name of the study.
+        is_live: whether it follows a search.
+        recreate: whether to make tasks again that a person deleted.
+    """
+
+    def __init__(
+        self, home: Path, url: str, study: str, *, is_live: bool = True, recreate: bool = False
+    ) -> None:
+        self._home, self._url = home, url
+        tracker = tracker_settings()
+        assert tracker is not None
+        self.plan = MirrorPlan(study, tracker, is_live=is_live, recreate=recreate)
+        self.notes: list[str] = []
+        self.outcomes: list[Standing | str] = []
+        self.standing: Standing | None = None
+        self.failure: BaseException | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> "MirrorHere":
+        """Follows the study on a thread until it is over, or `stop`."""
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def wait(self) -> Standing:
+        """Waits until the study is over and all of it is sent."""
+        assert self._thread is not None
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), f"the mirror is not done: {self.outcomes[-3:]}"
+        if self.failure is not None:
+            raise self.failure
+        assert self.standing is not None
+        return self.standing
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE_S)
+
+    def once(self) -> Standing | None:
+        """Mirrors the study as it is now."""
+        with _quiet_sdk(), closing(open_database(self._home, self._url)) as database:
+            return mirror_once(database, self.plan, self.notes.append, lambda: None)
+
+    def process(self) -> ForkProcess:
+        """Returns a process that follows the study as `start` does, started."""
+        process = _FORK.Process(target=self._follow, daemon=True)
+        process.start()
+        return process
+
+    def _follow(self) -> None:
+        try:
+            with _quiet_sdk(), closing(open_database(self._home, self._url)) as database:
+                follower = Follower(
+                    database,
+                    self.plan,
+                    self.notes.append,
+                    lambda seconds: self._ended.wait(min(seconds, _LONGEST_PAUSE_S)),
+                    after_round=self.outcomes.append,
+                )
+                self.standing = follower.run()
+        except BaseException as error:  # noqa: BLE001 - for the test to see
+            self.failure = error
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    """Waits until something is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"never: {what}"
+        time.sleep(0.005)
+
+
+def _quiet_sdk() -> warnings.catch_warnings:  # type: ignore[type-arg]
+    """Lets the SDK warn of itself, which is no error of ours."""
+    quiet = warnings.catch_warnings()
+    warnings.simplefilter("ignore")
+    return quiet

@@ -1,0 +1,255 @@
+"""Whatever becomes of the server or the mirror: in the end all is there, and nothing twice."""
+
+import base64
+import json
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from optuna.trial import TrialState
+
+from dashboards.clearml import mirror, session
+from storage.database import Database
+from tests.clearml_stub.comparison import differences
+from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
+from tests.dashboards.clearml.conftest import STUDY
+from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
+from tests.dashboards.clearml.mirror_here import PROJECT, MirrorHere, wait_until
+
+NewStudy = Callable[[int], GrowingStudy]
+NewMirror = Callable[..., MirrorHere]
+KILLS = 20
+ENDS = "tasks.(completed|stopped|failed)"
+LOSSES = (
+    "projects.create",
+    "tasks.create",
+    "tasks.started",
+    "tasks.edit",
+    "events.add_batch",
+    ENDS,
+)
+
+
+def unlike(study: GrowingStudy, stub: Stub) -> list[str]:
+    """Returns all differences between Postgres and the stub."""
+    return differences(study.store, STUDY, stub.snapshot(), PROJECT.format(study=STUDY))
+
+
+def scalars_of(stub: Stub, name: str) -> int:
+    """Returns how many points the stub has of a trial's curves."""
+    for task in stub.snapshot()["tasks"]:
+        if task["name"] == name:
+            return sum(event["type"] == "training_stats_scalar" for event in task["events"])
+    return 0
+
+
+def disturbed(
+    study: GrowingStudy, following: MirrorHere, stub: Stub, disturb: Callable[[], None]
+) -> None:
+    """Lets a search go on, disturbs it in the middle, and ends it after a while."""
+    study.run()
+    study.run(1, TrialState.PRUNED)
+    under_way = study.begin()
+    study.report(under_way, 1)
+    following.start()
+    wait_until(lambda: scalars_of(stub, f"{STUDY} trial {under_way}") > 0, "the first epoch")
+    disturb()
+    study.report(under_way, 2)
+    study.run(2, TrialState.FAIL)
+    study.run(state=TrialState.PRUNED)
+
+
+def finish(study: GrowingStudy, following: MirrorHere, under_way: int = 2) -> None:
+    """Ends a search, and waits for the mirror."""
+    study.report(under_way, EPOCHS)
+    study.end(under_way, TrialState.COMPLETE)
+    study.run()
+    standing = following.wait()
+    assert (standing.behind, standing.gone, standing.rejected) == (0, 0, None)
+
+
+@pytest.mark.parametrize("kind", ["down", "hang", "500", "429", "502", "503", "refused"])
+def test_a_server_that_misbehaves_in_the_middle(
+    stub: Stub,
+    new_study: NewStudy,
+    new_mirror: NewMirror,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(session._PromptSession, "_session_timeout", (0.5, 0.2))
+    monkeypatch.setattr(session._PromptSession, "_session_initial_timeout", (0.5, 0.2))
+    study, following = new_study(5), new_mirror()
+    disturbed(study, following, stub, lambda: stub.misbehave(kind))
+    failures = lambda: [each for each in following.outcomes if isinstance(each, str)]  # noqa: E731
+    wait_until(lambda: len(failures()) >= 3, "the mirror is in trouble")
+    said = [note for note in following.notes if "trials go on" in note]
+    assert said == list(dict.fromkeys(said)), "it says the same again and again"
+    assert 1 <= len(said) <= 2
+    stub.behave()
+    finish(study, following)
+    assert unlike(study, stub) == []
+    assert following.notes[-1] == "ClearML answers again"
+    assert_no_secret(*following.notes, *(str(each) for each in following.outcomes))
+
+
+@pytest.mark.parametrize("actions", LOSSES)
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_answer_that_is_lost_doubles_nothing(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror, actions: str, times: int
+) -> None:
+    study, following = new_study(5), new_mirror()
+    if actions == "projects.create":
+        stub.misbehave("lost", times, actions)
+        disturbed(study, following, stub, lambda: None)
+    else:
+        disturbed(study, following, stub, lambda: stub.misbehave("lost", times, actions))
+    wait_until(lambda: stub.mood.struck >= min(times, 1), "an answer was lost")
+    finish(study, following)
+    assert unlike(study, stub) == []
+
+
+def test_any_answer_may_be_lost(stub: Stub, new_study: NewStudy, new_mirror: NewMirror) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - shown if the test fails
+    dice = random.Random(seed)
+    study, following = new_study(8), new_mirror()
+    following.start()
+    for _ in range(6):
+        stub.misbehave("lost", dice.randint(1, 4), dice.choice([*LOSSES, "", "get_all", "login"]))
+        study.run(dice.randint(1, EPOCHS), dice.choice([TrialState.COMPLETE, TrialState.PRUNED]))
+        time.sleep(dice.uniform(0, 0.1))
+    stub.behave()
+    study.run()
+    study.run()
+    following.wait()
+    assert unlike(study, stub) == []
+
+
+def test_a_token_that_expires_is_replaced(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study, following = new_study(5), new_mirror()
+    disturbed(study, following, stub, stub.tokens.expire)
+    finish(study, following)
+    assert unlike(study, stub) == []
+    assert [each.action for each in stub.requests()].count("auth.login") >= 2
+    assert [note for note in following.notes if "refuses" in note] == []
+
+
+def test_a_mirror_that_is_killed_again_and_again(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror, database: Database
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - shown if the test fails
+    dice = random.Random(seed)
+    study = new_study(2 * KILLS + 1)
+    database.engine.dispose()  # no process is to inherit a connection
+    for _ in range(KILLS):
+        # Two trials, so that every mirror has something to do.
+        study.run(dice.randint(1, EPOCHS), dice.choice([TrialState.COMPLETE, TrialState.PRUNED]))
+        study.run()
+        seen, enough = len(stub.requests()), dice.randint(1, 18)
+        process = new_mirror().process()
+        deadline_s = time.monotonic() + 2.0  # with nothing left to ask it is killed as it waits
+        wait_until(
+            lambda: len(stub.requests()) >= seen + enough or time.monotonic() > deadline_s,  # noqa: B023
+            "the mirror works",
+        )
+        time.sleep(dice.uniform(0, 0.004))
+        assert process.is_alive()
+        process.kill()
+        process.join()
+    study.run()
+    last = new_mirror().start()
+    last.wait()
+    assert unlike(study, stub) == []
+
+
+def test_the_last_of_a_search_is_in_its_own_task_however_seldom_that_is_sent(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "STUDY_EVERY_S", 3600.0)
+    study, following = new_study(3), new_mirror()
+    following.start()
+    for _ in range(3):
+        rounds = len(following.outcomes)
+        study.run()
+        wait_until(lambda: len(following.outcomes) > rounds, "a look")  # noqa: B023
+    following.wait()
+    assert unlike(study, stub) == []
+
+
+def test_of_two_mirrors_one_stands_by(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study = new_study(3)
+    study.run()
+    first, second = new_mirror(), new_mirror()
+    first.start()
+    wait_until(lambda: bool(first.outcomes), "the first one works")
+    second.start()
+    wait_until(lambda: bool(second.notes), "the second one says something")
+    assert "another mirror is at work" in second.notes[0]
+    study.run()
+    assert second.outcomes == []
+    assert new_mirror().once() is None
+    first.stop()
+    study.run()
+    second.wait()
+    assert len(second.notes) == 1
+    assert unlike(study, stub) == []
+
+
+def test_a_task_that_a_person_deleted_stays_away_until_it_is_asked_for(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study = new_study(3)
+    study.run()
+    study.run()
+    new_mirror().once()
+    (task,) = [t for t in stub.snapshot()["tasks"] if t["name"] == f"{STUDY} trial 1"]
+    ask(stub, "tasks.delete", task=task["id"], force=True)
+    study.run()  # becomes the best, so that something of the deleted one would change too
+    standing = new_mirror().once()
+    assert standing is not None
+    assert standing.gone == 1
+    assert unlike(study, stub) == ["trial 1: 0 tasks"]
+    assert new_mirror().once() is not None
+    assert unlike(study, stub) == ["trial 1: 0 tasks"]
+
+    standing = new_mirror(recreate=True).once()
+    assert standing is not None
+    assert standing.gone == 0
+    assert unlike(study, stub) == []
+
+
+def test_what_a_person_adds_stays(stub: Stub, new_study: NewStudy, new_mirror: NewMirror) -> None:
+    study = new_study(2)
+    study.run()
+    new_mirror().once()
+    (task,) = [t for t in stub.snapshot()["tasks"] if t["name"] == f"{STUDY} trial 0"]
+    ask(stub, "tasks.update", task=task["id"], tags=[*task["tags"], "look at this"])
+    study.run()
+    new_mirror().once()
+    (task,) = [t for t in stub.snapshot()["tasks"] if t["name"] == f"{STUDY} trial 0"]
+    assert "look at this" in task["tags"]
+    assert unlike(study, stub) == []
+
+
+def ask(stub: Stub, action: str, **fields: object) -> None:
+    """Does something as a person would on the server's pages."""
+    token = stub.tokens.login(basic(), None)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    status, envelope = stub.api.call(action, "2.23", headers, json.dumps(fields).encode(), {})
+    assert status == 200, envelope
+
+
+def basic() -> str:
+    return f"Basic {base64.b64encode(f'{ACCESS_KEY}:{SECRET_KEY}'.encode()).decode()}"
+
+
+def assert_no_secret(*texts: str) -> None:
+    for text in texts:
+        assert SECRET_KEY not in text
+        assert ACCESS_KEY not in text

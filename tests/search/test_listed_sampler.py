@@ -1,0 +1,78 @@
+"""Every setting of a list once to its end, whatever happens to trials on the way."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from dashboards.summary import DIVERGED, REASON_ATTR, STOPPED
+from search.errors import SamplerError, SearchSpaceError
+from search.listed_sampler import LISTED, ListedSampler
+from search.sampling import build_sampler
+from search.settings import NamedSettings, SearchSettings
+from search.space import SearchSpace, parse_space
+from training.settings import TrainingSettings
+
+LIST = [
+    {"loss": "bce", "optimizer.lr": 0.0123456789, "seed": 1},
+    {"loss": "focal", "optimizer.lr": 0.001, "seed": 1},
+    {"loss": "focal", "optimizer.lr": 0.001, "seed": 2},
+]
+
+
+def space() -> SearchSpace:
+    settings = SearchSettings.model_validate(
+        {
+            "space": {
+                "loss": ["bce", "focal"],
+                "optimizer.lr": {"low": 0.0001, "high": 1.0},
+                "seed": {"low": 1, "high": 100},
+            }
+        }
+    )
+    return parse_space(settings, TrainingSettings())
+
+
+def ask(study: optuna.Study) -> tuple[optuna.trial.Trial, dict[str, Any]]:
+    study.sampler = build_sampler(NamedSettings(name=LISTED, settings=LIST), space(), 0, 0)
+    trial = study.ask()
+    return trial, space().suggest(trial)
+
+
+def end(study: optuna.Study, trial: optuna.trial.Trial, state: TrialState, reason: str) -> None:
+    trial.set_user_attr(REASON_ATTR, reason)
+    study.tell(trial, 0.5 if state == TrialState.COMPLETE else None, state=state)
+
+
+def test_all_settings_come_in_their_order_and_no_other() -> None:
+    study = optuna.create_study()
+    assert [ask(study)[1] for _ in LIST] == LIST
+    sampler = ListedSampler(LIST, space())
+    assert sampler.is_exhausted(study)
+    with pytest.raises(SamplerError, match="every setting of the list has its trial"):
+        ask(study)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "again"),
+    [
+        (TrialState.COMPLETE, "", False),
+        (TrialState.PRUNED, f"{DIVERGED}: the loss is nan", False),
+        (TrialState.PRUNED, STOPPED, True),
+        (TrialState.FAIL, "OSError: the disk is full", True),
+    ],
+)
+def test_what_came_to_no_end_is_tried_again(state: TrialState, reason: str, again: bool) -> None:
+    study = optuna.create_study()
+    trial, params = ask(study)
+    end(study, trial, state, reason)
+    assert ask(study)[1] == (params if again else LIST[1])
+    assert ask(study)[1] == LIST[1 if again else 2]
+
+
+def test_a_list_must_lie_in_the_space() -> None:
+    with pytest.raises(SearchSpaceError, match=r"seed: .* lies outside of 1 to 100"):
+        ListedSampler([LIST[0] | {"seed": 0}], space())
+    with pytest.raises(SamplerError, match=r"settings\[1\]: seed is missing"):
+        ListedSampler([LIST[0], {"loss": "bce", "optimizer.lr": 0.1}], space())
