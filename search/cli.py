@@ -14,7 +14,18 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, export, mirror, model, stages, status, study, workers
+from search.commands import (
+    compare,
+    data,
+    database,
+    export,
+    mirror,
+    model,
+    stages,
+    status,
+    study,
+    workers,
+)
 from search.commands.confirm import confirm
 from search.commands.diary import diary
 from search.commands.doctor import doctor
@@ -41,6 +52,7 @@ for command in (
     study.trials,
     confirm,
     study.best,
+    compare.compare,
     export.export,
     model.train,
     model.predict,
