@@ -55,6 +55,7 @@ def write_diary(
             elsewhere; nothing is written.
         UnknownStudyError: there is no such study.
     """
+    store.study_id(name)  # there is no use in mending a diary of no study
     words = kept_words(path, name, drops_edits=drops_edits)
     data = read_diary_data(store, database, name, places=set(words))
     write_atomically(path, diary(data, words).encode())

@@ -15,7 +15,7 @@ from dashboards.summary import summarize_study
 from dashboards.verdict import NoVerdict, Verdict, looked_at, verdicts
 from storage.confirmations import ConfirmationStore
 from storage.database import Database
-from storage.mirrored import MirrorState, read_mirrors
+from storage.mirrored import MirrorState
 from storage.predictions import trial_predictions
 from storage.studies import StudyStore
 
@@ -138,7 +138,7 @@ def read_diary_data(
         lead=_lead(study),
         confirmation=confirmation,
         tested=tested,
-        pages=_pages(store, database, name),
+        pages=_pages(store, name),
     )
 
 
@@ -200,9 +200,9 @@ def _tested(
     return [(setting, tuple(sorted(runs, key=lambda r: r.seed))) for setting, runs in found]
 
 
-def _pages(store: StudyStore, database: Database, name: str) -> Pages:
+def _pages(store: StudyStore, name: str) -> Pages:
     """Returns the pages of the mirror that was used last and whose pages are known."""
-    for state, tasks in read_mirrors(store, database, name):
+    for state, tasks in store.mirrors(name):
         known = {number: each.task for number, each in tasks.items() if each.task is not None}
         if state.web and known:
             return Pages(state, known)

@@ -97,11 +97,7 @@ def search(
         command_text("train", "best.yaml"): "train it in full, test it, keep the model",
         command_text("report", *arguments): "all that the search has found, as one page",
         **(
-            {
-                command_text(
-                    "diary", *arguments
-                ): "the search as a diary, for your own words too"
-            }
+            {command_text("diary", *arguments): "the search as a diary, for your own words too"}
             if settings.search.diary is None
             else {}
         ),

@@ -169,7 +169,7 @@ def confirmation(*, runs: int) -> Confirmation:
             for seed in (1, 2)[:runs]
         ]
         params = dict(TRIALS[number].params)
-        made = Candidate(params, number, ap, is_finalist=not is_base, is_baseline=is_base)
+        made = Candidate(params, number, EPOCHS, ap, is_finalist=not is_base, is_baseline=is_base)
         return Confirmed(made, tuple(each))
 
     settings = (of(1, 0.63, is_base=False), of(0, 0.61, is_base=True))
