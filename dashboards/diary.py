@@ -56,8 +56,10 @@ def write_diary(
         UnknownStudyError: there is no such study.
     """
     store.study_id(name)  # there is no use in mending a diary of no study
+    before = kept_words(path, name, drops_edits=drops_edits)
+    data = read_diary_data(store, database, name, places=set(before))
+    # That takes a while, in which somebody may have written on.
     words = kept_words(path, name, drops_edits=drops_edits)
-    data = read_diary_data(store, database, name, places=set(words))
     write_atomically(path, diary(data, words).encode())
     return len(words)
 
@@ -259,8 +261,8 @@ def _lead_lines(data: DiaryData, finalists: Sequence[Tried]) -> list[str]:
     if data.lead.word == "worse":
         return [f"Trial {second} is worse than the best: {range_text(data.lead)}.", ""]
     return [
-        f"Between the best and trial {second} lies nothing but noise ({range_text(data.lead)}): "
-        "what they cost may decide, or further seeds.",
+        f"Trial {second} is within noise of the best ({range_text(data.lead)}): what they cost may "
+        "decide, or further seeds.",
         "",
     ]
 

@@ -42,6 +42,19 @@ def check_study_name(name: str) -> str:
     return name
 
 
+def check_diary(path: Path) -> Path:
+    """Returns the path of a diary if it has a name.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not path.name:
+        raise ValueError(
+            f"expected a file such as EXPERIMENTS.md, found {shown_text(str(path))}; correct it"
+        )
+    return path
+
+
 def check_project_name(name: str) -> str:
     """Returns the name of a project if ClearML takes it.
 
@@ -141,7 +154,7 @@ class SearchSettings(Settings):
     max_trial_s: Seconds | None = None
     stall_s: Seconds | None = 1800.0
     stop_when: StopSettings = StopSettings()
-    diary: Annotated[Path, Field(strict=False)] | None = None
+    diary: Annotated[Path, Field(strict=False), AfterValidator(check_diary)] | None = None
     space: dict[str, list[Scalar] | RangeSettings] = Field(
         default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
     )

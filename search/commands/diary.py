@@ -71,4 +71,7 @@ def _write(path: Path, study: str, *, drops_edits: bool) -> None:
 
 
 def _note(error: Exception) -> None:
-    typer.echo(f"the diary is not written: {error}", err=True)
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    typer.echo(f"the diary is not written: {text}; then write it with canopy diary", err=True)

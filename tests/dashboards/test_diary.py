@@ -343,3 +343,26 @@ def test_a_study_of_plain_optuna_an_empty_one_and_one_without_a_baseline() -> No
     found = by_trial(diary(data_of(alone), {}))
     assert found[1].block["VAL"]["AP"] == (".63", None)
     assert found[1].heading.endswith("ResNet18, BCE, ExponentialLR, gamma .95 (trial 1)")
+
+
+@pytest.mark.parametrize(
+    ("state", "aps", "reason", "said"),
+    [
+        ("COMPLETE", [0.4, 0.5, 0.6], None, "Proposed is trial 0"),
+        ("PRUNED", [0.4], "asha: hopeless at epoch 1", "No trial was trained to its end."),
+        ("FAIL", [], "OSError: disk full", "**Failed**: OSError: disk full."),
+        ("RUNNING", [], None, "No trial was trained to its end yet."),
+        ("WAITING", [], None, "No trial was trained to its end."),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_study_of_one_kind_of_trials(
+    state: str, aps: list[float], reason: str | None, said: str, count: int
+) -> None:
+    trials = [
+        trial(number, BASE | {"gamma": 1 - number / 100}, aps, state, reason=reason)
+        for number in range(count)
+    ]
+    text = diary(data_of(study_of(trials)), {})
+    assert said.replace("**Failed**: ", "" if count > 12 else "**Failed**: ").strip(".") in text
+    assert text == diary(data_of(study_of(trials)), {})

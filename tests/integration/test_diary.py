@@ -62,3 +62,13 @@ def test_changes_elsewhere_are_dropped_by_force_alone(user: InProcess) -> None:
     assert path.read_text() == mine + "And this.\n"
     assert "in 1 place" in user.run("diary", "--study", "empty", "--force").stdout
     assert path.read_text() == mine
+
+
+def test_a_configured_diary_must_be_a_file(tmp_path: Path) -> None:
+    user = InProcess(tmp_path)
+    for path in ("''", "/", "5", "[]"):
+        (tmp_path / "canopy.yaml").write_text(
+            f"data: {{demo: digits}}\nsearch: {{diary: {path}}}\n"
+        )
+        refused = user.run("status", status=2).stderr
+        assert "search.diary: expected" in refused, path
