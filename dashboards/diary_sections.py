@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 from dashboards.diary_blocks import metrics_block, number_text, plain_score, signed_text
 from dashboards.diary_data import DiaryData, shown_of_group
 from dashboards.diary_outline import Group, Tried
-from dashboards.markdown import escaped, link
+from dashboards.markdown import code, escaped, link
 from dashboards.setting_words import (
     base_words,
     difference_words,
@@ -87,8 +88,9 @@ def group_section(data: DiaryData, group: Group) -> Section:
         what = _count(len(trials), "further trial")
     days = list(dict.fromkeys(_date(trial.began) for trial in trials))
     heading = f"{days[0]}{f' to {days[-1]}' if days[1:] else ''} · {escaped(what)}"
-    lines = [f"{_group_text(data, group)}.", ""]
+    text = f"{_group_text(data, group)}."
     best = shown_of_group(data.study, group.settings)
+    lines = [text if best else f"{text}{_furthest_text(data, trials)}", ""]
     if best is not None:
         lines += [f"The best of them, trial {best.shown.number}{_numbers(data, best)}:", ""]
         lines += [*metrics_block(data, best), *_links(data, best), verdict_text(data, best)]
@@ -165,9 +167,10 @@ def _compared_text(data: DiaryData, trial: TrialData, base: TrialData) -> str:
     if isinstance(verdict, NoVerdict):
         return f"No verdict: {escaped(verdict.reason)}."
     if not base.is_complete:
+        promote = code(f"canopy promote {base.number} --study {quote(data.study.name)}")
         return (
-            f"No verdict: the baseline was stopped after epoch {base.epochs}; "
-            f"`canopy promote {base.number}` trains it to its end."
+            f"No verdict: the baseline was stopped after epoch {base.epochs}; {promote} trains it "
+            "to its end."
         )
     if trial.epochs != base.epochs:
         return f"No verdict: it has {_count(trial.epochs, 'epoch')}, the baseline {base.epochs}."
@@ -284,6 +287,18 @@ def _group_text(data: DiaryData, group: Group) -> str:
     if goes_on:
         outcomes.append(f"{goes_on} not over yet")
     return f"{what}: {'; '.join(outcomes)}" if outcomes else what
+
+
+def _furthest_text(data: DiaryData, trials: Sequence[TrialData]) -> str:
+    """Says of trials none of which came to its end which one came furthest."""
+    study = data.study
+    scored = [trial for trial in trials if trial.score is not None]
+    if not scored:
+        return ""
+    best = max(scored, key=lambda t: (t.epochs, study.worth(t.score), -t.number))
+    name = "AP" if study.is_ours else escaped(study.metric)
+    at = f" after epoch {best.epochs}" if best.epochs else ""
+    return f" Trial {best.number} came furthest: {name} {plain_score(study, best.score)}{at}."
 
 
 def _ranges(data: DiaryData, settings: Sequence[Tried]) -> str:

@@ -128,7 +128,9 @@ def test_a_baseline_that_was_stopped_is_compared_as_far_as_it_came() -> None:
     found = by_trial(diary(data_of(study_of([stopped, *TRIALS[1:]])), {}))
     assert found[1].block["VAL"]["AP"] == (".63", None)
     assert found[1].block["VAL, epoch 2"]["AP"] == (".53", "+.03")
-    assert "No verdict: the baseline was stopped after epoch 2; `canopy promote 0`" in found[1].text
+    assert (
+        "No verdict: the baseline was stopped after epoch 2; `canopy promote 0 --" in found[1].text
+    )
     # A person promoted it: then its setting has come to its end, under another number.
     promoted = trial(10, BASE, [0.4, 0.5, 0.61], promoted_from=0)
     found = by_trial(diary(data_of(study_of([stopped, *TRIALS[1:], promoted])), {}))
@@ -285,6 +287,7 @@ def test_a_long_search_is_no_phone_book(count: int) -> None:
     [went] = [section for section in sections_of(text) if section.heading == "What went wrong"]
     assert "OSError: disk full" in went.text
     groups = [section.text for section in sections_of(text) if section.heading in told]
+    assert all(("The best of them, trial" in g) != ("came furthest: AP" in g) for g in groups)
     assert all(re.search(r"with gamma \.\d\d( to \.\d\d)?: .*\d+ stopped", g) for g in groups)
 
 
