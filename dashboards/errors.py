@@ -45,6 +45,12 @@ class ExportFormatError(DashboardError):
     exit_status = 2
 
 
+class DiaryError(DashboardError):
+    """A file is no diary of the study, or its marks are broken, so that it is not replaced."""
+
+    exit_status = 2
+
+
 class ComparisonError(DashboardError):
     """Trials that are to be compared do not exist, or are not two to six."""
 

@@ -27,6 +27,7 @@ from search.commands import (
     workers,
 )
 from search.commands.confirm import confirm
+from search.commands.diary import diary
 from search.commands.doctor import doctor
 from search.commands.report import report
 from search.errors import SearchError
@@ -64,6 +65,7 @@ for command in (
     stages.tabulate,
     stages.simulate,
     report,
+    diary,
     doctor,
 ):
     app.command()(command)

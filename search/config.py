@@ -55,6 +55,9 @@ def load_config(path: Path | None) -> CanopyConfig:
     if checkpoints != "auto" and "://" not in checkpoints:
         place = str(folder / _expanded(Path(checkpoints)))
         updates["stages"] = config.stages.model_copy(update={"checkpoints": place})
+    if config.search.diary is not None:
+        diary = {"diary": folder / _expanded(config.search.diary)}
+        updates["search"] = config.search.model_copy(update=diary)
     return config.model_copy(update=updates)
 
 

@@ -1,5 +1,6 @@
 """What a whole ``canopy.yaml`` holds: data, training and the study, checked and frozen."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -39,6 +40,19 @@ def check_study_name(name: str) -> str:
     if not is_harmless(name):
         raise ValueError(f"control characters in {shown_text(name)}; remove them")
     return name
+
+
+def check_diary(path: Path) -> Path:
+    """Returns the path of a diary if it has a name.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not path.name:
+        raise ValueError(
+            f"expected a file such as EXPERIMENTS.md, found {shown_text(str(path))}; correct it"
+        )
+    return path
 
 
 def check_project_name(name: str) -> str:
@@ -123,6 +137,7 @@ class SearchSettings(Settings):
         max_trial_s: training time after which a trial ends as pruned, in seconds.
         stall_s: seconds without progress after which a trial fails.
         stop_when: what ends the search before it has all its trials.
+        diary: the file that the study's diary is written to when a search ends; None for nowhere.
         space: dotted name of a training setting → its values or its range.
         enqueue: settings to try first; a parameter that is left out is sampled.
     """
@@ -139,6 +154,7 @@ class SearchSettings(Settings):
     max_trial_s: Seconds | None = None
     stall_s: Seconds | None = 1800.0
     stop_when: StopSettings = StopSettings()
+    diary: Annotated[Path, Field(strict=False), AfterValidator(check_diary)] | None = None
     space: dict[str, list[Scalar] | RangeSettings] = Field(
         default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
     )

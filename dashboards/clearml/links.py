@@ -6,7 +6,11 @@ _NEW_NAMES_FROM = (2, 31)
 
 
 def task_url(
-    web: str | None, api_version: str | None, project: str | None, task: str
+    web: str | None,
+    api_version: str | None,
+    project: str | None,
+    task: str,
+    page: str = "log",
 ) -> str | None:
     """Returns the address of a task's page; None where the server's pages are not known.
 
@@ -15,11 +19,12 @@ def task_url(
         api_version: that the server speaks; with 2.31 experiments became tasks.
         project: id of the task's project; None for any.
         task: its id.
+        page: of its output: ``log``, or ``metrics/scalar``.
     """
     if not web:
         return None
     word = "tasks" if _has_new_names(api_version) else "experiments"
-    return f"{web}/projects/{project or '*'}/{word}/{task}/output/log"
+    return f"{web}/projects/{project or '*'}/{word}/{task}/output/{page}"
 
 
 def comparison_url(

@@ -60,12 +60,14 @@ def search(
         from search.worker_template import warm_up
 
         warm_up()
+    from search.commands.diary import note_obstacle, write_after_search
     from search.run_search import Limits
     from search.session import search_until_done, try_on_screen
 
     if dry_run:
         try_on_screen(settings, state_home(), database_url(), name, n_trials, open_console())
         return
+    note_obstacle(settings.search.diary, name)
     finished = search_until_done(
         settings,
         state_home(),
@@ -84,6 +86,7 @@ def search(
         command = command_text("search", *arguments, *again)
         typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
+    write_after_search(settings.search.diary, name)
     following = {}
     if settings.confirm is None:
         following[command_text("confirm", *arguments)] = (
@@ -93,6 +96,11 @@ def search(
         command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
         command_text("train", "best.yaml"): "train it in full, test it, keep the model",
         command_text("report", *arguments): "all that the search has found, as one page",
+        **(
+            {command_text("diary", *arguments): "the search as a diary, for your own words too"}
+            if settings.search.diary is None
+            else {}
+        ),
         command_text("dashboard"): "browse the study",
     }
     width = max(len(command) for command in following)

@@ -1,0 +1,98 @@
+"""Studies for diaries, made up in memory, with numbers that a test can recompute."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from dashboards.diary_data import DiaryData
+from dashboards.diary_outline import outline_of
+from dashboards.study_data import StudyData, TrialData
+from dashboards.summary import StudySummary, TrialSummary
+from storage.epochs import EpochRecord
+
+BEGAN = datetime(2023, 9, 12, 9)
+BASE = {"backbone": "resnet18", "loss": "bce", "gamma": 1.0}
+SPACE: dict[str, BaseDistribution] = {
+    "backbone": CategoricalDistribution(["resnet18", "resnet50", "resnet152"]),
+    "loss": CategoricalDistribution(["bce", "weighted_bce", "focal_bce"]),
+    "gamma": FloatDistribution(0.8, 1.0, step=0.01),
+}
+EPOCHS = 3
+
+
+def record(enqueue: Sequence[Mapping[str, Any]] = (BASE,)) -> dict[str, Any]:
+    """What a study began with, as far as a diary looks at it."""
+    return {
+        "config": {"search": {"enqueue": list(enqueue), "space": dict.fromkeys(SPACE)}},
+        "training": {"epochs": EPOCHS, "batch_size": 64, "seed": 0},
+        "data": {"labels": ["clear", "road"]},
+    }
+
+
+def metrics(epoch: int, ap: float, *, loss: str = "bce", seconds: float = 60.0) -> dict[str, Any]:
+    """One epoch's numbers, all of which follow from its AP."""
+    return {
+        "epoch": epoch,
+        "val_ap": ap,
+        "val_f1": ap - 0.05,
+        "val_precision": ap + 0.04,
+        "val_recall": 0.9 - ap,
+        "val_hamming": 0.3 - ap / 5,
+        f"val_{loss}_loss": 1 - ap,
+        "train_s": seconds,
+        "val_s": 0.0,
+    }
+
+
+def trial(
+    number: int,
+    params: Mapping[str, Any],
+    aps: Sequence[float],
+    state: str = "COMPLETE",
+    *,
+    reason: str | None = None,
+    promoted_from: int | None = None,
+    seconds: float = 60.0,
+) -> TrialData:
+    """A trial that reported such an AP after each epoch."""
+    began = BEGAN + timedelta(hours=number)
+    each = [
+        metrics(epoch, ap, loss=params.get("loss", "bce"), seconds=seconds)
+        for epoch, ap in enumerate(aps, start=1)
+    ]
+    summary = TrialSummary(
+        number,
+        state,
+        dict(params),
+        aps[-1] if aps else None,
+        reason,
+        each,
+        len(each),
+        trained_s=seconds * len(each),
+        promoted_from=promoted_from,
+        began=began,
+    )
+    stages = [EpochRecord(m["epoch"], m, 1, began) for m in each]
+    curve = tuple((m["epoch"], m["val_ap"]) for m in each)
+    return TrialData(summary, summary.val_ap, curve, tuple(stages), began, None)
+
+
+def study_of(
+    trials: Sequence[TrialData],
+    *,
+    name: str = "planet",
+    space: Mapping[str, BaseDistribution] | None = None,
+    **changes: Any,
+) -> StudyData:
+    """A study of those trials."""
+    summary = StudySummary(name, [each.summary for each in trials], [], "run", len(trials))
+    made: dict[str, Any] = {"record": record()}
+    return StudyData(summary, trials, space or SPACE, BEGAN, **(made | changes))
+
+
+def data_of(study: StudyData, *, places: Sequence[str] = (), **known: Any) -> DiaryData:
+    """What a diary of the study is written from."""
+    confirmed = [setting for setting, _ in known.get("tested", ())]
+    return DiaryData(study, outline_of(study, places=places, confirmed=confirmed), **known)

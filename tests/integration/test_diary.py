@@ -1,0 +1,74 @@
+"""`canopy diary` where there is little to tell, and where something else lies in its place."""
+
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database
+from storage.studies import StudyStore
+from tests.integration.in_process import InProcess
+from tests.integration.plain_optuna import NAME, make_plain_study
+
+DIARY = "EXPERIMENTS.md"
+
+
+@pytest.fixture
+def user(database: Database, database_url: str, tmp_path: Path) -> InProcess:
+    store = StudyStore(database)
+    make_plain_study(store)
+    store.open_study("empty")
+    store.close()
+    return InProcess(tmp_path, database_url)
+
+
+def test_a_study_of_plain_optuna_and_an_empty_one_have_a_diary(user: InProcess) -> None:
+    user.run("diary", "--study", NAME)
+    text = (user.folder / DIARY).read_text()
+    assert "Plain Optuna wrote this study" in text
+    assert r"# Experiments of study =cmd\|'\<b\>plain\</b\>" in text
+    assert "VALUE   value 1.25" in text
+    assert text.count("\n## ") == 7  # all five, finalists, decision
+    user.run("diary", "--study", "empty", "--output", "empty.md")
+    assert "no trials yet" in (user.folder / "empty.md").read_text()
+    assert "no study 'none'" in user.run("diary", "--study", "none", status=2).stderr
+
+
+def test_a_file_that_is_no_diary_of_the_study_stays_as_it_is(user: InProcess) -> None:
+    path = user.folder / DIARY
+    path.write_text("# My own diary\n")
+    for option in ((), ("--force",)):
+        refused = user.run("diary", "--study", NAME, *option, status=2).stderr
+        assert f"canopy: {DIARY}: it is there and no diary of Canopy's" in refused
+    assert path.read_text() == "# My own diary\n"
+    path.unlink()
+    user.run("diary", "--study", "empty")
+    kept = path.read_text()
+    assert "diary of study 'empty'" in user.run("diary", "--study", NAME, status=2).stderr
+
+    doubled = kept.replace("<!-- words: top -->", "<!-- words: top -->\n" * 2)
+    path.write_text(doubled)
+    assert f"{DIARY}, line 7: " in user.run("diary", "--study", "empty", status=2).stderr
+    assert path.read_text() == doubled
+
+
+def test_changes_elsewhere_are_dropped_by_force_alone(user: InProcess) -> None:
+    path = user.folder / DIARY
+    user.run("diary", "--study", "empty")
+    written = path.read_text()
+    mine = written.replace("<!-- words: top -->\n", "<!-- words: top -->\nMine.", 1)
+    path.write_text(mine + "And this.\n")
+    refused = user.run("diary", "--study", "empty", status=2).stderr
+    assert "changed outside of the places for words" in refused
+    assert path.read_text() == mine + "And this.\n"
+    assert "in 1 place" in user.run("diary", "--study", "empty", "--force").stdout
+    assert path.read_text() == mine
+
+
+def test_a_configured_diary_must_be_a_file(tmp_path: Path) -> None:
+    user = InProcess(tmp_path)
+    for path in ("''", "/", "5", "[]"):
+        (tmp_path / "canopy.yaml").write_text(
+            f"data: {{demo: digits}}\nsearch: {{diary: {path}}}\n"
+        )
+        refused = user.run("status", status=2).stderr
+        assert "search.diary: expected" in refused, path
