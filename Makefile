@@ -66,4 +66,5 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m tests.chromium || echo "no browser could be installed; the tests of pages need one" >&2
 	@touch $@
