@@ -1,11 +1,14 @@
 """The files that belong to a study's best trial: its exported YAML, and the model of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dashboards.clearml.attachments import Attachment
-from dashboards.summary import StudySummary, TrialSummary
+from dashboards.confirmation import last_confirmation
+from dashboards.finalists import SEED
+from dashboards.summary import StudySummary
+from storage.database import Database
 from storage.mirrored import STUDY_TASK
 from storage.studies import StudyStore
 from training.errors import CheckpointError
@@ -18,46 +21,52 @@ YAML_NAME = "best.yaml"
 
 
 def best_files(
-    store: StudyStore, home: Path, data: "DataSettings | None"
+    database: Database, home: Path, data: "DataSettings | None"
 ) -> Callable[[StudySummary], Iterable[Attachment]]:
-    """Returns what lists the files of the best trial of a study.
+    """Returns what lists the files of the best trial of a study, or of the one that was confirmed.
 
     Args:
-        store: of the database.
+        database: an opened one.
         home: the state folder, which models lie below.
         data: where the study's data is now; None for where it was when the study began.
     """
     models = _Models(home / "models")
+    store = StudyStore(database)
 
     def files(summary: StudySummary) -> Iterable[Attachment]:
         best, record = summary.best, store.read_record(summary.study)
         if best is None or record is None:
             return
+        confirmation = last_confirmation(database, summary, record)
 
         def read_yaml() -> bytes:
             from search.export import best_yaml  # and with it torch, which takes seconds to import
 
-            return best_yaml(summary, record, data).encode()
+            return best_yaml(summary, record, data, confirmation).encode()
 
-        # Among how many it is the best is of interest once, when there will be no more.
-        version = f"{best.number} of {summary.finished}" if summary.is_over else f"{best.number}"
-        for number in (STUDY_TASK, best.number):
+        winner = confirmation.winner if confirmation else None
+        if confirmation is None or winner is None:
+            trial, params = best.number, best.params
+            # Among how many it is the best is of interest once, when there will be no more.
+            version = f"{trial} of {summary.finished}" if summary.is_over else f"{trial}"
+        else:
+            # A baseline that the search never tried is nobody's trial.
+            found = winner.candidate.trial
+            trial = STUDY_TASK if found is None else found
+            params = {**winner.candidate.params, SEED: winner.runs[0].seed}
+            seeds = len(confirmation.seeds)
+            version = f"{found} of {confirmation.finalists} with {seeds} seeds"
+        for number in sorted({STUDY_TASK, trial}):
+            yield Attachment(number, "artifact", YAML_NAME, version, read=read_yaml)
+        for model in models.of(params, record):
             yield Attachment(
-                number,
-                "artifact",
-                YAML_NAME,
-                version,
-                read=read_yaml,
-            )
-        for model in models.of(best, record):
-            yield Attachment(
-                best.number,
+                trial,
                 "model",
                 model.name,
                 _stamp(model),
                 read=model.read_bytes,
                 labels=tuple(record["data"]["labels"]),
-                comment=f"canopy train of trial {best.number} of study {summary.study}",
+                comment=f"canopy train of the best setting of study {summary.study}",
             )
 
     return files
@@ -74,8 +83,8 @@ class _Models:
         self._folder = folder
         self._settings: dict[tuple[Path, str], dict[str, Any] | None] = {}
 
-    def of(self, trial: TrialSummary, record: "Record") -> list[Path]:
-        """Returns the models that were trained with a trial's settings."""
+    def of(self, params: Mapping[str, Any], record: "Record") -> list[Path]:
+        """Returns the models that were trained with some settings."""
         files = sorted(self._folder.glob("*.pt")) if self._folder.is_dir() else []
         if not files:
             return []
@@ -83,7 +92,7 @@ class _Models:
         from training.settings import TrainingSettings
 
         fixed = TrainingSettings.model_validate(record["training"])
-        wanted = with_params(fixed, trial.params).model_dump(mode="json")
+        wanted = with_params(fixed, params).model_dump(mode="json")
         return [file for file in files if _is_same(self._read(file), wanted, record)]
 
     def _read(self, file: Path) -> dict[str, Any] | None:

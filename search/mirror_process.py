@@ -17,9 +17,8 @@ from dashboards.errors import TrackerConfigError
 from search.departure import leaving_in_time
 from search.errors import SearchError
 from search.settings import CanopyConfig
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.errors import UnknownStudyError
-from storage.studies import StudyStore
 
 if TYPE_CHECKING:
     from dashboards.clearml.mirror import MirrorPlan, Standing
@@ -84,7 +83,7 @@ def mirror_plan(
     config: CanopyConfig,
     home: Path,
     study: str,
-    store: StudyStore,
+    database: Database,
     *,
     is_live: bool,
     recreate: bool = False,
@@ -95,7 +94,7 @@ def mirror_plan(
         config: the whole configuration.
         home: the state folder.
         study: name of the study.
-        store: of the database.
+        database: an opened one.
         is_live: whether the mirror follows a search.
         recreate: whether to make tasks again that a person deleted.
 
@@ -119,7 +118,7 @@ def mirror_plan(
         project=ours.project if ours else None,
         is_live=is_live,
         recreate=recreate,
-        attachments=best_files(store, home, data),
+        attachments=best_files(database, home, data),
     )
 
 
@@ -128,8 +127,7 @@ def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", tell: Tell) -> N
     from dashboards.clearml.following import Follower
 
     with closing(open_database(job.home, job.url)) as database:
-        store = StudyStore(database)
-        plan = mirror_plan(job.config, job.home, job.study, store, is_live=True)
+        plan = mirror_plan(job.config, job.home, job.study, database, is_live=True)
         if plan is None:
             return
 

@@ -44,7 +44,9 @@ def mirror(
     with closing(open_database(state_home(), database_url())) as database:
         store = StudyStore(database)
         store.study_id(name)
-        plan = mirror_plan(settings, state_home(), name, store, is_live=follow, recreate=recreate)
+        plan = mirror_plan(
+            settings, state_home(), name, database, is_live=follow, recreate=recreate
+        )
         if plan is None or not plan.tracker.is_usable:
             missing = " and ".join(plan.tracker.missing) if plan else ""
             what = f"{missing} missing" if missing else "not configured"

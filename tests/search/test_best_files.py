@@ -21,7 +21,7 @@ LABELS = ("one", "two")
 PARAMS = {"backbone": "tinycnn_8", "gamma": 0.9}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def store(database: Database) -> StudyStore:
     config = load_config(None)
     store = StudyStore(database)
@@ -59,14 +59,14 @@ def summary(**changes: Any) -> StudySummary:
     return study([trial(1, "PRUNED", epochs=1), best], [], **changes)
 
 
-def files(store: StudyStore, home: Path, of: StudySummary) -> list[Attachment]:
-    return list(best_files(store, home, None)(of))
+def files(database: Database, home: Path, of: StudySummary) -> list[Attachment]:
+    return list(best_files(database, home, None)(of))
 
 
 def test_the_best_setting_belongs_to_its_trial_and_to_the_study(
-    store: StudyStore, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    found = files(store, tmp_path, summary())
+    found = files(database, tmp_path, summary())
     assert [(each.number, each.name) for each in found] == [
         (STUDY_TASK, "best.yaml"),
         (2, "best.yaml"),
@@ -77,10 +77,10 @@ def test_the_best_setting_belongs_to_its_trial_and_to_the_study(
 
 
 def test_it_is_another_version_when_another_trial_is_best_or_the_study_is_over(
-    store: StudyStore, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
     versions = [
-        files(store, tmp_path, of)[0].version
+        files(database, tmp_path, of)[0].version
         for of in (summary(), summary(), summary(target=2), study([trial(3, "COMPLETE", 1)], []))
     ]
     assert versions[0] == versions[1]
@@ -88,18 +88,18 @@ def test_it_is_another_version_when_another_trial_is_best_or_the_study_is_over(
 
 
 def test_a_model_of_the_best_settings_belongs_to_its_trial(
-    store: StudyStore, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
     keep_model(tmp_path / "models" / "best.pt")
     keep_model(tmp_path / "models" / "other.pt", gamma=0.8)
     (tmp_path / "models" / "broken.pt").write_bytes(b"no model")
-    *_, model = files(store, tmp_path, summary())
+    *_, model = files(database, tmp_path, summary())
     assert (model.number, model.kind, model.name) == (2, "model", "best.pt")
     assert model.labels == LABELS
     assert model.read() == (tmp_path / "models" / "best.pt").read_bytes()
 
 
 def test_nothing_belongs_to_a_study_without_a_complete_trial(
-    store: StudyStore, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    assert files(store, tmp_path, study([trial(0, "PRUNED", 1)], [])) == []
+    assert files(database, tmp_path, study([trial(0, "PRUNED", 1)], [])) == []

@@ -11,11 +11,13 @@ import sqlalchemy
 import search.stage_tree
 from dashboards.confirmation import Confirmation
 from dashboards.summary import STOPPED, StudySummary, summarize_study
+from search.best_files import best_files
 from search.errors import ConfirmationError, SearchFailedError, StudyDiffersError
 from search.settings import CanopyConfig
 from search.space import with_params
 from storage.control import STOP_PRUNING
 from storage.database import Database
+from storage.mirrored import STUDY_TASK
 from storage.studies import StudyStore
 from storage.tables import TEST
 from tests.planet_data import write_planet_data
@@ -125,6 +127,16 @@ def test_every_number_is_that_of_a_run_by_itself(
     assert known.against_second is not None
     assert known.against_second.mean == pytest.approx(means[0] - means[1])
     assert known.against_second.over == "2 seeds and the images"
+
+    # What the mirror attaches is what canopy best writes.
+    summary = summary_of(database, "planet")
+    winner = known.winner
+    assert winner is not None
+    found = list(best_files(database, folder / "home", None)(summary))
+    assert [each.number for each in found] == [STUDY_TASK, winner.candidate.trial]
+    text = found[0].read().decode()
+    assert f"seed: {winner.runs[0].seed}" in text
+    assert "by mean validation AP over 2 further seeds" in text
 
 
 def test_asking_again_trains_and_tests_nothing(
