@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
 from dashboards.clearml.standing import MirrorSummary, read_mirror
 from dashboards.errors import TrackerConfigError
+from dashboards.status_text import counted
 from dashboards.summary import summarize_study
 from search.launcher import log_folder
 from search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_mirror
@@ -169,7 +170,7 @@ class _MirrorBeside:
             return "some trials may be behind"
         if mirror is None:
             return "nothing is mirrored yet"
-        return f"{mirror.mirrored} trials are mirrored, {mirror.behind} behind"
+        return f"{counted(mirror.mirrored, 'trial')} mirrored, {mirror.behind} behind"
 
     def _start(self) -> None:
         ours, theirs = CONTEXT.Pipe()

@@ -53,6 +53,7 @@ class Follower:
         self._mirror: Mirror | None = None
         self._failures = 0
         self._told: set[str] = set()
+        self._recorded: str | None = ""  # what an earlier mirror has left is not known
         self._is_last = False
 
     def run(self) -> Standing | None:
@@ -101,8 +102,9 @@ class Follower:
     def _went_well(self, standing: Standing) -> None:
         if self._failures and self._told:
             self._note("ClearML answers again")
-        if self._failures or standing.sent:
+        if standing.rejected != self._recorded:
             self._store.write_problem(standing.rejected)
+            self._recorded = standing.rejected
         if self._failures:
             self._told.clear()
         self._failures = 0
@@ -114,7 +116,9 @@ class Follower:
         """Tells what is wrong unless that was told; returns how long to wait."""
         self._failures += 1
         self._say(f"ClearML at {self._plan.server}: {reason}; trials go on, the mirror tries again")
-        self._store.write_problem(reason)
+        if reason != self._recorded:
+            self._store.write_problem(reason)
+            self._recorded = reason
         self._after_round(reason)
         return self._pause_s()
 

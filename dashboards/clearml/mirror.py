@@ -183,7 +183,9 @@ class Mirror:
             behind=behind,
             gone=len(gone),
             sent=sent,
-            rejected=next((row.problem for row in rows.values() if row.problem), None),
+            rejected=next(
+                (row.problem for row in rows.values() if row.problem and not is_gone(row)), None
+            ),
             is_over=is_over,
         )
 

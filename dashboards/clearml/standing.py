@@ -7,6 +7,7 @@ from typing import Any
 from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.reconciling import is_gone
 from dashboards.clearml.wanted import task_state
+from dashboards.status_text import counted
 from dashboards.summary import StudySummary
 from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from storage.studies import StudyStore
@@ -42,7 +43,7 @@ class MirrorSummary:
 
     def lines(self) -> list[str]:
         """Returns what ``canopy status`` prints."""
-        parts = [f"{self.mirrored} trials mirrored, {self.behind} behind"]
+        parts = [f"{counted(self.mirrored, 'trial')} mirrored, {self.behind} behind"]
         if self.deleted:
             parts.append(
                 f"{self.deleted} deleted there (canopy mirror --recreate makes them again)"

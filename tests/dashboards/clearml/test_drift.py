@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 
 from dashboards.clearml import mirror
 from dashboards.errors import TrackerAwayError
+from storage.mirrored import MirrorStore
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
@@ -97,3 +98,18 @@ def test_a_search_whose_end_was_not_acknowledged_goes_on(
     study.begin()
     new_mirror().once()
     assert states(stub)[f"{STUDY} search"] == "in_progress"
+
+
+def test_what_a_killed_mirror_left_as_wrong_is_wrong_no_more(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study = new_study(2)
+    study.run()
+    new_mirror(is_live=False).once()
+    following = new_mirror(is_live=False)
+    left = MirrorStore(study.database, study.study_id, following.plan.server)
+    left.write_problem("it does not answer in time")
+    following.start()
+    wait_until(lambda: bool(following.outcomes), "a round, in which nothing is sent")
+    state = left.read_state()
+    assert (state.problem, state.since) == (None, None)

@@ -135,7 +135,7 @@ def test_how_far_a_mirror_is() -> None:
     assert found.url == "http://web/projects/p/tasks/study/output/log"
     assert set(found.trials) == {0, 2}
     text, link = found.lines()
-    assert "1 trials mirrored, 1 behind; 1 deleted there" in text
+    assert "1 trial mirrored, 1 behind; 1 deleted there" in text
     assert "it does not answer (since 2026-03-01" in text
     assert link.strip() == found.url
     json.dumps(found.as_json(), allow_nan=False)
