@@ -36,8 +36,7 @@ BestYaml = Callable[[StudySummary, Mapping[str, Any]], bytes]
 # A study is not read or drawn again at once: after a second, or, of a large one, after so many
 # times what it took, lest a page that is left open keeps a processor from the search.
 _FRESH_S = 1.0
-_READING_REST = 4
-_DRAWING_REST = 9
+_REST = 4
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class _StudyWatch:
                 except UnknownStudyError:
                     self._view = None
                 took = time.monotonic() - began
-                self._read_at = time.monotonic() + max(_FRESH_S, _READING_REST * took)
+                self._read_at = time.monotonic() + max(_FRESH_S, _REST * took)
             return self._view
 
     def expire(self) -> None:
@@ -250,7 +249,7 @@ class _StudyWatch:
         if self._figures is None or (not is_drawn and began >= self._draw_at):
             self._figures = (key, shown_figures(data))
             took = time.monotonic() - began
-            self._draw_at = time.monotonic() + _DRAWING_REST * took
+            self._draw_at = time.monotonic() + _REST * took
         return self._figures[1]
 
 
