@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
+from dashboards.charts.confirmed import confirmation_text
 from dashboards.charts.house import score_text
+from dashboards.confirmed_answer import confirmed_facts, confirmed_title
 from dashboards.page import Fact
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import ap_text, counts_text, duration_text, params_text
@@ -49,6 +51,8 @@ def answer_of(data: StudyData) -> Answer:
 
 def title(data: StudyData) -> str:
     """Returns the answer in one sentence."""
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return confirmed_title(data.confirmation.winner)
     best, leader = data.best, data.leader
     if best is not None:
         return f"{params_text(best.params) or f'Trial {best.number}'}: {_value(data, best)}"
@@ -65,13 +69,13 @@ def title(data: StudyData) -> str:
 
 def lead(data: StudyData, answer: Answer) -> list[str]:
     """Returns what has to be known with the answer, a paragraph each."""
-    paragraphs = [*_standing(data)]
+    confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
     if data.best is None:
-        return [*paragraphs, *_without_best(data)]
+        return [*confirmed, *_standing(data), *_without_best(data)]
     first = _best_text(data, data.best, answer)
     if data.runner_up is not None:
         first += " " + _runner_up_text(data, data.runner_up, answer)
-    paragraphs.insert(0, first)
+    paragraphs = [*confirmed, first, *_standing(data)]
     base = data.baseline
     if base is not None and base is not data.best and base is not data.runner_up:
         paragraphs.append(_baseline_text(data, base, answer))
@@ -87,6 +91,8 @@ def lead(data: StudyData, answer: Answer) -> list[str]:
 def facts(data: StudyData, answer: Answer) -> list[Fact]:
     """Returns the few figures that a decision needs."""
     best = data.best
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return confirmed_facts(data, data.confirmation, data.confirmation.winner)
     if best is None:
         return []
     found = [
@@ -109,7 +115,9 @@ def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
             f"Trial {best.number} is the best of {len(data.ranking)} complete ones. Plain Optuna "
             "wrote this study, so nothing is known of its epochs, its data or its predictions."
         )
-    of = f"Trial {best.number} is the best of {answer.looked_at} settings."
+    of = f"In the search trial {best.number} is the best of {answer.looked_at} settings."
+    if data.confirmation is None:
+        of = f"Trial {best.number} is the best of {answer.looked_at} settings."
     if isinstance(answer.interval, NoVerdict):
         return f"{of} How sure its AP is cannot be said: {answer.interval.reason}."
     images = len(data.predictions[best.number].validation.targets)
@@ -204,9 +212,9 @@ def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) 
     words = {"better": "worse", "worse": "better", "within noise": "within noise"}
     word = words[verdict.word] if isinstance(verdict, Verdict) else "behind"
     range_ = f"; {_range(verdict)}" if isinstance(verdict, Verdict) else ""
-    value = word if word == "within noise" else f"{score_text(data, gap)} {word}"
-    note = f"{setting}, {score_text(data, gap)} behind{range_}"
-    return Fact(name, value, note)
+    if word == "within noise":
+        return Fact(name, word, f"{setting}, {score_text(data, gap)} behind{range_}")
+    return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
 
 
 def _turned(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:

@@ -43,3 +43,9 @@ class ExportFormatError(DashboardError):
     """It cannot be told in which format a file is to be written."""
 
     exit_status = 2
+
+
+class ComparisonError(DashboardError):
+    """Trials that are to be compared do not exist, or are not two to six."""
+
+    exit_status = 2

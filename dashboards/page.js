@@ -3,6 +3,8 @@
   const root = document.documentElement;
   const plots = [...document.querySelectorAll(".plot")];
   const PRINT_PX = 660;
+  const PRINT_HIGH_PX = 320;
+  const USUAL_PX = 460;
   const NARROW_PX = 560;
   const drawn = new Set();
   let plotly = null;
@@ -105,16 +107,22 @@
     setTimeout(drawInTurn, 200);
   }
 
-  // A printed page is light and narrow.
+  // A printed page is light and narrow, and two figures fit on it.
 
   addEventListener("beforeprint", () => {
     drawAll();
+    root.dataset.theme = "light";
     for (const plot of drawn) {
-      const width = Math.min(PRINT_PX, plot.clientWidth);
-      plotly.react(plot, dataOf(plot.figure), { ...layoutOf(plot), width, height: plot.clientHeight });
+      plot.dataset.height = plot.style.height;
+      if (plot.clientHeight <= USUAL_PX) plot.style.height = `${Math.min(plot.clientHeight, PRINT_HIGH_PX)}px`;
+      const size = { width: Math.min(PRINT_PX, plot.clientWidth), height: plot.clientHeight };
+      plotly.react(plot, dataOf(plot.figure), { ...layoutOf(plot), ...size });
     }
   });
-  addEventListener("afterprint", recolour);
+  addEventListener("afterprint", () => {
+    for (const plot of drawn) plot.style.height = plot.dataset.height;
+    choose(remembered());
+  });
 
   // Tables: a click on a heading sorts, and again turns the order; rows without a value stay last.
 

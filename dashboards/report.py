@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dashboards.answer import answer_of, facts, lead, title
+from dashboards.charts.confirmed import confirmed_charts, confirmed_table
 from dashboards.charts.cost import cost_charts
 from dashboards.charts.curves import curves_charts
 from dashboards.charts.house import marks_of, score_text
@@ -47,7 +48,7 @@ def trials_table(data: StudyData) -> Table:
     columns = [Column("trial", is_number=True)]
     columns += [Column(n, is_number=n in numeric, is_choice=n in categorical) for n in names]
     columns += [Column("AP" if data.is_ours else data.metric, is_number=True)]
-    columns += [Column("epochs", is_number=True)]
+    columns += [Column(f"{data.step}s", is_number=True)]
     columns += [Column("trained", is_number=True)] if data.is_ours else []
     columns += [Column("time", is_number=True), Column("state", is_choice=True)]
     has_reasons = any(trial.summary.reason for trial in data.trials)
@@ -78,6 +79,10 @@ def _sections(data: StudyData) -> list[Section]:
         ("time", "Time", [], timeline_charts(data, marks)),
     ]
     sections = [Section(k, heading, text, drawn) for k, heading, text, drawn in candidates if drawn]
+    if data.confirmation is not None:
+        drawn, table = confirmed_charts(data.confirmation), confirmed_table(data.confirmation)
+        heading = "Confirmed with further seeds"
+        sections.insert(0, Section("confirmed", heading, charts=drawn, tables=[table]))
     if data.trials:
         sections.append(Section("all", "All trials", tables=[trials_table(data)]))
     return sections
@@ -95,7 +100,17 @@ def _colophon(data: StudyData) -> str:
     made = f" Begun with {', '.join(named)}." if named else ""
     fingerprint = (data.record or {}).get("data", {}).get("fingerprint")
     where = f" Data {fingerprint[:12]}." if isinstance(fingerprint, str) else ""
-    return f"{text}{made}{where} Validation decides; test images were not looked at."
+    return f"{text}{made}{where}{_test_text(data)}"
+
+
+def _test_text(data: StudyData) -> str:
+    """Says for whom the test images were looked at."""
+    if not data.is_ours:
+        return ""
+    settings = data.confirmation.settings if data.confirmation is not None else ()
+    if any(run.test is not None for each in settings for run in each.runs):
+        return " Validation decided; of test images, only what was confirmed was scored on them."
+    return " Validation decides; test images were not looked at."
 
 
 def _param(params: Mapping[str, Any], name: str, *, is_number: bool) -> Cell:

@@ -15,6 +15,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from dashboards.confirmation import Confirmation, last_confirmation
 from dashboards.summary import PAUSED, StudyReader, StudySummary, TrialSummary
 from storage.database import Database
 from storage.epochs import EpochRecord
@@ -96,6 +97,7 @@ class StudyData:
         objectives: how many values plain Optuna was told of each trial; the first one is shown.
         record: what a study of ours began with.
         predictions: of some trials, by their numbers.
+        confirmation: what further seeds said of its finalists, if that was asked for.
         read: when, in local time.
     """
 
@@ -108,6 +110,7 @@ class StudyData:
     objectives: int = 1
     record: Mapping[str, Any] | None = None
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
 
     @property
     def name(self) -> str:
@@ -245,7 +248,10 @@ def read_study(
     )
     numbers = [t.number for t in (data.best, data.runner_up, data.baseline) if t is not None]
     predictions = trial_predictions(database, name, numbers) if data.is_ours else {}
-    return replace(data, predictions=predictions)
+    confirmation = None
+    if record is not None and "config" in record:
+        confirmation = last_confirmation(database, summary, record)
+    return replace(data, predictions=predictions, confirmation=confirmation)
 
 
 def trial_data(
@@ -264,12 +270,9 @@ def trial_data(
     else:
         pairs = sorted(trial.intermediate_values.items())
     curve = tuple((epoch, float(score)) for epoch, score in pairs if is_number(score))
-    score = curve[-1][1] if curve else None
-    if not epochs and trial.values and is_number(trial.values[0]):
-        score = trial.values[0]
     return TrialData(
         summary=summary,
-        score=score,
+        score=summary.score,
         curve=curve,
         stages=tuple(reported),
         began=trial.datetime_start,

@@ -27,6 +27,13 @@ def ap_text(val_ap: float | None) -> str:
     return "–" if val_ap is None else f"{val_ap:.4f}".removeprefix("0")
 
 
+def signed_text(difference: float) -> str:
+    """Returns a difference with its sign: four digits, or as many that mean anything."""
+    sign = "+" if difference >= 0 else "−"
+    size = abs(difference)
+    return sign + (ap_text(size) if size <= 1 else f"{size:.4g}")
+
+
 def value_text(value: Any) -> str:
     """Returns the value of a parameter, floats as short as they can be told apart."""
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -67,7 +74,7 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
         title_justify="left",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    reasons = any(trial.has_gone_wrong for trial in trials)
+    reasons = any(trial.has_gone_wrong and trial.reason for trial in trials)
     told = any(trial.value is not None for trial in trials)
     table.add_column("trial", justify="right", no_wrap=True)
     if one_column:
@@ -91,14 +98,17 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
             *(value_text(trial.params.get(name, "–")) for name in names),
             *(["–" if trial.value is None else value_text(trial.value)] * told),
             ap_text(trial.val_ap),
-            str(len(trial.metrics)),
-            duration_text(trial.seconds),
+            *(["–", "–"] if trial.value is not None else _epochs_and_time(trial)),
             _state_text(trial),
             *([reason] * reasons),
         ]
         # As texts, since rich takes brackets in a string for markup.
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
+
+
+def _epochs_and_time(trial: TrialSummary) -> list[str]:
+    return [str(len(trial.metrics)), duration_text(trial.seconds)]
 
 
 def printable(text: str) -> str:

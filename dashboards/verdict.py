@@ -43,6 +43,7 @@ FEWEST_POSITIVES = 10
 """Of fewer validation images that have a label a bootstrap says nothing."""
 
 _NORMAL = NormalDist()
+_MOST_LABELS = 5
 
 Word = Literal["better", "worse", "within noise"]
 Trial = TypeVar("Trial")
@@ -224,8 +225,8 @@ def _difference(base: ValidationSet, other: ValidationSet) -> str | None:
     if base.labels != other.labels:
         only = [label for label in other.labels if label not in base.labels]
         missing = [label for label in base.labels if label not in other.labels]
-        parts = [f"without {', '.join(missing)}"] if missing else []
-        parts += [f"with {', '.join(only)}"] if only else []
+        parts = [f"without {_listed(missing)}"] if missing else []
+        parts += [f"with {_listed(only)}"] if only else []
         return f"it was validated on other labels: {' and '.join(parts) or 'in another order'}"
     if len(base.targets) != len(other.targets):
         return (
@@ -233,3 +234,8 @@ def _difference(base: ValidationSet, other: ValidationSet) -> str | None:
             f"{len(base.targets):,}"
         )
     return "it was validated on other images, or the labels of some were changed"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = len(labels) - _MOST_LABELS
+    return ", ".join(labels[:_MOST_LABELS]) + (f" and {more} more" if more > 0 else "")

@@ -14,7 +14,18 @@ import typer
 
 from dashboards.errors import DashboardError
 from search.command_line import HOME_VARIABLE, state_home
-from search.commands import data, database, export, mirror, model, stages, status, study, workers
+from search.commands import (
+    compare,
+    data,
+    database,
+    export,
+    mirror,
+    model,
+    stages,
+    status,
+    study,
+    workers,
+)
 from search.commands.confirm import confirm
 from search.commands.doctor import doctor
 from search.commands.report import report
@@ -40,6 +51,7 @@ for command in (
     study.trials,
     confirm,
     study.best,
+    compare.compare,
     export.export,
     model.train,
     model.predict,

@@ -92,7 +92,7 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     for name, colour, members in marks.by_colour(t for t in complete if t is not leader):
-        _add_lines(drawn, members, name, colour, 1.5)
+        _add_lines(drawn, members, plain(name), colour, 1.5)
     if leader is not None and leader.curve:
         drawn.add_scatter(
             x=[epoch for epoch, _ in leader.curve],

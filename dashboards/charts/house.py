@@ -77,6 +77,20 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
+def ink_on(colour: str) -> str:
+    """Returns black or white, whichever is read more easily on ``#rrggbb``.
+
+    References:
+        WCAG 2.2, relative luminance and contrast ratio.
+    """
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
 @dataclass(frozen=True)
 class Marks:
     """The colour and the mark of every trial of a study.

@@ -115,10 +115,10 @@ def sentence(data: StudyData, found: Importances | None) -> str:
     if found is None:
         _, scored = _comparable(data)
         return (
-            f"{len(scored)} settings can be compared after the same number of epochs; from "
+            f"{len(scored)} settings can be compared after the same number of {data.step}s; from "
             f"{FEWEST} on it can be said which parameters matter."
         )
-    when = "complete trials" if found.epoch is None else f"trials after epoch {found.epoch}"
+    when = "complete trials" if found.epoch is None else f"trials after {data.step} {found.epoch}"
     text = f"The {found.good} best of {found.settings} settings, compared as {when}, differ from "
     clear = found.clear
     if not clear:

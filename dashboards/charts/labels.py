@@ -228,7 +228,7 @@ def confusion_charts(data: StudyData) -> list[Chart]:
     if len(found.labels) < 2:
         return [Chart("confusion", title, "With a single label nothing can be confused.")]
     drawn = confusion_figure(found)
-    height_px = 150 + 30 * min(len(found.labels), _MOST_CONFUSED)
+    height_px = max(260, 150 + 30 * min(len(found.labels), _MOST_CONFUSED))
     return [Chart("confusion", title, confusion_sentence(found), [drawn], height_px)]
 
 

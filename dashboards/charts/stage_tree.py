@@ -1,12 +1,14 @@
 """The stage tree: which trials shared which epochs, and what that saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 
 from dashboards.charts.house import (
     Marks,
+    ink_on,
     legend_of,
     marks_of,
     new_figure,
@@ -191,6 +193,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
             ],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
             hovertext=[_block_text(data, block) for block in blocks],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -260,12 +263,12 @@ def _lay_out(node: _Node, epoch: int, blocks: list[Block], rows: list[TrialData]
         blocks.append(Block(epoch, first, tuple(rows[first:]), node.record, node.was_trained))
 
 
-def _order(data: StudyData, marks: Marks):  # type: ignore[no-untyped-def]
+def _order(data: StudyData, marks: Marks) -> Callable[[TrialData], tuple[Any, ...]]:
     """Returns what sorts trials by their categories as these are listed, then by their numbers."""
     colours = list(marks.colours)
     symbols = list(marks.symbols)
 
-    def key(trial: TrialData) -> tuple[int, int, list[float], int]:
+    def key(trial: TrialData) -> tuple[Any, ...]:
         colour, mark = marks.colour_value(trial), marks.mark_value(trial)
         return (
             colours.index(colour) if colour in colours else -1,

@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import QUIET, Marks, legend_of, new_figure, plain, trial_text
+from dashboards.charts.house import QUIET, Marks, ink_on, legend_of, new_figure, plain, trial_text
 from dashboards.charts.progress import epoch_s
 from dashboards.page import Chart
 from dashboards.status_text import worker_name
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import duration_text
+from storage.workers import WorkerSummary
 
-_ROW_PX = 26
+_ROW_PX, _HIGHEST_PX = 26, 900
 _MOST_WORKERS = 16
 _PAUSE_S = 600.0
 """What is longer than this and a twentieth of the work is a pause, and cut out of the axis."""
@@ -123,7 +124,7 @@ def timeline_charts(data: StudyData, marks: Marks) -> list[Chart]:
     drawn = figure(data, marks, found)
     says = sentence(data, found)
     legend = legend_of(data, marks, with_marks=False)
-    title, height_px = "Who trained what, and when", 110 + _ROW_PX * rows
+    title, height_px = "Who trained what, and when", min(_HIGHEST_PX, 110 + _ROW_PX * rows)
     return [Chart("timeline", title, says, [drawn], height_px, legend)]
 
 
@@ -175,6 +176,7 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             text=[str(stint.trial.number) for stint in some],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": ink_on(colour)},
             textangle=0,
             hovertext=[_stint_text(data, stint) for stint in some],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -242,7 +244,7 @@ def _soon(stint: Stint) -> datetime:
     return stint.begin + timedelta(seconds=min(_SLACK_S, 0.2 * stint.seconds))
 
 
-def _shown_workers(data: StudyData):  # type: ignore[no-untyped-def]
+def _shown_workers(data: StudyData) -> list[WorkerSummary]:
     """Returns the workers that were there the longest, the first one first."""
     present = sorted(
         data.summary.workers, key=lambda w: (w.ended or w.seen) - w.started, reverse=True

@@ -13,7 +13,7 @@ from storage.database import Database
 from storage.epochs import add_trained
 from storage.predictions import Predictions, predicting
 from storage.studies import StudyStore
-from tests.dashboards.simulated_predictions import SimulatedData
+from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 
 EPOCHS = 3
 BACKBONES = ("resnet18", "<b>net</b>")
@@ -46,6 +46,7 @@ def make_judged_study(
     data = data or SimulatedData(0)
     store = StudyStore(database)
     study = store.open_study(name)
+    store.write_record(name, _record_of(data))
     predictions = {}
     for number, quality in enumerate(qualities):
         models = [data.model(quality * epoch / EPOCHS) for epoch in range(1, EPOCHS + 1)]
@@ -55,7 +56,7 @@ def make_judged_study(
             with database.engine.begin() as connection:
                 key, last = f"{name} {number} {EPOCHS}", models[-1]
                 predicting(key, last.validation, last.logits)(connection)
-    _record(database, store, study, [data.model()], TrialState.PRUNED)
+    _record(database, store, study, [data.model(EQUAL / EPOCHS)], TrialState.PRUNED)
     _record(database, store, study, [], TrialState.FAIL)
     store.close()
     return predictions
@@ -84,6 +85,21 @@ def _record(
     with database.engine.begin() as connection:
         for epoch, each in enumerate(metrics, start=1):
             add_trained(connection, trial_id, epoch, each, f"{study.study_name} {number} {epoch}")
+
+
+def _record_of(data: SimulatedData) -> dict[str, Any]:
+    """Returns what such a study began with, as far as pages read it."""
+    return {
+        "data": {"image_px": 64, "fingerprint": data.validation.digest * 5},
+        "training": {
+            "epochs": EPOCHS,
+            "backbone": "resnet18",
+            "gamma": 1.0,
+            "device": "cpu",
+            "optimizer": {"name": "adam", "lr": 0.001},
+        },
+        "versions": {"torch": "2.14.1"},
+    }
 
 
 def _metrics(epoch: int, model: Predictions) -> dict[str, Any]:

@@ -133,3 +133,13 @@ def test_markup_and_control_characters_of_a_setting_are_shown() -> None:
     text = "\n".join(printed(100, odd))
     assert "[b]" in text
     assert "[red]x�[2J" in text
+
+
+def test_a_trial_of_plain_optuna_has_its_value_and_no_epochs_of_ours() -> None:
+    told = replace(trial(3, "COMPLETE"), value=1.25)
+    lines = printed(80, told, trial(4, "FAIL"))
+    assert lines[1].split() == [
+        *("trial", "backbone", "gamma", "value", "val", "AP", "epochs", "time", "state"),
+    ]
+    assert lines[3].split() == ["3", "resnet18", "0.95", "1.25", "–", "–", "–", "complete"]
+    assert lines[4].split() == ["4", "resnet18", "0.95", "–", "–", "0", "0", "s", "fail"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dashboards.charts.house import COLOURS, QUIET, marks_of, plain, trial_text
+from dashboards.charts.house import COLOURS, QUIET, ink_on, marks_of, plain, trial_text
 from tests.dashboards.studies import data, searched, setting, trial
 
 LIGHT, DARK = "#fdfdfb", "#15171a"
@@ -70,6 +70,11 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("colour", [*COLOURS, QUIET])
 def test_every_colour_stands_out_from_both_pages(colour: str, page: str) -> None:
     assert contrast(colour, page) >= LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_what_is_written_on_a_colour_can_be_read(colour: str) -> None:
+    assert contrast(ink_on(colour), colour) >= 4.5  # WCAG 2.2, 1.4.3
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)

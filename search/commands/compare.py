@@ -1,0 +1,79 @@
+"""The command that puts trials side by side."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.command_line import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    database_url,
+    print_json,
+    state_home,
+)
+from search.config import load_config
+from search.screen import open_console
+
+if TYPE_CHECKING:
+    from dashboards.side_by_side import Wanted
+    from storage.studies import StudyStore
+
+
+def compare(
+    trials: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TRIAL...",
+            help="Two to six: 3 is trial 3 of the study, planet:3 one of another study, planet its "
+            "best one. All are compared with the first.",
+        ),
+    ],
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file to write too, with figures.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Put trials side by side: settings, metrics, verdicts, curves, AP of each label."""
+    from dashboards.side_by_side import compare_trials
+    from dashboards.side_by_side_page import side_by_side_html
+    from dashboards.side_by_side_text import side_by_side_screen
+    from storage.database import open_existing_database
+    from storage.studies import StudyStore
+    from training.atomic import check_writable, write_atomically
+
+    name = study or load_config(config).search.study
+    if output is not None:
+        check_writable(output)
+    database = open_existing_database(state_home(), database_url())
+    store = StudyStore(database)
+    wanted = [_wanted(store, name, each) for each in trials]
+    compared = compare_trials(store, database, wanted, datetime.now())
+    if json_:
+        print_json(compared.as_json())
+    else:
+        open_console().print(side_by_side_screen(compared))
+    if output is not None:
+        page = side_by_side_html(compared).encode()
+        write_atomically(output, page)
+        typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser", err=True)
+
+
+def _wanted(store: "StudyStore", own: str, text: str) -> "Wanted":
+    """Returns what a person means; a study's own name may look like anything."""
+    from dashboards.side_by_side import Wanted
+
+    if (number := _trial_number(text)) is not None:
+        return Wanted(own, number)
+    study, colon, behind = text.rpartition(":")
+    if colon and (number := _trial_number(behind)) is not None and text not in store.names():
+        return Wanted(study or own, number)
+    return Wanted(text, None)
+
+
+def _trial_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
