@@ -1,9 +1,11 @@
-# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, PYTHON.
+# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, JOBS, PYTHON.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
+# Files of tests that run at once; 0 runs all in one process, for a debugger.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := search dashboards training storage tests benchmarks
@@ -35,7 +37,7 @@ best: $(VENV)/installed ## write the best setting to best.yaml
 	@$(BIN)/canopy best $(SELECT) --output best.yaml $(ARGS)
 
 test: $(VENV)/installed-dev ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-dev ## style, types and import rules
 	$(BIN)/ruff format --check $(CODE)

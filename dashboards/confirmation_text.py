@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 
 from dashboards.confirmation import Confirmation, Confirmed
-from dashboards.seed_statistics import BETTER, WITHIN_NOISE, Difference, Spread
+from dashboards.seed_statistics import Difference, Spread
 from dashboards.tables import ap_text, params_text
 
 
@@ -62,16 +62,16 @@ def confirmation_lines(confirmation: Confirmation) -> list[str]:
 
 def verdict_text(difference: Difference) -> str:
     """Returns a difference with its interval and what it means."""
-    meaning = {BETTER: "better", WITHIN_NOISE: "within noise"}.get(difference.verdict, "worse")
     return (
         f"{_signed(difference.mean)} ({100 * difference.confidence:.3g} % "
         f"{_signed(difference.low)} to {_signed(difference.high)}, paired over "
-        f"{difference.over}): {meaning}"
+        f"{difference.over}): {difference.verdict}"
     )
 
 
 def _title(confirmation: Confirmation) -> str:
-    seeds = ", ".join(map(str, confirmation.seeds))
+    first, last = confirmation.seeds[0], confirmation.seeds[-1]
+    seeds = f"{first} and {last}" if last == first + 1 else f"{first} to {last}"
     finalists = confirmation.finalists
     base = "" if confirmation.base.candidate.is_finalist else " and the baseline"
     return (

@@ -24,6 +24,7 @@ STATE_WORDS = {
 REFRESH_PER_S = 4
 PROGRESS_EVERY_S = 15
 EPOCH_LINE_AFTER_S = 60
+SAME_NOTE_AFTER_S = 60
 PLAIN_WIDTH = 160
 
 
@@ -79,6 +80,7 @@ class LineScreen:
         self.best: float | None = None
         self.workers: dict[str, _Running] = {}
         self._speaker = ""
+        self._notes: dict[str, tuple[str, float]] = {}
         self._paused: set[int] = set()
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
@@ -103,7 +105,12 @@ class LineScreen:
         self.workers.pop(worker, None)
 
     def note(self, text: str) -> None:
-        """Prints `text`."""
+        """Prints `text`, unless another worker has just said the same."""
+        now_s = time.monotonic()
+        speaker, said_s = self._notes.get(text, (self._speaker, now_s))
+        if speaker != self._speaker and now_s - said_s < SAME_NOTE_AFTER_S:
+            return
+        self._notes[text] = self._speaker, now_s
         whose = f"{self._speaker}: " if self._speaker and len(self.workers) > 1 else ""
         self._print(whose + text)
 

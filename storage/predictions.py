@@ -109,9 +109,9 @@ def trial_predictions(
     return {
         row.number: Predictions(
             sets[row.validation],
-            np.frombuffer(row.logits, dtype=_LITTLE_ENDIAN).reshape(
-                sets[row.validation].targets.shape
-            ),
+            np.frombuffer(row.logits, dtype=_LITTLE_ENDIAN)
+            .astype(np.float32)  # a copy, which can be written to
+            .reshape(sets[row.validation].targets.shape),
         )
         for row in rows
     }

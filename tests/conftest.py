@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg2
 import pytest
 import sqlalchemy
+from hypothesis import settings
 
 from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
@@ -15,6 +16,9 @@ from storage.embedded import EmbeddedPostgres
 _PREPARED = "canopy_prepared"
 
 spin_briefly()
+# How long an example takes depends on what else the machine does.
+settings.register_profile("canopy", deadline=None)
+settings.load_profile("canopy")
 
 
 @pytest.fixture(scope="session")

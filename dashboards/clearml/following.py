@@ -76,7 +76,8 @@ class Follower:
         try:
             if not has_turn():
                 self._say(BUSY)
-                self._after_round(BUSY)
+                if self._is_last:
+                    self._after_round(BUSY)
                 return None, TICK_S
             if self._mirror is None:
                 self._mirror = Mirror(

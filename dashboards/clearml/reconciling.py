@@ -14,7 +14,7 @@ from typing import Any
 from dashboards.clearml.server import FoundTask, TrackerServer
 from dashboards.clearml.wanted import CREATED, FINAL, RUNNING, LogLine, Plot, WantedTask, digest
 from dashboards.errors import TrackerRejectsError
-from storage.mirrored import MirroredTask, MirrorStore
+from storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
 
 GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
 
@@ -31,7 +31,7 @@ def differs(wanted: WantedTask, row: MirroredTask) -> bool:
     return row.task is None or bool(
         _state_differs(wanted, row)
         or _changed_parts(wanted, row)
-        or row.sent.get("tags") != list(wanted.tags)
+        or _tags_differ(wanted, row)
         or _scalars_from(wanted, row) is not None
         or _new_plots(wanted, row)
         or _lines_differ(wanted, row)
@@ -114,7 +114,6 @@ class Reconciler:
             row.sent = {"parts": wanted.parts, "tags": list(wanted.tags)}
         else:
             row.task, row.state = found.id, found.state
-            row.sent = {"tags": list(found.tags)}
         self._store.write_task(row)
         return row.task
 
@@ -122,14 +121,19 @@ class Reconciler:
         if row.state == CREATED and wanted.state != CREATED:
             self._server.start(task)
             row.state = RUNNING
-        if changed := _changed_parts(wanted, row):
+        changed, has_other_tags = _changed_parts(wanted, row), _tags_differ(wanted, row)
+        self._doubt(row, changed, tags=has_other_tags)
+        if changed:
             self._server.edit(task, wanted, changed)
             row.sent["parts"] = wanted.parts
-        if row.sent.get("tags") != list(wanted.tags):
-            self._server.set_tags(task, row.sent.get("tags", ()), wanted.tags)
+        if has_other_tags:
+            self._server.set_tags(task, wanted.tags)
             row.sent["tags"] = list(wanted.tags)
         self._send_events(task, wanted, row, is_new=is_new)
         if _state_differs(wanted, row):
+            if wanted.number == STUDY_TASK:  # a search that is over may go on, and a trial may not
+                row.state = None
+                self._store.write_task(row)
             if wanted.state == RUNNING:
                 self._server.start(task)
             else:
@@ -137,6 +141,19 @@ class Reconciler:
             row.state = wanted.state
             row.sent["reason"] = wanted.reason
         self._store.write_task(row)
+
+    def _doubt(self, row: MirroredTask, parts: Sequence[str], *, tags: bool) -> None:
+        """Records what is about to be replaced as not known.
+
+        It may arrive without our hearing of it, and be something else again that is wanted then.
+        """
+        known = dict(row.sent)
+        known["parts"] = {k: v for k, v in row.sent.get("parts", {}).items() if k not in parts}
+        if tags:
+            known.pop("tags", None)
+        if (row.sent.get("parts", {}), row.sent.get("tags")) != (known["parts"], known.get("tags")):
+            row.sent = known
+            self._store.write_task(row)
 
     def _send_events(
         self, task: str, wanted: WantedTask, row: MirroredTask, *, is_new: bool
@@ -194,6 +211,10 @@ def _state_differs(wanted: WantedTask, row: MirroredTask) -> bool:
 def _changed_parts(wanted: WantedTask, row: MirroredTask) -> list[str]:
     sent: dict[str, Any] = row.sent.get("parts", {})
     return [name for name, value in wanted.parts.items() if sent.get(name) != value]
+
+
+def _tags_differ(wanted: WantedTask, row: MirroredTask) -> bool:
+    return row.sent.get("tags") != list(wanted.tags)
 
 
 def _scalars_from(wanted: WantedTask, row: MirroredTask) -> int | None:

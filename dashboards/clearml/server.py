@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dashboards.clearml.wanted import COMPLETED, FAILED, STOPPED, LogLine, Plot, Scalar, WantedTask
+from dashboards.clearml.wanted import (
+    COMPLETED,
+    FAILED,
+    PASSING_TAGS,
+    STOPPED,
+    LogLine,
+    Plot,
+    Scalar,
+    WantedTask,
+)
 from dashboards.errors import TrackerRejectsError
 
 if TYPE_CHECKING:
@@ -102,13 +111,12 @@ class TrackerServer:
         fields = {name: value for name, value in values.items() if name in parts}
         self.session.call("tasks", "edit", task=task, force=True, **fields)
 
-    def set_tags(self, task: str, ours_before: Sequence[str], ours: Sequence[str]) -> None:
-        """Replaces our tags by others; what a person added stays."""
+    def set_tags(self, task: str, ours: Sequence[str]) -> None:
+        """Gives a task our tags, and takes those that have passed; what a person added stays."""
         found = self.existing([task]).get(task)
         if found is None:
             raise TrackerRejectsError(f"task {task} is not there")
-        gone = set(ours_before) - set(ours)
-        kept = [tag for tag in found.tags if tag not in gone]
+        kept = [tag for tag in found.tags if tag not in PASSING_TAGS]
         tags = list(dict.fromkeys([*kept, *ours]))
         if set(tags) != set(found.tags):
             self.session.call("tasks", "edit", task=task, force=True, tags=tags)

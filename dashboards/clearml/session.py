@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
@@ -85,13 +86,15 @@ class TrackerSession:
         self.server = shown_host(settings.host.rstrip("/"))
         self._addresses = addresses
         self._secrets: list[str] = []
-        self._session = self._guarded(
-            lambda: _PromptSession(
-                host=settings.host,
-                logger=_ImpatientLogger("canopy.clearml"),
-                http_retries_config=dict(_NO_RETRIES),
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the SDK's parser of its settings says of itself
+            self._session = self._guarded(
+                lambda: _PromptSession(
+                    host=settings.host,
+                    logger=_ImpatientLogger("canopy.clearml"),
+                    http_retries_config=dict(_NO_RETRIES),
+                )
             )
-        )
         keys = (self._session.secret_key, self._session.access_key)
         self._secrets = [key for key in keys if key]
         if not Session.check_min_api_version(OLDEST_API):

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from dashboards.clearml.plots import plot, table
 from dashboards.clearml.wanted import (
+    BEST_TAG,
     LogLine,
     Plot,
     Scalar,
@@ -63,9 +64,11 @@ def trial_task(
     """
     settings = training_settings(trial, record)
     epochs = settings.get("epochs")
-    described = [str(settings[key]) for key in ("backbone", "loss") if settings.get(key)]
+    # What a trial that waits will be tried with is not decided yet.
+    named = () if trial.state == TrialState.WAITING.name else ("backbone", "loss")
+    described = [str(settings[key]) for key in named if settings.get(key)]
     word = _TAGS.get(trial.state, trial.state.lower())
-    tags = [identity, *described, word, *(["best"] if is_best else [])]
+    tags = [identity, *described, word, *([BEST_TAG] if is_best else [])]
     return WantedTask(
         number=trial.number,
         identity=identity,

@@ -22,6 +22,21 @@ FINAL = (COMPLETED, STOPPED, FAILED)
 
 SHORTEST_NAME = 3
 
+BEST_TAG = "best"
+PASSING_TAGS = frozenset(
+    {
+        BEST_TAG,
+        "waiting",
+        "running",
+        "paused",
+        "interrupted",
+        "complete",
+        "pruned",
+        "failed",
+    }
+)
+"""Tags that a trial may lose again; the others of its task it has for good."""
+
 _STATES = {
     TrialState.COMPLETE.name: COMPLETED,
     TrialState.PRUNED.name: STOPPED,

@@ -199,7 +199,7 @@ def with_own_disk(
     mounts = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
     shell = ["sh", "-c", f'{script} && exec "$@"', "sh"]
     return subprocess.run(
-        [*mounts, *shell, sys.executable, "-m", "search", *arguments],
+        [*mounts, *shell, sys.executable, "-m", "search", *user.words(*arguments)],
         cwd=folder,
         env=user.environment(),
         capture_output=True,

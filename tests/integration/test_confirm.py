@@ -93,7 +93,8 @@ def test_finalists_are_confirmed_though_a_worker_dies(user: InProcess, database:
     assert (status["trials"]["complete"], status["trials"]["finished"]) == (6, 6)
     assert status["trials"]["failed"] == status["trials"]["running"] == 0
     epochs = status["epochs"]
-    assert epochs["trained"] + epochs["replayed"] - epochs["reported"] in {0, 1}
+    # The epoch under way, and those whose checkpoints were waiting to be written.
+    assert 0 <= epochs["trained"] + epochs["replayed"] - epochs["reported"] <= 3
 
     before = everything(database)
     known = user.json(*ASKED)
@@ -149,7 +150,7 @@ def test_a_search_ends_with_a_confirmation_where_its_configuration_says_so(
     output = user.run("search").stdout
     assert "the study has 3 different settings to confirm, and no more" in output
     assert "[6/6] trial 5 complete" in output
-    assert "3 finalists of study planet, trained with seeds 1, 2" in output
+    assert "3 finalists of study planet, trained with seeds 1 and 2" in output
     following = output.partition("Next:")[2]
     assert "best.yaml" in following
     assert "canopy confirm" not in following

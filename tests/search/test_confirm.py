@@ -181,6 +181,32 @@ def test_more_seeds_and_finalists_add_what_is_missing(
     assert len(plans) == 2
 
 
+def test_a_death_between_the_last_epoch_and_the_test_costs_nothing(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
+) -> None:
+    let_it_run_here(monkeypatch)
+    settings = config(folder)
+    search_here(database, settings, folder / "home", 2)
+    trained.clear()
+    with monkeypatch.context() as patch:
+
+        def dies(*arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(search.stage_tree.StageTree, "test_scores", dies)
+        with pytest.raises(KeyboardInterrupt):
+            confirm_here(database, settings, folder / "home")
+    [trial] = summary_of(database).trials
+    assert (trial.state, len(trial.metrics)) == ("INTERRUPTED", 2)
+    assert scores_in(database) == []
+    end, _ = confirm_here(database, settings, folder / "home")
+    assert end.confirmation.is_complete
+    assert len(scores_in(database)) == len(end.confirmation.wanted)
+    epochs = {stage for each in summary_of(database).trials for stage in [each.epochs_trained]}
+    assert sum(each.epochs_trained for each in summary_of(database).trials) == len(trained)
+    assert max(epochs) == 2
+
+
 def test_a_run_that_fails_is_trained_again_with_the_same_setting(
     database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,19 @@ def test_a_long_epoch_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert output_of(screen) == "  epoch 3 of 8  AP .4000\n"
 
 
+def test_what_several_workers_say_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    screen = LineScreen(Console(file=stream, width=80))
+    now_s = 100.0
+    monkeypatch.setattr("search.screen.time.monotonic", lambda: now_s)
+    for worker in ("worker 1", "worker 2"):
+        screen.tell(worker, "note", "the database is away")
+    screen.tell("worker 1", "note", "the database is away")  # that is news again
+    now_s += 61
+    screen.tell("worker 2", "note", "the database is away")
+    assert stream.getvalue().count("the database is away") == 3
+
+
 def test_a_terminal_shows_the_search_and_the_running_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,7 +3,6 @@
 import multiprocessing
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.context import ForkProcess
@@ -68,7 +67,7 @@ class MirrorHere:
 
     def once(self) -> Standing | None:
         """Mirrors the study as it is now."""
-        with _quiet_sdk(), closing(open_database(self._home, self._url)) as database:
+        with closing(open_database(self._home, self._url)) as database:
             return mirror_once(database, self.plan, self.notes.append, lambda: None)
 
     def process(self) -> ForkProcess:
@@ -79,7 +78,7 @@ class MirrorHere:
 
     def _follow(self) -> None:
         try:
-            with _quiet_sdk(), closing(open_database(self._home, self._url)) as database:
+            with closing(open_database(self._home, self._url)) as database:
                 follower = Follower(
                     database,
                     self.plan,
@@ -98,10 +97,3 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
     while not is_so():
         assert time.monotonic() < deadline_s, f"never: {what}"
         time.sleep(0.005)
-
-
-def _quiet_sdk() -> warnings.catch_warnings:  # type: ignore[type-arg]
-    """Lets the SDK warn of itself, which is no error of ours."""
-    quiet = warnings.catch_warnings()
-    warnings.simplefilter("ignore")
-    return quiet

@@ -1,0 +1,82 @@
+"""What the server has and the mirror does not know is put right."""
+
+from collections.abc import Callable
+
+import pytest
+from optuna.trial import TrialState
+
+from dashboards.clearml import mirror
+from dashboards.errors import TrackerAwayError
+from tests.clearml_stub.server import Stub
+from tests.dashboards.clearml.conftest import STUDY
+from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
+from tests.dashboards.clearml.mirror_here import MirrorHere, wait_until
+from tests.dashboards.clearml.test_mirror_faults import ask, unlike
+
+NewStudy = Callable[[int], GrowingStudy]
+NewMirror = Callable[..., MirrorHere]
+
+
+def states(stub: Stub) -> dict[str, str]:
+    return {task["name"]: task["status"] for task in stub.snapshot()["tasks"]}
+
+
+def test_a_running_task_is_pinged_and_a_finished_one_is_not(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PING_S", 0.01)
+    study, following = new_study(2), new_mirror()
+    study.run()
+    running = study.begin()
+    following.start()
+
+    def pinged() -> set[str]:
+        requests = [each for each in stub.requests() if each.action == "tasks.ping"]
+        names = {task["id"]: task["name"] for task in stub.snapshot()["tasks"]}
+        return {names[str(each.body["task"])] for each in requests}
+
+    expected = {f"{STUDY} trial {running}", f"{STUDY} search"}
+    wait_until(lambda: pinged() == expected, "what runs is pinged")
+    assert f"{STUDY} trial 0" not in pinged()
+
+
+def test_what_the_server_took_for_dead_runs_again(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study, first = new_study(1), new_mirror()
+    running = study.begin()
+    study.report(running, 1)
+    name = f"{STUDY} trial {running}"
+    first.start()
+    wait_until(lambda: states(stub).get(name) == "in_progress", "it runs")
+    first.stop()
+    for task in stub.snapshot()["tasks"]:
+        ask(stub, "tasks.stopped", task=task["id"], force=True, status_reason="non-responsive")
+    assert states(stub)[name] == "stopped"
+    second = new_mirror().start()
+    wait_until(lambda: set(states(stub).values()) == {"in_progress"}, "it runs again")
+    study.report(running, 2)
+    study.report(running, EPOCHS)
+    study.end(running, TrialState.COMPLETE)
+    second.wait()
+    assert unlike(study, stub) == []
+
+
+def test_a_tag_whose_acknowledgement_was_lost_passes_all_the_same(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror
+) -> None:
+    study = new_study(2)
+    running = study.begin()
+    new_mirror().once()
+    stub.misbehave("lost", times=2, actions="events.add_batch")
+    study.report(running, 1)
+    with pytest.raises(TrackerAwayError):
+        new_mirror().once()
+    for epoch in range(2, EPOCHS + 1):
+        study.report(running, epoch)
+    study.end(running, TrialState.COMPLETE)
+    with pytest.raises(TrackerAwayError):
+        new_mirror().once()  # has called it the best, and does not know that it has
+    study.run()
+    new_mirror().once()
+    assert unlike(study, stub) == []
