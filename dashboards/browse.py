@@ -58,10 +58,7 @@ def serve_dashboard(
     Raises:
         PortInUseError: `port`, or every port that was tried, is taken.
     """
-    store = StudyStore(database)
-    pages = Pages(StudyViews(store, database, home / UPLOADS, best_yaml))
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
-    with _listen(pages, ports) as server:
+    with open_server(database, home, best_yaml, port) as server:
         address = f"http://{HOST}:{server.server_port}/"
         say(f"studies at {address} (Ctrl-C ends)")
         if opens:
@@ -73,6 +70,30 @@ def serve_dashboard(
             return
 
 
+def open_server(
+    database: Database, home: Path, best_yaml: BestYaml, port: int | None
+) -> WSGIServer:
+    """Returns a server of the dashboard that listens, and does not answer yet.
+
+    Args:
+        database: whose studies are shown.
+        home: the state folder.
+        best_yaml: returns the best setting of a study of ours.
+        port: to listen on; None for the first free one from 8080.
+
+    Raises:
+        PortInUseError: `port`, or every port that was tried, is taken.
+    """
+    pages = Pages(StudyViews(StudyStore(database), database, home / UPLOADS, best_yaml))
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
+    for number in ports:
+        try:
+            return make_server(HOST, number, pages, _Server, _QuietHandler)
+        except OSError:
+            continue
+    raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")
+
+
 def is_desktop() -> bool:
     """Whether a person sits before this machine's own screen, and can see what is opened."""
     is_remote = any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY", "CI"))
@@ -80,12 +101,3 @@ def is_desktop() -> bool:
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )
     return sys.stdout.isatty() and has_display and not is_remote
-
-
-def _listen(application: Any, ports: range | list[int]) -> WSGIServer:
-    for port in ports:
-        try:
-            return make_server(HOST, port, application, _Server, _QuietHandler)
-        except OSError:
-            continue
-    raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~#@]|:(?=//)|(?<=www)\.")
-# Where a paragraph would become a list or underline what is above it.
-_LIST = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-+=](?:\s|$)))")
+# Where a paragraph would become a list, a rule, or the underline of a heading.
+_BLOCK = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-=]|\+(?:\s|$)))")
 
 
 def plain(text: object) -> str:
@@ -16,7 +16,7 @@ def plain(text: object) -> str:
     """
     joined = " ".join(str(text).split())
     escaped = _MARKUP.sub(lambda found: "\\" + found[0], joined)
-    return _LIST.sub(r"\g<0>\\", escaped)
+    return _BLOCK.sub(r"\g<0>\\", escaped)
 
 
 def code(text: str) -> str:
