@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _ABOUT_STUDY = re.compile(r"/(?:api/studies|csv|artifacts)/(\d+)(/.*)?")
-_DETAIL = re.compile(r"/api/studies/(\d+)")
 _NOTE = re.compile(r"/api/studies/(\d+)(?:/(\d+))?/note")
+_STUDY = re.compile(r"/api/studies/(\d+)")
 _RENAME = re.compile(r"/api/studies/\d+/rename")
 _PAGE = re.compile(r"/dashboard(/.*)?")
 _ASSETS = {"/canopy.css": "text/css", "/canopy.js": "text/javascript"}
@@ -44,6 +44,7 @@ _NO_RENAMING = (
     "Renaming would copy the trials and delete the study, and with it all that Canopy knows of "
     "their epochs."
 )
+_NO_DELETING = "Workers search this study; end that first: canopy stop"
 _CONDITIONS = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_RANGE")
 # Any page of any site could read a study's files otherwise.
 _LEFT_OUT = {"access-control-allow-origin", "content-length"}
@@ -103,6 +104,10 @@ class Pages:
     def _write(self, environ: "WSGIEnvironment", path: str) -> tuple[str, Headers, bytes]:
         if _RENAME.fullmatch(path):
             return _json(HTTPStatus.BAD_REQUEST, {"reason": _NO_RENAMING})
+        if environ["REQUEST_METHOD"] == "DELETE" and (found := _STUDY.fullmatch(path)):
+            view = self._views.view(int(found[1]))
+            if view is not None and view.data.summary.is_searched:
+                return _json(HTTPStatus.CONFLICT, {"reason": _NO_DELETING})
         if found := _NOTE.fullmatch(path):
             trial_id = None if found[2] is None else int(found[2])
             return self._write_note(environ, int(found[1]), trial_id)
@@ -121,7 +126,7 @@ class Pages:
         if view is None:
             return _ask(self._base, environ)
         status, headers, body = _ask(view.app, environ)
-        if not _DETAIL.fullmatch(path) or not _is_ok(status):
+        if not _STUDY.fullmatch(path) or not _is_ok(status):
             return status, headers, body
         answer = json.loads(body)
         view.complete(answer)

@@ -284,6 +284,10 @@ def test_a_study_is_not_renamed_and_one_that_is_deleted_is_gone(
     assert refused.status == 400
     assert "epochs" in refused.json()["reason"]
     assert visitor.study(study.study_id)["name"] == "planet"
+    searched = visitor.send("DELETE", address, {})
+    assert searched.status == 409
+    assert "canopy stop" in searched.json()["reason"]
+    study.close()
     assert visitor.send("DELETE", address, {}).status == 200
     assert visitor.get(address).status == 404
     assert visitor.get("/api/studies").json() == {"study_summaries": []}
