@@ -70,6 +70,8 @@ def title(data: StudyData) -> str:
 def lead(data: StudyData, answer: Answer) -> list[str]:
     """Returns what has to be known with the answer, a paragraph each."""
     confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
+    if data.confirmation is not None and data.confirmation.winner and data.best is not None:
+        return [*confirmed, _searched_text(data, data.best, answer), *_standing(data)]
     if data.best is None:
         return [*confirmed, *_standing(data), *_without_best(data)]
     first = _best_text(data, data.best, answer)
@@ -115,9 +117,7 @@ def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
             f"Trial {best.number} is the best of {len(data.ranking)} complete ones. Plain Optuna "
             "wrote this study, so nothing is known of its epochs, its data or its predictions."
         )
-    of = f"In the search trial {best.number} is the best of {answer.looked_at} settings."
-    if data.confirmation is None:
-        of = f"Trial {best.number} is the best of {answer.looked_at} settings."
+    of = f"Trial {best.number} is the best of {answer.looked_at} settings."
     if isinstance(answer.interval, NoVerdict):
         return f"{of} How sure its AP is cannot be said: {answer.interval.reason}."
     images = len(data.predictions[best.number].validation.targets)
@@ -125,6 +125,14 @@ def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
         f"{of} With other images of the same kind its AP would lie between "
         f"{_short(answer.interval.low)} and {_short(answer.interval.high)}: a 95 % interval by "
         f"bootstrap over {images:,} validation images, which allows for its having been chosen."
+    )
+
+
+def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
+    """Says what the search alone would have answered."""
+    return (
+        f"In the search, with one seed for all, trial {best.number} ({params_text(best.params)}) "
+        f"was the best of {answer.looked_at} settings, with {score_text(data, best.score)}."
     )
 
 

@@ -6,7 +6,7 @@ from dashboards.charts.house import ACCENT, FAINT, QUIET, new_figure, plain
 from dashboards.confirmation import Confirmation, Confirmed
 from dashboards.confirmation_text import confirmation_lines
 from dashboards.page import Cell, Chart, Column, Key, Table
-from dashboards.seed_statistics import Spread
+from dashboards.seed_statistics import BETTER, Spread
 from dashboards.tables import ap_text, params_text
 
 _ROW_PX = 38
@@ -40,9 +40,10 @@ def sentence(confirmation: Confirmation) -> str:
         f"Seeds of one setting differ by a standard deviation of up to {ap_text(noise)}, the means "
         f"of the settings by up to {ap_text(apart)}"
     )
-    if apart <= 2 * noise:
-        return f"{text}: the choice of the seed matters about as much as that of the setting."
-    return f"{text}: the setting matters more than the seed."
+    leads = (confirmation.against_second, confirmation.against_baseline)
+    if any(lead is not None and lead.verdict == BETTER for lead in leads):
+        return f"{text}: there the setting matters more than the seed."
+    return f"{text}: with so few seeds none of these differences is more than noise."
 
 
 def figure(confirmation: Confirmation) -> go.Figure:
