@@ -1,18 +1,26 @@
-"""optuna-dashboard on the study's own database."""
+"""Serves optuna-dashboard on the studies' own database, and opens it in a browser."""
 
+import os
+import sys
+import threading
+import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna_dashboard
-
+from dashboards.browsing.pages import Pages
+from dashboards.browsing.views import BestYaml, StudyViews
 from dashboards.errors import PortInUseError
+from storage.database import Database
 from storage.studies import StudyStore
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8080
 PORTS_TRIED = 100
+UPLOADS = "artifacts"
+"""The folder, below the state folder, of files that people upload in the dashboard."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -28,30 +36,68 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
-def serve_dashboard(store: StudyStore, port: int | None, say: Callable[[str], None]) -> None:
+def serve_dashboard(
+    database: Database,
+    home: Path,
+    best_yaml: BestYaml,
+    port: int | None,
+    say: Callable[[str], None],
+    *,
+    opens: bool = False,
+) -> None:
     """Serves the dashboard on this machine only, until it is interrupted.
 
     Args:
-        store: where the studies lie.
+        database: whose studies are shown.
+        home: the state folder.
+        best_yaml: returns the best setting of a study of ours.
         port: to listen on; None for the first free one from 8080.
         say: is told the address, as soon as it answers.
+        opens: whether to open it in a browser.
 
     Raises:
         PortInUseError: `port`, or every port that was tried, is taken.
     """
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
-    with _listen(optuna_dashboard.wsgi(store.optuna_storage), ports) as server:
-        say(f"studies at http://{HOST}:{server.server_port}/ (Ctrl-C ends)")
+    with open_server(database, home, best_yaml, port) as server:
+        address = f"http://{HOST}:{server.server_port}/"
+        say(f"studies at {address} (Ctrl-C ends)")
+        if opens:
+            # Some browsers return only when they are closed.
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             return
 
 
-def _listen(application: Any, ports: range | list[int]) -> WSGIServer:
-    for port in ports:
+def open_server(
+    database: Database, home: Path, best_yaml: BestYaml, port: int | None
+) -> WSGIServer:
+    """Returns a server of the dashboard that listens, and does not answer yet.
+
+    Args:
+        database: whose studies are shown.
+        home: the state folder.
+        best_yaml: returns the best setting of a study of ours.
+        port: to listen on; None for the first free one from 8080.
+
+    Raises:
+        PortInUseError: `port`, or every port that was tried, is taken.
+    """
+    pages = Pages(StudyViews(StudyStore(database), database, home / UPLOADS, best_yaml))
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
+    for number in ports:
         try:
-            return make_server(HOST, port, application, _Server, _QuietHandler)
+            return make_server(HOST, number, pages, _Server, _QuietHandler)
         except OSError:
             continue
     raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")
+
+
+def is_desktop() -> bool:
+    """Whether a person sits before this machine's own screen, and can see what is opened."""
+    is_remote = any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY", "CI"))
+    has_display = sys.platform in {"darwin", "win32"} or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return sys.stdout.isatty() and has_display and not is_remote

@@ -207,7 +207,13 @@ class StudyData:
         return score if self.higher_is_better else -score
 
 
-def read_study(store: StudyStore, database: Database, name: str, read: datetime) -> StudyData:
+def read_study(
+    store: StudyStore,
+    database: Database,
+    name: str,
+    read: datetime,
+    reader: StudyReader | None = None,
+) -> StudyData:
     """Reads a study, and the predictions of those trials that a page goes into.
 
     Args:
@@ -215,13 +221,14 @@ def read_study(store: StudyStore, database: Database, name: str, read: datetime)
         database: opened.
         name: of the study.
         read: the time now, in local time.
+        reader: of the study, of whoever reads it again and again.
 
     Raises:
         UnknownStudyError: there is none of that name.
     """
-    reader = StudyReader(store, name)
+    reader = reader or StudyReader(store, name)
     summary = reader.read()
-    epochs = store.epochs(name)
+    epochs = reader.epochs
     record = store.read_record(name)
     study = store.load_study(name)
     frozen = {trial.number: trial for trial in reader.trials}

@@ -190,12 +190,12 @@ def _flat(epoch: Mapping[str, Any]) -> dict[str, Any]:
 def _csv(table: Mapping[str, Sequence[Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_csv_cell, table))
-    writer.writerows(map(_csv_cell, row) for row in zip(*table.values(), strict=True))
+    writer.writerow(map(csv_cell, table))
+    writer.writerows(map(csv_cell, row) for row in zip(*table.values(), strict=True))
     return text.getvalue().encode()
 
 
-def _csv_cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """Returns a cell; a text that a spreadsheet would compute gets an apostrophe before it."""
     if isinstance(value, datetime):
         return value.isoformat()

@@ -261,6 +261,9 @@ class StudyReader:
         store: of the database.
         name: of the study.
 
+    Attributes:
+        epochs: trial number → its epochs, as they were read last.
+
     Raises:
         UnknownStudyError: there is none of that name.
         DatabaseSchemaError: another Optuna changed its tables.
@@ -270,6 +273,7 @@ class StudyReader:
         self._store = store
         self._name = name
         self._replica = store.open_replica(name)
+        self.epochs: Mapping[int, list[EpochRecord]] = {}
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -288,7 +292,7 @@ class StudyReader:
         left_behind = store.left_behind(name)
         store.refresh(self._replica)
         found = self.trials
-        epochs = store.epochs(name)
+        self.epochs = epochs = store.epochs(name)
         workers = store.workers(name)
         left_behind -= {worker.trial_number for worker in workers if worker.is_living}
         trials = [

@@ -42,7 +42,7 @@ class OneStudyStorage(BaseStorage):
         """Returns what the study had when it was opened."""
         return self._system_attrs
 
-    def get_all_studies(self) -> NoReturn:
+    def get_all_studies(self) -> list[Any]:
         """Refuses."""
         self._refuse()
 

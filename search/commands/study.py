@@ -1,11 +1,12 @@
 """Commands about a study: search it, look at it, take the best home."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dashboards.summary import summarize_study
+from dashboards.summary import StudySummary, summarize_study
 from search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
@@ -194,8 +195,19 @@ def dashboard(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 8080.")
     ] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
 ) -> None:
     """Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."""
-    from dashboards.browse import serve_dashboard
+    from dashboards.browse import is_desktop, serve_dashboard
+    from dashboards.confirmation import last_confirmation
+    from search.export import best_yaml
 
-    serve_dashboard(open_store(), port, typer.echo)
+    database = open_existing_database(state_home(), database_url())
+
+    def yaml_of(summary: StudySummary, record: Mapping[str, Any]) -> bytes:
+        confirmation = last_confirmation(database, summary, record)
+        return best_yaml(summary, dict(record), None, confirmation).encode()
+
+    serve_dashboard(
+        database, state_home(), yaml_of, port, typer.echo, opens=not no_open and is_desktop()
+    )
