@@ -26,8 +26,8 @@ from storage.studies import StudyStore
 
 QUIET_S = 10.0
 """At the end of a search the mirror may catch up, but not be silent for as long."""
-QUIET_WRONG_S = 2.0
-"""Likewise where its server does not answer anyway."""
+QUIET_WRONG_S = 1.0
+"""Likewise where its server did not answer before: enough for one more try."""
 LONGEST_END_S = 120.0
 _LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
