@@ -12,6 +12,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from multiprocessing import forkserver
+from typing import Any, ClassVar
 from unittest import mock
 
 from search.cli import main
@@ -23,9 +25,12 @@ UNEXPECTED = ("Traceback", "this should not have happened")
 class InProcess(Canopy):
     """The same user, who needs no process for each command."""
 
+    _template_environment: ClassVar[dict[str, str] | None] = None
+
     def run(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Runs the command to its end and checks its exit status, unless that is None."""
         environment = self.environment()
+        self._leave_others_template(environment)
         out, err = _Stream("strict"), _Stream("backslashreplace")
         exit_status = 0
         with (
@@ -46,6 +51,16 @@ class InProcess(Canopy):
         assert status in {None, exit_status}, f"exit status {exit_status}: {output}"
         assert not any(text in output for text in UNEXPECTED), output
         return subprocess.CompletedProcess(arguments, exit_status, stdout, stderr)
+
+    def _leave_others_template(self, environment: dict[str, str]) -> None:
+        """Ends the process that workers are copies of if it began with another environment.
+
+        A user's command has one of its own, and so does the mirror, which reads its variables.
+        """
+        if InProcess._template_environment not in (None, environment):
+            template: Any = forkserver
+            template._forkserver._stop()  # what Python's own tests do; there is no public way
+        InProcess._template_environment = environment
 
 
 class _Stream(io.TextIOWrapper):

@@ -81,9 +81,10 @@ def searched(user: Canopy) -> str:
 
 
 @pytest.fixture
-def here(user: Canopy) -> InProcess:
-    """The same user, whose commands start at once."""
-    return InProcess(user.folder, user.database_url, user.variables)
+def here(user: Canopy, stub: Stub) -> Iterator[InProcess]:
+    """The same user, whose commands start at once; the stub behaves again afterwards."""
+    yield InProcess(user.folder, user.database_url, user.variables)
+    stub.behave()
 
 
 @contextmanager
@@ -195,7 +196,6 @@ def test_no_trial_suffers_from_a_server_that_misbehaves(
     finally:
         over.set()
         disturbing.join()
-        stub.behave()
     assert sum(struck) > 0
     counts = here.json("status", "--study", "disturbed")["trials"]
     assert (counts["finished"], counts["failed"]) == (TRIALS, 0)
