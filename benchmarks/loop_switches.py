@@ -1,0 +1,84 @@
+"""What each switch of the training loop brings on a CPU, each for itself, in turns.
+
+``python -m benchmarks.loop_switches --rounds 3 [--case resnet18:64:64:8] [--switch NAME ...]``.
+Every measurement is a process of its own; the ratio is that of images a second to the default in
+the same round.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from benchmarks.loop_profile import CASES
+from benchmarks.machine import machine_text, spread_text
+from benchmarks.noise_images import Case
+from benchmarks.timed_run import RunTimes, Switch, time_run
+
+DEFAULT = Switch("default")
+NO_MMAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
+SWITCHES = (
+    Switch("fp32", {"precision": "fp32"}),
+    Switch("contiguous", patch="contiguous"),
+    Switch("optimizer not fused", patch="unfused"),
+    Switch("one thread", {"threads": 1}),
+    Switch("denormals flushed", patch="flush denormals"),
+    Switch("evaluation batch × 1", patch="evaluation batch × 1"),
+    Switch("evaluation batch × 4", patch="evaluation batch × 4"),
+    Switch("freed memory kept", environment=NO_MMAP),
+    Switch("huge pages", environment={"THP_MEM_ALLOC_ENABLE": "1"}),
+    Switch("both", environment={**NO_MMAP, "THP_MEM_ALLOC_ENABLE": "1"}),
+    Switch("augmented", augment=("hflip", "vflip", "rot90")),
+)
+
+
+def images_per_s(times: RunTimes) -> float:
+    """Returns the images a second of the median epoch."""
+    return times.images / median(times.train_s)
+
+
+def main() -> None:
+    """Prints a table for each case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2, help="measured in each round")
+    parser.add_argument("--case", nargs="+", help="backbone:px:batch:steps")
+    parser.add_argument("--switch", nargs="+", help="only these")
+    arguments = parser.parse_args()
+    cases = CASES
+    if arguments.case:
+        split = [text.split(":") for text in arguments.case]
+        cases = tuple(Case(name, *map(int, numbers)) for name, *numbers in split)
+    switches = [s for s in SWITCHES if not arguments.switch or s.name in arguments.switch]
+    print(machine_text())
+    print(f"{arguments.rounds} rounds of {arguments.epochs} epochs; median (smallest to largest)")
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            print(f"\n{case.name}\n")
+            print("| switch | images/s | of default | validation of default | peak MiB | faults |")
+            print("|---|---|---|---|---|---|")
+            measure(case, switches, arguments.rounds, arguments.epochs, Path(folder))
+
+
+def measure(case: Case, switches: list[Switch], rounds: int, epochs: int, folder: Path) -> None:
+    """Prints the default's row and that of each switch."""
+    found: dict[str, list[RunTimes]] = {switch.name: [] for switch in (DEFAULT, *switches)}
+    for _ in range(rounds):
+        for switch in (DEFAULT, *switches):
+            found[switch.name] += time_run(case, switch, epochs, folder, "cpu")
+    default = found[DEFAULT.name]
+    for name, times in found.items():
+        speeds = [images_per_s(each) for each in times]
+        pairs = list(zip(times, default, strict=True))
+        ratios = [images_per_s(one) / images_per_s(other) for one, other in pairs]
+        validation = [median(other.val_s) / median(one.val_s) for one, other in pairs]
+        print(
+            f"| {name} | {spread_text(speeds, 1)} | {spread_text(ratios)} "
+            f"| {spread_text(validation)} | {median(each.peak_memory_mib for each in times):.0f} "
+            f"| {median(each.faults for each in times):.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
