@@ -80,8 +80,9 @@ def plan_search(
                 raise UnknownNameError(f"{key}: {error}") from error
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
-    for device, precision in product(choices(space, "device"), choices(space, "precision")):
-        resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
+    machine = ("device", "precision", "compile")
+    for values in product(*(choices(space, name) for name in machine)):
+        resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))
     check_sampling(config.search, space, config.training.epochs)
     check_place(config.stages, home)
     return SearchPlan(config, space, home, study, n_trials, patience_s=patience_s)
@@ -171,5 +172,5 @@ def _described(
     if training.threads == "auto":
         share = max(1, resolve_threads("auto") // plan.workers)
         training = training.model_copy(update={"threads": share})
-    training = resolve_settings(training)
+    training = resolve_settings(training, len(dataset.split.train))
     return training, study_record(plan.config, plan.space, training, dataset)
