@@ -7,8 +7,10 @@ measurement alone.
 
 import json
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -117,10 +119,16 @@ def time_run(case: Case, switch: Switch, epochs: int, folder: Path, device: str)
     Raises:
         RuntimeError: one ended with an error.
     """
-    job = json.dumps([asdict(case), asdict(switch), epochs, str(folder), device])
+    with tempfile.TemporaryDirectory() as ready:
+        outputs = _run([asdict(case), asdict(switch), epochs, str(folder), device, ready], switch)
+    return [RunTimes(**json.loads(output)) for output in outputs]
+
+
+def _run(job: list[Any], switch: Switch) -> list[str]:
+    """Runs all processes of a switch; returns what they print."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.timed_run", job],
+            [sys.executable, "-m", "benchmarks.timed_run", json.dumps(job)],
             env={**os.environ, **switch.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -133,12 +141,12 @@ def time_run(case: Case, switch: Switch, epochs: int, folder: Path, device: str)
         if process.returncode:
             last = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
             raise RuntimeError(f"{switch.name}: {last[0]}")
-    return [RunTimes(**json.loads(output)) for output, _ in outputs]
+    return [output for output, _ in outputs]
 
 
 def _train(job: Sequence[Any]) -> RunTimes:
     case, switch = Case(**job[0]), Switch(**job[1])
-    epochs, folder, device = job[2], Path(job[3]), job[4]
+    epochs, folder, device, ready = job[2], Path(job[3]), job[4], Path(job[5])
     if switch.patch is not None:
         PATCHES[switch.patch]()
     dataset = noise_images(case, folder, tuple(switch.augment))
@@ -148,6 +156,7 @@ def _train(job: Sequence[Any]) -> RunTimes:
     run = TrainingRun(settings, dataset)
     run.train_epoch()
     first_s = time.perf_counter() - started
+    _wait_for_all(switch.processes, ready)
     before = _faults()
     metrics = [run.train_epoch() for _ in range(epochs)]
     return RunTimes(
@@ -160,9 +169,14 @@ def _train(job: Sequence[Any]) -> RunTimes:
     )
 
 
-def _faults() -> int:
-    import resource
+def _wait_for_all(count: int, ready: Path) -> None:
+    """Waits until all processes have trained their first epoch, so that they share the device."""
+    (ready / str(os.getpid())).touch()
+    while len(list(ready.iterdir())) < count:
+        time.sleep(0.01)
 
+
+def _faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 

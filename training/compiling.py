@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import SettingsError
+from training.out_of_memory import is_out_of_memory
 
 Compile = Literal["off", "on", "graphs"]
 
@@ -68,6 +69,7 @@ class CompiledNetwork:
     def __init__(self, network: nn.Module, how: Literal["off", "on", "graphs", "auto"]) -> None:
         if how == "auto":
             raise ValueError("training.compile is auto; resolve the settings first")
+        self._how = how
         self._plain: Callable[[Tensor], Tensor] = network
         self._with_graphs: Callable[[Tensor], Tensor] | None = None
         if how != "off":
@@ -82,12 +84,31 @@ class CompiledNetwork:
             images: a batch, or a part of one.
             is_cut: whether it is a part, whose gradients are added to those of the part before,
                 which lie where the next CUDA graph would write.
+
+        Raises:
+            SettingsError: it cannot be compiled here.
         """
-        if self._with_graphs is None or is_cut:
-            return self._plain(images)
-        begin_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
-        begin_step()
-        return self._with_graphs(images)
+        try:
+            if self._with_graphs is None or is_cut:
+                return self._plain(images)
+            begin_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+            begin_step()
+            return self._with_graphs(images)
+        except RuntimeError as error:
+            if self._how == "off" or not _is_compiler_s(error):
+                raise
+            # What follows the first empty line is advice to those who work on torch.
+            reason = " ".join(str(error).partition("\n\n")[0].split())
+            raise SettingsError(
+                f"training.compile: {self._how} asked for, but the network cannot be compiled here "
+                f"({reason}); set it to off"
+            ) from error
+
+
+def _is_compiler_s(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds, unless it is there already
+
+    return isinstance(error, TorchDynamoException) and not is_out_of_memory(error)
 
 
 def _compiled(network: nn.Module, mode: str | None) -> Callable[[Tensor], Tensor]:

@@ -113,3 +113,26 @@ def test_the_size_of_what_was_trained_before_changes_nothing(
     again = run_of(compile="on")
     again.train_epoch()
     assert_same_state(first.state(), again.state())
+
+
+def test_a_machine_without_a_compiler_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    def backend(*arguments: object) -> object:
+        raise RuntimeError("No working C++ compiler found\n\nSet TORCH_LOGS")
+
+    monkeypatch.setattr(compiling, "_BACKEND", backend)
+    with pytest.raises(SettingsError) as caught:
+        run_of(compile="on").train_epoch()
+    message = str(caught.value)
+    assert message.startswith("training.compile: on asked for, but the network cannot be compiled")
+    assert message.endswith("; set it to off")
+    assert "No working C++ compiler found" in message
+    assert "TORCH_LOGS" not in message
+    assert "\n" not in message
+
+
+def test_errors_of_a_network_that_runs_stay_what_they_are(one_thread: None) -> None:
+    network = CompiledNetwork(nn.Linear(2, 1), "off")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        network(torch.zeros(1, 3))
