@@ -28,13 +28,20 @@ SWITCHES = (
     Switch("freed memory kept", environment=NO_MMAP),
     Switch("huge pages", environment={"THP_MEM_ALLOC_ENABLE": "1"}),
     Switch("both", environment={**NO_MMAP, "THP_MEM_ALLOC_ENABLE": "1"}),
+    Switch("two processes of one thread", {"threads": 1}, processes=2),
+    Switch("two processes of one thread, pinned", {"threads": 1}, processes=2, pinned=True),
     Switch("augmented", augment=("hflip", "vflip", "rot90")),
 )
 
 
-def images_per_s(times: RunTimes) -> float:
-    """Returns the images a second of the median epoch."""
-    return times.images / median(times.train_s)
+def images_per_s(runs: list[RunTimes]) -> float:
+    """Returns the images a second of the median epoch, of all processes together."""
+    return sum(run.images / median(run.train_s) for run in runs)
+
+
+def val_s(runs: list[RunTimes]) -> float:
+    """Returns the seconds of the median validation, of the slowest process."""
+    return max(median(run.val_s) for run in runs)
 
 
 def main() -> None:
@@ -62,20 +69,21 @@ def main() -> None:
 
 def measure(case: Case, switches: list[Switch], rounds: int, epochs: int, folder: Path) -> None:
     """Prints the default's row and that of each switch."""
-    found: dict[str, list[RunTimes]] = {switch.name: [] for switch in (DEFAULT, *switches)}
+    found: dict[str, list[list[RunTimes]]] = {switch.name: [] for switch in (DEFAULT, *switches)}
     for _ in range(rounds):
         for switch in (DEFAULT, *switches):
-            found[switch.name] += time_run(case, switch, epochs, folder, "cpu")
+            found[switch.name].append(time_run(case, switch, epochs, folder, "cpu"))
     default = found[DEFAULT.name]
     for name, times in found.items():
         speeds = [images_per_s(each) for each in times]
         pairs = list(zip(times, default, strict=True))
         ratios = [images_per_s(one) / images_per_s(other) for one, other in pairs]
-        validation = [median(other.val_s) / median(one.val_s) for one, other in pairs]
+        validation = [val_s(other) / val_s(one) for one, other in pairs]
+        runs = [run for each in times for run in each]
         print(
             f"| {name} | {spread_text(speeds, 1)} | {spread_text(ratios)} "
-            f"| {spread_text(validation)} | {median(each.peak_memory_mib for each in times):.0f} "
-            f"| {median(each.faults for each in times):.0f} |",
+            f"| {spread_text(validation)} | {median(run.peak_memory_mib for run in runs):.0f} "
+            f"| {median(run.faults for run in runs):.0f} |",
             flush=True,
         )
 

@@ -39,6 +39,7 @@ class Switch:
         environment: variables of the process.
         augment: flips and turns of the training images.
         processes: that train at the same time.
+        pinned: whether each of them keeps to its own share of the cores.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Switch:
     environment: Mapping[str, str] = field(default_factory=dict)
     augment: tuple[str, ...] = ()
     processes: int = 1
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,13 @@ def _run(job: list[Any], switch: Switch) -> list[str]:
     """Runs all processes of a switch; returns what they print."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.timed_run", json.dumps(job)],
+            [sys.executable, "-m", "benchmarks.timed_run", json.dumps([*job, at])],
             env={**os.environ, **switch.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(switch.processes)
+        for at in range(switch.processes)
     ]
     outputs = [process.communicate() for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
@@ -147,6 +149,9 @@ def _run(job: list[Any], switch: Switch) -> list[str]:
 def _train(job: Sequence[Any]) -> RunTimes:
     case, switch = Case(**job[0]), Switch(**job[1])
     epochs, folder, device, ready = job[2], Path(job[3]), job[4], Path(job[5])
+    if switch.pinned:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[job[6] :: switch.processes])
     if switch.patch is not None:
         PATCHES[switch.patch]()
     dataset = noise_images(case, folder, tuple(switch.augment))
