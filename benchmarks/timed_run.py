@@ -58,6 +58,8 @@ class RunTimes:
     Attributes:
         train_s: of each epoch after the first.
         val_s: of each epoch after the first.
+        train_cpu_s: CPU time of training in each epoch after the first, all threads.
+        val_cpu_s: CPU time of validation, likewise.
         first_s: the whole first epoch, building and compiling included.
         images: trained on in an epoch.
         peak_memory_mib: of the last epoch; see `EpochMetrics`.
@@ -66,6 +68,8 @@ class RunTimes:
 
     train_s: list[float]
     val_s: list[float]
+    train_cpu_s: list[float]
+    val_cpu_s: list[float]
     first_s: float
     images: int
     peak_memory_mib: float
@@ -163,10 +167,19 @@ def _train(job: Sequence[Any]) -> RunTimes:
     first_s = time.perf_counter() - started
     _wait_for_all(switch.processes, ready)
     before = _faults()
-    metrics = [run.train_epoch() for _ in range(epochs)]
+    metrics, train_cpu_s, val_cpu_s = [], [], []
+    for _ in range(epochs):
+        started_s = time.process_time()
+        metrics.append(run.train_epoch())
+        trained_s = time.process_time()
+        run.evaluate(dataset.split.validation)
+        val_cpu_s.append(time.process_time() - trained_s)
+        train_cpu_s.append(trained_s - started_s - val_cpu_s[-1])
     return RunTimes(
         train_s=[each.train_s for each in metrics],
         val_s=[each.validation.seconds for each in metrics],
+        train_cpu_s=train_cpu_s,
+        val_cpu_s=val_cpu_s,
         first_s=first_s,
         images=len(dataset.split.train),
         peak_memory_mib=metrics[-1].peak_memory_mib,

@@ -83,7 +83,7 @@ def test_a_switch_that_fails_has_a_row_that_says_why(
 
 
 def times(train_s: float, first_s: float) -> RunTimes:
-    return RunTimes([train_s] * 3, [0.5] * 3, first_s, 100, 10.0, 0)
+    return RunTimes([train_s] * 3, [0.5] * 3, [], [], first_s, 100, 10.0, 0)
 
 
 def test_processes_count_together() -> None:
