@@ -91,6 +91,10 @@ def _unfused() -> None:
     training.optimizers._FUSED_DEVICE_TYPES = frozenset()  # type: ignore[attr-defined]
 
 
+def _copying() -> None:
+    training.optimizers._CPU_OPTIMIZERS = training.optimizers.OPTIMIZERS  # type: ignore[attr-defined]
+
+
 def _flush_denormal() -> None:
     torch.set_flush_denormal(True)
 
@@ -103,6 +107,7 @@ PATCHES: Mapping[str, Callable[[], None]] = MappingProxyType(
     {
         "contiguous": _contiguous,
         "unfused": _unfused,
+        "copying": _copying,
         "flush denormals": _flush_denormal,
         **{
             f"evaluation batch × {factor}": partial(_evaluation_factor, factor)
