@@ -18,7 +18,6 @@ from benchmarks.noise_images import Case
 from benchmarks.timed_run import RunTimes, Switch, time_run
 
 DEFAULT = Switch("default")
-NO_MMAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 SWITCHES = (
     Switch("fp32", {"precision": "fp32"}),
     Switch("contiguous", patch="contiguous"),
@@ -28,9 +27,8 @@ SWITCHES = (
     Switch("denormals flushed", patch="flush denormals"),
     Switch("evaluation batch × 1", patch="evaluation batch × 1"),
     Switch("evaluation batch × 4", patch="evaluation batch × 4"),
-    Switch("freed memory kept", environment=NO_MMAP),
+    Switch("freed memory given back", patch="giving back"),
     Switch("huge pages", environment={"THP_MEM_ALLOC_ENABLE": "1"}),
-    Switch("both", environment={**NO_MMAP, "THP_MEM_ALLOC_ENABLE": "1"}),
     Switch("two processes of one thread", {"threads": 1}, processes=2),
     Switch("two processes of one thread, pinned", {"threads": 1}, processes=2, pinned=True),
     Switch("augmented", augment=("hflip", "vflip", "rot90")),

@@ -95,6 +95,10 @@ def _copying() -> None:
     training.optimizers._CPU_OPTIMIZERS = training.optimizers.OPTIMIZERS  # type: ignore[attr-defined]
 
 
+def _giving_back() -> None:
+    training.run.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
+
+
 def _flush_denormal() -> None:
     torch.set_flush_denormal(True)
 
@@ -108,6 +112,7 @@ PATCHES: Mapping[str, Callable[[], None]] = MappingProxyType(
         "contiguous": _contiguous,
         "unfused": _unfused,
         "copying": _copying,
+        "giving back": _giving_back,
         "flush denormals": _flush_denormal,
         **{
             f"evaluation batch × {factor}": partial(_evaluation_factor, factor)

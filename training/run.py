@@ -25,6 +25,7 @@ from training.data.loading import Batch, BatchLoader, epoch_seed
 from training.data.normalise import normalised
 from training.device_cache import held_images, release_images
 from training.errors import DivergedError, OutOfMemoryError
+from training.host_memory import keep_freed_memory
 from training.losses import build_loss
 from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
 from training.optimizers import build_optimizer, set_learning_rate
@@ -371,7 +372,9 @@ class TrainingRun:
 
 
 def _configure_backend(settings: TrainingSettings) -> None:
-    """Sets the process-wide switches of torch that the numbers of a run depend on."""
+    """Sets the process-wide switches that the numbers of a run, or its speed, depend on."""
+    if settings.device == "cpu":
+        keep_freed_memory()
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
