@@ -31,7 +31,7 @@ def resolve_compile(
     ``auto`` compiles on a CUDA GPU if a full run has at least `PAYS_FROM_STEPS` steps, and never
     uses CUDA graphs: what they record keeps memory of its own for each size of batch, beside that
     of other workers of the same GPU, and they cannot sum the gradients of a batch that is cut. On a
-    CPU compiling took longer than it saved (benchmarks/RESULTS.md).
+    CPU it compiles nothing: half a minute for a tiny network (benchmarks/RESULTS.md).
 
     Args:
         setting: of the run.
