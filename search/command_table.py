@@ -29,6 +29,11 @@ COMMANDS = {
     "init": CommandEntry(
         "data", "Look at labels and images, say what is there, and write a canopy.yaml that fits."
     ),
+    "plan": CommandEntry(
+        "plan",
+        "Say what a search will take: time, disk, memory. It measures this machine and begins "
+        "none.",
+    ),
     "search": CommandEntry(
         "study", "Search until the study has its trials; the same command goes on after a stop."
     ),
