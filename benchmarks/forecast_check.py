@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,10 +27,11 @@ def main() -> None:
     options += ["--config", str(arguments.config.resolve())] if arguments.config else []
     print(machine_text())
     print(
-        "\n| workers | planned, s | measured, s | likely / measured | trials planned, s | measured "
+        "\n| workers | planned, s | measured, s | likely / measured | before and after the trials "
+        "planned, s | measured | trials planned, s | measured "
         "| epochs trained planned | measured | checkpoints planned, MiB | measured | plan took, s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"|{13 * '---|'}")
     for _run in range(arguments.runs):
         for workers in arguments.workers:
             print(row(workers, [*options, "--workers", workers]), flush=True)
@@ -41,6 +43,8 @@ def row(workers: str, options: list[str]) -> str:
         began = time.perf_counter()
         plan = json.loads(canopy(Path(folder), ["plan", *options, "--json"]))
         planning_s = time.perf_counter() - began
+    for each in plan["networks"]:
+        print(each, file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         began = time.perf_counter()
@@ -54,6 +58,8 @@ def row(workers: str, options: list[str]) -> str:
         range_text(plan["total_s"]),
         f"{total_s:.1f}",
         f"**{plan['total_s']['likely'] / total_s:.2f}**",
+        f"{plan['start_s']['likely'] + plan['decode_s']['likely']:.0f}",
+        f"{total_s - trials_s:.1f}",
         range_text(plan["search_s"]),
         f"{trials_s:.1f}",
         range_text(plan["trained"]),

@@ -14,7 +14,7 @@ training: {epochs: 4, batch_size: 16}
 search:
   study: planet
   trials: 6
-  space: {backbone: [tinycnn_8, tinyresnet_8], gamma: {low: 0.8, high: 1.0, step: 0.1}}
+  space: {backbone: [tinycnn_8, tinycnn_16], gamma: {low: 0.8, high: 1.0, step: 0.1}}
 stages: {budget_gib: 0.001}
 """
 IMAGES = 60
@@ -35,7 +35,7 @@ def test_it_says_what_a_search_takes_and_begins_nothing(person: InProcess) -> No
     found = person.json("plan", "--workers", "2")
     assert (found["study"], found["n_trials"], found["workers"]) == ("planet", 6, 2)
     assert (found["images"], found["cache_bytes"]) == (IMAGES, IMAGES * 32 * 32 * 3)
-    assert [each["backbone"] for each in found["networks"]] == ["tinycnn_8", "tinyresnet_8"]
+    assert [each["backbone"] for each in found["networks"]] == ["tinycnn_8", "tinycnn_16"]
     for each in found["networks"]:
         assert each["batch_size"] == 16
         assert 0 < each["epoch_s"]["low"] <= each["epoch_s"]["likely"] <= each["epoch_s"]["high"]
