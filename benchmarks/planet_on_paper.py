@@ -66,7 +66,7 @@ def main() -> None:
                 f"| {hand_text(name)} | {sizes[name] / 1e6:.0f} |"
             )
         print(
-            f"\n| {TRIALS} trials | GPUs | epochs reported | trained | of resnet18, 50, 152 | hours |"
+            f"\n| {TRIALS} trials | GPUs | reported | trained | of resnet18, 50, 152 | hours |"
             " checkpoints, GB |"
         )
         print("|---|---|---|---|---|---|---|")
