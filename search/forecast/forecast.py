@@ -37,8 +37,8 @@ from training.settings import TrainingSettings
 SAMPLE_IMAGES = 384
 WALK_S = 0.05
 """Bookkeeping of a trial that is begun or promoted (benchmarks/RESULTS.md)."""
-OPEN_DATABASE_S = 2.0
-"""Start of the database, first connections of the workers, and what is printed in the end."""
+OPEN_DATABASE_S = 5.0
+"""Start of the database, first connections, and what follows on the last trial, as measured there."""
 
 
 def forecast_search(
