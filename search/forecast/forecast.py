@@ -38,7 +38,7 @@ SAMPLE_IMAGES = 384
 WALK_S = 0.05
 """Bookkeeping of a trial that is begun or promoted (benchmarks/RESULTS.md)."""
 OPEN_DATABASE_S = 5.0
-"""Start of the database, first connections, and what follows on the last trial, as measured there."""
+"""Start of the database and first connections, and what follows on the last trial (likewise)."""
 
 
 def forecast_search(
