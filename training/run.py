@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,9 +227,12 @@ class TrainingRun:
         # Summed on the device: asking for each step's loss would make a GPU wait for the host.
         loss_sum = torch.zeros((), device=self._device)
         epoch = self.epoch + 1
-        with self._forked_rng():
+        # Closed in any case: the traceback of an error would keep the threads that gather batches.
+        with (
+            self._forked_rng(),
+            closing(self._train_loader.training_batches(settings.seed, epoch)) as batches,
+        ):
             torch.manual_seed(epoch_seed(settings.seed, epoch))
-            batches = self._train_loader.training_batches(settings.seed, epoch)
             for done, batch in enumerate(batches, start=1):
                 loss_sum += self._step(batch)
                 if on_batch is not None:
@@ -282,10 +285,11 @@ class TrainingRun:
         images = micro_batch_size(self.settings.batch_size, self.accumulation)
         loader = self._loader(indices, EVALUATION_BATCH_FACTOR * images)
         logits, targets = [], []
-        for batch in loader.evaluation_batches():
-            with autocast(self._precision, self._device):
-                logits.append(self.model(normalised(batch.pixels)).float())
-            targets.append(batch.targets)
+        with closing(loader.evaluation_batches()) as batches:
+            for batch in batches:
+                with autocast(self._precision, self._device):
+                    logits.append(self.model(normalised(batch.pixels)).float())
+                targets.append(batch.targets)
         return torch.cat(logits), torch.cat(targets)
 
     def state(self) -> RunState:

@@ -1,3 +1,4 @@
+import threading
 from typing import Any
 
 import pytest
@@ -128,6 +129,7 @@ def test_a_machine_without_a_compiler_is_told_what_to_do(
     assert message.startswith("training.compile: on asked for, but the network cannot be compiled")
     assert message.endswith("; set it to off")
     assert "No working C++ compiler found" in message
+    assert not [each for each in threading.enumerate() if "canopy-data" in each.name]
     assert "TORCH_LOGS" not in message
     assert "\n" not in message
 

@@ -135,8 +135,11 @@ class BatchLoader:
         """Number of batches in an epoch."""
         return self._batches
 
-    def training_batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Every image once, in an order and with symmetries that follow from seed and epoch."""
+    def training_batches(self, seed: int, epoch: int) -> Generator[Batch]:
+        """Every image once, in an order and with symmetries that follow from seed and epoch.
+
+        Close it to end its threads, where it is not taken to its end.
+        """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         count = len(self._indices)
         order = torch.randperm(count, generator=generator).numpy()
@@ -146,8 +149,8 @@ class BatchLoader:
             symmetries = np.array(self._symmetries)[drawn]
         return self._deliver(self._indices[order], symmetries)
 
-    def evaluation_batches(self) -> Iterator[Batch]:
-        """Every image once, as it is, in the order of the indices."""
+    def evaluation_batches(self) -> Generator[Batch]:
+        """Every image once, as it is, in the order of the indices; closed likewise."""
         return self._deliver(self._indices, None)
 
     def _cuts(self, count: int) -> Iterator[slice]:
@@ -157,7 +160,7 @@ class BatchLoader:
 
     def _deliver(
         self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch]:
         """Yields the batches on the device and counts the time spent waiting for them."""
         self.wait_s = 0.0
         source = (
