@@ -1,8 +1,9 @@
 """A search replayed from a table of learning curves: no training, and a clock of its own."""
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -42,6 +43,27 @@ class SimulatedSearch:
     reported_s: float
 
 
+@dataclass(frozen=True)
+class SimulatedEpoch:
+    """One epoch that a simulated trial came to.
+
+    Attributes:
+        trial: its number.
+        params: its setting, by dotted name.
+        epoch: counts from 1.
+        val_ap: validation AP after it; None where the run diverged.
+        at_s: when it is known, in simulated seconds since the start.
+        train_s: what it cost; 0 where it was known already, or another trial trained it.
+    """
+
+    trial: int
+    params: dict[str, Any]
+    epoch: int
+    val_ap: float | None
+    at_s: float
+    train_s: float
+
+
 @dataclass
 class _Clock:
     """Simulated time, and when every stage is known.
@@ -62,15 +84,15 @@ class _Clock:
     trained: int = 0
     reported_s: float = 0.0
 
-    def train(self, stage: str, seconds: float) -> float:
-        """Returns when a stage that is needed now is known."""
+    def train(self, stage: str, seconds: float) -> tuple[float, float]:
+        """Returns when a stage that is needed now is known, and what training it costs."""
         self.reported += 1
         self.reported_s += seconds
         if self.shares and stage in self.known_at:
-            return max(self.now, self.known_at[stage])
+            return max(self.now, self.known_at[stage]), 0.0
         self.trained += 1
         self.known_at[stage] = self.now + seconds
-        return self.known_at[stage]
+        return self.known_at[stage], seconds
 
 
 def simulate(
@@ -82,6 +104,7 @@ def simulate(
     seed: int,
     workers: int = 1,
     shares: bool = True,
+    on_epoch: Callable[[SimulatedEpoch], None] | None = None,
 ) -> SimulatedSearch:
     """Runs one search on a table, with the sampler, pruner and budget code of the real one.
 
@@ -93,6 +116,7 @@ def simulate(
         seed: the study's.
         workers: that share the study; the time of one epoch is the table's, whoever trains it.
         shares: whether trials share stages.
+        on_epoch: is told of every epoch, in the order of the clock.
     """
     storage = InMemoryStorage()
     built = build_pruner(pruner, table.epochs)
@@ -101,7 +125,8 @@ def simulate(
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=built
     )
-    run = _Run(table, OpenStudy(study, storage), built, sampler, n_trials, seed, _Clock(shares))
+    opened = OpenStudy(study, storage)
+    run = _Run(table, opened, built, sampler, n_trials, seed, _Clock(shares), on_epoch)
     run.go(workers)
     end_paused(run.opened)
     complete = run.opened.trials(TrialState.COMPLETE)
@@ -125,6 +150,7 @@ class _Run:
     n_trials: int
     seed: int
     clock: _Clock
+    on_epoch: Callable[[SimulatedEpoch], None] | None = None
     owned: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -169,7 +195,14 @@ class _Run:
         state, val_ap = TrialState.COMPLETE, None
         for epoch, point in enumerate(curve, start=1):
             if epoch not in reported:
-                yield self.clock.train(point.stage, point.seconds)
+                known_s, train_s = self.clock.train(point.stage, point.seconds)
+                yield known_s
+                if self.on_epoch is not None:
+                    self.on_epoch(
+                        SimulatedEpoch(
+                            trial.number, params, epoch, point.val_ap, self.clock.now, train_s
+                        )
+                    )
             if point.val_ap is None:
                 state = TrialState.PRUNED
                 break
