@@ -21,6 +21,7 @@ SCENE_PX = 32
 SEED = 11
 WRONG_LABELS = 0.05
 JPEG_QUALITY = 90
+BATCH_SIZE = 32
 SPLIT = SplitSettings(validation=0.2, test=0.15, seed=0)
 # From frequent to rare.
 SHAPES = {
@@ -69,7 +70,11 @@ def write_shapes(folder: Path, jpeg_factor: int | None = None) -> None:
 
 
 def _parts(tagged: list[list[str]]) -> list[str]:
-    """Returns the part of each scene: the split that shapes.yaml asks for."""
+    """Returns the part of each scene: the split that shapes.yaml asks for.
+
+    But for the last images for training beyond whole batches, which are for test: everybody cuts
+    what is left over from whole batches in another way.
+    """
     labels = sorted(SHAPES)
     targets = np.array([[label in tags for label in labels] for tags in tagged], np.uint8)
     split = split_images(targets, SPLIT)
@@ -77,6 +82,8 @@ def _parts(tagged: list[list[str]]) -> list[str]:
     for name in PARTS:
         for at in getattr(split, name):
             parts[at] = name
+    for at in split.train[len(split.train) // BATCH_SIZE * BATCH_SIZE :]:
+        parts[at] = "test"
     return parts
 
 

@@ -7,6 +7,7 @@ ratios. ``--full`` trains every peer, measures its costs anew, and scores the wi
 
 import argparse
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="train every peer")
     parser.add_argument("--only", nargs="+", metavar="KEY", help="train these peers")
     parser.add_argument("--real-trials", type=int, help="of searches that really train; 0 for none")
-    parser.add_argument("--seeds", type=int, default=20, help="of simulated searches")
+    parser.add_argument("--seeds", type=int, default=20, help="of simulated searches; 0 for none")
     parser.add_argument("--table", type=Path, default=TABLE, help="learning curves to look up")
     parser.add_argument("--keep-costs", action="store_true", help=f"write {COSTS.name}")
     parser.add_argument("--picture", type=Path, help="SVG to write")
@@ -67,6 +68,8 @@ def main() -> None:
             costs |= {each.peer.key: each.costs(measured) for each in real}
             _write_costs(costs)
 
+    if not arguments.seeds:
+        return
     compared = []
     for peer in PEERS:
         if peer.is_installed:
@@ -98,16 +101,17 @@ def _to_train(only: list[str] | None, *, full: bool) -> list[Peer]:
 
 def _train(peers: list[Peer], home: Path, data: Path, trials: int) -> list[RealRun]:
     """Runs searches for real, one after the other, on a server that is there for plain Optuna."""
-    server = EmbeddedPostgres(home / "postgres")
-    url = optuna_url(server.start())
-    try:
-        runs = []
-        for peer in peers:
-            print(f"training: {peer.title}, {peer.workers} at once", flush=True)
-            runs.append(train_peer(peer, home, data, trials, 0, url))
-        return runs
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(prefix="canopy-peers-") as folder:
+        server = EmbeddedPostgres(Path(folder) / "postgres")
+        url = optuna_url(server.start())
+        try:
+            runs = []
+            for peer in peers:
+                print(f"training: {peer.title}, {peer.workers} at once", flush=True)
+                runs.append(train_peer(peer, home, data, trials, 0, url))
+            return runs
+        finally:
+            server.stop()
 
 
 def _read_costs() -> dict[str, Costs]:

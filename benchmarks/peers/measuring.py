@@ -13,7 +13,7 @@ from benchmarks.peers.roster import Peer, environment_of_peers
 from benchmarks.peers.summary import Costs, overhead_s, summarize
 from benchmarks.peers.task import Curves
 
-_SAMPLE_S = 0.2
+_SAMPLE_S = 0.5
 _MIB = 2**20
 
 
@@ -24,8 +24,8 @@ class RealRun:
     Attributes:
         peer: who.
         entries: its epochs.
-        peak_mib: largest sum of the resident sizes of its processes; pages that several of them
-            share count for each. The database server is not among them.
+        peak_mib: largest sum of the proportional sizes (PSS) of its processes: a page that several
+            share counts once. The database server is not among them.
     """
 
     peer: Peer
@@ -49,9 +49,9 @@ class RealRun:
 
 def simulate_peer(peer: Peer, folder: Path, table: Path, trials: int, seeds: list[int]) -> Path:
     """Runs a peer on looked-up epochs; returns its record."""
-    record = folder / f"simulated-{table.stem}-{peer.key}.jsonl"
+    record = folder.resolve() / f"simulated-{table.stem}-{peer.key}.jsonl"
     record.unlink(missing_ok=True)
-    options = ["--record", str(record), "--table", str(table), "--trials", str(trials)]
+    options = ["--record", str(record), "--table", str(table.resolve()), "--trials", str(trials)]
     _run(peer.command(*options, "--seeds", *map(str, seeds)), folder / f"{record.stem}.log", {})
     return record
 
@@ -60,19 +60,20 @@ def train_peer(  # noqa: PLR0917 - what a real search needs
     peer: Peer, folder: Path, data: Path, trials: int, seed: int, database_url: str
 ) -> RealRun:
     """Runs a peer for real."""
-    record = folder / f"real-{peer.key}-{seed}.jsonl"
+    record = folder.resolve() / f"real-{peer.key}-{seed}.jsonl"
     record.unlink(missing_ok=True)
-    options = ["--record", str(record), "--data", str(data), "--trials", str(trials)]
+    options = ["--record", str(record), "--data", str(data.resolve()), "--trials", str(trials)]
     command = peer.command(*options, "--seeds", str(seed), "--began", f"{time.time():.3f}")
     peak_mib = _run(command, folder / f"{record.stem}.log", {"PEERS_DATABASE_URL": database_url})
     return RealRun(peer, read_record(record), peak_mib)
 
 
 def _run(command: list[str], log: Path, variables: dict[str, str]) -> float:
-    """Runs a command; returns the largest resident size of it and its children, in MiB."""
+    """Runs a command; returns the largest size of it and its children in memory, in MiB."""
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
+            cwd=log.parent,  # some leave files where they are
             env={**environment_of_peers(), **variables},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -96,12 +97,14 @@ def _watch(pid: int, peak: list[float], ended: threading.Event) -> None:
             processes = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return
-        peak[0] = max(peak[0], sum(map(_resident, processes)) / _MIB)
+        peak[0] = max(peak[0], sum(map(_held, processes)) / _MIB)
 
 
-def _resident(process: psutil.Process) -> int:
+def _held(process: psutil.Process) -> int:
     try:
-        # Canopy's own server, which is none of its processes' memory more than another's is.
-        return 0 if process.name().startswith("postgres") else process.memory_info().rss
-    except psutil.NoSuchProcess:
+        # Canopy's own server; plain Optuna's is not below its process either.
+        if process.name().startswith("postgres"):
+            return 0
+        return int(process.memory_full_info().pss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0

@@ -4,15 +4,16 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import quantiles
+from statistics import mean, quantiles
 
-from benchmarks.peers.summary import SearchRun
 from benchmarks.peers.table import Compared
 
-WIDTH, HEIGHT = 860, 470
-LEFT, RIGHT, TOP, BOTTOM = 62, 250, 62, 48
-STEPS = 240
-LOWEST_AP = 0.30
+WIDTH, HEIGHT = 900, 470
+LEFT, RIGHT, TOP, BOTTOM = 62, 290, 64, 48
+STEPS = 200
+TICKS_S = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+AP_STEP = 0.01
+AP_STEPS = 5
 # Peer → colour, dash. Apart for people who see few colours, and readable on white and on black.
 LINES = {
     "canopy": ("#2a78c2", ""),
@@ -35,43 +36,54 @@ text { font: 13px system-ui, sans-serif; fill: #595f66 }
 
 @dataclass(frozen=True)
 class _Scale:
-    """Seconds and AP → pixels."""
+    """Seconds, on a logarithmic axis, and AP → pixels."""
 
+    least_s: float
     most_s: float
     highest_ap: float
 
     def x(self, at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / self.most_s
+        share = math.log(max(at_s, self.least_s) / self.least_s)
+        return LEFT + (WIDTH - LEFT - RIGHT) * share / math.log(self.most_s / self.least_s)
 
     def y(self, ap: float) -> float:
-        share = (max(ap, LOWEST_AP) - LOWEST_AP) / (self.highest_ap - LOWEST_AP)
+        lowest = self.highest_ap - AP_STEP * AP_STEPS
+        share = max(ap - lowest, 0) / (AP_STEP * AP_STEPS)
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds at which lines may bend."""
+        span = self.most_s / self.least_s
+        return [self.least_s * span ** (step / STEPS) for step in range(STEPS + 1)]
 
 
 def picture(compared: Sequence[Compared]) -> str:
     """Draws each peer's median over its seeds, with the quartiles of Canopy and of plain Optuna.
 
-    Only trials with all their epochs count, and peers with one worker.
+    Only trials with all their epochs count, and peers with one worker. A line begins where half of
+    the searches have such a trial, and ends, with a dot, when its searches do in the mean.
 
     Args:
         compared: those of `LINES` are drawn; two seeds at least.
     """
-    drawn = [each for each in compared if each.peer.key in LINES]
-    seeds = len(drawn[0].runs)
-    most_s = _round_up(max(max(each.finish_s) for each in drawn))
+    drawn = sorted(
+        (each for each in compared if each.peer.key in LINES), key=lambda each: mean(each.finish_s)
+    )
+    first_s = min(
+        run.improvements[0][0] for each in drawn for run in each.runs.values() if run.improvements
+    )
     best = max(run.best_ap or 0.0 for each in drawn for run in each.runs.values())
-    scale = _Scale(most_s, math.ceil(best * 50) / 50)
-    times = [most_s * step / STEPS for step in range(STEPS + 1)]
-    parts = [*_axes(scale, seeds)]
-    courses = {each.peer.key: _course(list(each.runs.values()), times) for each in drawn}
-    for key in BANDS:
-        if key in courses:
-            parts.append(_band(scale, times, courses[key], LINES[key][0]))
-    for each in reversed(drawn):
-        colour, dash = LINES[each.peer.key]
-        parts.append(_line(scale, times, courses[each.peer.key], colour, dash))
-    sooner = sorted(drawn, key=lambda each: sum(each.finish_s))
-    parts += [_legend(row, each) for row, each in enumerate(sooner)]
+    scale = _Scale(
+        least_s=max((tick for tick in TICKS_S if tick <= first_s), default=TICKS_S[0]),
+        most_s=1.1 * max(mean(each.finish_s) for each in drawn),
+        highest_ap=math.ceil(best / AP_STEP) * AP_STEP,
+    )
+    parts = _axes(scale, len(drawn[0].runs))
+    courses = {each.peer.key: _course(each, scale) for each in drawn}
+    parts += [_band(scale, courses[key], LINES[key][0]) for key in BANDS if key in courses]
+    parts += [_line(scale, courses[each.peer.key], *LINES[each.peer.key]) for each in drawn[::-1]]
+    parts += [_legend(row, each) for row, each in enumerate(drawn)]
     inside = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n'
@@ -80,63 +92,71 @@ def picture(compared: Sequence[Compared]) -> str:
     )
 
 
-def _course(runs: Sequence[SearchRun], times: Sequence[float]) -> list[tuple[float, float, float]]:
-    """Returns the lower quartile, median and upper quartile of the best AP at each time."""
+@dataclass(frozen=True)
+class _Moment:
+    """The best AP of a peer's searches at one time: quartiles, 0 where there is none yet."""
+
+    at_s: float
+    low: float
+    middle: float
+    high: float
+
+
+def _course(each: Compared, scale: _Scale) -> list[_Moment]:
+    finish_s = mean(each.finish_s)
     course = []
-    for at_s in times:
+    for at_s in [*(time for time in scale.times if time < finish_s), finish_s]:
         aps = [
             max((ap for found_s, ap in run.improvements if found_s <= at_s), default=0.0)
-            for run in runs
+            for run in each.runs.values()
         ]
         low, middle, high = quantiles(aps, n=4, method="inclusive")
-        course.append((low, middle, high))
+        course.append(_Moment(at_s, low, middle, high))
     return course
 
 
-def _line(
-    scale: _Scale,
-    times: Sequence[float],
-    course: Sequence[tuple[float, float, float]],
-    colour: str,
-    dash: str,
-) -> str:
-    points = " ".join(
-        f"{scale.x(at_s):.1f},{scale.y(middle):.1f}"
-        for at_s, (_, middle, _) in zip(times, course, strict=True)
-    )
+def _line(scale: _Scale, course: Sequence[_Moment], colour: str, dash: str) -> str:
+    shown = [(scale.x(each.at_s), scale.y(each.middle)) for each in course if each.middle > 0]
+    # Between two bends a line needs no points.
+    bends = [
+        point
+        for at, point in enumerate(shown)
+        if at in {0, len(shown) - 1} or not shown[at - 1][1] == point[1] == shown[at + 1][1]
+    ]
+    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in bends)
+    end_x, end_y = bends[-1]
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
+    return (
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
+        f'<circle cx="{end_x:.0f}" cy="{end_y:.1f}" r="4" fill="{colour}"/>'
+    )
 
 
-def _band(
-    scale: _Scale,
-    times: Sequence[float],
-    course: Sequence[tuple[float, float, float]],
-    colour: str,
-) -> str:
-    upper = [(at_s, high) for at_s, (_, _, high) in zip(times, course, strict=True)]
-    lower = [(at_s, low) for at_s, (low, _, _) in zip(times, course, strict=True)]
-    around = [*upper, *reversed(lower)]
-    points = " ".join(f"{scale.x(at_s):.1f},{scale.y(ap):.1f}" for at_s, ap in around)
-    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".14"/>'
+def _band(scale: _Scale, course: Sequence[_Moment], colour: str) -> str:
+    around = [(each.at_s, each.high) for each in course]
+    around += [(each.at_s, each.low) for each in reversed(course)]
+    points = " ".join(f"{scale.x(at_s):.0f},{scale.y(ap):.0f}" for at_s, ap in around)
+    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".13"/>'
 
 
 def _axes(scale: _Scale, seeds: int) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [
-        f'<text class="title" x="{LEFT}" y="24">Best AP over time: 40 trials, one worker</text>',
-        f'<text x="{LEFT}" y="44">median of {seeds} seeds (bands: quartiles); a line ends its'
-        " search at the time in the legend</text>",
+        f'<text class="title" x="{LEFT}" y="24">The best AP found, over time</text>',
+        f'<text x="{LEFT}" y="44">40 trials, one worker; median of {seeds} seeds, bands are'
+        " quartiles; a dot is the end of a search</text>",
     ]
-    for step in range(6):
-        ap = LOWEST_AP + (scale.highest_ap - LOWEST_AP) * step / 5
+    for step in range(AP_STEPS + 1):
+        ap = scale.highest_ap - AP_STEP * step
         y = scale.y(ap)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         label = f"{ap:.2f}".removeprefix("0")
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-        at_s = scale.most_s * step / 5
-        x = scale.x(at_s)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{at_s:.0f}</text>')
+    for tick in TICKS_S:
+        if scale.least_s <= tick <= scale.most_s:
+            x = f"{scale.x(tick):.0f}"
+            parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>')
+            parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{tick:,}</text>')
     middle = (LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">seconds</text>')
     turned = f"translate(16 {(TOP + bottom) / 2}) rotate(-90)"
@@ -148,14 +168,8 @@ def _legend(row: int, each: Compared) -> str:
     colour, dash = LINES[each.peer.key]
     x, y = WIDTH - RIGHT + 18, TOP + 14 + 42 * row
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    finish_s = sum(each.finish_s) / len(each.finish_s)
     return (
         f'<line x1="{x}" x2="{x + 28}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2.2"'
         f'{dashes}/><text x="{x + 36}" y="{y + 1}">{html.escape(each.peer.title)}</text>'
-        f'<text x="{x + 36}" y="{y + 17}">done after {finish_s:.0f} s</text>'
+        f'<text x="{x + 36}" y="{y + 17}">done after {mean(each.finish_s):.0f} s</text>'
     )
-
-
-def _round_up(seconds: float) -> float:
-    step = 10.0 ** math.floor(math.log10(seconds)) / 2
-    return step * math.ceil(seconds / step)

@@ -12,6 +12,7 @@ References:
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,13 +34,13 @@ def searcher(space: Space, seed: int) -> OptunaSearch:
 
     Ray's own words for a space take no step that does not divide its bounds.
     """
+    return OptunaSearch(partial(_define, space), metric="val_ap", mode="max", seed=seed)
 
-    def define(trial: optuna.Trial) -> None:
-        trial.suggest_categorical("backbone", space.backbones)
-        trial.suggest_categorical("loss", space.losses)
-        trial.suggest_float("gamma", space.gamma_low, space.gamma_high, step=space.gamma_step)
 
-    return OptunaSearch(define, metric="val_ap", mode="max", seed=seed)
+def _define(space: Space, trial: optuna.Trial) -> None:
+    trial.suggest_categorical("backbone", space.backbones)
+    trial.suggest_categorical("loss", space.losses)
+    trial.suggest_float("gamma", space.gamma_low, space.gamma_high, step=space.gamma_step)
 
 
 class Driven:
@@ -94,7 +95,8 @@ def trainable(config: dict[str, Any]) -> None:
         loader_workers=fixed["loaders"],
     )
     recorder = Recorder(Path(fixed["record"]))
-    number = int(tune.get_context().get_trial_id().rpartition("_")[2])
+    # Ray names trials by eight hexadecimal digits, and with a listed number after them.
+    number = int(tune.get_context().get_trial_id().partition("_")[0], 16)
     for epoch, (val_ap, seconds) in enumerate(training.epochs(config), start=1):
         at_s = time.time() - fixed["began"]
         recorder.add(

@@ -17,7 +17,7 @@ class Costs:
         epoch_factor: seconds of one of its epochs, by the table's seconds of the same epochs.
         trial_s: a worker's time outside of epochs for each trial, in seconds.
         start_s: from the command to the first trial, in seconds.
-        peak_mib: largest resident size of all its processes together; None if it was not measured.
+        peak_mib: largest size of all its processes in memory together; None if it was not measured.
     """
 
     epoch_factor: float = 1.0

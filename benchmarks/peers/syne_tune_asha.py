@@ -11,6 +11,7 @@ References:
 """
 
 import logging
+import os
 import random
 import time
 from dataclasses import replace
@@ -148,18 +149,21 @@ def train(  # noqa: PLR0917 - a peer's whole choice
     data: Path, record: Path, method: str, seed: int, trials: int, workers: int, began: float
 ) -> None:
     """Runs one search for real."""
+    os.environ["SYNETUNE_FOLDER"] = str(record.resolve().parent / "syne-tune")
     threads = max(1, 2 // workers)
     constants = {
         "data": str(data.resolve()),
         "record": str(record.resolve()),
-        "seed": seed,
+        "search_seed": seed,
         "began": began,
         "threads": threads,
     }
     Tuner(
         trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("syne_tune_trial.py"))),
         scheduler=scheduler(SHAPES, method, seed, **constants),
-        stop_criterion=StoppingCriterion(max_num_trials_started=trials),
+        # One less: it ends when more have been started.
+        stop_criterion=StoppingCriterion(max_num_trials_started=trials - 1),
+        wait_trial_completion_when_stopping=True,
         n_workers=workers,
         sleep_time=0.1,
         save_tuner=False,

@@ -27,7 +27,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     for name in ("gamma", "began"):
         parser.add_argument(f"--{name}", type=float, required=True)
-    for name in ("epochs", "seed", "threads"):
+    for name in ("epochs", "search_seed", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument(f"--{ST_CHECKPOINT_DIR}", type=Path, required=True)
     arguments, _ = parser.parse_known_args()
@@ -49,7 +49,7 @@ def main() -> None:
         torch.save(reached, checkpoint)
         epoch = reached["epoch"]
         at_s = time.time() - arguments.began
-        recorder.add(EpochEntry(arguments.seed, trial, epoch, val_ap, at_s, seconds, params))
+        recorder.add(EpochEntry(arguments.search_seed, trial, epoch, val_ap, at_s, seconds, params))
         report(epoch=epoch, val_ap=val_ap)
 
 
