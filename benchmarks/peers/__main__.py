@@ -17,7 +17,7 @@ from benchmarks.peers.picture import picture
 from benchmarks.peers.record import read_record
 from benchmarks.peers.roster import CANOPY, CANOPY_2, PEERS, PLAIN, RANDOM, Peer
 from benchmarks.peers.summary import Costs, runs_of
-from benchmarks.peers.table import Compared, ratio_lines, real_table, simulated_table
+from benchmarks.peers.table import TOLERANCE, Compared, ratio_lines, real_table, simulated_table
 from benchmarks.peers.task import SHAPES, TRIALS, Curves
 from benchmarks.peers.winners import test_aps
 from benchmarks.shapes_data import write_shapes
@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--real-trials", type=int, help="of searches that really train; 0 for none")
     parser.add_argument("--seeds", type=int, default=20, help="of simulated searches; 0 for none")
     parser.add_argument("--table", type=Path, default=TABLE, help="learning curves to look up")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="an AP so far below is the same"
+    )
     parser.add_argument("--keep-costs", action="store_true", help=f"write {COSTS.name}")
     parser.add_argument("--picture", type=Path, help="SVG to write")
     arguments = parser.parse_args()
@@ -84,9 +87,9 @@ def main() -> None:
         winners = [run.winner for each in compared for run in each.runs.values() if run.winner]
         test_ap = test_aps(data, home, winners)
     print(f"simulated on {arguments.table.name}, {TRIALS} trials, {arguments.seeds} seeds:\n")
-    print(simulated_table(compared, test_ap))
+    print(simulated_table(compared, test_ap, arguments.tolerance))
     print("\nhow many times sooner Canopy is:\n")
-    print("\n".join(ratio_lines(compared)))
+    print("\n".join(ratio_lines(compared, arguments.tolerance)))
     if arguments.picture is not None:
         arguments.picture.write_text(picture(compared))
 

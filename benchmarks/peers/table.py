@@ -147,10 +147,18 @@ def ratio_lines(compared: Sequence[Compared], tolerance: float = TOLERANCE) -> l
 
 
 def _aim(name: str, ratio: float, wanted: float | None) -> str:
-    if wanted is None:
+    if math.isnan(ratio):
+        return f"       –  {name}: neither reaches it in half of its searches"
+    if wanted is None and math.isfinite(ratio):
         return f"  {ratio:5.1f}×  {name}"
-    verdict = "met" if ratio >= wanted else "missed"
-    return f"  {ratio:5.1f}×  {name}; at least {wanted} was the aim: {verdict}"
+    shown = f"{ratio:5.1f}×" if math.isfinite(ratio) else "     ∞"
+    why = "" if math.isfinite(ratio) else " (never in half of its searches)"
+    aim = "" if wanted is None else f"; at least {wanted} was the aim"
+    return f"  {shown}  {name}{why}{aim}{'' if wanted is None else _verdict(ratio, wanted)}"
+
+
+def _verdict(ratio: float, wanted: float) -> str:
+    return ": met" if ratio >= wanted else ": missed"
 
 
 def _mean_ratio(peer: Compared, ours: Compared) -> float:

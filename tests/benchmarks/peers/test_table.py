@@ -46,6 +46,8 @@ def test_each_aim_is_called_met_or_missed() -> None:
     assert "4.0×  the same AP, plain Optuna" in lines[0]
     assert lines[0].endswith("met")
     assert "9.0×  finished, random search" in lines[2]
+    # Random search finds it in one of two seeds alone.
+    assert lines[3].strip().startswith("∞  the same AP, random search / Canopy (never")
     nearest = lines[-1]
     assert "4.0×  epochs trained, Optuna, TPE + median (the fewest)" in nearest
     slow = [COMPARED[0], COMPARED[1], searches(CANOPY, 300, 150, [0.40, 0.42]), COMPARED[3]]
