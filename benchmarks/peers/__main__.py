@@ -79,7 +79,7 @@ def main() -> None:
             record = simulate_peer(
                 peer, home, arguments.table, TRIALS, list(range(arguments.seeds))
             )
-            cost = costs.get(peer.costs_key, Costs())
+            cost = costs.get(peer.key) or costs.get(peer.costs) or Costs()
             runs = runs_of(read_record(record), curves.space.epochs, cost, peer.workers)
             compared.append(Compared(peer, runs, cost))
     test_ap = {}

@@ -13,7 +13,7 @@ from benchmarks.peers.roster import Peer, environment_of_peers
 from benchmarks.peers.summary import Costs, overhead_s, summarize
 from benchmarks.peers.task import Curves
 
-_SAMPLE_S = 0.5
+_SAMPLE_S = 2.0
 _MIB = 2**20
 
 

@@ -27,7 +27,8 @@ class Peer:
         options: on its command line.
         environment: that it needs.
         workers: that train at once; one has two threads, two have one each.
-        costs: key of the peer whose real costs it has, for they run the same script.
+        costs: key of the peer that trains by the same script, whose real costs stand for its own
+            until those are measured.
     """
 
     key: str
@@ -37,11 +38,6 @@ class Peer:
     environment: Environment = "canopy"
     workers: int = 1
     costs: str = ""
-
-    @property
-    def costs_key(self) -> str:
-        """Key of the peer whose real costs it has."""
-        return self.costs or self.key
 
     @property
     def python(self) -> Path:
@@ -68,7 +64,7 @@ def _syne_tune(method: str, title: str, workers: int) -> Peer:
         ("--method", method),
         "peers" if method == "stopping" else "syne-tune-0.13",
         workers,
-        costs=f"syne-tune-promotion-{workers}" if method == "pasha" else "",
+        costs=f"syne-tune-stopping-{workers}",
     )
 
 
@@ -78,6 +74,7 @@ RANDOM = Peer(
     "random search, no pruning",
     "plain_optuna",
     ("--sampler", "random", "--pruner", "none"),
+    costs="plain",
 )
 CANOPY = Peer("canopy", "Canopy", "canopy_search")
 CANOPY_2 = Peer("canopy-2", "Canopy", "canopy_search", workers=2)
@@ -102,7 +99,7 @@ PEERS = [
     _syne_tune("stopping", "ASHA, stopping", 1),
     _syne_tune("promotion", "ASHA, promotion", 1),
     _syne_tune("pasha", "PASHA", 1),
-    Peer("canopy-alone", "Canopy, stages off", "canopy_search", ("--no-stages",)),
+    Peer("canopy-alone", "Canopy, stages off", "canopy_search", ("--no-stages",), costs="canopy"),
     CANOPY,
     Peer("ray-2", "Ray Tune, OptunaSearch + ASHA", "ray_tune", (), "peers", 2),
     _syne_tune("stopping", "ASHA, stopping", 2),

@@ -40,6 +40,7 @@ def test_aps(data: Path, home: Path, settings: Iterable[dict[str, Any]]) -> dict
                 epochs=SHAPES.epochs,
                 batch_size=32,
                 seed=TRAINING_SEED,
+                threads=1,
                 optimizer=OptimizerSettings(name="adam", lr=4e-3),
             ),
             dataset,
