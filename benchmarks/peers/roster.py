@@ -114,5 +114,6 @@ def environment_of_peers() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
+        "PYTHONHASHSEED": "0",  # PASHA goes through sets
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     }

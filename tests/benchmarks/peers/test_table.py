@@ -43,15 +43,16 @@ def test_the_table_says_how_many_seeds_reached_the_ap() -> None:
 
 def test_each_aim_is_called_met_or_missed() -> None:
     lines = ratio_lines(COMPARED)
-    assert "4.0×  the same AP, plain Optuna" in lines[0]
-    assert lines[0].endswith("met")
-    assert "9.0×  finished, random search" in lines[2]
+    assert "4.0×  finished, plain Optuna / Canopy;" in lines[0]
+    assert lines[0].endswith(": met")
+    assert "9.0×  finished, random search" in lines[1]
+    assert "4.0×  same AP within .0050, plain Optuna / Canopy;" in lines[2]
     # Random search finds it in one of two seeds alone.
-    assert lines[3].strip().startswith("∞  the same AP, random search / Canopy (never")
+    assert lines[4].strip().startswith("∞  same AP within .0050, random search / Canopy (never")
     nearest = lines[-1]
     assert "4.0×  epochs trained, Optuna, TPE + median (the fewest)" in nearest
     slow = [COMPARED[0], COMPARED[1], searches(CANOPY, 300, 150, [0.40, 0.42]), COMPARED[3]]
-    assert ratio_lines(slow)[0].endswith("missed")
+    assert ratio_lines(slow)[0].endswith(": missed")
 
 
 def test_keys_of_peers_are_their_own_and_costs_are_of_a_peer() -> None:
