@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
-from search.cli import state_home
+from search.command_line import state_home
 from training.data.dataset import Dataset, open_dataset
 from training.run import EpochMetrics, TrainingRun
 from training.settings import DataSettings, TrainingSettings

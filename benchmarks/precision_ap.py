@@ -8,7 +8,7 @@ from statistics import mean
 
 from benchmarks.epoch_time import demo
 from benchmarks.machine import machine_text, spread_text
-from search.cli import state_home
+from search.command_line import state_home
 from training.run import TrainingRun
 from training.settings import OptimizerSettings, TrainingSettings
 

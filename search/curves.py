@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow
 import pyarrow.parquet
@@ -32,6 +32,21 @@ class CurvePoint:
     stage: str
     val_ap: float | None
     seconds: float
+
+
+class Curves(Protocol):
+    """Learning curves of a whole space, however they come about."""
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The space, by dotted name of the setting."""
+
+    @property
+    def epochs(self) -> int:
+        """Of a full run."""
+
+    def curve(self, params: Mapping[str, Any]) -> Sequence[CurvePoint]:
+        """Returns the learning curve of a setting, one point an epoch."""
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,18 @@ def _described(
     training = plan.config.training
     if before is not None:
         training = resolved_as_before(training, before)
-    if training.threads == "auto":
-        share = max(1, resolve_threads("auto") // plan.workers)
-        training = training.model_copy(update={"threads": share})
-    training = resolve_settings(training)
+    training = shared_out(training, plan.workers)
     return training, study_record(plan.config, plan.space, training, dataset)
+
+
+def shared_out(training: TrainingSettings, workers: int) -> TrainingSettings:
+    """Returns settings without ``auto``, the machine's threads shared out between workers.
+
+    Args:
+        training: the settings.
+        workers: that train on this machine at the same time.
+    """
+    if training.threads == "auto":
+        share = max(1, resolve_threads("auto") // workers)
+        training = training.model_copy(update={"threads": share})
+    return resolve_settings(training)

@@ -1,7 +1,7 @@
 """A search replayed from a table of learning curves: no training, and a clock of its own."""
 
 import heapq
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,12 @@ from optuna.pruners import BasePruner
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from search.budget import Idle, claim_trial, end_paused, finished_count
-from search.curves import CurveTable
+from search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
+from search.curves import Curves
 from search.judging import Verdict, judge
 from search.sampling import build_pruner, build_sampler
-from search.settings import NamedSettings
-from search.space import SearchSpace
+from search.settings import NamedSettings, Scalar
+from search.space import Params, SearchSpace
 from search.trials import OpenStudy
 from training.settings import TrainingSettings
 
@@ -32,6 +32,8 @@ class SimulatedSearch:
         epochs_trained: distinct ones among them, which the stage tree trains.
         seconds: until the last worker is done.
         reported_s: training and validation time of all reported epochs, whoever trained them.
+        stages: stage keys of the epochs that were trained, in their order.
+        walks: how often a worker took up a trial, new ones and promoted ones.
     """
 
     best_ap: float | None
@@ -41,6 +43,8 @@ class SimulatedSearch:
     epochs_trained: int
     seconds: float
     reported_s: float
+    stages: tuple[str, ...]
+    walks: int
 
 
 @dataclass(frozen=True)
@@ -73,16 +77,18 @@ class _Clock:
         known_at: stage key → when it is trained to its end.
         shares: whether trials share stages.
         reported: epochs reported so far.
-        trained: epochs trained so far.
+        trained: stage keys of the epochs trained so far.
         reported_s: time that all reported epochs would take, in seconds.
+        walks: how often a trial was taken up so far.
     """
 
     shares: bool
     now: float = 0.0
     known_at: dict[str, float] = field(default_factory=dict)
     reported: int = 0
-    trained: int = 0
+    trained: list[str] = field(default_factory=list)
     reported_s: float = 0.0
+    walks: int = 0
 
     def train(self, stage: str, seconds: float) -> tuple[float, float]:
         """Returns when a stage that is needed now is known, and what training it costs."""
@@ -90,13 +96,13 @@ class _Clock:
         self.reported_s += seconds
         if self.shares and stage in self.known_at:
             return max(self.now, self.known_at[stage]), 0.0
-        self.trained += 1
+        self.trained.append(stage)
         self.known_at[stage] = self.now + seconds
         return self.known_at[stage], seconds
 
 
 def simulate(
-    table: CurveTable,
+    table: Curves,
     sampler: NamedSettings,
     pruner: NamedSettings,
     *,
@@ -104,6 +110,8 @@ def simulate(
     seed: int,
     workers: int = 1,
     shares: bool = True,
+    enqueue: Sequence[Mapping[str, Scalar]] = (),
+    walk_s: Callable[[Params], float] | None = None,
     on_epoch: Callable[[SimulatedEpoch], None] | None = None,
 ) -> SimulatedSearch:
     """Runs one search on a table, with the sampler, pruner and budget code of the real one.
@@ -116,6 +124,8 @@ def simulate(
         seed: the study's.
         workers: that share the study; the time of one epoch is the table's, whoever trains it.
         shares: whether trials share stages.
+        enqueue: settings to try first.
+        walk_s: parameters of a trial → seconds before its worker trains, whenever it is taken up.
         on_epoch: is told of every epoch, in the order of the clock.
     """
     storage = InMemoryStorage()
@@ -125,8 +135,9 @@ def simulate(
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=built
     )
-    opened = OpenStudy(study, storage)
-    run = _Run(table, opened, built, sampler, n_trials, seed, _Clock(shares), on_epoch)
+    enqueue_once(study, enqueue)
+    opened, clock = OpenStudy(study, storage), _Clock(shares)
+    run = _Run(table, opened, built, sampler, n_trials, seed, clock, walk_s, on_epoch)
     run.go(workers)
     end_paused(run.opened)
     complete = run.opened.trials(TrialState.COMPLETE)
@@ -134,22 +145,25 @@ def simulate(
         best_ap=max((trial.value for trial in complete if trial.value is not None), default=None),
         trials=finished_count(study),
         complete=len(complete),
-        epochs_reported=run.clock.reported,
-        epochs_trained=run.clock.trained,
-        seconds=run.clock.now,
-        reported_s=run.clock.reported_s,
+        epochs_reported=clock.reported,
+        epochs_trained=len(clock.trained),
+        seconds=clock.now,
+        reported_s=clock.reported_s,
+        stages=tuple(clock.trained),
+        walks=clock.walks,
     )
 
 
 @dataclass
 class _Run:
-    table: CurveTable
+    table: Curves
     opened: OpenStudy
     pruner: BasePruner
     sampler: NamedSettings
     n_trials: int
     seed: int
     clock: _Clock
+    walk_s: Callable[[Params], float] | None = None
     on_epoch: Callable[[SimulatedEpoch], None] | None = None
     owned: set[int] = field(default_factory=set)
 
@@ -187,6 +201,9 @@ class _Run:
     def _walk(self, trial: optuna.trial.Trial) -> Generator[float]:
         """Yields when each epoch of a trial is known, and then reports it."""
         params = self._space.suggest(trial)
+        self.clock.walks += 1
+        if self.walk_s is not None:
+            yield self.clock.now + self.walk_s(params)
         curve = self.table.curve(params)
         self.opened.set_stages(trial.number, [point.stage for point in curve])
         reported = set(

@@ -95,8 +95,12 @@ def _conv_bn_relu(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 def _halving_block(channels_in: int, channels_out: int) -> nn.Module:
+    # Every second pixel, and not a stride: with one, a 1x1 convolution of fewer channels than a
+    # vector register has floats writes beyond its memory in the gradient of its weights (oneDNN
+    # 3.12 of torch 2.14, channels-last): https://github.com/uxlfoundation/oneDNN/issues/6035
     shortcut = nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=2, bias=False),
+        nn.AvgPool2d(kernel_size=1, stride=2),
+        nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False),
         nn.BatchNorm2d(channels_out),
     )
     block: nn.Module = BasicBlock(channels_in, channels_out, stride=2, downsample=shortcut)

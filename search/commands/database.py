@@ -11,6 +11,7 @@ from search.command_line import (
     print_json,
     state_home,
 )
+from search.command_table import plain_typer
 from search.errors import SearchError
 from storage.database import describe_database, embedded_postgres, open_database
 from storage.studies import StudyStore
@@ -50,3 +51,8 @@ def _living_workers() -> int:
 def url() -> None:
     """Print the URL of the database, its password masked; starts the embedded one."""
     typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
+
+
+group = plain_typer("The database that studies lie in.")
+for command in (status, stop, url):
+    group.command()(command)

@@ -18,6 +18,7 @@ from search.command_line import (
     selection,
     state_home,
 )
+from search.command_table import plain_typer
 from search.config import load_config
 from search.screen import open_console
 
@@ -145,3 +146,8 @@ def gc(
         f"{found.orphans} files without a record, {found.lost} records without a whole file: "
         f"{size_text(found.freed_bytes)}"
     )
+
+
+group = plain_typer("Epochs that trials share, and their checkpoints.")
+for command in (ls, gc):
+    group.command()(command)

@@ -23,7 +23,11 @@ _STEPS = sqlalchemy.text("""
 """)
 _TRAINED = sqlalchemy.text("SELECT count(*), coalesce(sum(times_trained), 0) FROM canopy_stage")
 _HELD = sqlalchemy.text("SELECT count(*) FROM canopy_trial WHERE worker IS NOT NULL")
-_LEASES = sqlalchemy.text("SELECT count(*) FROM canopy_stage_lease")
+# One that was killed last may have nobody after it to declare it dead; its lease binds nobody.
+_LEASES = sqlalchemy.text("""
+    SELECT count(*) FROM canopy_stage_lease
+    WHERE worker NOT IN (SELECT id FROM canopy_worker WHERE ended IS NULL)
+""")
 _EPOCHS = sqlalchemy.text("""
     SELECT number, array_agg(epoch ORDER BY epoch)
     FROM canopy_epoch JOIN trials USING (trial_id) GROUP BY number

@@ -68,9 +68,7 @@ def open_cache(
         ImageError: an image changed or went away since its digest was taken.
         DiskFullError: the disk has no room for the cache.
     """
-    # Everything that decides about the pixels.
-    rule = [_REVISION, DECODING_RULE, image_px, *digests]
-    key = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+    key = _key(digests, image_px)
     cache = folder / key
 
     def build(partial: Path) -> None:
@@ -93,6 +91,24 @@ def open_cache(
     if not shape[0]:
         return DecodedImages(np.empty(shape, np.uint8), damaged)
     return DecodedImages(np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), damaged)
+
+
+def is_cached(folder: Path, digests: Sequence[str], image_px: int) -> bool:
+    """Whether these images are decoded already, so that `open_cache` returns at once.
+
+    Args:
+        folder: where caches are kept.
+        digests: SHA-256 of each file, hexadecimal.
+        image_px: side of the decoded squares.
+    """
+    key = _key(digests, image_px)
+    return _read_damaged(folder / key, key, len(digests), image_px) is not None
+
+
+def _key(digests: Sequence[str], image_px: int) -> str:
+    """Everything that decides about the pixels, in one name."""
+    rule = [_REVISION, DECODING_RULE, image_px, *digests]
+    return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
 
 
 def cache_bytes(images: int, image_px: int) -> int:

@@ -24,6 +24,7 @@ from training.settings import Augmentation, DataSettings
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
+CACHE_FOLDER = "cache"
 _FINGERPRINT_REVISION = "canopy dataset 1"
 
 
@@ -80,7 +81,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         SplitError: there are too few images for the split.
         DiskFullError: the disk has no room for the decoded images.
     """
-    labels, images = _sources(settings, home, progress)
+    labels, images = data_sources(settings, home, progress)
     everything = read_label_file(labels, settings.columns, settings.split)
     located = locate_images(everything, images)
     table, left_out = located.table, located.left_out
@@ -90,11 +91,12 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     # Before the slow parts, because it can fail.
     split = split_table(table, settings.split)
 
-    index = home / "digests" / f"{hashlib.sha256(str(images).encode()).hexdigest()[:32]}.index"
-    digests = image_digests(located.paths, index, _phase("reading images", progress))
+    digests = image_digests(
+        located.paths, digest_index(home, images), _phase("reading images", progress)
+    )
     readable = {at: digest for at, digest in enumerate(digests) if digest is not None}
     decoded = open_cache(
-        home / "cache",
+        home / CACHE_FOLDER,
         [located.paths[at] for at in readable],
         list(readable.values()),
         settings.image_px,
@@ -154,8 +156,26 @@ def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
     return sha.hexdigest()
 
 
-def _sources(settings: DataSettings, home: Path, progress: Progress | None) -> tuple[Path, Path]:
-    """The label file and the folder of images."""
+def digest_index(home: Path, images: Path) -> Path:
+    """Returns the file that remembers the digests of a folder of images.
+
+    Args:
+        home: the state folder.
+        images: the folder.
+    """
+    return home / "digests" / f"{hashlib.sha256(str(images).encode()).hexdigest()[:32]}.index"
+
+
+def data_sources(
+    settings: DataSettings, home: Path, progress: Progress | None
+) -> tuple[Path, Path]:
+    """Returns the label file and the folder of images; the demo's are made if they are not there.
+
+    Args:
+        settings: where the data is.
+        home: the state folder, where the demo lies.
+        progress: see `open_dataset`.
+    """
     if settings.labels is not None and settings.images is not None:
         return settings.labels, settings.images.resolve()
     demo = make_demo(home / "demo", _phase("making the demo", progress))

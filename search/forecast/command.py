@@ -1,0 +1,42 @@
+"""A forecast with what a person sees of it while it measures."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from search.forecast.figures import Forecast
+from search.forecast.forecast import forecast_search, slots_and_workers
+from search.plan import plan_search
+from search.screen import open_screen
+from search.settings import CanopyConfig
+
+
+def forecast_on_screen(  # noqa: PLR0917 - what a forecast needs
+    config: CanopyConfig,
+    home: Path,
+    n_trials: int,
+    workers: int | Literal["auto"],
+    gpus: int | None,
+    console: Console,
+    imported_s: float,
+) -> Forecast:
+    """Measures and shows how far that is.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        n_trials: finished trials of the search.
+        workers: on this machine; ``auto`` as in a search.
+        gpus: as if there were so many; None for those that there are.
+        console: where it is shown.
+        imported_s: seconds that the command took to begin.
+    """
+    screen = open_screen(console)
+    try:
+        plan = plan_search(config, home, config.search.study, n_trials)
+        slots, number = slots_and_workers(config, workers, gpus)
+        return forecast_search(replace(plan, workers=number), slots, screen, imported_s)
+    finally:
+        screen.close()

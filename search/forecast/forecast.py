@@ -1,0 +1,263 @@
+"""What a search will take: speeds as measured here, and the search replayed with them."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Literal
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search.errors import SearchError
+from search.events import SearchWatcher
+from search.forecast.calibration import Speeds, calibrate
+from search.forecast.figures import Forecast, NetworkForecast, Range
+from search.forecast.searches import ReplayedSearch, network_of_settings, replay_searches
+from search.forecast.speed import Network, NetworkSpeed
+from search.open_tree import checkpoint_url
+from search.plan import SearchPlan, shared_out
+from search.preparation import check_networks, choices
+from search.settings import CanopyConfig, Scalar
+from search.slots import Slot, device_slots
+from search.space import SearchSpace, with_params
+from storage.checkpoint_files import CheckpointFiles
+from storage.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
+from training.data.dataset import data_sources
+from training.data.sample import DataSample, open_sample
+from training.memory import available_bytes
+from training.precision import resolve_device
+from training.resolve import resolve_settings
+from training.settings import TrainingSettings
+
+SAMPLE_IMAGES = 384
+WALK_S = 0.05
+"""Bookkeeping of a trial that is begun or promoted (benchmarks/RESULTS.md)."""
+OPEN_DATABASE_S = 5.0
+"""Start of the database and first connections, and what follows on the last trial (likewise)."""
+
+
+def forecast_search(
+    plan: SearchPlan, slots: Sequence[Slot], watcher: SearchWatcher, imported_s: float
+) -> Forecast:
+    """Measures this machine and says what a search will take; begins nothing.
+
+    Args:
+        plan: the search, with the number of its workers.
+        slots: of the workers that this machine has room for; as many processes measure.
+        watcher: is told what happens.
+        imported_s: seconds that the command took to begin.
+
+    Raises:
+        SearchError, TrainingError: what the search would end with.
+    """
+    data_sources(plan.config.data, plan.home, watcher.progress)  # the demo is made once
+    began = time.perf_counter()
+    sample = open_sample(plan.config.data, plan.home, SAMPLE_IMAGES, watcher.progress)
+    opening_s = time.perf_counter() - began - sample.decoding_s
+    check_networks(plan.space, sample.dataset)
+    checking_s = time.perf_counter() - began - sample.decoding_s - opening_s
+    training = shared_out(plan.config.training, len(slots))
+    space = SearchSpace(training, plan.space.distributions)
+    measured = calibrate(runs_to_measure(space), sample, slots, watcher)
+    speeds = measured.speeds
+    replays = replay_searches(
+        plan,
+        training,
+        sample.dataset,
+        lambda network: between(speeds, network, _epoch_s),
+        lambda network: WALK_S + between(speeds, network, _build_s),
+    )
+    watcher.progress("replaying the search", len(replays), len(replays))
+    # The data is opened by the command, and again by the workers.
+    start_s = imported_s + 2 * opening_s + checking_s + measured.began_s + OPEN_DATABASE_S
+    return assemble(plan, training, sample, speeds, replays, start_s)
+
+
+def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
+    """Returns a run of every backbone at the smallest and at the largest batch size.
+
+    Of other settings it is the first choice, or the largest of a range: they change little.
+    """
+    first = {name: _first(each) for name, each in space.distributions.items()}
+    batch_sizes = choices(space, "batch_size")
+    searched = space.distributions.get("batch_size")
+    if isinstance(searched, IntDistribution):
+        batch_sizes = [searched.low, searched.high]
+    runs = {}
+    for backbone in choices(space, "backbone"):
+        for batch_size in sorted({min(batch_sizes), max(batch_sizes)}):
+            params = first | {"backbone": backbone, "batch_size": batch_size}
+            settings = resolve_settings(with_params(space.training, params))
+            runs[network_of_settings(settings)] = settings
+    return runs
+
+
+def between(
+    speeds: Speeds, network: Network, value: Callable[[Sequence[NetworkSpeed]], float]
+) -> float:
+    """Returns a figure of a network, also where other batch sizes of its backbone were measured.
+
+    Args:
+        speeds: what was measured.
+        network: which one.
+        value: of what all processes measured of a network. It is taken to be a part for each
+            image, and a part for each batch.
+    """
+    if network in speeds:
+        return value(speeds[network])
+    backbone, size = network
+    few, many = (
+        Network(backbone, pick(each.batch_size for each in speeds if each.backbone == backbone))
+        for pick in (min, max)
+    )
+    share = (1 / size - 1 / many.batch_size) / (1 / few.batch_size - 1 / many.batch_size)
+    return share * value(speeds[few]) + (1 - share) * value(speeds[many])
+
+
+def assemble(  # noqa: PLR0917 - what is known of a search
+    plan: SearchPlan,
+    training: TrainingSettings,
+    sample: DataSample,
+    speeds: Speeds,
+    replays: Sequence[ReplayedSearch],
+    start_s: float,
+) -> Forecast:
+    """Puts together what was measured and replayed.
+
+    Args:
+        plan: the search, with the number of its workers.
+        training: its fixed settings without ``auto``.
+        sample: images of the data.
+        speeds: what was measured.
+        replays: searches.
+        start_s: until the workers train, in seconds.
+    """
+    networks = tuple(
+        NetworkForecast(
+            network,
+            Range(*(between(speeds, network, at) for at in (_low_s, _epoch_s, _high_s))),
+            Range.of([replay.trained.get(network, 0) for replay in replays]),
+            int(between(speeds, network, _checkpoint_bytes)),
+        )
+        for network in sorted({each for replay in replays for each in replay.trained})
+    )
+    mean_s = Range(0.0, 0.0, 0.0)  # of all training, with epochs as short and as long as measured
+    for each in networks:
+        trained = fmean(replay.trained.get(each.network, 0) for replay in replays)
+        epoch_s = each.epoch_s
+        mean_s += Range(trained * epoch_s.low, trained * epoch_s.likely, trained * epoch_s.high)
+    checkpoint_bytes = {each.network: each.checkpoint_bytes for each in networks}
+    device = resolve_device(training.device)
+    # Each GPU has a memory of its own.
+    workers_on_device = plan.config.search.slots_per_gpu if device.type == "cuda" else plan.workers
+    place = CheckpointFiles(checkpoint_url(plan.config.stages, plan.home), "")
+    return Forecast(
+        study=plan.study,
+        n_trials=plan.n_trials,
+        workers=plan.workers,
+        device=str(device),
+        threads=int(training.threads),
+        images=sample.images,
+        is_decoded=sample.is_decoded,
+        start_s=Range(start_s, start_s, start_s),
+        decode_s=_decode_s(sample),
+        search_s=Range.of([replay.search_s for replay in replays]).times(
+            mean_s.low / mean_s.likely, mean_s.high / mean_s.likely
+        ),
+        reported=Range.of([replay.reported for replay in replays]),
+        trained=Range.of([sum(replay.trained.values()) for replay in replays]),
+        replays=len(replays),
+        networks=networks,
+        cache_bytes=sample.cache_bytes,
+        free_bytes=shutil.disk_usage(plan.home).free,
+        checkpoint_bytes=Range.of(
+            [
+                sum(count * checkpoint_bytes[network] for network, count in replay.trained.items())
+                for replay in replays
+            ]
+        ),
+        budget_bytes=_budget_bytes(plan, place),
+        checkpoint_place=place.place,
+        worker_bytes=int(2**20 * max(speed.peak_mib for each in speeds.values() for speed in each)),
+        workers_on_device=workers_on_device,
+        memory_free_bytes=available_bytes(device),
+    )
+
+
+def _decode_s(sample: DataSample) -> Range:
+    if sample.is_decoded:
+        return Range(0.0, 0.0, 0.0)
+    return Range.of([sample.images / speed for speed in sample.images_per_s])
+
+
+def _budget_bytes(plan: SearchPlan, place: CheckpointFiles) -> int:
+    """Returns what checkpoints may take; ``auto`` as in a store that is empty yet."""
+    budget = plan.config.stages.budget_gib
+    if budget != "auto":
+        return int(budget * GIB)
+    free = place.free_bytes()
+    return (
+        LARGEST_DEFAULT_BYTES
+        if free is None
+        else min(LARGEST_DEFAULT_BYTES, int(FREE_SHARE * free))
+    )
+
+
+def _first(domain: BaseDistribution) -> Scalar:
+    if isinstance(domain, CategoricalDistribution):
+        return domain.choices[0]
+    if not isinstance(domain, IntDistribution | FloatDistribution):
+        raise TypeError(f"no range of ours: {domain}")
+    return domain.high
+
+
+def _passes(speeds: Sequence[NetworkSpeed]) -> Range:
+    return Range.of([each for speed in speeds for each in speed.epoch_s])
+
+
+def _low_s(speeds: Sequence[NetworkSpeed]) -> float:
+    return _passes(speeds).low
+
+
+def _epoch_s(speeds: Sequence[NetworkSpeed]) -> float:
+    return _passes(speeds).likely
+
+
+def _high_s(speeds: Sequence[NetworkSpeed]) -> float:
+    return _passes(speeds).high
+
+
+def _build_s(speeds: Sequence[NetworkSpeed]) -> float:
+    return fmean(speed.build_s for speed in speeds)
+
+
+def _checkpoint_bytes(speeds: Sequence[NetworkSpeed]) -> float:
+    return max(speed.checkpoint_bytes for speed in speeds)
+
+
+def slots_and_workers(
+    config: CanopyConfig, workers: int | Literal["auto"], gpus: int | None
+) -> tuple[list[Slot], int]:
+    """Returns the slots to measure on, and how many workers the search has.
+
+    Args:
+        config: the whole configuration.
+        workers: how many; ``auto`` as in a search.
+        gpus: as if there were so many; None for those that there are.
+
+    Raises:
+        SearchError: there is no GPU to measure on.
+        SettingsError: there is no such device.
+    """
+    device, per_gpu = config.training.device, config.search.slots_per_gpu
+    slots = device_slots(device, "auto" if gpus else workers, per_gpu)
+    if gpus is None:
+        return slots, len(slots)
+    if resolve_device(device).type != "cuda":
+        raise SearchError("--gpus: there is no GPU here to measure on; run it where there is one")
+    return slots, gpus * per_gpu

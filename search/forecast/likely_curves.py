@@ -1,0 +1,102 @@
+"""Learning curves as they may turn out over a space that nobody has searched yet."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from search.curves import CurvePoint
+
+# The spreads of these are as in the two spaces that were tabulated (benchmarks/RESULTS.md).
+_START_AP, _FINAL_AP = 0.2, 0.6
+_CHOICE_DEVIATION = 0.06
+_RANGE_DEVIATION = 0.08
+_NOISE_DEVIATION = 0.01
+_SHORTEST_RISE, _LONGEST_RISE = 0.2, 0.7
+
+
+class LikelyCurves:
+    """A landscape drawn at random: what each value of each parameter is worth, how fast it learns.
+
+    Every choice shifts the final AP, and a range has its best value somewhere, away from which AP
+    falls with the square of the distance. AP comes near its end exponentially, sooner with some
+    choices than with others, and is a little noisy. Epochs that trials share have one AP, as in
+    the stage tree: a setting shows only where its epochs are its own.
+
+    Args:
+        distributions: the space.
+        epochs: of a full run.
+        seed: of the landscape.
+        stages: parameters → the keys of the setting's epochs.
+        epoch_s: parameters → seconds of an epoch.
+    """
+
+    def __init__(
+        self,
+        distributions: dict[str, BaseDistribution],
+        epochs: int,
+        seed: int,
+        stages: Callable[[Mapping[str, Any]], Sequence[str]],
+        epoch_s: Callable[[Mapping[str, Any]], float],
+    ) -> None:
+        self._distributions = distributions
+        self._epochs = epochs
+        self._stages = stages
+        self._epoch_s = epoch_s
+        self._random = np.random.default_rng(seed)
+        self._worth = {
+            name: self._drawn_worth(each) for name, each in sorted(distributions.items())
+        }
+        self._known: dict[str, float] = {}
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The space, by dotted name of the setting."""
+        return self._distributions
+
+    @property
+    def epochs(self) -> int:
+        """Of a full run."""
+        return self._epochs
+
+    def curve(self, params: Mapping[str, Any]) -> list[CurvePoint]:
+        """Returns the learning curve of a setting."""
+        worths = [self._worth[name](params[name]) for name in self._distributions]
+        final = float(np.clip(_FINAL_AP + sum(worth for worth, _ in worths), 0.05, 0.99))
+        haste = sum(haste for _, haste in worths)
+        middle = math.sqrt(_SHORTEST_RISE * _LONGEST_RISE)
+        rise = float(np.clip(middle * math.exp(haste), _SHORTEST_RISE, _LONGEST_RISE))
+        points = []
+        for epoch, stage in enumerate(self._stages(params), start=1):
+            if stage not in self._known:
+                learned = 1 - math.exp(-epoch / (rise * self._epochs))
+                ap = _START_AP + (final - _START_AP) * learned
+                self._known[stage] = ap + self._random.normal(0, _NOISE_DEVIATION)
+            points.append(CurvePoint(stage, self._known[stage], self._epoch_s(params)))
+        return points
+
+    def _drawn_worth(self, domain: BaseDistribution) -> Callable[[Any], tuple[float, float]]:
+        """Returns: value of a parameter → what it adds to the final AP, and how much it hurries."""
+        random = self._random
+        if isinstance(domain, CategoricalDistribution):
+            worth = random.normal(0, _CHOICE_DEVIATION, len(domain.choices)).tolist()
+            haste = random.normal(0, 0.3, len(domain.choices)).tolist()
+            choices = list(domain.choices)
+            return lambda value: (worth[choices.index(value)], haste[choices.index(value)])
+        low, high = float(getattr(domain, "low", 0)), float(getattr(domain, "high", 1))
+        is_log = bool(getattr(domain, "log", False))
+        best, steepness = random.uniform(), abs(random.normal(0, _RANGE_DEVIATION))
+
+        def of_value(value: Any) -> tuple[float, float]:
+            if high <= low:
+                return 0.0, 0.0
+            share = (
+                math.log(value / low) / math.log(high / low)
+                if is_log
+                else (value - low) / (high - low)
+            )
+            return -steepness * (share - best) ** 2, 0.0
+
+        return of_value

@@ -1,0 +1,65 @@
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from search.errors import SearchFailedError
+from search.forecast import calibration
+from search.forecast.calibration import calibrate
+from search.forecast.speed import Network
+from search.screen import LineScreen
+from search.slots import Slot
+from tests.noise_data import noise_dataset
+from training.data.sample import DataSample
+from training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(
+    backbone="tinycnn_8", batch_size=8, device="cpu", threads=1, precision="fp32"
+)
+
+
+def sample() -> DataSample:
+    dataset = noise_dataset(16, 8, 0)
+    return DataSample(dataset, 24, 16, 8, is_decoded=True, images_per_s=(), decoding_s=0.0)
+
+
+def test_every_process_measures_every_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_TOTAL_S", 0.0)
+    monkeypatch.setattr(calibration, "_LEAST_S", 0.0)
+    runs = {
+        Network(name, 8): SETTINGS.model_copy(update={"backbone": name})
+        for name in ("tinycnn_8", "tinycnn_16")
+    }
+    shown = io.StringIO()
+    measured = calibrate(runs, sample(), [Slot("cpu")] * 2, LineScreen(Console(file=shown)))
+    assert {network: len(each) for network, each in measured.speeds.items()} == dict.fromkeys(
+        runs, 2
+    )
+    few, many = (measured.speeds[network][0].checkpoint_bytes for network in runs)
+    assert few < many
+    assert measured.began_s > 0
+    assert "training steps: 4 of 4" in shown.getvalue()
+
+
+def test_a_network_that_cannot_be_trained_is_said() -> None:
+    wrong = SETTINGS.model_copy(update={"backbone": "tinycnn_9"})
+    with pytest.raises(SearchFailedError, match="tinycnn_9"):
+        calibrate(
+            {Network("tinycnn_9", 8): wrong},
+            sample(),
+            [Slot("cpu")] * 2,
+            LineScreen(Console(file=io.StringIO())),
+        )
+
+
+def test_a_process_that_fails_says_why() -> None:
+    broken = dataclasses.replace(sample().dataset, pixels=np.zeros((1, 16, 16, 3), np.uint8))
+    with pytest.raises(SearchFailedError, match="training steps of tinycnn_8 failed: IndexError"):
+        calibrate(
+            {Network("tinycnn_8", 8): SETTINGS},
+            dataclasses.replace(sample(), dataset=broken),
+            [Slot("cpu")],
+            LineScreen(Console(file=io.StringIO())),
+        )

@@ -1,0 +1,210 @@
+"""Some images of a data set, decoded to measure with: how long do all of them take."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.cache import cache_bytes, is_cached, open_cache
+from training.data.dataset import (
+    CACHE_FOLDER,
+    Dataset,
+    Progress,
+    data_sources,
+    digest_index,
+    open_dataset,
+)
+from training.data.digests import image_digests
+from training.data.labels import LabelTable, read_label_file
+from training.data.left_out import check_left_out
+from training.data.locating import locate_images
+from training.data.splits import Split, split_table
+from training.errors import ImageError, SplitError
+from training.settings import DataSettings
+
+# Parts of the sample that are timed each for itself, which shows how much times differ.
+_PARTS = 4
+_TRAIN_SHARE = 2 / 3
+
+
+@dataclass(frozen=True, eq=False)
+class DataSample:
+    """Some images of a data set, and what there is of all of them.
+
+    Attributes:
+        dataset: the sample: training images, and validation images with a label first.
+        images: that can be used, all of them.
+        train: images to train on, all of them.
+        validation: images to validate on, all of them.
+        is_decoded: whether all of them lie decoded in the state folder.
+        images_per_s: read, decoded and written, a number for each part of the sample; empty where
+            all is decoded.
+        decoding_s: what that took, in seconds.
+    """
+
+    dataset: Dataset
+    images: int
+    train: int
+    validation: int
+    is_decoded: bool
+    images_per_s: tuple[float, ...]
+    decoding_s: float
+
+    @property
+    def cache_bytes(self) -> int:
+        """What all images take on the disk when they are decoded."""
+        return cache_bytes(self.images, self.dataset.image_px)
+
+
+def open_sample(
+    settings: DataSettings, home: Path, count: int, progress: Progress | None = None
+) -> DataSample:
+    """Decodes some images beside the state folder's cache, or takes them from there.
+
+    Nothing of it stays, but for the demo's images and the digests of files that were known before.
+
+    Args:
+        settings: where the data is and how it is prepared.
+        home: the state folder.
+        count: images of the sample, if there are as many.
+        progress: see `training.data.dataset.open_dataset`.
+
+    Raises:
+        LabelFileError, ImageError, SplitError: see `training.data.dataset.open_dataset`.
+        SplitError: no validation image has a label.
+    """
+    labels, images = data_sources(settings, home, progress)
+    everything = read_label_file(labels, settings.columns, settings.split)
+    located = locate_images(everything, images)
+    index = digest_index(home, images)
+    if index.exists():
+        digests = [each for each in image_digests(located.paths, index) if each is not None]
+        if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
+            return _sample_of(open_dataset(settings, home, progress), count)
+    check_left_out(
+        located.left_out,
+        len(everything.image_names),
+        everything.path,
+        allow_missing=settings.allow_missing,
+    )
+    split = split_table(located.table, settings.split)
+    rows = _chosen(located.table.targets, split, count)
+    return _decoded(located.table, located.paths, split, rows, settings, home)
+
+
+def _sample_of(dataset: Dataset, count: int) -> DataSample:
+    """Takes the sample from images that are decoded."""
+    split = dataset.split
+    train, validation = _chosen(dataset.targets, split, count)
+    rows = np.concatenate([train, validation])
+    return DataSample(
+        dataset=replace(
+            dataset,
+            pixels=dataset.pixels[rows],
+            targets=dataset.targets[rows],
+            image_names=tuple(dataset.image_names[at] for at in rows),
+            digests=tuple(dataset.digests[at] for at in rows),
+            split=_in_this_order(len(train), len(rows)),
+        ),
+        images=len(dataset.image_names),
+        train=len(split.train),
+        validation=len(split.validation),
+        is_decoded=True,
+        images_per_s=(),
+        decoding_s=0.0,
+    )
+
+
+def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted of it
+    table: LabelTable,
+    paths: list[Path],
+    split: Split,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    settings: DataSettings,
+    home: Path,
+) -> DataSample:
+    """Reads, decodes and writes the sample as `open_dataset` does, into a folder that goes."""
+    order = np.concatenate(rows)
+    pixels, kept, digests, speeds = [], [], [], []
+    decoding_s = 0.0
+    home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=home, prefix="plan-") as folder:
+        # Every part has training and validation images; they may differ in size.
+        for number in range(min(_PARTS, len(order))):
+            part = order[number::_PARTS]
+            files = [paths[at] for at in part]
+            place = Path(folder) / str(number)
+            began = time.perf_counter()
+            found = image_digests(files, place / "index")
+            readable = [at for at, digest in enumerate(found) if digest is not None]
+            known = [digest for digest in found if digest is not None]
+            decoded = open_cache(place, [files[at] for at in readable], known, settings.image_px)
+            part_s = time.perf_counter() - began
+            decoding_s += part_s
+            speeds.append(len(part) / part_s)
+            damaged = {each.position for each in decoded.damaged}
+            pixels.append(np.array(decoded.pixels))
+            whole = [at for at in range(len(readable)) if at not in damaged]
+            kept += [int(part[readable[at]]) for at in whole]
+            digests += [known[at] for at in whole]
+    in_train = np.isin(kept, rows[0])
+    if not in_train.any() or in_train.all():
+        raise ImageError(
+            f"{table.path}: of {len(order)} images that were tried {len(kept)} can be decoded, not "
+            "one to train on and one to validate on; canopy doctor says more"
+        )
+    sorting = np.argsort(~in_train, kind="stable")
+    table_rows = [kept[at] for at in sorting]
+    dataset = Dataset(
+        pixels=np.concatenate(pixels)[sorting],
+        targets=table.targets[table_rows],
+        labels=table.labels,
+        image_names=tuple(table.image_names[at] for at in table_rows),
+        split=_in_this_order(int(in_train.sum()), len(kept)),
+        fingerprint="",  # of a sample, which nobody keeps
+        image_px=settings.image_px,
+        augment=settings.augment,
+        digests=tuple(digests[at] for at in sorting),
+    )
+    return DataSample(
+        dataset=dataset,
+        images=len(paths),
+        train=len(split.train),
+        validation=len(split.validation),
+        is_decoded=False,
+        images_per_s=tuple(speeds),
+        decoding_s=decoding_s,
+    )
+
+
+def _chosen(
+    targets: NDArray[np.uint8], split: Split, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns rows to train on and rows to validate on, spread evenly over each part.
+
+    Raises:
+        SplitError: no validation image has a label.
+    """
+    labelled = split.validation[targets[split.validation].any(axis=1)]
+    if not len(labelled):
+        raise SplitError(
+            "no validation image has a label, so there is no validation AP to search by; "
+            "raise data.split.validation or label more images"
+        )
+    train = max(1, round(count * _TRAIN_SHARE))
+    return _evenly(split.train, train), _evenly(labelled, max(1, count - train))
+
+
+def _evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    chosen: NDArray[np.int64] = rows[
+        np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    ]
+    return chosen
+
+
+def _in_this_order(train: int, images: int) -> Split:
+    at = np.arange(images)
+    return Split(at[:train], at[train:], at[:0])
