@@ -151,7 +151,8 @@ def ratio_lines(compared: Sequence[Compared], tolerance: float = TOLERANCE) -> l
 
 def _aim(name: str, ratio: float, wanted: float | None) -> str:
     if math.isnan(ratio):
-        return f"       –  {name}: neither reaches it in half of its searches"
+        end = "" if wanted is None else f"; at least {wanted} was the aim: missed"
+        return f"       –  {name} (Canopy does not, in half of its searches){end}"
     if wanted is None and math.isfinite(ratio):
         return f"  {ratio:5.1f}×  {name}"
     shown = f"{ratio:5.1f}×" if math.isfinite(ratio) else "     ∞"

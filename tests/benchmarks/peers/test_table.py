@@ -51,6 +51,9 @@ def test_each_aim_is_called_met_or_missed() -> None:
     assert lines[4].strip().startswith("∞  same AP within .0050, random search / Canopy (never")
     nearest = lines[-1]
     assert "4.0×  epochs trained, Optuna, TPE + median (the fewest)" in nearest
+    blind = [*COMPARED[:2], searches(CANOPY, 100, 50, [0.30, 0.30]), COMPARED[3]]
+    assert "(Canopy does not, in half of its searches)" in ratio_lines(blind)[2]
+    assert ratio_lines(blind)[2].endswith(": missed")
     slow = [COMPARED[0], COMPARED[1], searches(CANOPY, 300, 150, [0.40, 0.42]), COMPARED[3]]
     assert ratio_lines(slow)[0].endswith(": missed")
 
