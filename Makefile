@@ -8,14 +8,17 @@ PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+# What Canopy is compared with; two versions of Syne Tune need two environments.
+PEERS := .venv-peers
+PEERS_OLD := .venv-peers-syne-tune-0.13
 CODE := search dashboards training storage tests benchmarks
 
 SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help install search status dashboard report best test lint check bench clean
+.PHONY: help install search status dashboard report best test lint check bench bench-full clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  for example: make search TRIALS=40 CONFIG=canopy.yaml STUDY=planet"
 
@@ -47,11 +50,14 @@ lint: $(VENV)/installed-dev ## style, types and import rules
 
 check: test lint ## everything that must hold before a commit
 
-bench: $(VENV)/installed-dev ## measure where an epoch's time goes
-	$(BIN)/python -m benchmarks.epoch_time $(ARGS)
+bench: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## compare with other searches, in minutes
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-full: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## the same, and train every peer; takes hours
+	$(BIN)/python -m benchmarks.peers --full $(ARGS)
 
 clean: ## remove the environment and caches of tools; studies and data stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(PEERS) $(PEERS_OLD) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -not -path './.canopy/*' -prune -exec rm -rf {} +
 
 # A stamp each, so that a second call starts at once and a change of dependencies installs again.
@@ -67,4 +73,15 @@ $(VENV)/installed: pyproject.toml
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python -m tests.chromium || echo "no browser could be installed; the tests of pages need one" >&2
+	@touch $@
+
+# They read what .venv holds after what they hold themselves: the same torch and Optuna for everybody.
+$(PEERS)/installed: benchmarks/peers/requirements.txt
+$(PEERS_OLD)/installed: benchmarks/peers/requirements-syne-tune-0.13.txt
+$(PEERS)/installed $(PEERS_OLD)/installed: | $(VENV)/installed
+	@echo "installing the peers into $(@D)"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/canopy.pth"
 	@touch $@

@@ -1,6 +1,6 @@
 """Where an epoch's time goes: how much of it training waits for data.
 
-``make bench``, or ``python -m benchmarks.epoch_time --epochs 5``.
+``python -m benchmarks.epoch_time --epochs 5``.
 """
 
 import argparse

@@ -1,20 +1,28 @@
 """Writes a second data set for comparisons of searches: small shapes on texture, with label noise.
 
-Run it with ``python -m benchmarks.shapes_data FOLDER``. It has little in common with the demo but
+Run it with ``python -m benchmarks.shapes_data FOLDER``; with ``--jpeg 2`` the scenes are JPEGs of
+twice the size that is trained on, as Planet's of 256 px are at 128, and ``labels.csv`` has a column
+``split`` for programs that split nothing themselves. It has little in common with the demo but
 the layout: coloured shapes that overlap and turn, one in twenty labels wrong, so that no network
 comes near an AP of one and the late epochs of a high learning rate overfit.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from training.data.splits import PARTS, split_images
+from training.settings import SplitSettings
+
 SCENES = 2000
 SCENE_PX = 32
 SEED = 11
 WRONG_LABELS = 0.05
+JPEG_QUALITY = 90
+BATCH_SIZE = 32
+SPLIT = SplitSettings(validation=0.2, test=0.15, seed=0)
 # From frequent to rare.
 SHAPES = {
     "disc": 0.45, "box": 0.35, "ring": 0.25, "bar": 0.2, "wedge": 0.14, "cross": 0.1,
@@ -24,18 +32,59 @@ SHAPES = {
 
 def main() -> None:
     """Writes ``labels.csv`` and the folder ``images`` below the folder that is named."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--jpeg", type=int, metavar="FACTOR", help="JPEGs of so many times 32 px")
+    arguments = parser.parse_args()
+    write_shapes(arguments.folder, arguments.jpeg)
+    print(f"wrote {SCENES} scenes to {arguments.folder}")
+
+
+def write_shapes(folder: Path, jpeg_factor: int | None = None) -> None:
+    """Writes the data set.
+
+    Args:
+        folder: is made if need be.
+        jpeg_factor: enlarges the scenes, which are JPEGs then and split by a column; None for PNG.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(SEED)
-    rows = ["image_name,tags"]
+    tagged: list[list[str]] = []
     for index in range(SCENES):
         drawn = [shape for shape, rate in SHAPES.items() if generator.random() < rate]
-        _scene(generator, drawn).save(folder / "images" / f"scene_{index:04d}.png")
+        scene = _scene(generator, drawn)
+        path = folder / "images" / f"scene_{index:04d}"
+        if jpeg_factor is None:
+            scene.save(path.with_suffix(".png"))
+        else:
+            side = jpeg_factor * SCENE_PX
+            large = scene.resize((side, side), Image.Resampling.BICUBIC)
+            large.save(path.with_suffix(".jpg"), quality=JPEG_QUALITY)
         wrong = {shape for shape in SHAPES if generator.random() < WRONG_LABELS}
-        tags = [shape for shape in SHAPES if (shape in drawn) != (shape in wrong)]
-        rows.append(f"scene_{index:04d},{' '.join(tags)}")
+        tagged.append([shape for shape in SHAPES if (shape in drawn) != (shape in wrong)])
+    rows = ["image_name,tags", *(f"scene_{at:04d},{' '.join(t)}" for at, t in enumerate(tagged))]
+    if jpeg_factor is not None:
+        parts = _parts(tagged)
+        rows = [f"{row},{part}" for row, part in zip(rows, ["split", *parts], strict=True)]
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    print(f"wrote {SCENES} scenes to {folder}")
+
+
+def _parts(tagged: list[list[str]]) -> list[str]:
+    """Returns the part of each scene: the split that shapes.yaml asks for.
+
+    But for the last images for training beyond whole batches, which are for test: everybody cuts
+    what is left over from whole batches in another way.
+    """
+    labels = sorted(SHAPES)
+    targets = np.array([[label in tags for label in labels] for tags in tagged], np.uint8)
+    split = split_images(targets, SPLIT)
+    parts = [""] * len(tagged)
+    for name in PARTS:
+        for at in getattr(split, name):
+            parts[at] = name
+    for at in split.train[len(split.train) // BATCH_SIZE * BATCH_SIZE :]:
+        parts[at] = "test"
+    return parts
 
 
 def _scene(generator: np.random.Generator, shapes: list[str]) -> Image.Image:

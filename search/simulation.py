@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -46,6 +47,27 @@ class SimulatedSearch:
     walks: int
 
 
+@dataclass(frozen=True)
+class SimulatedEpoch:
+    """One epoch that a simulated trial came to.
+
+    Attributes:
+        trial: its number.
+        params: its setting, by dotted name.
+        epoch: counts from 1.
+        val_ap: validation AP after it; None where the run diverged.
+        at_s: when it is known, in simulated seconds since the start.
+        train_s: what it cost; 0 where it was known already, or another trial trained it.
+    """
+
+    trial: int
+    params: dict[str, Any]
+    epoch: int
+    val_ap: float | None
+    at_s: float
+    train_s: float
+
+
 @dataclass
 class _Clock:
     """Simulated time, and when every stage is known.
@@ -68,15 +90,15 @@ class _Clock:
     reported_s: float = 0.0
     walks: int = 0
 
-    def train(self, stage: str, seconds: float) -> float:
-        """Returns when a stage that is needed now is known."""
+    def train(self, stage: str, seconds: float) -> tuple[float, float]:
+        """Returns when a stage that is needed now is known, and what training it costs."""
         self.reported += 1
         self.reported_s += seconds
         if self.shares and stage in self.known_at:
-            return max(self.now, self.known_at[stage])
+            return max(self.now, self.known_at[stage]), 0.0
         self.trained.append(stage)
         self.known_at[stage] = self.now + seconds
-        return self.known_at[stage]
+        return self.known_at[stage], seconds
 
 
 def simulate(
@@ -90,6 +112,7 @@ def simulate(
     shares: bool = True,
     enqueue: Sequence[Mapping[str, Scalar]] = (),
     walk_s: Callable[[Params], float] | None = None,
+    on_epoch: Callable[[SimulatedEpoch], None] | None = None,
 ) -> SimulatedSearch:
     """Runs one search on a table, with the sampler, pruner and budget code of the real one.
 
@@ -103,6 +126,7 @@ def simulate(
         shares: whether trials share stages.
         enqueue: settings to try first.
         walk_s: parameters of a trial → seconds before its worker trains, whenever it is taken up.
+        on_epoch: is told of every epoch, in the order of the clock.
     """
     storage = InMemoryStorage()
     built = build_pruner(pruner, table.epochs)
@@ -112,8 +136,8 @@ def simulate(
         study_name=name, storage=storage, direction="maximize", pruner=built
     )
     enqueue_once(study, enqueue)
-    clock = _Clock(shares)
-    run = _Run(table, OpenStudy(study, storage), built, sampler, n_trials, seed, clock, walk_s)
+    opened, clock = OpenStudy(study, storage), _Clock(shares)
+    run = _Run(table, opened, built, sampler, n_trials, seed, clock, walk_s, on_epoch)
     run.go(workers)
     end_paused(run.opened)
     complete = run.opened.trials(TrialState.COMPLETE)
@@ -140,6 +164,7 @@ class _Run:
     seed: int
     clock: _Clock
     walk_s: Callable[[Params], float] | None = None
+    on_epoch: Callable[[SimulatedEpoch], None] | None = None
     owned: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -187,7 +212,14 @@ class _Run:
         state, val_ap = TrialState.COMPLETE, None
         for epoch, point in enumerate(curve, start=1):
             if epoch not in reported:
-                yield self.clock.train(point.stage, point.seconds)
+                known_s, train_s = self.clock.train(point.stage, point.seconds)
+                yield known_s
+                if self.on_epoch is not None:
+                    self.on_epoch(
+                        SimulatedEpoch(
+                            trial.number, params, epoch, point.val_ap, self.clock.now, train_s
+                        )
+                    )
             if point.val_ap is None:
                 state = TrialState.PRUNED
                 break

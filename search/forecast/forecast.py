@@ -137,6 +137,7 @@ def assemble(  # noqa: PLR0917 - what is known of a search
         replays: searches.
         start_s: until the workers train, in seconds.
     """
+    backbones = list(choices(plan.space, "backbone"))
     networks = tuple(
         NetworkForecast(
             network,
@@ -144,7 +145,10 @@ def assemble(  # noqa: PLR0917 - what is known of a search
             Range.of([replay.trained.get(network, 0) for replay in replays]),
             int(between(speeds, network, _checkpoint_bytes)),
         )
-        for network in sorted({each for replay in replays for each in replay.trained})
+        for network in sorted(
+            {each for replay in replays for each in replay.trained},
+            key=lambda each: (backbones.index(each.backbone), each.batch_size),
+        )
     )
     mean_s = Range(0.0, 0.0, 0.0)  # of all training, with epochs as short and as long as measured
     for each in networks:

@@ -20,7 +20,7 @@ def assumption_lines(forecast: Forecast) -> list[str]:
     workers = _workers_text(forecast)
     lines = [
         "Low and high: one search in ten is expected to end below, one above.",
-        f"Epochs: training steps and validation were measured here just now, {workers} at once; "
+        f"Epochs: training steps and validation were measured here just now, with {workers}; "
         "whatever else the machine does later makes them slower.",
         f"Trials: the search was replayed {forecast.replays} times with its own sampler, pruner "
         "and stage tree, on learning curves drawn at random over this space; no epoch is taken to "

@@ -59,7 +59,7 @@ def test_a_person_reads_tables_and_what_they_rest_on(person: InProcess) -> None:
     rows = [line.split() for line in said.splitlines() if line.strip()]
     assert ["epochs", "reported", "4", "4", "4"] in rows
     assert any(row[:2] == ["tinycnn_8", "16"] for row in rows)
-    assert "may take 1.0 MiB (stages.budget_gib)" in said
+    assert "may take 1 MiB (stages.budget_gib)" in said
     assert "replayed 6 times" in said
 
 

@@ -1,0 +1,137 @@
+"""Canopy itself, with and without the stage tree, with its default sampler and pruner.
+
+Training goes through the command, ``canopy search``, from a state folder that holds nothing, so
+that the decoded images and the database's start are part of the time; what it did is read with
+``canopy export``. Looked-up epochs go through `search.simulation`, as ``canopy simulate`` does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from benchmarks.peers.record import EpochEntry, Recorder, in_order
+from benchmarks.peers.task import Curves, peer_arguments, setting
+from search.settings import NamedSettings, SearchSettings
+from search.simulation import SimulatedEpoch, simulate
+
+CONFIG = Path(__file__).parents[1] / "shapes.yaml"
+
+
+def simulated(
+    curves: Curves, seed: int, trials: int, workers: int, *, shares: bool
+) -> list[EpochEntry]:
+    """Runs one search on looked-up epochs, with the sampler and pruner that are the default."""
+    entries: list[EpochEntry] = []
+
+    def note(each: SimulatedEpoch) -> None:
+        val_ap = float("nan") if each.val_ap is None else each.val_ap
+        params = setting(each.params)
+        entries.append(
+            EpochEntry(seed, each.trial, each.epoch, val_ap, each.at_s, each.train_s, params)
+        )
+
+    simulate(
+        curves.table,
+        NamedSettings(**SearchSettings().sampler.model_dump()),
+        NamedSettings(**SearchSettings().pruner.model_dump()),
+        n_trials=trials,
+        seed=seed,
+        workers=workers,
+        shares=shares,
+        on_epoch=note,
+    )
+    return entries
+
+
+def trained(
+    data: Path, seed: int, trials: int, workers: int, *, shares: bool, began: float
+) -> list[EpochEntry]:
+    """Runs one search for real."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    document: dict[str, Any] = yaml.load(CONFIG)
+    document["data"] |= {
+        "labels": str(data / "labels.csv"),
+        "images": str(data / "images"),
+        "split": {"column": "split"},
+    }
+    document["search"] |= {"seed": seed}
+    document["stages"] = {"enabled": shares}
+    with tempfile.TemporaryDirectory(prefix="canopy-peer-") as folder:
+        home = Path(folder)
+        config, exported = home / "canopy.yaml", home / "study.json"
+        yaml.dump(document, config)
+        environment = {**os.environ, "CANOPY_HOME": str(home / "state")}
+        options = ["--config", str(config)]
+
+        def canopy(*command: str) -> None:
+            subprocess.run(
+                [sys.executable, "-m", "search", *command, *options],
+                env=environment,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+
+        try:
+            canopy("search", "--trials", str(trials), "--workers", str(workers))
+            canopy("export", "--output", str(exported))
+        finally:
+            subprocess.run(
+                [sys.executable, "-m", "search", "db", "stop"],
+                env=environment,
+                check=False,
+                stdout=subprocess.DEVNULL,
+            )
+        return _entries(json.loads(exported.read_text()), seed, began)
+
+
+def _entries(document: dict[str, Any], seed: int, began: float) -> list[EpochEntry]:
+    entries = []
+    for trial in document["trials"]:
+        for epoch in trial["epochs"]:
+            cost_s = 0.0 if epoch["replayed"] else epoch["train_s"] + epoch["val_s"]
+            at_s = datetime.fromisoformat(epoch["recorded"]).timestamp() - began
+            val_ap = float("nan") if epoch["val_ap"] is None else epoch["val_ap"]
+            params = setting(trial["params"])
+            entries.append(
+                EpochEntry(seed, trial["number"], epoch["epoch"], val_ap, at_s, cost_s, params)
+            )
+    return in_order(entries)
+
+
+def main() -> None:
+    """Searches and writes the record."""
+    parser = peer_arguments(__doc__)
+    parser.add_argument("--no-stages", action="store_true", help="without the stage tree")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    recorder = Recorder(arguments.record)
+    shares = not arguments.no_stages
+    curves = Curves(arguments.table) if arguments.table else None
+    for seed in arguments.seeds:
+        if curves is not None:
+            entries = simulated(curves, seed, arguments.trials, arguments.workers, shares=shares)
+        else:
+            entries = trained(
+                arguments.data.resolve(),
+                seed,
+                arguments.trials,
+                arguments.workers,
+                shares=shares,
+                began=arguments.began or time.time(),
+            )
+        for entry in entries:
+            recorder.add(entry)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What all peers search, and how each is called: the same space, epochs, trials and seeds."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from search.curves import CurvePoint, CurveTable, read_curves
+
+TRIALS = 40
+TRAINING_SEED = 0
+IMAGE_SETTINGS: dict[str, Any] = {"image_px": 32, "augment": ("hflip", "vflip", "rot90")}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Attributes:
+        backbones: names of networks.
+        losses: names of losses.
+        gamma_low: smallest gamma of ExponentialLR.
+        gamma_high: largest.
+        gamma_step: between two gammas.
+        epochs: of a full run.
+    """
+
+    backbones: list[str]
+    losses: list[str]
+    gamma_low: float
+    gamma_high: float
+    gamma_step: float
+    epochs: int
+
+    @property
+    def gammas(self) -> list[float]:
+        """Every gamma."""
+        steps = round((self.gamma_high - self.gamma_low) / self.gamma_step)
+        return [round(self.gamma_low + k * self.gamma_step, 6) for k in range(steps + 1)]
+
+
+# benchmarks/shapes.yaml for peers that do not read it.
+SHAPES = Space(
+    ["tinycnn_8", "tinycnn_16", "tinyresnet_8", "tinyresnet_16"],
+    ["bce", "weighted_bce", "asymmetric"],
+    0.70,
+    1.00,
+    0.03,
+    9,
+)
+
+
+def space_of(table: CurveTable) -> Space:
+    """Returns the space that a table of learning curves covers."""
+    backbone, loss = table.distributions["backbone"], table.distributions["loss"]
+    gamma = table.distributions["gamma"]
+    if not (
+        isinstance(backbone, CategoricalDistribution)
+        and isinstance(loss, CategoricalDistribution)
+        and isinstance(gamma, FloatDistribution)
+        and gamma.step is not None
+    ):
+        raise SystemExit("the table must be of backbone, loss and gamma with a step")
+    return Space(
+        [str(each) for each in backbone.choices],
+        [str(each) for each in loss.choices],
+        gamma.low,
+        gamma.high,
+        gamma.step,
+        table.epochs,
+    )
+
+
+class Curves:
+    """A table of learning curves, for peers whose gammas differ in the last bits."""
+
+    def __init__(self, path: Path) -> None:
+        table = read_curves(path)
+        self.table = table
+        self.space = space_of(table)
+        names = list(table.distributions)
+        self._curves = {
+            self._key(dict(zip(names, point, strict=True))): curve
+            for point, curve in table.curves.items()
+        }
+
+    def curve(self, params: Mapping[str, Any]) -> list[CurvePoint]:
+        """Returns the learning curve of a setting, an entry for each epoch."""
+        return self._curves[self._key(params)]
+
+    @staticmethod
+    def _key(params: Mapping[str, Any]) -> tuple[str, str, float]:
+        return params["backbone"], params["loss"], round(params["gamma"], 4)
+
+
+def peer_arguments(description: str | None) -> argparse.ArgumentParser:
+    """Returns the options that every peer takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--record", type=Path, required=True, help="file that entries go to")
+    parser.add_argument("--table", type=Path, help="learning curves: simulate, do not train")
+    parser.add_argument("--data", type=Path, help="folder of images and labels.csv: train")
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--began", type=float, help="when the search was started, a Unix time")
+    return parser
+
+
+def setting(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns backbone, loss and gamma of a peer's configuration, as plain values."""
+    return {
+        "backbone": str(params["backbone"]),
+        "loss": str(params["loss"]),
+        "gamma": round(float(params["gamma"]), 4),
+    }
