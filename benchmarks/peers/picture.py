@@ -28,8 +28,10 @@ STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #595f66 }
 .title { font-size: 17px; font-weight: 600; fill: #24292f }
 .grid { stroke: #dcdad4 }
+.paper { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
  text { fill: #a0a6ad } .title { fill: #e6e8ea } .grid { stroke: #3a3f45 }
+ .paper { fill: #15191d }
 }
 """
 
@@ -88,7 +90,8 @@ def picture(compared: Sequence[Compared]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n'
         f"<title>Best validation AP over time, Canopy and others</title>\n"
-        f"<style>{STYLE}</style>\n{inside}\n</svg>\n"
+        f"<style>{STYLE}</style>\n"
+        f'<rect class="paper" width="100%" height="100%"/>\n{inside}\n</svg>\n'
     )
 
 
