@@ -88,10 +88,10 @@ class _Models:
         files = sorted(self._folder.glob("*.pt")) if self._folder.is_dir() else []
         if not files:
             return []
+        from search.record import fixed_settings
         from search.space import with_params
-        from training.settings import TrainingSettings
 
-        fixed = TrainingSettings.model_validate(record["training"])
+        fixed = fixed_settings(record)
         wanted = with_params(fixed, params).model_dump(mode="json")
         return [file for file in files if _is_same(self._read(file), wanted, record)]
 
@@ -111,8 +111,8 @@ def _is_same(settings: dict[str, Any] | None, wanted: dict[str, Any], record: "R
     if settings is None:
         return False
     trained = dict(settings["training"])
-    # Which device and how many threads it was changes nothing that a model's user would notice.
-    for name in ("device", "threads", "precision"):
+    # What it was trained on, and how fast, changes nothing that a model's user would notice.
+    for name in ("device", "threads", "precision", "compile", "device_cache"):
         trained[name] = wanted[name]
     columns = ("image_px", "augment")
     data = record["config"]["data"]

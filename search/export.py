@@ -13,10 +13,10 @@ from dashboards.finalists import SEED
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import ap_text
 from search.errors import NothingFoundError
-from search.record import Record
+from search.record import Record, fixed_settings
 from search.space import with_params
 from search.yaml_file import yaml_text
-from training.settings import DataSettings, TrainingSettings
+from training.settings import DataSettings
 
 
 def best_trial(summary: StudySummary) -> TrialSummary:
@@ -179,7 +179,7 @@ def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[st
 
 def _training(choice: Choice, record: Record) -> CommentedMap:
     """Returns all settings of the run; those that were searched are marked."""
-    fixed = TrainingSettings.model_validate(record["training"])
+    fixed = fixed_settings(record)
     document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
     if record["config"]["training"]["device"] == "auto":
         document["device"] = "auto"  # the GPU of this machine means nothing to the next one

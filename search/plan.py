@@ -80,8 +80,9 @@ def plan_search(
                 raise UnknownNameError(f"{key}: {error}") from error
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
-    for device, precision in product(choices(space, "device"), choices(space, "precision")):
-        resolve_settings(with_params(space.training, {"device": device, "precision": precision}))
+    machine = ("device", "precision", "compile")
+    for values in product(*(choices(space, name) for name in machine)):
+        resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))
     check_sampling(config.search, space, config.training.epochs)
     check_place(config.stages, home)
     return SearchPlan(config, space, home, study, n_trials, patience_s=patience_s)
@@ -168,18 +169,19 @@ def _described(
     training = plan.config.training
     if before is not None:
         training = resolved_as_before(training, before)
-    training = shared_out(training, plan.workers)
+    training = shared_out(training, plan.workers, len(dataset.split.train))
     return training, study_record(plan.config, plan.space, training, dataset)
 
 
-def shared_out(training: TrainingSettings, workers: int) -> TrainingSettings:
+def shared_out(training: TrainingSettings, workers: int, training_images: int) -> TrainingSettings:
     """Returns settings without ``auto``, the machine's threads shared out between workers.
 
     Args:
         training: the settings.
         workers: that train on this machine at the same time.
+        training_images: of an epoch.
     """
     if training.threads == "auto":
         share = max(1, resolve_threads("auto") // workers)
         training = training.model_copy(update={"threads": share})
-    return resolve_settings(training)
+    return resolve_settings(training, training_images)

@@ -17,7 +17,10 @@ PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow"
 # What changes the numbers of training: the workers of a study have the same.
 DECISIVE = ("torch", "torchvision", "engine")
 # On these a later start follows the study's first one wherever the configuration says `auto`.
-RESOLVED = ("device", "precision", "threads")
+RESOLVED = ("device", "precision", "threads", "compile")
+
+# What may be another at a later start, because it changes no number.
+FREE = frozenset({"training.device_cache"})
 
 # What a study meant that began before there was such a setting.
 DEFAULTS: dict[str, Any] = {
@@ -25,7 +28,8 @@ DEFAULTS: dict[str, Any] = {
         "columns": ColumnSettings().model_dump(mode="json"),
         "split": SplitSettings().model_dump(mode="json"),
         "left_out": 0,
-    }
+    },
+    "training": {"compile": "off"},
 }
 
 Record = dict[str, Any]
@@ -64,10 +68,14 @@ def study_record(
 
 def resolved_as_before(training: TrainingSettings, record: Record) -> TrainingSettings:
     """Returns `training` with what the study resolved at its first start in place of ``auto``."""
-    before = {
-        name: record["training"][name] for name in RESOLVED if getattr(training, name) == "auto"
-    }
+    known = fixed_settings(record)
+    before = {name: getattr(known, name) for name in RESOLVED if getattr(training, name) == "auto"}
     return training.model_copy(update=before)
+
+
+def fixed_settings(record: Record) -> TrainingSettings:
+    """Returns the settings that a study began with, without ``auto``."""
+    return TrainingSettings.model_validate(DEFAULTS["training"] | record["training"])
 
 
 def check_same_study(name: str, before: Record, now: Record) -> None:
@@ -90,7 +98,7 @@ def _check_same_settings(name: str, before: Record, now: Record) -> None:
     differences = [
         f"  {key}: {_short(old.get(key))} in the study, {_short(new.get(key))} now"
         for key in sorted(old.keys() | new.keys())
-        if key not in searched and old.get(key) != new.get(key)
+        if key not in searched | FREE and old.get(key) != new.get(key)
     ]
     if differences:
         raise StudyDiffersError(

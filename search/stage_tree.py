@@ -141,7 +141,8 @@ class StageTree:
             alone: whether the trial shares nothing with others; it then has a tree of its own.
             accumulation: that an earlier walk of the same trial came to.
         """
-        walk = Walk(resolve_settings(settings), [], [], trial_id, alone, tuple(accumulation))
+        resolved = resolve_settings(settings, len(self._dataset.split.train))
+        walk = Walk(resolved, [], [], trial_id, alone, tuple(accumulation))
         walk.keys = self._keys(walk)
         found = self._patience.call(lambda: self._stages.known(walk.keys))
         for key in walk.keys:
@@ -253,7 +254,10 @@ class StageTree:
                 except OutOfMemoryError as error:
                     with suppress(*DATABASE_FAILURES):
                         self._stages.release(key)
-                    on_cut(self._cut(walk, error))
+                    if error.made_room:
+                        self._note("out of memory; goes on with the images in the host's memory")
+                    else:
+                        on_cut(self._cut(walk, error))
                 # Trained again only here, where the error's traceback holds no network any more.
         if stage.metrics is None or stage.metrics.get("val_ap") is None:
             raise DivergedError(stage.diverged or f"no AP is known after epoch {epoch}")

@@ -55,7 +55,7 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
     points = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
     dataset = open_data(plan.config.data, plan.home, watcher)
     check_networks(plan.space, dataset)
-    training = resolve_settings(plan.space.training)
+    training = resolve_settings(plan.space.training, len(dataset.split.train))
     space = SearchSpace(training, plan.space.distributions)
     with (
         worker_session(database.url) as session,

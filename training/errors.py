@@ -52,14 +52,17 @@ class OutOfMemoryError(TrainingError):
     Attributes:
         facts: the message without its remedy.
         epoch: that could not be trained or validated, counted from 1.
+        made_room: whether the images have left the device's memory since, so that the same epoch
+            may fit.
     """
 
     exit_status = 1
 
-    def __init__(self, facts: str, remedy: str, *, epoch: int) -> None:
+    def __init__(self, facts: str, remedy: str, *, epoch: int, made_room: bool = False) -> None:
         super().__init__(f"{facts}; {remedy}")
         self.facts = facts
         self.epoch = epoch
+        self.made_room = made_room
 
 
 class CheckpointError(TrainingError):

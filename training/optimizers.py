@@ -8,11 +8,16 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from training.contiguous_steps import ContiguousAdam, ContiguousAdamW, ContiguousSGD
 from training.errors import UnknownNameError, unknown_name_message
 from training.settings import OptimizerSettings
 
 OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
     {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+)
+
+_CPU_OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
+    {"adam": ContiguousAdam, "adamw": ContiguousAdamW, "sgd": ContiguousSGD}
 )
 
 # Where torch can update all parameters in one kernel, for each of the three.
@@ -48,7 +53,8 @@ def build_optimizer(
     }
     if settings.name == "sgd":
         options["momentum"] = settings.momentum
-    return OPTIMIZERS[settings.name](model.parameters(), **options)
+    optimizers = _CPU_OPTIMIZERS if device.type == "cpu" else OPTIMIZERS
+    return optimizers[settings.name](model.parameters(), **options)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

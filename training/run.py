@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,13 @@ from torch import Tensor
 from training.accumulation import largest_batch, micro_batch_count, micro_batch_size
 from training.backbones import build_backbone
 from training.checkpoint import RunState
+from training.compiling import CompiledNetwork
 from training.data.dataset import Dataset
 from training.data.loading import Batch, BatchLoader, epoch_seed
 from training.data.normalise import normalised
+from training.device_cache import held_images, release_images
 from training.errors import DivergedError, OutOfMemoryError
+from training.host_memory import keep_freed_memory
 from training.losses import build_loss
 from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
 from training.optimizers import build_optimizer, set_learning_rate
@@ -140,7 +143,8 @@ class TrainingRun:
     """
 
     def __init__(self, settings: TrainingSettings, dataset: Dataset, accumulation: int = 1) -> None:
-        self.settings = settings = resolve_settings(settings)
+        images = len(dataset.split.train)
+        self.settings = settings = resolve_settings(settings, images)
         self.dataset = dataset
         self.accumulation = accumulation
         self.epoch = 0
@@ -160,7 +164,9 @@ class TrainingRun:
         self._loss = build_loss(settings, priors, len(train_targets)).to(self._device)
         self._optimizer = build_optimizer(self.model, settings.optimizer, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
-        self._train_loader = self._loader(dataset.split.train, settings.batch_size, augment=True)
+        self._network = CompiledNetwork(self.model, settings.compile)
+        self._held = held_images(dataset, settings.device_cache, self._device)
+        self._train_loader = self._training_loader()
 
     @property
     def is_finished(self) -> bool:
@@ -186,8 +192,8 @@ class TrainingRun:
                 raise
             shortage = shortage_text(error)
         # Outside the handler: the error's traceback kept alive what the step had allocated.
-        self._free_memory()
-        raise self._out_of_memory(epoch, shortage)
+        made_room = self._free_memory()
+        raise self._out_of_memory(epoch, shortage, made_room=made_room)
 
     def _next_epoch(self, on_batch: BatchProgress | None) -> EpochMetrics:
         """Trains the next epoch and validates, in the memory that there is."""
@@ -221,9 +227,12 @@ class TrainingRun:
         # Summed on the device: asking for each step's loss would make a GPU wait for the host.
         loss_sum = torch.zeros((), device=self._device)
         epoch = self.epoch + 1
-        with self._forked_rng():
+        # Closed in any case: the traceback of an error would keep the threads that gather batches.
+        with (
+            self._forked_rng(),
+            closing(self._train_loader.training_batches(settings.seed, epoch)) as batches,
+        ):
             torch.manual_seed(epoch_seed(settings.seed, epoch))
-            batches = self._train_loader.training_batches(settings.seed, epoch)
             for done, batch in enumerate(batches, start=1):
                 loss_sum += self._step(batch)
                 if on_batch is not None:
@@ -234,9 +243,10 @@ class TrainingRun:
         """Takes one optimizer step and returns the sum of the images' losses, on the device."""
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self._device)
-        for part in batch.parts(micro_batch_count(len(batch.targets), self.accumulation)):
+        count = micro_batch_count(len(batch.targets), self.accumulation)
+        for part in batch.parts(count):
             with autocast(self._precision, self._device):
-                logits = self.model(normalised(part.pixels))
+                logits = self._network(normalised(part.pixels), is_cut=count > 1)
             loss = self._loss(logits, part.targets)
             # Losses are means over images, so parts weigh as the images that they have.
             share = len(part.targets) / len(batch.targets)
@@ -275,10 +285,11 @@ class TrainingRun:
         images = micro_batch_size(self.settings.batch_size, self.accumulation)
         loader = self._loader(indices, EVALUATION_BATCH_FACTOR * images)
         logits, targets = [], []
-        for batch in loader.evaluation_batches():
-            with autocast(self._precision, self._device):
-                logits.append(self.model(normalised(batch.pixels)).float())
-            targets.append(batch.targets)
+        with closing(loader.evaluation_batches()) as batches:
+            for batch in batches:
+                with autocast(self._precision, self._device):
+                    logits.append(self.model(normalised(batch.pixels)).float())
+                targets.append(batch.targets)
         return torch.cat(logits), torch.cat(targets)
 
     def state(self) -> RunState:
@@ -302,6 +313,10 @@ class TrainingRun:
         self._scaler.load_state_dict(state["scaler"])
         self.epoch = state["epoch"]
 
+    def _training_loader(self) -> BatchLoader:
+        indices = self.dataset.split.train
+        return self._loader(indices, self.settings.batch_size, augment=True)
+
     def _loader(
         self, indices: npt.NDArray[np.int64], batch_size: int, *, augment: bool = False
     ) -> BatchLoader:
@@ -313,6 +328,7 @@ class TrainingRun:
             device=self._device,
             augment=self.dataset.augment if augment else (),
             threads=1 if self._device.type == "cpu" else GPU_LOADER_THREADS,
+            held=self._held,
         )
 
     def _forked_rng(self) -> AbstractContextManager[None]:
@@ -320,14 +336,23 @@ class TrainingRun:
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
 
-    def _free_memory(self) -> None:
-        """Gives back what a step that failed held, for whoever tries again."""
+    def _free_memory(self) -> bool:
+        """Gives back what a step that failed held, for whoever tries again.
+
+        Returns:
+            Whether the images were given back too, which were in the device's memory.
+        """
         self._optimizer.zero_grad(set_to_none=True)
+        made_room = release_images(self.dataset, self.settings.device_cache)
+        if made_room:
+            self._held = None
+            self._train_loader = self._training_loader()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        return made_room
 
-    def _out_of_memory(self, epoch: int, shortage: str) -> OutOfMemoryError:
+    def _out_of_memory(self, epoch: int, shortage: str, *, made_room: bool) -> OutOfMemoryError:
         settings = self.settings
         images = largest_batch(len(self.dataset.split.train), settings.batch_size)
         micro = micro_batch_size(images, self.accumulation)
@@ -336,8 +361,11 @@ class TrainingRun:
             f"{settings.backbone} with batch_size {settings.batch_size}{cut} and images of "
             f"{self.dataset.image_px} px has no room on {settings.device} in epoch {epoch} "
             f"({shortage})",
-            "choose a smaller training.batch_size or data.image_px, or another backbone",
+            "set training.device_cache to off, or choose a smaller training.batch_size"
+            if made_room
+            else "choose a smaller training.batch_size or data.image_px, or another backbone",
             epoch=epoch,
+            made_room=made_room,
         )
 
     def _peak_memory_mib(self) -> float:
@@ -348,7 +376,9 @@ class TrainingRun:
 
 
 def _configure_backend(settings: TrainingSettings) -> None:
-    """Sets the process-wide switches of torch that the numbers of a run depend on."""
+    """Sets the process-wide switches that the numbers of a run, or its speed, depend on."""
+    if settings.device == "cpu":
+        keep_freed_memory()
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)

@@ -1,6 +1,7 @@
 """The settings of one training run, checked and frozen.
 
-Everything that can change the numbers of a run is in here, and nothing about searches. The YAML
+Everything that can change the numbers of a run is in here, and nothing about searches. One setting
+changes its speed alone: `TrainingSettings.device_cache`. The YAML
 keys of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
 """
 
@@ -143,6 +144,10 @@ class TrainingSettings(Settings):
         threads: CPU threads; their number changes the last bits of a result on the CPU.
         seed: of weights, shuffling, augmentation and dropout.
         deterministic: bit-for-bit repeatable on a GPU too, at some cost of speed.
+        compile: whether ``torch.compile`` makes one program of the network; ``graphs`` with CUDA
+            graphs. ``auto`` does on a GPU if a full run has steps enough, and without graphs.
+        device_cache: whether the images lie in the device's memory, which changes no number;
+            ``auto`` is on a GPU where a quarter of the free memory has room for them.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 8
@@ -160,3 +165,5 @@ class TrainingSettings(Settings):
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     deterministic: bool = False
+    compile: Literal["auto", "off", "on", "graphs"] = "auto"
+    device_cache: Literal["auto", "off", "on"] = "auto"

@@ -18,11 +18,12 @@ some epoch on is a branch of its own from there. What is in ``key(0)``, and why:
 - backbone, pretrained weights, loss and those parameters that this loss reads, optimizer and those
   parameters that this optimizer reads, the norm that gradients are clipped to;
 - batch size, seed;
-- precision, device type, determinism, CPU threads (which change the last bits on the CPU), and the
-  versions of torch and torchvision.
+- precision, device type, determinism, CPU threads (which change the last bits on the CPU), whether
+  and how the network is compiled, and the versions of torch and torchvision.
 
 Not in it, because none changes a number: paths, names of files, the study, the worker, its host,
-which of several GPUs it was, threads that load data, where checkpoints lie, the number of epochs,
+which of several GPUs it was, threads that load data, images in the device's memory or not, where
+checkpoints lie, the number of epochs,
 and ExponentialLR's gamma, which is in the learning rates.
 """
 
@@ -82,7 +83,7 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
     Raises:
         ValueError: a setting still says ``auto``, so what it will be is not known.
     """
-    for name in ("device", "precision", "threads"):
+    for name in ("device", "precision", "threads", "compile"):
         if getattr(settings, name) == "auto":
             raise ValueError(f"training.{name} is auto; resolve the settings first")
     return _digest(
@@ -137,7 +138,9 @@ def _optimizer_parameters(settings: TrainingSettings) -> dict[str, Any]:
 def _machine(settings: TrainingSettings) -> list[Any]:
     device_type = settings.device.partition(":")[0]
     threads = settings.threads if device_type == "cpu" else None
-    return [device_type, threads, settings.precision, settings.deterministic]
+    # Nothing where it is off, so that what was trained before there was a choice keeps its key.
+    compiled = [] if settings.compile == "off" else [f"compile {settings.compile}"]
+    return [device_type, threads, settings.precision, settings.deterministic, *compiled]
 
 
 def _digest(ingredients: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def forecast_search(
     opening_s = time.perf_counter() - began - sample.decoding_s
     check_networks(plan.space, sample.dataset)
     checking_s = time.perf_counter() - began - sample.decoding_s - opening_s
-    training = shared_out(plan.config.training, len(slots))
+    training = shared_out(plan.config.training, len(slots), sample.train)
     space = SearchSpace(training, plan.space.distributions)
     measured = calibrate(runs_to_measure(space), sample, slots, watcher)
     speeds = measured.speeds

@@ -6,12 +6,18 @@ from typing import Any
 import pytest
 
 from search.errors import StudyDiffersError
-from search.record import check_same_study, git_state, resolved_as_before, study_record
+from search.record import (
+    check_same_study,
+    fixed_settings,
+    git_state,
+    resolved_as_before,
+    study_record,
+)
 from search.settings import CanopyConfig
 from search.space import parse_space
 from training.settings import TrainingSettings
 
-RESOLVED = {"device": "cuda:1", "precision": "bf16", "threads": 4}
+RESOLVED = {"device": "cuda:1", "precision": "bf16", "threads": 4, "compile": "on"}
 
 
 def record(fingerprint: str = "f" * 64, **training: Any) -> dict[str, Any]:
@@ -25,7 +31,7 @@ def record(fingerprint: str = "f" * 64, **training: Any) -> dict[str, Any]:
         }
     )
     space = parse_space(config.search, config.training)
-    resolved = config.training.model_copy(update=RESOLVED)
+    resolved = config.training.model_copy(update=RESOLVED | training)
     dataset: Any = SimpleNamespace(fingerprint=fingerprint, labels=("clear", "water"), left_out=())
     return study_record(config, space, resolved, dataset)
 
@@ -82,6 +88,22 @@ def test_auto_means_what_it_meant_when_the_study_began() -> None:
     settings = TrainingSettings(precision="fp32")
     resolved = resolved_as_before(settings, record())
     assert (resolved.device, resolved.precision, resolved.threads) == ("cuda", "fp32", 4)
+    assert resolved.compile == "on"
+
+
+def test_a_study_that_began_before_networks_were_compiled_goes_on_without() -> None:
+    before = record()
+    del before["training"]["compile"]
+    del before["training"]["device_cache"]
+    assert resolved_as_before(TrainingSettings(), before).compile == "off"
+    assert fixed_settings(before).compile == "off"
+    check_same_study("planet", before, record(compile="off"))
+    with pytest.raises(StudyDiffersError, match=r"training\.compile: off in the study, on now"):
+        check_same_study("planet", before, record())
+
+
+def test_where_the_images_lie_may_change() -> None:
+    check_same_study("planet", record(device_cache="off"), record(device_cache="on"))
 
 
 def test_a_folder_outside_of_git_has_no_state(tmp_path: Path) -> None:

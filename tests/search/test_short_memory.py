@@ -23,6 +23,7 @@ from tests.search.tree_worker import (
     weights_digest,
 )
 from tests.short_memory import ShortMemory
+from training import device_cache
 from training.accumulation import Accumulation
 from training.errors import OutOfMemoryError
 from training.stage_key import stage_keys
@@ -248,6 +249,28 @@ def test_a_network_is_gone_before_the_next_one_is_built(
     worker = hire()
     walk_with(worker, worker.tree.plan(tiny_settings()), memory, {2: 2})
     assert alive == [0, 0, 0]
+
+
+def test_images_leave_the_device_before_a_batch_is_cut(
+    hire: Hire, memory: ShortMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, where ``auto`` has been made to hold images, as if they took all the room."""
+    monkeypatch.setattr(device_cache, "_pays", lambda data, _device: data not in given_up)
+    given_up = device_cache._GIVEN_UP
+    release = device_cache.release_images
+
+    def release_and_make_room(*arguments: Any) -> bool:
+        memory.training_images = None
+        return release(*arguments)
+
+    monkeypatch.setattr(training.run, "release_images", release_and_make_room)
+    worker, settings = hire(), tiny_settings()
+    walk = worker.tree.plan(settings)
+    walked = walk_with(worker, walk, memory, {2: 4})
+
+    assert worker.notes == ["out of memory; goes on with the images in the host's memory"]
+    assert (memory.shortages, cuts(walk)) == (1, [])
+    assert numbers(walked) == straight_run(settings, [1, 1, 1])[1]
 
 
 def test_a_trial_alone_forgets_both_branches(

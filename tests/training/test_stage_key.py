@@ -17,7 +17,7 @@ from training.run import TrainingRun
 from training.settings import TrainingSettings
 from training.stage_key import next_key, root_key, stage_keys
 
-RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 2}
+RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 2, "compile": "off"}
 
 
 def settings(**values: Any) -> TrainingSettings:
@@ -85,6 +85,7 @@ RECORDED = "33d941e9df46e87461305f294be695a2e866a5c46bb33afc949430a8c5b5a386"
         {"device": "mps"},
         {"threads": 1},
         {"deterministic": True},
+        {"compile": "on"},
     ],
     ids=str,
 )
@@ -118,6 +119,7 @@ def test_parameters_count_where_they_are_read(
         ({}, {"optimizer": {"momentum": 0.5}}),
         ({"device": "cuda:0"}, {"device": "cuda:1"}),
         ({"device": "cuda:0"}, {"device": "cuda:0", "threads": 16}),
+        ({}, {"device_cache": "on"}),
     ],
     ids=str,
 )
@@ -125,6 +127,10 @@ def test_what_changes_no_number_changes_no_key(
     common: dict[str, Any], values: dict[str, Any]
 ) -> None:
     assert keys(**common) == keys(**common | values)
+
+
+def test_a_graph_is_no_plain_program() -> None:
+    assert not set(keys(device="cuda", compile="graphs")) & set(keys(device="cuda", compile="on"))
 
 
 def swapped(data: Dataset) -> Dataset:

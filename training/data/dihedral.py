@@ -5,12 +5,15 @@ mirrors it left to right if ``mirrored`` is 1.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MIRRORED = 4
 _HALF_TURN = 2
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def allowed_symmetries(augment: Sequence[str]) -> tuple[int, ...]:
@@ -46,11 +49,11 @@ def whole_pixels(images: NDArray[np.uint8]) -> NDArray[np.void]:
     return images.view("V3")[..., 0]
 
 
-def symmetric_views(whole: NDArray[np.void]) -> list[NDArray[np.void]]:
+def symmetric_views(whole: NDArray[Scalar]) -> list[NDArray[Scalar]]:
     """Views of all images under each of the eight symmetries; nothing is copied.
 
     Args:
-        whole: (images, px, px), see `whole_pixels`.
+        whole: (images, px, px), as from `whole_pixels`, or anything else that a pixel has one of.
     """
     turned = [np.rot90(whole, turns, axes=(1, 2)) for turns in range(4)]
     return turned + [view[:, :, ::-1] for view in turned]

@@ -1,8 +1,15 @@
-"""Batches of pixels and targets, gathered ahead of the training loop by threads."""
+"""Batches of pixels and targets, gathered ahead of the training loop by threads, or on the device.
+
+Where the device holds the images, a batch is gathered there when it is asked for. Elsewhere threads
+gather batches from the memory map ahead of the training loop, for a GPU into pinned memory, from
+which they are copied while the batch before is trained on.
+"""
 
 import hashlib
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
+from training.data.held import HeldImages
 from training.data.parallel import map_in_order
+from training.data.uploading import uploaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +93,7 @@ class BatchLoader:
         augment: Sequence[str] = (),
         threads: int = 1,
         prefetch: int = 4,
+        held: HeldImages | None = None,
     ) -> None:
         """Prepares the loader; threads start with a pass and end with it.
 
@@ -97,6 +107,8 @@ class BatchLoader:
                 by a symmetry that is drawn evenly from those that these generate.
             threads: number of threads that gather batches.
             prefetch: number of batches that are gathered ahead.
+            held: the same images in the memory of `device`; read where it holds all of `indices`,
+                which changes no batch.
 
         Raises:
             IndexError: an index is not a row of the pixels; gathering does not look again.
@@ -117,13 +129,17 @@ class BatchLoader:
         self._pixels = np.asarray(pixels)
         self._views = symmetric_views(whole_pixels(self._pixels))
         self._targets = targets.astype(np.float32)
+        self._held = held if held is not None and held.holds(indices) else None
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         return self._batches
 
-    def training_batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Every image once, in an order and with symmetries that follow from seed and epoch."""
+    def training_batches(self, seed: int, epoch: int) -> Generator[Batch]:
+        """Every image once, in an order and with symmetries that follow from seed and epoch.
+
+        Close it to end its threads, where it is not taken to its end.
+        """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         count = len(self._indices)
         order = torch.randperm(count, generator=generator).numpy()
@@ -131,39 +147,62 @@ class BatchLoader:
         if len(self._symmetries) > 1:
             drawn = torch.randint(len(self._symmetries), (count,), generator=generator).numpy()
             symmetries = np.array(self._symmetries)[drawn]
-        return self._deliver(self._recipes(self._indices[order], symmetries))
+        return self._deliver(self._indices[order], symmetries)
 
-    def evaluation_batches(self) -> Iterator[Batch]:
-        """Every image once, as it is, in the order of the indices."""
-        return self._deliver(self._recipes(self._indices, None))
+    def evaluation_batches(self) -> Generator[Batch]:
+        """Every image once, as it is, in the order of the indices; closed likewise."""
+        return self._deliver(self._indices, None)
 
-    def _recipes(
+    def _cuts(self, count: int) -> Iterator[slice]:
+        """Where an epoch of so many images is cut into batches."""
+        ends = [count * (at + 1) // self._batches for at in range(self._batches)]
+        return itertools.starmap(slice, zip([0, *ends], ends, strict=False))
+
+    def _deliver(
         self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None
-    ) -> list[_Recipe]:
-        ends = [len(images) * (at + 1) // self._batches for at in range(self._batches)]
-        return [
-            _Recipe(images[start:end], None if symmetries is None else symmetries[start:end])
-            for start, end in zip([0, *ends], ends, strict=False)
-        ]
-
-    def _deliver(self, recipes: list[_Recipe]) -> Iterator[Batch]:
+    ) -> Generator[Batch]:
         """Yields the batches on the device and counts the time spent waiting for them."""
         self.wait_s = 0.0
-        gathered = map_in_order(self._gather, recipes, threads=self._threads, ahead=self._prefetch)
-        try:
+        source = (
+            self._on_device(self._held, images, symmetries)
+            if self._held is not None
+            else self._from_host(images, symmetries)
+        )
+        with closing(source):
             while True:
                 started = time.perf_counter()
-                batch = next(gathered, None)
+                batch = next(source, None)
                 self.wait_s += time.perf_counter() - started
                 if batch is None:
                     return
-                # From pinned memory these return at once; on the CPU they copy nothing.
-                yield Batch(
-                    batch.pixels.to(self._device, non_blocking=True),
-                    batch.targets.to(self._device, non_blocking=True),
-                )
-        finally:
-            gathered.close()
+                yield batch
+
+    def _on_device(
+        self,
+        held: HeldImages,
+        images: NDArray[np.int64],
+        symmetries: NDArray[np.int64] | None,
+    ) -> Generator[Batch]:
+        """Gathers each batch on the device when it is asked for."""
+        places = held.places(images)
+        drawn = None if symmetries is None else held.on_device(symmetries)
+        for cut in self._cuts(len(images)):
+            yield Batch(*held.gather(places[cut], None if drawn is None else drawn[cut]))
+
+    def _from_host(
+        self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None
+    ) -> Generator[Batch]:
+        """Gathers batches ahead, in threads, and brings them to the device."""
+        recipes = [
+            _Recipe(images[cut], None if symmetries is None else symmetries[cut])
+            for cut in self._cuts(len(images))
+        ]
+        gathered = map_in_order(self._gather, recipes, threads=self._threads, ahead=self._prefetch)
+        with closing(gathered):
+            for pixels, targets in uploaded(
+                ((batch.pixels, batch.targets) for batch in gathered), self._device
+            ):
+                yield Batch(pixels, targets)
 
     def _gather(self, recipe: _Recipe) -> Batch:
         """Copies the images of one batch out of the memory map, in a thread."""

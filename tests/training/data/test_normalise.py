@@ -46,3 +46,19 @@ def test_pixels_need_not_be_contiguous() -> None:
 
     assert torch.equal(normalised(images.flip(2)), normalised(images.flip(2).contiguous()))
     assert torch.equal(normalised(images[:, ::2]), normalised(images[:, ::2].contiguous()))
+
+
+def test_training_can_use_what_validation_made() -> None:
+    pixels = torch.full((1, 2, 11, 3), 128, dtype=torch.uint8)
+    with torch.inference_mode():
+        normalised(pixels)
+    weight = torch.ones(3, requires_grad=True)
+    (normalised(pixels) * weight.view(1, 3, 1, 1)).sum().backward()
+    assert weight.grad is not None
+
+
+def test_what_was_normalised_before_changes_nothing() -> None:
+    pixels = torch.arange(2 * 3 * 5 * 3, dtype=torch.uint8).view(2, 3, 5, 3)
+    first = normalised(pixels).clone()
+    normalised(torch.zeros(1, 3, 7, 3, dtype=torch.uint8))
+    assert torch.equal(normalised(pixels), first)

@@ -1,0 +1,50 @@
+"""Batches on their way from the host's memory to the device."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Pair = tuple[Tensor, Tensor]
+
+
+def uploaded(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
+    """Yields batches on a device.
+
+    On a CUDA device a batch is copied from pinned memory, on a stream of its own, while the batch
+    before it is trained on; so one batch more than is trained on lies in the device's memory.
+    Elsewhere a batch is copied when it is asked for; on the CPU nothing is copied.
+
+    Args:
+        batches: pixels and targets in the host's memory, pinned where the device is a GPU.
+        device: where they are wanted.
+    """
+    if device.type == "cuda":
+        return _copied_ahead(batches, device)
+    return ((pixels.to(device), targets.to(device)) for pixels, targets in batches)
+
+
+def _copied_ahead(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
+    cuda: Any = torch.cuda  # its classes have no types
+    copying = cuda.Stream(device)
+    ahead: tuple[Pair, torch.cuda.Event] | None = None
+    for pixels, targets in batches:
+        with torch.cuda.stream(copying):
+            pair = (pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True))
+            copied = cuda.Event()
+            copied.record(copying)
+        if ahead is not None:
+            yield _usable(*ahead, device)
+        ahead = pair, copied
+    if ahead is not None:
+        yield _usable(*ahead, device)
+
+
+def _usable(pair: Pair, copied: torch.cuda.Event, device: torch.device) -> Pair:
+    """Makes the training stream wait for a copy, and the allocator for the training stream."""
+    training = torch.cuda.current_stream(device)
+    training.wait_event(copied)
+    for tensor in pair:
+        tensor.record_stream(training)
+    return pair
