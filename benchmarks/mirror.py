@@ -31,7 +31,6 @@ from search.plan import SearchPlan, plan_search
 from search.record import study_record
 from storage.database import Database, open_database
 from storage.embedded import EmbeddedPostgres
-from storage.studies import StudyStore
 from training.data.dataset import open_dataset
 from training.resolve import resolve_settings
 
@@ -84,8 +83,7 @@ def mirror_s(plan: SearchPlan, database: Database) -> float:
     from dashboards.clearml.following import mirror_once
     from search.mirror_process import mirror_plan
 
-    store = StudyStore(database)
-    wanted = mirror_plan(plan.config, plan.home, plan.study, store, is_live=False)
+    wanted = mirror_plan(plan.config, plan.home, plan.study, database, is_live=False)
     if wanted is None:
         raise SystemExit("ClearML is not configured")
     began_s = time.perf_counter()
