@@ -54,6 +54,10 @@ PatienceOption = Annotated[
         help="How long to wait for a database that is away, before stopping.",
     ),
 ]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -18,12 +18,13 @@ DEFAULT_CONFIG = Path("canopy.yaml")
 DEMO_CONFIG = Path(str(files("search") / "demo.yaml"))
 
 
-def load_config(path: Path | None) -> CanopyConfig:
+def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConfig:
     """Reads a configuration, and checks all that can be checked without data and database.
 
     Args:
         path: the file; None means ``./canopy.yaml`` if it is there, else the built-in demo. Paths
             in the file are relative to its folder.
+        allow_missing: sets ``data.allow_missing``, whatever the file says.
 
     Raises:
         ConfigError: the file cannot be read or used; one line for each thing that is wrong.
@@ -45,12 +46,14 @@ def load_config(path: Path | None) -> CanopyConfig:
     except SearchError as error:
         raise _problems_of(path, *str(error).splitlines()) from error
     folder = path.resolve().parent
-    located = {
+    data: dict[str, Any] = {
         key: folder / _expanded(value)
         for key in ("labels", "images")
         if (value := getattr(config.data, key)) is not None
     }
-    updates: dict[str, Any] = {"data": config.data.model_copy(update=located)}
+    if allow_missing:
+        data["allow_missing"] = True
+    updates: dict[str, Any] = {"data": config.data.model_copy(update=data)}
     checkpoints = config.stages.checkpoints
     if checkpoints != "auto" and "://" not in checkpoints:
         place = str(folder / _expanded(Path(checkpoints)))

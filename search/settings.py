@@ -238,8 +238,3 @@ class CanopyConfig(Settings):
     confirm: ConfirmSettings | None = None
     clearml: ClearMLSettings | None = None
     provenance: dict[str, Any] | None = None
-
-    def allowing_missing(self) -> "CanopyConfig":
-        """Returns the configuration with ``data.allow_missing``."""
-        data = self.data.model_copy(update={"allow_missing": True})
-        return self.model_copy(update={"data": data})

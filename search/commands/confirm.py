@@ -12,6 +12,7 @@ from search.command_line import (
     JsonOption,
     PatienceOption,
     StudyOption,
+    WorkersOption,
     checked_workers,
     command_text,
     database_url,
@@ -43,10 +44,7 @@ def confirm(
             help="Further seeds of each; default the configuration's confirm.seeds, else 3.",
         ),
     ] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
-    ] = None,
+    workers: WorkersOption = None,
     hours: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
     ] = None,
@@ -58,9 +56,7 @@ def confirm(
 
     What was trained and tested is kept: the same command again shows it, after a stop it goes on.
     """
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     open_store()  # there must be something already
     from search.worker_template import warm_up

@@ -23,9 +23,7 @@ def train(
     json_: JsonOption = False,
 ) -> None:
     """Train one configuration in full, print validation and test metrics, keep the model."""
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     model = output or state_home() / "models" / f"{config.stem}.pt"
     from search.session import train_on_screen
     from search.training_report import print_result

@@ -10,6 +10,7 @@ from search.command_line import (
     AllowMissingOption,
     ConfigOption,
     JsonOption,
+    WorkersOption,
     checked_workers,
     print_json,
     state_home,
@@ -24,10 +25,7 @@ def plan(
     trials: Annotated[
         int | None, typer.Option(min=1, help="Finished trials; default the configuration's.")
     ] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
-    ] = None,
+    workers: WorkersOption = None,
     gpus: Annotated[
         int | None,
         typer.Option(min=1, help="As if there were so many GPUs like the ones here."),
@@ -36,9 +34,7 @@ def plan(
     json_: JsonOption = False,
 ) -> None:
     """Say what a search will take: time, disk, memory. It measures this machine and begins none."""
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     if workers is not None and gpus is not None:
         raise SearchError("--workers and --gpus exclude each other; leave one of them out")
     from search.worker_template import warm_up

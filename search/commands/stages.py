@@ -35,9 +35,7 @@ def promote(
     """Give pruned trials the rest of their epochs, from where they stopped."""
     from search.session import promote_on_screen
 
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     finished = promote_on_screen(
         settings, state_home(), database_url(), name, list(dict.fromkeys(trials)), open_console()

@@ -15,6 +15,7 @@ from search.command_line import (
     JsonOption,
     PatienceOption,
     StudyOption,
+    WorkersOption,
     checked_workers,
     command_text,
     database_url,
@@ -37,10 +38,7 @@ def search(
     trials: Annotated[
         int | None, typer.Option(min=1, help="Total of finished trials of the study.")
     ] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
-    ] = None,
+    workers: WorkersOption = None,
     hours: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
     ] = None,
@@ -52,9 +50,7 @@ def search(
     ] = False,
 ) -> None:
     """Search until the study has its trials; the same command goes on after a stop."""
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
     if not dry_run:

@@ -38,9 +38,7 @@ def worker(
     from search.join import join_plan
     from search.session import work_on_screen
 
-    settings = load_config(config)
-    if allow_missing:
-        settings = settings.allowing_missing()
+    settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     plan = join_plan(
         settings,
