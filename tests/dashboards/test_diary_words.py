@@ -90,7 +90,10 @@ def test_what_is_no_text_is_no_diary(tmp_path: Path) -> None:
         read_diary_file(path, "planet")
 
 
-@given(st.text(min_size=1), st.text(st.characters(exclude_characters="\r"), min_size=1))
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1),
+    st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1),
+)
 @example("--> <!-- words: x -->", "a\n\n\u2028b")
 @example("a-", "-")
 @example("100%", "%")
