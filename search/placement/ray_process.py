@@ -31,6 +31,7 @@ _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 # What is sent to the launcher.
 OPENED = "opened"
 REFUSED = "refused"
+ALIVE = "alive"
 NODES = "nodes"
 PLACED = "placed"
 TOLD = "told"
@@ -168,8 +169,10 @@ class _Speaker:
         if not at_once and now_s - self._nodes_s < NODES_EVERY_S:
             return
         self._nodes_s = now_s
-        nodes = self._living()
-        if nodes != self._nodes:
+        nodes = self._living()  # stands still while the cluster's head does not answer
+        if nodes == self._nodes:
+            self._send(ALIVE)
+        else:
             self._nodes = nodes
             self._send(NODES, nodes)
 
