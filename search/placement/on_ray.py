@@ -20,14 +20,13 @@ from search.launcher import log_folder
 from search.placement.engine import FAILED, PlacedWorker, Post, Told
 from search.placement.here import LEAVE_S
 from search.placement.outpost import Order, decisive_versions
+from search.placement.ray_address import LOCAL, choose_address, unusable
 from search.placement.ray_posts import Node, RayPost, RayPosts
 from search.placement.ray_process import (
     ALIVE,
-    AUTO,
     FORGET,
     KILL,
     LEAVE,
-    LOCAL,
     NODES,
     OPENED,
     OVER,
@@ -42,7 +41,6 @@ from search.plan import SearchPlan
 from search.worker_template import CONTEXT
 from storage.reach import is_on_this_machine
 
-ADDRESS_VARIABLE = "RAY_ADDRESS"
 RAY_LOG = "ray.log"
 SILENT_S = 10.0
 """A cluster that says nothing for as long is said to be silent."""
@@ -134,20 +132,13 @@ def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
         PlacementError: Ray refuses.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    named = address or os.environ.get(ADDRESS_VARIABLE)
-    link, (name, arguments) = _begin(named or AUTO, log)
-    if name != OPENED and named is None:
-        # Ray found none; a new one wants other variables before Ray is imported.
-        link.close()
-        link, (name, arguments) = _begin(LOCAL, log)
+    chosen = choose_address(address)
+    link, (name, arguments) = _begin(chosen, log)
     if name == OPENED:
         return link, arguments[0]
     link.close()
-    reason = arguments[0] if arguments else f"its process ended; see {log}"
-    where = f"a Ray cluster at {named}" if named and named != LOCAL else "a Ray cluster"
-    raise PlacementError(
-        f"{where} cannot be used: {reason}; check --address or {ADDRESS_VARIABLE} with: ray status"
-    )
+    reason = arguments[0] if arguments else f"its process ended, see {log}"
+    raise unusable(chosen, reason)
 
 
 def _begin(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]:
