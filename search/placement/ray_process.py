@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from search.placement.ray_address import LOCAL, NO_TOKEN
 from search.placement.ray_posts import Node, RayPost, living_nodes
 
 NODES_EVERY_S = 1.0
@@ -23,14 +24,13 @@ AGAIN_S = 1.0
 """After as long as this a worker is asked again that could not be reached."""
 _TICK_S = 0.1
 
-AUTO, LOCAL = "auto", "local"
-"""Addresses as Ray has them: a cluster that is found, and a new one on this machine."""
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Its name says what it is about; without it a new cluster listens to every network."""
 
 # What is sent to the launcher.
 OPENED = "opened"
 REFUSED = "refused"
+ALIVE = "alive"
 NODES = "nodes"
 PLACED = "placed"
 TOLD = "told"
@@ -47,7 +47,7 @@ class RayJob:
     """What the process is started with.
 
     Attributes:
-        address: of the cluster; `AUTO` for one that is found, `LOCAL` for a new one here.
+        address: of the cluster; `LOCAL` for a new one on this machine.
         log: the file that Ray's messages go to.
         versions: `decisive_versions`.
         environment: of the process.
@@ -75,7 +75,7 @@ def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     try:
         _open(job.address)
     except Exception as error:  # noqa: BLE001 - whatever Ray has against it
-        connection.send((REFUSED, (_first_line(error),)))
+        connection.send((REFUSED, (_reason(error),)))
         return
     try:
         _Speaker(job.versions, connection).run()
@@ -168,8 +168,10 @@ class _Speaker:
         if not at_once and now_s - self._nodes_s < NODES_EVERY_S:
             return
         self._nodes_s = now_s
-        nodes = self._living()
-        if nodes != self._nodes:
+        nodes = self._living()  # stands still while the cluster's head does not answer
+        if nodes == self._nodes:
+            self._send(ALIVE)
+        else:
             self._nodes = nodes
             self._send(NODES, nodes)
 
@@ -264,6 +266,16 @@ _SIGNS = {
 }
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """Returns what Ray says first, or that it is about a token: that is among the causes."""
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    return NO_TOKEN if any(NO_TOKEN in each for each in causes) else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
