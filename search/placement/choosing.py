@@ -60,10 +60,9 @@ def placement(
     if on is Place.HERE:
         return None
     if on in OF_EACH_JOB:
-        from search.placement.on_slurm import OnSlurm, check_submitit
+        from search.placement.on_slurm import OnSlurm
         from search.placement.slurm_options import job_request
 
-        check_submitit()
         request = job_request(
             on,
             workers,
@@ -72,7 +71,9 @@ def placement(
             options.get("--partition"),
             options.get("--slurm") or (),
         )
-        return OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
+        jobs = OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
+        jobs.check()
+        return jobs
     from search.placement.on_ray import OnRay, check_ray
 
     check_ray()

@@ -96,9 +96,6 @@ class SlurmQueue:
     Args:
         request: what each job asks for.
         name: of the jobs.
-
-    Raises:
-        PlacementError: there is no SLURM.
     """
 
     name = "SLURM"
@@ -107,12 +104,6 @@ class SlurmQueue:
     leave_s = 20.0
 
     def __init__(self, request: JobRequest, name: str) -> None:
-        missing = [command for command in _NEEDED if shutil.which(command) is None]
-        if missing:
-            raise PlacementError(
-                f"no SLURM here: {', '.join(missing)} not found on PATH; run it where SLURM's "
-                "commands are, or try the same with: --on slurm-local"
-            )
         self._request = request
         self._parameters = request.parameters(name, margin_s(request.limit_s) / 2)
 
@@ -227,6 +218,16 @@ class LocalQueue:
             return _CONTROLLER not in psutil.Process(int(job_id)).cmdline()
         except psutil.Error:
             return True
+
+
+def check_slurm() -> None:
+    """Raises PlacementError if SLURM's commands are not there."""
+    missing = [command for command in _NEEDED if shutil.which(command) is None]
+    if missing:
+        raise PlacementError(
+            f"no SLURM here: {', '.join(missing)} not found on PATH; run it where SLURM's "
+            "commands are, or try the same with: --on slurm-local"
+        )
 
 
 def one_line(text: str) -> str:
