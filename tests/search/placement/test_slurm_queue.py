@@ -1,0 +1,105 @@
+"""SLURM's commands, as a queue uses them; the commands are scripts that behave as SLURM's do."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from search.placement import queues
+from search.placement.queues import JobState, RefusedError, SlurmQueue
+from search.placement.slurm_options import JobRequest
+
+COMMANDS = {
+    "sbatch": """
+if grep -q partition=nope "$1"; then
+  echo "sbatch: error: invalid partition specified: nope" >&2
+  echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
+  exit 1
+fi
+cp "$1" script; echo "Submitted batch job 41"
+export SLURM_JOB_ID=41 SLURM_PROCID=0 SLURM_LOCALID=0; bash "$1" >printed 2>&1 &
+""",
+    "srun": """
+while [ "${1#-}" != "$1" ]; do
+  case "$1" in --output|--error) shift;; esac; shift
+done
+exec "$@"
+""",
+    "squeue": """
+if [ -e away ]; then echo "slurm_load_jobs error: Unable to contact slurmctld" >&2; exit 1; fi
+if [ ! -e states ]; then echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; fi
+cat states
+""",
+    "scancel": 'echo "$@" >> cancelled',
+}
+
+
+def say(path: str) -> None:
+    Path(path).write_text(os.environ["SLURM_JOB_ID"])
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmQueue:
+    for name, text in COMMANDS.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{text}")
+        path.chmod(0o755)
+    root = Path(__file__).parents[3]
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(queues, "run_job", say)
+    return SlurmQueue(JobRequest(2, has_gpu=True, hours=2, partition="gpu"), "canopy-study")
+
+
+def test_a_job_is_submitted_and_runs(queue: SlurmQueue, tmp_path: Path) -> None:
+    queues.check_slurm()
+    folder, said = tmp_path / "job", tmp_path / "said"
+    folder.mkdir()
+    assert queue.submit(folder, 0, [str(said)]) == "41"
+    script = (tmp_path / "script").read_text()
+    for line in ("partition=gpu", "gpus-per-node=1", "time=120", "no-requeue", "job-name=canopy"):
+        assert f"#SBATCH --{line}" in script
+    deadline_s = time.monotonic() + 60
+    while not (folder / "41_0_result.pkl").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert said.read_text() == "41", (tmp_path / "printed").read_text()
+
+
+def test_what_sbatch_refuses_is_told_in_one_line(
+    tmp_path: Path, queue: SlurmQueue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = SlurmQueue(JobRequest(1, has_gpu=False, hours=1, partition="nope"), "canopy")
+    message = (
+        "invalid partition specified: nope; "
+        "Batch job submission failed: Invalid partition name specified"
+    )
+    with pytest.raises(RefusedError, match=f"^{message}$"):
+        refused.submit(tmp_path / "job", 0, ["never"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_states_are_those_of_squeue(queue: SlurmQueue, tmp_path: Path) -> None:
+    lines = ["1|PENDING|Resources", "2|RUNNING|None", "3|TIMEOUT|TimeLimit", "9|RUNNING|None"]
+    (tmp_path / "states").write_text("\n".join(lines))
+    assert queue.states(["1", "2", "3", "4"]) == {
+        "1": JobState(waits=True, text="Resources"),
+        "2": JobState(),
+        "3": JobState(is_over=True, text="ended with SLURM's state TIMEOUT (TimeLimit)"),
+        "4": JobState(is_over=True, text="is not in SLURM's queue any more"),
+    }
+    (tmp_path / "states").unlink()
+    forgotten = queue.states(["1"])
+    assert forgotten is not None
+    assert forgotten["1"].is_over
+    (tmp_path / "away").touch()
+    assert queue.states(["1"]) is None
+
+
+def test_jobs_are_cancelled_and_killed_with_scancel(queue: SlurmQueue, tmp_path: Path) -> None:
+    queue.cancel(["1", "2"])
+    queue.kill(["3"])
+    queue.cancel([])
+    assert (tmp_path / "cancelled").read_text() == "1 2\n--signal=KILL --full 3\n"
