@@ -36,6 +36,8 @@ _SECRET_WORDS = ("password", "secret", "client_key", "server_key")
 # Where the URL names a socket, the variable PGHOSTADDR must not lead elsewhere.
 _SOCKET_ALONE = {"hostaddr": ""}
 _TAKEN = "all its connections are taken; end some, or raise its max_connections"
+# Of Postgres itself, of the limit of a role or a database, and of pgbouncer.
+_TOO_MANY = r"too many clients|remaining connection slots|too many connections|no more connections"
 _STOPPING = "it is starting or stopping"
 _ENDED = "it was stopped, or somebody ended our connection"
 _CLOSED = "it closed the connection; is it a Postgres server, and running?"
@@ -61,7 +63,7 @@ _REASONS = (
     (r"administrator command", _ENDED),
     (r"server closed the connection unexpectedly", _CLOSED),
     (r"no pg_hba\.conf entry", "it does not admit this user from here; see its pg_hba.conf"),
-    (r"too many clients|remaining connection slots|too many connections", _TAKEN),
+    (_TOO_MANY, _TAKEN),
     (r"starting up|shutting down", _STOPPING),
     (r"No space left on device|could not extend file", _DISK_FULL),
     (r"read-only transaction|recovery mode", _READ_ONLY),
@@ -151,10 +153,11 @@ def never_idle_for_long(engine: sqlalchemy.Engine) -> None:
     """
 
     def set_limit(connection: Any, _record: object) -> None:
+        connection.autocommit = True  # one round trip in place of three
         with connection.cursor() as cursor:
             limit = f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_LIMIT_S)}"
             cursor.execute(limit)
-        connection.commit()
+        connection.autocommit = False
 
     sqlalchemy.event.listen(engine, "connect", set_limit)
 
@@ -172,6 +175,11 @@ def resets_at_no_cost(engine: sqlalchemy.Engine) -> None:
             connection.autocommit = False
 
     setattr(engine.dialect, "reset_isolation_level", reset)  # noqa: B010 - of this engine alone
+
+
+def is_refused_for_number(error: BaseException) -> bool:
+    """Whether a server refused a connection because it has too many."""
+    return re.search(_TOO_MANY, str(error)) is not None
 
 
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)

@@ -162,6 +162,11 @@ class StudyDesk:
         """Returns what a person wanted of the study a moment ago; see `storage.control`."""
         return self._session.wanted
 
+    @property
+    def longest_pause_s(self) -> float:
+        """How long a worker of so many may sleep between two looks for work; 0 for few."""
+        return self._session.longest_pause_s
+
     def say(self, doing: Mapping[str, Any] | None) -> None:
         """Sets what this worker does, for people; it counts as progress."""
         self._session.say(doing)
