@@ -1,5 +1,8 @@
 """Where a worker of a study gets its trials, one worker at a time."""
 
+import itertools
+import random
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,13 @@ from storage.worker_session import WorkerSession
 from storage.workers import LIVING, reap, suspects
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
+# Whoever waits for the study has a connection meanwhile. Where these are scarce, there are so many
+# places to wait at, and others come again later.
+_LOCK_FROM_PLACE = sqlalchemy.text("""
+    SELECT 1 FROM studies
+    WHERE study_id = :study_id AND pg_try_advisory_xact_lock(:study_id, :place) FOR UPDATE
+""")
+_PLACES_SHARE = 0.25
 _STANDING = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
 _LEASES = sqlalchemy.text("""
     SELECT number, worker, state, deaths FROM canopy_trial JOIN trials USING (trial_id)
@@ -48,6 +58,8 @@ _OUTCOMES = sqlalchemy.text(f"""
     {_ENDED} AND trial_id = ANY(:failed) UNION ALL
     ({_ENDED} AND state <> 'FAIL' ORDER BY ended DESC LIMIT 1) ORDER BY ended DESC
 """)
+
+_FIRST_PAUSE_S = 0.2
 
 
 @dataclass
@@ -129,12 +141,17 @@ class StudyDesk:
         """
         replica = self.replica
         try:
-            with self._engine.begin() as connection:
-                standing = self._look(connection)
-                replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
-                known = len(replica.get_all_trials(self._study_id, deepcopy=False))
-                yield standing
-                lease = self._write(connection, standing, known)
+            for attempt in itertools.count():
+                with self._engine.begin() as connection:
+                    if self._lock(connection):
+                        standing = self._look(connection)
+                        replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
+                        known = len(replica.get_all_trials(self._study_id, deepcopy=False))
+                        yield standing
+                        lease = self._write(connection, standing, known)
+                        break
+                longest_s = max(2 * _FIRST_PAUSE_S, self._session.longest_pause_s / 2)
+                time.sleep(random.uniform(0.5, 1) * min(longest_s, _FIRST_PAUSE_S * 2**attempt))
         except BaseException:
             replica.forget()
             raise
@@ -171,9 +188,20 @@ class StudyDesk:
         """Sets what this worker does, for people; it counts as progress."""
         self._session.say(doing)
 
+    def _lock(self, connection: sqlalchemy.Connection) -> bool:
+        """Locks the study, unless too many wait for it already."""
+        values = {"study_id": self._study_id}
+        if not self._session.is_short:
+            connection.execute(_LOCK, values)
+            return True
+        places = max(2, int(_PLACES_SHARE * self._session.crowd.connections))
+        values["place"] = random.randrange(places)
+        if connection.execute(_LOCK_FROM_PLACE, values).first() is not None:
+            return True
+        return connection.execute(_STANDING, values).first() is None  # it is gone
+
     def _look(self, connection: sqlalchemy.Connection) -> Standing:
         values = {"study_id": self._study_id}
-        connection.execute(_LOCK, values)
         row = connection.execute(_STANDING, values).first()
         if row is None:
             raise StudyGoneError(

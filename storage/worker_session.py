@@ -59,6 +59,7 @@ class WorkerSession:
         self.worker = secrets.randbits(62)
         self.crowd = Crowd()
         self._thrift = thrift or Thrift()
+        self._study_id = study_id
         self._identity = {
             "id": self.worker,
             "study_id": study_id,
@@ -96,7 +97,7 @@ class WorkerSession:
             self._thrift.shorten()
             connection = self._connected()
             self._say_once(connection)
-            forget_old(connection, self._identity["study_id"])
+            forget_old(connection, self._study_id)
             self._choose()
             self._settle(connection)
         except SQLAlchemyError:
@@ -117,9 +118,14 @@ class WorkerSession:
         self._has_progressed = True
 
     @property
+    def is_short(self) -> bool:
+        """Whether this worker holds no connections."""
+        return self._thrift.is_short
+
+    @property
     def longest_pause_s(self) -> float:
         """How long one of so many that wait for something may sleep between two looks."""
-        return self.crowd.pause_s if self._thrift.is_short else 0.0
+        return self.crowd.pause_s if self.is_short else 0.0
 
     @property
     def is_recovering(self) -> bool:

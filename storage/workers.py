@@ -119,7 +119,7 @@ class WorkerSummary:
     @property
     def is_at_hand(self) -> bool:
         """Whether it would notice now what happens to the server, as far as can be told."""
-        return self.is_connected or self.silence_allowed_s is not None and self.is_living
+        return self.is_connected or (self.silence_allowed_s is not None and self.is_living)
 
     @property
     def is_silent(self) -> bool:
