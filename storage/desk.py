@@ -32,7 +32,7 @@ _LOCK_FROM_PLACE = sqlalchemy.text("""
     SELECT 1 FROM studies
     WHERE study_id = :study_id AND pg_try_advisory_xact_lock(:study_id, :place) FOR UPDATE
 """)
-_PLACES_SHARE = 0.25
+_PLACES_SHARE, _PLACES_IN_POOL = 0.25, 5
 _STANDING = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
 _LEASES = sqlalchemy.text("""
     SELECT number, worker, state, deaths FROM canopy_trial JOIN trials USING (trial_id)
@@ -191,11 +191,13 @@ class StudyDesk:
     def _lock(self, connection: sqlalchemy.Connection) -> bool:
         """Locks the study, unless too many wait for it already."""
         values = {"study_id": self._study_id}
-        if not self._session.is_short:
+        crowd = self._session.crowd
+        if not (self._session.is_short or crowd.is_pooled):
             connection.execute(_LOCK, values)
             return True
-        places = max(2, int(_PLACES_SHARE * self._session.crowd.connections))
-        values["place"] = random.randrange(places)
+        # How many connections a pooler has is not known.
+        places = _PLACES_IN_POOL if crowd.is_pooled else int(_PLACES_SHARE * crowd.connections)
+        values["place"] = random.randrange(max(2, places))
         if connection.execute(_LOCK_FROM_PLACE, values).first() is not None:
             return True
         return connection.execute(_STANDING, values).first() is None  # it is gone

@@ -7,6 +7,7 @@ import sqlalchemy
 from sqlalchemy.dialects.postgresql import JSON
 
 from storage import workers
+from storage.connecting import is_pooled
 from storage.control import RUN
 
 _A_SECOND = 10.0
@@ -103,10 +104,8 @@ def beat(connection: sqlalchemy.Connection, values: dict[str, Any]) -> tuple[str
         What a person wants of its study, and who shares the server.
     """
     row = connection.execute(_BEAT, values).one()
-    driver: Any = connection.connection.dbapi_connection
-    # A pooler gives its clients other numbers than those of the processes behind it.
-    is_pooled = row.backend != driver.info.backend_pid
-    return row.control or RUN, Crowd(row.workers, row.connections, is_pooled)
+    pooled = is_pooled(connection, row.backend)
+    return row.control or RUN, Crowd(row.workers, row.connections, pooled)
 
 
 def lock(connection: sqlalchemy.Connection, worker: int) -> bool:

@@ -22,6 +22,7 @@ from storage.workers import BEAT_S, LEFT, RECOVERY_S
 
 _CONNECTIONS = 2
 """What a worker holds: its presence's and its work's."""
+_FEW = 20
 
 
 class WorkerSession:
@@ -124,8 +125,8 @@ class WorkerSession:
 
     @property
     def longest_pause_s(self) -> float:
-        """How long one of so many that wait for something may sleep between two looks."""
-        return self.crowd.pause_s if self.is_short else 0.0
+        """How long one of so many may sleep between two looks for something; 0 for few."""
+        return self.crowd.pause_s if self.crowd.workers > _FEW else 0.0
 
     @property
     def is_recovering(self) -> bool:
