@@ -92,7 +92,6 @@ def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
     cluster.kill("two")
     cluster.add("four")
     cluster.add("five", python_path=old_canopy)
-    cluster.add("six", address="127.0.0.2")
     wait_until(lambda: CLAIMED in log(user, 4), "the new node trains")
     cluster.set_pace(FAST_S)
     stdout, stderr = process.communicate(timeout=120)
@@ -102,7 +101,6 @@ def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
         "five cannot work on the study: canopy-search 0.0.9 is there, and 0.1.0 where the search "
         "was started; install the same: pip install canopy-search==0.1.0" in stdout
     )
-    assert "six cannot work on the study: the embedded Postgres cannot be reached" in stdout
     status = user.json("status")
     assert status["trials"]["finished"] == TRIALS
     assert status["trials"]["failed"] == status["trials"]["running"] == 0
