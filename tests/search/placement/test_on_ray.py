@@ -177,5 +177,5 @@ def test_a_node_without_room_is_said_once(spoken: Any, clock: _Clock, tmp_path: 
         with_ray.ray.send((ALIVE, ()))
         with_ray.engine.posts()
     assert [note for note in with_ray.notes if "room" in note] == [
-        "near has no room yet for a worker, with 1 CPU"
+        "near has no room yet for a worker, which takes 1 CPU"
     ]
