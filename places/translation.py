@@ -78,7 +78,8 @@ def _translation(error: Exception, url: str) -> Exception:
     if isinstance(error, OSError) and not _is_remote(url):
         return error
     code, status = _answer(error)
-    text = str(error).partition("\n")[0].rstrip(".")
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = said.partition("\n")[0].rstrip(".")
     if refused := _refused(error, url, code, status, text):
         return PlaceRefusedError(f"{url}: {refused}")
     if isinstance(error, FileNotFoundError):

@@ -68,8 +68,11 @@ class Waiting:
         since_s = self._failing_since_s
         if since_s is None:
             self._failing_since_s = since_s = now_s
-        if now_s - since_s >= self._patience_s or self._ended.is_set():
+        waited_s = now_s - since_s
+        if self._ended.is_set() or not self._patience_s:
             raise error
+        if waited_s >= self._patience_s:
+            raise PlaceAwayError(f"waited {waited_s:.0f} s in vain: {error}") from error
         with self._telling:
             self._on_wait(error)
         self._ended.wait(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))

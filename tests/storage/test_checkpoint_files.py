@@ -2,8 +2,8 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
-import fsspec.registry
 import pytest
+from fsspec.registry import _registry
 
 from storage.checkpoint_files import CheckpointFiles
 from storage.errors import CheckpointPlaceError
@@ -114,7 +114,7 @@ def test_a_place_that_cannot_be_says_why(
     url: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(CheckpointPlaceError, match=rf"stages.checkpoints: {url}: .*{says}"):
         CheckpointFiles(url, DATABASE)
 
