@@ -19,7 +19,7 @@ from training.data.cache import (
     open_cache,
 )
 from training.data.digests import Index, State, image_digests, read_index, write_index
-from training.data.parallel import map_in_order, runs, usable_cores
+from training.data.parallel import map_in_order, runs
 from training.data.sources import (
     ImageFile,
     RemoteFile,
@@ -132,27 +132,26 @@ def _remote_digests(
     if not to_read:
         return [known[file] for file in files]
 
-    def read(positions: range) -> list[tuple[RemoteFile, str, Decoded] | None]:
-        return [_read(to_read[at], image_px) for at in positions]
+    def read(positions: range) -> list[str | None]:
+        return [_read(to_read[at], spool, image_px) for at in positions]
 
     # Beside the cache that is made of them.
     check_free_space(index.parent, 2 * cache_bytes(len(to_read), image_px))
     done = 0
     threads = threads_for(files)
-    length = max(1, min(_FILES_PER_TASK, 2**23 // cache_bytes(1, image_px)))
-    for some in map_in_order(
+    for found in map_in_order(
         read,
-        runs(len(to_read), length),
+        runs(len(to_read), _FILES_PER_TASK),
         threads=threads,
-        ahead=threads + usable_cores(),
+        ahead=4 * threads,
         stop=waiting_ender(files),
     ):
-        for found in some:
-            if found is not None:
-                file, digest, image = found
-                spool.add(str(file), _state(file), digest, image)
-                known[file] = digest
-        done += len(some)
+        known |= {
+            file: digest
+            for file, digest in zip(to_read[done : done + len(found)], found, strict=True)
+            if digest is not None
+        }
+        done += len(found)
         if on_progress:
             on_progress(done, len(to_read))
     write_index(index, remembered | spool.files)
@@ -169,8 +168,8 @@ def _known(files: Sequence[RemoteFile], remembered: Index) -> dict[RemoteFile, s
     }
 
 
-def _read(file: RemoteFile, image_px: int) -> tuple[RemoteFile, str, Decoded] | None:
-    """Digest and pixels of a file; None if it is not there any more.
+def _read(file: RemoteFile, spool: PixelSpool, image_px: int) -> str | None:
+    """Digest of a file, whose pixels go to the spool; None if it is not there any more.
 
     Raises:
         ImageError: it cannot be read. To leave it out would be to search with other data.
@@ -180,7 +179,9 @@ def _read(file: RemoteFile, image_px: int) -> tuple[RemoteFile, str, Decoded] | 
             content = file.read_bytes()
     except FileNotFoundError:
         return None
-    return file, hashlib.sha256(content).hexdigest(), decoded(content, image_px, str(file))
+    digest = hashlib.sha256(content).hexdigest()
+    spool.add(str(file), _state(file), digest, decoded(content, image_px, str(file)))
+    return digest
 
 
 def _state(file: RemoteFile) -> State:

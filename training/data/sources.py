@@ -92,7 +92,8 @@ class RemoteFolder:
         """
         with reported(ImageError):
             found = self._waiting.call(lambda: self._place.list_folder(folder))
-        return [RemoteFile(self, joined(folder, name), each) for name, each in found.items()]
+        inside = f"{folder}/" if folder else ""
+        return [RemoteFile(self, inside + name, each) for name, each in found.items()]
 
     def files_below(self) -> list[RemoteFile]:
         """Returns all files in this folder and below.

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ _JOURNAL = "journal"
 
 
 class PixelSpool:
-    """Decoded images by their digests. One process at a time writes, any number of threads read.
+    """Decoded images by their digests. One process at a time has it, any number of its threads.
 
     Args:
         folder: for its files; it need not be there.
@@ -47,6 +48,7 @@ class PixelSpool:
         self._damaged: dict[str, tuple[str, str]] = {}
         self._pixels: FileIO | None = None
         self._journal: FileIO | None = None
+        self._lock = threading.Lock()
         self.files: Index = {}
         if folder.is_dir():
             self._restore()
@@ -63,7 +65,7 @@ class PixelSpool:
         Raises:
             DiskFullError: there is no room.
         """
-        with self._reporting_full_disks():
+        with self._lock, self._reporting_full_disks():
             pixels, journal = self._opened()
             crc, damage = None, None
             if isinstance(decoded, tuple):
@@ -74,7 +76,7 @@ class PixelSpool:
                 self._squares[digest] = (len(self._squares), crc)
             entry = [file, *state, digest, crc, damage]
             _write_all(journal, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-        self.files[file] = (*state, digest)
+            self.files[file] = (*state, digest)
 
     def find(self, digest: str) -> Decoded | None:
         """Returns an image that was kept; None if it was not, or is not what was written."""
