@@ -43,6 +43,14 @@ class SearchFailedError(SearchError):
     exit_status = 1
 
 
+class UnfitMachineError(SearchFailedError):
+    """A machine lacks what work on the study needs, or its workers die again and again."""
+
+
+class PlacementError(SearchError):
+    """Workers cannot be placed where they are said to: an engine is missing or lacks something."""
+
+
 class StudyPausedError(SearchError):
     """A person pauses the study, and so this worker."""
 

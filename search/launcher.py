@@ -1,106 +1,128 @@
-"""Starts the workers of this machine, watches and replaces them, and shows what they do."""
+"""Has workers placed, watches and replaces them, and shows what they do."""
 
-import os
-import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from search.errors import SearchFailedError
-from search.plan import SearchPlan
-from search.screen import SearchScreen
-from search.slots import Slot
-from search.worker_process import ENDED, FAILED, INTERRUPTED, WorkerJob, run_worker
-from search.worker_template import CONTEXT
+from search.errors import SearchFailedError, UnfitMachineError
+from search.placement.engine import (
+    ENDED,
+    FAILED,
+    GONE,
+    LEFT,
+    LOG,
+    Engine,
+    PlacedWorker,
+    Post,
+    Told,
+)
 
-LEAVE_S = 4.5
-"""Workers that are told to leave have as long as this, and are killed then."""
 MOST_DEATHS = 5
 """A worker that dies so often, one time after the other and each time soon, is given up."""
 SOON_S = 60.0
+UNFIT_PAUSE_S = 60.0
+"""What keeps a machine from working may be mended; it is tried again after as long as this."""
 _FIRST_PAUSE_S = 1.0
 _TICK_S = 0.5
 
 
+class WorkersScreen(Protocol):
+    """Shows what several workers do."""
+
+    def tell(self, worker: str, event: str, *arguments: Any) -> None:
+        """Shows an event of one of them; `event` is the name of a method of `SearchWatcher`."""
+
+    def worker_gone(self, worker: str) -> None:
+        """A worker is over."""
+
+    def note(self, text: str) -> None:
+        """Shows what a person should know."""
+
+
 @dataclass
 class _Place:
-    """A slot and the worker that is in it.
+    """A post and the worker that is on it.
 
     Attributes:
         index: counts from 1.
-        slot: the device.
-        log: what all workers in it write to.
-        process: the worker, unless there is none now.
-        told: what it tells.
-        began_s: when it was started.
+        post: where.
+        log: what all workers on it write to.
+        worker: unless there is none now.
+        speakers: who of it has told something.
+        began_s: when it was placed.
         deaths: how many died here one after the other, each soon.
-        again_s: when the next one is started.
-        has_ended: whether nothing is left to do here.
-        failure: why the search cannot go on, if it said so.
+        again_s: when the next one is placed.
+        has_ended: whether nothing is left to do.
+        has_left: whether it left by itself.
+        failure: why no worker can go on, if it said so.
+        unfit: why none can work on this post.
     """
 
     index: int
-    slot: Slot
+    post: Post
     log: Path
-    process: ForkServerProcess | None = None
-    told: "Connection[Any, Any] | None" = None
+    worker: PlacedWorker | None = None
+    speakers: set[str] = field(default_factory=set)
     began_s: float = 0.0
     deaths: int = 0
     again_s: float = 0.0
     has_ended: bool = False
+    has_left: bool = False
     failure: str | None = None
+    unfit: str | None = None
 
     @property
     def name(self) -> str:
         """Says which worker it is."""
-        return f"worker {self.index}"
+        return f"worker {self.index}" + (f" on {self.post.host}" if self.post.host else "")
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a worker is there, and not only asked for."""
+        return self.worker is not None and not self.worker.is_waiting
 
 
 @dataclass
 class Launcher:
-    """The workers of one search on this machine.
+    """The workers of one search, on whatever engine.
 
     Args:
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        slots: one for each worker.
+        engine: places them.
+        logs: folder for their logs.
         screen: shows what they do.
         deadline_s: when to stop, by the monotonic clock; None for no time limit.
         beside: is called again and again while they work.
+        names_logs: whether the logs are where the person is.
     """
 
-    plan: SearchPlan
-    url: str | None
-    slots: Sequence[Slot]
-    screen: SearchScreen
+    engine: Engine
+    logs: Path
+    screen: WorkersScreen
     deadline_s: float | None = None
     beside: Callable[[], None] = lambda: None
-    _places: list[_Place] = field(default_factory=list)
+    names_logs: bool = True
+    _places: dict[str, _Place] = field(default_factory=dict)
+    _indices: dict[str, int] = field(default_factory=dict)
+    _has_ended: bool = False
+    _has_none: bool = False
 
     def run(self) -> bool:
-        """Runs workers until nothing is left to do.
+        """Has workers at work until nothing is left to do.
 
         Returns:
             False if the time was up before.
 
         Raises:
-            SearchFailedError: too many trials failed, or workers die again and again.
+            UnfitMachineError: no machine can work on the study, or workers die again and again.
+            SearchFailedError: too many trials failed, or the engine is lost.
             KeyboardInterrupt: somebody wants to stop; no worker is left.
         """
-        folder = log_folder(self.plan.home, self.plan.study)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._places = [
-            _Place(at, slot, folder / f"worker-{at}.log")
-            for at, slot in enumerate(self.slots, start=1)
-        ]
+        self.logs.mkdir(parents=True, exist_ok=True)
         try:
-            while any(not place.has_ended for place in self._places):
+            while not self._is_over():
                 if self.deadline_s is not None and time.monotonic() > self.deadline_s:
                     return False
                 self._step()
@@ -108,96 +130,166 @@ class Launcher:
             self._stop_all()
         return True
 
+    def _is_over(self) -> bool:
+        """Whether some worker found nothing left to do, and no other one is at work."""
+        return self._has_ended and not any(place.is_at_work for place in self._places.values())
+
     def _step(self) -> None:
         self.beside()
+        self._follow_engine()
         now_s = time.monotonic()
-        for place in self._places:
-            if place.process is None and not place.has_ended and now_s >= place.again_s:
-                self._start(place)
-        connections = {place.told: place for place in self._places if place.told is not None}
-        sentinels = {
-            place.process.sentinel: place for place in self._places if place.process is not None
-        }
-        ready = wait([*connections, *sentinels], timeout=_TICK_S)
-        for source in ready:
-            if source in connections:
-                self._hear(connections[source])
-        for source in ready:
-            if source in sentinels:
-                self._bury(sentinels[source])
+        for place in self._places.values():
+            if place.worker is None and not self._has_ended and now_s >= place.again_s:
+                place.worker = self.engine.place(place.post, place.log)
+                place.began_s, place.has_left = now_s, False
+        workers = [place.worker for place in self._places.values() if place.worker is not None]
+        self.engine.wait(workers, _TICK_S)
+        for place in self._places.values():
+            self._hear(place)
+        for place in list(self._places.values()):
+            if place.worker is not None and (how := place.worker.end_text()) is not None:
+                self._bury(place, how)
+        self._check_fit()
 
-    def _start(self, place: _Place) -> None:
-        ours, theirs = CONTEXT.Pipe(duplex=False)
-        environment = {**os.environ, **place.slot.environment}
-        job = WorkerJob(replace(self.plan, slot=place.slot.name), self.url, environment, place.log)
-        process = CONTEXT.Process(
-            target=run_worker, args=(job, theirs), name=f"canopy {place.name}"
-        )
-        process.start()
-        theirs.close()
-        place.process, place.told, place.began_s = process, ours, time.monotonic()
+    def _follow_engine(self) -> None:
+        """Takes new posts on, and lets go of those that are lost."""
+        posts = {post.key: post for post in self.engine.posts()}
+        for key, post in posts.items():
+            if key not in self._places:
+                # A post that comes back has its old number and log.
+                index = self._indices.setdefault(key, len(self._indices) + 1)
+                self._places[key] = _Place(index, post, self.logs / f"worker-{index}.log")
+        for key in self._places.keys() - posts.keys():
+            place = self._places.pop(key)
+            self._hear(place)
+            self._let_go(place)
+            self.screen.note(f"{place.name} is lost with its machine; others take its trial over")
+        if not posts and not self._has_none:
+            self.screen.note("there is no place for a worker now; waiting for one")
+        self._has_none = not posts
 
     def _hear(self, place: _Place) -> None:
         """Passes on what a worker has told."""
-        connection = place.told
-        try:
-            while connection is not None and connection.poll():
-                name, arguments = connection.recv()
-                if name == ENDED:
-                    place.has_ended = True
-                elif name == FAILED:
-                    place.failure = arguments[0]
-                else:
-                    self.screen.tell(place.name, name, *arguments)
-        except (EOFError, OSError):
-            if connection is not None:
-                connection.close()
-            place.told = None
+        for told in place.worker.hear() if place.worker is not None else ():
+            self._take(place, told)
 
-    def _bury(self, place: _Place) -> None:
-        """A worker's process is over: it has ended, cannot go on, or is replaced."""
+    def _take(self, place: _Place, told: Told) -> None:
+        name = place.name + told.speaker
+        if told.name == ENDED:
+            place.has_ended = self._has_ended = True
+        elif told.name == LEFT:
+            place.has_left = True
+        elif told.name == FAILED:
+            reason, is_everywhere = told.arguments
+            if is_everywhere:
+                place.failure = reason
+            else:
+                place.unfit = reason
+        elif told.name == LOG:
+            with place.log.open("a", encoding="utf-8") as log:
+                log.write(told.arguments[0])
+        elif told.name == GONE:
+            self.screen.worker_gone(name)
+        else:
+            if told.name == "trial_started":
+                place.unfit = None
+            place.speakers.add(name)
+            self.screen.tell(name, told.name, *told.arguments)
+
+    def _bury(self, place: _Place, how: str) -> None:
+        """A worker is over: it has ended, cannot go on, or is replaced."""
         self._hear(place)
-        process, place.process = place.process, None
-        if process is None:
-            return
-        process.join()
-        self.screen.worker_gone(place.name)
-        if place.told is not None:
-            place.told.close()
-            place.told = None
+        self._let_go(place)
         if place.failure is not None:
             raise SearchFailedError(place.failure)
         if place.has_ended:
             return
+        if place.unfit is not None:
+            self._rest(place, place.unfit)
+            return
+        if place.has_left:
+            place.deaths, place.again_s = 0, time.monotonic()
+            return
         lived_s = time.monotonic() - place.began_s
         place.deaths = place.deaths + 1 if lived_s < SOON_S else 1
-        how = _end_text(process.exitcode)
         if place.deaths >= MOST_DEATHS:
-            raise SearchFailedError(
-                f"{place.name} died {place.deaths} times one after the other, at last {how}; "
-                f"see {place.log}"
-            )
+            often = f"died {place.deaths} times one after the other, at last {how}"
+            self._rest(place, f"{place.name} {often}{self._log_text(place, '; see ')}")
+            return
         pause_s = _FIRST_PAUSE_S * 2 ** (place.deaths - 1)
         place.again_s = time.monotonic() + pause_s
         self.screen.note(
-            f"{place.name} {how}; another one begins in {pause_s:.0f} s (log: {place.log})"
+            f"{place.name} {how}; another one begins in {pause_s:.0f} s"
+            + self._log_text(place, " (log: ", ")")
         )
+
+    def _rest(self, place: _Place, reason: str) -> None:
+        """No worker can work on this post as it is.
+
+        Raises:
+            UnfitMachineError: nor on any other one.
+        """
+        if self.engine.one_machine:
+            raise UnfitMachineError(reason)
+        others = [each for each in self._places.values() if each is not place]
+        is_known = any(
+            each.unfit == reason and each.post.host == place.post.host for each in others
+        )
+        place.unfit, place.deaths = reason, 0
+        place.again_s = time.monotonic() + UNFIT_PAUSE_S
+        if not is_known:
+            self.screen.note(
+                f"{place.post.host} cannot work on the study: {reason}; "
+                f"it is tried again every {UNFIT_PAUSE_S:.0f} s"
+            )
+
+    def _check_fit(self) -> None:
+        """Raises UnfitMachineError if no machine can work on the study as they are."""
+        places = self._places.values()
+        if self._has_ended or not places:
+            return
+        if any(place.worker is not None or place.unfit is None for place in places):
+            return
+        reasons = dict.fromkeys(f"  {place.post.host}: {place.unfit}" for place in places)
+        raise UnfitMachineError("no machine can work on the study:\n" + "\n".join(reasons))
+
+    def _let_go(self, place: _Place) -> None:
+        worker, place.worker = place.worker, None
+        if worker is not None:
+            worker.close()
+        for speaker in [place.name, *place.speakers]:
+            self.screen.worker_gone(speaker)
+        place.speakers.clear()
 
     def _stop_all(self) -> None:
         """Tells every worker to leave, and makes sure that it does."""
-        running = [place.process for place in self._places if place.process is not None]
-        for process in running:
-            process.terminate()
-        deadline_s = time.monotonic() + LEAVE_S
-        for process in running:
-            process.join(max(0.0, deadline_s - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
-        for place in self._places:
-            if place.told is not None:
-                with suppress(OSError):
-                    place.told.close()
+        running = [place.worker for place in self._places.values() if place.worker is not None]
+        for worker in running:
+            worker.leave()
+        deadline_s = time.monotonic() + self.engine.leave_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            living = [worker for worker in running if worker.end_text() is None]
+            if not living:
+                break
+            self.engine.wait(living, min(left_s, _TICK_S))
+            for place in self._places.values():
+                self._hear_last(place)
+        for worker in running:
+            if worker.end_text() is None:
+                worker.kill()
+        for place in self._places.values():
+            self._hear_last(place)
+            if place.worker is not None:
+                place.worker.close()
+
+    def _hear_last(self, place: _Place) -> None:
+        """Takes what belongs to the log of a worker that leaves; the screen shows no more."""
+        for told in place.worker.hear() if place.worker is not None else ():
+            if told.name == LOG:
+                self._take(place, told)
+
+    def _log_text(self, place: _Place, before: str, after: str = "") -> str:
+        return f"{before}{place.log}{after}" if self.names_logs else ""
 
 
 def log_folder(home: Path, study: str) -> Path:
@@ -208,11 +300,3 @@ def log_folder(home: Path, study: str) -> Path:
         study: name of the study, in which any character may stand.
     """
     return home / "logs" / quote(study, safe=" ")
-
-
-def _end_text(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"was killed by {signal.Signals(-exit_code).name}"
-    if exit_code == INTERRUPTED:
-        return "was told to leave"
-    return f"ended with exit status {exit_code}"

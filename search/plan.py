@@ -61,8 +61,17 @@ def plan_search(
     n_trials: int,
     *,
     patience_s: float = DEFAULT_PATIENCE_S,
+    here: bool = True,
 ) -> SearchPlan:
     """Checks a search and returns what will be done.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        study: name of the study.
+        n_trials: total of finished trials of the study.
+        patience_s: how long to wait for a database that is away, in seconds.
+        here: whether this machine trains, and so has to have the device.
 
     Raises:
         SearchError: space, sampler or pruner cannot be used.
@@ -81,7 +90,7 @@ def plan_search(
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
     machine = ("device", "precision", "compile")
-    for values in product(*(choices(space, name) for name in machine)):
+    for values in product(*(choices(space, name) for name in machine)) if here else ():
         resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))
     check_sampling(config.search, space, config.training.epochs)
     check_place(config.stages, home)
@@ -109,15 +118,34 @@ def begin_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunS
     Raises:
         StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
     """
+    study = check_ours(plan, store)
+    training, now = compare_with_study(plan, store, study, dataset)
+    # Another process may have begun it since.
+    check_same_study(plan.study, store.write_record(plan.study, now), now)
+    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+
+
+def check_ours(plan: SearchPlan, store: StudyStore) -> optuna.Study:
+    """Opens the study in the database, where it is made if there is none of that name.
+
+    Raises:
+        StudyDiffersError: it has trials, and was not begun by Canopy.
+    """
     study = store.open_study(plan.study)
     if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([OBJECTIVE])
-    training, now = compare_with_study(plan, store, study, dataset)
-    # Another process may have begun it since.
-    check_same_study(plan.study, store.write_record(plan.study, now), now)
-    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+    _check_ours(plan, study, store.read_record(plan.study))
+    return study
+
+
+def _check_ours(plan: SearchPlan, study: optuna.Study, record: Record | None) -> None:
+    if record is None and study.get_trials(deepcopy=False):
+        raise StudyDiffersError(
+            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
+            "with --study"
+        )
 
 
 def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunStudy:
@@ -151,11 +179,7 @@ def compare_with_study(
         StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
     """
     before = store.read_record(plan.study)
-    if before is None and study.get_trials(deepcopy=False):
-        raise StudyDiffersError(
-            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
-            "with --study"
-        )
+    _check_ours(plan, study, before)
     training, now = _described(plan, dataset, before)
     if before is not None:
         check_same_study(plan.study, before, now)

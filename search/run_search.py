@@ -1,6 +1,7 @@
 """The main job: begins a study or goes on with one, and lets workers search it."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
@@ -8,9 +9,11 @@ from typing import Literal
 from optuna.trial import TrialState
 
 from search.budget import finished_count, is_on_plateau
-from search.launcher import Launcher
+from search.launcher import Launcher, log_folder
 from search.mirroring import mirroring
-from search.plan import SearchPlan, begin_study
+from search.placement.engine import Engine, Placement
+from search.placement.here import Here
+from search.plan import SearchPlan, begin_study, check_ours
 from search.preparation import check_networks, open_data
 from search.screen import SearchScreen
 from search.slots import device_slots
@@ -39,10 +42,12 @@ class Limits:
     Attributes:
         workers: on this machine.
         hours: after which it stops; None for no limit.
+        elsewhere: the engine that places the workers on other machines; None for this one.
     """
 
     workers: int | Literal["auto"] = "auto"
     hours: float | None = None
+    elsewhere: Placement | None = None
 
 
 def run_search(  # noqa: PLR0917 - what a search needs
@@ -61,33 +66,58 @@ def run_search(  # noqa: PLR0917 - what a search needs
         url: of the database, for the workers; None for the embedded one.
         limits: what bounds the search besides.
         screen: shows what happens.
-        dataset: the images and labels, where they are open already.
+        dataset: the images and labels, where they are open already. Workers on other machines
+            open theirs, and begin the study.
 
     Raises:
         StudyDiffersError: the study began with other data or other fixed settings.
+        PlacementError: the engine cannot be used.
         SearchFailedError: too many trials failed, or workers die again and again.
         DatabaseAwayError: the database was away for too long.
         KeyboardInterrupt: somebody wants to stop; no worker is left.
     """
     deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
+    store = StudyStore(database)
+    engine: Engine
+    if limits.elsewhere is None:
+        engine = _begin_here(plan, url, store, limits, screen, dataset)
+    else:
+        check_ours(plan, store)
+        engine = limits.elsewhere.open(plan, url, screen.note)
+    with closing(engine):
+        store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
+        with mirroring(plan, url, store, screen.note) as look_at_mirror:
+            logs = log_folder(plan.home, plan.study)
+            launcher = Launcher(engine, logs, screen, deadline_s, beside=look_at_mirror)
+            return _let_workers_search(plan, database, store, screen, launcher)
+
+
+def _begin_here(  # noqa: PLR0917 - as above
+    plan: SearchPlan,
+    url: str | None,
+    store: StudyStore,
+    limits: Limits,
+    screen: SearchScreen,
+    dataset: Dataset | None,
+) -> Here:
+    """Begins the study with the data of this machine, whose slots are the workers'."""
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
     if dataset is None:
         dataset = open_data(plan.config.data, plan.home, screen)
     check_networks(plan.space, dataset)
-    store = StudyStore(database)
     plan = replace(plan, workers=len(slots))
     begin_study(plan, store, dataset)
-    store.launch(plan.study, plan.n_trials, search.model_dump(mode="json"))
-    with mirroring(plan, url, store, screen.note) as look_at_mirror:
-        launcher = Launcher(plan, url, slots, screen, deadline_s, beside=look_at_mirror)
-        return _let_workers_search(plan, database, store, launcher)
+    return Here(plan, url, slots)
 
 
 def _let_workers_search(
-    plan: SearchPlan, database: Database, store: StudyStore, launcher: Launcher
+    plan: SearchPlan,
+    database: Database,
+    store: StudyStore,
+    screen: SearchScreen,
+    launcher: Launcher,
 ) -> SearchEnd:
-    screen, slots = launcher.screen, launcher.slots
     study = store.load_study(plan.study)
     finished = finished_count(study)
     screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
@@ -97,9 +127,10 @@ def _let_workers_search(
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
         screen.note("the study pauses; it goes on with: canopy resume")
-    if len(slots) > 1:
-        devices = ", ".join(dict.fromkeys(slot.name for slot in slots))
-        screen.note(f"{len(slots)} workers on {devices}")
+    posts = launcher.engine.posts()
+    if len(posts) > 1 and launcher.engine.one_machine:
+        devices = ", ".join(dict.fromkeys(post.device for post in posts))
+        screen.note(f"{len(posts)} workers on {devices}")
     store.close()
     database.close()  # the workers have their own connections
     if not launcher.run():

@@ -16,11 +16,12 @@ import optuna
 from rich.console import Console
 
 from search.departure import leaving_in_time
-from search.errors import SearchError
+from search.errors import SearchError, SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
-from search.plan import SearchPlan, join_study
-from search.preparation import open_data
+from search.placement.engine import ENDED, FAILED
+from search.plan import SearchPlan, begin_study, join_study
+from search.preparation import check_networks, open_data
 from search.screen import PLAIN_WIDTH, LineScreen
 from search.told import ToldWatcher
 from search.worker import open_objective, work
@@ -31,8 +32,6 @@ from storage.studies import StudyStore
 from training.errors import TrainingError
 
 INTERRUPTED = 130
-FAILED = "failed"
-ENDED = "ended"
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ class WorkerJob:
         url: of the database; None for the embedded one.
         environment: of the process.
         log: the file that it writes to.
+        begins: whether it begins the study if nobody has.
     """
 
     plan: SearchPlan
-    url: str | None
+    url: str | None = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     log: Path
+    begins: bool = False
 
 
 def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
@@ -67,13 +68,14 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     parent = multiprocessing.parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):
-            search_in_study(job.plan, job.url, watcher, preparing=lines)
+            search_in_study(job.plan, job.url, watcher, preparing=lines, begins=job.begins)
     except KeyboardInterrupt:
         lines.note("leaves; what it was at goes on elsewhere")
         sys.exit(INTERRUPTED)
     except (SearchError, StorageError, TrainingError) as error:
         lines.note(str(error))
-        watcher.tell(FAILED, str(error))
+        is_everywhere = isinstance(error, SearchFailedError)
+        watcher.tell(FAILED, str(error), is_everywhere)
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - told, and the launcher begins another worker
         traceback.print_exc()
@@ -89,25 +91,32 @@ def search_in_study(
     watcher: SearchWatcher,
     *,
     preparing: SearchWatcher | None = None,
+    begins: bool = False,
 ) -> None:
-    """Works on a study that was begun, until nothing is left to do.
+    """Works on a study, until nothing is left to do.
 
     Args:
         plan: of the search.
         url: of the database; None for the embedded one.
         watcher: is told what happens.
         preparing: is told of the data, where somebody else has shown that already.
+        begins: whether to begin the study if nobody has.
 
     Raises:
         StudyDiffersError: data, settings or versions are not the study's.
+        TrainingError: the data cannot be used, or a network does not fit.
         SearchFailedError: too many trials failed.
         DatabaseAwayError: the database was away for too long.
     """
     patience = Patience(plan.patience_s, note=watcher.note)
     database = patience.call(lambda: open_database(plan.home, url))
     patience.revive = database.revive
+    database.thrift.shorten()  # until it is known how many others want a connection
     with closing(database):
         dataset = open_data(plan.config.data, plan.home, preparing or watcher)
-        begun = patience.call(lambda: join_study(plan, StudyStore(database), dataset))
+        if begins:
+            check_networks(plan.space, dataset)
+        enter = begin_study if begins else join_study
+        begun = patience.call(lambda: enter(plan, StudyStore(database), dataset))
         with open_objective(begun, database, watcher, patience) as objective:
             work(plan, objective, patience)

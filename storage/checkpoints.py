@@ -24,11 +24,11 @@ LARGEST_DEFAULT_BYTES = 100 * GIB
 """Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
 
 _LOCK_KEY = int.from_bytes(b"canopyCK")
-_MARKER_LOCK_KEY = int.from_bytes(b"canopyCM")
 
 REMOVAL_S = 180.0
 """Who removes a file has as long as this, in seconds, before somebody else writes it anew; a call
 to a place that does not answer ends earlier."""
+_MARKER_S = 300.0
 _POLL_S = 0.1
 
 
@@ -90,16 +90,15 @@ class CheckpointStore:
         known = self._files.read_marker()
         if known is not None:
             return known
-        # One worker at a time, or there would be two ids. A lock of the session and not of a
-        # transaction, which the server ends if it lies idle while a bucket takes its time.
-        key = {"key": _MARKER_LOCK_KEY}
-        with self._engine.connect() as pooled:
-            connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), key)
-            try:
-                return self._files.read_marker() or self._files.make_marker()
-            finally:
-                connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), key)
+        # One worker at a time, or there would be two ids. The place has just answered, and this is
+        # done once in its life; the server bears with the transaction for as long as it can take.
+        # A lock without a transaction is no way, because poolers share sessions out.
+        patience_ms = int(1000 * _MARKER_S)
+        with self._locked() as connection:
+            connection.exec_driver_sql(
+                f"SET LOCAL idle_in_transaction_session_timeout = {patience_ms}"
+            )
+            return self._files.read_marker() or self._files.make_marker()
 
     @cached_property
     def budget_bytes(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-import search.launcher
+import search.placement.here
 import search.stage_tree
 import storage.connecting
 import storage.worker_session
@@ -230,7 +230,7 @@ class Search:
 
         os.setsid()
         self.set_up()
-        search.launcher.CONTEXT = FORK  # type: ignore[assignment]
+        search.placement.here.CONTEXT = FORK  # type: ignore[assignment]
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

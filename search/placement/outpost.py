@@ -1,0 +1,177 @@
+"""A machine of an engine: its workers, watched there, and what they tell sent to the starter."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from search.errors import SearchError, SearchFailedError, UnfitMachineError
+from search.launcher import Launcher
+from search.placement.engine import ENDED, FAILED, GONE, LEFT, LOG, Told
+from search.placement.here import Here
+from search.plan import SearchPlan
+from search.record import DECISIVE, package_versions
+from search.slots import device_slots
+from training.errors import TrainingError
+from training.precision import resolve_threads
+from training.stage_key import ENGINE_REVISION
+
+HOME_VARIABLE = "CANOPY_HOME"
+TIME_IS_UP = "its time is up"
+
+Tell = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the workers of a post are to do.
+
+    Attributes:
+        plan: of the search, as the starter has made it.
+        url: of the database.
+        workers: how many; ``auto`` for one for each device slot that can be seen there.
+        threads: of each worker on a CPU; None for a share of all cores.
+        limit_s: they leave after as long; None for no limit.
+    """
+
+    plan: SearchPlan
+    url: str | None = field(repr=False)
+    workers: int | Literal["auto"] = "auto"
+    threads: int | None = None
+    limit_s: float | None = None
+
+
+def decisive_versions() -> dict[str, str]:
+    """Returns what has to be the same wherever a study is worked on."""
+    versions = {**package_versions(), "engine": str(ENGINE_REVISION)}
+    return {name: versions[name] for name in ("canopy-search", *DECISIVE)}
+
+
+def check_versions(theirs: Mapping[str, str]) -> None:
+    """Checks that this machine has what the starter has.
+
+    Args:
+        theirs: `decisive_versions` of the starter.
+
+    Raises:
+        UnfitMachineError: it has not.
+    """
+    ours = decisive_versions()
+    lines = [
+        f"{name} {ours.get(name, 'missing')} is there, and {wanted} where the search was started"
+        for name, wanted in theirs.items()
+        if ours.get(name) != wanted
+    ]
+    if lines:
+        wanted = " ".join(
+            f"{name}=={version}" for name, version in theirs.items() if name != "engine"
+        )
+        raise UnfitMachineError(f"{'; '.join(lines)}; install the same: pip install {wanted}")
+
+
+def work_to_order(order: Order, tell: Tell, is_called_off: Callable[[], bool]) -> None:
+    """Runs workers on this machine until nothing is left to do, and tells all that they tell.
+
+    The last thing told is `ENDED`, `FAILED` or `LEFT`.
+
+    Args:
+        order: what is to be done.
+        tell: is given one thing after the other; has to be quick.
+        is_called_off: whether the workers shall leave; asked again and again.
+
+    Raises:
+        KeyboardInterrupt: a signal said to leave; no worker is left.
+    """
+    began_s = time.monotonic()
+    home = Path(os.environ.get(HOME_VARIABLE) or order.plan.home)
+    deadline_s = None if order.limit_s is None else began_s + order.limit_s
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="canopy-logs-")))
+        tails = _Tails(logs, tell)
+        stack.callback(tails.read)
+
+        def beside() -> None:
+            tails.read()
+            if is_called_off():
+                raise _CalledOffError
+
+        try:
+            slots = device_slots(
+                order.plan.config.training.device,
+                order.workers,
+                order.plan.config.search.slots_per_gpu,
+            )
+            share = len(slots)
+            if order.threads is not None:
+                share = max(1, resolve_threads("auto") // order.threads)
+            plan = replace(order.plan, home=home, workers=share)
+            engine = Here(plan, order.url, slots, begins=True)
+            launcher = Launcher(
+                engine, logs, _Telling(tell), deadline_s, beside=beside, names_logs=False
+            )
+            is_done = launcher.run()
+        except _CalledOffError:
+            tell(Told(LEFT, ("it was called off",)))
+        except UnfitMachineError as error:
+            tell(Told(FAILED, (str(error), False)))
+        except SearchFailedError as error:
+            tell(Told(FAILED, (str(error), True)))
+        except (SearchError, TrainingError, OSError) as error:
+            tell(Told(FAILED, (str(error), False)))
+        else:
+            tell(Told(ENDED) if is_done else Told(LEFT, (TIME_IS_UP,)))
+
+
+class _CalledOffError(Exception):
+    """The starter wants the workers to leave."""
+
+
+class _Telling:
+    """The screen of a launcher that nobody sees: it tells the starter."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def tell(self, worker: str, event: str, *arguments: Any) -> None:
+        self._tell(Told(event, arguments, _speaker(worker)))
+
+    def worker_gone(self, worker: str) -> None:
+        self._tell(Told(GONE, (), _speaker(worker)))
+
+    def note(self, text: str) -> None:
+        self._tell(Told("note", (text,)))
+
+
+def _speaker(worker: str) -> str:
+    """Returns what tells a worker from others of its post: nothing for the first."""
+    number = worker.removeprefix("worker").strip(" -")
+    return "" if number == "1" else f".{number}"
+
+
+class _Tails:
+    """Sends what workers write to their logs.
+
+    Args:
+        folder: of the logs.
+        tell: is given it.
+    """
+
+    def __init__(self, folder: Path, tell: Tell) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._read_bytes: dict[Path, int] = {}
+
+    def read(self) -> None:
+        """Sends what is new, in whole lines."""
+        for path in sorted(self._folder.glob("*.log")):
+            with suppress(OSError), path.open("rb") as log:
+                log.seek(self._read_bytes.get(path, 0))
+                new = log.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                if whole:
+                    self._read_bytes[path] = self._read_bytes.get(path, 0) + len(whole)
+                    self._tell(Told(LOG, (whole.decode(errors="replace"),), _speaker(path.stem)))
