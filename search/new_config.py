@@ -103,7 +103,7 @@ def config_text(choices: Choices, folder: Path) -> str:
     first = {"backbone": choices.backbones[0], "loss": "bce", "gamma": 1.0}
     return "\n".join(
         [
-            "# Written by `canopy init`; every key is explained in the README under Settings.",
+            "# Written by `canopy init`; every key is explained in docs/configuration.md.",
             "# Check it with `canopy search --dry-run`, then: canopy search",
             "",
             "data:",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from training.atomic import write_atomically
 from training.data.parallel import map_in_order, runs, usable_cores
 
 # File → its size, modification time and digest, as JSON has them.
@@ -104,11 +105,9 @@ def _read_index(index: Path) -> _Index:
 
 def _write_index(index: Path, remembered: _Index) -> None:
     body = json.dumps(remembered, separators=(",", ":")).encode()
-    index.parent.mkdir(parents=True, exist_ok=True)
-    # One temporary file per process: two that write at once both leave a whole index.
-    partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
-    partial.write_bytes(b"\n".join((_REVISION.encode(), _checksum(body), body)))
-    partial.replace(index)
+    # Two that write at once both leave a whole index, also from containers, whose process ids are
+    # the same.
+    write_atomically(index, b"\n".join((_REVISION.encode(), _checksum(body), body)))
 
 
 def _checksum(body: bytes) -> bytes:
