@@ -10,14 +10,14 @@ from benchmarks.machine import machine_text, spread_text
 from search.command_line import state_home
 from training.data.dataset import Dataset, open_dataset
 from training.run import EpochMetrics, TrainingRun
-from training.settings import DataSettings, TrainingSettings
+from training.settings import Augmentation, DataSettings, TrainingSettings
 
 CASES = [("tinycnn_16", 32), ("tinyresnet_16", 32), ("resnet18", 64)]
 
 
 def demo(home: Path, image_px: int, *, augmented: bool) -> Dataset:
     """Returns the demo data at one size; turned and mirrored where that is to be measured."""
-    augment = ("hflip", "vflip", "rot90") if augmented else ()
+    augment: tuple[Augmentation, ...] = ("hflip", "vflip", "rot90") if augmented else ()
     return open_dataset(DataSettings(demo="digits", image_px=image_px, augment=augment), home)
 
 

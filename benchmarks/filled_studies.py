@@ -129,7 +129,7 @@ def _drawn(dice: random.Random, distribution: Any) -> float:
     if choices is not None:
         return dice.randrange(len(choices))
     steps = round((distribution.high - distribution.low) / distribution.step)
-    return distribution.low + dice.randint(0, steps) * distribution.step
+    return float(distribution.low + dice.randint(0, steps) * distribution.step)
 
 
 def _metrics(epoch: int, val_ap: float) -> dict[str, Any]:

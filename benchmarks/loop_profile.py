@@ -26,6 +26,7 @@ import torch
 import training.run
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.noise_images import Case, noise_images
+from training.backbones import build_backbone
 from training.data.normalise import normalised
 from training.losses import build_loss
 from training.optimizers import build_optimizer
@@ -72,13 +73,17 @@ class HeldBatch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._precision, self._device = run._precision, run._device
-        self._model = training.run.build_backbone(
-            run.settings.backbone,
-            labels=len(run.dataset.labels),
-            image_px=run.dataset.image_px,
-            weights="none",
-            seed=0,
-        ).to(self._device, memory_format=torch.channels_last)
+        self._model = (
+            build_backbone(
+                run.settings.backbone,
+                labels=len(run.dataset.labels),
+                image_px=run.dataset.image_px,
+                weights="none",
+                seed=0,
+            )
+            .to(memory_format=torch.channels_last)
+            .to(self._device)
+        )
         rows = run.dataset.split.train[: run.settings.batch_size]
         self._images = normalised(torch.from_numpy(run.dataset.pixels[rows]).to(self._device))
         self._targets = torch.from_numpy(run.dataset.targets[rows]).float().to(self._device)
@@ -135,9 +140,10 @@ def epoch_parts(run: TrainingRun) -> dict[str, float]:
         prefix = "validation: "
         return evaluate(*arguments)
 
-    evaluate, measured = timed("all", run.evaluate), training.run.multilabel_metrics
+    place: Any = training.run
+    evaluate, measured = timed("all", run.evaluate), place.multilabel_metrics
     with (
-        _replaced(training.run, "normalised", timed("normalise", training.run.normalised)),
+        _replaced(training.run, "normalised", timed("normalise", place.normalised)),
         _replaced(training.run, "multilabel_metrics", timed("metrics", measured)),
         _replaced(run, "evaluate", evaluated),
         _replaced(run.model, "forward", timed("forward", run.model.forward)),
@@ -193,7 +199,11 @@ def profile(case: Case, rounds: int, folder: Path, **settings: Any) -> tuple[str
     Returns:
         A row of the table of ratios, and the cells of the parts, in % of the training steps.
     """
-    options = {"backbone": case.backbone, "batch_size": case.batch_size, "epochs": EPOCHS}
+    options: dict[str, Any] = {
+        "backbone": case.backbone,
+        "batch_size": case.batch_size,
+        "epochs": EPOCHS,
+    }
     run = TrainingRun(TrainingSettings(**(options | settings)), noise_images(case, folder))
     held = HeldBatch(run)
     run.train_epoch()

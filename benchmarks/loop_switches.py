@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", help="backbone:px:batch:steps")
     parser.add_argument("--switch", nargs="+", help="only these")
     arguments = parser.parse_args()
-    cases = CASES
+    cases: tuple[Case, ...] = CASES
     if arguments.case:
         split = [text.split(":") for text in arguments.case]
         cases = tuple(Case(name, *map(int, numbers)) for name, *numbers in split)

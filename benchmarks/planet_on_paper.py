@@ -149,7 +149,7 @@ def gflop(backbone: str) -> float:
     model = meta_backbone(backbone, labels=LABELS, image_px=IMAGE_PX)
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, IMAGE_PX, IMAGE_PX, device="meta"))
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def checkpoint_bytes(backbone: str, sample: DataSample) -> int:

@@ -99,8 +99,8 @@ def _scene(generator: np.random.Generator, shapes: list[str]) -> Image.Image:
         left, top = (int(each) for each in generator.integers(0, SCENE_PX - size, 2))
         colour = tuple(int(each) for each in generator.integers(0, 256, 3))
         scene.paste(colour, (left, top), mask)
-    noisy = np.asarray(scene.filter(ImageFilter.GaussianBlur(0.5)), dtype=np.float32)
-    noisy = noisy + generator.normal(0, 12, noisy.shape)
+    smooth = np.asarray(scene.filter(ImageFilter.GaussianBlur(0.5)), dtype=np.float32)
+    noisy = smooth + generator.normal(0, 12, smooth.shape)
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 

@@ -8,6 +8,7 @@ import argparse
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.epoch_time import demo
@@ -32,9 +33,11 @@ def main() -> None:
     """Prints a row for each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--epochs", type=int, default=3, help="of each trial")
+    parser.add_argument("--epochs", type=int, default=3, help="of each trial, two or more")
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.epochs < 2:
+        parser.error("--epochs: a trial that goes on after epoch 1 needs at least two")
     home = state_home()
     dataset = demo(home, IMAGE_PX, augmented=False)
     database = open_database(home, None)
@@ -54,16 +57,16 @@ def main() -> None:
                 seed=secrets.randbits(31),
                 gamma=0.9,
             )
-            alone_s, _ = timed(lambda s=settings: straight(s, dataset))
+            alone_s, _ = timed(partial(straight, settings, dataset))
             writer = CheckpointWriter(store, print)
             tree = StageTree(stages, writer, dataset, patience=Patience(), note=print)
-            epochs_s, wall_s = timed(lambda s=settings, t=tree: walk(t, s))
+            epochs_s, wall_s = timed(partial(walk, tree, settings))
             share = 100 * (wall_s - epochs_s) / epochs_s
             shares.append(share)
             waited = 100 * writer.waited_s / epochs_s
             writer.flush()
             other = settings.model_copy(update={"gamma": 0.8})
-            resumed_s, resumed_wall_s = timed(lambda s=other, t=tree: walk(t, s))
+            resumed_s, resumed_wall_s = timed(partial(walk, tree, other))
             writer.close()
             print(
                 f"| {run + 1} | {alone_s:.2f} | {epochs_s:.2f} | {epochs_s / alone_s:.3f} "

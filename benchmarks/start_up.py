@@ -56,7 +56,8 @@ def first_epoch_s(home: Path, run: int) -> float:
     canopy(home, ["export", "--config", str(config), "--output", str(trials)])
     epoch = json.loads(trials.read_text())["trials"][0]["epochs"][0]
     recorded = datetime.fromisoformat(epoch["recorded"]).replace(tzinfo=UTC)
-    return (recorded - began).total_seconds() - epoch["train_s"] - epoch["val_s"]
+    training_s: float = epoch["train_s"] + epoch["val_s"]
+    return (recorded - began).total_seconds() - training_s
 
 
 if __name__ == "__main__":

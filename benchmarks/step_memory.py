@@ -58,7 +58,7 @@ def measured_bytes(backbone: str, image_px: int, batch_size: int) -> int:
             logits, torch.zeros(batch_size, LABELS)
         )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     done.set()
     watcher.join()

@@ -83,16 +83,17 @@ def _contiguous() -> None:
 
     plain = nn.Module.to
     nn.Module.to = to  # type: ignore[method-assign, assignment]
-    normalised = training.run.normalised
-    training.run.normalised = lambda pixels: normalised(pixels).contiguous()  # type: ignore[assignment]
+    place: Any = training.run
+    normalised = place.normalised
+    place.normalised = lambda pixels: normalised(pixels).contiguous()
 
 
 def _unfused() -> None:
-    training.optimizers._FUSED_DEVICE_TYPES = frozenset()  # type: ignore[attr-defined]
+    training.optimizers._FUSED_DEVICE_TYPES = frozenset()
 
 
 def _copying() -> None:
-    training.optimizers._CPU_OPTIMIZERS = training.optimizers.OPTIMIZERS  # type: ignore[attr-defined]
+    training.optimizers._CPU_OPTIMIZERS = training.optimizers.OPTIMIZERS
 
 
 def _giving_back() -> None:
@@ -170,7 +171,7 @@ def _train(job: Sequence[Any]) -> RunTimes:
         PATCHES[switch.patch]()
     dataset = noise_images(case, folder, tuple(switch.augment))
     options = {"backbone": case.backbone, "batch_size": case.batch_size, "epochs": epochs + 1}
-    settings = TrainingSettings.model_validate(options | {"device": device} | switch.settings)
+    settings = TrainingSettings.model_validate({**options, "device": device, **switch.settings})
     started = time.perf_counter()
     run = TrainingRun(settings, dataset)
     run.train_epoch()

@@ -27,10 +27,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine_text())
     planet = SimulatedData(0, PLANET_IMAGES, PLANET_FREQUENCIES)
-    for models in (1, 2, 6):
-        given = [planet.model() for _ in range(models)]
+    for trials in (1, 2, 6):
+        given = [planet.model() for _ in range(trials)]
         seconds = [timed(given) for _ in range(RUNS)]
-        print(f"{RESAMPLES} resamples of 6,072 × 17, {models} trials: {spread_text(seconds)} s")
+        print(f"{RESAMPLES} resamples of 6,072 × 17, {trials} trials: {spread_text(seconds)} s")
 
     print("\n| truth | better, % | worse, % | within noise, % |")
     print("|---|---|---|---|")
@@ -47,13 +47,14 @@ def main() -> None:
         quality = quality_apart(cases, base.mean() + distance) if distance else EQUAL
         words = [word({0: case.model(), 1: case.model(quality)}, 1, looked_at=2) for case in cases]
         print(row(f"two models, {name}", words))
-    words, naive = [], []
+    corrected, naive = [], []
     for case in cases:
         models = {number: case.model() for number in range(40)}
-        best = max(models, key=lambda number: observed(models[number]))
-        words.append(word(models, best, looked_at=40))
+        observations = {number: observed(model) for number, model in models.items()}
+        best = max(observations, key=observations.__getitem__)
+        corrected.append(word(models, best, looked_at=40))
         naive.append(word(models, best, looked_at=2))
-    print(row("the best of 40 equal ones, against the first", words))
+    print(row("the best of 40 equal ones, against the first", corrected))
     print(row("the same, as if only two had been looked at", naive))
 
 

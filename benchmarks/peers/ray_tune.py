@@ -28,6 +28,9 @@ from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder
 from benchmarks.peers.task import SHAPES, Curves, Space, peer_arguments, setting
 
+_NOBODY: Any = None
+"""ASHA's scheduler does not look at Ray's controller, which cannot be made without a cluster."""
+
 
 def searcher(space: Space, seed: int) -> OptunaSearch:
     """Returns Ray's searcher on a space that is defined by running it.
@@ -61,14 +64,14 @@ class Driven:
         # What ASHA looks at of Ray's trial, which cannot be made without a cluster.
         trial: Any = SimpleNamespace(trial_id=str(number))
         self._known.append(trial)
-        self._scheduler.on_trial_add(None, trial)
+        self._scheduler.on_trial_add(_NOBODY, trial)
         return Begun(number, setting(config or {}))
 
     def report(self, trial: int, epoch: int, val_ap: float) -> Decision:
         """See `clock.Scheduler`: in the order of `TuneController._process_trial_result`."""
         result = {"val_ap": val_ap, "training_iteration": epoch}
         known = self._known[trial]
-        decision = self._scheduler.on_trial_result(None, known, result)
+        decision = self._scheduler.on_trial_result(_NOBODY, known, result)
         if decision == ASHAScheduler.STOP:
             self._searcher.on_trial_complete(known.trial_id, result=result)
             return Decision.STOP
@@ -79,7 +82,7 @@ class Driven:
         """See `clock.Scheduler`."""
         result = {"val_ap": val_ap, "training_iteration": epoch}
         known = self._known[trial]
-        self._scheduler.on_trial_complete(None, known, result)
+        self._scheduler.on_trial_complete(_NOBODY, known, result)
         self._searcher.on_trial_complete(known.trial_id, result=result)
 
 
