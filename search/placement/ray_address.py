@@ -76,7 +76,9 @@ def _answers(address: str) -> bool:
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
-        raise PlacementError(f"--address {address}: expected HOST:PORT, or local")
+        raise PlacementError(
+            f"the address of a Ray cluster is {address}; expected HOST:PORT, or local"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
     except (OSError, OverflowError):

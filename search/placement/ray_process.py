@@ -259,10 +259,10 @@ def _end_text(error: Exception) -> str:
 
 _SIGNS = {
     "node has died": "was lost with its node",
+    "not schedulable": "was lost with its node",
+    "NODE_OUT_OF_MEMORY": "was killed by Ray, since the node's memory was full",
     "killed by `ray.kill": "was killed through Ray",
-    "out-of-memory": "was killed by Ray, since the node's memory was full",
-    "OOM": "was killed by Ray, since the node's memory was full",
-    "worker process": "was killed: its process on the node is gone",
+    "worker process has died": "was killed; its process is gone",
 }
 
 
