@@ -4,7 +4,7 @@ import sqlalchemy
 
 from storage.connecting import parse_database_url
 
-_LOOPBACK = ("localhost", "127.", "::1", "[::1]")
+_LOOPBACK = ("127.", "::1", "[::1]")
 
 
 def is_on_this_machine(url: str | None) -> bool:
@@ -30,4 +30,5 @@ def _hosts(url: sqlalchemy.URL) -> list[str]:
 
 def _is_local(host: str) -> bool:
     # libpq takes what begins with a slash or @ for a socket.
-    return not host or host.startswith(("/", "@", *_LOOPBACK))
+    is_socket = not host or host.startswith(("/", "@"))
+    return is_socket or host.partition(":")[0] == "localhost" or host.startswith(_LOOPBACK)

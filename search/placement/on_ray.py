@@ -20,13 +20,13 @@ from search.launcher import log_folder
 from search.placement.engine import FAILED, PlacedWorker, Post, Told
 from search.placement.here import LEAVE_S
 from search.placement.outpost import Order, decisive_versions
-from search.placement.ray_posts import Node, RayPosts
+from search.placement.ray_address import LOCAL, choose_address, unusable
+from search.placement.ray_posts import Node, RayPost, RayPosts
 from search.placement.ray_process import (
-    AUTO,
+    ALIVE,
     FORGET,
     KILL,
     LEAVE,
-    LOCAL,
     NODES,
     OPENED,
     OVER,
@@ -41,8 +41,11 @@ from search.plan import SearchPlan
 from search.worker_template import CONTEXT
 from storage.reach import is_on_this_machine
 
-ADDRESS_VARIABLE = "RAY_ADDRESS"
 RAY_LOG = "ray.log"
+SILENT_S = 10.0
+"""A cluster that says nothing for as long is said to be silent."""
+FULL_S = 15.0
+"""A node that has not begun a worker after as long as this has no room for it."""
 _CLOSE_S = 10.0
 
 
@@ -76,7 +79,7 @@ class OnRay:
         link, nodes = _connect(self.address, log_folder(plan.home, plan.study) / RAY_LOG)
         most = None if self.workers == "auto" else self.workers
         posts = RayPosts(device, plan.config.search.slots_per_gpu, most)
-        engine = RayEngine(link, plan, url, posts, nodes)
+        engine = RayEngine(link, plan, url, posts, nodes, note)
         try:
             engine.check_database()
         except PlacementError:
@@ -129,20 +132,13 @@ def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
         PlacementError: Ray refuses.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    named = address or os.environ.get(ADDRESS_VARIABLE)
-    link, (name, arguments) = _begin(named or AUTO, log)
-    if name != OPENED and named is None:
-        # Ray found none; a new one wants other variables before Ray is imported.
-        link.close()
-        link, (name, arguments) = _begin(LOCAL, log)
+    chosen = choose_address(address)
+    link, (name, arguments) = _begin(chosen, log)
     if name == OPENED:
         return link, arguments[0]
     link.close()
-    reason = arguments[0] if arguments else f"its process ended; see {log}"
-    where = f"a Ray cluster at {named}" if named and named != LOCAL else "a Ray cluster"
-    raise PlacementError(
-        f"{where} cannot be used: {reason}; check --address or {ADDRESS_VARIABLE} with: ray status"
-    )
+    reason = arguments[0] if arguments else f"its process ended, see {log}"
+    raise unusable(chosen, reason)
 
 
 def _begin(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]:
@@ -156,7 +152,8 @@ def _begin(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]
         return link, ours.recv()
     except (EOFError, OSError):
         return link, (REFUSED, ())
-    except BaseException:
+    except BaseException:  # Ctrl-C; what Ray has begun to start goes with the process
+        process.kill()
         link.close()
         raise
 
@@ -167,13 +164,15 @@ class _RayWorker:
 
     Attributes:
         number: of the worker, counted by the engine.
-        node: that it is on.
+        post: that it is on.
         engine: that placed it.
+        placed_s: when Ray was asked for it, by the monotonic clock.
     """
 
     number: int
-    node: str
+    post: RayPost
     engine: "RayEngine"
+    placed_s: float = field(default_factory=time.monotonic)
     is_waiting: bool = True
     news: deque[Told] = field(default_factory=deque)
     how: str | None = None
@@ -185,10 +184,10 @@ class _RayWorker:
 
     def end_text(self) -> str | None:
         # Where the node is lost too, its post is: nobody is to come after the worker.
-        return self.how if self.engine.has(self.node) else None
+        return self.how if self.engine.has(self.post.node) else None
 
     def leave(self) -> None:
-        self.engine.link.send(LEAVE, self.number)
+        self.engine.link.send(KILL if self.is_waiting else LEAVE, self.number)
 
     def kill(self) -> None:
         self.engine.link.send(KILL, self.number)
@@ -206,13 +205,20 @@ class RayEngine:
         url: of the database; None for the embedded one.
         posts: chooses them.
         nodes: that there are.
+        note: is told what a person should know.
     """
 
     leave_s = LEAVE_S + 1.5
     one_machine = False
 
-    def __init__(
-        self, link: _Link, plan: SearchPlan, url: str | None, posts: RayPosts, nodes: list[Node]
+    def __init__(  # noqa: PLR0917 - what it is made of
+        self,
+        link: _Link,
+        plan: SearchPlan,
+        url: str | None,
+        posts: RayPosts,
+        nodes: list[Node],
+        note: Callable[[str], None],
     ) -> None:
         self.link = link
         self._plan = plan
@@ -222,17 +228,20 @@ class RayEngine:
         self._posts = {post.post.key: post for post in posts.choose(nodes)}
         self._workers: dict[int, _RayWorker] = {}
         self._count = 0
-        self._lost_s: float | None = None
+        self._note = note
+        self._full: set[str] = set()
+        self._is_lost = False
+        self._is_silent = False
+        self._heard_s = time.monotonic()
 
-    def has(self, node: str) -> bool:
+    def has(self, node: Node) -> bool:
         """Whether a node lives."""
-        return any(each.id == node for each in self._nodes)
+        return any(each.id == node.id for each in self._nodes)
 
     def describe(self) -> str:
         """Says in a line what there is."""
         started = ", started for this search" if self.link.address == LOCAL else ""
-        nodes = "1 node" if len(self._nodes) == 1 else f"{len(self._nodes)} nodes"
-        workers = "1 worker" if len(self._posts) == 1 else f"{len(self._posts)} workers"
+        nodes, workers = _counted(len(self._nodes), "node"), _counted(len(self._posts), "worker")
         hosts = dict.fromkeys(post.post.host for post in self._posts.values())
         return f"Ray: {nodes}{started}; {workers} on {', '.join(hosts) or 'none of them'}"
 
@@ -253,18 +262,19 @@ class RayEngine:
             SearchFailedError: the cluster is lost.
         """
         self._hear()
-        if self._lost_s is not None:
+        if self._is_lost:
             raise SearchFailedError(
                 f"the Ray cluster is lost (see {self.link.log}); nothing else is, and the same "
                 "command goes on when it is back"
             )
+        self._note_waiting()
         return [post.post for post in self._posts.values()]
 
     def place(self, post: Post, log: Path) -> PlacedWorker:  # noqa: ARG002 - written by the launcher
         """Places an actor on the post's node."""
         self._count += 1
         placed = self._posts[post.key]
-        worker = _RayWorker(self._count, placed.node.id, self)
+        worker = _RayWorker(self._count, placed, self)
         self._workers[self._count] = worker
         if not self._reaches(placed.node):
             text = f"{self._unreachable()} from there; {_DATABASE_REMEDY}"
@@ -279,12 +289,12 @@ class RayEngine:
         """Waits for news of the workers."""
         mine = [each for each in workers if isinstance(each, _RayWorker)]
         deadline_s = time.monotonic() + timeout_s
-        while not any(each.news or each.end_text() for each in mine) and self._lost_s is None:
+        while not any(each.news or each.end_text() for each in mine) and not self._is_lost:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not wait([self.link.connection], timeout=left_s):
                 return
             self._hear()
-        if self._lost_s is not None:
+        if self._is_lost:
             time.sleep(max(0.0, deadline_s - time.monotonic()))
 
     def forget(self, number: int) -> None:
@@ -298,13 +308,31 @@ class RayEngine:
 
     def _hear(self) -> None:
         try:
-            while self._lost_s is None and self.link.connection.poll():
+            while not self._is_lost and self.link.connection.poll():
                 name, arguments = self.link.connection.recv()
+                self._heard_s, self._is_silent = time.monotonic(), False
                 self._take(name, arguments)
         except (EOFError, OSError):
-            self._lost_s = time.monotonic()
+            self._is_lost = True
+        if not self._is_silent and time.monotonic() - self._heard_s > SILENT_S:
+            self._is_silent = True
+            self._note("Ray's head node does not answer; waiting for it, while the workers go on")
+
+    def _note_waiting(self) -> None:
+        """Says once of a node that it has no room for a worker."""
+        for worker in self._workers.values():
+            node, waits_s = worker.post.node, time.monotonic() - worker.placed_s
+            if worker.is_waiting and worker.how is None and waits_s > FULL_S:
+                if node.id not in self._full:
+                    self._full.add(node.id)
+                    wants = "a GPU" if worker.post.gpus else _counted(worker.post.cpus, "CPU")
+                    self._note(f"{worker.post.post.host} has not {wants} to spare; waiting for it")
+            elif not worker.is_waiting:
+                self._full.discard(node.id)
 
     def _take(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name == ALIVE:
+            return
         if name == NODES:
             self._nodes = arguments[0]
             self._posts = {post.post.key: post for post in self._chooser.choose(self._nodes)}
@@ -325,6 +353,10 @@ class RayEngine:
     def _unreachable(self) -> str:
         what = "the embedded Postgres" if self._url is None else "the database of DATABASE_URL"
         return f"{what} cannot be reached"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _DATABASE_REMEDY = (

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from search.placement.ray_address import LOCAL
 from search.placement.ray_posts import Node, RayPost, living_nodes
 
 NODES_EVERY_S = 1.0
@@ -23,14 +24,13 @@ AGAIN_S = 1.0
 """After as long as this a worker is asked again that could not be reached."""
 _TICK_S = 0.1
 
-AUTO, LOCAL = "auto", "local"
-"""Addresses as Ray has them: a cluster that is found, and a new one on this machine."""
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Its name says what it is about; without it a new cluster listens to every network."""
 
 # What is sent to the launcher.
 OPENED = "opened"
 REFUSED = "refused"
+ALIVE = "alive"
 NODES = "nodes"
 PLACED = "placed"
 TOLD = "told"
@@ -47,7 +47,7 @@ class RayJob:
     """What the process is started with.
 
     Attributes:
-        address: of the cluster; `AUTO` for one that is found, `LOCAL` for a new one here.
+        address: of the cluster; `LOCAL` for a new one on this machine.
         log: the file that Ray's messages go to.
         versions: `decisive_versions`.
         environment: of the process.
@@ -168,8 +168,10 @@ class _Speaker:
         if not at_once and now_s - self._nodes_s < NODES_EVERY_S:
             return
         self._nodes_s = now_s
-        nodes = self._living()
-        if nodes != self._nodes:
+        nodes = self._living()  # stands still while the cluster's head does not answer
+        if nodes == self._nodes:
+            self._send(ALIVE)
+        else:
             self._nodes = nodes
             self._send(NODES, nodes)
 

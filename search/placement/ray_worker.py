@@ -51,9 +51,9 @@ class RayWorker:
             received: how much the caller has got before; an answer that was lost comes again.
         """
         with self._news:
-            for _ in range(received - self._dropped):
+            while self._dropped < received:
                 self._told.popleft()
-            self._dropped = received
+                self._dropped += 1
             self._news.wait_for(lambda: self._told or self._how is not None, HEAR_S)
             return list(self._told), self._how
 
