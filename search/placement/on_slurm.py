@@ -372,7 +372,9 @@ class SlurmEngine:
         if counts[0] or self._noted[0] > 0:
             reasons = dict.fromkeys(each.state.text for each in waiting if each.state.text)
             why = f" ({', '.join(reasons)})" if reasons else ""
-            self._note(f"{self.queue.name}: {counts[0]} jobs wait{why}, {counts[1]} work")
+            waits = "1 job waits" if counts[0] == 1 else f"{counts[0]} jobs wait"
+            works = "1 works" if counts[1] == 1 else f"{counts[1]} work"
+            self._note(f"{self.queue.name}: {waits}{why}, {works}")
         self._noted = counts
 
 

@@ -1,12 +1,13 @@
 """Where jobs wait and run: SLURM's queue, or submitit's local executor on this machine."""
 
+import io
 import os
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,7 +125,8 @@ class SlurmQueue:
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**self._parameters)
         try:
-            return str(executor.submit(run_job, *arguments).job_id)
+            with redirect_stderr(io.StringIO()):  # submitit prints what the error says, too
+                return str(executor.submit(run_job, *arguments).job_id)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise RefusedError(one_line(str(error))) from error
 
