@@ -1,7 +1,6 @@
-"""`canopy search --on slurm`: by submitit's local executor, and by as much of SLURM as it sees."""
+"""`canopy search --on slurm`, on as much of SLURM as submitit and Canopy see of it."""
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -10,23 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from storage.postmaster import is_alive
 from tests.faults.searching import wait_until
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
-from tests.integration.slurm_jobs.sitecustomize import (
+from tests.integration.slurm_queue.sitecustomize import (
     FAR_VARIABLE,
     PACE_VARIABLE,
-    WORKS_VARIABLE,
 )
-from tests.integration.slurm_jobs.slurm import FOLDER_VARIABLE, living
+from tests.integration.slurm_queue.slurm import FOLDER_VARIABLE, living
 from tests.planet_data import write_planet_data
 
 ROOT = Path(__file__).parents[2]
-JOBS = ROOT / "tests" / "integration" / "slurm_jobs"
+JOBS = ROOT / "tests" / "integration" / "slurm_queue"
 CONFIG = """
 data: {labels: train_classes.csv, images: train-jpg, image_px: 16}
 training: {epochs: 4, batch_size: 16, backbone: tinycnn_8, threads: 1}
@@ -58,11 +55,6 @@ class JobsUser(InProcess):
         given = ("search", "--trials", str(TRIALS), *arguments, "--workers", "3", "--hours", "0.1")
         return Canopy(self.folder, self.database_url, self.variables).start(*given)
 
-    def job_ids(self) -> list[str]:
-        """Returns which jobs were taken, in their order."""
-        written = (self.folder / ".canopy" / "jobs" / "planet").glob("*/*/job-id")
-        return [path.read_text() for path in sorted(written)]
-
     def is_at_work(self, number: int, times: int = 1) -> bool:
         """Whether jobs of a post have claimed trials so many times."""
         log = self.folder / ".canopy" / "logs" / "planet" / f"worker-{number}.log"
@@ -78,7 +70,6 @@ def user(tmp_path: Path) -> Iterator[JobsUser]:
     variables = {
         "PYTHONPATH": f"{JOBS}:{ROOT}",
         PACE_VARIABLE: str(tmp_path / "pace"),
-        WORKS_VARIABLE: "4",
     }
     user = JobsUser(folder, variables=variables)
     user.set_pace(SLOW_S)
@@ -118,25 +109,6 @@ def job(queue: Path, number: int) -> dict[str, Any]:
     """Returns what the cluster knows of a job."""
     known: dict[str, Any] = json.loads((queue / f"{number}.json").read_text())
     return known
-
-
-@pytest.mark.slow
-def test_jobs_that_end_before_the_study_are_followed_by_others(user: JobsUser) -> None:
-    process = user.search("--on", "slurm-local")
-    wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work")
-    controller = psutil.Process(int(user.job_ids()[0]))
-    controller.terminate()  # what scancel does, and a preemption
-    wait_until(lambda: len(user.job_ids()) >= 7, "each post has its next job, one its third")
-    user.set_pace(FAST_S)
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stderr) == (0, "")
-    followed = re.findall(r"^job \d+ comes after job \d+: (.*)$", stdout, re.MULTILINE)
-    assert followed.count("its time is up") >= 3
-    assert followed.count("it was told to leave") == 1
-    assert "was killed" not in stdout
-    assert f"study planet: {TRIALS} finished" in stdout
-    check_whole(user, repeated=len(followed))
-    assert not any(psutil.pid_exists(int(each)) for each in user.job_ids())
 
 
 @pytest.mark.slow
