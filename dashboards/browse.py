@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dashboards.browsing.pages import Pages
@@ -16,7 +16,8 @@ from dashboards.errors import PortInUseError
 from storage.database import Database
 from storage.studies import StudyStore
 
-HOST = "127.0.0.1"
+Host = Literal["127.0.0.1", "0.0.0.0"]  # noqa: S104 - whoever asks for it is told
+HOST: Host = "127.0.0.1"
 FIRST_PORT = 8080
 PORTS_TRIED = 100
 UPLOADS = "artifacts"
@@ -43,9 +44,10 @@ def serve_dashboard(
     port: int | None,
     say: Callable[[str], None],
     *,
+    host: Host = HOST,
     opens: bool = False,
 ) -> None:
-    """Serves the dashboard on this machine only, until it is interrupted.
+    """Serves the dashboard until it is interrupted; as it stands, on this machine only.
 
     Args:
         database: whose studies are shown.
@@ -53,14 +55,23 @@ def serve_dashboard(
         best_yaml: returns the best setting of a study of ours.
         port: to listen on; None for the first free one from 8080.
         say: is told the address, as soon as it answers.
+        host: address to listen on. Whoever reaches it may change notes and delete studies, without
+            a password; another one than this machine's is for a container, whose ports are
+            published elsewhere.
         opens: whether to open it in a browser.
 
     Raises:
         PortInUseError: `port`, or every port that was tried, is taken.
     """
-    with open_server(database, home, best_yaml, port) as server:
+    with open_server(database, home, best_yaml, port, host) as server:
         address = f"http://{HOST}:{server.server_port}/"
-        say(f"studies at {address} (Ctrl-C ends)")
+        if host == HOST:
+            say(f"studies at {address} (Ctrl-C ends)")
+        else:
+            say(
+                f"studies at port {server.server_port} of every address of this machine or "
+                "container, without a password: in a container, publish it on 127.0.0.1 only"
+            )
         if opens:
             # Some browsers return only when they are closed.
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
@@ -71,7 +82,7 @@ def serve_dashboard(
 
 
 def open_server(
-    database: Database, home: Path, best_yaml: BestYaml, port: int | None
+    database: Database, home: Path, best_yaml: BestYaml, port: int | None, host: Host = HOST
 ) -> WSGIServer:
     """Returns a server of the dashboard that listens, and does not answer yet.
 
@@ -80,6 +91,7 @@ def open_server(
         home: the state folder.
         best_yaml: returns the best setting of a study of ours.
         port: to listen on; None for the first free one from 8080.
+        host: address to listen on.
 
     Raises:
         PortInUseError: `port`, or every port that was tried, is taken.
@@ -88,7 +100,7 @@ def open_server(
     ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
     for number in ports:
         try:
-            return make_server(HOST, number, pages, _Server, _QuietHandler)
+            return make_server(host, number, pages, _Server, _QuietHandler)
         except OSError:
             continue
     raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")

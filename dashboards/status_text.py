@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import ap_text, counts_text, params_text, printable, spent_text
 from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
-from storage.workers import GONE_S, LEFT, WorkerSummary
+from storage.workers import LEFT, WorkerSummary
 
 RECENT_S = 600.0
 """What a worker's end is news for."""
@@ -99,7 +99,7 @@ def state_text(worker: WorkerSummary) -> str:
     """Returns how a worker stands: works, waits, silent, died, answers no more, left."""
     if not worker.is_living:
         return worker.end or LEFT
-    if worker.idle_s > GONE_S:
+    if worker.is_silent:
         return "silent"
     return "waits" if worker.trial_number is None else "works"
 
@@ -129,7 +129,7 @@ def counted(number: int, noun: str) -> str:
 def _work_text(worker: WorkerSummary) -> str:
     """Returns what a living worker does, and what is odd about it."""
     parts = [doing_text(worker)]
-    if worker.idle_s > GONE_S:
+    if worker.is_silent:
         parts.append(f"silent for {age_text(worker.idle_s)}")
     elif worker.trial_number is not None and (worker.stuck_s or 0.0) > _STILL_S:
         parts.append(f"no progress for {age_text(worker.stuck_s)}")

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ HOME_VARIABLE = "CANOPY_HOME"
 DATABASE_VARIABLE = "DATABASE_URL"
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+_ASKS_EVERY_S = 2.0
 
 ConfigOption = Annotated[
     Path | None,
@@ -45,6 +47,9 @@ StudyOption = Annotated[
 AllowMissingOption = Annotated[
     bool,
     typer.Option("--allow-missing", help="Go on however many images are missing or damaged."),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait for the study where it is not begun yet.")
 ]
 DEFAULT_PATIENCE_MIN = DEFAULT_PATIENCE_S / 60
 PatienceOption = Annotated[
@@ -141,6 +146,23 @@ def database_url() -> str | None:
 def open_store() -> StudyStore:
     """Returns the studies of the database, which must be there."""
     return StudyStore(open_existing_database(state_home(), database_url()))
+
+
+def wait_for_study(store: StudyStore, name: str) -> None:
+    """Returns when a search has begun the study; says once that it waits.
+
+    Raises:
+        typer.Exit: somebody interrupted it.
+    """
+    noted = False
+    try:
+        while not store.is_begun(name):
+            if not noted:
+                typer.echo(f"study {name!r} is not begun yet; waiting (Ctrl-C ends)", err=True)
+            noted = True
+            time.sleep(_ASKS_EVERY_S)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def print_json(document: Any) -> None:

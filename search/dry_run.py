@@ -12,6 +12,7 @@ import numpy as np
 
 from dashboards.tables import duration_text
 from search.budget import finished_count
+from search.doctor_checks.checkpoints import checked_place
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
@@ -76,6 +77,9 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
         plan = plan_search(config, home, study, n_trials)
         searched = ", ".join(plan.space.distributions)
         found.append(f"{n_trials} trials over {searched}")
+    if config.stages.enabled and config.stages.checkpoints != "auto":
+        with _check("checkpoints", watcher) as found:
+            found.append(f"{checked_place(config.stages, home)} can be written")
     with _check("database", watcher) as found:
         database = open_database(home, url)
         found.append(database.place)

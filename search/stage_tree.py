@@ -1,6 +1,7 @@
 """The stage tree at work: a run replays what is known and trains only what nobody has trained."""
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from training.run import BatchProgress, TrainingRun
 from training.settings import TrainingSettings
 from training.stage_key import stage_keys
 
-_POLL_S = 0.2
+_POLL_S, _RARE_POLL_S = 0.2, 10.0
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ class StageTree:
             walk.waited_s += time.monotonic() - started
 
     def _wait_for(self, key: str, *, wait: bool) -> Stage | None:
-        is_told = False
+        is_told, began_s = False, time.monotonic()
         while not self._stages.acquire(key):
             if stage := self._stages.known([key]).get(key):
                 return stage
@@ -318,7 +319,11 @@ class StageTree:
                 self._note("waiting for an epoch that another worker trains")
                 is_told = True
             self._alive()
-            time.sleep(_POLL_S)
+            # Where many wait, each looks the more seldom the longer it has waited.
+            rare_s = min(
+                self._stages.longest_pause_s, _RARE_POLL_S, 0.2 * (time.monotonic() - began_s)
+            )
+            time.sleep(max(_POLL_S, random.uniform(0.5, 1) * rare_s))
         # Its holder may have recorded it and given it back just before.
         if stage := self._stages.known([key]).get(key):
             self._stages.release(key)

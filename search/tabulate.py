@@ -58,7 +58,7 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
     training = resolve_settings(plan.space.training, len(dataset.split.train))
     space = SearchSpace(training, plan.space.distributions)
     with (
-        worker_session(database.url) as session,
+        worker_session(database.url, thrift=database.thrift) as session,
         open_tree(
             plan.config.stages,
             plan.home,

@@ -1,5 +1,6 @@
 """One worker: takes trials of a study and runs them, until nothing is left to do."""
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -125,7 +126,9 @@ def _come_in(plan: SearchPlan, database: Database) -> tuple[StudyDesk, WorkerSes
     store = StudyStore(database)
     try:
         study_id = store.study_id(plan.study)
-        session = WorkerSession(database.url, study_id=study_id, slot=plan.slot)
+        session = WorkerSession(
+            database.url, study_id=study_id, slot=plan.slot, thrift=database.thrift
+        )
         session.come_in()
         try:
             desk = store.open_desk(plan.study, session)
@@ -215,8 +218,11 @@ class _Worker:
                 if is_paused
                 else "nothing to begin now; waiting for the other workers"
             )
-        time.sleep(self.wait_s)
-        self.wait_s = min(_LONGEST_WAIT_S, 2 * self.wait_s)
+        while True:
+            time.sleep(random.uniform(0.5, 1) * self.wait_s)
+            self.wait_s = min(max(_LONGEST_WAIT_S, of.desk.longest_pause_s), 2 * self.wait_s)
+            if not (is_paused and of.desk.wanted() == PAUSE):  # a beat tells when it goes on
+                return
 
     def _claim(self) -> optuna.trial.Trial | Idle:
         """Decides what to do next, while no other worker does."""

@@ -113,6 +113,7 @@ def search_in_study(
     patience = Patience(plan.patience_s, note=watcher.note)
     database = patience.call(lambda: open_database(plan.home, url))
     patience.revive = database.revive
+    database.thrift.shorten()  # until it is known how many others want a connection
     with closing(database):
         dataset = open_data(plan.config.data, plan.home, preparing or watcher)
         if begins:

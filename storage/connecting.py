@@ -36,6 +36,8 @@ _SECRET_WORDS = ("password", "secret", "client_key", "server_key")
 # Where the URL names a socket, the variable PGHOSTADDR must not lead elsewhere.
 _SOCKET_ALONE = {"hostaddr": ""}
 _TAKEN = "all its connections are taken; end some, or raise its max_connections"
+# Of Postgres itself, of the limit of a role or a database, and of pgbouncer.
+_TOO_MANY = r"too many clients|remaining connection slots|too many connections|no more connections"
 _STOPPING = "it is starting or stopping"
 _ENDED = "it was stopped, or somebody ended our connection"
 _CLOSED = "it closed the connection; is it a Postgres server, and running?"
@@ -46,6 +48,39 @@ _READ_ONLY = (
 _NO_RIGHT = "this user lacks the right; grant it, or name another user"
 # libpq's words, which depend on the way to the server, in ours.
 _REASONS = (
+    (
+        r"certificate verify failed",
+        "its certificate is not signed by whom sslrootcert names; name the authority's file there",
+    ),
+    (
+        r"certificate for .* does not match host name",
+        "its certificate is another host's; use the name that is in it, or sslmode=verify-ca",
+    ),
+    (
+        r"root certificate file",
+        "the file of the authority that signed its certificate is missing or none; name it in the "
+        "URL with its whole path: sslrootcert=/…/ca.pem",
+    ),
+    (
+        r"private key file|certificate file|certificate present",
+        "our certificate or its key cannot be read; see sslcert and sslkey in the URL, whose key "
+        "must be closed to others (chmod 600)",
+    ),
+    (r"server does not support SSL", "it has no TLS, and sslmode in the URL demands it"),
+    (
+        r"alert certificate required|requires a valid client certificate|alert handshake failure",
+        "it wants a certificate of ours; name it in the URL with sslcert and sslkey",
+    ),
+    (r"alert (unknown ca|bad certificate)", "it does not accept our certificate (sslcert)"),
+    (
+        r"no pg_hba\.conf entry .*no encryption",
+        "it does not admit this user from here without TLS; ask for it with sslmode=require in the "
+        "URL, or see its pg_hba.conf",
+    ),
+    (
+        r"invalid sslmode value",
+        "the URL's sslmode is none of disable, allow, prefer, require, verify-ca, verify-full",
+    ),
     (r"Connection refused", "the connection was refused; start the server, or check host and port"),
     (r"could not translate host name|Name or service not known", "no host of this name is known"),
     (r"timeout expired|timed out", "it does not answer"),
@@ -61,7 +96,7 @@ _REASONS = (
     (r"administrator command", _ENDED),
     (r"server closed the connection unexpectedly", _CLOSED),
     (r"no pg_hba\.conf entry", "it does not admit this user from here; see its pg_hba.conf"),
-    (r"too many clients|remaining connection slots|too many connections", _TAKEN),
+    (_TOO_MANY, _TAKEN),
     (r"starting up|shutting down", _STOPPING),
     (r"No space left on device|could not extend file", _DISK_FULL),
     (r"read-only transaction|recovery mode", _READ_ONLY),
@@ -151,12 +186,27 @@ def never_idle_for_long(engine: sqlalchemy.Engine) -> None:
     """
 
     def set_limit(connection: Any, _record: object) -> None:
+        connection.autocommit = True  # one round trip in place of three
         with connection.cursor() as cursor:
             limit = f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_LIMIT_S)}"
             cursor.execute(limit)
-        connection.commit()
+        connection.autocommit = False
 
     sqlalchemy.event.listen(engine, "connect", set_limit)
+
+
+def is_pooled(connection: sqlalchemy.Connection, backend: int | None = None) -> bool:
+    """Whether a pooler is between us and the server, whose connections are nobody's for long.
+
+    Args:
+        connection: of ours.
+        backend: what ``pg_backend_pid()`` says there, where that was asked.
+    """
+    if backend is None:
+        backend = connection.scalar(sqlalchemy.text("SELECT pg_backend_pid()"))
+    # A pooler gives its clients other numbers than those of the processes behind it.
+    driver: Any = connection.connection.dbapi_connection
+    return bool(backend != driver.info.backend_pid)
 
 
 def resets_at_no_cost(engine: sqlalchemy.Engine) -> None:
@@ -172,6 +222,11 @@ def resets_at_no_cost(engine: sqlalchemy.Engine) -> None:
             connection.autocommit = False
 
     setattr(engine.dialect, "reset_isolation_level", reset)  # noqa: B010 - of this engine alone
+
+
+def is_refused_for_number(error: BaseException) -> bool:
+    """Whether a server refused a connection because it has too many."""
+    return re.search(_TOO_MANY, str(error)) is not None
 
 
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)

@@ -24,6 +24,7 @@ from storage.errors import (
 )
 from storage.schema import check_writable, prepare_schema
 from storage.tables import DATABASE
+from storage.thrift import Thrift
 
 # A connection is somebody's for milliseconds; for as long as this only where the server hangs.
 _POOL_TIMEOUT_S = 60
@@ -37,11 +38,13 @@ class Database:
         url: where it is, password included.
         engine: its connections: one for a worker, some for a command that only reads.
         embedded: the server behind it, if that is the embedded one.
+        thrift: whether the connection of a worker is held.
     """
 
     url: sqlalchemy.URL = field(repr=False)
     engine: sqlalchemy.Engine = field(repr=False)
     embedded: EmbeddedPostgres | None = field(repr=False)
+    thrift: Thrift = field(default_factory=Thrift, repr=False)
 
     def __repr__(self) -> str:
         return f"Database({self.shown_url!r})"
@@ -92,7 +95,9 @@ def open_database(home: Path, url: str | None, *, writes: bool = True) -> Databa
     """
     embedded = None if _is_given(url) else embedded_postgres(home)
     place = embedded.start() if embedded else parse_database_url(url or "")
-    engine = make_engine(place, connections=1 if writes else 3)
+    engine, thrift = make_engine(place, connections=1 if writes else 3), Thrift()
+    if writes:
+        thrift.govern(engine)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
         check_reachable(place)
@@ -100,7 +105,7 @@ def open_database(home: Path, url: str | None, *, writes: bool = True) -> Databa
         if writes:
             check_writable(engine)
         on_failure.pop_all()
-    return Database(place, engine, embedded)
+    return Database(place, engine, embedded, thrift)
 
 
 def open_existing_database(home: Path, url: str | None) -> Database:

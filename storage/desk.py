@@ -1,5 +1,8 @@
 """Where a worker of a study gets its trials, one worker at a time."""
 
+import itertools
+import random
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,13 @@ from storage.worker_session import WorkerSession
 from storage.workers import LIVING, reap, suspects
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
+# Whoever waits for the study has a connection meanwhile. Where these are scarce, there are so many
+# places to wait at, and others come again later.
+_LOCK_FROM_PLACE = sqlalchemy.text("""
+    SELECT 1 FROM studies
+    WHERE study_id = :study_id AND pg_try_advisory_xact_lock(:study_id, :place) FOR UPDATE
+""")
+_PLACES_SHARE, _PLACES_IN_POOL = 0.25, 5
 _STANDING = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
 _LEASES = sqlalchemy.text("""
     SELECT number, worker, state, deaths FROM canopy_trial JOIN trials USING (trial_id)
@@ -48,6 +58,8 @@ _OUTCOMES = sqlalchemy.text(f"""
     {_ENDED} AND trial_id = ANY(:failed) UNION ALL
     ({_ENDED} AND state <> 'FAIL' ORDER BY ended DESC LIMIT 1) ORDER BY ended DESC
 """)
+
+_FIRST_PAUSE_S = 0.2
 
 
 @dataclass
@@ -129,12 +141,17 @@ class StudyDesk:
         """
         replica = self.replica
         try:
-            with self._engine.begin() as connection:
-                standing = self._look(connection)
-                replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
-                known = len(replica.get_all_trials(self._study_id, deepcopy=False))
-                yield standing
-                lease = self._write(connection, standing, known)
+            for attempt in itertools.count():
+                with self._engine.begin() as connection:
+                    if self._lock(connection):
+                        standing = self._look(connection)
+                        replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
+                        known = len(replica.get_all_trials(self._study_id, deepcopy=False))
+                        yield standing
+                        lease = self._write(connection, standing, known)
+                        break
+                longest_s = max(2 * _FIRST_PAUSE_S, self._session.longest_pause_s / 2)
+                time.sleep(random.uniform(0.5, 1) * min(longest_s, _FIRST_PAUSE_S * 2**attempt))
         except BaseException:
             replica.forget()
             raise
@@ -162,13 +179,31 @@ class StudyDesk:
         """Returns what a person wanted of the study a moment ago; see `storage.control`."""
         return self._session.wanted
 
+    @property
+    def longest_pause_s(self) -> float:
+        """How long a worker of so many may sleep between two looks for work; 0 for few."""
+        return self._session.longest_pause_s
+
     def say(self, doing: Mapping[str, Any] | None) -> None:
         """Sets what this worker does, for people; it counts as progress."""
         self._session.say(doing)
 
+    def _lock(self, connection: sqlalchemy.Connection) -> bool:
+        """Locks the study, unless too many wait for it already."""
+        values = {"study_id": self._study_id}
+        crowd = self._session.crowd
+        if not (self._session.is_short or crowd.is_pooled):
+            connection.execute(_LOCK, values)
+            return True
+        # How many connections a pooler has is not known.
+        places = _PLACES_IN_POOL if crowd.is_pooled else int(_PLACES_SHARE * crowd.connections)
+        values["place"] = random.randrange(max(2, places))
+        if connection.execute(_LOCK_FROM_PLACE, values).first() is not None:
+            return True
+        return connection.execute(_STANDING, values).first() is None  # it is gone
+
     def _look(self, connection: sqlalchemy.Connection) -> Standing:
         values = {"study_id": self._study_id}
-        connection.execute(_LOCK, values)
         row = connection.execute(_STANDING, values).first()
         if row is None:
             raise StudyGoneError(

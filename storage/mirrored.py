@@ -11,7 +11,7 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import connect_options
+from storage.connecting import connect_options, is_pooled
 from storage.database import Database
 from storage.tables import CLEARML_STUDY, CLEARML_TASK
 
@@ -19,6 +19,7 @@ STUDY_TASK = -1
 """Stands for the study's own task where trials have their number."""
 
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
+_TRY_LOCK_FOR_TRANSACTION = sqlalchemy.text("SELECT pg_try_advisory_xact_lock(:key)")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(:key)")
 _ALIVE = sqlalchemy.text("SELECT 1")
 
@@ -125,7 +126,8 @@ class MirrorStore:
         """Yields what says whether this mirror is the one that works, and tries to become it.
 
         The turn is a lock on a connection of its own: it ends with the process, however that ends,
-        or with the connection, and then whoever asks first has it.
+        or with the connection, and then whoever asks first has it. Behind a pooler it is the lock
+        of a transaction that stays open, for between transactions the connection is somebody's.
         """
         key = _lock_key(self.study_id, self.server)
         engine = sqlalchemy.create_engine(
@@ -155,7 +157,12 @@ class MirrorStore:
                 return True
             found = engine.connect()
             try:
-                has_turn = bool(found.scalar(_TRY_LOCK, {"key": key}))
+                if is_pooled(found):
+                    found.exec_driver_sql("BEGIN")
+                    found.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                    has_turn = bool(found.scalar(_TRY_LOCK_FOR_TRANSACTION, {"key": key}))
+                else:
+                    has_turn = bool(found.scalar(_TRY_LOCK, {"key": key}))
             except SQLAlchemyError:
                 found.invalidate()
                 found.close()
@@ -163,6 +170,7 @@ class MirrorStore:
             if has_turn:
                 connection = found
             else:
+                found.invalidate()
                 found.close()
             return has_turn
 

@@ -14,7 +14,7 @@ from storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0006"
+HEAD = "0007"
 VERSION_TABLE = "canopy_alembic_version"
 
 TableState = Literal["none", "old", "current", "newer"]

@@ -92,6 +92,11 @@ class StageStore:
         self._session = session
         self._worker = session.worker if session else 0
 
+    @property
+    def longest_pause_s(self) -> float:
+        """How long a worker of so many may sleep between two looks at a stage; 0 for few."""
+        return self._session.longest_pause_s if self._session is not None else 0.0
+
     def known(self, keys: Sequence[str]) -> dict[str, Stage]:
         """Returns those stages that are known, by their keys."""
         query = (
@@ -206,5 +211,6 @@ class StageStore:
         return insert.on_conflict_do_update(
             index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
             set_={"worker": self._worker},
-            where=CHECKPOINT.c.digest.is_(None),
+            # One of nobody is being removed.
+            where=CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_not(None),
         )

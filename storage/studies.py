@@ -133,6 +133,13 @@ class StudyStore:
             record: dict[str, Any] | None = connection.scalar(query)
         return record
 
+    def is_begun(self, name: str) -> bool:
+        """Says whether a search has begun the study, and recorded with what."""
+        try:
+            return self.read_record(name) is not None
+        except UnknownStudyError:
+            return False
+
     def write_record(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """Records what a study began with, unless something is recorded already.
 

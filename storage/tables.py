@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -73,6 +74,7 @@ WORKER = Table(
     Column("end_reason", Text),
     Column("doing", JSON(none_as_null=True)),
     Column("progressed", DateTime(timezone=True)),
+    Column("silence_allowed_s", Float),
 )
 # The lease of a trial is its worker, as long as that lives, and the token that its taking was
 # given; `writes` counts what was written under the token, `deaths` the workers that died of it

@@ -1,6 +1,7 @@
-"""One worker's presence: a connection whose end the server notices, and a row that it keeps."""
+"""One worker's presence: a row that it keeps, and a connection whose end the server notices."""
 
 import os
+import random
 import secrets
 import socket
 import threading
@@ -10,39 +11,40 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import connect_options, never_idle_for_long
+from storage.connecting import connect_options
 from storage.control import RUN
-from storage.tables import WORKER
-from storage.workers import BEAT_S, LEFT, RECOVERY_S, forget_leases_of
+from storage.outages import pause_s
+from storage.presence import Crowd, beat, forget_old, leave, lock, silence_allowed_s
+from storage.thrift import HELD_SHARE, TAKEN_AGAIN_SHARE, Thrift
+from storage.workers import BEAT_S, LEFT, RECOVERY_S
 
-_CONTROL = sqlalchemy.text("SELECT control FROM canopy_study WHERE study_id = :study_id")
-# Who left long ago is of no interest to anybody.
-_FORGET = sqlalchemy.text("""
-    DELETE FROM canopy_worker
-    WHERE study_id = :study_id AND ended < now() - interval '7 days'
-       OR study_id IS NULL AND ended IS NOT NULL
-""")
-_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:worker)")
+_CONNECTIONS = 2
+"""What a worker holds: its presence's and its work's."""
+_FEW = 20
 
 
 class WorkerSession:
     """Says that this worker is there, on a connection and a thread of its own.
 
-    Every beat updates the worker's row; the connection holds an advisory lock, so that the server
-    sees at once when the process is gone. When the connection breaks a new one is made.
+    Every beat updates the worker's row. Where connections are plenty, one holds an advisory lock,
+    so that the server sees at once when the process is gone; when it breaks a new one is made.
+    Where they are scarce, each beat has a connection of its own, there are fewer beats, and the row
+    says how long the worker may be silent. Behind a pooler a lock would be somebody else's, so the
+    row says so there, too.
 
     Args:
         url: of the database.
         study_id: of the study that it works on, if it is one study.
         slot: the device that it works on.
         beat_s: seconds between beats.
+        thrift: of the worker's other connection, which is held where this one is.
 
     Attributes:
         worker: a number that no other worker has.
         wanted: what a person wanted of the study at the last beat; see `storage.control`.
+        crowd: how many work on this server, and how many connections it has, at the last beat.
     """
 
     def __init__(
@@ -52,21 +54,28 @@ class WorkerSession:
         study_id: int | None = None,
         slot: str = "cpu",
         beat_s: float = BEAT_S,
+        thrift: Thrift | None = None,
     ) -> None:
         self.wanted = RUN
         self.worker = secrets.randbits(62)
+        self.crowd = Crowd()
+        self._thrift = thrift or Thrift()
+        self._study_id = study_id
         self._identity = {
+            "id": self.worker,
             "study_id": study_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "slot": slot,
         }
+        # Each statement is a transaction of its own, so none is left open by a frozen process.
         self._engine = sqlalchemy.create_engine(
             url,
             poolclass=sqlalchemy.NullPool,
+            isolation_level="AUTOCOMMIT",
             connect_args=connect_options(url, f"canopy worker {os.getpid()}"),
         )
-        never_idle_for_long(self._engine)
+        self._thrift.queue_for(self._engine)
         self._beat_s = beat_s
         self._connection: sqlalchemy.Connection | None = None
         self._is_locked = False
@@ -74,6 +83,7 @@ class WorkerSession:
         self._has_progressed = False
         self._beaten_s = time.monotonic()
         self._recovered_s: float | None = None
+        self._is_away = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy presence", daemon=True)
 
@@ -84,10 +94,13 @@ class WorkerSession:
             SQLAlchemyError: the database is away.
         """
         try:
-            self._beat()
+            # Nobody is to rely on a session before it is known that there will be one.
+            self._thrift.shorten()
             connection = self._connected()
-            with connection.begin():
-                connection.execute(_FORGET, {"study_id": self._identity["study_id"]})
+            self._say_once(connection)
+            forget_old(connection, self._study_id)
+            self._choose()
+            self._settle(connection)
         except SQLAlchemyError:
             self.back_out()
             raise
@@ -106,13 +119,23 @@ class WorkerSession:
         self._has_progressed = True
 
     @property
+    def is_short(self) -> bool:
+        """Whether this worker holds no connections."""
+        return self._thrift.is_short
+
+    @property
+    def longest_pause_s(self) -> float:
+        """How long one of so many may sleep between two looks for something; 0 for few."""
+        return self.crowd.pause_s if self.crowd.workers > _FEW else 0.0
+
+    @property
     def is_recovering(self) -> bool:
         """Whether the database is away for this worker, or was a moment ago.
 
         Others then had no way to say that they live either, and must not be declared dead.
         """
         now_s = time.monotonic()
-        if now_s - self._beaten_s > 3 * self._beat_s:
+        if self._is_away or now_s - self._beaten_s > 3 * self._interval_s:
             return True
         return self._recovered_s is not None and now_s - self._recovered_s < RECOVERY_S
 
@@ -125,24 +148,22 @@ class WorkerSession:
         if self._thread.is_alive():
             self._thread.join(2 * self._beat_s)
         with suppress(SQLAlchemyError):
-            connection = self._connected()
-            with connection.begin():
-                forget_leases_of(connection, self.worker)
-                values = {"ended": sqlalchemy.func.now(), "end_reason": reason, "doing": None}
-                connection.execute(
-                    sqlalchemy.update(WORKER).where(WORKER.c.id == self.worker).values(values)
-                )
+            leave(self._connected(), self.worker, reason)
         self._drop_connection()
         self._engine.dispose()
 
     def _work(self) -> None:
-        while not self._ended.wait(self._beat_s):
+        # Workers that were started together are not to beat together.
+        while not self._ended.wait(random.uniform(0.8, 1) * self._interval_s):
             try:
                 self._beat()
             except SQLAlchemyError:
+                self._is_away = True
                 self._drop_connection()
+                attempt = 0
                 # While the row tells nothing new, the next try is soon.
-                while not self._ended.wait(self._beat_s / 5):
+                while not self._ended.wait(min(self._beat_s / 5, pause_s(attempt))):
+                    attempt += 1
                     try:
                         self._beat()
                     except SQLAlchemyError:
@@ -150,28 +171,61 @@ class WorkerSession:
                     else:
                         self._recovered_s = time.monotonic()
                         break
+                self._is_away = False
+
+    @property
+    def _interval_s(self) -> float:
+        return self.crowd.beat_s if self._thrift.is_short else self._beat_s
 
     def _beat(self) -> None:
-        has_progressed, self._has_progressed = self._has_progressed, False
-        news = {
-            "seen": sqlalchemy.func.now(),
-            "ended": None,
-            "end_reason": None,
-            "doing": self._doing,
-        }
-        if has_progressed:
-            news["progressed"] = sqlalchemy.func.now()
-        insert = postgresql.insert(WORKER).values(id=self.worker, **self._identity, **news)
+        self._choose()
         connection = self._connected()
-        with connection.begin():
-            if not self._is_locked:  # by the server's end of a connection that broke
-                self._is_locked = bool(connection.scalar(_LOCK, {"worker": self.worker}))
-            update = insert.on_conflict_do_update(index_elements=["id"], set_=news)
-            connection.execute(update)
-            wanted = connection.scalar(_CONTROL, {"study_id": self._identity["study_id"]})
-        self.wanted = wanted or RUN
+        self._say_once(connection)
+        self._choose()
+        self._settle(connection)
+
+    def _choose(self) -> None:
+        """Decides whether this worker holds its connections, by what it knows of the others."""
+        if self._thrift.was_refused:
+            self._thrift.shorten()
+        elif self.crowd.is_known and not self.crowd.is_pooled:
+            share = TAKEN_AGAIN_SHARE if self._thrift.is_short else HELD_SHARE
+            wants_short = _CONNECTIONS * self.crowd.workers > share * self.crowd.connections
+            if wants_short != self._thrift.is_short:
+                (self._thrift.shorten if wants_short else self._thrift.hold)()
+        elif self.crowd.is_known:
+            self._thrift.hold()
+
+    def _settle(self, connection: sqlalchemy.Connection) -> None:
+        """Makes true what was decided, and tells of it before others can be misled."""
+        if self._thrift.is_short:
+            if self._is_locked:
+                self._is_locked = False
+                self._say_once(connection)
+            self._drop_connection()
+        elif not self._is_locked and not self.crowd.is_pooled:
+            # It is the server's end of a connection that broke, if it cannot be had.
+            self._is_locked = lock(connection, self.worker)
+            if self._is_locked:
+                self._say_once(connection)
+
+    def _say_once(self, connection: sqlalchemy.Connection) -> None:
+        has_progressed, self._has_progressed = self._has_progressed, False
+        allowed_s = None
+        if not self._is_locked:
+            allowed_s = silence_allowed_s(self._interval_s)
+        found = beat(
+            connection,
+            {
+                **self._identity,
+                "doing": self._doing,
+                "has_progressed": has_progressed,
+                "silence_allowed_s": allowed_s,
+            },
+        )
+        self.wanted, self.crowd = found
         now_s = time.monotonic()
-        if now_s - self._beaten_s > 3 * self._beat_s:
+        if now_s - self._beaten_s > 3 * self._interval_s:
             # Asleep or cut off: what this worker believes of others is old.
             self._recovered_s = now_s
         self._beaten_s = now_s
@@ -183,6 +237,7 @@ class WorkerSession:
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
+        self._is_locked = False
         if connection is not None:
             with suppress(SQLAlchemyError):
                 connection.invalidate()
@@ -191,10 +246,14 @@ class WorkerSession:
 
 @contextmanager
 def worker_session(
-    url: sqlalchemy.URL, *, study_id: int | None = None, slot: str = "cpu"
+    url: sqlalchemy.URL,
+    *,
+    study_id: int | None = None,
+    slot: str = "cpu",
+    thrift: Thrift | None = None,
 ) -> Iterator[WorkerSession]:
     """Opens a session that lives as long as this process works."""
-    session = WorkerSession(url, study_id=study_id, slot=slot)
+    session = WorkerSession(url, study_id=study_id, slot=slot, thrift=thrift)
     session.come_in()
     session.start()
     try:

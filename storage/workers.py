@@ -7,8 +7,6 @@ from typing import Any
 
 import sqlalchemy
 
-from storage.tables import TRIAL
-
 BEAT_S = 2.5
 """A worker says that often that it is there."""
 GONE_S = 5.0
@@ -29,26 +27,30 @@ _SESSIONS = """
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# A time in the future is one from before the clock was set back, and says nothing. The time is that
-# of this moment: now() is when the transaction began, which may have waited for the study since. A
-# standby does not see the sessions.
+# Who has no session by choice says how long it may be silent. A time in the future is one from
+# before the clock was set back, and says nothing. The time is that of this moment: now() is when
+# the transaction began, which may have waited for the study since. A standby does not see the
+# sessions.
 _SILENT = f"""(
     pg_postmaster_start_time() < clock_timestamp() - :recovery_s * interval '1 second'
     AND NOT (
       seen BETWEEN clock_timestamp() - interval '1 second'
-          * CASE WHEN id IN ({_SESSIONS}) OR pg_is_in_recovery() THEN :lease_s ELSE :gone_s END
+          * CASE WHEN silence_allowed_s IS NOT NULL THEN silence_allowed_s
+              WHEN id IN ({_SESSIONS}) OR pg_is_in_recovery() THEN :lease_s ELSE :gone_s END
       AND clock_timestamp() + interval '1 second')
 )"""
 _REAP = sqlalchemy.text(f"""
     UPDATE canopy_worker SET ended = clock_timestamp(), end_reason = CASE
-        WHEN id IN ({_SESSIONS}) THEN '{SILENT}' ELSE '{DIED}' END
+        WHEN silence_allowed_s IS NOT NULL OR id IN ({_SESSIONS}) THEN '{SILENT}' ELSE '{DIED}' END
     WHERE ended IS NULL AND id <> :me AND {_SILENT}
     RETURNING id
 """)  # noqa: S608 - our own text
 _FORGET_LEASES = sqlalchemy.text(
     f"DELETE FROM canopy_stage_lease WHERE worker NOT IN ({LIVING})"  # noqa: S608 - likewise
 )
-_SUSPECTS = sqlalchemy.text(f"{LIVING} AND id <> :me AND id NOT IN ({_SESSIONS})")
+_SUSPECTS = sqlalchemy.text(
+    f"{LIVING} AND id <> :me AND silence_allowed_s IS NULL AND id NOT IN ({_SESSIONS})"
+)
 _LIST = sqlalchemy.text(f"""
     SELECT id, host, pid, slot, started, seen, worker.ended, end_reason, doing, progressed,
         (SELECT max(number) FROM canopy_trial AS lease JOIN trials USING (trial_id)
@@ -56,7 +58,7 @@ _LIST = sqlalchemy.text(f"""
         id IN ({_SESSIONS}),
         CAST(extract(epoch FROM now() - seen) AS float8),
         CAST(extract(epoch FROM now() - progressed) AS float8),
-        worker.ended IS NULL AND {_SILENT}
+        worker.ended IS NULL AND {_SILENT}, silence_allowed_s
     FROM canopy_worker AS worker JOIN studies USING (study_id)
     WHERE study_name = :study ORDER BY started, id
 """)  # noqa: S608 - likewise
@@ -88,6 +90,8 @@ class WorkerSummary:
         idle_s: seconds since `seen`, by the server's clock.
         stuck_s: seconds since `progressed`, likewise; None if it has said nothing yet.
         is_lost: whether it is dead and no other worker has declared it so yet.
+        silence_allowed_s: for how many seconds it may say nothing, where it has no session by
+            choice: connections are scarce, or a pooler is between.
     """
 
     id: int
@@ -105,6 +109,7 @@ class WorkerSummary:
     idle_s: float
     stuck_s: float | None
     is_lost: bool = False
+    silence_allowed_s: float | None = None
 
     @property
     def is_living(self) -> bool:
@@ -112,10 +117,21 @@ class WorkerSummary:
         return self.ended is None and not self.is_lost
 
     @property
+    def is_at_hand(self) -> bool:
+        """Whether it would notice now what happens to the server, as far as can be told."""
+        return self.is_connected or (self.silence_allowed_s is not None and self.is_living)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has given no sign for longer than it should."""
+        return self.idle_s > (GONE_S if self.silence_allowed_s is None else self.silence_allowed_s)
+
+    @property
     def end(self) -> str | None:
         """How it ended, declared or not; None for one that is there."""
         if self.is_lost:
-            return SILENT if self.is_connected else DIED
+            has_said_how_long = self.is_connected or self.silence_allowed_s is not None
+            return SILENT if has_said_how_long else DIED
         return self.end_reason if self.ended is not None else None
 
 
@@ -138,17 +154,11 @@ def reap(connection: sqlalchemy.Connection, me: int) -> list[int]:
 
 
 def suspects(connection: sqlalchemy.Connection, me: int) -> set[int]:
-    """Returns the workers whose session is gone and that are not declared dead yet."""
+    """Returns the workers whose session is gone and that are not declared dead yet.
+
+    Those that have none by choice are not among them: it takes long to know, and others go on.
+    """
     return set(connection.scalars(_SUSPECTS, {"me": me}))
-
-
-def forget_leases_of(connection: sqlalchemy.Connection, worker: int) -> None:
-    """Gives back whatever a worker that leaves has leased."""
-    mine = TRIAL.c.worker == worker
-    connection.execute(sqlalchemy.update(TRIAL).where(mine).values(worker=None))
-    connection.execute(
-        sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me"), {"me": worker}
-    )
 
 
 def list_workers(connection: sqlalchemy.Connection, study: str) -> list[WorkerSummary]:
@@ -175,6 +185,7 @@ def as_json(worker: WorkerSummary) -> Mapping[str, Any]:
         "doing": worker.doing,
         "trial": worker.trial_number,
         "connected": worker.is_connected,
+        "silence_allowed_s": worker.silence_allowed_s,
         "last_seen_s": worker.idle_s,
         "last_progress_s": worker.stuck_s,
     }

@@ -45,7 +45,7 @@ def _living_workers() -> int:
     with closing(open_database(state_home(), None, writes=False)) as database:
         store = StudyStore(database)
         studies = [store.workers(name) for name in store.names()]
-    return sum(worker.is_connected for workers in studies for worker in workers)
+    return sum(worker.is_at_hand for workers in studies for worker in workers)
 
 
 def url() -> None:

@@ -9,11 +9,13 @@ import typer
 from search.command_line import (
     ConfigOption,
     StudyOption,
+    WaitOption,
     command_text,
     database_url,
     open_store,
     selection,
     state_home,
+    wait_for_study,
 )
 from search.config import load_config
 from search.errors import MirrorError
@@ -31,6 +33,7 @@ def mirror(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Make tasks again that were deleted on the server.")
     ] = False,
+    wait: WaitOption = False,
 ) -> None:
     """Mirror a study to ClearML: what its server does not have yet. On any machine, at any time."""
     from dashboards.clearml.configured import HOW_TO
@@ -43,7 +46,8 @@ def mirror(
     open_store()  # there must be something already
     with closing(open_database(state_home(), database_url())) as database:
         store = StudyStore(database)
-        store.study_id(name)
+        if not wait:
+            store.study_id(name)
         plan = mirror_plan(
             settings, state_home(), name, database, is_live=follow, recreate=recreate
         )
@@ -51,6 +55,8 @@ def mirror(
             missing = " and ".join(plan.tracker.missing) if plan else ""
             what = f"{missing} missing" if missing else "not configured"
             raise MirrorError(f"ClearML: {what}; {HOW_TO}")
+        if wait:
+            wait_for_study(store, name)
         counter = _Counter()
         again = command_text("mirror", *selection(config, study))
         try:

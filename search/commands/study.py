@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -221,6 +221,13 @@ def dashboard(
         int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 8080.")
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    host: Annotated[
+        Literal["127.0.0.1", "0.0.0.0"],  # noqa: S104 - whoever asks for it is told
+        typer.Option(
+            help="Address to listen on. There is no password: 0.0.0.0 is for a container whose "
+            "port is published on 127.0.0.1."
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."""
     from dashboards.browse import is_desktop, serve_dashboard
@@ -234,5 +241,11 @@ def dashboard(
         return best_yaml(summary, dict(record), None, confirmation).encode()
 
     serve_dashboard(
-        database, state_home(), yaml_of, port, typer.echo, opens=not no_open and is_desktop()
+        database,
+        state_home(),
+        yaml_of,
+        port,
+        typer.echo,
+        host=host,
+        opens=not no_open and is_desktop(),
     )

@@ -11,11 +11,13 @@ from search.command_line import (
     ConfigOption,
     PatienceOption,
     StudyOption,
+    WaitOption,
     command_text,
     database_url,
     open_store,
     selection,
     state_home,
+    wait_for_study,
 )
 from search.config import load_config
 from search.screen import open_console
@@ -29,6 +31,7 @@ def worker(
     config: ConfigOption = None,
     database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
     allow_missing: AllowMissingOption = False,
+    wait: WaitOption = False,
 ) -> None:
     """Work on a study that was begun elsewhere, in this process, until nothing is left to do.
 
@@ -40,10 +43,13 @@ def worker(
 
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
+    store = open_store()
+    if wait:
+        wait_for_study(store, name)
     plan = join_plan(
         settings,
         state_home(),
-        open_store(),
+        store,
         name,
         patience_s=60 * database_patience,
     )

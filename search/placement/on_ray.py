@@ -44,7 +44,7 @@ from storage.reach import is_on_this_machine
 RAY_LOG = "ray.log"
 SILENT_S = 10.0
 """A cluster that says nothing for as long is said to be silent."""
-FULL_S = 15.0
+FULL_S = 30.0
 """A node that has not begun a worker after as long as this has no room for it."""
 _CLOSE_S = 10.0
 
@@ -82,10 +82,10 @@ class OnRay:
         engine = RayEngine(link, plan, url, posts, nodes, note)
         try:
             engine.check_database()
-        except PlacementError:
+            note(engine.describe())
+        except BaseException:
             engine.close()
             raise
-        note(engine.describe())
         return engine
 
 
@@ -172,7 +172,7 @@ class _RayWorker:
     number: int
     post: RayPost
     engine: "RayEngine"
-    placed_s: float = field(default_factory=time.monotonic)
+    placed_s: float
     is_waiting: bool = True
     news: deque[Told] = field(default_factory=deque)
     how: str | None = None
@@ -274,7 +274,7 @@ class RayEngine:
         """Places an actor on the post's node."""
         self._count += 1
         placed = self._posts[post.key]
-        worker = _RayWorker(self._count, placed, self)
+        worker = _RayWorker(self._count, placed, self, time.monotonic())
         self._workers[self._count] = worker
         if not self._reaches(placed.node):
             text = f"{self._unreachable()} from there; {_DATABASE_REMEDY}"
@@ -326,7 +326,9 @@ class RayEngine:
                 if node.id not in self._full:
                     self._full.add(node.id)
                     wants = "a GPU" if worker.post.gpus else _counted(worker.post.cpus, "CPU")
-                    self._note(f"{worker.post.post.host} has not {wants} to spare; waiting for it")
+                    self._note(
+                        f"{worker.post.post.host} has no room yet for a worker, with {wants}"
+                    )
             elif not worker.is_waiting:
                 self._full.discard(node.id)
 

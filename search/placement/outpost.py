@@ -143,7 +143,8 @@ class _Telling:
         self._tell(Told(GONE, (), _speaker(worker)))
 
     def note(self, text: str) -> None:
-        self._tell(Told("note", (text,)))
+        # The starter says which worker speaks, by numbers of its own.
+        self._tell(Told("note", (text.removeprefix("worker 1 "),)))
 
 
 def _speaker(worker: str) -> str:

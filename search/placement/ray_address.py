@@ -11,19 +11,24 @@ from search.errors import PlacementError
 LOCAL = "local"
 """What Ray calls a new cluster on this machine."""
 AUTO = "auto"
+"""What Ray calls the cluster that ``ray start`` has begun on this machine."""
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _FOLDER_VARIABLE = "RAY_TMPDIR"
+NO_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray says
 _ANSWER_S = 5.0
 
 
 def choose_address(address: str | None) -> str:
-    """Returns the address of the cluster, by Ray's own rules: `LOCAL` where there is none.
+    """Returns the address of the cluster, by Ray's own rules.
 
-    They are looked after here, for Ray waits minutes for a cluster that is gone.
+    These are looked after here, for Ray waits minutes for a cluster that is gone.
 
     Args:
         address: as the command line has it; None or ``auto`` for what the variable `RAY_ADDRESS`
             names, else the cluster that ``ray start`` has begun on this machine, if it answers.
+
+    Returns:
+        HOST:PORT, or `AUTO` for one that runs on this machine, or `LOCAL` where there is none.
 
     Raises:
         PlacementError: nothing answers at the address that was named.
@@ -40,7 +45,7 @@ def choose_address(address: str | None) -> str:
     with suppress(OSError):
         running = (folder / "ray_current_cluster").read_text().strip()
         if running and _answers(running):
-            return running
+            return AUTO  # only so does Ray take the token that this machine has for it
     if address == AUTO:
         raise PlacementError(
             "--address auto: no Ray cluster runs on this machine; begin one with: ray start --head"
@@ -52,10 +57,15 @@ def unusable(address: str, reason: str) -> PlacementError:
     """Returns the error of a cluster that cannot be used."""
     if address == LOCAL:
         return PlacementError(f"no Ray cluster could be started on this machine: {reason}")
-    return PlacementError(
-        f"the Ray cluster at {address} cannot be used: {reason}; check --address or "
-        f"{ADDRESS_VARIABLE}, and the cluster with: ray status --address {address}"
-    )
+    which = "that runs on this machine" if address == AUTO else f"at {address}"
+    remedy = f"check --address or {ADDRESS_VARIABLE}, and the cluster with: ray status"
+    if NO_TOKEN in reason:
+        reason = "it wants a token, and has been given none or another one"
+        remedy = (
+            "set RAY_AUTH_MODE=token, and put the token of its head node, which ray get-auth-token "
+            "prints there, into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
+    return PlacementError(f"the Ray cluster {which} cannot be used: {reason}; {remedy}")
 
 
 def _answers(address: str) -> bool:
@@ -66,7 +76,9 @@ def _answers(address: str) -> bool:
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
-        raise PlacementError(f"--address {address}: expected HOST:PORT, or local")
+        raise PlacementError(
+            f"the address of a Ray cluster is {address}; expected HOST:PORT, or local"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
     except (OSError, OverflowError):

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.placement.ray_address import LOCAL
+from search.placement.ray_address import LOCAL, NO_TOKEN
 from search.placement.ray_posts import Node, RayPost, living_nodes
 
 NODES_EVERY_S = 1.0
@@ -75,7 +75,7 @@ def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     try:
         _open(job.address)
     except Exception as error:  # noqa: BLE001 - whatever Ray has against it
-        connection.send((REFUSED, (_first_line(error),)))
+        connection.send((REFUSED, (_reason(error),)))
         return
     try:
         _Speaker(job.versions, connection).run()
@@ -259,13 +259,23 @@ def _end_text(error: Exception) -> str:
 
 _SIGNS = {
     "node has died": "was lost with its node",
+    "not schedulable": "was lost with its node",
+    "NODE_OUT_OF_MEMORY": "was killed by Ray, since the node's memory was full",
     "killed by `ray.kill": "was killed through Ray",
-    "out-of-memory": "was killed by Ray, since the node's memory was full",
-    "OOM": "was killed by Ray, since the node's memory was full",
-    "worker process": "was killed: its process on the node is gone",
+    "worker process has died": "was killed; its process is gone",
 }
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """Returns what Ray says first, or that it is about a token: that is among the causes."""
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    return NO_TOKEN if any(NO_TOKEN in each for each in causes) else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -65,15 +65,14 @@ class RayCluster:
         fresh.write_text(str(pace_s))
         fresh.replace(self.pace_file)
 
-    def add(self, name: str, python_path: Path | None = None, address: str = "") -> str:
+    def add(self, name: str, python_path: Path | None = None) -> str:
         """Adds a node and returns the cluster's address.
 
         Args:
             name: of the node.
             python_path: a folder in which Python looks first there.
-            address: of the node; by default this machine's.
         """
-        return self._do("add", name, str(python_path or ""), address)
+        return self._do("add", name, str(python_path or ""))
 
     def kill(self, name: str) -> None:
         """Kills a node."""
@@ -129,15 +128,10 @@ def _serve() -> None:
     for line in sys.stdin:
         order, name, *rest = line.rstrip("\n").split("\t")
         if order == "add":
-            python_path, address = rest
-            options = {"node_ip_address": address} if address else {}
-            variables = {}
-            if python_path:
-                variables["PYTHONPATH"] = f"{python_path}:{os.environ['PYTHONPATH']}"
-            if not nodes:
-                options |= {"include_dashboard": False, "_system_config": FAST}
+            paths = [path for path in rest if path] + [os.environ["PYTHONPATH"]]
+            options = {} if nodes else {"include_dashboard": False, "_system_config": FAST}
             nodes[name] = cluster.add_node(
-                num_cpus=1, node_name=name, env_vars=variables, **options
+                num_cpus=1, node_name=name, env_vars={"PYTHONPATH": ":".join(paths)}, **options
             )
         else:
             cluster.remove_node(nodes.pop(name), allow_graceful=False)

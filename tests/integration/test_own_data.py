@@ -1,4 +1,4 @@
-"""Three data sets of different shape, each from `canopy init` to `canopy predict`, as in README."""
+"""Three data sets of different shape, from `canopy init` to `canopy predict`: docs/your-data.md."""
 
 import csv
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import PlacementError
-from search.placement.ray_address import LOCAL, choose_address
+from search.placement.ray_address import AUTO, LOCAL, choose_address, unusable
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_the_option_comes_before_the_variable_and_that_before_what_runs_here(
 ) -> None:
     assert choose_address(None) == LOCAL
     (tmp / "ray" / "ray_current_cluster").write_text(cluster)
-    assert choose_address(None) == choose_address("auto") == cluster
+    assert choose_address(None) == choose_address("auto") == AUTO
     monkeypatch.setenv("RAY_ADDRESS", LOCAL)
     assert choose_address(None) == LOCAL
     monkeypatch.setenv("RAY_ADDRESS", gone)
@@ -59,3 +59,9 @@ def test_a_cluster_that_ran_here_and_is_gone_is_passed_over(gone: str, tmp: Path
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(PlacementError, match="expected HOST:PORT"):
         choose_address(address)
+
+
+def test_a_token_that_is_missing_is_said_in_words() -> None:
+    said = str(unusable("gpu-1:6379", "RPC error: InvalidAuthToken: Authentication token is ..."))
+    assert said.startswith("the Ray cluster at gpu-1:6379 cannot be used: it wants a token")
+    assert "RAY_AUTH_MODE=token" in said
