@@ -3,9 +3,7 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +11,19 @@ import pytest
 
 from storage.postmaster import is_alive
 from tests.faults.searching import wait_until
-from tests.integration.canopy_command import Canopy
-from tests.integration.in_process import InProcess
+from tests.integration.jobs_user import FAST_S, JOBS, TRIALS, JobsUser, check_whole, new_user
 from tests.integration.slurm_queue.sitecustomize import (
     FAR_VARIABLE,
-    PACE_VARIABLE,
 )
 from tests.integration.slurm_queue.slurm import FOLDER_VARIABLE, living
-from tests.planet_data import write_planet_data
 
-ROOT = Path(__file__).parents[2]
-JOBS = ROOT / "tests" / "integration" / "slurm_queue"
-CONFIG = """
-data: {labels: train_classes.csv, images: train-jpg, image_px: 16}
-training: {epochs: 4, batch_size: 16, backbone: tinycnn_8, threads: 1}
-search:
-  study: planet
-  pruner: {name: none}
-  sampler: {name: random}
-  space:
-    loss: [bce, weighted_bce, focal_bce]
-    gamma: {low: 0.80, high: 1.00, step: 0.01}
-"""
-TRIALS = 24
-SLOW_S, FAST_S = 0.6, 0.01
 LEAVE_S = 20.0
 
 
-class JobsUser(InProcess):
-    """A user whose jobs sleep instead of training."""
-
-    def set_pace(self, pace_s: float) -> None:
-        """Lets an epoch take so many seconds."""
-        pace = Path(self.variables[PACE_VARIABLE])
-        fresh = pace.with_suffix(".new")
-        fresh.write_text(str(pace_s))
-        fresh.replace(pace)
-
-    def search(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts a search in a process of its own."""
-        given = ("search", "--trials", str(TRIALS), *arguments, "--workers", "3", "--hours", "0.1")
-        return Canopy(self.folder, self.database_url, self.variables).start(*given)
-
-    def is_at_work(self, number: int, times: int = 1) -> bool:
-        """Whether jobs of a post have claimed trials so many times."""
-        log = self.folder / ".canopy" / "logs" / "planet" / f"worker-{number}.log"
-        return log.exists() and log.read_text().count("study planet:") >= times
-
-
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[JobsUser]:
-    folder = tmp_path / "user"
-    folder.mkdir()
-    write_planet_data(folder, images=40, image_px=16)
-    (folder / "canopy.yaml").write_text(CONFIG)
-    variables = {
-        "PYTHONPATH": f"{JOBS}:{ROOT}",
-        PACE_VARIABLE: str(tmp_path / "pace"),
-    }
-    user = JobsUser(folder, variables=variables)
-    user.set_pace(SLOW_S)
-    yield user
-    if user.database_url is None:
-        user.run("db", "stop", status=None)
-
-
-@pytest.fixture
-def cluster(user: JobsUser, tmp_path: Path, database_url: str) -> JobsUser:
+def cluster(tmp_path: Path, database_url: str) -> JobsUser:
     """The same user where SLURM has room for two jobs at a time."""
+    user = new_user(tmp_path)
     folder, commands = tmp_path / "cluster", tmp_path / "bin"
     folder.mkdir()
     commands.mkdir()
@@ -93,16 +36,6 @@ def cluster(user: JobsUser, tmp_path: Path, database_url: str) -> JobsUser:
     path = f"{commands}:{Path(sys.executable).parent}:/usr/bin:/bin"
     more = {"PATH": path, FOLDER_VARIABLE: str(folder), FAR_VARIABLE: "1"}
     return JobsUser(user.folder, database_url, user.variables | more)
-
-
-def check_whole(user: JobsUser, repeated: int) -> None:
-    """Checks that a study has exactly its trials, and that few epochs were trained twice."""
-    status = user.json("status")
-    trials = status["trials"]
-    assert (trials["finished"], trials["failed"], trials["running"]) == (TRIALS, 0, 0)
-    assert [trial["number"] for trial in user.json("trials")] == list(range(TRIALS))
-    epochs = status["epochs"]
-    assert 0 <= epochs["trained"] + epochs["replayed"] - epochs["reported"] <= repeated
 
 
 def job(queue: Path, number: int) -> dict[str, Any]:
