@@ -13,6 +13,9 @@ from tests.integration.jobs_user import FAST_S, TRIALS, JobsUser, check_whole, n
 from tests.integration.slurm_queue.sitecustomize import WORKS_VARIABLE
 
 
+PATIENCE_S = 200.0
+
+
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[JobsUser]:
     user = new_user(tmp_path)
@@ -24,11 +27,11 @@ def user(tmp_path: Path) -> Iterator[JobsUser]:
 @pytest.mark.slow
 def test_jobs_that_end_before_the_study_are_followed_by_others(user: JobsUser) -> None:
     process = user.search("--on", "slurm-local")
-    wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work")
+    wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work", PATIENCE_S)
     psutil.Process(int(user.job_ids()[0])).terminate()  # as scancel and a preemption do
-    wait_until(lambda: len(user.job_ids()) >= 6, "each post has its next job")
+    wait_until(lambda: len(user.job_ids()) >= 6, "each has its next job", PATIENCE_S)
     user.set_pace(FAST_S)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr) == (0, "")
     followed = re.findall(r"^job \d+ comes after job \d+: (.*)$", stdout, re.MULTILINE)
     assert followed.count("it was told to leave") == 1

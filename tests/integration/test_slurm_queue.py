@@ -17,6 +17,7 @@ from tests.integration.slurm_queue.sitecustomize import (
 )
 from tests.integration.slurm_queue.slurm import FOLDER_VARIABLE, living
 
+PATIENCE_S = 200.0
 LEAVE_S = 20.0
 
 
@@ -48,7 +49,7 @@ def job(queue: Path, number: int) -> dict[str, Any]:
 def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser) -> None:
     asked = ("--on", "slurm", "--partition", "short", "--slurm", "account=vision")
     process = cluster.search(*asked)
-    wait_until(lambda: cluster.is_at_work(1) and cluster.is_at_work(2), "two jobs work")
+    wait_until(lambda: cluster.is_at_work(1) and cluster.is_at_work(2), "two jobs work", PATIENCE_S)
     queue = Path(cluster.variables[FOLDER_VARIABLE])
     running = [each for number in (1, 2) for each in living(job(queue, number)["group"])]
     assert len(running) >= 4
@@ -67,7 +68,7 @@ def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser)
         assert f"#SBATCH --{line}\n" in script
 
     cluster.set_pace(FAST_S)
-    stdout, stderr = cluster.search(*asked).communicate(timeout=120)
+    stdout, stderr = cluster.search(*asked).communicate(timeout=PATIENCE_S)
     assert stderr == ""
     assert f"study planet: {TRIALS} finished" in stdout
     check_whole(cluster, repeated=2)

@@ -4,7 +4,7 @@ The variables are a user's of `tests.integration.test_slurm_queue`:
 
 - `PACE_VARIABLE` names a file with the seconds of an epoch, which a test may change at any time;
 - `WORKS_VARIABLE` is how many seconds a job works from when it has imported what it needs: how
-  long a start of Python takes is up to the machine, and no limit covers it that a test can wait for;
+  long a start of Python takes is up to the machine, and a limit that covers it is too long here;
 - `FAR_VARIABLE` lets the tests' database pass for one that other machines reach.
 """
 
