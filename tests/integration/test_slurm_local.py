@@ -12,7 +12,6 @@ from tests.faults.searching import wait_until
 from tests.integration.jobs_user import FAST_S, TRIALS, JobsUser, check_whole, new_user
 from tests.integration.slurm_queue.sitecustomize import WORKS_VARIABLE
 
-
 PATIENCE_S = 200.0
 
 
