@@ -326,9 +326,8 @@ class RayEngine:
                 if node.id not in self._full:
                     self._full.add(node.id)
                     wants = "a GPU" if worker.post.gpus else _counted(worker.post.cpus, "CPU")
-                    self._note(
-                        f"{worker.post.post.host} has no room yet for a worker, with {wants}"
-                    )
+                    host = worker.post.post.host
+                    self._note(f"{host} has no room yet for a worker, which takes {wants}")
             elif not worker.is_waiting:
                 self._full.discard(node.id)
 
