@@ -51,6 +51,7 @@ class Proxy:
 
     def _pass_on(self, client: socket.socket) -> None:
         with (
+            suppress(OSError),
             client,
             socket.create_connection(("127.0.0.1", self._to)) as server,
             selectors.DefaultSelector() as selector,

@@ -60,9 +60,13 @@ def placement(
     if on is Place.HERE:
         return None
     if on in OF_EACH_JOB:
-        from search.placement.on_slurm import OnSlurm
+        from search.placement.on_slurm import OnSlurm, check_submitit
+        from search.placement.queues import check_slurm
         from search.placement.slurm_options import job_request
 
+        check_submitit()
+        if on is Place.SLURM:
+            check_slurm()  # before a database is begun
         request = job_request(
             on,
             workers,
@@ -71,9 +75,7 @@ def placement(
             options.get("--partition"),
             options.get("--slurm") or (),
         )
-        jobs = OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
-        jobs.check()
-        return jobs
+        return OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
     from search.placement.on_ray import OnRay, check_ray
 
     check_ray()

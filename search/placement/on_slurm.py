@@ -14,14 +14,7 @@ from search.placement.engine import LEFT, PlacedWorker, Post, Told
 from search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, Job
 from search.placement.job_folders import JobFolders
 from search.placement.outpost import Order, decisive_versions
-from search.placement.queues import (
-    JobState,
-    LocalQueue,
-    Queue,
-    RefusedError,
-    SlurmQueue,
-    check_slurm,
-)
+from search.placement.queues import JobState, LocalQueue, Queue, RefusedError, SlurmQueue
 from search.placement.slurm_options import JobRequest
 from search.placement.told_file import ToldTail
 from search.plan import SearchPlan
@@ -58,7 +51,7 @@ class OnSlurm:
             PlacementError: submitit is not installed, there is no SLURM, or its nodes cannot reach
                 the database.
         """
-        self.check()
+        check_submitit()
         self._check_device(plan.config.training.device)
         queue: Queue
         folders = JobFolders(plan.home, plan.study)
@@ -76,13 +69,6 @@ class OnSlurm:
         folders.begin(queue, note)
         note(self._describe(queue))
         return SlurmEngine(self.request, queue, folders, plan, url, note, is_local=self.is_local)
-
-    def check(self) -> None:
-        """Raises PlacementError if submitit is not installed, or there is no SLURM."""
-        if find_spec("submitit") is None:
-            raise PlacementError("--on slurm needs submitit: pip install 'canopy-search[slurm]'")
-        if not self.is_local:
-            check_slurm()
 
     def _check_device(self, device: str) -> None:
         if ":" in device:
@@ -104,6 +90,12 @@ class OnSlurm:
         if self.is_local and (request.partition or request.options):
             text += "; --partition and --slurm mean nothing here"
         return text
+
+
+def check_submitit() -> None:
+    """Raises PlacementError if submitit is not installed."""
+    if find_spec("submitit") is None:
+        raise PlacementError("--on slurm needs submitit: pip install 'canopy-search[slurm]'")
 
 
 @dataclass
@@ -380,9 +372,9 @@ class SlurmEngine:
         if counts[0] or self._noted[0] > 0:
             reasons = dict.fromkeys(each.state.text for each in waiting if each.state.text)
             why = f" ({', '.join(reasons)})" if reasons else ""
-            jobs = "1 job waits" if counts[0] == 1 else f"{counts[0]} jobs wait"
-            work = "1 works" if counts[1] == 1 else f"{counts[1]} work"
-            self._note(f"{self.queue.name}: {jobs}{why}, {work}")
+            waits = "1 job waits" if counts[0] == 1 else f"{counts[0]} jobs wait"
+            works = "1 works" if counts[1] == 1 else f"{counts[1]} work"
+            self._note(f"{self.queue.name}: {waits}{why}, {works}")
         self._noted = counts
 
 

@@ -97,6 +97,9 @@ class SlurmQueue:
     Args:
         request: what each job asks for.
         name: of the jobs.
+
+    Raises:
+        PlacementError: there is no SLURM.
     """
 
     name = "SLURM"
@@ -105,6 +108,7 @@ class SlurmQueue:
     leave_s = 20.0
 
     def __init__(self, request: JobRequest, name: str) -> None:
+        check_slurm()
         self._request = request
         self._parameters = request.parameters(name, margin_s(request.limit_s) / 2)
 
@@ -116,7 +120,7 @@ class SlurmQueue:
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**self._parameters)
         try:
-            with redirect_stderr(io.StringIO()):  # submitit prints what it raises
+            with redirect_stderr(io.StringIO()):  # submitit prints what the error says, too
                 return str(executor.submit(run_job, *arguments).job_id)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise RefusedError(one_line(str(error))) from error

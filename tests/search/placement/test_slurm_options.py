@@ -1,62 +1,58 @@
-"""What is asked of SLURM for each job."""
+"""What the command line asks of SLURM."""
 
 import pytest
-from submitit.slurm.slurm import SlurmExecutor
 
 from search.errors import PlacementError
 from search.placement.slurm_options import JobRequest, job_request
 
-OPTIONS = ["account=vision", "mem=16G", "exclusive", "cpus-per-task=4", "comment=a=b"]
 
-
-def test_options_reach_the_script_that_sbatch_reads(tmp_path: object) -> None:
-    request = job_request("slurm", "auto", 2, 1.5, "gpu", OPTIONS)
-    parameters = request.parameters("canopy-study", 30)
-    from submitit.slurm import slurm
-
-    text = slurm._make_sbatch_string("run", str(tmp_path), **parameters)
-    lines = {line.removeprefix("#SBATCH --") for line in text.splitlines() if "#SBATCH" in line}
-    assert lines >= {
-        "account=vision",
-        "mem=16G",
-        "exclusive",
-        "cpus-per-task=4",
-        "comment=a=b",
-        "job-name=canopy-study",
-        "partition=gpu",
-        "gpus-per-node=1",
-        "time=90",
-        "no-requeue",
-        "signal=USR2@30",
+def test_sbatch_gets_a_gpu_for_each_job_and_its_other_options() -> None:
+    request = job_request(
+        "slurm", "auto", 4, 1.5, "gpu", ["mem=16G", "--cpus-per-task=8", "exclusive"]
+    )
+    assert request.jobs == 4
+    assert request.parameters("canopy-demo", leave_s=30.4) == {
+        "job_name": "canopy-demo",
+        "time": 90,
+        "signal_delay_s": 30,
+        "partition": "gpu",
+        "gpus_per_node": 1,
+        "srun_args": ["--cpus-per-task=8"],
+        "additional_parameters": {
+            "no_requeue": True,
+            "mem": "16G",
+            "cpus_per_task": "8",
+            "exclusive": True,
+        },
     }
-    (srun,) = (line for line in text.splitlines() if line.startswith("srun"))
-    assert "--cpus-per-task=4" in srun
-    assert SlurmExecutor._valid_parameters() >= parameters.keys()
 
 
-@pytest.mark.parametrize("option", ["gres=gpu:a100:1", "gpus_per_node=a100:1"])
-def test_gpus_of_a_kind_stand_for_the_one_of_any_kind(option: str) -> None:
-    request = job_request("slurm", "auto", 1, 1, None, [option])
-    assert "gpus_per_node" not in request.parameters("name", 30)
+def test_a_kind_of_gpu_stands_for_any() -> None:
+    request = job_request("slurm", "auto", 1, 1.0, None, ["gres=gpu:a100:1"])
+    assert "gpus_per_node" not in request.parameters("canopy-demo", 30)
 
 
-def test_slurm_counts_in_minutes_and_gives_no_less_than_is_asked_for() -> None:
-    assert JobRequest(1, has_gpu=False, hours=90.5 / 3600).limit_min == 2
-    assert JobRequest(1, has_gpu=False, hours=1).limit_min == 60
+def test_workers_are_jobs_without_a_gpu() -> None:
+    request = job_request("slurm", 3, None, 0.01, None, [])
+    assert request == JobRequest(3, False, 0.01)
+    assert request.parameters("canopy-demo", 5)["time"] == 1  # SLURM knows nothing shorter
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("workers", "gpus", "hours", "options", "said"),
     [
-        (("auto", None, 1.0, None, []), "needs the number of jobs: --gpus N"),
-        ((2, 3, 1.0, None, []), "--workers 2 and --gpus 3: each job has one GPU"),
-        ((2, None, None, None, []), "needs the time limit of each job: --hours H"),
-        ((2, None, 0.001, None, []), "--hours 0.001: a job of 4 s is over before it has begun"),
-        ((2, None, 1.0, None, ["time=5"]), "--slurm time: that is --hours"),
-        ((2, None, 1.0, None, ["Mem 16G"]), "expected an option of sbatch as KEY=VALUE"),
-        ((2, None, 1.0, None, ["mem=1\n#SBATCH --x"]), "expected an option of sbatch"),
+        (2, 2, 1.0, [], "--workers 2 and --gpus 2: .*leave one of them out"),
+        ("auto", None, 1.0, [], "--on slurm needs the number of jobs: --gpus N"),
+        ("auto", 2, None, [], "--on slurm needs the time limit of each job: --hours H"),
+        ("auto", 2, 0.001, [], "--hours 0.001: a job of 4 s is over before it has begun"),
+        ("auto", 2, 1.0, ["time=5"], "--slurm time: that is --hours; leave it out"),
+        ("auto", 2, 1.0, ["partition=x"], "--slurm partition: that is --partition"),
+        ("auto", 2, 1.0, ["=16G"], "--slurm '=16G': expected an option of sbatch as KEY=VALUE"),
+        ("auto", 2, 1.0, ["mem=1\n#SBATCH --uid=0"], "expected an option of sbatch"),
     ],
 )
-def test_what_is_missing_or_too_much_is_said(arguments: tuple[object, ...], message: str) -> None:
-    with pytest.raises(PlacementError, match=message.replace("(", r"\(")):
-        job_request("slurm", *arguments)  # type: ignore[arg-type]
+def test_a_mistake_is_told(
+    workers: int, gpus: int | None, hours: float | None, options: list[str], said: str
+) -> None:
+    with pytest.raises(PlacementError, match=said):
+        job_request("slurm", workers, gpus, hours, None, options)  # type: ignore[arg-type]
