@@ -25,6 +25,8 @@ COPY search search
 COPY dashboards dashboards
 COPY training training
 COPY storage storage
+COPY places places
+COPY places places
 RUN pip install --no-deps --force-reinstall .
 
 FROM ${PYTHON_IMAGE} AS system-cpu

@@ -76,7 +76,7 @@ class Seen:
 
 
 class Watched:
-    """A server that is watched from a connection of a superuser, which finds room where no other does.
+    """A server as a superuser sees it, for whom there is room where there is none for others.
 
     Args:
         url: of the server.
@@ -99,7 +99,8 @@ class Watched:
     def cpu_s(self) -> float:
         """Returns the processor seconds of all of the server's processes since it began."""
         postmaster = find_postmaster(self._data)
-        assert postmaster is not None
+        if postmaster is None:
+            raise RuntimeError(f"no server runs in {self._data}")
         own = postmaster.cpu_times()
         total = own.user + own.system + own.children_user + own.children_system
         for child in postmaster.children(recursive=True):
@@ -165,13 +166,11 @@ def work_together(search: Search, watched: Watched, workers: int) -> None:
         started = [search.start() for _ in range(workers)]
         statuses = [worker.end(_NEVER_S) for worker in started]
     outcome = check(search, begun)
+    for worker in started:
+        if worker.process.exitcode:
+            print(worker.said())
     first = min(trial.datetime_start for trial in outcome.trials if trial.datetime_start)
     last = max(trial.datetime_complete for trial in outcome.trials if trial.datetime_complete)
-    for worker, status in zip(started, statuses, strict=True):
-        if status:
-            print(worker.said())
-    away = [line for w in started for line in w.said().splitlines() if "database is" in line]
-    print("\n".join(sorted(away)[:3] + sorted(away)[-3:]))
     notes = sum("database is away" in worker.said() for worker in started)
     span_s = (last - first).total_seconds()
     print(
@@ -211,8 +210,7 @@ def _run_optuna(url: str, n_trials: int, epochs: int, epoch_s: float, log: Path)
 
 def work_with_optuna(search: Search, watched: Watched, workers: int) -> None:
     """Watches as many workers of plain Optuna."""
-    assert search.url is not None
-    storage = optuna_url(parse_database_url(search.url))
+    storage = optuna_url(parse_database_url(search.url or ""))
     optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
     epochs, epoch_s = search.config.training.epochs, search.pace.epoch_s
     logs = [search.home / f"plain-{index}.log" for index in range(workers)]
@@ -302,7 +300,7 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, folder: Path, url: str, data: Path) -> None:
     """Runs the parts, each in a database of its own."""
-    place = sqlalchemy.make_url(url)
+    place = parse_database_url(url)
     admin = sqlalchemy.create_engine(
         place, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
     )

@@ -6,12 +6,14 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from search.errors import SearchError
+from search.placement.choosing import Place
 from search.settings import MOST_WORKERS, check_study_name
 from storage.database import open_existing_database
 from storage.outages import DEFAULT_PATIENCE_S
@@ -61,7 +63,22 @@ PatienceOption = Annotated[
 ]
 WorkersOption = Annotated[
     str | None,
-    typer.Option(help="Worker processes here; auto is one for each GPU.", metavar="N|auto"),
+    typer.Option(
+        help="Worker processes here; auto is one for each GPU. On other machines: the most of all.",
+        metavar="N|auto",
+    ),
+]
+OnOption = Annotated[
+    Place, typer.Option("--on", help="Where workers run: on this machine, or on a Ray cluster.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster; default RAY_ADDRESS, else the one that runs here, else a new one "
+        "on this machine (local).",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -122,6 +139,19 @@ def selection(config: Path | None, study: str | None) -> list[str]:
     """Returns the options that choose the same configuration and study again."""
     options = {"--config": config, "--study": study}
     return [word for key, value in options.items() if value for word in (key, str(value))]
+
+
+def options_again(options: Mapping[str, Any]) -> list[str]:
+    """Returns the options that a person gave, to be typed again.
+
+    Args:
+        options: their values by their names; what is empty, zero or false was not given.
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        if value:
+            words += [name] if value is True else [name, str(value)]
+    return words
 
 
 def command_text(*words: str) -> str:

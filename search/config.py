@@ -23,7 +23,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
 
     Args:
         path: the file; None means ``./canopy.yaml`` if it is there, else the built-in demo. Paths
-            in the file are relative to its folder.
+            in the file are relative to its folder; URLs stay as they are.
         allow_missing: sets ``data.allow_missing``, whatever the file says.
 
     Raises:
@@ -49,7 +49,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
     data: dict[str, Any] = {
         key: folder / _expanded(value)
         for key in ("labels", "images")
-        if (value := getattr(config.data, key)) is not None
+        if isinstance(value := getattr(config.data, key), Path)
     }
     if allow_missing:
         data["allow_missing"] = True

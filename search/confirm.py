@@ -21,9 +21,9 @@ from search.budget import FINISHED
 from search.errors import ConfirmationError
 from search.join import join_plan
 from search.listed_sampler import LISTED
-from search.plan import SearchPlan, begin_study, join_study, plan_search
+from search.plan import SearchPlan, begin_study, check_ours, join_study, plan_search
 from search.preparation import open_data
-from search.record import resolved_as_before
+from search.record import resolved_as_before, study_record_like
 from search.run_search import Limits, SearchEnd, run_search
 from search.screen import SearchScreen
 from search.settings import (
@@ -90,7 +90,8 @@ def confirm(  # noqa: PLR0917 - what a search needs
         KeyboardInterrupt: somebody wants to stop; no worker is left.
     """
     store = StudyStore(database)
-    plan = join_plan(config, home, store, study, patience_s=patience_s)
+    here = limits.elsewhere is None
+    plan = join_plan(config, home, store, study, patience_s=patience_s, here=here)
     record = store.read_record(study) or {}
     summary = summarize_study(store, study)
     _check(summary, ConfirmationStore(database), asked)
@@ -107,12 +108,18 @@ def confirm(  # noqa: PLR0917 - what a search needs
             and each.candidate.searched_epochs < plan.config.training.epochs
         ):
             screen.note(_pruned_text(each.candidate, plan.config.training.epochs))
-    dataset = open_data(plan.config.data, home, screen)
-    join_study(plan, store, dataset)
-    if not len(dataset.split.test):
-        screen.note("no images are held out for test (data.split.test), so nothing is tested")
-    confirming = _plan(plan, record, known, store)
-    begin_study(confirming, store, dataset)
+    confirming = _plan(plan, record, known, store, here=here)
+    dataset = None
+    if here:
+        dataset = open_data(plan.config.data, home, screen)
+        join_study(plan, store, dataset)
+        if not len(dataset.split.test):
+            screen.note("no images are held out for test (data.split.test), so nothing is tested")
+        begin_study(confirming, store, dataset)
+    else:  # the machines that work compare their data and versions with this
+        check_ours(confirming, store)
+        like = study_record_like(dict(record), confirming.config, confirming.space)
+        store.write_record(confirming.study, like)
     _ask(store, database, known)
     store.close()
     end = run_search(confirming, database, url, limits, screen, dataset)
@@ -153,7 +160,12 @@ def _ask(store: StudyStore, database: Database, known: Confirmation) -> None:
 
 
 def _plan(
-    plan: SearchPlan, record: Mapping[str, Any], known: Confirmation, store: StudyStore
+    plan: SearchPlan,
+    record: Mapping[str, Any],
+    known: Confirmation,
+    store: StudyStore,
+    *,
+    here: bool,
 ) -> SearchPlan:
     """Returns the plan of the study whose trials are the runs."""
     search = plan.config.search
@@ -173,7 +185,7 @@ def _plan(
     training = resolved_as_before(plan.config.training, dict(record))
     config = plan.config.model_copy(update={"search": settings, "training": training})
     begun = plan_search(
-        config, plan.home, known.confirming, settings.trials, patience_s=plan.patience_s
+        config, plan.home, known.confirming, settings.trials, patience_s=plan.patience_s, here=here
     )
     return replace(begun, workers=plan.workers)
 

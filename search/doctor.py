@@ -26,6 +26,7 @@ _REMEDIES = {
     "configuration": "correct the file; data and memory are checked then",
     "data": "correct the label file, or data in the configuration",
     "device": "correct training.device and training.precision",
+    "checkpoints": "correct stages.checkpoints",
     "database": "check DATABASE_URL, and that the server runs",
 }
 _INSTALL = "install again what is missing or broken: make clean install, or see packages above"
@@ -85,6 +86,7 @@ class _Examination:
             "memory": self._check_memory,
             "state folder": self._check_state_folder,
             "disk": self._check_disk,
+            "checkpoints": self._check_checkpoints,
             "database": self._check_database,
             "dashboard": self._check_dashboard_port,
             "ClearML": self._check_tracker,
@@ -134,6 +136,12 @@ class _Examination:
 
         if self._has_folder:
             yield from check_disk(self._home, self.data)
+
+    def _check_checkpoints(self) -> Iterator[Finding]:
+        from search.doctor_checks.checkpoints import check_checkpoints
+
+        if self.config is not None:
+            yield from check_checkpoints(self.config.stages, self._home)
 
     def _check_database(self) -> Iterator[Finding]:
         from search.doctor_checks.server import check_database

@@ -12,9 +12,11 @@ import numpy as np
 
 from dashboards.tables import duration_text
 from search.budget import finished_count
+from search.doctor_checks.checkpoints import checked_place
 from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
+from search.placement.engine import Placement
 from search.plan import SearchPlan, compare_with_study, plan_search
 from search.preparation import check_networks, choices, largest_batch_size, open_data
 from search.sampling import grid
@@ -75,6 +77,9 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
         plan = plan_search(config, home, study, n_trials)
         searched = ", ".join(plan.space.distributions)
         found.append(f"{n_trials} trials over {searched}")
+    if config.stages.enabled and config.stages.checkpoints != "auto":
+        with _check("checkpoints", watcher) as found:
+            found.append(f"{checked_place(config.stages, home)} can be written")
     with _check("database", watcher) as found:
         database = open_database(home, url)
         found.append(database.place)
@@ -91,6 +96,47 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
             found.append(text)
     epochs = _try_networks(plan.space, dataset, watcher)
     watcher.note(_ready_text(left, n_trials, epochs))
+
+
+def try_placement(  # noqa: PLR0917 - as above
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    n_trials: int,
+    elsewhere: Placement,
+    watcher: SearchWatcher,
+) -> None:
+    """Checks what can be checked from here of a search on other machines, a line each.
+
+    Whether they have the data, and whether the networks fit there, each worker finds out itself
+    before it begins a trial.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        n_trials: total of finished trials.
+        elsewhere: the engine that will place the workers.
+        watcher: is told what was found.
+
+    Raises:
+        SearchError, TrainingError, StorageError: what the search would end with.
+    """
+    with _check("configuration", watcher) as found:
+        plan = plan_search(config, home, study, n_trials, here=False)
+        found.append(f"{n_trials} trials over {', '.join(plan.space.distributions)}")
+    with _check("database", watcher) as found:
+        database = open_database(home, url)
+        found.append(database.place)
+    database.close()
+    with _check("machines", watcher) as found, closing(elsewhere.open(plan, url, found.append)):
+        pass
+    watcher.note(
+        "ready, as far as can be seen from here; data, versions and memory of the other machines "
+        "are checked there, before a trial is begun"
+    )
 
 
 @contextmanager

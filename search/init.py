@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import get_args
 
 import torch
 
+from places.urls import Source
 from search.config import load_config
 from search.errors import ConfigError
 from search.new_config import (
@@ -19,12 +20,14 @@ from search.new_config import (
 from search.settings import MISSION_SPACE, check_study_name
 from training.atomic import write_atomically
 from training.backbones import check_backbone
-from training.data.dataset import Dataset, Progress, open_dataset
+from training.data.dataset import Dataset, open_dataset
 from training.data.guessing import Given, Guess, guess_columns, image_files
 from training.data.label_rows import read_rows
 from training.data.labels import LabelTable, label_table
 from training.data.left_out import TOLERATED
 from training.data.locating import locate_images
+from training.data.reading import Progress
+from training.data.sources import ImageFile, Images, RemoteFolder, opened_images
 from training.data.survey import FileSurvey, survey_files
 from training.errors import ImageError, unknown_name_message
 from training.settings import Augmentation, DataSettings, SplitSettings
@@ -91,15 +94,15 @@ def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
 
 
 def initialize(
-    labels: Path, images: Path, wishes: Wishes, home: Path, progress: Progress
+    labels: Source, images: Source, wishes: Wishes, home: Path, progress: Progress
 ) -> Examination:
     """Looks at the data and writes a configuration that fits.
 
     Images are decoded at the chosen size, so the search finds its cache ready.
 
     Args:
-        labels: the label file.
-        images: the folder of images.
+        labels: the label file, or its URL.
+        images: the folder of images, likewise.
         wishes: what the user asks for.
         home: the state folder.
         progress: is told about the slow parts.
@@ -116,13 +119,15 @@ def initialize(
     for backbone in wishes.backbones:
         check_backbone(backbone)
     rows = read_rows(labels)
-    if not images.is_dir():
+    if isinstance(images, Path) and not images.is_dir():
         raise ImageError(f"{images}: no such folder of images; check --images")
-    guess = guess_columns(rows, images, wishes.columns)
-    split = SplitSettings(column=guess.split, group=guess.group)
-    table = label_table(rows, guess.columns, split)
-    located = locate_images(table, images)
-    files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
+    with opened_images(images) as folder:
+        guess = guess_columns(rows, folder, wishes.columns)
+        split = SplitSettings(column=guess.split, group=guess.group)
+        table = label_table(rows, guess.columns, split)
+        located = locate_images(table, folder)
+        files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
+        unnamed = _unnamed(folder, located.paths)
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
     dataset = open_dataset(
@@ -155,7 +160,7 @@ def initialize(
     return Examination(
         table=table,
         files=files,
-        unnamed=_unnamed(images, located.paths),
+        unnamed=unnamed,
         dataset=dataset,
         guess=guess,
         output=wishes.output,
@@ -163,16 +168,20 @@ def initialize(
     )
 
 
-def _unnamed(images: Path, paths: Sequence[Path]) -> int:
+def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
     """Number of image files that the label file does not name; links to nowhere are none."""
-    named = {path.relative_to(images.resolve()).as_posix() for path in paths}
+    if isinstance(images, RemoteFolder):
+        return len(set(image_files(images)) - {getattr(path, "path", "") for path in paths})
+    inside = [path for path in paths if isinstance(path, Path)]
+    named = {path.relative_to(images.resolve()).as_posix() for path in inside}
     return sum(name not in named and (images / name).exists() for name in image_files(images))
 
 
-def _study_name(images: Path) -> str:
+def _study_name(images: Source) -> str:
     """The name of the folder around the images, if a study can be called so."""
+    folder = images.resolve() if isinstance(images, Path) else PurePosixPath(images)
     try:
-        return check_study_name(images.resolve().parent.name)
+        return check_study_name(folder.parent.name)
     except ValueError:
         return "canopy"
 

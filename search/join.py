@@ -19,6 +19,7 @@ def join_plan(
     study: str,
     *,
     patience_s: float,
+    here: bool = True,
 ) -> SearchPlan:
     """Returns the plan of a study as it was begun, with this machine's paths.
 
@@ -32,6 +33,7 @@ def join_plan(
         store: the studies of the database.
         study: name of the study.
         patience_s: how long to wait for a database that is away, in seconds.
+        here: whether this machine trains, and so has to have the device.
 
     Raises:
         UnknownStudyError: there is no such study.
@@ -63,7 +65,7 @@ def join_plan(
         }
     )
     n_trials = store.target(study) or begun.search.trials
-    return plan_search(config, home, study, n_trials, patience_s=patience_s)
+    return plan_search(config, home, study, n_trials, patience_s=patience_s, here=here)
 
 
 def _places(data: DataSettings) -> dict[str, Any]:

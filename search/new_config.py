@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from places.urls import Source
 from search.settings import MISSION_SPACE
 from search.yaml_file import flow_text
 from training.data.guessing import Guess
@@ -24,8 +25,8 @@ COMMENT_COLUMN = 60
 class Choices:
     """What a new configuration says; every field is a setting of that name."""
 
-    labels: Path
-    images: Path
+    labels: Source
+    images: Source
     guess: Guess
     image_px: int
     augment: tuple[str, ...]
@@ -136,8 +137,10 @@ def _split_comment(guess: Guess) -> str:
     return "each label's share is kept" + together
 
 
-def _path(path: Path, folder: Path) -> str:
-    """A path as the configuration names it: relative, unless it is far away."""
+def _path(path: Source, folder: Path) -> str:
+    """A path as the configuration names it: relative, unless it is far away or a URL."""
+    if isinstance(path, str):
+        return path
     relative = os.path.relpath(path.resolve(), folder.resolve())
     return str(path.resolve()) if relative.count("..") > 2 else relative
 

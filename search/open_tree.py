@@ -82,3 +82,4 @@ def open_tree(
         yield StageTree(stages, writer, dataset, patience=patience, note=note, alive=alive)
     finally:
         writer.close()
+        store.close()

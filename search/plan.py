@@ -42,6 +42,8 @@ class SearchPlan:
         workers: on this machine, which share its cores.
         slot: the device that this process works on, for people.
         patience_s: how long to wait for a database that is away, in seconds.
+        threads: of each worker where the configuration does not say; None for its share of this
+            machine's cores.
     """
 
     config: CanopyConfig
@@ -52,6 +54,7 @@ class SearchPlan:
     workers: int = 1
     slot: str = "cpu"
     patience_s: float = DEFAULT_PATIENCE_S
+    threads: int | None = None
 
 
 def plan_search(
@@ -193,6 +196,8 @@ def _described(
     training = plan.config.training
     if before is not None:
         training = resolved_as_before(training, before)
+    if training.threads == "auto" and plan.threads is not None:
+        training = training.model_copy(update={"threads": plan.threads})
     training = shared_out(training, plan.workers, len(dataset.split.train))
     return training, study_record(plan.config, plan.space, training, dataset)
 

@@ -57,12 +57,29 @@ def study_record(
             "left_out": len(dataset.left_out),
         },
         "training": fixed,
+        **_searched(config, space),
+        "versions": {**package_versions(), "engine": ENGINE_REVISION},
+        "git": git_state(Path.cwd()),
+    }
+
+
+def study_record_like(record: Record, config: CanopyConfig, space: SearchSpace) -> Record:
+    """Describes a study with the data, fixed settings and versions of another one.
+
+    Args:
+        record: of the other one.
+        config: the whole configuration.
+        space: what is searched.
+    """
+    return {**record, **_searched(config, space)}
+
+
+def _searched(config: CanopyConfig, space: SearchSpace) -> Record:
+    return {
         "space": {name: describe(domain) for name, domain in space.distributions.items()},
         "config": config.model_dump(
             mode="json", exclude={"provenance", "stages", "confirm", "clearml"}
         ),
-        "versions": {**package_versions(), "engine": ENGINE_REVISION},
-        "git": git_state(Path.cwd()),
     }
 
 

@@ -119,7 +119,8 @@ class LineScreen:
         now_s = time.monotonic()
         if done >= total or now_s - self._progress_s > PROGRESS_EVERY_S:
             self._progress_s = now_s
-            self._print(f"{what}: {done:,} of {total:,}")
+            whose = f"{self._speaker}: " if self._speaker else ""
+            self._print(f"{whose}{what}: {done:,} of {total:,}")
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
         """Prints where the study stands."""
@@ -216,7 +217,11 @@ class LiveScreen(LineScreen):
         """Shows a bar while a preparation runs."""
         filled = 24 * done // total if total else 24
         bar = "━" * filled + "╌" * (24 - filled)
-        self._preparing = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
+        line = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
+        if self._speaker:  # one of several, while others may search already
+            self._running().trial = line
+        else:
+            self._preparing = line
 
     def close(self) -> None:
         """Takes the lines away and gives the terminal back."""

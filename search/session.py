@@ -13,7 +13,8 @@ from dashboards.summary import StudySummary, summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.confirm import ConfirmationEnd, confirm
 from search.departure import leaving_in_time
-from search.dry_run import try_search
+from search.dry_run import try_placement, try_search
+from search.placement.engine import Placement
 from search.plan import SearchPlan, plan_search
 from search.preparation import check_network, open_data
 from search.promote import promote
@@ -61,7 +62,8 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     screen = open_screen(console)
     began_s = time.monotonic()
     try:
-        plan = plan_search(config, home, study, n_trials, patience_s=patience_s)
+        here = limits.elsewhere is None
+        plan = plan_search(config, home, study, n_trials, patience_s=patience_s, here=here)
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
         end = run_search(plan, database, url, limits, screen)
@@ -164,7 +166,13 @@ def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
 
 
 def try_on_screen(  # noqa: PLR0917 - as above
-    config: CanopyConfig, home: Path, url: str | None, study: str, n_trials: int, console: Console
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    n_trials: int,
+    console: Console,
+    elsewhere: Placement | None = None,
 ) -> None:
     """Tries all that a search needs, without beginning it, and shows what was found.
 
@@ -175,10 +183,14 @@ def try_on_screen(  # noqa: PLR0917 - as above
         study: name of the study.
         n_trials: total of finished trials.
         console: where it is shown.
+        elsewhere: the engine that will place the workers on other machines; None for this one.
     """
     screen = open_screen(console)
     try:
-        try_search(config, home, url, study, n_trials, screen)
+        if elsewhere is None:
+            try_search(config, home, url, study, n_trials, screen)
+        else:
+            try_placement(config, home, url, study, n_trials, elsewhere, screen)
     finally:
         screen.close()
 

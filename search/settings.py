@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from places.errors import PlaceUrlError
+from places.urls import check_url
 from search.shown import is_harmless, shown_text
 from training.settings import DataSettings, Settings, TrainingSettings
 
@@ -161,6 +163,19 @@ class SearchSettings(Settings):
     enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
 
 
+def check_checkpoints(place: str) -> str:
+    """Returns a place of checkpoints that holds no secret.
+
+    Raises:
+        ValueError: it is a URL that holds one.
+    """
+    try:
+        check_url(place)
+    except PlaceUrlError as error:
+        raise ValueError(str(error)) from error
+    return place
+
+
 class StagesSettings(Settings):
     """The stage tree.
 
@@ -172,7 +187,7 @@ class StagesSettings(Settings):
     """
 
     enabled: bool = True
-    checkpoints: Annotated[str, Field(min_length=1)] = "auto"
+    checkpoints: Annotated[str, Field(min_length=1), AfterValidator(check_checkpoints)] = "auto"
     budget_gib: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
 
 

@@ -65,8 +65,10 @@ def list_stages(settings: StagesSettings, home: Path, url: str | None) -> StageL
         NoDatabaseError: nothing was ever stored.
         OSError: the place of the checkpoints cannot be reached.
     """
-    with closing(open_existing_database(home, url)) as database:
-        checkpoints = open_checkpoints(settings, home, database, _NOBODY)
+    with (
+        closing(open_existing_database(home, url)) as database,
+        closing(open_checkpoints(settings, home, database, _NOBODY)) as checkpoints,
+    ):
         return StageListing(
             StageStore(database, None).count(),
             checkpoints.place,
@@ -97,7 +99,9 @@ def collect_stages(
         OSError: the place of the checkpoints cannot be reached.
     """
     open_existing_database(home, url).close()
-    with closing(open_database(home, url)) as database:
-        checkpoints = open_checkpoints(settings, home, database, _NOBODY)
+    with (
+        closing(open_database(home, url)) as database,
+        closing(open_checkpoints(settings, home, database, _NOBODY)) as checkpoints,
+    ):
         budget = None if budget_gib is None else int(budget_gib * GIB)
         return checkpoints.collect(budget, dry_run=dry_run)

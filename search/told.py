@@ -41,6 +41,10 @@ class ToldWatcher:
     def progress(self, what: str, done: int, total: int) -> None:
         """A preparation has come so far."""
         self._lines.progress(what, done, total)
+        now_s = time.monotonic()
+        if done >= total or now_s - self._batch_s > _BATCH_EVERY_S:
+            self._batch_s = now_s
+            self.tell("progress", what, done, total)
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
         """The worker begins."""

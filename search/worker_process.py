@@ -68,7 +68,9 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     parent = multiprocessing.parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):
-            search_in_study(job.plan, job.url, watcher, preparing=lines, begins=job.begins)
+            # Who begins the study is the first to see the data, and tells of it.
+            preparing = None if job.begins else lines
+            search_in_study(job.plan, job.url, watcher, preparing=preparing, begins=job.begins)
     except KeyboardInterrupt:
         lines.note("leaves; what it was at goes on elsewhere")
         sys.exit(INTERRUPTED)

@@ -4,63 +4,69 @@ import contextlib
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from fsspec.core import url_to_fs
-
+from places.errors import PlaceAwayError, PlaceUrlError
+from places.place import Place
 from storage.errors import CheckpointPlaceError
 
 SUFFIX = ".pt"
 _MARKER = "canopy-checkpoints.json"
 _PARTIAL = ".part"
-# Where a file that is being written can be seen; elsewhere an object appears when it is complete.
-_WITH_HALF_FILES = frozenset({"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs"})
+_AWAY_S = 15.0
+"""A place that did not answer is not asked again for as long as this: each attempt takes time, and
+somebody who trains may wait for it."""
 
 
 class CheckpointFiles:
     """The checkpoint files of one database in one place.
+
+    Every call ends after some time, also where nobody answers.
 
     Args:
         url: a folder, or anything else that fsspec has a file system for.
         database: id of the database, whose files lie in a folder of their own.
 
     Raises:
-        CheckpointPlaceError: there is no such file system, a package for it is missing, or it
-            answers nothing.
+        CheckpointPlaceError: there is no such file system, a package for it is missing, or the URL
+            holds a secret.
     """
 
     def __init__(self, url: str, database: str) -> None:
         try:
-            self._files, root = url_to_fs(url)
-        except (ImportError, ValueError, OSError) as error:
-            raise CheckpointPlaceError(
-                f"stages.checkpoints: {shown_place(url)}: {str(error).splitlines()[0]}; write a "
-                "folder, or install what this kind of place needs"
-            ) from error
-        self.place = shown_place(url)
-        self._folder = f"{root.rstrip('/')}/{database[:13]}"
-        protocol = self._files.protocol
-        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        self._writes_beside = bool(protocols & _WITH_HALF_FILES)
-        self._is_local = "file" in protocols
+            self._place = Place(url)
+        except PlaceUrlError as error:
+            raise CheckpointPlaceError(f"stages.checkpoints: {error}") from error
+        self.place = self._place.url
+        self._folder = database[:13]
+        self._uploads: dict[str, tuple[str, str]] = {}
+        self._away: tuple[float, PlaceAwayError] | None = None
 
-    def open_marker(self) -> str:
-        """Returns the id of this place, which is made at the first time and lies beside the files.
+    def read_marker(self) -> str | None:
+        """Returns the id of this place; None where nobody has written there yet.
 
         Machines that share the files find the same id, however they come to the place.
 
         Raises:
+            OSError: the place cannot be read.
+        """
+        with self._asking(), contextlib.suppress(FileNotFoundError):
+            return str(json.loads(self._place.read(self._name(_MARKER)))["id"])
+        return None
+
+    def make_marker(self) -> str:
+        """Gives this place an id, which lies beside the files, and returns it.
+
+        Raises:
             OSError: the place cannot be written to.
         """
-        marker = f"{self._folder}/{_MARKER}"
         place_id = str(uuid4())
-        with _only_os_errors():
-            with contextlib.suppress(FileNotFoundError):
-                return str(json.loads(self._files.cat_file(marker))["id"])
-            self._files.makedirs(self._folder, exist_ok=True)
-            self._put(marker, json.dumps({"id": place_id}).encode())
+        with self._asking():
+            self._place.make_folder(self._folder)
+            self._put(self._name(_MARKER), json.dumps({"id": place_id}).encode())
         return place_id
 
     def write(self, key: str, content: bytes) -> None:
@@ -69,8 +75,8 @@ class CheckpointFiles:
         Raises:
             OSError: the place cannot be written to, or is full; nothing is left of the file.
         """
-        with _only_os_errors():
-            self._put(self._path(key), content)
+        with self._asking():
+            self._put(self._name(f"{key}{SUFFIX}"), content)
 
     def read(self, key: str) -> bytes:
         """Returns the content of a file.
@@ -79,9 +85,8 @@ class CheckpointFiles:
             FileNotFoundError: there is none.
             OSError: the place cannot be read.
         """
-        with _only_os_errors():
-            content: bytes = self._files.cat_file(self._path(key))
-        return content
+        with self._asking():
+            return self._place.read(self._name(f"{key}{SUFFIX}"))
 
     def remove(self, key: str) -> None:
         """Removes a file, if it is there.
@@ -97,15 +102,12 @@ class CheckpointFiles:
         Raises:
             OSError: the place cannot be read.
         """
-        found = []
-        with _only_os_errors(), contextlib.suppress(FileNotFoundError):
-            found = self._files.ls(self._folder, detail=True, refresh=True)
-        sizes = {
-            entry["name"].rpartition("/")[2]: int(entry["size"] or 0)
-            for entry in found
-            if entry["type"] == "file"
-        }
-        return {name: size for name, size in sizes.items() if name != _MARKER}
+        with self._asking():
+            found = self._place.list_folder(self._folder)
+            uploads = self._place.unfinished_uploads(self._folder)
+        self._uploads = {f"{name}.{upload}{_PARTIAL}": (name, upload) for name, upload in uploads}
+        sizes = {name: entry.size for name, entry in found.items() if name != _MARKER}
+        return sizes | dict(zip(self._uploads, uploads.values(), strict=True))
 
     def remove_name(self, name: str) -> None:
         """Removes a file by the name that `names` gave, if it is there.
@@ -113,59 +115,70 @@ class CheckpointFiles:
         Raises:
             OSError: it cannot be removed.
         """
-        with _only_os_errors(), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(f"{self._folder}/{name}")
+        with self._asking():
+            if name in self._uploads:
+                file, upload = self._uploads[name]
+                self._place.abort_upload(self._name(file), upload)
+            else:
+                self._place.remove(self._name(name))
 
     def free_bytes(self) -> int | None:
         """Returns the free space of a local disk; None elsewhere, where it is not known."""
-        if not self._is_local:
+        if not self._place.is_local:
             return None
-        folder = Path(self._folder)
+        folder = Path(self._place.path(self._folder))
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
-    def _path(self, key: str) -> str:
-        return f"{self._folder}/{key}{SUFFIX}"
+    def check(self) -> None:
+        """Writes a small file and removes it again.
 
-    def _put(self, path: str, content: bytes) -> None:
-        if not self._writes_beside:
-            self._files.pipe_file(path, content)
-            return
-        beside = f"{path}.{uuid4().hex[:8]}{_PARTIAL}"
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        name = f"canopy-check-{uuid4().hex[:8]}"
+        self._place.make_folder()
+        self._place.write(name, b"canopy doctor")
+        self._place.remove(name)
+
+    def close(self) -> None:
+        """Closes connections; whoever reads or writes again opens new ones."""
+        self._place.close()
+
+    def _name(self, name: str) -> str:
+        return f"{self._folder}/{name}" if self._folder else name
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Lets a place alone for a while that has just not answered."""
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise PlaceAwayError(str(self._away[1]))
         try:
-            self._files.pipe_file(beside, content)
-            if self._is_local:
-                Path(beside).replace(path)  # mv would move it into a folder of that name
+            yield
+        except PlaceAwayError as error:
+            self._away = (time.monotonic() + _AWAY_S, error)
+            raise
+        self._away = None
+
+    def _put(self, name: str, content: bytes) -> None:
+        if not self._place.shows_halves:
+            self._place.write(name, content)
+            return
+        beside = f"{name}.{uuid4().hex[:8]}{_PARTIAL}"
+        try:
+            self._place.write(beside, content)
+            if self._place.is_local:
+                # mv would move it into a folder of that name
+                Path(self._place.path(beside)).replace(self._place.path(name))
             else:
-                self._files.mv(beside, path)
+                self._place.move(beside, name)
         except BaseException:
             with contextlib.suppress(Exception):
-                self._files.rm_file(beside)
+                self._place.remove(beside)
             raise
 
 
 def digest_of(content: bytes) -> str:
     """Returns the digest that a checkpoint is verified by."""
     return hashlib.sha256(content).hexdigest()
-
-
-def shown_place(url: str) -> str:
-    """Returns where checkpoints lie as people may see it: without a password."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if not separator or "@" not in authority:
-        return url
-    user, _, host = authority.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}@{host}{slash}{path}"
-
-
-@contextlib.contextmanager
-def _only_os_errors() -> Iterator[None]:
-    """Clients of buckets have errors of their own; for us each means that it did not work."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from error

@@ -1,8 +1,10 @@
 """Checkpoints under a byte budget: which there are, whether they are whole, which go first."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 import sqlalchemy
@@ -22,6 +24,16 @@ LARGEST_DEFAULT_BYTES = 100 * GIB
 """Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
 
 _LOCK_KEY = int.from_bytes(b"canopyCK")
+
+REMOVAL_S = 180.0
+"""Who removes a file has as long as this, in seconds, before somebody else writes it anew; a call
+to a place that does not answer ends earlier."""
+_MARKER_S = 300.0
+_POLL_S = 0.1
+
+
+# Nobody can read it and nobody writes it: its file is being removed, or a crash left that to us.
+_IS_DOOMED = CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_(None)
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,18 @@ class CheckpointStore:
         Raises:
             OSError: the place cannot be written to.
         """
-        with self._locked():
-            return self._files.open_marker()
+        known = self._files.read_marker()
+        if known is not None:
+            return known
+        # One worker at a time, or there would be two ids. The place has just answered, and this is
+        # done once in its life; the server bears with the transaction for as long as it can take.
+        # A lock without a transaction is no way, because poolers share sessions out.
+        patience_ms = int(1000 * _MARKER_S)
+        with self._locked() as connection:
+            connection.exec_driver_sql(
+                f"SET LOCAL idle_in_transaction_session_timeout = {patience_ms}"
+            )
+            return self._files.read_marker() or self._files.make_marker()
 
     @cached_property
     def budget_bytes(self) -> int:
@@ -113,8 +135,9 @@ class CheckpointStore:
             OSError: the place cannot be written to; nothing is recorded then.
         """
         try:
-            unreadable = CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_(None)
-            self._remove(self._reserve(key, len(content), is_end=is_end), unreadable)
+            while (going := self._reserve(key, len(content), is_end=is_end)) is None:
+                time.sleep(_POLL_S)
+            self._remove(going, _IS_DOOMED)
             self._files.write(key, content)
         except BaseException:
             self.give_up(key)
@@ -124,6 +147,10 @@ class CheckpointStore:
         update = sqlalchemy.update(CHECKPOINT).where(self._is(key), mine).values(values)
         with self._engine.begin() as connection:
             connection.execute(update)
+
+    def close(self) -> None:
+        """Closes the connections to the files."""
+        self._files.close()
 
     def give_up(self, key: str) -> None:
         """Takes back that this worker is about to write a checkpoint."""
@@ -224,11 +251,12 @@ class CheckpointStore:
         freed = sum(names.get(name, 0) for name in gone)
         return Collected(len(orphans), len(lost), len(evicted), freed)
 
-    def _reserve(self, key: str, size: int, *, is_end: bool) -> list[str]:
+    def _reserve(self, key: str, size: int, *, is_end: bool) -> list[str] | None:
         """Records that `size` bytes are about to be written.
 
         Returns:
             What has to be removed before; nobody can read it any more, and it counts until then.
+            None if somebody removes the file of this key at the moment; nothing is recorded then.
         """
         # Looked up before the lock is held, for they need a connection of their own.
         place, budget = self.place_id, self.budget_bytes
@@ -243,15 +271,16 @@ class CheckpointStore:
                     f"{size / MIB:,.2f} MiB find no room in {budget / MIB:,.2f} MiB beside what is "
                     "worth more; raise stages.budget_gib"
                 )
+            if not self._record_begun(connection, key, size, is_end=is_end):
+                return None
             gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
             update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
             connection.execute(update.values(digest=None, worker=None))
-            self._record_begun(connection, key, size, is_end=is_end)
         return [entry.key for entry in going]
 
     def _record_begun(
         self, connection: sqlalchemy.Connection, key: str, size: int, *, is_end: bool
-    ) -> None:
+    ) -> bool:
         values = {
             "size": size,
             "digest": None,
@@ -260,11 +289,13 @@ class CheckpointStore:
             "used": sqlalchemy.func.now(),
         }
         insert = postgresql.insert(CHECKPOINT).values(place=self.place_id, key=key, **values)
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key], set_=values
-            )
+        oldest = sqlalchemy.func.now() - timedelta(seconds=REMOVAL_S)
+        insert = insert.on_conflict_do_update(
+            index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
+            set_=values,
+            where=~_IS_DOOMED | (CHECKPOINT.c.used < oldest),
         )
+        return connection.execute(insert.returning(CHECKPOINT.c.key)).first() is not None
 
     @contextmanager
     def _locked(self) -> Iterator[sqlalchemy.Connection]:
@@ -274,17 +305,28 @@ class CheckpointStore:
             yield connection
 
     def _remove(self, keys: Sequence[str], where: sqlalchemy.ColumnElement[bool]) -> None:
-        """Removes those of some checkpoints whose record is as `where` says, their files first."""
-        rows = sqlalchemy.select(CHECKPOINT.c.key).where(
-            self._is_here(), CHECKPOINT.c.key.in_(keys), where
-        )
-        with self._engine.begin() as connection:
-            # Who wants to write one of them anew waits until it is gone.
-            found = connection.scalars(rows.order_by(CHECKPOINT.c.key).with_for_update()).all()
-            for key in found:
+        """Removes those of some checkpoints whose record is as `where` says.
+
+        First nobody can read it any more, then its file goes, then its record. No transaction
+        waits for a file: who wants to write it anew sees by the record that it is being removed.
+        """
+        for key in keys:
+            doom = sqlalchemy.update(CHECKPOINT).where(self._is(key), where)
+            doom = doom.values(digest=None, worker=None, used=sqlalchemy.func.clock_timestamp())
+            with self._engine.begin() as connection:
+                doomed = connection.scalars(doom.returning(CHECKPOINT.c.used)).first()
+            if doomed is None:
+                continue
+            # Unless somebody else has taken it on meanwhile.
+            mine = self._is(key) & _IS_DOOMED & (CHECKPOINT.c.used == doomed)
+            try:
                 self._files.remove(key)
-            gone = self._is_here() & CHECKPOINT.c.key.in_(found)
-            connection.execute(sqlalchemy.delete(CHECKPOINT).where(gone))
+            except BaseException:
+                long_ago = sqlalchemy.update(CHECKPOINT).where(mine)
+                with self._engine.begin() as connection:
+                    connection.execute(long_ago.values(used=sqlalchemy.func.to_timestamp(0)))
+                raise
+            self._forget(mine)
 
     def _forget(self, rows: sqlalchemy.ColumnElement[bool]) -> None:
         with self._engine.begin() as connection:

@@ -211,5 +211,6 @@ class StageStore:
         return insert.on_conflict_do_update(
             index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
             set_={"worker": self._worker},
-            where=CHECKPOINT.c.digest.is_(None),
+            # One of nobody is being removed.
+            where=CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_not(None),
         )

@@ -1,4 +1,4 @@
-"""A real Postgres for every test that stores anything: one server, a database for each test."""
+"""What many tests need: a real Postgres with a database for each test, and a server of buckets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from hypothesis import settings
 from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
 from storage.embedded import EmbeddedPostgres
+from tests.bucket import Bucket, BucketServer
 
 _PREPARED = "canopy_prepared"
 
@@ -52,6 +53,25 @@ def database_url(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     """The database of `database_url`, opened, with all tables and nothing in them."""
     opened = open_database(tmp_path / "home", database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    """The server of buckets of this test session; nothing of it is on the internet."""
+    server = BucketServer(tmp_path_factory.mktemp("buckets"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(bucket_server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, which the environment leads to."""
+    opened = Bucket(bucket_server)
+    for name, value in opened.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
     yield opened
     opened.close()
 

@@ -6,9 +6,13 @@ keys of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from places.errors import PlaceUrlError
+from places.urls import Source, source_of
 
 Augmentation = Literal["hflip", "vflip", "rot90"]
 
@@ -20,6 +24,21 @@ class Settings(BaseModel):
     """Base of all settings: frozen, no unknown keys, no silent conversions of type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _checked_source(value: Any) -> Source:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("path_type", "Input is not a valid path")
+    try:
+        return source_of(value)
+    except PlaceUrlError as error:
+        raise ValueError(str(error)) from error
+
+
+SourceSetting = Annotated[Source, PlainValidator(_checked_source)]
+"""A path, or a URL that holds no secret; a URL that is text and no path keeps its slashes."""
 
 
 class SplitSettings(Settings):
@@ -74,8 +93,8 @@ class DataSettings(Settings):
 
     Attributes:
         demo: the built-in demo set in place of `labels` and `images`.
-        labels: the label file: CSV, JSON lines or Parquet.
-        images: the folder of image files.
+        labels: the label file: CSV, JSON lines or Parquet; a path, or a URL as text.
+        images: the folder of image files, likewise.
         columns: what the label file's columns are called.
         image_px: side of the square that every image is scaled to.
         split: what is held out.
@@ -85,8 +104,8 @@ class DataSettings(Settings):
     """
 
     demo: Literal["digits"] | None = None
-    labels: Annotated[Path, Field(strict=False)] | None = None
-    images: Annotated[Path, Field(strict=False)] | None = None
+    labels: SourceSetting | None = None
+    images: SourceSetting | None = None
     columns: ColumnSettings = ColumnSettings()
     image_px: Annotated[int, Field(ge=8, le=2048)] = 128
     split: SplitSettings = SplitSettings()

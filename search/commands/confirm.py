@@ -7,9 +7,11 @@ import typer
 from search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
+    AddressOption,
     AllowMissingOption,
     ConfigOption,
     JsonOption,
+    OnOption,
     PatienceOption,
     StudyOption,
     WorkersOption,
@@ -17,11 +19,13 @@ from search.command_line import (
     command_text,
     database_url,
     open_store,
+    options_again,
     print_json,
     selection,
     state_home,
 )
 from search.config import load_config
+from search.placement.choosing import Place, placement
 from search.screen import open_console
 from search.settings import MOST_SEEDS, ConfirmSettings
 
@@ -45,6 +49,8 @@ def confirm(
         ),
     ] = None,
     workers: WorkersOption = None,
+    on: OnOption = Place.HERE,
+    address: AddressOption = None,
     hours: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
     ] = None,
@@ -58,6 +64,7 @@ def confirm(
     """
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
+    elsewhere = placement(on, checked_workers(workers, "auto"), {"--address": address})
     open_store()  # there must be something already
     from search.worker_template import warm_up
 
@@ -75,14 +82,20 @@ def confirm(
         name,
         asked,
         console,
-        limits=Limits(checked_workers(workers, settings.search.workers), hours),
+        limits=Limits(checked_workers(workers, settings.search.workers), hours, elsewhere),
         patience_s=60 * database_patience,
     )
     if ended is None:
-        options = {"--top": top, "--seeds": seeds, "--workers": workers, "--hours": hours}
-        again = [word for key, value in options.items() if value for word in (key, str(value))]
-        again += ["--allow-missing"] if allow_missing else []
-        command = command_text("confirm", *selection(config, study), *again)
+        options = {
+            "--top": top,
+            "--seeds": seeds,
+            "--on": "" if on is Place.HERE else on,
+            "--address": address,
+            "--workers": workers,
+            "--hours": hours,
+            "--allow-missing": allow_missing,
+        }
+        command = command_text("confirm", *selection(config, study), *options_again(options))
         typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
     if json_:

@@ -12,9 +12,17 @@ from search.screen import open_console, open_screen
 
 def init(
     labels: Annotated[
-        Path, typer.Option("--labels", help="Label file: CSV, JSON lines or Parquet.")
+        str,
+        typer.Option(
+            "--labels",
+            help="Label file: CSV, JSON lines or Parquet; a path or a URL.",
+            metavar="PATH|URL",
+        ),
     ],
-    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
+    images: Annotated[
+        str,
+        typer.Option("--images", help="Folder of images, likewise.", metavar="PATH|URL"),
+    ],
     output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None,
@@ -38,6 +46,7 @@ def init(
     ] = None,
 ) -> None:
     """Look at labels and images, say what is there, and write a canopy.yaml that fits."""
+    from places.urls import source_of
     from search.init import Wishes, check_augment, initialize
     from search.init_report import report_lines
     from training.data.guessing import Given
@@ -53,7 +62,9 @@ def init(
     )
     screen = open_screen(open_console(stderr=True))
     try:
-        found = initialize(labels, images, wishes, state_home(), screen.progress)
+        found = initialize(
+            source_of(labels), source_of(images), wishes, state_home(), screen.progress
+        )
     finally:
         screen.close()
     for line in report_lines(found):

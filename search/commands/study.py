@@ -10,9 +10,11 @@ from dashboards.summary import StudySummary, summarize_study
 from search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
+    AddressOption,
     AllowMissingOption,
     ConfigOption,
     JsonOption,
+    OnOption,
     PatienceOption,
     StudyOption,
     WorkersOption,
@@ -20,12 +22,14 @@ from search.command_line import (
     command_text,
     database_url,
     open_store,
+    options_again,
     print_json,
     selection,
     state_home,
 )
 from search.config import load_config
 from search.errors import NothingFoundError
+from search.placement.choosing import Place, placement
 from search.screen import open_console
 from search.trial_filters import Order
 from storage.database import open_existing_database
@@ -39,6 +43,8 @@ def search(
         int | None, typer.Option(min=1, help="Total of finished trials of the study.")
     ] = None,
     workers: WorkersOption = None,
+    on: OnOption = Place.HERE,
+    address: AddressOption = None,
     hours: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
     ] = None,
@@ -53,6 +59,7 @@ def search(
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
+    elsewhere = placement(on, checked_workers(workers, "auto"), {"--address": address})
     if not dry_run:
         from search.worker_template import warm_up
 
@@ -62,7 +69,9 @@ def search(
     from search.session import search_until_done, try_on_screen
 
     if dry_run:
-        try_on_screen(settings, state_home(), database_url(), name, n_trials, open_console())
+        try_on_screen(
+            settings, state_home(), database_url(), name, n_trials, open_console(), elsewhere
+        )
         return
     note_obstacle(settings.search.diary, name)
     finished = search_until_done(
@@ -72,15 +81,20 @@ def search(
         name,
         n_trials,
         open_console(),
-        limits=Limits(checked_workers(workers, settings.search.workers), hours),
+        limits=Limits(checked_workers(workers, settings.search.workers), hours, elsewhere),
         patience_s=60 * database_patience,
     )
     arguments = selection(config, study)
     if not finished:
-        options = {"--trials": trials, "--workers": workers, "--hours": hours}
-        again = [word for key, value in options.items() if value for word in (key, str(value))]
-        again += ["--allow-missing"] if allow_missing else []
-        command = command_text("search", *arguments, *again)
+        options = {
+            "--trials": trials,
+            "--on": "" if on is Place.HERE else on,
+            "--address": address,
+            "--workers": workers,
+            "--hours": hours,
+            "--allow-missing": allow_missing,
+        }
+        command = command_text("search", *arguments, *options_again(options))
         typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
     write_after_search(settings.search.diary, name)

@@ -1,14 +1,23 @@
-"""The check of labels and images, without reading the images."""
+"""The check of labels and images, without reading more than one of the images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from places.urls import Source
+from places.waiting import Waiting
 from search.doctor_checks.finding import Finding, ok, warning
 from training.data.demo import SCENES
 from training.data.labels import LabelTable, read_label_file
 from training.data.left_out import check_left_out, left_out_text
 from training.data.locating import Located, locate_images
+from training.data.sources import (
+    ImageFile,
+    RemoteFile,
+    opened_images,
+    reported,
+    shown_source,
+)
 from training.data.splits import split_table
+from training.errors import ImageError
 from training.settings import DataSettings
 
 _DIGITS = 10
@@ -42,7 +51,7 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
     facts = DataFacts(len(located.paths), len(table.labels), settings.image_px)
     split = split_table(located.table, settings.split)
     found = (
-        f"{settings.labels}: {facts.images:,} images, {facts.labels} labels; "
+        f"{shown_source(settings.labels)}: {facts.images:,} images, {facts.labels} labels; "
         f"{len(split.train):,} train, {len(split.validation):,} validation, "
         f"{len(split.test):,} test"
     )
@@ -52,9 +61,13 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
     return facts, ok("data", found)
 
 
-def _found(settings: DataSettings, labels: Path, images: Path) -> tuple[LabelTable, Located]:
-    table = read_label_file(labels, settings.columns, settings.split)
-    located = locate_images(table, images)
+def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[LabelTable, Located]:
+    at_once = Waiting(0)
+    table = read_label_file(labels, settings.columns, settings.split, at_once)
+    with opened_images(images, at_once) as folder:
+        located = locate_images(table, folder)
+        for file in located.paths[:1]:
+            _check_read(file)
     check_left_out(
         located.left_out,
         len(table.image_names),
@@ -62,3 +75,10 @@ def _found(settings: DataSettings, labels: Path, images: Path) -> tuple[LabelTab
         allow_missing=settings.allow_missing,
     )
     return table, located
+
+
+def _check_read(file: ImageFile) -> None:
+    """Reads the beginning of an object: who may list a bucket may not always read it."""
+    if isinstance(file, RemoteFile):
+        with reported(ImageError):
+            file.read_beginning(1)

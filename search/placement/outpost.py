@@ -87,7 +87,10 @@ def work_to_order(order: Order, tell: Tell, is_called_off: Callable[[], bool]) -
         KeyboardInterrupt: a signal said to leave; no worker is left.
     """
     began_s = time.monotonic()
-    home = Path(os.environ.get(HOME_VARIABLE) or order.plan.home)
+    home = order.plan.home
+    if order.url is not None:  # the embedded database is the starter's, and so below its home
+        home = Path(os.environ.get(HOME_VARIABLE) or home)
+    threads = None if order.threads is None else min(order.threads, resolve_threads("auto"))
     deadline_s = None if order.limit_s is None else began_s + order.limit_s
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="canopy-logs-")))
@@ -105,10 +108,7 @@ def work_to_order(order: Order, tell: Tell, is_called_off: Callable[[], bool]) -
                 order.workers,
                 order.plan.config.search.slots_per_gpu,
             )
-            share = len(slots)
-            if order.threads is not None:
-                share = max(1, resolve_threads("auto") // order.threads)
-            plan = replace(order.plan, home=home, workers=share)
+            plan = replace(order.plan, home=home, workers=len(slots), threads=threads)
             engine = Here(plan, order.url, slots, begins=True)
             launcher = Launcher(
                 engine, logs, _Telling(tell), deadline_s, beside=beside, names_logs=False
@@ -143,7 +143,8 @@ class _Telling:
         self._tell(Told(GONE, (), _speaker(worker)))
 
     def note(self, text: str) -> None:
-        self._tell(Told("note", (text,)))
+        # The starter says which worker speaks, by numbers of its own.
+        self._tell(Told("note", (text.removeprefix("worker 1 "),)))
 
 
 def _speaker(worker: str) -> str:

@@ -25,7 +25,8 @@ def while_writing_a_checkpoint(counter: Path) -> Prepare:
 
         def half(self: CheckpointFiles, path: str, content: bytes) -> None:
             if path.endswith(".pt") and nth_time(counter) in AT:
-                Path(f"{path}.0123abcd.part").write_bytes(content[: len(content) // 2])
+                beside = self._place.path(f"{path}.0123abcd.part")
+                Path(beside).write_bytes(content[: len(content) // 2])
                 kill_self()
             whole(self, path, content)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+import storage.worker_session
 from storage.worker_session import WorkerSession
 from tests.faults.conftest import NewSearch, searches
 from tests.faults.deaths import Prepare, kill_self, nth_time
@@ -80,9 +81,12 @@ def test_more_workers_than_connections_finish_exactly_as_many_trials(
 
 
 def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
-    """Kills the process in the middle of these epochs, counted over all processes."""
+    """Kills in these epochs, counted over all processes, none of which holds a connection."""
 
     def prepare() -> None:
+        # Else the first ones that come hold connections for as long as they are few.
+        for share in ("HELD_SHARE", "TAKEN_AGAIN_SHARE"):
+            setattr(storage.worker_session, share, 0.0)
         original = SleepingRun.train_epoch
 
         def doomed(self: SleepingRun, on_batch: object = None) -> object:

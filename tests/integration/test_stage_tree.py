@@ -267,7 +267,6 @@ def test_mistakes_with_stages(user: User, arguments: list[str], says: str) -> No
     ("stages", "says"),
     [
         ("{checkpoints: nope://x}", "Protocol not known: nope"),
-        ("{checkpoints: s3://bucket/x}", "Install s3fs"),
         ("{budget_gib: 0}", "expected 'auto' or a number above 0, found 0"),
         ("{budget: 3}", "did you mean 'budget_gib'"),
     ],

@@ -117,3 +117,19 @@ def test_a_terminal_shows_the_search_and_the_running_trial(
     assert "1 of 2 · best AP .5000 · about " in screen.lines()
     screen.close()
     assert "best so far" in output_of(screen)
+
+
+def test_what_a_worker_prepares_is_shown_in_its_line_beside_the_others() -> None:
+    lines = LineScreen(console(terminal=False))
+    lines.tell("worker 2 on gpu-3", "progress", "decoding images", 10, 10)
+    assert output_of(lines) == "worker 2 on gpu-3: decoding images: 10 of 10\n"
+    live = LiveScreen(console(terminal=True))
+    live.search_started("demo", 0, 3, None)
+    live.tell("worker 1 on gpu-1", "trial_started", 7, {"gamma": 0.9}, 0)
+    live.tell("worker 2 on gpu-3", "progress", "decoding images", 5, 10)
+    _, first, second = live.lines().splitlines()
+    assert first.startswith("worker 1 on gpu-1  trial 7")
+    assert second.startswith("worker 2 on gpu-3  decoding images ━")
+    live.tell("worker 2 on gpu-3", "progress", "decoding images", 10, 10)
+    assert "decoding" not in live.lines()
+    live.close()

@@ -256,7 +256,7 @@ def die(files, key, content):
     if when == "after":
         real(files, key, content)
     else:
-        files._files.pipe_file(files._path(key) + ".1234abcd.part", content)
+        files._place.write(files._name(key) + ".pt.1234abcd.part", content)
     os.kill(os.getpid(), 9)
 
 CheckpointFiles.write = die

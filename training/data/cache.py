@@ -1,6 +1,7 @@
 """The cache of decoded images: one memory-mapped file that all runs on a machine share."""
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -16,12 +17,20 @@ from numpy.typing import NDArray
 from training.data.images import DECODING_RULE, DamagedImageError, decode_image
 from training.data.parallel import map_in_order, runs, usable_cores
 from training.data.published import publish_folder
+from training.data.sources import ImageFile, reported, threads_for, waiting_ender
 from training.errors import DiskFullError, ImageError
 from training.sizes import size_text
+
+Decoded = NDArray[np.uint8] | tuple[str, str]
+"""The square of an image; or why there is none, as kind and detail of `DamagedImageError`."""
+
+Known = Callable[[str], Decoded | None]
+"""Digest of an image → how it was decoded before, None if it was not."""
 
 _REVISION = "canopy pixels 2"
 _PIXELS = "pixels.bin"
 _META = "meta.json"
+_DIGESTS = "digests"
 _IMAGES_PER_TASK = 32
 _BYTES_PER_TASK = 8 * 2**20
 
@@ -50,10 +59,12 @@ class DecodedImages:
 
 def open_cache(
     folder: Path,
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     digests: Sequence[str],
     image_px: int,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    known: Known | None = None,
 ) -> DecodedImages:
     """Opens the cache of these images, building it first if need be.
 
@@ -63,6 +74,7 @@ def open_cache(
         digests: SHA-256 of each file, hexadecimal.
         image_px: side of the decoded squares.
         on_progress: called with (images decoded, images) while the cache is built.
+        known: images that need not be read.
 
     Raises:
         ImageError: an image changed or went away since its digest was taken.
@@ -72,15 +84,18 @@ def open_cache(
     cache = folder / key
 
     def build(partial: Path) -> None:
-        _check_free_space(partial, cache_bytes(len(paths), image_px))
+        check_free_space(partial, cache_bytes(len(paths), image_px))
         try:
-            damaged = _write_pixels(partial / _PIXELS, paths, digests, image_px, on_progress)
+            damaged = _write_pixels(
+                partial / _PIXELS, paths, digests, image_px, on_progress, known or _none
+            )
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise DiskFullError(_no_room(partial, cache_bytes(len(paths), image_px))) from error
         meta = {"key": key, "decoding": DECODING_RULE, "damaged": damaged}
         (partial / _META).write_text(json.dumps(meta, indent=1))
+        (partial / _DIGESTS).write_text("\n".join(digests))
 
     def is_complete(candidate: Path) -> bool:
         return _read_damaged(candidate, key, len(paths), image_px) is not None
@@ -128,7 +143,16 @@ def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Dam
     return damaged if is_whole else None
 
 
-def _check_free_space(folder: Path, needed_bytes: int) -> None:
+def check_free_space(folder: Path, needed_bytes: int) -> None:
+    """Makes sure that a disk has room for decoded images.
+
+    Args:
+        folder: on the disk, in that of the caches or beside it.
+        needed_bytes: of all images.
+
+    Raises:
+        DiskFullError: it has not.
+    """
     if shutil.disk_usage(folder).free < needed_bytes:
         raise DiskFullError(_no_room(folder, needed_bytes))
 
@@ -141,12 +165,13 @@ def _no_room(folder: Path, needed_bytes: int) -> str:
     )
 
 
-def _write_pixels(
+def _write_pixels(  # noqa: PLR0917 - what there is to write, and how
     file: Path,
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     digests: Sequence[str],
     image_px: int,
     on_progress: Callable[[int, int], None] | None,
+    known: Known,
 ) -> list[Damaged]:
     """Decodes all images in threads and appends them to the file in order.
 
@@ -158,18 +183,20 @@ def _write_pixels(
     """
     total = len(paths)
     tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // cache_bytes(1, image_px))))
-    cores = usable_cores()
+    threads = threads_for(paths)
 
-    def decode(positions: range) -> list[NDArray[np.uint8] | Damaged]:
-        return [_decode_checked(at, paths[at], digests[at], image_px) for at in positions]
+    def decode(positions: range) -> list[Decoded]:
+        return [_decode_checked(paths[at], digests[at], image_px, known) for at in positions]
 
     done = 0
     damaged = []
     with file.open("wb") as output:
-        for images in map_in_order(decode, tasks, threads=cores, ahead=4 * cores):
-            for image in images:
-                if isinstance(image, Damaged):
-                    damaged.append(image)
+        for images in map_in_order(
+            decode, tasks, threads=threads, ahead=4 * usable_cores(), stop=waiting_ender(paths)
+        ):
+            for at, image in enumerate(images, start=done):
+                if isinstance(image, tuple):
+                    damaged.append(Damaged(at, *image))
                 else:
                     output.write(image.data)
             done += len(images)
@@ -182,21 +209,83 @@ def _write_pixels(
     return damaged
 
 
-def _decode_checked(at: int, path: Path, digest: str, image_px: int) -> NDArray[np.uint8] | Damaged:
+def _decode_checked(path: ImageFile, digest: str, image_px: int, known: Known) -> Decoded:
     """Decodes an image if it still has the bytes that the cache's key speaks of."""
+    before = known(digest)
+    if before is not None:
+        return before
     try:
-        content = path.read_bytes()
+        with reported(ImageError):
+            content = path.read_bytes()
     except OSError as error:
         raise ImageError(
-            f"{path}: cannot be read any more: {error.strerror}; let nothing change the images, "
-            "and start again"
+            f"{path}: cannot be read any more: {error.strerror or error}; let nothing change the "
+            "images, and start again"
         ) from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise ImageError(
             f"{path}: changed since its digest was taken; let nothing write to the images, "
             "touch this file so that it is read anew, and start again"
         )
+    return decoded(content, image_px, str(path))
+
+
+def decoded(content: bytes, image_px: int, name: str) -> Decoded:
+    """Returns the square of an image, or why it has none.
+
+    Args:
+        content: of its file.
+        image_px: side of the square.
+        name: of the file.
+    """
     try:
-        return decode_image(content, image_px, name=str(path))
+        return decode_image(content, image_px, name=name)
     except DamagedImageError as error:
-        return Damaged(at, error.kind, error.detail)
+        return error.kind, error.detail
+
+
+def cached_before(folder: Path, image_px: int) -> Known:
+    """Returns what finds images in all caches of this size, which are looked at when it is asked.
+
+    Args:
+        folder: where caches are kept.
+        image_px: side of the decoded squares.
+    """
+
+    @functools.cache
+    def places() -> dict[str, tuple[NDArray[np.uint8], int]]:
+        return {
+            digest: (pixels, row)
+            for cache in folder.glob("*")
+            for pixels, digests in [_squares_of(cache, image_px)]
+            for row, digest in enumerate(digests)
+        }
+
+    def find(digest: str) -> NDArray[np.uint8] | None:
+        if digest not in places():
+            return None
+        pixels, row = places()[digest]
+        return np.array(pixels[row])
+
+    return find
+
+
+def _squares_of(cache: Path, image_px: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """The squares of a cache and the digests of their files; none if it is of another kind."""
+    nothing = np.empty((0, image_px, image_px, 3), np.uint8)
+    try:
+        digests = (cache / _DIGESTS).read_text().split("\n")
+        key = _key(digests, image_px)
+        damaged = _read_damaged(cache, key, len(digests), image_px) if cache.name == key else None
+        if damaged is None or len(damaged) == len(digests):
+            return nothing, []
+        without = {each.position for each in damaged}
+        whole = [digest for at, digest in enumerate(digests) if at not in without]
+        shape = (len(whole), image_px, image_px, 3)
+        return np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), whole
+    except OSError:
+        return nothing, []
+
+
+def _none(_digest: str) -> None:
+    return None

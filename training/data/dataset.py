@@ -11,18 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cache import open_cache
+from places.errors import PlaceAwayError
+from places.urls import Source
+from places.waiting import Waiting
 from training.data.demo import make_demo
-from training.data.digests import image_digests
 from training.data.labels import LabelTable, read_label_file
 from training.data.left_out import LeftOut, check_left_out, write_left_out
 from training.data.locating import locate_images
+from training.data.reading import Progress, read_images
 from training.data.remarks import dataset_remarks
+from training.data.sources import opened_images
 from training.data.splits import Split, split_table
 from training.settings import Augmentation, DataSettings
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 CACHE_FOLDER = "cache"
 _FINGERPRINT_REVISION = "canopy dataset 1"
@@ -73,7 +73,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         settings: where the data is and how it is prepared.
         home: the state folder; demo data, digests and caches go below it.
         progress: is told about the slow parts: ``making the demo``, ``reading images``,
-            ``decoding images``.
+            ``decoding images``, and of a place that is waited for.
 
     Raises:
         LabelFileError: the label file is missing or malformed.
@@ -82,29 +82,27 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         DiskFullError: the disk has no room for the decoded images.
     """
     labels, images = data_sources(settings, home, progress)
-    everything = read_label_file(labels, settings.columns, settings.split)
-    located = locate_images(everything, images)
-    table, left_out = located.table, located.left_out
-    if 2 * len(left_out) > len(everything.image_names):
-        # Probably the wrong folder, which nobody should wait for; fewer are told with the damaged.
-        _check(left_out, everything, settings)
-    # Before the slow parts, because it can fail.
-    split = split_table(table, settings.split)
-
-    digests = image_digests(
-        located.paths, digest_index(home, images), _phase("reading images", progress)
-    )
-    readable = {at: digest for at, digest in enumerate(digests) if digest is not None}
-    decoded = open_cache(
-        home / CACHE_FOLDER,
-        [located.paths[at] for at in readable],
-        list(readable.values()),
-        settings.image_px,
-        _phase("decoding images", progress),
-    )
-    unusable = {at: ("unreadable", "") for at in range(len(digests)) if at not in readable}
-    positions = list(readable)
-    unusable |= {positions[at]: (kind, detail) for at, kind, detail in decoded.damaged}
+    waiting = Waiting(on_wait=lambda error: _tell_waiting(error, progress))
+    everything = read_label_file(labels, settings.columns, settings.split, waiting)
+    with opened_images(images, waiting) as folder:
+        located = locate_images(everything, folder)
+        table, left_out = located.table, located.left_out
+        if 2 * len(left_out) > len(everything.image_names):
+            # Probably the wrong folder, which nobody should wait for; fewer are told with the
+            # damaged.
+            _check(left_out, everything, settings)
+        # Before the slow parts, because it can fail.
+        split = split_table(table, settings.split)
+        read = read_images(
+            located.paths,
+            digest_index(home, images),
+            home / CACHE_FOLDER,
+            settings.image_px,
+            progress,
+        )
+    digests, decoded = read.digests, read.decoded
+    unusable = {at: ("unreadable", "") for at, digest in enumerate(digests) if digest is None}
+    unusable |= {read.readable[at]: (kind, detail) for at, kind, detail in decoded.damaged}
     if unusable:
         left_out += [
             LeftOut(table.row_numbers[at], table.image_names[at], kind, detail)
@@ -115,7 +113,9 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     if unusable:
         table = table.select([at for at in range(len(digests)) if at not in unusable])
         split = split_table(table, settings.split)
-    used = [digest for at, digest in readable.items() if at not in unusable]
+    used = [
+        digest for at, digest in enumerate(digests) if digest is not None and at not in unusable
+    ]
     fingerprint = dataset_fingerprint(table, used)
     report = home / "left_out" / f"{fingerprint[:16]}.csv"
     if left_out:
@@ -156,19 +156,19 @@ def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
     return sha.hexdigest()
 
 
-def digest_index(home: Path, images: Path) -> Path:
+def digest_index(home: Path, images: Source) -> Path:
     """Returns the file that remembers the digests of a folder of images.
 
     Args:
         home: the state folder.
-        images: the folder.
+        images: the folder, or its URL.
     """
     return home / "digests" / f"{hashlib.sha256(str(images).encode()).hexdigest()[:32]}.index"
 
 
 def data_sources(
     settings: DataSettings, home: Path, progress: Progress | None
-) -> tuple[Path, Path]:
+) -> tuple[Source, Source]:
     """Returns the label file and the folder of images; the demo's are made if they are not there.
 
     Args:
@@ -177,9 +177,15 @@ def data_sources(
         progress: see `open_dataset`.
     """
     if settings.labels is not None and settings.images is not None:
-        return settings.labels, settings.images.resolve()
+        images = settings.images
+        return settings.labels, images.resolve() if isinstance(images, Path) else images
     demo = make_demo(home / "demo", _phase("making the demo", progress))
     return demo.labels, demo.images.resolve()
+
+
+def _tell_waiting(error: PlaceAwayError, progress: Progress | None) -> None:
+    if progress is not None:
+        progress(f"waiting, as {str(error).rpartition('; ')[0]}", 0, 1)
 
 
 def _phase(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:

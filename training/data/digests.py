@@ -10,8 +10,11 @@ from pathlib import Path
 from training.atomic import write_atomically
 from training.data.parallel import map_in_order, runs, usable_cores
 
-# File → its size, modification time and digest, as JSON has them.
-_Index = dict[str, tuple[int, int, str]]
+State = tuple[int, int | str]
+"""Size and modification time of a file; of one elsewhere what that place says in its stead."""
+
+# File → its state and digest, as JSON has them.
+Index = dict[str, tuple[int, int | str, str]]
 
 _REVISION = "canopy digests 1"
 _FILES_PER_TASK = 64
@@ -36,7 +39,7 @@ def image_digests(
         Hexadecimal digests in the order of the paths; None for a file that cannot be read.
     """
     files = [os.fspath(path) for path in paths]
-    remembered = _read_index(index)
+    remembered = read_index(index)
     started_ns = time.time_ns()
     states = [_state(path) for path in paths]
     current: dict[str, str] = {
@@ -54,7 +57,7 @@ def image_digests(
         for file, state in zip(files, states, strict=True)
         if state is not None and file in current and abs(started_ns - state[1]) > _SETTLING_NS
     }
-    _write_index(index, remembered)
+    write_index(index, remembered)
     return [current.get(file) for file in files]
 
 
@@ -92,8 +95,8 @@ def _state(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_index(index: Path) -> _Index:
-    """What is remembered; nothing if the index is missing or not as it was written."""
+def read_index(index: Path) -> Index:
+    """Returns what is remembered; nothing if the index is missing or not as it was written."""
     try:
         revision, checksum, body = index.read_bytes().split(b"\n", 2)
     except (FileNotFoundError, ValueError):
@@ -103,7 +106,8 @@ def _read_index(index: Path) -> _Index:
     return {file: (size, mtime, digest) for file, (size, mtime, digest) in json.loads(body).items()}
 
 
-def _write_index(index: Path, remembered: _Index) -> None:
+def write_index(index: Path, remembered: Index) -> None:
+    """Remembers files with their states and digests, in place of what was remembered before."""
     body = json.dumps(remembered, separators=(",", ":")).encode()
     # Two that write at once both leave a whole index, also from containers, whose process ids are
     # the same.

@@ -9,6 +9,7 @@ from typing import Any
 from training.data.images import is_image_name
 from training.data.label_rows import LabelRows
 from training.data.labels import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
+from training.data.sources import Images, RemoteFolder
 from training.data.targets import zero_or_one
 from training.errors import LabelFileError
 from training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSettings
@@ -55,12 +56,12 @@ class Given:
     group: str | None = None
 
 
-def guess_columns(rows: LabelRows, folder: Path, given: Given) -> Guess:
+def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
     """Finds the column whose values are files of the folder, and from there the others.
 
     Args:
         rows: the label file.
-        folder: the folder of images.
+        folder: the folder of images, as `opened_images` opens it.
         given: what the user knows better.
 
     Raises:
@@ -94,7 +95,7 @@ def guess_columns(rows: LabelRows, folder: Path, given: Given) -> Guess:
     return Guess(ColumnSettings(image=image, labels=labels), split, group)
 
 
-def _image_column(rows: LabelRows, folder: Path) -> str:
+def _image_column(rows: LabelRows, folder: Images) -> str:
     """The column with the most values that are files of the folder."""
     files = image_files(folder)
     known = {os.path.splitext(name)[0] for name in files} | set(files)  # noqa: PTH122
@@ -109,13 +110,13 @@ def _image_column(rows: LabelRows, folder: Path) -> str:
         return best
     example = next((str(value) for value in rows.column(rows.columns[0]) if value), "")
     raise LabelFileError(
-        f"{rows.path}: no column names images below {folder}, which holds {len(files):,} images"
-        f"{_example(files)}; the first column begins with {example!r}; "
+        f"{rows.path}: no column names images below {_shown(folder)}, which holds "
+        f"{len(files):,} images{_example(files)}; the first column begins with {example!r}; "
         f"{_elsewhere(rows, folder, files) or 'name the folder that the names are relative to'}"
     )
 
 
-def _elsewhere(rows: LabelRows, folder: Path, files: Sequence[str]) -> str | None:
+def _elsewhere(rows: LabelRows, folder: Images, files: Sequence[str]) -> str | None:
     """A folder above or below that the names do lie in."""
     below = {key: Path(name).parent for name in files for key in (Path(name).name, Path(name).stem)}
     for name in rows.columns:
@@ -123,8 +124,9 @@ def _elsewhere(rows: LabelRows, folder: Path, files: Sequence[str]) -> str | Non
             if not isinstance(value, str) or not value:
                 continue
             if value in below:
-                return f"try --images {folder / below[value]}"
-            for parent in list(folder.resolve().parents)[:3]:
+                return f"try --images {_shown(folder)}/{below[value].as_posix()}"
+            parents = list(folder.resolve().parents)[:3] if isinstance(folder, Path) else []
+            for parent in parents:
                 if _is_printable_file(parent, value):
                     return f"try --images {parent}"
     return None
@@ -136,8 +138,14 @@ def _is_printable_file(parent: Path, name: str) -> bool:
     return is_plain and (parent / name).is_file()
 
 
-def image_files(folder: Path) -> list[str]:
+def _shown(folder: Images) -> str:
+    return str(folder) if isinstance(folder, Path) else folder.url
+
+
+def image_files(folder: Images) -> list[str]:
     """Returns the paths of all image files below a folder, relative to it; follows no links."""
+    if isinstance(folder, RemoteFolder):
+        return [file.path for file in folder.files_below() if is_image_name(file.path)]
     files = []
     for parent, _, names in os.walk(folder):
         inside = os.path.relpath(parent, folder)

@@ -6,9 +6,11 @@ import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from places.urls import Source
+from places.waiting import Waiting
+from training.data.sources import read_source, reported
 from training.errors import LabelFileError
 
 _PARQUET = b"PAR1"
@@ -28,7 +30,7 @@ class LabelRows:
     """A label file as it is written, before anything is made of it.
 
     Attributes:
-        path: the file.
+        path: the file, or its URL.
         layout: what kind of file it is, in words.
         columns: their names, in order.
         numbers: for each row the number that a person finds it by: lines of a text file, the header
@@ -37,7 +39,7 @@ class LabelRows:
             it holds nothing.
     """
 
-    path: Path
+    path: Source
     layout: str
     columns: tuple[str, ...]
     numbers: Sequence[int]
@@ -48,18 +50,20 @@ class LabelRows:
         return LabelFileError(f"{self.path}: row {self.numbers[row]}: {message}")
 
 
-def read_rows(path: Path) -> LabelRows:
+def read_rows(path: Source, waiting: Waiting | None = None) -> LabelRows:
     """Reads a label file.
 
     Args:
         path: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; JSON
             lines, an object a line; or Parquet.
+        waiting: for a place that is away; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty, damaged or something else; with the row.
     """
     try:
-        content = path.read_bytes()
+        with reported(LabelFileError):
+            content = read_source(path, waiting)
     except FileNotFoundError:
         raise LabelFileError(f"{path}: no such label file; check data.labels") from None
     except OSError as error:
@@ -78,7 +82,7 @@ def read_rows(path: Path) -> LabelRows:
     return rows
 
 
-def _text_rows(path: Path, content: bytes) -> LabelRows:
+def _text_rows(path: Source, content: bytes) -> LabelRows:
     text = _decoded(path, content)
     first = text.lstrip()[:1]
     if not first:
@@ -102,7 +106,7 @@ def _text_rows(path: Path, content: bytes) -> LabelRows:
     return _csv_rows(path, text)
 
 
-def _decoded(path: Path, content: bytes) -> str:
+def _decoded(path: Source, content: bytes) -> str:
     utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if utf16 else "utf-8-sig")
@@ -114,7 +118,7 @@ def _decoded(path: Path, content: bytes) -> str:
         ) from error
 
 
-def _csv_rows(path: Path, text: str) -> LabelRows:
+def _csv_rows(path: Source, text: str) -> LabelRows:
     delimiter = _delimiter(text.lstrip().partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: tuple[str, ...] = ()
@@ -153,7 +157,7 @@ def _delimiter(header: str) -> str:
 
 
 def _fitted(
-    path: Path, line: int, cells: list[str], columns: tuple[str, ...], delimiter: str
+    path: Source, line: int, cells: list[str], columns: tuple[str, ...], delimiter: str
 ) -> list[str]:
     """A row with as many cells as there are columns, where only empty ones are over."""
     if len(cells) < len(columns):
@@ -172,7 +176,7 @@ def _fitted(
     return cells[: len(columns)]
 
 
-def _json_rows(path: Path, text: str) -> LabelRows:
+def _json_rows(path: Source, text: str) -> LabelRows:
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -209,7 +213,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _parquet_rows(path: Path, content: bytes) -> LabelRows:
+def _parquet_rows(path: Source, content: bytes) -> LabelRows:
     # Only who has such a file waits for the import.
     import pyarrow as pa
     from pyarrow import parquet
@@ -232,6 +236,6 @@ def _parquet_rows(path: Path, content: bytes) -> LabelRows:
     return LabelRows(path, "Parquet", columns, range(1, count + 1), column)
 
 
-def _no_parquet(path: Path, error: Exception) -> str:
+def _no_parquet(path: Source, error: Exception) -> str:
     reason = str(error).partition("\n")[0]
     return f"{path}: a damaged Parquet file ({reason}); write it anew"

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from places.urls import Source
+from places.waiting import Waiting
 from training.data.label_rows import LabelRows, read_rows
 from training.data.targets import Targets, one_hot_targets, tag_targets
 from training.errors import LabelFileError, nearest_hint
@@ -38,7 +40,7 @@ class LabelTable:
     """What a label file says, in an order that does not depend on the order of its rows.
 
     Attributes:
-        path: the file.
+        path: the file, or its URL.
         layout: how it is written, in words: ``CSV, tags separated by spaces``.
         image_names: sorted and unique, as the file writes them, with or without an extension.
         labels: every label that occurs, sorted; of a file with a column a label, these columns.
@@ -50,7 +52,7 @@ class LabelTable:
         ignored: columns that nothing reads.
     """
 
-    path: Path
+    path: Source
     layout: str
     image_names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -80,9 +82,10 @@ class LabelTable:
 
 
 def read_label_file(
-    path: Path,
+    path: Source,
     columns: ColumnSettings | None = None,
     split: SplitSettings | None = None,
+    waiting: Waiting | None = None,
 ) -> LabelTable:
     """Reads tags in one column, or a column of 0 and 1 for each label.
 
@@ -92,12 +95,15 @@ def read_label_file(
         path: CSV, JSON lines or Parquet, see `read_rows`.
         columns: what the columns are called; default ``image_name`` and ``tags``.
         split: which columns say how to split; by default those named ``split`` and ``group``.
+        waiting: for a place that is away; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
             outside the folder, or gives one image two different sets of labels; with the row.
     """
-    return label_table(read_rows(path), columns or ColumnSettings(), split or SplitSettings())
+    return label_table(
+        read_rows(path, waiting), columns or ColumnSettings(), split or SplitSettings()
+    )
 
 
 def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) -> LabelTable:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from places.urls import Source
 from training.atomic import write_atomically
 from training.errors import ImageError
 
@@ -52,7 +53,7 @@ def left_out_text(left_out: Sequence[LeftOut], images: int) -> str:
 
 
 def check_left_out(
-    left_out: Sequence[LeftOut], images: int, label_file: Path, *, allow_missing: bool
+    left_out: Sequence[LeftOut], images: int, label_file: Source, *, allow_missing: bool
 ) -> None:
     """Raises ImageError if more is left out than goes without saying, or everything is."""
     if not left_out:

@@ -6,9 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from places.urls import joined
 from training.data.images import EXTENSIONS
 from training.data.labels import LabelTable
 from training.data.left_out import LeftOut
+from training.data.sources import ImageFile, Images, RemoteFolder
 from training.errors import ImageError, LabelFileError
 
 
@@ -23,11 +25,11 @@ class Located:
     """
 
     table: LabelTable
-    paths: list[Path]
+    paths: list[ImageFile]
     left_out: list[LeftOut]
 
 
-def locate_images(table: LabelTable, folder: Path) -> Located:
+def locate_images(table: LabelTable, folder: Images) -> Located:
     """Finds the file of every name, with or without an extension, in subfolders too.
 
     Folders are listed once instead of asking for every name and extension, which on a network
@@ -35,33 +37,37 @@ def locate_images(table: LabelTable, folder: Path) -> Located:
 
     Args:
         table: names are paths relative to the folder.
-        folder: the folder of image files.
+        folder: the folder of image files, as `opened_images` opens it.
 
     Raises:
-        ImageError: there is no such folder, a name fits two files, or a file is a symbolic link
-            that leads outside of the folder.
+        ImageError: there is no such folder, it cannot be listed, a name fits two files, or a file
+            is a symbolic link that leads outside of the folder.
         LabelFileError: two names are one file and have different labels.
     """
-    if not folder.is_dir():
+    if isinstance(folder, RemoteFolder):
+        listings, resolved = _remote_listings(table, folder), Path()
+    elif folder.is_dir():
+        listings, resolved = {}, folder.resolve()
+    else:
         raise ImageError(f"{folder}: no such folder of images; check data.images")
-    folder = folder.resolve()
-    listings: dict[str, _Listing] = {}
-    first: dict[Path, int] = {}
+    first: dict[ImageFile, int] = {}
     left_out = []
     for at, name in enumerate(table.image_names):
         parent, _, file_name = name.rpartition("/")
         if parent not in listings:
-            listings[parent] = _listing(folder / parent, folder, table, at)
+            listings[parent] = _listing(resolved / parent, resolved, table, at)
         matches = _matches(file_name, listings[parent].files_by_stem)
         if len(matches) > 1:
+            fitting = " and ".join(sorted(path.name for path in matches))
             raise ImageError(
-                f"{table.path}: row {table.row_numbers[at]}: {name!r} fits "
-                f"{' and '.join(sorted(path.name for path in matches))} in {folder / parent}; "
-                "write the extension in the label file or remove one of the files"
+                f"{table.path}: row {table.row_numbers[at]}: {name!r} fits {fitting} in "
+                f"{_inside(folder, parent)}; write the extension in the label file or remove one "
+                "of the files"
             )
-        if matches and matches[0] in listings[parent].links:
-            _check_inside(matches[0], folder, table, at)
-            matches = [path for path in matches if path.is_file()]
+        found = matches[0] if matches else None
+        if isinstance(found, Path) and found in listings[parent].links:
+            _check_inside(found, resolved, table, at)
+            matches = matches if found.is_file() else []
         if not matches:
             left_out.append(LeftOut(table.row_numbers[at], name, "missing"))
             continue
@@ -86,8 +92,27 @@ class _Listing:
         links: those that are symbolic links.
     """
 
-    files_by_stem: dict[str, list[Path]]
-    links: set[Path]
+    files_by_stem: dict[str, list[ImageFile]]
+    links: set[ImageFile]
+
+
+def _remote_listings(table: LabelTable, folder: RemoteFolder) -> dict[str, _Listing]:
+    """The folders that names lie in: one of them is listed alone, several with all there is."""
+    parents = {name.rpartition("/")[0] for name in table.image_names}
+    files = folder.files_in(min(parents)) if len(parents) == 1 else folder.files_below()
+    if not files:
+        raise ImageError(f"{folder.url}: no images there; check data.images")
+    listings = {parent: _Listing(defaultdict(list), set()) for parent in parents}
+    for file in files:
+        parent = file.path.rpartition("/")[0]
+        stem, extension = os.path.splitext(file.name)  # noqa: PTH122 - as below
+        if parent in listings and extension.lower() in EXTENSIONS:
+            listings[parent].files_by_stem[stem].append(file)
+    return listings
+
+
+def _inside(folder: Images, parent: str) -> str:
+    return str(folder / parent) if isinstance(folder, Path) else joined(folder.url, parent)
 
 
 def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing:
@@ -122,7 +147,7 @@ def _check_inside(path: Path, folder: Path, table: LabelTable, at: int) -> None:
         )
 
 
-def _matches(name: str, files_by_stem: dict[str, list[Path]]) -> list[Path]:
+def _matches(name: str, files_by_stem: dict[str, list[ImageFile]]) -> list[ImageFile]:
     """The files that a name can mean; an exact match leaves no doubt."""
     stem, dot, suffix = name.rpartition(".")
     extension = (dot + suffix).lower()

@@ -24,7 +24,12 @@ def runs(count: int, length: int) -> list[range]:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    ahead: int,
+    stop: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
     """Applies a function in threads and yields the results in the order of the items.
 
@@ -36,6 +41,7 @@ def map_in_order(
         items: the arguments, drawn as they are needed.
         threads: number of threads.
         ahead: number of items that are handed to the threads beforehand.
+        stop: lets threads that wait for something give up; called where the end comes early.
 
     Yields:
         ``function(item)`` for every item.
@@ -51,5 +57,8 @@ def map_in_order(
             for item in islice(remaining, 1):
                 pending.append(executor.submit(function, item))
             yield result
+    except BaseException:
+        stop()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -8,19 +8,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cache import cache_bytes, is_cached, open_cache
+from training.data.cache import cache_bytes, is_cached
 from training.data.dataset import (
     CACHE_FOLDER,
     Dataset,
-    Progress,
     data_sources,
     digest_index,
     open_dataset,
 )
-from training.data.digests import image_digests
 from training.data.labels import LabelTable, read_label_file
 from training.data.left_out import check_left_out
 from training.data.locating import locate_images
+from training.data.reading import Progress, read_images, remembered_digests
+from training.data.sources import ImageFile, opened_images
 from training.data.splits import Split, split_table
 from training.errors import ImageError, SplitError
 from training.settings import DataSettings
@@ -78,21 +78,23 @@ def open_sample(
     """
     labels, images = data_sources(settings, home, progress)
     everything = read_label_file(labels, settings.columns, settings.split)
-    located = locate_images(everything, images)
     index = digest_index(home, images)
-    if index.exists():
-        digests = [each for each in image_digests(located.paths, index) if each is not None]
-        if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
-            return _sample_of(open_dataset(settings, home, progress), count)
-    check_left_out(
-        located.left_out,
-        len(everything.image_names),
-        everything.path,
-        allow_missing=settings.allow_missing,
-    )
-    split = split_table(located.table, settings.split)
-    rows = _chosen(located.table.targets, split, count)
-    return _decoded(located.table, located.paths, split, rows, settings, home)
+    with opened_images(images) as folder:
+        located = locate_images(everything, folder)
+        if index.exists():
+            known = remembered_digests(located.paths, index)
+            digests = [each for each in known if each is not None]
+            if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
+                return _sample_of(open_dataset(settings, home, progress), count)
+        check_left_out(
+            located.left_out,
+            len(everything.image_names),
+            everything.path,
+            allow_missing=settings.allow_missing,
+        )
+        split = split_table(located.table, settings.split)
+        rows = _chosen(located.table.targets, split, count)
+        return _decoded(located.table, located.paths, split, rows, settings, home)
 
 
 def _sample_of(dataset: Dataset, count: int) -> DataSample:
@@ -120,7 +122,7 @@ def _sample_of(dataset: Dataset, count: int) -> DataSample:
 
 def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted of it
     table: LabelTable,
-    paths: list[Path],
+    paths: list[ImageFile],
     split: Split,
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     settings: DataSettings,
@@ -138,10 +140,9 @@ def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted
             files = [paths[at] for at in part]
             place = Path(folder) / str(number)
             began = time.perf_counter()
-            found = image_digests(files, place / "index")
-            readable = [at for at, digest in enumerate(found) if digest is not None]
-            known = [digest for digest in found if digest is not None]
-            decoded = open_cache(place, [files[at] for at in readable], known, settings.image_px)
+            read = read_images(files, place / "index", place / CACHE_FOLDER, settings.image_px)
+            readable, decoded = read.readable, read.decoded
+            known = [digest for digest in read.digests if digest is not None]
             part_s = time.perf_counter() - began
             decoding_s += part_s
             speeds.append(len(part) / part_s)

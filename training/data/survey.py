@@ -13,8 +13,11 @@ from PIL import Image
 
 from training.data.images import FORMATS
 from training.data.parallel import map_in_order, runs, usable_cores
+from training.data.sources import ImageFile, reported, threads_for, waiting_ender
+from training.errors import ImageError
 
 _FILES_PER_TASK = 64
+_BEGINNING_BYTES = 2**16
 _ORIENTATION = 0x0112
 _EXPECTED_TOGETHER = 5.0
 _SEEN_OFTEN = 5
@@ -63,9 +66,11 @@ class LabelPair:
 
 
 def survey_files(
-    paths: Sequence[Path], on_progress: Callable[[int, int], None] | None = None
+    paths: Sequence[ImageFile], on_progress: Callable[[int, int], None] | None = None
 ) -> FileSurvey:
     """Reads the headers of image files; files that have none are left to the decoding.
+
+    Of a file that is not on this machine only the beginning is read, where that says enough.
 
     Args:
         paths: the files.
@@ -73,12 +78,12 @@ def survey_files(
     """
     survey = FileSurvey(Counter(), Counter(), Counter(), 0, 0)
     animated = rotated = done = 0
-    cores = usable_cores()
     for headers in map_in_order(
-        lambda run: [_header(paths[at]) for at in run],
+        lambda run: [_header_of(paths[at]) for at in run],
         runs(len(paths), _FILES_PER_TASK),
-        threads=cores,
-        ahead=4 * cores,
+        threads=threads_for(paths),
+        ahead=4 * usable_cores(),
+        stop=waiting_ender(paths),
     ):
         done += len(headers)
         for header in headers:
@@ -156,9 +161,22 @@ class _Header:
     is_rotated: bool
 
 
-def _header(path: Path) -> _Header | None:
+def _header_of(path: ImageFile) -> _Header | None:
     try:
-        with Image.open(BytesIO(path.read_bytes()), formats=FORMATS) as image:
+        if isinstance(path, Path):
+            return _header(path.read_bytes())
+        with reported(ImageError):
+            header = _header(path.read_beginning(_BEGINNING_BYTES))
+            if header is None and path.entry.size > _BEGINNING_BYTES:
+                header = _header(path.read_bytes())
+            return header
+    except OSError:
+        return None
+
+
+def _header(content: bytes) -> _Header | None:
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             return _Header(
                 format=image.format or "unknown",
                 mode=image.mode,

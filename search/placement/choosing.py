@@ -1,0 +1,49 @@
+"""Which engine places the workers, as the command line has it."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from search.errors import PlacementError
+
+if TYPE_CHECKING:  # the command line does not wait for what that imports
+    from search.placement.engine import Placement
+
+
+class Place(StrEnum):
+    """Where workers run."""
+
+    HERE = "here"
+    RAY = "ray"
+
+
+OPTIONS: dict[Place, tuple[str, ...]] = {Place.HERE: (), Place.RAY: ("--address",)}
+"""The options that belong to a place alone."""
+
+
+def placement(
+    on: Place, workers: int | Literal["auto"], options: Mapping[str, Any]
+) -> "Placement | None":
+    """Returns the engine that is asked for; None for this machine.
+
+    Args:
+        on: where workers run.
+        workers: the most; ``auto`` for one for each device slot.
+        options: all those of `OPTIONS`, by their names; None for one that was not given.
+
+    Raises:
+        PlacementError: an option belongs to another engine, or the engine is not installed.
+    """
+    for option, value in options.items():
+        if value is not None and option not in OPTIONS[on]:
+            places = [place for place, names in OPTIONS.items() if option in names]
+            raise PlacementError(
+                f"{option} belongs to --on {' or '.join(places)}, and the workers are placed by "
+                f"--on {on}; leave one of them out"
+            )
+    if on is Place.HERE:
+        return None
+    from search.placement.on_ray import OnRay, check_ray
+
+    check_ray()
+    return OnRay(options.get("--address"), workers)

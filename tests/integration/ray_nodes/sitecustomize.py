@@ -1,0 +1,53 @@
+"""Python runs this first in every process of a node of the tests' Ray cluster: epochs are slept.
+
+`PACE_VARIABLE` names a file with the seconds of an epoch, which a test may change at any time.
+"""
+
+import os
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+TRAINS = "search.stage_tree"
+PACE_VARIABLE = "RAY_NODES_PACE"
+
+
+class _SleepingLoader(Loader):
+    """Imports the module that trains, and lets it sleep instead.
+
+    Args:
+        loader: of the module.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        from tests.faults.sleeping_run import SleepingRun
+
+        class PacedRun(SleepingRun):
+            def train_epoch(self, *arguments: object) -> object:
+                SleepingRun.epoch_s = float(Path(os.environ[PACE_VARIABLE]).read_text())
+                return super().train_epoch(*arguments)  # type: ignore[arg-type]
+
+        self._loader.exec_module(module)
+        module.TrainingRun = PacedRun  # type: ignore[attr-defined]
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        if name != TRAINS:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _SleepingLoader(spec.loader)
+        return spec
+
+
+if PACE_VARIABLE in os.environ:
+    sys.meta_path.insert(0, _Finder())

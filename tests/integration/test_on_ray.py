@@ -1,0 +1,127 @@
+"""`canopy search --on ray`, on a cluster of several nodes of this machine."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.searching import wait_until
+from tests.integration.canopy_command import Canopy
+from tests.integration.in_process import InProcess
+from tests.integration.ray_cluster import RayCluster, wait_until_none
+from tests.planet_data import write_planet_data
+
+CONFIG = """
+data: {labels: train_classes.csv, images: train-jpg, image_px: 16}
+training: {epochs: 4, batch_size: 16, backbone: tinycnn_8}
+search:
+  study: planet
+  pruner: {name: none}
+  sampler: {name: random}
+  space:
+    loss: [bce, weighted_bce, focal_bce]
+    gamma: {low: 0.80, high: 1.00, step: 0.01}
+"""
+TRIALS = 24
+SLOW_S, FAST_S = 6.0, 0.01
+LIMIT_S = 150.0
+CLAIMED = "study planet:"
+"""A worker says so when it has its first trial."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RayCluster]:
+    cluster = RayCluster(tmp_path, ("one", "two", "three"), SLOW_S)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[InProcess]:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    write_planet_data(folder, images=40, image_px=16)
+    (folder / "canopy.yaml").write_text(CONFIG)
+    user = InProcess(folder)
+    yield user
+    user.run("db", "stop", status=None)
+
+
+@pytest.fixture
+def old_canopy(tmp_path: Path) -> Path:
+    """A folder with an older Canopy, as far as Python can see from its name."""
+    described = tmp_path / "old" / "canopy_search-0.0.9.dist-info" / "METADATA"
+    described.parent.mkdir(parents=True)
+    described.write_text("Metadata-Version: 2.1\nName: canopy-search\nVersion: 0.0.9\n")
+    return tmp_path / "old"
+
+
+def log(user: Canopy, number: int) -> str:
+    path = user.folder / ".canopy" / "logs" / "planet" / f"worker-{number}.log"
+    return path.read_text() if path.exists() else ""
+
+
+Start = Callable[[int], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(user: InProcess, cluster: RayCluster) -> Iterator[Start]:
+    """Starts the search on the cluster, with so many workers at most."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(workers: int) -> subprocess.Popen[str]:
+        words = ("search", "--trials", str(TRIALS), "--on", "ray", "--address", cluster.address)
+        process = Canopy(user.folder).start(*words, "--workers", str(workers))
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
+    cluster: RayCluster, user: InProcess, start: Start, old_canopy: Path
+) -> None:
+    process = start(3)
+    wait_until(
+        lambda: all(CLAIMED in log(user, number) for number in (1, 2, 3)), "all train", LIMIT_S
+    )
+    workers = cluster.workers()
+    assert len(workers) >= 6
+    process.send_signal(signal.SIGINT)
+    wait_until_none(workers, "they leave", LIMIT_S)
+    stdout, stderr = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, stderr
+    assert "Ray: 3 nodes; 3 workers on" in stdout
+    again = f"--trials {TRIALS} --on ray --address {cluster.address} --workers 3"
+    assert f"search {again}" in stderr
+    assert user.json("status")["trials"]["running"] == 0
+
+    process = start(9)
+    wait_until(lambda: log(user, 2).count(CLAIMED) == 2, "they go on", LIMIT_S)
+    cluster.kill("two")
+    cluster.add("four")
+    cluster.add("five", python_path=old_canopy)
+    wait_until(lambda: CLAIMED in log(user, 4), "the new node trains", LIMIT_S)
+    cluster.set_pace(FAST_S)
+    stdout, stderr = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, stderr) == (0, "")
+    assert "on two is lost with its machine; others take its trial over" in stdout
+    assert (
+        "five cannot work on the study: canopy-search 0.0.9 is there, and 0.1.0 where the search "
+        "was started; install the same: pip install canopy-search==0.1.0" in stdout
+    )
+    status = user.json("status")
+    assert status["trials"]["finished"] == TRIALS
+    assert status["trials"]["failed"] == status["trials"]["running"] == 0
+    assert [trial["number"] for trial in user.json("trials")] == list(range(TRIALS))
+    epochs = status["epochs"]
+    assert 0 <= epochs["trained"] + epochs["replayed"] - epochs["reported"] <= 4
+    assert "complete" in log(user, 4)
+    wait_until(lambda: not cluster.workers(), "nothing is left on the nodes")

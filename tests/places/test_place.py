@@ -1,0 +1,257 @@
+import asyncio
+import multiprocessing
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from fsspec.registry import _registry
+
+from places import s3
+from places.errors import PlaceAwayError, PlaceRefusedError, PlaceUrlError
+from places.place import Place
+from tests.bucket import Bucket, BucketServer
+from tests.proxy import Proxy
+
+
+@pytest.fixture(params=["folder", "file://", "memory://", "s3://"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """One contract for every kind of place."""
+    urls = {
+        "folder": lambda: str(tmp_path / "a folder"),
+        "file://": lambda: f"file://{tmp_path}/deep",
+        "memory://": lambda: f"memory://{uuid4().hex}/deep",
+        "s3://": lambda: f"{request.getfixturevalue('bucket').url}/deep/er",
+    }
+    opened = Place(urls[request.param]())
+    opened.make_folder("in")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def in_bucket(bucket: Bucket) -> Iterator[Place]:
+    opened = Place(f"{bucket.url}/place")
+    yield opened
+    opened.close()
+
+
+def test_what_is_written_is_read_listed_and_removed(place: Place) -> None:
+    place.write("a.txt", b"first")
+    place.write("in/ä b+c#d%20.txt", b"second")
+    place.write("a.txt", b"again")
+    assert place.read("a.txt") == b"again"
+    assert place.read_beginning("in/ä b+c#d%20.txt", 3) == b"sec"
+    assert place.read_beginning("a.txt", 100) == b"again"
+    assert {name: each.size for name, each in place.list_folder().items()} == {"a.txt": 5}
+    below = place.list_below()
+    assert {name: each.size for name, each in below.items()} == {"a.txt": 5, "in/ä b+c#d%20.txt": 6}
+    assert place.list_below("in").keys() == {"ä b+c#d%20.txt"}
+    assert place.unfinished_uploads("in") == {}
+
+    for _ in range(2):
+        place.remove("a.txt")
+    assert place.list_folder() == {}
+    with pytest.raises(FileNotFoundError):
+        place.read("a.txt")
+    assert place.list_folder("nowhere") == place.list_below("nowhere") == {}
+
+
+def test_another_content_has_another_state(place: Place) -> None:
+    place.write("a", b"one")
+    before = place.list_folder()["a"]
+    place.write("a", b"two")
+    after = place.list_folder()["a"]
+    assert before.size == after.size
+    assert before.state != after.state
+
+
+def test_what_others_write_is_seen_at_once(in_bucket: Place, bucket: Bucket) -> None:
+    """s3fs keeps listings, and answers from them what is there and what is not."""
+    assert in_bucket.list_folder() == {}
+    bucket.put("place/a", b"theirs")
+    assert in_bucket.read("a") == b"theirs"
+    assert in_bucket.list_folder()["a"].size == 6
+    bucket.put("place/a", b"longer than before")
+    assert in_bucket.read("a") == b"longer than before"
+    bucket.remove("place/a")
+    assert in_bucket.list_folder() == {}
+    with pytest.raises(FileNotFoundError):
+        in_bucket.read("a")
+
+
+def test_a_reading_is_one_request(in_bucket: Place, bucket: Bucket) -> None:
+    bucket.put("place/a", b"x")
+    before = len(bucket.server.requests(bucket.name))
+    in_bucket.read("a")
+    assert [method for method, _ in bucket.server.requests(bucket.name)[before:]] == ["GET"]
+
+
+def test_markers_of_folders_are_no_files(in_bucket: Place, bucket: Bucket) -> None:
+    """Consoles of buckets make an object for a folder."""
+    for key in ("place/", "place/in/", "place/in/a"):
+        bucket.put(key, b"")
+    assert in_bucket.list_folder() == {}
+    assert in_bucket.list_folder("in").keys() == {"a"}
+    assert in_bucket.list_below().keys() == {"in/a"}
+
+
+def test_large_objects_go_in_parts_and_broken_ones_leave_none(
+    in_bucket: Place, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 2**20)
+    content = bytes(range(256)) * (12 * 2**12)
+    in_bucket.write("large", content)
+    assert in_bucket.read("large") == content
+    assert any("uploadId" in path for _, path in bucket.server.requests(bucket.name))
+
+    # The parts arrive and the call that puts them together takes too long.
+    monkeypatch.setattr("places.place._limit_s", lambda size: 0.2 if size > 2**20 else 60.0)
+    in_bucket.remove("large")
+    files = in_bucket._files()
+    real = files._call_s3
+
+    async def hang(method: str, *arguments: object, **options: object) -> object:
+        if method == "complete_multipart_upload":
+            await asyncio.sleep(60)
+        return await real(method, *arguments, **options)
+
+    monkeypatch.setattr(files, "_call_s3", hang)
+    with pytest.raises(PlaceAwayError):
+        in_bucket.write("large", content)
+    assert in_bucket.list_folder() == {}
+    assert bucket.uploads() == []
+
+
+def test_unfinished_uploads_are_found_and_given_up(in_bucket: Place, bucket: Bucket) -> None:
+    bucket.begin_upload("place/in/a.pt", b"12345")
+    bucket.begin_upload("place/in2/b.pt", b"1")
+    found = in_bucket.unfinished_uploads("in")
+    assert {name: size for (name, _), size in found.items()} == {"a.pt": 5}
+    [(name, upload)] = found
+    for _ in range(2):
+        in_bucket.abort_upload(f"in/{name}", upload)
+    assert bucket.uploads() == ["place/in2/b.pt"]
+
+
+def test_a_bucket_that_is_not_there_is_neither_empty_nor_made(bucket: Bucket) -> None:
+    place = Place(f"s3://{bucket.name}-not/place")
+    for call in (
+        lambda: place.read("a"),
+        lambda: place.write("a", b"x"),
+        place.list_folder,
+        place.list_below,
+        lambda: place.unfinished_uploads(""),
+    ):
+        with pytest.raises(PlaceRefusedError, match=rf"s3://{bucket.name}-not/place: .* bucket at"):
+            call()
+    place.make_folder()
+    names = [each["Name"] for each in bucket.client.list_buckets()["Buckets"]]
+    assert bucket.name in names
+    assert f"{bucket.name}-not" not in names
+    place.close()
+
+
+def test_no_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    place = Place(bucket.url)
+    with pytest.raises(PlaceRefusedError, match=r"no credentials .*; set AWS_ACCESS_KEY_ID"):
+        place.list_folder()
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(PlaceRefusedError, match=r"no credentials .*nobody"):
+        Place(bucket.url).list_folder()
+    place.close()
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    status, code = 403, "AccessDenied"
+
+    def do_GET(self) -> None:
+        text = f"<Error><Code>{self.code}</Code><Message>No.</Message></Error>".encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (403, "AccessDenied", PlaceRefusedError, r"access denied \(AccessDenied: No\); check"),
+        (403, "InvalidAccessKeyId", PlaceRefusedError, "InvalidAccessKeyId"),
+        (400, "ExpiredToken", PlaceRefusedError, "access denied .*ExpiredToken"),
+        (503, "SlowDown", PlaceAwayError, r"cannot be reached at http://127\.0\.0\.1:\d+; check"),
+        (500, "InternalError", PlaceAwayError, "cannot be reached"),
+        (400, "InvalidRequest", OSError, "s3://.*: No"),
+    ],
+)
+def test_what_a_server_refuses_is_said(  # noqa: PLR0917
+    status: int,
+    code: str,
+    kind: type[OSError],
+    says: str,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = type("Handler", (_Refusing,), {"status": status, "code": code})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        place = Place(bucket.url)
+        for call in (lambda: place.read("a"), place.list_below):
+            with pytest.raises(kind, match=says) as error:
+                call()
+            assert "\n" not in str(error.value)
+            assert isinstance(error.value, kind)
+        place.close()
+        server.shutdown()
+
+
+def test_a_server_that_refuses_connections_or_is_silent_is_away(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(bucket.server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setattr(s3, "_SILENCE_S", 0.5)
+    place = Place(bucket.url)
+    place.write("a", b"x")
+    proxy.shut()
+    with pytest.raises(PlaceAwayError, match="cannot be reached"):
+        place.read("a")
+    proxy.open()
+    assert place.read("a") == b"x"
+    with bucket.server.silent(), pytest.raises(PlaceAwayError, match="cannot be reached"):
+        place.read("a")
+    assert place.read("a") == b"x"
+    place.close()
+    proxy.shut()
+
+
+def test_a_process_that_was_forked_opens_its_own(in_bucket: Place, bucket: Bucket) -> None:
+    in_bucket.write("a", b"x")
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lambda: sys.exit(in_bucket.read("a") != b"x"))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert in_bucket.read("a") == b"x"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
+    with pytest.raises(PlaceUrlError, match=r"pip install 'canopy-search\[s3\]'"):
+        Place("s3://bucket/x")
+
+
+def test_threads_share_a_place(in_bucket: Place, bucket_server: BucketServer) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda at: in_bucket.write(str(at), b"%d" % at), range(64)))
+        assert list(pool.map(lambda at: int(in_bucket.read(str(at))), range(64))) == list(range(64))

@@ -1,0 +1,62 @@
+import threading
+
+import pytest
+
+from places.errors import PlaceAwayError
+from places.waiting import Waiting
+
+
+def test_what_is_away_is_asked_again() -> None:
+    waited: list[PlaceAwayError] = []
+    answers = iter([PlaceAwayError("away"), PlaceAwayError("away"), "here"])
+
+    def ask() -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert Waiting(60, waited.append).call(ask) == "here"
+    assert len(waited) == 2
+
+
+def test_patience_ends() -> None:
+    def ask() -> None:
+        raise PlaceAwayError("away")
+
+    with pytest.raises(PlaceAwayError, match=r"^away$"):
+        Waiting(0).call(ask)
+    with pytest.raises(PlaceAwayError, match=r"waited \d+ s in vain: away"):
+        Waiting(0.3).call(ask)
+
+
+def test_whoever_waits_can_be_told_to_give_up() -> None:
+    asked = threading.Event()
+
+    def ask() -> None:
+        asked.set()
+        raise PlaceAwayError("away")
+
+    waiting = Waiting(3600)
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            waiting.call(ask)
+        except PlaceAwayError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    asked.wait(60)
+    waiting.end()
+    thread.join(60)
+    assert len(failures) == 1
+
+
+def test_other_errors_are_not_waited_for() -> None:
+    def ask() -> None:
+        raise FileNotFoundError("gone")
+
+    with pytest.raises(FileNotFoundError):
+        Waiting(3600).call(ask)

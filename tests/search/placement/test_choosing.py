@@ -1,0 +1,35 @@
+"""Which engine the command line asks for."""
+
+import importlib.util
+from importlib.machinery import ModuleSpec
+
+import pytest
+
+from search.errors import PlacementError
+from search.placement.choosing import Place, placement
+from search.placement.on_ray import OnRay
+
+
+def test_this_machine_has_no_engine() -> None:
+    assert placement(Place.HERE, "auto", {"--address": None}) is None
+
+
+def test_ray_has_an_address_and_a_number_of_workers() -> None:
+    assert placement(Place.RAY, 3, {"--address": "h:1"}) == OnRay("h:1", 3)
+    assert placement(Place.RAY, "auto", {"--address": None}) == OnRay(None, "auto")
+
+
+def test_an_option_of_another_engine_is_refused() -> None:
+    with pytest.raises(PlacementError, match=r"--address belongs to --on ray.*--on here"):
+        placement(Place.HERE, "auto", {"--address": "h:1"})
+
+
+def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "ray" else found(name, package)
+
+    monkeypatch.setattr("search.placement.on_ray.find_spec", find_spec)
+    with pytest.raises(PlacementError, match=r"pip install 'canopy-search\[ray\]'"):
+        placement(Place.RAY, "auto", {})
