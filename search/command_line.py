@@ -69,7 +69,42 @@ WorkersOption = Annotated[
     ),
 ]
 OnOption = Annotated[
-    Place, typer.Option("--on", help="Where workers run: on this machine, or on a Ray cluster.")
+    Place,
+    typer.Option(
+        "--on",
+        help="Where workers run: on this machine, on a Ray cluster, or as jobs of SLURM "
+        "(slurm-local tries them on this machine).",
+    ),
+]
+PartitionOption = Annotated[
+    str | None, typer.Option("--partition", metavar="P", help="Of SLURM; default SLURM's own.")
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        min=1,
+        metavar="N",
+        help="SLURM: N jobs of a GPU each; without, --workers N jobs of one worker on a CPU.",
+    ),
+]
+SlurmOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        help="A further option of sbatch for each job, as in account=vision or mem=16G; may be "
+        "given again.",
+    ),
+]
+HoursOption = Annotated[
+    float | None,
+    typer.Option(
+        "--hours",
+        min=0.0,
+        help="Stop after so many hours; nothing is lost. With SLURM: the time limit of each job, "
+        "after which another one comes.",
+    ),
 ]
 AddressOption = Annotated[
     str | None,
@@ -145,12 +180,14 @@ def options_again(options: Mapping[str, Any]) -> list[str]:
     """Returns the options that a person gave, to be typed again.
 
     Args:
-        options: their values by their names; what is empty, zero or false was not given.
+        options: their values by their names; what is empty, zero or false was not given, and one
+            with a list was given again.
     """
     words: list[str] = []
     for name, value in options.items():
-        if value:
-            words += [name] if value is True else [name, str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            if each:
+                words += [name] if each is True else [name, str(each)]
     return words
 
 

@@ -159,6 +159,7 @@ class Launcher:
                 # A post that comes back has its old number and log.
                 index = self._indices.setdefault(key, len(self._indices) + 1)
                 self._places[key] = _Place(index, post, self.logs / f"worker-{index}.log")
+            self._places[key].post = post  # a job's host is known when it has begun
         for key in self._places.keys() - posts.keys():
             place = self._places.pop(key)
             self._hear(place)
@@ -239,7 +240,7 @@ class Launcher:
         place.again_s = time.monotonic() + UNFIT_PAUSE_S
         if not is_known:
             self.screen.note(
-                f"{place.post.host} cannot work on the study: {reason}; "
+                f"{place.post.host or place.name} cannot work on the study: {reason}; "
                 f"it is tried again every {UNFIT_PAUSE_S:.0f} s"
             )
 
@@ -250,7 +251,9 @@ class Launcher:
             return
         if any(place.worker is not None or place.unfit is None for place in places):
             return
-        reasons = dict.fromkeys(f"  {place.post.host}: {place.unfit}" for place in places)
+        reasons = dict.fromkeys(
+            f"  {place.post.host or place.name}: {place.unfit}" for place in places
+        )
         raise UnfitMachineError("no machine can work on the study:\n" + "\n".join(reasons))
 
     def _let_go(self, place: _Place) -> None:

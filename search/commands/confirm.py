@@ -10,9 +10,13 @@ from search.command_line import (
     AddressOption,
     AllowMissingOption,
     ConfigOption,
+    GpusOption,
+    HoursOption,
     JsonOption,
     OnOption,
+    PartitionOption,
     PatienceOption,
+    SlurmOption,
     StudyOption,
     WorkersOption,
     checked_workers,
@@ -25,7 +29,7 @@ from search.command_line import (
     state_home,
 )
 from search.config import load_config
-from search.placement.choosing import Place, placement
+from search.placement.choosing import OF_EACH_JOB, Place, placement
 from search.screen import open_console
 from search.settings import MOST_SEEDS, ConfirmSettings
 
@@ -51,9 +55,10 @@ def confirm(
     workers: WorkersOption = None,
     on: OnOption = Place.HERE,
     address: AddressOption = None,
-    hours: Annotated[
-        float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
-    ] = None,
+    partition: PartitionOption = None,
+    gpus: GpusOption = None,
+    slurm: SlurmOption = None,
+    hours: HoursOption = None,
     database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
     allow_missing: AllowMissingOption = False,
     json_: JsonOption = False,
@@ -64,7 +69,13 @@ def confirm(
     """
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
-    elsewhere = placement(on, checked_workers(workers, "auto"), {"--address": address})
+    at_place = {
+        "--address": address,
+        "--partition": partition,
+        "--gpus": gpus,
+        "--slurm": slurm,
+    }
+    elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
     open_store()  # there must be something already
     from search.worker_template import warm_up
 
@@ -82,7 +93,11 @@ def confirm(
         name,
         asked,
         console,
-        limits=Limits(checked_workers(workers, settings.search.workers), hours, elsewhere),
+        limits=Limits(
+            checked_workers(workers, settings.search.workers),
+            None if on in OF_EACH_JOB else hours,
+            elsewhere,
+        ),
         patience_s=60 * database_patience,
     )
     if ended is None:
@@ -90,7 +105,7 @@ def confirm(
             "--top": top,
             "--seeds": seeds,
             "--on": "" if on is Place.HERE else on,
-            "--address": address,
+            **at_place,
             "--workers": workers,
             "--hours": hours,
             "--allow-missing": allow_missing,

@@ -13,9 +13,13 @@ from search.command_line import (
     AddressOption,
     AllowMissingOption,
     ConfigOption,
+    GpusOption,
+    HoursOption,
     JsonOption,
     OnOption,
+    PartitionOption,
     PatienceOption,
+    SlurmOption,
     StudyOption,
     WorkersOption,
     checked_workers,
@@ -29,7 +33,7 @@ from search.command_line import (
 )
 from search.config import load_config
 from search.errors import NothingFoundError
-from search.placement.choosing import Place, placement
+from search.placement.choosing import OF_EACH_JOB, Place, placement
 from search.screen import open_console
 from search.trial_filters import Order
 from storage.database import open_existing_database
@@ -45,9 +49,10 @@ def search(
     workers: WorkersOption = None,
     on: OnOption = Place.HERE,
     address: AddressOption = None,
-    hours: Annotated[
-        float | None, typer.Option(min=0.0, help="Stop after so many hours; nothing is lost.")
-    ] = None,
+    partition: PartitionOption = None,
+    gpus: GpusOption = None,
+    slurm: SlurmOption = None,
+    hours: HoursOption = None,
     database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
     allow_missing: AllowMissingOption = False,
     dry_run: Annotated[
@@ -59,7 +64,13 @@ def search(
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
-    elsewhere = placement(on, checked_workers(workers, "auto"), {"--address": address})
+    at_place = {
+        "--address": address,
+        "--partition": partition,
+        "--gpus": gpus,
+        "--slurm": slurm,
+    }
+    elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
     if not dry_run:
         from search.worker_template import warm_up
 
@@ -81,7 +92,11 @@ def search(
         name,
         n_trials,
         open_console(),
-        limits=Limits(checked_workers(workers, settings.search.workers), hours, elsewhere),
+        limits=Limits(
+            checked_workers(workers, settings.search.workers),
+            None if on in OF_EACH_JOB else hours,
+            elsewhere,
+        ),
         patience_s=60 * database_patience,
     )
     arguments = selection(config, study)
@@ -89,7 +104,7 @@ def search(
         options = {
             "--trials": trials,
             "--on": "" if on is Place.HERE else on,
-            "--address": address,
+            **at_place,
             "--workers": workers,
             "--hours": hours,
             "--allow-missing": allow_missing,

@@ -15,27 +15,43 @@ class Place(StrEnum):
 
     HERE = "here"
     RAY = "ray"
+    SLURM = "slurm"
+    SLURM_LOCAL = "slurm-local"
 
 
-OPTIONS: dict[Place, tuple[str, ...]] = {Place.HERE: (), Place.RAY: ("--address",)}
+_JOBS = ("--partition", "--gpus", "--slurm")
+OPTIONS: dict[Place, tuple[str, ...]] = {
+    Place.HERE: (),
+    Place.RAY: ("--address",),
+    Place.SLURM: _JOBS,
+    Place.SLURM_LOCAL: _JOBS,
+}
 """The options that belong to a place alone."""
+
+OF_EACH_JOB = (Place.SLURM, Place.SLURM_LOCAL)
+"""Where --hours is the time limit of each job, and not of the search."""
 
 
 def placement(
-    on: Place, workers: int | Literal["auto"], options: Mapping[str, Any]
+    on: Place,
+    workers: int | Literal["auto"],
+    options: Mapping[str, Any],
+    *,
+    hours: float | None = None,
 ) -> "Placement | None":
     """Returns the engine that is asked for; None for this machine.
 
     Args:
         on: where workers run.
         workers: the most; ``auto`` for one for each device slot.
-        options: all those of `OPTIONS`, by their names; None for one that was not given.
+        options: all those of `OPTIONS`, by their names; what is empty was not given.
+        hours: value of --hours.
 
     Raises:
         PlacementError: an option belongs to another engine, or the engine is not installed.
     """
     for option, value in options.items():
-        if value is not None and option not in OPTIONS[on]:
+        if value and option not in OPTIONS[on]:
             places = [place for place, names in OPTIONS.items() if option in names]
             raise PlacementError(
                 f"{option} belongs to --on {' or '.join(places)}, and the workers are placed by "
@@ -43,6 +59,20 @@ def placement(
             )
     if on is Place.HERE:
         return None
+    if on in OF_EACH_JOB:
+        from search.placement.on_slurm import OnSlurm, check_submitit
+        from search.placement.slurm_options import job_request
+
+        check_submitit()
+        request = job_request(
+            on,
+            workers,
+            options.get("--gpus"),
+            hours,
+            options.get("--partition"),
+            options.get("--slurm") or (),
+        )
+        return OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
     from search.placement.on_ray import OnRay, check_ray
 
     check_ray()

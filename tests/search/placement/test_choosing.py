@@ -8,6 +8,8 @@ import pytest
 from search.errors import PlacementError
 from search.placement.choosing import Place, placement
 from search.placement.on_ray import OnRay
+from search.placement.on_slurm import OnSlurm
+from search.placement.slurm_options import JobRequest
 
 
 def test_this_machine_has_no_engine() -> None:
@@ -33,3 +35,29 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("search.placement.on_ray.find_spec", find_spec)
     with pytest.raises(PlacementError, match=r"pip install 'canopy-search\[ray\]'"):
         placement(Place.RAY, "auto", {})
+
+
+def test_slurm_has_jobs_of_a_gpu_or_of_a_worker_each() -> None:
+    asked = {"--address": None, "--partition": "short", "--gpus": 4, "--slurm": ["mem=16G"]}
+    engine = placement(Place.SLURM, "auto", asked, hours=2.0)
+    assert engine == OnSlurm(JobRequest(4, True, 2.0, "short", {"mem": "16G"}))
+    local = placement(Place.SLURM_LOCAL, 3, {}, hours=2.0)
+    assert local == OnSlurm(JobRequest(3, False, 2.0), is_local=True)
+
+
+def test_an_option_of_slurm_is_refused_elsewhere() -> None:
+    with pytest.raises(PlacementError, match=r"--gpus belongs to --on slurm or slurm-local.*ray"):
+        placement(Place.RAY, "auto", {"--gpus": 1})
+    with pytest.raises(PlacementError, match=r"--address belongs to --on ray.*--on slurm"):
+        placement(Place.SLURM, 1, {"--address": "h:1"}, hours=1.0)
+
+
+def test_without_submitit_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "submitit" else found(name, package)
+
+    monkeypatch.setattr("search.placement.on_slurm.find_spec", find_spec)
+    with pytest.raises(PlacementError, match=r"pip install 'canopy-search\[slurm\]'"):
+        placement(Place.SLURM, 1, {}, hours=1.0)

@@ -1,0 +1,83 @@
+"""Python runs this first in every process of a test's jobs, where epochs are slept.
+
+The variables are a user's of `tests.integration.test_slurm_queue`:
+
+- `PACE_VARIABLE` names a file with the seconds of an epoch, which a test may change at any time;
+- `WORKS_VARIABLE` is how many seconds a job works from when it has imported what it needs: how
+  long a start of Python takes is up to the machine, and a limit that covers it is too long here;
+- `FAR_VARIABLE` lets the tests' database pass for one that other machines reach.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACE_VARIABLE = "SLURM_JOBS_PACE"
+WORKS_VARIABLE = "SLURM_JOBS_WORK_S"
+FAR_VARIABLE = "SLURM_JOBS_FAR"
+
+
+def _sleep(module: Any) -> None:
+    from tests.faults.sleeping_run import SleepingRun
+
+    class PacedRun(SleepingRun):
+        def train_epoch(self, *arguments: object) -> object:
+            SleepingRun.epoch_s = float(Path(os.environ[PACE_VARIABLE]).read_text())
+            return super().train_epoch(*arguments)  # type: ignore[arg-type]
+
+    module.TrainingRun = PacedRun
+
+
+def _hurry(module: Any) -> None:
+    works_s = float(os.environ[WORKS_VARIABLE])
+    module.left_s = lambda limit_s: works_s + module.margin_s(limit_s)
+
+
+def _pass_for_far(module: Any) -> None:
+    module.is_on_this_machine = lambda url: False
+
+
+_CHANGES: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "search.stage_tree": (PACE_VARIABLE, _sleep),
+    "search.placement.job": (WORKS_VARIABLE, _hurry),
+    "search.placement.on_slurm": (FAR_VARIABLE, _pass_for_far),
+}
+
+
+class _ChangingLoader(Loader):
+    """Imports a module, and changes it.
+
+    Args:
+        loader: of the module.
+        change: is given the module.
+    """
+
+    def __init__(self, loader: Loader, change: Callable[[Any], None]) -> None:
+        self._loader = loader
+        self._change = change
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._change(module)
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        variable, change = _CHANGES.get(name, ("", None))
+        if change is None or variable not in os.environ:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ChangingLoader(spec.loader, change)
+        return spec
+
+
+sys.meta_path.insert(0, _Finder())

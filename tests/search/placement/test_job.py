@@ -1,0 +1,146 @@
+"""A job leaves in time, whatever says so, and tells it."""
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from search.placement import job
+from search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, left_s, margin_s
+from search.placement.outpost import decisive_versions
+from search.placement.told_file import ToldTail
+from tests.faults.searching import wait_until
+
+_SCRIPT = """
+import sys, time
+from search.placement import job
+job.warm_up = lambda: None
+def work(folder, file, wanted, pickled):
+    file.tell("note", ("at work",))
+    if pickled == b"fails":
+        raise ValueError("broken")
+    time.sleep(60)
+job._work = work
+job.run_job(sys.argv[1], {}, sys.argv[2].encode())
+"""
+
+
+def start(folder: Path, how: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(folder), how], stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT], ids=lambda each: each.name
+)
+def test_whatever_slurm_and_submitit_send_a_job_leaves(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process, tail = start(tmp_path, "sleeps"), ToldTail(tmp_path / TOLD)
+    told = []
+    wait_until(lambda: told.extend(tail.read()) or len(told) == 2, "it is at work")  # type: ignore[func-returns-value]
+    process.send_signal(signal.SIGCONT)  # comes with every SIGTERM
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    told += tail.read()
+    assert told == [
+        (BEGAN, (socket.gethostname(),), ""),
+        ("note", ("at work",), ""),
+        ("left", ("it was told to leave",), ""),
+        (OVER, ("ended",), ""),
+    ]
+
+
+def test_a_job_that_dies_says_of_what(tmp_path: Path) -> None:
+    process = start(tmp_path, "fails")
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert stderr.rstrip().endswith("ValueError: broken")
+    *_, log, over = ToldTail(tmp_path / TOLD).read()
+    assert log[0] == "log"
+    assert "Traceback" in log[1][0]
+    assert over == (OVER, ("died of ValueError: broken",), "")
+
+
+def test_the_clock_runs_since_the_job_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.setenv("SLURM_JOB_START_TIME", str(time.time() - 100))
+    assert left_s(3600) == pytest.approx(3500, abs=10)
+    # An administrator may have shortened it.
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(time.time() + 50))
+    assert left_s(3600) == pytest.approx(50, abs=10)
+
+
+def test_without_slurm_the_clock_runs_since_the_process_that_watches_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"):
+        monkeypatch.delenv(name, raising=False)
+    age_s = time.time() - psutil.Process(os.getppid()).create_time()
+    assert left_s(10_000 + age_s) == pytest.approx(10_000, abs=10)
+
+
+def test_a_job_begins_to_leave_some_time_before_its_limit() -> None:
+    assert [margin_s(limit_s) for limit_s in (60, 600, 86_400)] == [10, 30, 60]
+
+
+def test_a_job_is_called_off_when_the_file_says_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_CALLED_EVERY_S", 0.0)
+    is_called_off = job._called_off(tmp_path / CALLED_OFF)
+    assert not is_called_off()
+    (tmp_path / CALLED_OFF).touch()
+    assert not is_called_off()
+    (tmp_path / CALLED_OFF).write_text("called off\n")
+    assert is_called_off()
+
+
+def test_a_node_with_other_versions_says_so_and_reads_no_order(tmp_path: Path) -> None:
+    wanted = decisive_versions() | {"torch": "0.1"}
+    job._work(tmp_path, job.ToldFile(tmp_path / TOLD), wanted, b"not a pickle")
+    ((name, (reason, is_everywhere), _),) = ToldTail(tmp_path / TOLD).read()
+    assert (name, is_everywhere) == ("failed", False)
+    assert "torch" in reason
+    assert "0.1 where the search was started" in reason
+
+
+def test_an_order_is_given_what_is_left_and_the_cores_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.placement import outpost
+
+    given = []
+    monkeypatch.setattr(outpost, "work_to_order", lambda order, *_: given.append(order))
+    monkeypatch.setenv("SLURM_JOB_START_TIME", str(time.time()))
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    order = outpost.Order(None, "postgresql://x", workers=1)  # type: ignore[arg-type]
+    pickled = pickle.dumps(job.Job(order, 3600))
+    job._work(tmp_path, job.ToldFile(tmp_path / TOLD), decisive_versions(), pickled)
+    assert given[0].threads == 3
+    assert given[0].limit_s == pytest.approx(3540, abs=10)
+
+
+def test_batches_are_told_now_and_then(tmp_path: Path) -> None:
+    from search.placement.engine import Told
+
+    tell = job._telling(job.ToldFile(tmp_path / TOLD))
+    for at in range(100):
+        tell(Told("batch_done", (1, at, 100)))
+    tell(Told("batch_done", (1, 0, 100), ".2"))
+    tell(Told("epoch_done", (1,)))
+    read = ToldTail(tmp_path / TOLD).read()
+    assert [name for name, _, _ in read].count("epoch_done") == 1
+    assert read[0] == ("batch_done", (1, 0, 100), "")
+    assert ("batch_done", (1, 0, 100), ".2") in read
+    assert len(read) < 10
