@@ -26,7 +26,6 @@ COPY dashboards dashboards
 COPY training training
 COPY storage storage
 COPY places places
-COPY places places
 RUN pip install --no-deps --force-reinstall .
 
 FROM ${PYTHON_IMAGE} AS system-cpu
