@@ -2,21 +2,19 @@
 
 import datetime
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 import storage.replica
 import storage.trial_changes
+import storage.worker_session
 from storage.desk import StudyDesk
 from tests.faults.conftest import Facts, NewSearch
-from tests.faults.deaths import Prepare, before, freeze_self, nth_time
+from tests.faults.deaths import Prepare, before, freeze_self
 from tests.faults.invariants import check
 from tests.faults.searching import Pace, Search, wait_until
 from tests.faults.sleeping_run import SleepingRun
@@ -24,28 +22,11 @@ from tests.faults.sleeping_run import SleepingRun
 SLOW = Pace(epoch_s=0.15, lease_s=2.0, idle_limit_s=1.2)
 
 
-def while_it_beats(counter: Path) -> Prepare:
-    """Freezes the process before a beat is committed."""
-
-    def prepare() -> None:
-        original: Any = PGDialect_psycopg2.do_commit
-
-        def commit(self: Any, connection: Any) -> None:
-            beats = threading.current_thread().name == "canopy presence"
-            if beats and nth_time(counter) == 4:
-                freeze_self()
-            original(self, connection)
-
-        PGDialect_psycopg2.do_commit = commit  # type: ignore[method-assign]
-
-    return prepare
-
-
 POINTS: dict[str, Callable[[Path], Prepare]] = {
     "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
     "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
     "while it writes": lambda c: before(storage.trial_changes, "write_change", c, {4}, freeze_self),
-    "while it beats": while_it_beats,
+    "while it beats": lambda c: before(storage.worker_session, "beat", c, {4}, freeze_self),
 }
 
 

@@ -61,7 +61,7 @@ def test_an_image_that_changes_while_it_is_read_is_named_and_the_next_start_work
     folder: Path, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = InProcess(folder)
-    checked = cache._check_free_space
+    checked = cache.check_free_space
 
     def meanwhile(*arguments: object) -> None:
         checked(*arguments)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_an_image_that_changes_while_it_is_read_is_named_and_the_next_start_work
             image(folder, 3).unlink()
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_check_free_space", meanwhile)
+        patch.setattr(cache, "check_free_space", meanwhile)
         said = user.run("train", "canopy.yaml", status=2).stderr
     assert f"{image(folder, 3)}: {'changed' if event == 'changed' else 'cannot be read'}" in said
     assert "start again" in said
