@@ -64,7 +64,8 @@ PatienceOption = Annotated[
 WorkersOption = Annotated[
     str | None,
     typer.Option(
-        help="Worker processes here; auto is one for each GPU. On other machines: the most of all.",
+        help="Worker processes here; auto is one for each GPU, two on a CPU. On other machines: "
+        "the most of all.",
         metavar="N|auto",
     ),
 ]
