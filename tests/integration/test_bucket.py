@@ -89,7 +89,8 @@ def forget_stages(canopy: Canopy) -> None:
 @pytest.mark.slow
 def test_a_killed_search_goes_on_from_the_bucket(user: User, bucket: Bucket) -> None:
     one = "[{loss: bce, gamma: 0.8}]"
-    slower = {"epochs: 3, batch_size: 8": "epochs: 5, batch_size: 1"}
+    # Long enough that it is killed in the middle, on a fast machine too.
+    slower = {"epochs: 3, batch_size: 8": "epochs: 25, batch_size: 1"}
     in_process = user(remote=True, enqueue=one, **slower)
     canopy = Canopy(in_process.folder, in_process.database_url, in_process.variables)
     in_process.run("trials", status=None)  # makes the tables
@@ -102,7 +103,7 @@ def test_a_killed_search_goes_on_from_the_bucket(user: User, bucket: Bucket) -> 
     assert "trial 0 goes on after epoch" in output
     [trial] = other.json("trials")
     assert trial["epochs_resumed"] >= 2
-    assert trial["epochs_reported"] == trial["epochs_trained"] == 5
+    assert trial["epochs_reported"] == trial["epochs_trained"] == 25
 
     user(remote=False, enqueue=one, **slower)
     local = InProcess(canopy.folder, canopy.database_url, in_process.variables)
