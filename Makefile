@@ -1,11 +1,12 @@
-# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, JOBS, PYTHON.
+# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, JOBS, SEED, PYTHON.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-# Files of tests that run at once; 0 runs all in one process, for a debugger.
+# Processes that run tests at once; 0 runs all in this one, for a debugger and --snapshot-update.
 JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 # What Canopy is compared with; two versions of Syne Tune need two environments.
@@ -15,7 +16,7 @@ CODE := search dashboards training storage tests benchmarks
 
 SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help install search status dashboard report best test lint check bench bench-full clean
+.PHONY: help install search status dashboard report best test test-all lint check bench bench-full clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +40,11 @@ report: $(VENV)/installed ## write what the study has found to report.html
 best: $(VENV)/installed ## write the best setting to best.yaml
 	@$(BIN)/canopy best $(SELECT) --output best.yaml $(ARGS)
 
-test: $(VENV)/installed-dev ## run the tests
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+test: $(VENV)/installed-dev ## run the tests: what has to pass before each commit
+	$(PYTEST) $(ARGS)
+
+test-all: $(VENV)/installed-dev ## those and the long ones: chaos, many workers, new random examples
+	$(PYTEST) --exhaustive $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/installed-dev ## style, types and import rules
 	$(BIN)/ruff format --check $(CODE)

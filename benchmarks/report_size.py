@@ -29,7 +29,8 @@ from storage.database import Database, open_database
 from storage.embedded import EmbeddedPostgres
 from storage.predictions import ValidationSet, predicting
 from storage.studies import StudyStore
-from tests.chromium import open_chromium
+from tests.chromium import connected
+from tests.shared_servers import SharedServers
 
 SIZES = (40, 1000)
 STUDY = "full"
@@ -95,7 +96,9 @@ def main() -> None:
         server = EmbeddedPostgres(folder / "postgres")
         url = server.start()
         stack.callback(server.stop)
-        browser = stack.enter_context(open_chromium())
+        servers = SharedServers()
+        stack.callback(servers.stop)
+        browser = stack.enter_context(connected(servers.chromium_url()))
         print(machine_text() + f" · optuna {optuna.__version__}, Chromium {browser.version}")
         print("| trials | size, MB | read, s | write, s | first figure, s | all figures, s |")
         print("|---|---|---|---|---|---|")

@@ -1,62 +1,63 @@
-"""A server that speaks S3, in a process of its own, with buckets to do harm to."""
+"""A server that speaks S3, in a process of its own, and a bucket for each test."""
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 from uuid import uuid4
 
 import boto3
 
+START_LIMIT_S = 240.0
+
 _RUNNING = re.compile(r"Running on http://127\.0\.0\.1:(\d+)")
 _REQUEST = re.compile(r'"(GET|PUT|HEAD|POST|DELETE) (\S+) HTTP')
 
 
-class BucketServer:
-    """moto's server: its buckets are gone with its process.
+def start_moto(log: Path) -> tuple[Popen[bytes], dict[str, Any]]:
+    """Starts moto's server in a process group of its own; its buckets are gone with its process.
 
     Args:
-        folder: for its log.
+        log: what it writes.
+
+    Returns:
+        Its process, and its ``port`` and ``log``.
+    """
+    with log.open("wb") as written:
+        process = Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            start_new_session=True,
+        )
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while not (found := _RUNNING.search(log.read_text())):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline_s, log.read_text()
+        time.sleep(0.05)
+    return process, {"port": int(found.group(1)), "log": str(log)}
+
+
+class BucketServer:
+    """A running moto.
+
+    Args:
+        facts: of `start_moto`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "moto.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-                stdout=log,
-                stderr=log,
-            )
-        deadline_s = time.monotonic() + 60
-        while not (found := _RUNNING.search(self._log.read_text())):
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline_s, self._log.read_text()
-            time.sleep(0.05)
-        self.port = int(found.group(1))
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.port = int(facts["port"])
+        self._log = Path(facts["log"])
 
     def requests(self, bucket: str) -> list[tuple[str, str]]:
         """Method and path of all requests so far that are about a bucket."""
         found = _REQUEST.findall(self._log.read_text())
         return [(method, path) for method, path in found if path.startswith(f"/{bucket}")]
-
-    @contextmanager
-    def silent(self) -> Iterator[None]:
-        """Lets it take requests and answer none, for the time of a ``with``."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 class Bucket:

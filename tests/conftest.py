@@ -1,40 +1,165 @@
-"""What many tests need: a real Postgres with a database for each test, and a server of buckets."""
+"""What many tests need: real servers, an environment that is the same everywhere, and seeds."""
 
+import os
+import random
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 from uuid import uuid4
 
-import psycopg2
 import pytest
 import sqlalchemy
+from filelock import FileLock
 from hypothesis import settings
+from playwright.sync_api import Browser
+from syrupy.assertion import SnapshotAssertion
 
 from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
-from storage.embedded import EmbeddedPostgres
 from tests.bucket import Bucket, BucketServer
+from tests.chromium import connected
+from tests.shared_servers import SharedServers, execute
 
 _PREPARED = "canopy_prepared"
+_SERVERS = pytest.StashKey[SharedServers]()
+# Set by a user's terminal, CI system, tracker or cluster, they change what is printed and done.
+_VARIABLES = (
+    *("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR", "CLICOLOR"),
+    *("CLICOLOR_FORCE", "COLORTERM", "TERM", "TERM_PROGRAM", "COLUMNS", "LINES", "TTY_COMPATIBLE"),
+    *(
+        "TTY_INTERACTIVE",
+        "PAGER",
+        "BROWSER",
+        "EDITOR",
+        "VISUAL",
+        "DISPLAY",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+    ),
+    *("DATABASE_URL", "CANOPY_HOME", "PYTHONWARNINGS", "PYTHONPATH", "PYTHONUNBUFFERED"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TMOUT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"),
+)
+_PREFIXES = ("LC_", "CLEARML_", "TRAINS_", "AWS_", "S3_", "PG", "SLURM_", "SBATCH_", "RAY_")
 
+for _name in list(os.environ):
+    if _name in _VARIABLES or _name.startswith(_PREFIXES):
+        del os.environ[_name]
 spin_briefly()
-# How long an example takes depends on what else the machine does. The examples are the same
-# in every run, so that a run of CI fails by what was changed; the other profile looks for new ones.
-settings.register_profile("canopy", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None, max_examples=2_000)
-settings.load_profile("canopy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the switch between `make test` and `make test-all`."""
+    group = parser.getgroup("canopy")
+    group.addoption(
+        "--exhaustive", action="store_true", help="run all tests, with many and new random examples"
+    )
+    group.addoption("--seed", type=int, help="of all random examples of --exhaustive")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes all surroundings alike, and tells the processes of the run where its servers are."""
+    _take_signals()
+    # How long an example takes depends on what else the machine does. A quick run has the same
+    # examples each time, so that it fails by what was changed.
+    settings.register_profile("quick", deadline=None, derandomize=True, max_examples=50)
+    settings.register_profile("exhaustive", deadline=None, max_examples=2_000, print_blob=True)
+    exhaustive = config.getoption("exhaustive")
+    settings.load_profile("exhaustive" if exhaustive else "quick")
+    given = getattr(config, "workerinput", None)
+    if given is None and config.getoption("seed") is None:
+        config.option.seed = random.SystemRandom().randrange(10**6) if exhaustive else 0
+    if exhaustive:
+        config.option.hypothesis_seed = str(config.option.seed)
+    if given is None and config.getoption("update_snapshots") and config.getoption("numprocesses"):
+        raise pytest.UsageError("two processes would overwrite each other's snapshots: JOBS=0")
+    config.stash[_SERVERS] = SharedServers(Path(given["servers"]) if given else None)
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tells a process of the run what its controller chose."""
+    node.workerinput["servers"] = str(node.config.stash[_SERVERS].folder)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Says how to repeat a run with random examples."""
+    if not config.getoption("exhaustive"):
+        return None
+    return f"random seed: {config.option.seed} (again: make test-all SEED={config.option.seed})"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stops the servers, in the process that ends last."""
+    if not hasattr(config, "workerinput") and _SERVERS in config.stash:
+        config.stash[_SERVERS].stop()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what `make test-all` alone runs."""
+    if config.getoption("exhaustive"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _take_signals() -> None:
+    """Lets programs that tests start take signals, also under ``nohup`` and in a background job.
+
+    What a process ignores its children ignore; what it handles they do not inherit.
+    """
+
+    def ignore(_signal: int, _frame: FrameType | None) -> None:
+        """Does nothing, in this process alone."""
+
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (
+            signal.SIGHUP,
+            signal.SIGTERM,
+            signal.SIGQUIT,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                signal.signal(number, ignore)
+
+
+@pytest.fixture
+def words(snapshot: SnapshotAssertion, tmp_path: Path) -> SnapshotAssertion:
+    """What a person reads, as a file beside the test: ``assert text == words``.
+
+    `make test JOBS=0 ARGS="--snapshot-update tests/..."` writes the files anew.
+    """
+
+    def plain(data: Any, **_: Any) -> Any:
+        return data.replace(str(tmp_path), "TMP_PATH") if isinstance(data, str) else data
+
+    return snapshot.with_defaults(matcher=plain)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of the server of this test session."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    url = server.start().render_as_string(hide_password=False)
-    # What tests store need not survive a power cut.
-    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-        _execute(url, f"ALTER SYSTEM SET {setting} = off")
-    _execute(url, "SELECT pg_reload_conf()")
-    yield url
-    server.stop()
+def random_seed(pytestconfig: pytest.Config) -> int:
+    """The seed of what a test draws at random: the same in each quick run."""
+    seed: int = pytestconfig.option.seed
+    return seed
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> SharedServers:
+    """The servers of this run, which its processes share."""
+    return pytestconfig.stash[_SERVERS]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers: SharedServers) -> str:
+    """URL of the server of this run; do no harm to it, other tests use it at the same time."""
+    return servers.postgres_url()
 
 
 @pytest.fixture
@@ -44,9 +169,9 @@ def database_url(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[
     # Copying the tables is faster than making them.
     opened = "database" in request.fixturenames
     template = request.getfixturevalue("_prepared_database") if opened else "template1"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _with_name(postgres_url, name)
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -57,18 +182,10 @@ def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.fixture(scope="session")
-def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
-    """The server of buckets of this test session; nothing of it is on the internet."""
-    server = BucketServer(tmp_path_factory.mktemp("buckets"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def bucket(bucket_server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(servers: SharedServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """An empty bucket, which the environment leads to."""
-    opened = Bucket(bucket_server)
+    opened = Bucket(BucketServer(servers.moto()))
     for name, value in opened.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
@@ -76,25 +193,26 @@ def bucket(bucket_server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> Iter
     opened.close()
 
 
+@pytest.fixture(scope="module")
+def browser(servers: SharedServers) -> Iterator[Browser]:
+    """The browser of this run."""
+    with connected(servers.chromium_url()) as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
-def _prepared_database(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def _prepared_database(
+    servers: SharedServers, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """Name of a database with all tables."""
-    _execute(postgres_url, f"CREATE DATABASE {_PREPARED}")
-    home = tmp_path_factory.mktemp("home")
-    open_database(home, _with_name(postgres_url, _PREPARED)).close()
+    with FileLock(servers.folder / "prepared.lock"):
+        if (_PREPARED,) not in execute(postgres_url, "SELECT datname FROM pg_database"):
+            name = f"{_PREPARED}_in_the_making"
+            execute(postgres_url, f"CREATE DATABASE {name}")
+            open_database(tmp_path_factory.mktemp("home"), _with_name(postgres_url, name)).close()
+            execute(postgres_url, f"ALTER DATABASE {name} RENAME TO {_PREPARED}")
     return _PREPARED
 
 
 def _with_name(url: str, name: str) -> str:
     return sqlalchemy.make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
-def _execute(url: str, statement: str) -> None:
-    place = sqlalchemy.make_url(url)
-    connection = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection.close()

@@ -3,7 +3,8 @@
 import selectors
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 class Proxy:
@@ -19,6 +20,8 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._passes = threading.Event()
+        self._passes.set()
         self.open()
 
     def open(self) -> None:
@@ -40,6 +43,15 @@ class Proxy:
         for connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Takes requests and passes none on, for the time of a ``with``."""
+        self._passes.clear()
+        try:
+            yield
+        finally:
+            self._passes.set()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -68,6 +80,7 @@ class Proxy:
                         assert isinstance(end, socket.socket)
                         if not (content := end.recv(65536)):
                             return
+                        self._passes.wait()
                         other[end].sendall(content)
             with self._lock:
                 self._connections -= {client, server}

@@ -22,7 +22,6 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_the_script_measures_what_it_is_asked_to() -> None:
     done = run_script(
         *("--device", "cpu", "--backbone", "tinycnn_8", "--image-px", "32", "--batch-size", "8"),

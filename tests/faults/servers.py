@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import psutil
-import psycopg2
 import sqlalchemy
 
 from storage.embedded import EmbeddedPostgres
 from storage.postmaster import find_postmaster
 from tests.faults.searching import wait_until
+from tests.shared_servers import execute
 
 
 class Server:
@@ -53,15 +53,7 @@ class Server:
         psutil.wait_procs(family, timeout=30)
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
-        place = self.postgres.url
-        connection = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        return execute(self.postgres.url, statement)
 
     def restart_with(self, **settings: object) -> None:
         """Restarts it with other settings."""

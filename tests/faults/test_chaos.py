@@ -166,7 +166,6 @@ def no_soon() -> None:
     search.launcher.SOON_S = 0.0  # type: ignore[misc]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(DURATION_S + LATE_S + 60)
 def test_chaos(new_embedded_search: NewSearch) -> None:
     print(f"CANOPY_CHAOS_SEED={SEED} CANOPY_CHAOS_S={DURATION_S:g}")  # noqa: T201

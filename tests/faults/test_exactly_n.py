@@ -13,7 +13,6 @@ REPEATS = int(os.environ.get("CANOPY_TEST_REPEATS", "1"))
 CROWDED = Pace(epoch_s=0.02, beat_s=1.0, gone_s=5.0, lease_s=30.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("repeat", range(REPEATS))
 def test_thirty_two_workers_finish_exactly_a_hundred_trials(
     new_search: NewSearch, repeat: int

@@ -232,7 +232,6 @@ def test_a_disk_that_cannot_be_written_is_told(folder: Path) -> None:
         assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [("size=64k", "No space left on device"), ("ro", "Read-only file system")],

@@ -53,7 +53,6 @@ def exported(canopy: InProcess, study: str) -> list[Any]:
     return numbers(canopy, "--study", study)
 
 
-@pytest.mark.slow
 def test_a_search_in_a_bucket_equals_one_in_folders(user: User, bucket: Bucket) -> None:
     longer = {"epochs: 3": "epochs: 4"}
     here = user(remote=False, **longer)
@@ -86,7 +85,6 @@ def forget_stages(canopy: Canopy) -> None:
         connection.execute(sqlalchemy.text("DELETE FROM canopy_checkpoint"))
 
 
-@pytest.mark.slow
 def test_a_killed_search_goes_on_from_the_bucket(user: User, bucket: Bucket) -> None:
     one = "[{loss: bce, gamma: 0.8}]"
     # Long enough that it is killed in the middle, on a fast machine too.

@@ -80,7 +80,6 @@ def killing_a_worker(database: Database, study: str) -> Iterator[list[int]]:
     thread.join()
 
 
-@pytest.mark.slow
 def test_finalists_are_confirmed_though_a_worker_dies(user: InProcess, database: Database) -> None:
     proposed = user.run("search").stdout
     assert "confirm" in proposed.partition("Next:")[2]
@@ -133,7 +132,6 @@ def test_finalists_are_confirmed_though_a_worker_dies(user: InProcess, database:
         assert alone["val_ap"] == run["val_ap"]
 
 
-@pytest.mark.slow
 def test_a_search_ends_with_a_confirmation_where_its_configuration_says_so(
     user: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,6 @@ from dashboards.browse import is_desktop, open_server
 from dashboards.browsing.notes import MARK
 from storage.database import Database
 from storage.studies import StudyStore
-from tests.chromium import open_chromium
 from tests.dashboards.clearml.growing_study import GrowingStudy
 from tests.integration.plain_optuna import make_plain_study
 
@@ -28,12 +27,6 @@ ALL_PLOTTED = """() => {
 # How many marks, bars, lines and cells of data a figure shows.
 DRAWN = """figures => figures.map(figure => figure.querySelectorAll(
     '.scatterlayer path, .barlayer path, .heatmaplayer image, .shapelayer path').length)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -74,7 +74,6 @@ def outcome(canopy: Canopy, *arguments: str) -> list[tuple[object, object]]:
     return [(t["params"], t["val_ap"]) for t in canopy.json("trials", *arguments)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_same_command_goes_on_after_a_stop(
     database_url: str,
@@ -107,7 +106,6 @@ def own_postgres(tmp_path: Path) -> Iterator[Canopy]:
     canopy.run("db", "stop")
 
 
-@pytest.mark.slow
 def test_it_goes_on_after_everything_was_killed_postgres_too(
     own_postgres: Canopy, undisturbed: list[tuple[object, object]]
 ) -> None:
@@ -119,7 +117,6 @@ def test_it_goes_on_after_everything_was_killed_postgres_too(
     assert outcome(own_postgres) == undisturbed
 
 
-@pytest.mark.slow
 def test_a_postgres_that_dies_is_started_again_and_the_search_goes_on(
     own_postgres: Canopy, undisturbed: list[tuple[object, object]]
 ) -> None:
@@ -155,7 +152,6 @@ def kill_postgres(canopy: Canopy) -> None:
     psutil.wait_procs(family, timeout=30)
 
 
-@pytest.mark.slow
 def test_two_searches_that_begin_a_study_at_once_share_it(
     database_url: str, tmp_path: Path
 ) -> None:

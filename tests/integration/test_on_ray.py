@@ -84,7 +84,6 @@ def start(user: InProcess, cluster: RayCluster) -> Iterator[Start]:
             process.communicate()
 
 
-@pytest.mark.slow
 def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
     cluster: RayCluster, user: InProcess, start: Start, old_canopy: Path
 ) -> None:

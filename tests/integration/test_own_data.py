@@ -14,7 +14,6 @@ from tests.shaped_data import LABELS, write_one_hot, write_parquet
 QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "labels", "images", "found"),
     [

@@ -168,7 +168,6 @@ def test_a_model_without_thresholds_tags_from_one_half_on_and_says_so(folder: Pa
     assert "note" not in half.stderr
 
 
-@pytest.mark.slow
 def test_predict_scores_on_test_what_train_said(tmp_path: Path) -> None:
     """The whole way in processes of their own: train, then predict the images held out for test."""
     write_planet_data(tmp_path, images=80)

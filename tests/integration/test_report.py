@@ -13,7 +13,6 @@ from storage.database import Database
 from storage.epochs import add_trained
 from storage.predictions import ValidationSet, predicting
 from storage.studies import StudyStore
-from tests.chromium import open_chromium
 from tests.dashboards.studies import RECORD, searched
 from tests.dashboards.test_report import EVIL, STUDIES, predicted
 from tests.integration.in_process import InProcess
@@ -21,12 +20,6 @@ from tests.integration.plain_optuna import NAME, make_plain_study
 
 LIGHT_PAGE_TEXT = "rgb(89, 95, 102)"
 FIGURES = 12  # eleven charts, one of them with a panel for each of two losses
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_chromium() as started:
-        yield started
 
 
 class Opened:

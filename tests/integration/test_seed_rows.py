@@ -32,7 +32,6 @@ DIGITS = {"f1": 2, "precision": 2, "recall": 2, "AP": 2, "hamming": 3}
 WEB = "https://clearml.example/projects/p7"
 
 
-@pytest.mark.slow
 def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:

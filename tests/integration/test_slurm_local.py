@@ -23,7 +23,6 @@ def user(tmp_path: Path) -> Iterator[JobsUser]:
     user.run("db", "stop", status=None)
 
 
-@pytest.mark.slow
 def test_jobs_that_end_before_the_study_are_followed_by_others(user: JobsUser) -> None:
     process = user.search("--on", "slurm-local")
     wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work", PATIENCE_S)

@@ -45,7 +45,6 @@ def job(queue: Path, number: int) -> dict[str, Any]:
     return known
 
 
-@pytest.mark.slow
 def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser) -> None:
     asked = ("--on", "slurm", "--partition", "short", "--slurm", "account=vision")
     process = cluster.search(*asked)

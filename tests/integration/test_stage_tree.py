@@ -194,7 +194,6 @@ def test_a_search_by_promotion_is_the_same_whatever_is_known(user: User) -> None
     assert len({len(trial["metrics"]) for trial in canopy.json("trials", "--study", "first")}) > 1
 
 
-@pytest.mark.slow
 def test_a_budget_holds_and_changes_no_number(user: User) -> None:
     canopy = user(TWO)
     canopy.run("search", "--trials", "2")
@@ -293,7 +292,6 @@ class TestProcesses:
         )
         return Canopy(same.folder, same.database_url)
 
-    @pytest.mark.slow
     def test_a_killed_worker_costs_no_epoch_and_changes_no_weight(self, canopy: Canopy) -> None:
         with started(canopy, "search", "--trials", "1") as process:
             wait_for_checkpoints(canopy, process, 2)
@@ -317,7 +315,6 @@ class TestProcesses:
         for name, tensor in run.model.state_dict().items():
             assert digest(tensor) == digest(state["model"][name]), name
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("holder_dies", [False, True])
     def test_two_workers_train_a_shared_epoch_once(self, canopy: Canopy, holder_dies: bool) -> None:
         studies = ("first", "second")

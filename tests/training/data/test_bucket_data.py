@@ -349,6 +349,8 @@ def test_a_sample_reads_no_more_than_it_needs(
 def test_silence_is_waited_for_too(
     uploaded: DataSettings, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    proxy = Proxy(bucket.server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setattr(s3, "_SILENCE_S", 0.3)
     back = threading.Event()
 
@@ -356,9 +358,10 @@ def test_silence_is_waited_for_too(
         if what.startswith("waiting"):
             back.set()
 
-    with bucket.server.silent():
+    with proxy.silent():
         pool = ThreadPoolExecutor(1)
         opened = pool.submit(open_dataset, uploaded, tmp_path / "home", progress)
         assert back.wait(60)
     assert len(opened.result(60).pixels) == IMAGES
     pool.shutdown()
+    proxy.shut()
