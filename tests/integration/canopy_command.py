@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.warm_start import WARM, WarmPopen
+
 TIMEOUT_S = 280
 
 
@@ -40,10 +42,13 @@ class Canopy:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts the command and does not wait for it."""
+        environment = self.environment()
+        if WARM and environment.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+            return WarmPopen(self.words(*arguments), self.folder, environment)
         return subprocess.Popen(
             [sys.executable, "-m", "search", *self.words(*arguments)],
             cwd=self.folder,
-            env=self.environment(),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -18,6 +18,7 @@ from unittest import mock
 
 from search.cli import main
 from tests.integration.canopy_command import Canopy
+from tests.warm_start import warm_forkservers
 
 UNEXPECTED = ("Traceback", "this should not have happened")
 
@@ -41,6 +42,7 @@ class InProcess(Canopy):
             contextlib.redirect_stderr(err),
             warnings.catch_warnings(),
             _same_signal_handlers(),
+            warm_forkservers(),
         ):
             try:
                 main()
