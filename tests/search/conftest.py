@@ -15,7 +15,7 @@ from storage.database import Database
 from storage.outages import Patience
 from storage.stages import StageStore
 from storage.worker_session import worker_session
-from tests.search.tree_worker import Hire, Worker, tiny_dataset
+from tests.search.tree_worker import Hire, Notes, Worker, tiny_dataset
 from training.run import TrainingRun
 
 
@@ -26,7 +26,7 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
 
         def hired(**options: Any) -> Worker:
             session = stack.enter_context(worker_session(database.url))
-            notes: list[str] = []
+            notes = Notes()
             files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
             store = CheckpointStore(database, files, session.worker, **options)
             writer = CheckpointWriter(store, notes.append)
