@@ -27,11 +27,11 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture
-def gone() -> str:
-    """An address at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return f"127.0.0.1:{port}"
+def gone() -> Iterator[str]:
+    """An address at which nothing listens, and nobody else can begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_the_option_comes_before_the_variable_and_that_before_what_runs_here(
