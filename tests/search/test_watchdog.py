@@ -139,11 +139,12 @@ def test_it_can_be_off() -> None:
         assert watching() == []
 
 
-def test_a_process_that_was_stopped_gets_its_time_again(time: MadeUpTime) -> None:
+@pytest.mark.parametrize("stopped_s", [STALL_S * 0.6, 3600.0])  # or a laptop that slept
+def test_a_process_that_was_stopped_gets_its_time_again(time: MadeUpTime, stopped_s: float) -> None:
     told = Told()
-    time.happens = lambda wait: 3600.0 if wait == 5 else 0.0  # a laptop that slept
+    time.happens = lambda wait: stopped_s if wait == 5 else 0.0
     with told.watchdog().watching(LEASE):
         assert told.ended.wait(HANG_S)
-    woke_s = 1000 + 5 * LOOK_S + 3600
+    woke_s = 1000 + 5 * LOOK_S + stopped_s
     assert time.now_s == woke_s + STALL_S + LOOK_S
     assert told.ends == [STALLED]
