@@ -220,6 +220,5 @@ def test_an_answer_in_drops_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
             API_SECRET_KEY=SECRET,
         )
         (finding,) = look()
-        assert not stop.is_set(), "the answer still comes in"
         stop.set()
     assert "within" in finding.found
