@@ -1,10 +1,12 @@
 """What tests of the stage tree have in common."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import optuna.storages._rdb.storage
 import pytest
 
 from search.checkpoint_writer import CheckpointWriter
@@ -15,7 +17,8 @@ from storage.database import Database
 from storage.outages import Patience
 from storage.stages import StageStore
 from storage.worker_session import worker_session
-from tests.search.tree_worker import Hire, Worker, tiny_dataset
+from tests.search.tree_worker import Hire, Notes, Worker, tiny_dataset
+from tests.short_memory import ShortMemory
 from training.run import TrainingRun
 
 
@@ -26,7 +29,7 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
 
         def hired(**options: Any) -> Worker:
             session = stack.enter_context(worker_session(database.url))
-            notes: list[str] = []
+            notes = Notes()
             files = CheckpointFiles(str(tmp_path / "checkpoints"), database.read_id())
             store = CheckpointStore(database, files, session.worker, **options)
             writer = CheckpointWriter(store, notes.append)
@@ -50,3 +53,29 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(TrainingRun, "train_epoch", train_epoch)
     return epochs
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortMemory]:
+    """Networks that take so many images at once."""
+    # Where memory ran out, garbage is looked for: among what a test makes, not what all have made.
+    gc.freeze()
+    yield ShortMemory(monkeypatch)
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def head_version_read_once() -> Iterator[None]:
+    """Optuna imports all its migrations for each storage, which takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        versions: Any = optuna.storages._rdb.storage._VersionManager
+        read = versions.get_head_version
+        known: list[str] = []
+
+        def read_once(manager: Any) -> str:
+            if not known:
+                known.append(read(manager))
+            return known[0]
+
+        patch.setattr(versions, "get_head_version", read_once)
+        yield

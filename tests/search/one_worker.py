@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from search.events import TrialEnd
 from search.plan import begin_study, join_study, plan_search
 from search.preparation import check_networks, open_data
@@ -11,6 +13,7 @@ from search.worker import open_objective, work
 from storage.database import Database
 from storage.outages import Patience
 from storage.studies import StudyStore
+from storage.worker_session import WorkerSession
 
 
 class Witness:
@@ -32,6 +35,12 @@ class Witness:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: None
+
+
+def hear_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets workers hear at once what a person wants of the study."""
+    options = WorkerSession.__init__.__kwdefaults__
+    monkeypatch.setitem(options, "beat_s", 0.1)
 
 
 def search_here(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.config import load_config
 from search.errors import ConfigError
@@ -24,21 +25,23 @@ def test_project_and_addresses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "expected"),
+    ("section", "key"),
     [
-        ("{secret_key: hunter2}", "clearml: 'secret_key' does not belong"),
-        ("{credentials: {access_key: hunter2}}", "clearml: 'credentials' does not belong"),
-        ("{api_server: 'http://me:hunter2@fir:8008'}", "clearml.api_server: an address without"),
-        ("{api_server: fir}", "clearml.api_server: expected an address such as http://HOST:8008"),
-        ("{project: ab}", "clearml.project: expected a name of at least 3 characters"),
-        ("{proyect: abc}", "clearml.proyect: unknown key; did you mean 'project'"),
-        ("{enabled: yes}", "clearml.enabled: expected true or false"),
+        ("{secret_key: hunter2}", "secret_key"),
+        ("{credentials: {access_key: hunter2}}", "credentials"),
+        ("{api_server: 'http://me:hunter2@fir:8008'}", "clearml.api_server"),
+        ("{api_server: fir}", "clearml.api_server"),
+        ("{project: ab}", "clearml.project"),
+        ("{proyect: abc}", "clearml.proyect"),
+        ("{enabled: yes}", "clearml.enabled"),
     ],
+    ids=["secret", "secrets", "password", "no address", "short", "unknown", "a word"],
 )
 def test_what_is_wrong_is_said_and_no_secret_is(
-    tmp_path: Path, section: str, expected: str
+    tmp_path: Path, section: str, key: str, words: SnapshotAssertion
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, section))
-    assert expected in str(caught.value)
+    assert key in str(caught.value)
     assert "hunter2" not in str(caught.value)
+    assert str(caught.value) == words

@@ -26,7 +26,7 @@ def imported(*arguments: str) -> set[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     return set(ran.stderr.splitlines()[-1].split())
 

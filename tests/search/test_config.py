@@ -1,6 +1,8 @@
+import re
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.config import DEMO_CONFIG, load_config
 from search.errors import ConfigError
@@ -103,40 +105,44 @@ def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "key"),
     [
-        (GOOD + "trianing: {}\n", "canopy.yaml: trianing: unknown key; did you mean 'training'?"),
-        (
-            GOOD + "training: {optimizer: {learning: 1}}\n",
-            "canopy.yaml: training.optimizer.learning: unknown key; "
-            "known are name, lr, weight_decay, momentum",
-        ),
-        (
-            GOOD + "training: {epochs: eight}\n",
-            "canopy.yaml: training.epochs: expected a whole number, found the word 'eight'",
-        ),
-        (
-            GOOD + "training: {gamma: 1.5}\n",
-            "canopy.yaml: training.gamma: expected at most 1, found 1.5",
-        ),
+        (GOOD + "trianing: {}\n", "trianing"),
+        (GOOD + "training: {optimizer: {learning: 1}}\n", "training.optimizer.learning"),
+        (GOOD + "training: {epochs: eight}\n", "training.epochs"),
+        (GOOD + "training: {gamma: 1.5}\n", "training.gamma"),
         (
             GOOD.replace("study: planet", "space: {gamma: {lo: 0.8, high: 1.0}}"),
-            "canopy.yaml: search.space.gamma.low: missing; add it\n"
-            "canopy.yaml: search.space.gamma.lo: unknown key; did you mean 'low'?",
+            "search.space.gamma.lo",
         ),
-        ("data: {labels: a.csv}\n", "canopy.yaml: data: images missing; "
-         "name the label file and the folder of images"),
-        ("search: {study: x}\n", "canopy.yaml: data: missing"),
-        ("- 1\n", "canopy.yaml: expected the sections data, training and search"),
-        (GOOD + "data: {}\n", "canopy.yaml, line 4: data: stands twice, first in line 2"),
-        ("data: {\n", "canopy.yaml, line 2: "),
-        ("data:\n\t- x\n", "canopy.yaml, line 2: "),
+        ("data: {labels: a.csv}\n", "data"),
+        ("search: {study: x}\n", "data"),
+        ("- 1\n", "expected the sections"),
+        (GOOD + "data: {}\n", "data"),
     ],
-)  # fmt: skip
+    ids=[
+        "an unknown section",
+        "an unknown key",
+        "a word",
+        "a number out of range",
+        "another key",
+        "no images",
+        "no data",
+        "a list",
+        "a section twice",
+    ],
+)
 def test_mistakes_are_named_with_file_key_and_remedy(
-    tmp_path: Path, text: str, expected: str
+    tmp_path: Path, text: str, key: str, words: SnapshotAssertion
 ) -> None:
-    assert expected in message(tmp_path, text)
+    said = message(tmp_path, text)
+    assert re.search(rf"^canopy\.yaml(, line \d+)?: {re.escape(key)}\b", said, re.MULTILINE)
+    assert said == words
+
+
+@pytest.mark.parametrize("text", ["data: {\n", "data:\n\t- x\n"], ids=["open", "tab"])
+def test_what_is_no_yaml_is_named_with_its_line(tmp_path: Path, text: str) -> None:
+    assert message(tmp_path, text).startswith("canopy.yaml, line 2: ")
 
 
 def test_every_mistake_has_a_line(tmp_path: Path) -> None:

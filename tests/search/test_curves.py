@@ -4,6 +4,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from syrupy.assertion import SnapshotAssertion
 
 from search.comparison import Spread, compare, named
 from search.comparison_table import comparison_table
@@ -60,23 +61,29 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         found.curve({"loss": "bce", "gamma": 0.85})
 
 
-def test_what_is_no_table_says_so(tmp_path: Path) -> None:
+def test_what_is_no_table_says_so(tmp_path: Path, words: SnapshotAssertion) -> None:
     path = tmp_path / "x.parquet"
-    with pytest.raises(CurveTableError, match=r"there is no such file; make one with: canopy tab"):
+    said = []
+    with pytest.raises(CurveTableError) as error:
         read_curves(path)
+    said.append(str(error.value))
     path.write_text("nothing of the kind")
-    with pytest.raises(CurveTableError, match="not a Parquet file"):
+    with pytest.raises(CurveTableError) as error:
         read_curves(path)
+    said.append(": ".join(str(error.value).split(": ")[:2]))  # what follows is pyarrow's
     other = pyarrow.table({"a": [1]})
     pyarrow.parquet.write_table(other, path)
-    with pytest.raises(CurveTableError, match="not written by canopy tabulate"):
+    with pytest.raises(CurveTableError) as error:
         read_curves(path)
+    said.append(str(error.value))
     write_curves(path, [{"epoch": 1}], {}, {"epochs": 1})
     newer = pyarrow.parquet.read_table(path)
     text = newer.schema.metadata[b"canopy"].replace(b'"version": 1', b'"version": 9')
     pyarrow.parquet.write_table(newer.replace_schema_metadata({b"canopy": text}), path)
-    with pytest.raises(CurveTableError, match="of version 9, this Canopy reads 1"):
+    with pytest.raises(CurveTableError) as error:
         read_curves(path)
+    said.append(str(error.value))
+    assert said == words
 
 
 def run(pruner: str, **options: int | bool) -> dict[str, float]:
@@ -174,10 +181,11 @@ def test_rows_with_different_metrics(tmp_path: Path) -> None:
     assert curves["focal", 0.8] == [CurvePoint("b", 0.5, 1.0)]
 
 
-def test_nothing_to_find_says_so() -> None:
+def test_nothing_to_find_says_so(words: SnapshotAssertion) -> None:
     empty = CurveTable(dict(SPACE), EPOCHS, {("bce", 0.8): [CurvePoint("a", None, 0.0)]}, {})
-    with pytest.raises(CurveTableError, match="every point of the table diverges"):
+    with pytest.raises(CurveTableError) as error:
         compare(empty, ["random"], ["none"], n_trials=1, seeds=1, workers=1)
+    assert str(error.value) == words
 
 
 @pytest.mark.parametrize(
@@ -186,7 +194,7 @@ def test_nothing_to_find_says_so() -> None:
         ("tpo", "none", "did you mean 'tpe'"),
         ("tpe", "hyperband:max_resource=0", "hyperband"),
         ("tpe:n_ei_candidates=0", "none", "tpe"),
-        ("tpe", "asha:reduction_factor=", "expected a whole number, found nothing"),
+        ("tpe", "asha:reduction_factor=", "reduction_factor.*found nothing"),
     ],
 )
 def test_what_does_not_work_is_said_before_the_first_search(

@@ -1,8 +1,11 @@
 """The whole examination: every check has its turn, whatever the ones before it met."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.doctor import examine
 from search.doctor_checks import device, server, state_folder
@@ -29,7 +32,30 @@ SECRET = "hunter2"
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    # A card that torch cannot use is a warning, wherever there is one.
+    monkeypatch.setattr(device, "find_cards", list)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def demo_measured_once() -> Iterator[None]:
+    """Every examination measures the networks of the demo, which takes longer than all the rest."""
+
+    def once(measure: Callable[..., Any]) -> Callable[..., Any]:
+        known: dict[str, Any] = {}
+
+        def measured(*arguments: Any, **options: Any) -> Any:
+            key = repr((arguments, sorted(options.items())))
+            if key not in known:
+                known[key] = measure(*arguments, **options)
+            return known[key]
+
+        return measured
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("step_memory", "check_backbone_fits"):
+            patch.setattr(device, name, once(getattr(device, name)))
+        yield
 
 
 def look(url: str | None = None, config: str | None = None) -> dict[str, Finding]:
@@ -44,21 +70,23 @@ def without(*names: str) -> list[str]:
     return [name for name in CHECKS if name not in names]
 
 
-def test_a_new_user_is_well_and_nothing_is_made(tmp_path: Path) -> None:
+def test_a_new_user_is_well_and_nothing_is_made(tmp_path: Path, words: SnapshotAssertion) -> None:
     findings = look()
     assert list(findings) == CHECKS
     assert {finding.status for finding in findings.values()} == {"ok"}
-    assert findings["configuration"].found.startswith("the built-in demo: study demo, 40 trials")
+    assert findings["configuration"].found == words
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_configuration_leaves_the_other_checks(tmp_path: Path) -> None:
+def test_a_broken_configuration_leaves_the_other_checks(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
     findings = look(config="data: {demo: digits}\ntraining: {epochs: many}\nserach: {}\n")
     assert list(findings) == without("data", "memory")
     finding = findings["configuration"]
     assert finding.status == "error"
     assert len(finding.found.splitlines()) == 2
-    assert finding.remedy == "correct the file; data and memory are checked then"
+    assert finding.remedy == words
     assert exit_status(findings.values()) == 2
 
 
@@ -80,14 +108,11 @@ def test_missing_data_leave_the_other_checks() -> None:
 @pytest.mark.parametrize(
     ("url", "found", "remedy"),
     [
-        (
-            f"postgresql://ann:{SECRET}@127.0.0.1:9/x",
-            "refused",
-            "start the server, or check host and port",
-        ),
-        (f"mysql://ann:{SECRET}@db/x", "begins with mysql://", "correct DATABASE_URL"),
-        (SECRET, "is no URL", "correct DATABASE_URL"),
+        (f"postgresql://ann:{SECRET}@127.0.0.1:9/x", "refused", "host and port"),
+        (f"mysql://ann:{SECRET}@db/x", "mysql://", "DATABASE_URL"),
+        (SECRET, "is no URL", "DATABASE_URL"),
     ],
+    ids=["away", "MySQL", "no URL"],
 )
 def test_a_database_that_is_not_there(url: str, found: str, remedy: str) -> None:
     findings = look(url)
@@ -95,16 +120,16 @@ def test_a_database_that_is_not_there(url: str, found: str, remedy: str) -> None
     finding = findings["database"]
     assert finding.status == "error"
     assert finding.found.endswith(found)
-    assert finding.remedy == remedy
+    assert (finding.remedy or "").endswith(remedy)
     assert SECRET not in str(findings)
 
 
-def test_an_old_server() -> None:
+def test_an_old_server(words: SnapshotAssertion) -> None:
     with serving(postgres_of_version("9.6.24")) as port:
         finding = look(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")["database"]
     assert finding.status == "error"
-    assert finding.found.endswith("as user 'ann' is Postgres 9.6.24")
-    assert (finding.remedy or "").startswith("13 or newer is needed")
+    assert "9.6.24" in finding.found
+    assert [finding.found.replace(str(port), "PORT"), finding.remedy] == words
     assert SECRET not in str(finding)
 
 

@@ -1,9 +1,11 @@
 """The launcher against an engine in memory: posts come and go, workers leave, lack things, die."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 import search.launcher
 from search.errors import SearchFailedError, UnfitMachineError
@@ -89,7 +91,9 @@ def test_every_post_has_a_worker_and_all_they_tell_is_shown_or_logged(
     assert screen.notes == []
 
 
-def test_workers_follow_the_posts(screen: Recorded, tmp_path: Path) -> None:
+def test_workers_follow_the_posts(
+    screen: Recorded, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     def two_is_lost_and_three_comes(engine: MadeUpEngine) -> None:
         engine.on("two:0").tell(LOG, "its last words\n")
         engine.there = [FIRST, THIRD]
@@ -107,18 +111,21 @@ def test_workers_follow_the_posts(screen: Recorded, tmp_path: Path) -> None:
     engine = MadeUpEngine([FIRST, SECOND], script=script)
     assert launched(engine, screen, tmp_path).run()
     assert [worker.post for worker in engine.placed] == [FIRST, SECOND, THIRD, SECOND]
-    assert screen.notes == ["worker 2 on two is lost with its machine; others take its trial over"]
+    assert screen.notes == words
     log = tmp_path / "logs" / "worker-2.log"
     assert log.read_text() == "its last words\nand first ones\n"
 
 
-def test_no_post_at_all_is_said_once_and_waited_through(screen: Recorded, tmp_path: Path) -> None:
+def test_no_post_at_all_is_said_once_and_waited_through(
+    screen: Recorded, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     def comes(engine: MadeUpEngine) -> None:
         engine.there = [FIRST]
 
     engine = MadeUpEngine([], script=steps(nothing, nothing, comes, all_end))
     assert launched(engine, screen, tmp_path).run()
-    assert screen.notes == ["there is no place for a worker now; waiting for one"]
+    assert screen.notes == words
+    assert len(screen.notes) == 1
 
 
 def test_who_left_is_replaced_and_has_not_died(screen: Recorded, tmp_path: Path) -> None:
@@ -134,7 +141,7 @@ def test_who_left_is_replaced_and_has_not_died(screen: Recorded, tmp_path: Path)
 
 
 def test_what_one_machine_lacks_is_said_with_its_name_and_others_go_on(
-    screen: Recorded, tmp_path: Path
+    screen: Recorded, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     def begin(worker: MadeUpWorker) -> None:
         if worker.post == SECOND:
@@ -145,9 +152,7 @@ def test_what_one_machine_lacks_is_said_with_its_name_and_others_go_on(
         [FIRST, SECOND], begin=begin, script=steps(nothing, nothing, nothing, all_end)
     )
     assert launched(engine, screen, tmp_path).run()
-    assert screen.notes == [
-        "two cannot work on the study: there are no images; it is tried again every 60 s"
-    ]
+    assert screen.notes == words
     assert [worker.post for worker in engine.placed] == [FIRST, SECOND]
 
 
@@ -168,17 +173,16 @@ def test_a_machine_is_tried_again_after_a_while(screen: Recorded, tmp_path: Path
 
 
 def test_where_every_machine_lacks_something_the_search_ends_and_says_what(
-    screen: Recorded, tmp_path: Path
+    screen: Recorded, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     def begin(worker: MadeUpWorker) -> None:
         worker.tell(FAILED, f"{worker.post.host} has no data", False)
         worker.end()
 
     engine = MadeUpEngine([FIRST, SECOND], begin=begin, script=steps(nothing))
-    with pytest.raises(UnfitMachineError, match="no machine can work on the study") as raised:
+    with pytest.raises(UnfitMachineError) as raised:
         launched(engine, screen, tmp_path).run()
-    assert "one: one has no data" in str(raised.value)
-    assert "two: two has no data" in str(raised.value)
+    assert str(raised.value) == words
 
 
 def test_what_keeps_every_worker_from_working_ends_the_search_at_once(
@@ -206,7 +210,7 @@ def test_on_one_machine_what_one_worker_lacks_all_lack(screen: Recorded, tmp_pat
 
 
 def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
-    screen: Recorded, tmp_path: Path
+    screen: Recorded, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     def dies(engine: MadeUpEngine) -> None:
         if engine.on("one:0").how is None:
@@ -220,12 +224,16 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
 
     engine = MadeUpEngine([FIRST, SECOND], begin=begin, script=steps(*[dies] * 40, all_end))
     assert launched(engine, screen, tmp_path).run()
-    deaths = [note for note in screen.notes if "another one begins" in note]
-    assert [note.split(" in ")[1].split(" s ")[0] for note in deaths] == ["1", "2", "4", "8"]
+    *deaths, last = screen.notes
+    assert [re.findall(r"\b\d+ s\b", note) for note in deaths] == [
+        ["1 s"],
+        ["2 s"],
+        ["4 s"],
+        ["8 s"],
+    ]
     assert len(placed) == MOST_DEATHS
-    assert screen.notes[-1].startswith(
-        f"one cannot work on the study: worker 1 on one died {MOST_DEATHS} times"
-    )
+    assert f"{MOST_DEATHS} times" in last
+    assert screen.notes == words
 
 
 def test_a_worker_that_is_only_asked_for_is_not_waited_for(

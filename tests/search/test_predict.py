@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import PredictionError
 from search.image_arguments import ImageFile, find_images
@@ -85,22 +87,22 @@ def test_progress_counts_every_image(model: TrainedModel, files: list[ImageFile]
     assert seen == [(done, 6) for done in range(1, 7)]
 
 
-def test_of_many_unreadable_images_ten_are_named() -> None:
+def test_of_many_unreadable_images_ten_are_named(words: SnapshotAssertion) -> None:
     many = Predicted("", 2000, [(f"{at}.jpg", "empty: 0 bytes") for at in range(1012)])
 
-    lines = many.unreadable_lines()
+    first, *named, last = many.unreadable_lines()
 
-    assert lines[0] == "1,012 of 2,000 images cannot be read:"
-    assert lines[1] == "  0.jpg: empty: 0 bytes"
-    assert lines[10] == "  9.jpg: empty: 0 bytes"
-    assert lines[11:] == ["  … and 1,002 more"]
+    assert re.findall(r"[\d,]+", first) == ["1,012", "2,000"]
+    assert [line.split(".")[0].strip() for line in named] == list("0123456789")
+    assert re.findall(r"[\d,]+", last) == ["1,002"]
+    assert many.unreadable_lines() == words
     assert Predicted("x", 3, []).unreadable_lines() == []
 
 
 def test_the_name_of_an_image_does_not_move_the_cursor() -> None:
     lines = Predicted("", 1, [("\x1b[2J\n.jpg", "empty: 0 bytes")]).unreadable_lines()
 
-    assert lines[1] == r"  '\x1b[2J\n.jpg': empty: 0 bytes"
+    assert lines[1].split(": ")[0] == r"  '\x1b[2J\n.jpg'"
 
 
 def test_json_has_a_line_for_each_image(model: TrainedModel, files: list[ImageFile]) -> None:

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import PredictionError
 from search.image_arguments import ImageFile
@@ -63,19 +64,23 @@ def test_what_is_read_is_not_written(
         writable_output(tmp_path / name, model, [image])
 
 
-def test_a_folder_is_no_file(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(PredictionError, match="found a folder; name a file in it"):
+def test_a_folder_is_no_file(tmp_path: Path, model: Path, words: SnapshotAssertion) -> None:
+    with pytest.raises(PredictionError) as error:
         writable_output(tmp_path, model, [])
+    assert str(error.value) == words
 
 
 @pytest.mark.parametrize("name", ["pipe", "to_pipe"])
-def test_a_device_or_pipe_stays_what_it_is(tmp_path: Path, model: Path, name: str) -> None:
+def test_a_device_or_pipe_stays_what_it_is(
+    tmp_path: Path, model: Path, name: str, words: SnapshotAssertion
+) -> None:
     # To replace it, as files are replaced, would make /dev/null a file for everyone.
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "to_pipe").symlink_to("pipe")
 
-    with pytest.raises(PredictionError, match="found a device or pipe; leave --output out"):
+    with pytest.raises(PredictionError, match=f"--output .*{name}: ") as error:
         writable_output(tmp_path / name, model, [])
+    assert str(error.value) == words
     assert (tmp_path / "pipe").is_fifo()
 
 

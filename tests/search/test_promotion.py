@@ -107,9 +107,9 @@ def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
     for trial in opened.trials(TrialState.PRUNED):
         assert trial.state == TrialState.PRUNED
         assert trial.value == trial.intermediate_values[trial.last_step or 0]
-        assert (
-            trial.user_attrs[REASON_ATTR] == f"asha: not among the best at epoch {trial.last_step}"
-        )
+        reason = trial.user_attrs[REASON_ATTR]
+        assert reason.startswith("asha: ")
+        assert reason.endswith(f" epoch {trial.last_step}")
     assert claim_trial(opened, pruner(), 4) is Idle.DONE
 
 

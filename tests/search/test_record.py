@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import StudyDiffersError
 from search.record import (
@@ -54,17 +55,23 @@ def test_a_study_of_an_earlier_version_goes_on_with_the_defaults_of_newer_settin
     check_same_study("planet", before, record())
 
 
-def test_other_versions_are_told_with_what_to_install() -> None:
+def test_other_versions_are_told_with_what_to_install(words: SnapshotAssertion) -> None:
     now, before = record(), record()
     before["versions"] |= {"torch": "2.0.0", "engine": 7, "canopy-search": "0.0.9", "numpy": "1"}
     with pytest.raises(StudyDiffersError) as caught:
         check_same_study("planet", before, now)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "study 'planet' began with other versions, which give other numbers:"
-    assert lines[1] == f"  torch: 2.0.0 in the study, {now['versions']['torch']} here"
-    assert lines[2].startswith("  engine: 7 in the study, ")
-    assert "pip install torch==2.0.0 canopy-search==0.0.9" in lines[3]
+    assert "torch==2.0.0 canopy-search==0.0.9" in lines[3]
     assert len(lines) == 4
+    here = {name: str(now["versions"][name]) for name in ("torch", "engine")}
+    assert here["torch"] in lines[1]
+    assert here["engine"] in lines[2]
+    assert [
+        lines[0],
+        lines[1].replace(here["torch"], "HERE"),
+        lines[2].replace(f" {here['engine']} ", " HERE "),
+        lines[3],
+    ] == words
 
 
 def test_a_study_that_recorded_no_engine_goes_on() -> None:
@@ -73,14 +80,15 @@ def test_a_study_that_recorded_no_engine_goes_on() -> None:
     check_same_study("planet", before, record())
 
 
-def test_every_difference_has_a_line() -> None:
+def test_every_difference_has_a_line(words: SnapshotAssertion) -> None:
     with pytest.raises(StudyDiffersError) as caught:
         check_same_study("planet", record(epochs=8), record(epochs=9, fingerprint="0" * 64))
     lines = str(caught.value).splitlines()
-    assert lines[0] == "study 'planet' began with other data or settings:"
-    assert lines[2] == "  training.epochs: 8 in the study, 9 now"
-    assert lines[1].startswith("  data.fingerprint: fff")
-    assert "--study" in lines[-1]
+    assert [line.split(":")[0].strip() for line in lines[1:3]] == [
+        "data.fingerprint",
+        "training.epochs",
+    ]
+    assert lines == words
     assert len(lines) == 4
 
 
@@ -98,7 +106,7 @@ def test_a_study_that_began_before_networks_were_compiled_goes_on_without() -> N
     assert resolved_as_before(TrainingSettings(), before).compile == "off"
     assert fixed_settings(before).compile == "off"
     check_same_study("planet", before, record(compile="off"))
-    with pytest.raises(StudyDiffersError, match=r"training\.compile: off in the study, on now"):
+    with pytest.raises(StudyDiffersError, match=r"training\.compile: off .*, on "):
         check_same_study("planet", before, record())
 
 

@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import optuna
 import pytest
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import SamplerError
 from search.sampling import (
@@ -71,37 +74,39 @@ def test_the_grid_is_tried_once_and_then_exhausted() -> None:
     assert sampler.is_exhausted(study)
 
 
-def test_a_grid_needs_steps() -> None:
+def test_a_grid_needs_steps(words: SnapshotAssertion) -> None:
     space = parse({"gamma": {"low": 0.8, "high": 1.0}})
-    with pytest.raises(SamplerError, match=r"a grid needs a step for search\.space\.gamma"):
+    with pytest.raises(SamplerError) as error:
         build_sampler(named("grid"), space, 0, 0)
+    assert str(error.value) == words
 
 
 @pytest.mark.parametrize(
-    ("search", "expected"),
+    ("search", "key"),
     [
         (
             {"sampler": {"name": "tpe", "n_startup_trials": "ten"}},
-            "search.sampler.n_startup_trials: expected a whole number",
+            "search.sampler.n_startup_trials: ",
         ),
         (
             {"sampler": {"name": "tpe", "n_ei_candidates": "x", "n_startup_trials": 1}},
-            "search.sampler.n_ei_candidates: expected a whole number",
+            "search.sampler.n_ei_candidates: ",
         ),
         (
             {"pruner": {"name": "median", "n_startup_trials": "x"}},
-            "search.pruner.n_startup_trials: expected a whole number",
+            "search.pruner.n_startup_trials: ",
         ),
-        (
-            {"sampler": {"name": "grid"}, "enqueue": [{"gamma": 0.8}]},
-            "search.enqueue[0]: loss is missing",
-        ),
+        ({"sampler": {"name": "grid"}, "enqueue": [{"gamma": 0.8}]}, "search.enqueue[0]: loss"),
     ],
+    ids=["sampler", "another parameter", "pruner", "half a setting"],
 )
-def test_what_fails_at_the_first_trial_is_found_before_it(search: object, expected: str) -> None:
+def test_what_fails_at_the_first_trial_is_found_before_it(
+    search: object, key: str, words: SnapshotAssertion
+) -> None:
     with pytest.raises(SamplerError) as caught:
         check_sampling(SearchSettings.model_validate(search), SPACE, epochs=8)
-    assert expected in str(caught.value)
+    assert key in str(caught.value)
+    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
@@ -129,23 +134,29 @@ def test_the_resource_of_a_pruner_is_the_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "expected"),
+    ("build", "named"),
     [
-        (lambda: build_sampler(named("tpee"), SPACE, 0, 0), "did you mean 'tpe'?"),
-        (lambda: build_pruner(named("hyperbnd"), 8), "did you mean 'hyperband'?"),
-        (lambda: build_pruner(named("bandit"), 8), "known are asha, hyperband, median"),
+        (lambda: build_sampler(named("tpee"), SPACE, 0, 0), "'tpe'"),
+        (lambda: build_pruner(named("hyperbnd"), 8), "'hyperband'"),
+        (lambda: build_pruner(named("bandit"), 8), "asha, hyperband, median"),
         (
             lambda: build_sampler(named("tpe", n_startup_trial=3), SPACE, 0, 0),
-            "search.sampler.n_startup_trial: not a parameter of tpe; did you mean 'n_startup",
+            "'n_startup_trials'",
         ),
-        (lambda: build_pruner(named("none", x=1), 8), "search.pruner.x: not a parameter of none"),
+        (lambda: build_pruner(named("none", x=1), 8), "search.pruner.x: "),
         (
             lambda: build_pruner(named("successive_halving", reduction_factor=1), 8),
             "search.pruner: successive_halving: ",
         ),
     ],
+    ids=["sampler", "pruner", "no pruner", "parameter", "no parameter", "number"],
 )
-def test_a_wrong_name_names_the_nearest(build: object, expected: str) -> None:
+def test_a_wrong_name_names_the_nearest(
+    build: Callable[[], object], named: str, words: SnapshotAssertion
+) -> None:
     with pytest.raises(SamplerError) as caught:
         build()
-    assert expected in str(caught.value).replace('"', "'")
+    said = str(caught.value).replace('"', "'")
+    assert named in said
+    if ": successive_halving: " not in said:  # what follows are Optuna's words
+        assert said == words

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import SearchSpaceError
 from search.settings import RangeSettings, SearchSettings
@@ -42,61 +43,63 @@ def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "expected"),
+    ("space", "named"),
     [
-        ({"gama": [1.0]}, "search.space.gama: no such training setting; did you mean 'gamma'?"),
-        ({"optimizer.rate": [1.0]}, "search.space.optimizer.rate: no such training setting"),
-        ({"optimizer": ["adam"]}, "search.space.optimizer: no such training setting"),
-        (
-            {"gamma": {"low": 0.9, "high": 0.8}},
-            "search.space.gamma: low 0.9 is above high 0.8; swap them",
-        ),
-        ({"gamma": {"low": 0.9, "high": 1.0, "step": 0.5}}, "step 0.5 does not fit"),
-        ({"gamma": {"low": 0.9, "high": 1.2}}, "search.space.gamma: expected at most 1, found 1.2"),
+        ({"gama": [1.0]}, "gama"),
+        ({"optimizer.rate": [1.0]}, "optimizer.rate"),
+        ({"optimizer": ["adam"]}, "optimizer"),
+        ({"gamma": {"low": 0.9, "high": 0.8}}, "gamma"),
+        ({"gamma": {"low": 0.9, "high": 1.0, "step": 0.5}}, "gamma"),
+        ({"gamma": {"low": 0.9, "high": 1.2}}, "gamma"),
         (
             {"optimizer.weight_decay": {"low": 0.0, "high": 0.1, "log": True}},
-            "a log range must begin above 0",
+            "optimizer.weight_decay",
         ),
-        ({"optimizer.lr": {"low": 0.1, "high": 1.0, "log": True, "step": 0.1}}, "exclude"),
-        ({"epochs": []}, "search.space.epochs: no values"),
-        ({"loss": ["bce", "bce"]}, "search.space.loss: a value stands twice, the word 'bce'"),
-        (
-            {"epochs": {"low": 2, "high": 8, "step": 2.0}},
-            "search.space.epochs: takes whole numbers, and this range has fractions",
-        ),
-        (
-            {"threads": {"low": 1, "high": 4, "step": 0.5}},
-            "search.space.threads: takes whole numbers",
-        ),
-        (
-            {"optimizer.lr": {"low": 1 / 3, "high": 9.0, "step": 0.1}},
-            "low 0.3333333333333333 and step 0.1 have too many digits; round them",
-        ),
-        ({"epochs": ["many"]}, "search.space.epochs: expected a whole number"),
+        ({"optimizer.lr": {"low": 0.1, "high": 1.0, "log": True, "step": 0.1}}, "optimizer.lr"),
+        ({"epochs": []}, "epochs"),
+        ({"loss": ["bce", "bce"]}, "loss"),
+        ({"epochs": {"low": 2, "high": 8, "step": 2.0}}, "epochs"),
+        ({"threads": {"low": 1, "high": 4, "step": 0.5}}, "threads"),
+        ({"optimizer.lr": {"low": 1 / 3, "high": 9.0, "step": 0.1}}, "optimizer.lr"),
+        ({"epochs": ["many"]}, "epochs"),
+    ],
+    ids=[
+        "unknown",
+        "unknown in a section",
+        "a section",
+        "low above high",
+        "a large step",
+        "out of range",
+        "log from 0",
+        "log and step",
+        "no values",
+        "a value twice",
+        "a fraction of 2",
+        "fractions",
+        "many digits",
+        "a word",
     ],
 )
-def test_an_impossible_space_is_named(space: object, expected: str) -> None:
+def test_an_impossible_space_is_named(space: object, named: str, words: SnapshotAssertion) -> None:
     with pytest.raises(SearchSpaceError) as caught:
         parse(space)
-    assert expected in str(caught.value)
+    assert f"search.space.{named}: " in str(caught.value)
+    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ({"loss": "focal"}, "search.enqueue[0].loss: 'focal' lies outside of bce"),
-        ({"gamma": 0.855}, "search.enqueue[0].gamma: 0.855 lies outside of 0.8 to 1 step 0.01"),
-        ({"gamma": True}, "search.enqueue[0].gamma: true lies outside"),
-        ({"seed": 1}, "search.enqueue[0].seed: not in search.space"),
-    ],
+    "params",
+    [{"loss": "focal"}, {"gamma": 0.855}, {"gamma": True}, {"seed": 1}],
+    ids=["another value", "between steps", "no number", "not searched"],
 )
 def test_an_enqueued_setting_must_lie_in_the_space(
-    params: dict[str, object], expected: str
+    params: dict[str, object], words: SnapshotAssertion
 ) -> None:
     space = {"loss": ["bce"], "gamma": {"low": 0.8, "high": 1.0, "step": 0.01}}
     with pytest.raises(SearchSpaceError) as caught:
         parse(space, [params])
-    assert expected in str(caught.value)
+    assert f"search.enqueue[0].{next(iter(params))}: " in str(caught.value)
+    assert str(caught.value) == words
 
 
 @given(

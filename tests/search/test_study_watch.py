@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.summary import StudySummary
 from search.study_watch import watch_study
@@ -46,20 +47,18 @@ def blocks(output: str) -> list[list[str]]:
     return [block.splitlines() for block in bare.split("\n\n")]
 
 
-def test_in_a_pipe_only_news_is_printed_and_the_end_ends_it() -> None:
+def test_in_a_pipe_only_news_is_printed_and_the_end_ends_it(words: SnapshotAssertion) -> None:
     output = watched(reading(RUNNING, RUNNING, RUNNING, FURTHER, LEAVING, LEAVING, OVER))
     assert "\x1b" not in output
-    assert [block[0] for block in blocks(output)] == [
-        "study planet: 0 finished (0 complete, 0 pruned) · 1 running",
-        "study planet: 0 finished (0 complete, 0 pruned) · 1 running",
-        "study planet: 1 finished (1 complete, 0 pruned)",
-        "study planet: 1 finished (1 complete, 0 pruned)",
+    found = blocks(output)
+    assert [re.findall(r"(\d) (\w+)", block[0]) for block in found] == [
+        [("0", "finished"), ("0", "complete"), ("0", "pruned"), ("1", "running")],
+        [("0", "finished"), ("0", "complete"), ("0", "pruned"), ("1", "running")],
+        [("1", "finished"), ("1", "complete"), ("0", "pruned")],
+        [("1", "finished"), ("1", "complete"), ("0", "pruned")],
     ]
-    assert blocks(output)[0][2:] == [
-        "1 worker:",
-        "  forest cuda:0 (41): trial 0, epoch 2 of 8, 40 %",
-    ]
-    assert "forest" not in "\n".join(blocks(output)[-1])
+    assert found == words
+    assert "forest" not in "\n".join(found[-1])
 
 
 def test_a_worker_that_is_dead_is_no_news_for_long() -> None:
@@ -78,20 +77,16 @@ def test_a_database_that_is_away_is_told_once_and_waited_for() -> None:
 def test_an_outage_is_shown_on_the_screen_too() -> None:
     output = watched(reading(AWAY, RUNNING, AWAY, OVER), terminal=True)
     assert output.count("the database is away") == 2
-    assert output.count("forest  cuda:0   41  trial 0, epoch 2 of 8, 40 %") >= 2
+    assert output.count("epoch 2 of 8, 40 %") >= 2
 
 
-def test_the_screen_is_given_back_and_what_was_seen_last_stays() -> None:
+def test_the_screen_is_given_back_and_what_was_seen_last_stays(words: SnapshotAssertion) -> None:
     output = watched(reading(RUNNING, FURTHER, LEAVING, OVER), terminal=True)
     screen, after = output.split("\x1b[?1049l")  # back from the alternate screen
     assert "\x1b[?1049h" in screen
     assert "trial 0, epoch 3 of 8, 0 %" in screen
     assert "\x1b[2J" not in screen  # it never goes blank
-    assert after.splitlines() == [
-        "study planet: 1 finished (1 complete, 0 pruned)",
-        "best AP .3000: trial 0, tinycnn_16 · bce · gamma 0.93",
-        "3 epochs trained in 9 s",
-    ]
+    assert after == words
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -1,4 +1,5 @@
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.summary import TrialSummary
 from search.errors import TrialFilterError
@@ -58,30 +59,35 @@ def test_a_parameter_that_only_some_trials_have_chooses_among_those() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "named"),
     [
-        ("backbone", "--where backbone: expected a parameter and its value"),
-        ("=3", "--where =3: expected a parameter and its value"),
-        ("net=resnet18", "no trial has a parameter 'net'; there are backbone, gamma, flip"),
-        ("backbone=resnet1", "no trial has that; there are resnet18, resnet50"),
-        ("backbone>resnet18", "backbone is not a number; write = and one of resnet18, resnet50"),
-        ("gamma=high", "gamma is a number: 0.8, 0.81, 0.82, 0.83, 0.84"),
-        ("flip>0", "flip is not a number; write = and one of False, True"),
+        ("backbone", "--where backbone"),
+        ("=3", "--where =3"),
+        ("net=resnet18", "backbone, gamma, flip"),
+        ("backbone=resnet1", "resnet18, resnet50"),
+        ("backbone>resnet18", "resnet18, resnet50"),
+        ("gamma=high", "0.8, 0.81, 0.82, 0.83, 0.84"),
+        ("flip>0", "False, True"),
     ],
+    ids=["no value", "no name", "parameter", "value", "no number", "a number", "a switch"],
 )
-def test_what_cannot_be_meant_is_said_with_what_there_is(text: str, message: str) -> None:
+def test_what_cannot_be_meant_is_said_with_what_there_is(
+    text: str, named: str, words: SnapshotAssertion
+) -> None:
     with pytest.raises(TrialFilterError) as caught:
         where(text)
-    assert message in str(caught.value)
+    assert named in str(caught.value)
+    assert str(caught.value) == words
     assert caught.value.exit_status == 2
 
 
-def test_states_are_named_as_people_say_them() -> None:
+def test_states_are_named_as_people_say_them(words: SnapshotAssertion) -> None:
     assert numbers(TrialFilter(states=["complete"]).choose(TRIALS)) == [0, 3]
     assert numbers(TrialFilter(states=["FAIL", "pruned"]).choose(TRIALS)) == [1, 2]
     assert TrialFilter(states=["waiting"]).choose(TRIALS) == []
-    with pytest.raises(TrialFilterError, match="--state done: there are complete, pruned, failed"):
+    with pytest.raises(TrialFilterError, match="--state done") as error:
         TrialFilter(states=["done"]).choose(TRIALS)
+    assert str(error.value) == words
 
 
 def test_the_best_the_last_and_the_order() -> None:

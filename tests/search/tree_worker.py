@@ -29,6 +29,17 @@ def tiny_dataset() -> Dataset:
     return noise_dataset(train=16, validation=6, test=2)
 
 
+class Notes(list[str]):
+    """What a worker was told, and what then happens."""
+
+    on_note: Callable[[], None] | None = None
+
+    def append(self, text: str) -> None:
+        super().append(text)
+        if self.on_note is not None:
+            self.on_note()
+
+
 @dataclass
 class Worker:
     """One worker with its own session, and what it was told."""
@@ -36,7 +47,7 @@ class Worker:
     tree: StageTree
     writer: CheckpointWriter
     session: WorkerSession
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
     def walk(self, settings: TrainingSettings, **options: Any) -> list[WalkedEpoch]:
         return self.go(self.tree.plan(settings), **options)

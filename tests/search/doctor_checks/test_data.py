@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.doctor_checks.data import DataFacts, check_data
 from tests.planet_data import write_planet_data
@@ -16,30 +17,36 @@ def settings(tmp_path: Path) -> DataSettings:
     )
 
 
-def test_the_demo_is_not_made() -> None:
+def test_the_demo_is_not_made(words: SnapshotAssertion) -> None:
     facts, finding = check_data(DataSettings(demo="digits", image_px=32))
     assert facts == DataFacts(images=3000, labels=10, image_px=32)
     assert finding.status == "ok"
-    assert finding.found == "the built-in demo: 3,000 images, 10 labels"
+    assert finding.found == words
 
 
-def test_data_that_are_there(settings: DataSettings, tmp_path: Path) -> None:
+def test_data_that_are_there(
+    settings: DataSettings, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     before = sorted(tmp_path.rglob("*"))
     facts, finding = check_data(settings)
     assert (facts.images, facts.image_px) == (200, 16)
     assert finding.status == "ok"
-    assert "200 images" in finding.found
-    assert "139 train, 32 validation, 29 test" in finding.found
+    assert finding.found == words
+    for number in ("200 images", "139 train", "32 validation", "29 test"):
+        assert number in finding.found
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_few_missing_images_are_a_warning(settings: DataSettings) -> None:
+def test_a_few_missing_images_are_a_warning(
+    settings: DataSettings, words: SnapshotAssertion
+) -> None:
     assert settings.images is not None
-    next(settings.images.iterdir()).unlink()
+    min(settings.images.iterdir()).unlink()
     facts, finding = check_data(settings)
     assert facts.images == 199
     assert finding.status == "warning"
-    assert "1 of 200 images (0.5 %): 1 missing" in finding.found
+    assert "1 of 200" in finding.found
+    assert [finding.found, finding.remedy] == words
 
 
 def test_many_missing_images_are_an_error(settings: DataSettings) -> None:

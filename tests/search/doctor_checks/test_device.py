@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from syrupy.assertion import SnapshotAssertion
 
 from search.config import load_config
 from search.doctor_checks import device
@@ -30,42 +31,40 @@ def all_gpus_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_no_gpu_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_is_said_plainly(monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion) -> None:
     finding = look(monkeypatch)
     assert finding.status == "ok"
-    assert finding.found == "no CUDA GPU here; trains on the CPU: fp32, 1 CPU thread"
+    assert finding.found == words
 
 
 @pytest.mark.parametrize(
-    ("card", "cuda", "found", "remedy"),
-    [
-        (Card("an NVIDIA GPU", None), "13.0", "no working driver", "install NVIDIA's driver"),
-        (A10, None, "built without CUDA", "install the build with CUDA"),
-        (A10, "13.0", "driver 470.57 does not answer", "update NVIDIA's driver .* CUDA 13.0"),
-    ],
+    ("card", "cuda"),
+    [(Card("an NVIDIA GPU", None), "13.0"), (A10, None), (A10, "13.0")],
+    ids=["no driver", "no CUDA", "old driver"],
 )
 def test_a_gpu_that_torch_cannot_use(
-    monkeypatch: pytest.MonkeyPatch, card: Card, cuda: str | None, found: str, remedy: str
+    monkeypatch: pytest.MonkeyPatch, card: Card, cuda: str | None, words: SnapshotAssertion
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch, "__version__", "VERSION")
     finding = look(monkeypatch, card)
     assert finding.status == "warning"
-    assert f"{card.name} is here, and torch cannot use it" in finding.found
-    assert found in finding.found
-    assert finding.found.endswith("trains on the CPU: fp32, 1 CPU thread")
-    assert re.match(remedy, finding.remedy or "")
+    assert finding.found.startswith(card.name)
+    assert [finding.found, finding.remedy] == words
 
 
-def test_a_hidden_gpu_is_meant_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hidden_gpu_is_meant_to_be_hidden(
+    monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert look(monkeypatch, A10).status == "ok"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     finding = look(monkeypatch, A10)
     assert finding.status == "warning"
-    assert "CUDA_VISIBLE_DEVICES is '7'" in finding.found
+    assert [finding.found, finding.remedy] == words
 
 
-def test_a_gpu_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_computes(monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion) -> None:
     properties = SimpleNamespace(name="NVIDIA A10", total_memory=24 * 2**30)
     ones = torch.ones
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
@@ -73,20 +72,22 @@ def test_a_gpu_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "ones", lambda *size, **_options: ones(*size))
     finding = look(monkeypatch, A10, A10, gpus=2)
     assert finding.status == "ok"
-    assert finding.found == (
-        "NVIDIA A10 with 24.0 GiB, 20.0 GiB free, driver 470.57, 1 more; "
-        "trains on cuda:0: fp32, 1 CPU thread"
-    )
+    assert finding.found == words
+    for number in ("24.0 GiB", "20.0 GiB", "470.57", "1 more", "cuda:0"):
+        assert number in finding.found
 
 
-def test_a_gpu_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_does_not_compute(
+    monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
+) -> None:
     def fail(_device: torch.device) -> None:
         raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
+    monkeypatch.setattr(torch, "__version__", "VERSION")
     finding = look(monkeypatch, A10, gpus=1)
     assert finding.status == "error"
-    assert finding.found.endswith("cannot compute on it: CUDA error: no kernel image is available")
+    assert [finding.found, finding.remedy] == words
 
 
 def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,11 +141,16 @@ class TestMemory:
         (finding,) = check_memory(load_config(file), labels=4)
         return finding
 
-    def test_it_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_it_fits(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: SnapshotAssertion
+    ) -> None:
         finding = self.look(monkeypatch, tmp_path, 8 * 2**30)
         assert finding.status == "ok"
-        assert finding.found.startswith("resnet18 with 64 images of 128 px needs about ")
-        assert finding.found.endswith("8.0 GiB are free on the CPU")
+        needed, free = re.findall(r"[\d.]+ [MG]iB", finding.found)
+        assert free == "8.0 GiB"
+        assert finding.found.replace(needed, "NEEDED") == words
+        for named in ("resnet18", "64 images", "128 px"):
+            assert named in finding.found
 
     def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         finding = self.look(monkeypatch, tmp_path, 1.2 * self.STEP.total_bytes(64))
@@ -154,7 +160,9 @@ class TestMemory:
     def test_it_does_not_fit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.total_bytes(64))
         assert finding.status == "error"
-        assert re.fullmatch(r"set training.batch_size to \d+ or less", finding.remedy or "")
+        assert "training.batch_size" in (finding.remedy or "")
+        (fits,) = map(int, re.findall(r"\d+", finding.remedy or ""))
+        assert 1 <= fits < 64
 
     def test_not_even_one_image_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.fixed_bytes)

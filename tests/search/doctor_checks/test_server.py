@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy
+from syrupy.assertion import SnapshotAssertion
 
 from search.doctor_checks import server
 from search.doctor_checks.finding import Finding
@@ -40,14 +41,15 @@ def guest(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.URL]:
 
 def test_a_server_that_is_well(database: Database, database_url: str) -> None:
     findings = look(database_url)
+    # Others use the server, too.
+    assert re.fullmatch(r"\d+ of \d+ free.*", findings.pop("connections").found)
     assert {finding.status for finding in findings.values()} == {"ok"}
-    assert re.match(r"Postgres 18\.\d+ at postgresql://postgres@", findings["database"].found)
+    assert re.search(r"18\.\d+ at postgresql://postgres@", findings["database"].found)
     assert findings["tables"].found == "as this version needs them"
-    assert findings["connections"].found.endswith(" free")
 
 
 def test_an_empty_database_stays_empty(database_url: str) -> None:
-    assert look(database_url)["tables"].found == "none yet, made by the first search"
+    assert look(database_url)["tables"].found.startswith("none yet")
     engine = sqlalchemy.create_engine(parse_database_url(database_url))
     assert sqlalchemy.inspect(engine).get_table_names() == []
     engine.dispose()
@@ -62,7 +64,7 @@ def test_a_database_that_can_only_be_read(database: Database) -> None:
     assert findings["tables"].status == "ok"
 
 
-def test_a_user_who_may_not_make_tables(database_url: str) -> None:
+def test_a_user_who_may_not_make_tables(database_url: str, words: SnapshotAssertion) -> None:
     engine = sqlalchemy.create_engine(parse_database_url(database_url))
     with guest(engine) as url:
         findings = look(url)
@@ -70,7 +72,7 @@ def test_a_user_who_may_not_make_tables(database_url: str) -> None:
         assert finding.status == "error"
         assert findings["tables"].found == "none yet"
         assert finding.remedy is not None
-        assert finding.remedy.startswith(f"GRANT CREATE ON SCHEMA public TO {url.username}")
+        assert finding.remedy.replace(str(url.username), "USER") == words
         execute(engine, f"GRANT CREATE ON SCHEMA public TO {url.username}")
         assert look(url)["database"].status == "ok"
     engine.dispose()
@@ -83,21 +85,23 @@ def test_tables_of_a_newer_version(database: Database, database_url: str) -> Non
     assert "update canopy-search" in (finding.remedy or "")
 
 
-def test_few_connections_are_left(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+def test_few_connections_are_left(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, words: SnapshotAssertion
+) -> None:
     health = ServerHealth("postgresql://db", "18.4", False, True, 97, 95, "current")
     monkeypatch.setattr(server, "server_health", lambda _url: health)
     finding = look(database_url)["connections"]
     assert finding.status == "warning"
-    assert finding.found == "3 of 97 free; a search takes up to 5"
+    assert [finding.found, finding.remedy] == words
 
 
 class TestEmbedded:
     """The server of the state folder."""
 
-    def test_none_is_made(self, tmp_path: Path) -> None:
+    def test_none_is_made(self, tmp_path: Path, words: SnapshotAssertion) -> None:
         (finding,) = check_database(tmp_path / "home", "  ")
         assert finding.status == "ok"
-        assert finding.found == "embedded Postgres 18, made by the first search"
+        assert finding.found == words
         assert list(tmp_path.iterdir()) == []
 
     def test_its_programs_are_missing(
@@ -107,7 +111,9 @@ class TestEmbedded:
         with pytest.raises(EmbeddedPostgresError, match="install it again"):
             list(check_database(tmp_path, None))
 
-    def test_one_that_is_stopped_is_started_and_left_without_tables(self, tmp_path: Path) -> None:
+    def test_one_that_is_stopped_is_started_and_left_without_tables(
+        self, tmp_path: Path, words: SnapshotAssertion
+    ) -> None:
         embedded = embedded_postgres(tmp_path)
         embedded.start()
         embedded.stop()
@@ -116,4 +122,4 @@ class TestEmbedded:
         finally:
             assert embedded.stop()
         assert re.fullmatch(rf"embedded Postgres 18\.\d+ in {tmp_path}", findings["database"].found)
-        assert findings["tables"].found == "none yet, made by the first search"
+        assert findings["tables"].found == words

@@ -61,8 +61,22 @@ def test_ap_is_one_and_rises_and_seconds_are_the_networks() -> None:
             assert [point.seconds for point in points] == EPOCHS * [seconds]
 
 
-@pytest.mark.parametrize("name", ["demo", "shapes"])
-@pytest.mark.parametrize("pruner", ["asha", "median", "none"])
+@pytest.mark.parametrize(
+    ("name", "pruner"),
+    [
+        ("demo", "asha"),
+        ("shapes", "median"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.exhaustive)
+            for pair in [
+                ("demo", "median"),
+                ("shapes", "asha"),
+                ("demo", "none"),
+                ("shapes", "none"),
+            ]
+        ),
+    ],
+)
 def test_searches_on_them_train_about_as_many_epochs_as_on_recorded_curves(
     name: str, pruner: str
 ) -> None:

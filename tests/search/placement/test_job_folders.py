@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import PlacementError
 from search.placement.job import CALLED_OFF
 from search.placement.job_folders import JobFolders
 from search.placement.queues import JobState
+from tests.search.waiting import wait_until
 
 
 class MadeUpQueue:
@@ -70,18 +72,20 @@ def begin(home: Path, living: Sequence[str]) -> tuple[MadeUpQueue, list[str]]:
     return queue, notes
 
 
-def test_jobs_of_a_search_that_was_killed_are_called_off(tmp_path: Path) -> None:
+def test_jobs_of_a_search_that_was_killed_are_called_off(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
     other = begin_elsewhere(tmp_path)
     wait_for_jobs(tmp_path)
     queue, notes = begin(tmp_path, ["11", "12"])
     assert queue.cancelled == []
-    assert notes == ["jobs of another search work on the study, too: 11 12"]
+    assert notes == words(name="another search")
 
     other.kill()
     other.communicate()
     queue, notes = begin(tmp_path, ["12"])
     assert queue.cancelled == ["12"]
-    assert notes == ["jobs of a search that is gone are called off: 12"]
+    assert notes == words(name="called off")
     said = [path.read_text() for path in sorted(tmp_path.glob(f"jobs/demo/*/*/{CALLED_OFF}"))]
     assert said == ["", "called off\n"]
 
@@ -91,8 +95,6 @@ def test_jobs_of_a_search_that_was_killed_are_called_off(tmp_path: Path) -> None
 
 
 def wait_for_jobs(home: Path) -> None:
-    from tests.faults.searching import wait_until
-
     wait_until(lambda: len(list(home.glob("jobs/demo/*/0002/job-id"))) == 1, "two jobs")
 
 

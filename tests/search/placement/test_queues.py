@@ -1,14 +1,16 @@
 """SLURM's commands, as a queue uses them; the commands are scripts that behave as SLURM's do."""
 
 import os
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.placement import queues
 from search.placement.queues import JobState, RefusedError, SlurmQueue
 from search.placement.slurm_options import JobRequest
+from tests.search.waiting import wait_until
 
 COMMANDS = {
     "sbatch": """
@@ -62,9 +64,9 @@ def test_a_job_is_submitted_and_runs(queue: SlurmQueue, tmp_path: Path) -> None:
     script = (tmp_path / "script").read_text()
     for line in ("partition=gpu", "gpus-per-node=1", "time=120", "no-requeue", "job-name=canopy"):
         assert f"#SBATCH --{line}" in script
-    deadline_s = time.monotonic() + 60
-    while not (folder / "41_0_result.pkl").exists() and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    result = folder / "41_0_result.pkl"
+    with suppress(AssertionError):  # what was printed says more
+        wait_until(result.exists, "the job has ended")
     assert said.read_text() == "41", (tmp_path / "printed").read_text()
 
 
@@ -81,15 +83,17 @@ def test_what_sbatch_refuses_is_told_in_one_line(
     assert capsys.readouterr() == ("", "")
 
 
-def test_states_are_those_of_squeue(queue: SlurmQueue, tmp_path: Path) -> None:
+def test_states_are_those_of_squeue(
+    queue: SlurmQueue, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     lines = ["1|PENDING|Resources", "2|RUNNING|None", "3|TIMEOUT|TimeLimit", "9|RUNNING|None"]
     (tmp_path / "states").write_text("\n".join(lines))
-    assert queue.states(["1", "2", "3", "4"]) == {
-        "1": JobState(waits=True, text="Resources"),
-        "2": JobState(),
-        "3": JobState(is_over=True, text="ended with SLURM's state TIMEOUT (TimeLimit)"),
-        "4": JobState(is_over=True, text="is not in SLURM's queue any more"),
-    }
+    found = queue.states(["1", "2", "3", "4"])
+    assert found is not None
+    assert found["1"] == JobState(waits=True, text="Resources")
+    assert found["2"] == JobState()
+    assert all(found[each].is_over and not found[each].waits for each in "34")
+    assert {each: state.text for each, state in found.items()} == words
     (tmp_path / "states").unlink()
     forgotten = queue.states(["1"])
     assert forgotten is not None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.errors import PlacementError
 from search.placement.ray_address import AUTO, LOCAL, choose_address, unusable
@@ -26,15 +27,15 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture
-def gone() -> str:
-    """An address at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return f"127.0.0.1:{port}"
+def gone() -> Iterator[str]:
+    """An address at which nothing listens, and nobody else can begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_the_option_comes_before_the_variable_and_that_before_what_runs_here(
-    cluster: str, gone: str, tmp: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: str, gone: str, tmp: Path, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     assert choose_address(None) == LOCAL
     (tmp / "ray" / "ray_current_cluster").write_text(cluster)
@@ -44,8 +45,9 @@ def test_the_option_comes_before_the_variable_and_that_before_what_runs_here(
     monkeypatch.setenv("RAY_ADDRESS", gone)
     assert choose_address(cluster) == cluster
     assert choose_address(f"ray://{cluster}") == f"ray://{cluster}"
-    with pytest.raises(PlacementError, match=f"{gone} cannot be used: nothing answers there"):
+    with pytest.raises(PlacementError) as error:
         choose_address(None)
+    assert str(error.value).replace(gone, "GONE") == words
 
 
 def test_a_cluster_that_ran_here_and_is_gone_is_passed_over(gone: str, tmp: Path) -> None:
@@ -61,7 +63,6 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         choose_address(address)
 
 
-def test_a_token_that_is_missing_is_said_in_words() -> None:
+def test_a_token_that_is_missing_is_said_in_words(words: SnapshotAssertion) -> None:
     said = str(unusable("gpu-1:6379", "RPC error: InvalidAuthToken: Authentication token is ..."))
-    assert said.startswith("the Ray cluster at gpu-1:6379 cannot be used: it wants a token")
-    assert "RAY_AUTH_MODE=token" in said
+    assert said == words

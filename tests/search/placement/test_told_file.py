@@ -4,7 +4,7 @@ import multiprocessing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from search.placement.told_file import ToldFile, ToldTail
@@ -12,7 +12,6 @@ from search.placement.told_file import ToldFile, ToldTail
 FORK = multiprocessing.get_context("fork")
 
 
-@settings(max_examples=40)
 @given(
     items=st.lists(st.tuples(st.text(), st.lists(st.binary()).map(tuple), st.text()), max_size=5),
     cuts=st.lists(st.integers(0, 400), max_size=10),
