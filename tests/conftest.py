@@ -1,8 +1,10 @@
 """What many tests need: real servers, an environment that is the same everywhere, and seeds."""
 
+import gc
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import FrameType
 from typing import Any
 from uuid import uuid4
 
+import optuna.storages._rdb.storage
 import pytest
 import sqlalchemy
 from filelock import FileLock
@@ -48,6 +51,8 @@ _PREFIXES = ("LC_", "CLEARML_", "TRAINS_", "AWS_", "S3_", "PG", "SLURM_", "SBATC
 for _name in list(os.environ):
     if _name in _VARIABLES or _name.startswith(_PREFIXES):
         del os.environ[_name]
+os.environ["TZ"] = "UTC"
+time.tzset()
 spin_briefly()
 
 
@@ -108,26 +113,53 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
-def _take_signals() -> None:
-    """Lets programs that tests start take signals, also under ``nohup`` and in a background job.
+def pytest_collection_finish() -> None:
+    """Lets garbage be looked for among what tests make, not among all modules.
 
-    What a process ignores its children ignore; what it handles they do not inherit.
+    Where memory ran out the product looks for it, and with torch that takes seconds.
+    """
+    gc.freeze()
+
+
+def _take_signals() -> None:
+    """Lets processes that tests start take signals, also under ``nohup`` and in a background job.
+
+    What a process ignores its children ignore; what it handles, programs that it starts do not
+    inherit. A fork does, and is told.
     """
 
     def ignore(_signal: int, _frame: FrameType | None) -> None:
         """Does nothing, in this process alone."""
 
+    numbers = {signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (
-            signal.SIGHUP,
-            signal.SIGTERM,
-            signal.SIGQUIT,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-        ):
-            if signal.getsignal(number) == signal.SIG_IGN:
-                signal.signal(number, ignore)
+        ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+        for number in ignored:
+            signal.signal(number, ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, *numbers})
+        os.register_at_fork(
+            after_in_child=lambda: (
+                [signal.signal(each, signal.SIG_DFL) for each in ignored] and None
+            )
+        )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def head_version_read_once() -> Iterator[None]:
+    """Optuna imports all its migrations for each storage, which takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        versions: Any = optuna.storages._rdb.storage._VersionManager
+        read = versions.get_head_version
+        known: list[str] = []
+
+        def read_once(manager: Any) -> str:
+            if not known:
+                known.append(read(manager))
+            return known[0]
+
+        patch.setattr(versions, "get_head_version", read_once)
+        yield
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """What tests of the stage tree have in common."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import optuna.storages._rdb.storage
 import pytest
 
 from search.checkpoint_writer import CheckpointWriter
@@ -56,26 +54,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortMemory]:
+def memory(monkeypatch: pytest.MonkeyPatch) -> ShortMemory:
     """Networks that take so many images at once."""
-    # Where memory ran out, garbage is looked for: among what a test makes, not what all have made.
-    gc.freeze()
-    yield ShortMemory(monkeypatch)
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def head_version_read_once() -> Iterator[None]:
-    """Optuna imports all its migrations for each storage, which takes longer than most tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        versions: Any = optuna.storages._rdb.storage._VersionManager
-        read = versions.get_head_version
-        known: list[str] = []
-
-        def read_once(manager: Any) -> str:
-            if not known:
-                known.append(read(manager))
-            return known[0]
-
-        patch.setattr(versions, "get_head_version", read_once)
-        yield
+    return ShortMemory(monkeypatch)
