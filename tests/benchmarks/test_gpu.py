@@ -10,6 +10,8 @@ from benchmarks.gpu import Round, pays_after_text, row, together
 from benchmarks.noise_images import Case
 from benchmarks.timed_run import RunTimes, Switch
 
+SWITCHES = ("augmented, in the device's memory", "optimizer not fused", "two processes")
+
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -26,17 +28,11 @@ def test_the_script_measures_what_it_is_asked_to() -> None:
     done = run_script(
         *("--device", "cpu", "--backbone", "tinycnn_8", "--image-px", "32", "--batch-size", "8"),
         *("--steps", "2", "--rounds", "1", "--epochs", "1"),
-        *("--switch", "augmented, in the device's memory", "optimizer not fused", "two processes"),
+        *("--switch", *SWITCHES),
     )
     assert done.stderr == ""
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [cells[0] for cells in rows] == [
-        "| switch",
-        "| default",
-        "| augmented, in the device's memory",
-        "| optimizer not fused",
-        "| two processes",
-    ]
+    assert [cells[0] for cells in rows] == ["| switch", "| default", *(f"| {s}" for s in SWITCHES)]
     assert {len(cells) for cells in rows} == {7}
     assert rows[1][2].startswith("1.00 (")
     assert all(int(cells[1].split()[0]) > 0 for cells in rows[1:])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.bootstrap import resample_ap
 from dashboards.verdict import (
@@ -141,51 +142,53 @@ def test_settings_that_were_looked_at_are_counted_once() -> None:
     assert looked_at(study(trials, [])) == 2
 
 
-def test_without_predictions_there_is_no_verdict() -> None:
+def test_without_predictions_there_is_no_verdict(words: SnapshotAssertion) -> None:
     model = SimulatedData(0).model()
-    found = verdicts({"base": model}, "base", ["other"])
-    assert found == {"other": NoVerdict("no predictions were kept of it")}
-    found = verdicts({"other": model}, "base", ["other"])
-    assert found == {"other": NoVerdict("no predictions were kept of what it is compared with")}
+    only_base = verdicts({"base": model}, "base", ["other"])
+    only_other = verdicts({"other": model}, "base", ["other"])
+    assert list(only_base) == list(only_other) == ["other"]
+    assert [_no_verdict(found["other"]) for found in (only_base, only_other)] == words
     assert verdicts({}, "base", []) == {}
 
 
-def test_other_images_are_refused_with_the_difference() -> None:
+def test_other_images_are_refused_with_the_difference(words: SnapshotAssertion) -> None:
     base, more = SimulatedData(0).model(), SimulatedData(1, images=301).model()
-    assert _reason(base, more) == "it was validated on other images: 301 in place of 300"
     changed = SimulatedData(1).model()
-    assert _reason(base, changed) == (
-        "it was validated on other images, or the labels of some were changed"
-    )
     renamed = Predictions(
         replace(changed.validation, labels=("label 0", "haze", "label 2")), changed.logits
-    )
-    assert _reason(base, renamed) == (
-        "it was validated on other labels: without label 1 and with haze"
     )
     turned = Predictions(
         replace(changed.validation, labels=("label 1", "label 0", "label 2")), changed.logits
     )
-    assert _reason(base, turned) == "it was validated on other labels: in another order"
+    others = (more, changed, renamed, turned)
+    of_more, of_changed, of_renamed, of_turned = (_reason(base, other) for other in others)
+    assert "301" in of_more
+    assert "300" in of_more
+    assert "label 1" in of_renamed
+    assert "haze" in of_renamed
+    assert [of_more, of_changed, of_renamed, of_turned] == words
 
 
 @pytest.mark.parametrize("positives", [0, 1, 9])
-def test_too_few_images_that_have_a_label_say_nothing(positives: int) -> None:
+def test_too_few_images_that_have_a_label_say_nothing(
+    positives: int, words: SnapshotAssertion
+) -> None:
     targets = np.zeros((50, 1), dtype=np.uint8)
     targets[:positives] = 1
     images = ValidationSet("few", ("haze",), targets)
     first, last = np.linspace(1, 0, 50), np.linspace(0, 1, 50)
     good, bad = (Predictions(images, s.astype(np.float32)[:, None]) for s in (first, last))
-    reason = (
-        f"only {positives} of 50 validation images have a label; 10 are the fewest that say "
-        "anything"
-    )
-    assert _reason(bad, good) == reason
+    reason = _reason(bad, good)
+    assert f"{positives} of 50" in reason
+    assert reason == words
     assert ap_interval(good) == NoVerdict(reason)
 
 
 def _reason(base: Predictions, other: Predictions) -> str:
-    found = verdicts({"base": base, "other": other}, "base", ["other"])["other"]
+    return _no_verdict(verdicts({"base": base, "other": other}, "base", ["other"])["other"])
+
+
+def _no_verdict(found: Verdict | NoVerdict) -> str:
     assert isinstance(found, NoVerdict)
     return found.reason
 
