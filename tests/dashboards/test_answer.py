@@ -45,16 +45,17 @@ def test_a_runner_up_that_is_really_worse(words: SnapshotAssertion) -> None:
     assert isinstance(verdict, Verdict)
     assert verdict.word == "better"
     assert 0 < verdict.low < verdict.difference < verdict.high
+    text = " ".join(lead(found, answer))
     for number in ("Trial 1", "3 settings", "trial 2", ".1000", "trial 0", ".5000"):
-        assert number in said(found)
-    assert without_intervals(f"{title(found)}\n\n{said(found)}") == words
+        assert number in text
+    assert without_intervals(f"{title(found)}\n\n{text}") == words
 
 
 def test_a_runner_up_within_noise(words: SnapshotAssertion) -> None:
     found = study(best=EQUAL)
-    assert "within noise" in said(found)
-    assert without_intervals(said(found)) == words
-    runner_up = next(f for f in facts(found, answer_of(found)) if f.name == "Runner-up")
+    answer = answer_of(found)
+    assert without_intervals(" ".join(lead(found, answer))) == words
+    runner_up = next(f for f in facts(found, answer) if f.name == "Runner-up")
     assert runner_up.value == "within noise"
 
 
@@ -73,8 +74,9 @@ def test_missing_predictions_leave_the_ranking_without_an_interval(
     assert "95 %" not in said(found)
     assert said(found) == words
     partly = replace(study(), predictions={1: study().predictions[1]})
-    assert "95 %" in said(partly)
-    assert without_intervals(said(partly)) == words
+    text = said(partly)
+    assert "95 %" in text
+    assert without_intervals(text) == words
 
 
 def test_a_baseline_that_was_stopped_is_not_held_against_the_best(
@@ -83,11 +85,13 @@ def test_a_baseline_that_was_stopped_is_not_held_against_the_best(
     found = study()
     stopped = trial(0, [0.1, 0.15], PRUNED)
     found = data([stopped, *found.trials[1:]], predictions=found.predictions)
+    answer = answer_of(found)
+    text = " ".join(lead(found, answer))
     for number in (".1500", "2 of 8", ".2000"):
-        assert number in said(found)
-    assert "clearly" not in said(found)
-    assert without_intervals(said(found)) == words
-    baseline = facts(found, answer_of(found))[-1]
+        assert number in text
+    assert "clearly" not in text
+    assert without_intervals(text) == words
+    baseline = facts(found, answer)[-1]
     assert (baseline.name, baseline.value) == ("Baseline", "stopped early")
 
 
