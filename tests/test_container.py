@@ -67,7 +67,7 @@ def test_images_have_versions() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_what_a_service_runs_is_a_command(name: str) -> None:
     command, *rest = OURS[name]["command"]
-    load_command(command).make_context(command, rest)
+    assert load_command(command).make_context(command, rest).info_name == command
 
 
 def test_every_port_is_this_machine_s_own() -> None:

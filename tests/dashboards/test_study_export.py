@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
@@ -51,7 +52,26 @@ def parquet_rows(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def database(shared_database: Database) -> Database:
+    """One for all tests, which export studies of other names and change none."""
+    return shared_database
+
+
+@pytest.fixture(scope="module")
+def told(database: Database) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study of plain Optuna, one of which reported odd values."""
+    store = StudyStore(database)
+    study = make_plain_study(store)
+    odd = study.ask()
+    odd.report(math.inf, 0)
+    odd.report(math.nan, 1)
+    trials = study.get_trials()
+    store.close()
+    return trials
+
+
+@pytest.fixture(scope="module")
 def judged(database: Database) -> list[dict[str, Any]]:
     """What Postgres has of a study of ours."""
     make_judged_study(database, [1.0, 2.0])
@@ -111,22 +131,16 @@ def test_json_is_nested(database: Database, judged: list[dict[str, Any]]) -> Non
 
 @pytest.mark.parametrize("file_format", ["csv", "parquet", "json"])
 def test_a_study_of_plain_optuna_has_what_it_was_told(
-    file_format: Format, database: Database
+    file_format: Format, database: Database, told: list[optuna.trial.FrozenTrial]
 ) -> None:
-    store = StudyStore(database)
-    study = make_plain_study(store)
-    odd = study.ask()
-    odd.report(math.inf, 0)
-    odd.report(math.nan, 1)
     content = exported(database, NAME, file_format)
-    told = [
+    reports = [
         (trial.number, step, value)
-        for trial in study.get_trials()
+        for trial in told
         for step, value in sorted(trial.intermediate_values.items())
     ]
-    assert len(told) == 0 + 1 + 2 + 3 + 4 + 2
-    params = [trial.params for trial in study.get_trials()]
-    store.close()
+    assert len(reports) == 0 + 1 + 2 + 3 + 4 + 2
+    params = [trial.params for trial in told]
 
     if file_format == "json":
         document = json.loads(content)
@@ -138,7 +152,7 @@ def test_a_study_of_plain_optuna_has_what_it_was_told(
             for trial in document["trials"]
             for epoch in trial["epochs"]
         ]
-        assert found[:-2] == told[:-2]
+        assert found[:-2] == reports[:-2]
         assert [value for _, _, value in found[-2:]] == [None, None]
         return
     if file_format == "parquet":
@@ -156,7 +170,7 @@ def test_a_study_of_plain_optuna_has_what_it_was_told(
         for row in rows
         if row["epoch"] not in {None, ""}
     ]
-    assert str(found) == str(told)  # NaN is not equal to itself
+    assert str(found) == str(reports)  # NaN is not equal to itself
     assert {int(row["number"]) for row in rows} == set(range(6))
     assert float(rows[0]["params_rate [1/s]"]) == params[0]["rate [1/s]"]
 
@@ -213,12 +227,11 @@ def test_another_format_is_refused(
 
 def test_the_command_writes_the_file(
     database: Database,
-    database_url: str,
     judged: list[dict[str, Any]],
     tmp_path: Path,
     words: SnapshotAssertion,
 ) -> None:
-    user = InProcess(tmp_path, database_url)
+    user = InProcess(tmp_path, database.url.render_as_string(hide_password=False))
     done = user.run("export", "--study", "planet", "--output", "out/trials.csv")
     for fact in ("4 trials", "7 epochs", "out/trials.csv\n"):
         assert fact in done.stderr
