@@ -55,6 +55,7 @@ def test_the_script_measures_what_it_is_asked_to(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_the_script_measures_in_processes_of_their_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
