@@ -1,62 +1,88 @@
-import os
-import subprocess
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from syrupy.assertion import SnapshotAssertion
 
-from benchmarks import gpu
+from benchmarks import gpu, timed_run
 from benchmarks.gpu import Round, pays_after_text, row, together
 from benchmarks.noise_images import Case
 from benchmarks.timed_run import RunTimes, Switch
+from training import optimizers
+
+# How the script is tried where there is no GPU.
+SMALL = (
+    *("--device", "cpu", "--backbone", "tinycnn_8", "--image-px", "32", "--batch-size", "8"),
+    *("--steps", "2", "--rounds", "1", "--epochs", "1", "--switch"),
+)
+ALONE = ("augmented, in the device's memory", "optimizer not fused")
+FUSED = optimizers._FUSED_DEVICE_TYPES
 
 
-def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", *arguments],
-        check=False,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
+def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Runs it in this process, which a start of Python with torch would slow down."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", *arguments])
+    gpu.main()
 
 
-def test_the_script_measures_what_it_is_asked_to() -> None:
-    done = run_script(
-        *("--device", "cpu", "--backbone", "tinycnn_8", "--image-px", "32", "--batch-size", "8"),
-        *("--steps", "2", "--rounds", "1", "--epochs", "1"),
-        *("--switch", "augmented, in the device's memory", "optimizer not fused", "two processes"),
-    )
-    assert done.stderr == ""
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [cells[0] for cells in rows] == [
-        "| switch",
-        "| default",
-        "| augmented, in the device's memory",
-        "| optimizer not fused",
-        "| two processes",
-    ]
+def assert_rows(written: str, switches: tuple[str, ...]) -> None:
+    rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| ")]
+    assert [cells[0] for cells in rows] == ["| switch", "| default", *(f"| {s}" for s in switches)]
     assert {len(cells) for cells in rows} == {7}
     assert rows[1][2].startswith("1.00 (")
-    assert all(int(cells[1].split()[0]) > 0 for cells in rows[1:])
+    assert all(int(cells[1].split()[0].replace(",", "")) > 0 for cells in rows[1:])
 
 
-def test_without_a_gpu_it_says_what_to_do() -> None:
-    done = run_script()
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "finds no CUDA GPU; check the driver with nvidia-smi" in done.stderr
+def test_the_script_measures_what_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fused: list[bool] = []
+
+    def in_this_process(job: list[Any], switch: Switch) -> list[str]:
+        monkeypatch.setattr(optimizers, "_FUSED_DEVICE_TYPES", FUSED)
+        found = timed_run._train(json.loads(json.dumps([*job, 0])))
+        fused.append(bool(optimizers._FUSED_DEVICE_TYPES))
+        return [json.dumps(asdict(found))] * switch.processes
+
+    monkeypatch.setattr(timed_run, "_run", in_this_process)
+    run_script(monkeypatch, *SMALL, *ALONE)
+    assert_rows(capsys.readouterr().out, ALONE)
+    assert fused == [True, True, False]
 
 
-def test_a_network_that_cannot_be_trained_ends_it_with_the_reason() -> None:
-    done = run_script(
-        *("--device", "cpu", "--backbone", "vgg11", "--image-px", "8", "--batch-size", "2"),
-        *("--steps", "1", "--rounds", "1", "--epochs", "1", "--switch", "fp32"),
-    )
-    assert done.returncode == 1
-    assert "benchmarks.gpu: vgg11 8 px, batch 2: default: " in done.stderr
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
+def test_the_script_measures_in_processes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    switches = (*ALONE, "two processes")
+    run_script(monkeypatch, *SMALL, *switches)
+    assert_rows(capsys.readouterr().out, switches)
+
+
+def test_without_a_gpu_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as error:
+        run_script(monkeypatch)
+    assert str(error.value).replace(torch.__version__, "VERSION") == words
+
+
+def test_a_network_that_cannot_be_trained_ends_it_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho so far; echo Traceback >&2; echo too small >&2; exit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(SystemExit) as error:
+        run_script(monkeypatch, *SMALL, "fp32")
+    assert str(error.value).endswith("tinycnn_8 32 px, batch 8: default: too small")
 
 
 def test_a_switch_that_fails_has_a_row_that_says_why(

@@ -14,6 +14,7 @@ from tests.clearml_stub.misbehaviour import STATUSES
 from tests.clearml_stub.schemas import check_event
 from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
 
+PATIENCE_S = 240.0
 LogIn = Callable[[], Any]
 
 
@@ -156,7 +157,7 @@ def test_what_is_not_as_the_schemas_say_is_refused(stub: Stub, client: Any, refu
             f"{stub.url}/v2.23/{action}",
             json=body,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=5,
+            timeout=PATIENCE_S,
         )
         assert answer.status_code in {400, 404}
         assert said in answer.json()["meta"]["result_msg"]
@@ -268,10 +269,12 @@ def test_tasks_are_found_as_the_server_finds_them(client: Any) -> None:
 def test_models_and_files(stub: Stub, client: Any, refused: Any) -> None:
     task = new_task(client)
     path = "Planet/demo.0/models/best.pt"
-    sent = requests.post(stub.files_url, files={path: ("best.pt", b"\0weights")}, timeout=5)
+    sent = requests.post(
+        stub.files_url, files={path: ("best.pt", b"\0weights")}, timeout=PATIENCE_S
+    )
     assert sent.json() == [path]
     uri = f"{stub.files_url}/{path}"
-    assert requests.get(uri, timeout=5).content == b"\0weights"
+    assert requests.get(uri, timeout=PATIENCE_S).content == b"\0weights"
     model = client.models.create(name="best", uri=uri, task=task, framework="PyTorch").id
     client.tasks.add_or_update_model(task=task, name="best", type="output", model=model)
     client.tasks.add_or_update_model(task=task, name="best", type="output", model=model)
@@ -279,7 +282,7 @@ def test_models_and_files(stub: Stub, client: Any, refused: Any) -> None:
     assert held["models"]["output"] == [{"name": "best", "model": model}]
     with pytest.raises(refused, match="Invalid model id"):
         client.tasks.add_or_update_model(task=task, name="x", type="output", model="nowhere")
-    assert requests.delete(uri, timeout=5).status_code == 200
+    assert requests.delete(uri, timeout=PATIENCE_S).status_code == 200
     assert stub.snapshot()["files"] == {}
 
 
@@ -302,7 +305,7 @@ def test_misbehaviour_that_the_client_sees(stub: Stub, client: Any, refused: Any
     with pytest.raises(requests.exceptions.ConnectionError):
         client.tasks.get_all()
     with pytest.raises(requests.exceptions.ConnectionError, match="refused"):
-        requests.get(stub.url, timeout=5)
+        requests.get(stub.url, timeout=PATIENCE_S)
     stub.behave()
     assert len(client.tasks.get_all()) == 1
 
@@ -310,7 +313,7 @@ def test_misbehaviour_that_the_client_sees(stub: Stub, client: Any, refused: Any
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.get(f"{stub.url}/debug.ping", timeout=0.2)
     stub.behave()
-    assert requests.get(f"{stub.url}/debug.ping", timeout=5).ok
+    assert requests.get(f"{stub.url}/debug.ping", timeout=PATIENCE_S).ok
 
 
 def test_tokens_end_and_credentials_are_refused(
@@ -352,19 +355,19 @@ def test_another_process_sees_and_switches_it(tmp_path: Path) -> None:
         assert b"0 tasks" in ask(web)
         ask(f"{web}/misbehave", {"kind": "500"})
         host = variables["CLEARML_API_HOST"]
-        assert requests.get(f"{host}/debug.ping", timeout=5).status_code == 500
+        assert requests.get(f"{host}/debug.ping", timeout=PATIENCE_S).status_code == 500
         ask(f"{web}/behave", {})
-        assert requests.get(f"{host}/debug.ping", timeout=5).status_code == 200
+        assert requests.get(f"{host}/debug.ping", timeout=PATIENCE_S).status_code == 200
         (request,) = json.loads(ask(f"{web}/requests"))
         assert not request["writes"]
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
         process.stdout.close()
 
 
 def ask(address: str, body: object = None) -> bytes:
     method = "GET" if body is None else "POST"
-    answer = requests.request(method, address, json=body, timeout=5)
+    answer = requests.request(method, address, json=body, timeout=PATIENCE_S)
     assert answer.ok
     return answer.content

@@ -17,6 +17,8 @@ from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 
 EPOCHS = 3
 BACKBONES = ("resnet18", "<b>net</b>")
+FAILURE = "=OSError: [Errno 28] the disk is full"
+"""Why a trial failed, in words that a spreadsheet would compute."""
 _SPACE = {
     "backbone": CategoricalDistribution(BACKBONES),
     "gamma": FloatDistribution(0.8, 1.0, step=0.01),
@@ -78,7 +80,7 @@ def _record(
             params={"backbone": BACKBONES[number % 2], "gamma": 0.8 + (number % 20) / 100},
             distributions=_SPACE,
             intermediate_values={each["epoch"]: each["val_ap"] for each in metrics},
-            user_attrs={} if metrics else {"reason": "=OSError: [Errno 28] the disk is full"},
+            user_attrs={} if metrics else {"reason": FAILURE},
         )
     )
     trial_id = store.trial_id(study.study_name, number)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -12,7 +12,6 @@ from training.metrics import average_precision
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(0, 2**32 - 1))
-@settings(max_examples=200, deadline=None)
 def test_weighted_ap_is_scikit_learn_s_of_the_repeated_images(
     images: int, values: int, seed: int
 ) -> None:

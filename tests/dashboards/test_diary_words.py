@@ -104,6 +104,6 @@ def test_any_name_and_any_words_survive(
         return
     named, text = place_name(name), words.strip("\n")
     document = diary_text(name, place(named, {named: text}))
-    there = read_diary_file(saved(tmp_path_factory.mktemp("diary"), document), name)
+    there = read_diary_file(saved(tmp_path_factory.getbasetemp(), document), name)
     assert there.words == {named: text}
     assert there.is_untouched

@@ -1,23 +1,25 @@
+import re
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.status_text import age_text, doing_text, state_text, status_lines
 from storage.workers import WorkerSummary
 from tests.dashboards.summaries import at, study, trial, worker
 
 
-def test_a_study_that_nobody_works_on_and_that_nothing_is_wrong_with_says_no_more() -> None:
+def test_a_study_that_nobody_works_on_and_that_nothing_is_wrong_with_says_no_more(
+    words: SnapshotAssertion,
+) -> None:
     lines = status_lines(study([trial(0, "COMPLETE", 2)], [worker(1, end="left")]))
-    assert lines == [
-        "study planet: 1 finished (1 complete, 0 pruned)",
-        "best AP .2000: trial 0, tinycnn_16 · bce · gamma 0.93",
-        "2 epochs trained in 6 s",
-    ]
+    assert len(lines) == 3
+    assert "AP .2000: trial 0, " in lines[1]
+    assert "\n".join(lines) == words
 
 
-def test_every_worker_has_a_line_and_says_what_is_odd() -> None:
+def test_every_worker_has_a_line_and_says_what_is_odd(words: SnapshotAssertion) -> None:
     workers = [
         worker(41, 7, doing=at(7, 3, 8)),
         worker(42),
@@ -25,16 +27,20 @@ def test_every_worker_has_a_line_and_says_what_is_odd() -> None:
         worker(44, 9, doing=at(9, 2, 20), stuck_s=200.0),
     ]
     running = [trial(number, "RUNNING") for number in (7, 8, 9)]
-    assert status_lines(study(running, workers))[2:] == [
-        "4 workers:",
-        "  forest cuda:0 (41): trial 7, epoch 3 of 8, 40 %",
-        "  forest cuda:0 (42): waits",
-        "  forest cuda:0 (43): trial 8, epoch 1 of 8, 10 %, silent for 12 s",
-        "  forest cuda:0 (44): trial 9, epoch 2 of 8, 100 %, no progress for 3 min",
+    lines = status_lines(study(running, workers))[2:]
+    facts = [
+        ["4"],
+        ["(41)", "trial 7", "epoch 3 of 8", "40 %"],
+        ["(42)"],
+        ["(43)", "trial 8", "epoch 1 of 8", "10 %", "12 s"],
+        ["(44)", "trial 9", "epoch 2 of 8", "100 %", "3 min"],
     ]
+    for line, expected in zip(lines, facts, strict=True):
+        assert all(fact in line for fact in expected), line
+    assert "\n".join(lines) == words
 
 
-def test_what_went_wrong_is_told_with_its_reason() -> None:
+def test_what_went_wrong_is_told_with_its_reason(words: SnapshotAssertion) -> None:
     failed = [
         trial(at, "FAIL", reason=f"OSError: disk {at}", ended=datetime(2026, 3, 1, 9, at))
         for at in (4, 1, 3)
@@ -52,16 +58,19 @@ def test_what_went_wrong_is_told_with_its_reason() -> None:
     left = [trial(number, "INTERRUPTED") for number in range(5, 15)]
     lines = status_lines(study([*failed, *left], workers))
     seen = [each.seen.astimezone() for each in workers]
-    assert lines[2:] == [
-        f"forest cuda:0 (41): died, last sign at {seen[0]:%H:%M:%S}",
-        f"forest cuda:0 (44): died, last sign at {seen[3]:%H:%M:%S}",
-        f"forest cuda:0 (45): answers no more, last sign at {seen[4]:%H:%M:%S}",
-        "interrupted: trials 5, 6, 7, 8, 9, 10, 11, 12 and 2 more; the next free worker goes on",
-        "trial 4 failed: OSError: disk 4",
-        "trial 3 failed: OSError: disk 3",
-        "trial 20 pruned: diverged: the loss is nan",
-        "2 trials went wrong before; see canopy trials",
+    facts = [
+        ["(41)", f"{seen[0]:%H:%M:%S}"],
+        ["(44)", f"{seen[3]:%H:%M:%S}"],
+        ["(45)", f"{seen[4]:%H:%M:%S}"],
+        ["5, 6, 7, 8, 9, 10, 11, 12 and 2 more"],
+        ["trial 4 ", "OSError: disk 4"],
+        ["trial 3 ", "OSError: disk 3"],
+        ["trial 20 ", "diverged: the loss is nan"],
+        ["2 trials"],
     ]
+    for line, expected in zip(lines[2:], facts, strict=True):
+        assert all(fact in line for fact in expected), line
+    assert re.sub(r"\d\d:\d\d:\d\d", "TIME", "\n".join(lines[2:])) == words
 
 
 def test_what_an_error_says_cannot_colour_the_screen() -> None:
@@ -70,18 +79,22 @@ def test_what_an_error_says_cannot_colour_the_screen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("control", "living", "part"),
+    ("control", "living"),
     [
-        ("pause", True, "it pauses; it goes on with: canopy resume"),
-        ("pause", False, "it pauses; it goes on with: canopy resume"),
-        ("stop-finishing", True, "it stops: what runs runs to its end"),
-        ("stop-pruning", True, "it stops: what runs ends as pruned"),
-        ("stop-pruning", False, "it was told to stop; canopy search begins it again"),
+        ("pause", True),
+        ("pause", False),
+        ("stop-finishing", True),
+        ("stop-pruning", True),
+        ("stop-pruning", False),
     ],
 )
-def test_what_a_person_told_the_study_is_said(control: str, living: bool, part: str) -> None:
+def test_what_a_person_told_the_study_is_said(
+    control: str, living: bool, words: SnapshotAssertion
+) -> None:
     workers = [worker(41)] if living else []
-    assert part in "\n".join(status_lines(study([], workers, control=control)))
+    told = status_lines(study([], workers, control=control))
+    [line] = [line for line in told if line not in status_lines(study([], workers))]
+    assert line == words
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import (
@@ -38,7 +39,7 @@ def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
     assert summary.finished == 4
 
 
-def test_counts_name_only_what_is_there() -> None:
+def test_counts_name_only_what_is_there(words: SnapshotAssertion) -> None:
     trials = [
         trial(0, "COMPLETE", 0.5),
         trial(1, "RUNNING"),
@@ -46,21 +47,19 @@ def test_counts_name_only_what_is_there() -> None:
         trial(3, "PAUSED", 0.4),
     ]
     text = counts_text(study(*trials))
-    assert text == "1 finished (1 complete, 0 pruned) · 1 running · 1 paused · 1 waiting"
-    assert "1 running · 2 interrupted" in counts_text(
-        study(trial(0, "RUNNING"), trial(1, "INTERRUPTED"), trial(2, "INTERRUPTED"))
-    )
+    for count in ("1 complete", "0 pruned", "1 running", "1 paused", "1 waiting"):
+        assert count in text
+    others = (trial(0, "RUNNING"), trial(1, "INTERRUPTED"), trial(2, "INTERRUPTED"))
+    assert "1 running · 2 interrupted" in counts_text(study(*others))
+    assert [text, counts_text(study(*others))] == words
 
 
-def test_what_it_cost_names_what_was_known_only_if_something_was() -> None:
+def test_what_it_cost_names_what_was_known_only_if_something_was(words: SnapshotAssertion) -> None:
     trained = replace(trial(0, "COMPLETE", 0.5), trained_s=65.0)
     replayed = replace(trial(1, "COMPLETE", 0.5), epochs_trained=0, epochs_replayed=1)
-    alone = study(trained)
-    assert spent_text(alone) == "1 epoch trained in 1 min 05 s"
-    both = study(trained, replayed)
-    assert spent_text(both) == (
-        "1 epoch trained in 1 min 05 s; 1 of 2 reported ones were known already"
-    )
+    alone, both = spent_text(study(trained)), spent_text(study(trained, replayed))
+    assert both.startswith(f"{alone}; 1 of 2 ")
+    assert [alone, both] == words
 
 
 def test_a_promoted_trial_says_where_it_comes_from() -> None:
@@ -87,8 +86,8 @@ def test_ap_has_four_digits_and_one_stays_one() -> None:
 
 
 def test_a_number_in_a_setting_is_named() -> None:
-    params = {"backbone": "resnet18", "loss": "bce", "gamma": 0.95, "epochs": 3}
-    assert params_text(params) == "resnet18 · bce · gamma 0.95 · epochs 3"
+    params = {"backbone": "resnet18", "gamma": 0.95, "epochs": 3}
+    assert params_text(params) == "resnet18 · gamma 0.95 · epochs 3"
 
 
 def test_the_table_fits_a_terminal() -> None:

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
 
 from dashboards.summary import StudySummary
 from dashboards.watch_screen import watch_screen
@@ -16,7 +17,7 @@ def lines_of(summary: StudySummary, width: int = 80, height: int = 24, note: str
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_the_screen_of_a_search() -> None:
+def test_the_screen_of_a_search(words: SnapshotAssertion) -> None:
     trials = [
         trial(0, "COMPLETE", 8),
         trial(1, "PAUSED", 4),
@@ -33,39 +34,25 @@ def test_the_screen_of_a_search() -> None:
         worker(45, end="left", idle_s=4000.0),
         worker(46, end="died", idle_s=4000.0),
     ]
-    assert lines_of(study(trials, workers, control="pause")) == [
-        "planet  ━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  2 of 20 trials finished or paused",
-        "1 finished (1 complete, 0 pruned) · 1 failed · 2 running · 1 interrupted · 1 pa…",
-        "best AP .8000: trial 0, tinycnn_16 · bce · gamma 0.93",
-        "it pauses; it goes on with: canopy resume",
-        "",
-        "host    slot    pid  does                          sign  moved  state",
-        "───────────────────────────────────────────────────────────────────────",
-        "forest  cuda:0   41  trial 2, epoch 4 of 8, 40 %    1 s    1 s  works",
-        "forest  cuda:0   42  trial 3                       12 s      –  silent",
-        "forest  cuda:0   43  waits                          1 s    1 s  waits",
-        "forest  cuda:0   44  –                            1 min  1 min  died",
-        "2 workers before: 1 left, 1 died",
-        "",
-        "trial  setting                        epochs     AP  host    pid",
-        "─────────────────────────────────────────────────────────────────",
-        "    2  tinycnn_16 · bce · gamma 0.93       3  .3000  forest   41",
-        "    3  tinycnn_16 · bce · gamma 0.93       0      –  forest   42",
-        "",
-        "interrupted: trial 4; the next free worker goes on",
-        "trial 5 failed: RuntimeError: out of memory",
+    lines = lines_of(study(trials, workers, control="pause"))
+    assert "2 of 20" in lines[0]
+    assert "AP .8000: trial 0, " in lines[2]
+    rows = [line.split() for line in lines if line.startswith("forest")]
+    assert [(row[2], row[-1]) for row in rows] == [
+        ("41", "works"),
+        ("42", "silent"),
+        ("43", "waits"),
+        ("44", "died"),
     ]
+    assert [line.split()[0] for line in lines if line.endswith(("  41", "  42"))] == ["2", "3"]
+    assert "\n".join(lines) == words
 
 
-def test_a_study_that_nobody_works_on() -> None:
+def test_a_study_that_nobody_works_on(words: SnapshotAssertion) -> None:
     lines = lines_of(study([trial(0, "PRUNED", 1)], []), note="12:00:00 the database is away")
-    assert lines == [
-        "planet  ━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  1 of 20 trials finished",
-        "1 finished (0 complete, 1 pruned)",
-        "12:00:00 the database is away",
-        "",
-        "nobody works on it",
-    ]
+    assert "1 of 20" in lines[0]
+    assert lines[2] == "12:00:00 the database is away"
+    assert "\n".join(lines) == words
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 22), (200, 60)])
@@ -79,7 +66,7 @@ def test_many_workers_fit_the_terminal(width: int, height: int) -> None:
     assert max(cell_len(line) for line in lines) <= width
     assert len(lines) <= height
     assert any(line.endswith("more") for line in lines)
-    assert lines[-1] == "6 trials went wrong before; see canopy trials"
+    assert lines[-1].startswith("6 trials ")
     assert sum("trial 0, epoch" in line for line in lines) == 1
 
 

@@ -1,3 +1,5 @@
+from syrupy.assertion import SnapshotAssertion
+
 from dashboards.charts.cost import cost_charts, figure, pareto_front, sentence
 from dashboards.charts.house import marks_of
 from dashboards.study_data import StudyData
@@ -22,18 +24,17 @@ def test_pruned_trials_are_not_on_the_front() -> None:
     assert [t.number for t in pareto_front(found)] == [0]
 
 
-def test_the_sentence_weighs_the_best_against_the_fastest() -> None:
+def test_the_sentence_weighs_the_best_against_the_fastest(words: SnapshotAssertion) -> None:
     says = sentence(study((10, 0.5), (30, 0.6), (40, 0.55)))
-    assert says.startswith("2 settings are worth choosing among")
-    assert "The best takes 1 min 00 s" in says
-    assert "takes 20 s (3.0 times as fast) and gives up .1000." in says
+    for number in ("2 settings", "1 min 00 s", "20 s", "3.0 times", ".1000"):
+        assert number in says
+    assert says == words
 
 
-def test_a_best_that_is_the_fastest_too_is_said_to_be() -> None:
-    assert "also the fastest of 2 complete ones: it takes 10 s" in sentence(
-        study((5, 0.5), (6, 0.4))
-    )
-    assert sentence(study((5, 0.5))) == "The only complete trial takes 10 s to train."
+def test_a_best_that_is_the_fastest_too_is_said_to_be(words: SnapshotAssertion) -> None:
+    both = [sentence(study((5, 0.5), (6, 0.4))), sentence(study((5, 0.5)))]
+    assert all("10 s" in says for says in both)
+    assert both == words
 
 
 def test_a_figure_needs_a_complete_trial() -> None:

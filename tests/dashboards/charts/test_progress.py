@@ -1,3 +1,5 @@
+from syrupy.assertion import SnapshotAssertion
+
 from dashboards.charts.house import marks_of
 from dashboards.charts.progress import (
     best_so_far,
@@ -37,25 +39,26 @@ def test_time_is_what_was_trained_in_the_order_in_which_it_was_recorded() -> Non
     assert spent_s(data(trials[:1])) == {0: 20.0}
 
 
-def test_the_sentence_says_whether_the_search_has_levelled_off() -> None:
-    assert over_trials_sentence(study([0.1, 0.2])).endswith("may well find something better.")
+def test_the_sentence_says_whether_the_search_has_levelled_off(words: SnapshotAssertion) -> None:
+    rising = over_trials_sentence(study([0.1, 0.2]))
     short = over_trials_sentence(study())
-    assert "The best of 5 trials is trial 2, with .4000; the 2 trials after it" in short
-    assert "too few to say that it has levelled off" in short
+    for number in ("5 trials", "trial 2", ".4000", "2 trials"):
+        assert number in short
     long = over_trials_sentence(study([0.5] + [0.4] * 20))
-    assert "the 20 trials after it were no better" in long
-    assert "suggests that the search has levelled off" in long
+    assert "20 trials" in long
+    assert [rising, short, long] == words
 
 
-def test_nothing_and_nothing_complete_is_said() -> None:
-    assert over_trials_sentence(data([])) == "No trial has reported anything yet."
-    assert "none is complete" in over_trials_sentence(data([trial(0, [0.3], PRUNED)]))
+def test_nothing_and_nothing_complete_is_said(words: SnapshotAssertion) -> None:
+    nothing, none_complete = data([]), data([trial(0, [0.3], PRUNED)])
+    assert [over_trials_sentence(nothing), over_trials_sentence(none_complete)] == words
 
 
-def test_the_sentence_says_when_the_best_was_there() -> None:
+def test_the_sentence_says_when_the_best_was_there(words: SnapshotAssertion) -> None:
     says = over_time_sentence(study(), spent_s(study()))
-    assert "All training took 1 min 40 s; the best trial was there after 1 min 00 s (60 %)" in says
-    assert "the first complete one, after 20 s, was .1000 behind it" in says
+    for number in ("1 min 40 s", "1 min 00 s (60 %)", "20 s", ".1000"):
+        assert number in says
+    assert says == words
 
 
 def test_figures_hold_every_trial_and_what_was_best() -> None:

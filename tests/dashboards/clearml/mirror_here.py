@@ -13,7 +13,7 @@ from dashboards.clearml.following import Follower, mirror_once
 from dashboards.clearml.mirror import MirrorPlan, Standing
 from storage.database import open_database
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 PROJECT = "Canopy/{study}"
 _FORK = multiprocessing.get_context("fork")  # a start of Python costs eight seconds
 _LONGEST_PAUSE_S = 0.02
