@@ -56,7 +56,8 @@ class TestAfterDeath:
             try:
                 server.start()
             finally:
-                child.resume()
+                with suppress(psutil.NoSuchProcess):
+                    child.resume()
             resumed.result()
             connection.invalidate()
         assert not is_alive(child)

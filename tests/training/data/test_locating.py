@@ -95,7 +95,7 @@ def test_a_link_that_leads_outside_is_refused_and_one_inside_is_followed(
     assert locate_images(table(names[0]), images).left_out == []
     with pytest.raises(ImageError, match="row 3: ") as caught:
         locate_images(table(*names), images)
-    assert str(tmp_path / "outside" / "secret.jpg") in str(caught.value)
+    assert str(tmp_path / "outside") in str(caught.value)
     assert str(caught.value) == words
 
 
