@@ -1,5 +1,6 @@
 import asyncio
 import multiprocessing
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from fsspec.exceptions import FSTimeoutError
 from fsspec.registry import _registry
+from syrupy.assertion import SnapshotAssertion
 
 from places import s3
 from places.errors import PlaceAwayError, PlaceRefusedError, PlaceUrlError
@@ -110,21 +113,35 @@ def test_large_objects_go_in_parts_and_broken_ones_leave_none(
     assert any("uploadId" in path for _, path in bucket.server.requests(bucket.name))
 
     # The parts arrive and the call that puts them together takes too long.
-    monkeypatch.setattr("places.place._limit_s", lambda size: 0.2 if size > 2**20 else 60.0)
     in_bucket.remove("large")
     files = in_bucket._files()
     real = files._call_s3
+    unfinished: list[str] = []
 
-    async def hang(method: str, *arguments: object, **options: object) -> object:
+    async def time_out(method: str, *arguments: object, **options: object) -> object:
         if method == "complete_multipart_upload":
-            await asyncio.sleep(60)
+            unfinished.extend(await asyncio.to_thread(bucket.uploads))
+            raise FSTimeoutError
         return await real(method, *arguments, **options)
 
-    monkeypatch.setattr(files, "_call_s3", hang)
+    monkeypatch.setattr(files, "_call_s3", time_out)
     with pytest.raises(PlaceAwayError):
         in_bucket.write("large", content)
+    assert unfinished == ["place/large"]
     assert in_bucket.list_folder() == {}
     assert bucket.uploads() == []
+
+
+def test_a_call_that_takes_too_long_is_ended(
+    in_bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*arguments: object, **options: object) -> object:
+        await asyncio.sleep(10_000)
+
+    monkeypatch.setattr("places.place._limit_s", lambda size: 0.2)
+    monkeypatch.setattr(in_bucket._files(), "_call_s3", hang)
+    with pytest.raises(PlaceAwayError):
+        in_bucket.write("a", b"x")
 
 
 def test_unfinished_uploads_are_found_and_given_up(in_bucket: Place, bucket: Bucket) -> None:
@@ -156,15 +173,24 @@ def test_a_bucket_that_is_not_there_is_neither_empty_nor_made(bucket: Bucket) ->
     place.close()
 
 
-def test_no_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     place = Place(bucket.url)
-    with pytest.raises(PlaceRefusedError, match=r"no credentials .*; set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(PlaceRefusedError, match="AWS_ACCESS_KEY_ID") as error:
         place.list_folder()
+    assert neutral(error.value, bucket) == words
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(PlaceRefusedError, match=r"no credentials .*nobody"):
+    with pytest.raises(PlaceRefusedError, match="nobody") as error:
         Place(bucket.url).list_folder()
+    assert neutral(error.value, bucket) == words
     place.close()
+
+
+def neutral(error: BaseException, bucket: Bucket) -> str:
+    """What an error says, without what is another one in each run."""
+    return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", str(error).replace(bucket.name, "BUCKET"))
 
 
 class _Refusing(BaseHTTPRequestHandler):
@@ -181,37 +207,35 @@ class _Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind", "says"),
-    [
-        (403, "AccessDenied", PlaceRefusedError, r"access denied \(AccessDenied: No\); check"),
-        (403, "InvalidAccessKeyId", PlaceRefusedError, "InvalidAccessKeyId"),
-        (400, "ExpiredToken", PlaceRefusedError, "access denied .*ExpiredToken"),
-        (503, "SlowDown", PlaceAwayError, r"cannot be reached at http://127\.0\.0\.1:\d+; check"),
-        (500, "InternalError", PlaceAwayError, "cannot be reached"),
-        (400, "InvalidRequest", OSError, "s3://.*: No"),
-    ],
-)
-def test_what_a_server_refuses_is_said(  # noqa: PLR0917
-    status: int,
-    code: str,
-    kind: type[OSError],
-    says: str,
-    bucket: Bucket,
-    monkeypatch: pytest.MonkeyPatch,
+REFUSALS = [
+    (403, "AccessDenied", PlaceRefusedError),
+    (403, "InvalidAccessKeyId", PlaceRefusedError),
+    (400, "ExpiredToken", PlaceRefusedError),
+    (503, "SlowDown", PlaceAwayError),
+    (500, "InternalError", PlaceAwayError),
+    (400, "InvalidRequest", OSError),
+]
+
+
+def test_what_a_server_refuses_is_said(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
-    handler = type("Handler", (_Refusing,), {"status": status, "code": code})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    said = {}
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         place = Place(bucket.url)
-        for call in (lambda: place.read("a"), place.list_below):
-            with pytest.raises(kind, match=says) as error:
-                call()
-            assert "\n" not in str(error.value)
-            assert isinstance(error.value, kind)
+        for status, code, kind in REFUSALS:
+            monkeypatch.setattr(_Refusing, "status", status)
+            monkeypatch.setattr(_Refusing, "code", code)
+            for call in (lambda: place.read("a"), place.list_below):
+                with pytest.raises(kind, match=f"^s3://{bucket.name}.*: ") as error:
+                    call()
+                assert "\n" not in str(error.value)
+                said[f"{code}, {call.__name__.strip('<>')}"] = neutral(error.value, bucket)
         place.close()
         server.shutdown()
+    assert said == words
 
 
 def test_a_server_that_refuses_connections_or_is_silent_is_away(
@@ -219,18 +243,20 @@ def test_a_server_that_refuses_connections_or_is_silent_is_away(
 ) -> None:
     proxy = Proxy(bucket.server.port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    monkeypatch.setattr(s3, "_SILENCE_S", 0.5)
     place = Place(bucket.url)
     place.write("a", b"x")
     proxy.shut()
-    with pytest.raises(PlaceAwayError, match="cannot be reached"):
+    with pytest.raises(PlaceAwayError):
         place.read("a")
     proxy.open()
     assert place.read("a") == b"x"
-    with proxy.silent(), pytest.raises(PlaceAwayError, match="cannot be reached"):
-        place.read("a")
-    assert place.read("a") == b"x"
     place.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "_SILENCE_S", 0.5)
+        with proxy.silent(), pytest.raises(PlaceAwayError):
+            place.read("a")
+        place.close()
+    assert Place(bucket.url).read("a") == b"x"
     proxy.shut()
 
 
@@ -239,7 +265,7 @@ def test_a_process_that_was_forked_opens_its_own(in_bucket: Place, bucket: Bucke
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lambda: sys.exit(in_bucket.read("a") != b"x"))
     child.start()
-    child.join(60)
+    child.join()
     assert child.exitcode == 0
     assert in_bucket.read("a") == b"x"
 
@@ -247,11 +273,11 @@ def test_a_process_that_was_forked_opens_its_own(in_bucket: Place, bucket: Bucke
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(_registry, "s3", raising=False)
-    with pytest.raises(PlaceUrlError, match=r"pip install 'canopy-search\[s3\]'"):
+    with pytest.raises(PlaceUrlError, match=r"canopy-search\[s3\]"):
         Place("s3://bucket/x")
 
 
 def test_threads_share_a_place(in_bucket: Place) -> None:
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda at: in_bucket.write(str(at), b"%d" % at), range(64)))
-        assert list(pool.map(lambda at: int(in_bucket.read(str(at))), range(64))) == list(range(64))
+        list(pool.map(lambda at: in_bucket.write(str(at), b"%d" % at), range(32)))
+        assert list(pool.map(lambda at: int(in_bucket.read(str(at))), range(32))) == list(range(32))

@@ -26,7 +26,7 @@ def test_patience_ends() -> None:
 
     with pytest.raises(PlaceAwayError, match=r"^away$"):
         Waiting(0).call(ask)
-    with pytest.raises(PlaceAwayError, match=r"waited \d+ s in vain: away"):
+    with pytest.raises(PlaceAwayError, match=r".+: away$"):
         Waiting(0.3).call(ask)
 
 
@@ -48,9 +48,9 @@ def test_whoever_waits_can_be_told_to_give_up() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    asked.wait(60)
+    assert asked.wait(240)
     waiting.end()
-    thread.join(60)
+    thread.join()
     assert len(failures) == 1
 
 

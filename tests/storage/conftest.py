@@ -1,5 +1,6 @@
-"""Checkpoints of one database in one folder, as any number of workers see them."""
+"""Checkpoints as any number of workers see them, and servers that a test has for itself."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 from storage.checkpoint_files import CheckpointFiles
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
+from storage.embedded import EmbeddedPostgres
 from storage.stages import StageStore
 from storage.worker_session import worker_session
 from tests.storage.checkpoint_tools import Opener
+from tests.storage.embedded_tools import MakeServer
 
 
 @pytest.fixture
@@ -35,3 +38,42 @@ def opened(database: Database, folder: Path) -> Iterator[Opener]:
 @pytest.fixture
 def stages(database: Database) -> StageStore:
     return StageStore(database, None)
+
+
+@pytest.fixture
+def make_server() -> Iterator[MakeServer]:
+    """Makes servers that are stopped after the test."""
+    made: list[EmbeddedPostgres] = []
+
+    def make(folder: Path) -> EmbeddedPostgres:
+        made.append(EmbeddedPostgres(folder))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def stopped_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a server that was started once; copying it is faster than making another."""
+    folder = tmp_path_factory.mktemp("stopped")
+    made = EmbeddedPostgres(folder)
+    made.start()
+    made.stop()
+    return folder
+
+
+@pytest.fixture
+def server(make_server: MakeServer, tmp_path: Path, stopped_server: Path) -> EmbeddedPostgres:
+    """A running server in `tmp_path / "postgres"`."""
+    shutil.copytree(stopped_server, tmp_path / "postgres")
+    made = make_server(tmp_path / "postgres")
+    made.start()
+    return made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder of `server`."""
+    return tmp_path / "postgres" / "data"

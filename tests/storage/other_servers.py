@@ -19,7 +19,7 @@ def serving(answer: Answer) -> Iterator[int]:
                 while True:
                     connection, _ = listener.accept()
                     with connection, contextlib.suppress(OSError):
-                        connection.settimeout(30)
+                        connection.settimeout(240)
                         answer(connection)
 
         threading.Thread(target=serve, daemon=True).start()

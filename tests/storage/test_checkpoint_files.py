@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 from fsspec.registry import _registry
+from syrupy.assertion import SnapshotAssertion
 
 from storage.checkpoint_files import CheckpointFiles
 from storage.errors import CheckpointPlaceError
@@ -106,21 +107,20 @@ def test_errors_of_other_kinds_become_os_errors(
             call()
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [("nope://bucket", "Protocol not known"), ("s3://bucket/x", r"pip install .*\[s3\]")],
-)
+@pytest.mark.parametrize("url", ["nope://bucket", "s3://bucket/x"])
 def test_a_place_that_cannot_be_says_why(
-    url: str, says: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
     monkeypatch.delitem(_registry, "s3", raising=False)
-    with pytest.raises(CheckpointPlaceError, match=rf"stages.checkpoints: {url}: .*{says}"):
+    with pytest.raises(CheckpointPlaceError, match=f"stages.checkpoints: {url}: ") as error:
         CheckpointFiles(url, DATABASE)
+    assert str(error.value) == words
 
 
-def test_a_password_is_neither_taken_nor_shown() -> None:
+def test_a_password_is_neither_taken_nor_shown(words: SnapshotAssertion) -> None:
     for url in ("sftp://ann:secret@host/x", "s3://AKIA:secret@bucket/x"):
-        with pytest.raises(CheckpointPlaceError, match="would be kept") as error:
+        with pytest.raises(CheckpointPlaceError) as error:
             CheckpointFiles(url, DATABASE)
         assert "secret" not in str(error.value)
+        assert str(error.value) == words

@@ -1,7 +1,6 @@
 import gc
+import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
+from syrupy.assertion import SnapshotAssertion
 
 from storage.connecting import optuna_url, parse_database_url, shown
 from storage.database import (
@@ -30,6 +30,7 @@ from storage.errors import (
 from storage.schema import HEAD, VERSION_TABLE
 from storage.studies import StudyStore
 from tests.faults.servers import terminate_backends
+from tests.storage.forked import in_processes
 from tests.storage.other_servers import refusing_server, serving
 
 SECRET = "hunter2-hunter2"
@@ -71,7 +72,7 @@ class TestUrl:
     )
     def test_not_of_a_postgres(self, text: str, tmp_path: Path) -> None:
         for open_ in (open_database, open_existing_database, describe_database):
-            with pytest.raises(DatabaseUrlError, match="must look like postgresql://") as caught:
+            with pytest.raises(DatabaseUrlError, match=r"DATABASE_URL .* postgresql://") as caught:
                 open_(tmp_path, text)
             assert SECRET not in str(caught.value)
         assert list(tmp_path.iterdir()) == []
@@ -128,18 +129,14 @@ class TestOpening:
         again.close()
 
     def test_of_many_at_once(self, database_url: str) -> None:
-        code = (
-            "import sys; from pathlib import Path\n"
-            "from storage.database import open_database; from storage.studies import StudyStore\n"
-            "StudyStore(open_database(Path(), sys.argv[1])).open_study(sys.argv[2])"
+        in_processes(
+            4,
+            "from pathlib import Path\n"
+            "from storage.database import open_database; from storage.studies import StudyStore",
+            "StudyStore(open_database(Path(), sys.argv[1])).open_study(f'study {number}')",
+            database_url,
         )
         names = [f"study {number}" for number in range(4)]
-        command = [sys.executable, "-W", "error", "-c", code, database_url]
-        openers = [
-            subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names
-        ]
-        complaints = [opener.communicate()[1] for opener in openers]
-        assert [opener.returncode for opener in openers] == 4 * [0], complaints
         opened = open_database(Path(), database_url)
         assert StudyStore(opened).names() == names
         with opened.engine.connect() as connection:
@@ -147,12 +144,13 @@ class TestOpening:
             assert connection.execute(revisions).scalars().all() == [HEAD]
         opened.close()
 
-    def test_of_the_embedded_one(self, tmp_path: Path) -> None:
-        with pytest.raises(NoDatabaseError, match="canopy search"):
+    def test_of_the_embedded_one(self, tmp_path: Path, stopped_server: Path) -> None:
+        with pytest.raises(NoDatabaseError, match="canopy "):
             open_existing_database(tmp_path, None)
         assert list(tmp_path.iterdir()) == []
         assert describe_database(tmp_path, None)["running"] is False
 
+        shutil.copytree(stopped_server, tmp_path / "postgres")
         server = embedded_postgres(tmp_path)
         try:
             for blank in (None, "", "  "):
@@ -173,25 +171,14 @@ class TestOpening:
 
     @pytest.mark.parametrize("table", [VERSION_TABLE, "alembic_version"])
     def test_of_tables_from_the_future(
-        self, database: Database, database_url: str, table: str
+        self, database: Database, database_url: str, table: str, words: SnapshotAssertion
     ) -> None:
         if table != VERSION_TABLE:
             execute(database, f"DROP TABLE {VERSION_TABLE}, canopy_study, canopy_epoch")
         execute(database, f"UPDATE {table} SET version_num = 'future'")  # noqa: S608 - our names
-        with pytest.raises(DatabaseSchemaError, match=r"newer.*future.*update canopy-search"):
+        with pytest.raises(DatabaseSchemaError, match="future") as error:
             open_database(Path(), database_url)
-
-    def test_without_the_right_to_make_tables(self, database_url: str, postgres_url: str) -> None:
-        server = sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)
-        with server.begin() as connection:
-            connection.execute(sqlalchemy.text("CREATE ROLE guest LOGIN"))
-        try:
-            url = sqlalchemy.make_url(database_url).set(username="guest")
-            with pytest.raises(DatabaseSchemaError, match="permission denied for schema public"):
-                open_database(Path(), url.render_as_string())
-        finally:
-            with server.begin() as connection:
-                connection.execute(sqlalchemy.text("DROP ROLE guest"))
+        assert hidden(str(error.value), database.url).replace(HEAD, "HEAD") == words
 
     def test_repr_hides_the_password(self, database_url: str) -> None:
         # The server trusts its socket, so any password opens it.
@@ -205,9 +192,11 @@ class TestOpening:
 
 
 @pytest.fixture(scope="module")
-def strict_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlalchemy.URL]:
+def strict_url(
+    tmp_path_factory: pytest.TempPathFactory, stopped_server: Path
+) -> Iterator[sqlalchemy.URL]:
     """URL of a server that wants a password."""
-    folder = tmp_path_factory.mktemp("strict")
+    folder = shutil.copytree(stopped_server, tmp_path_factory.mktemp("strict") / "postgres")
     server = EmbeddedPostgres(folder)
     url = server.start()
     connection = psycopg2.connect(user="postgres", dbname="postgres", **url.query)
@@ -225,10 +214,25 @@ def test_a_socket_is_a_socket_whatever_the_environment_says(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
-    open_database(tmp_path, database_url).close()
+    opened = open_database(tmp_path, database_url)
+    with opened.engine.connect() as connection:
+        address = connection.scalar(sqlalchemy.text("SELECT inet_server_addr()"))
+    opened.close()
+    assert address is None, "it is reached without an address"
+
+
+def hidden(message: str, url: sqlalchemy.URL) -> str:
+    """Hides what of a place is another one in each run."""
+    folder, port, name = url.query.get("host"), url.port, url.database or ""
+    for text, word in ((folder, "FOLDER"), (port, "PORT")):
+        if text:
+            message = message.replace(str(text), word)
+    return message.replace(name, "NAME") if name.startswith("canopy_") else message
 
 
 class TestUnreachable:
+    """Why a database cannot be used, in one line and without its password."""
+
     def reason(self, url: sqlalchemy.URL | str) -> str:
         text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
         with pytest.raises(DatabaseUnreachableError) as caught:
@@ -243,24 +247,23 @@ class TestUnreachable:
             "running": False,
             "reason": message,
         }
-        return message
+        return hidden(message, parse_database_url(text))
 
-    def test_refused(self) -> None:
+    def test_refused(self, words: SnapshotAssertion) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
             message = self.reason(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
-        assert message == (
-            f"cannot use database 'canopy' on 127.0.0.1, port {port} as user 'ann': "
-            "the connection was refused; start the server, or check host and port"
-        )
+        for part in ("'canopy'", "127.0.0.1", "port PORT", "'ann'"):
+            assert part in message
+        assert message == words
 
-    def test_unknown_host(self) -> None:
+    def test_unknown_host(self, words: SnapshotAssertion) -> None:
         message = self.reason(f"postgresql://ann:{SECRET}@no-such-host.invalid/canopy")
         assert "no-such-host.invalid, port 5432" in message
-        assert message.endswith("no host of this name is known")
+        assert message == words
 
-    def test_server_that_says_nothing(self) -> None:
+    def test_server_that_says_nothing(self, words: SnapshotAssertion) -> None:
         with socket.socket() as mute:
             mute.bind(("127.0.0.1", 0))
             mute.listen()
@@ -268,38 +271,39 @@ class TestUnreachable:
             message = self.reason(
                 f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy?connect_timeout=2"
             )
-        assert message.endswith("it does not answer")
+        assert message == words
 
-    def test_no_socket(self, tmp_path: Path) -> None:
+    def test_no_socket(self, tmp_path: Path, words: SnapshotAssertion) -> None:
         message = self.reason(f"postgresql://ann:{SECRET}@/canopy?host={tmp_path}")
-        assert f"on {tmp_path}, port 5432" in message
-        assert message.endswith("there is no socket; start the server, or check host and port")
+        assert "FOLDER, port 5432" in message
+        assert message == words
 
-    def test_no_such_database(self, database_url: str) -> None:
-        message = self.reason(sqlalchemy.make_url(database_url).set(database="missing"))
-        assert message.startswith("cannot use database 'missing'")
-        assert message.endswith("there is no such database; create it, or name another")
+    def test_no_such_database(self, database_url: str, words: SnapshotAssertion) -> None:
+        assert self.reason(sqlalchemy.make_url(database_url).set(database="missing")) == words
 
-    def test_no_such_user(self, database_url: str) -> None:
+    def test_no_such_user(self, database_url: str, words: SnapshotAssertion) -> None:
         message = self.reason(sqlalchemy.make_url(database_url).set(username="ann"))
-        assert message.endswith("as user 'ann': there is no such user")
+        assert "'ann'" in message
+        assert message == words
 
-    def test_wrong_password(self, strict_url: sqlalchemy.URL) -> None:
-        message = self.reason(strict_url.set(password=f"not {SECRET}"))
-        assert message.endswith("the password or the user was refused")
+    def test_wrong_password(self, strict_url: sqlalchemy.URL, words: SnapshotAssertion) -> None:
+        assert self.reason(strict_url.set(password=f"not {SECRET}")) == words
 
-    def test_missing_password(self, strict_url: sqlalchemy.URL) -> None:
-        assert self.reason(strict_url).endswith("it wants a password, and the URL has none")
+    def test_missing_password(self, strict_url: sqlalchemy.URL, words: SnapshotAssertion) -> None:
+        assert self.reason(strict_url) == words
 
     def test_right_password(self, strict_url: sqlalchemy.URL) -> None:
         url = strict_url.set(password=SECRET)
-        open_database(Path(), url.render_as_string(hide_password=False)).close()
         asked = strict_url.update_query_dict({"password": SECRET})
-        open_database(Path(), asked.render_as_string()).close()
+        for each in (url, asked):
+            opened = open_database(Path(), each.render_as_string(hide_password=False))
+            with opened.engine.connect() as connection:
+                assert connection.scalar(sqlalchemy.text("SELECT current_user")) == "postgres"
+            opened.close()
 
     def test_unknown_option(self, database_url: str) -> None:
         message = self.reason(sqlalchemy.make_url(database_url).update_query_dict({"tls": "yes"}))
-        assert 'invalid connection option "tls"' in message
+        assert '"tls"' in message
 
     def test_a_server_that_speaks_another_language(self) -> None:
         with serving(refusing_server("Anmeldung für Benutzer »ann« verweigert")) as port:

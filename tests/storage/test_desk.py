@@ -109,8 +109,7 @@ def test_optuna_reads_what_a_worker_writes(hire: Hire, store: StudyStore) -> Non
         (ours.datetime_start, theirs.datetime_start),
         (ours.datetime_complete, theirs.datetime_complete),
     ):
-        assert mine is not None
-        assert abs((mine - other).total_seconds()) < 1
+        assert mine == other
 
 
 def test_a_worker_reads_what_optuna_writes(hire: Hire, store: StudyStore) -> None:
@@ -209,7 +208,7 @@ def test_who_lost_its_lease_writes_nothing(hire: Hire, store: StudyStore) -> Non
     late = first.replica.drain(lease.trial_id)
     newer = take(second, 0)
     assert newer.token == lease.token + 1
-    with pytest.raises(LeaseLostError, match="trial 0 is another worker's"):
+    with pytest.raises(LeaseLostError, match="trial 0 "):
         first.write(late, lease, 0)
     assert by_optuna(store)[0].intermediate_values == {}
     second.write(TrialChange(newer.trial_id, reports={1: 0.25}), newer, 0)
@@ -220,7 +219,7 @@ def test_a_trial_that_somebody_ended_is_lost(hire: Hire, store: StudyStore) -> N
     desk = hire()
     _, lease = begin(desk)
     store.load_study("planet").tell(0, state=TrialState.FAIL)
-    with pytest.raises(LeaseLostError, match="ended by somebody else"):
+    with pytest.raises(LeaseLostError):
         desk.write(TrialChange(lease.trial_id, state=TrialState.COMPLETE, value=1.0), lease, 0)
     assert by_optuna(store)[0].state == TrialState.FAIL
     assert by_optuna(store)[0].value is None
@@ -275,7 +274,7 @@ def test_a_study_that_was_deleted(hire: Hire, store: StudyStore) -> None:
     desk = hire()
     begin(desk)
     optuna.delete_study(study_name="planet", storage=store.optuna_storage)
-    with pytest.raises(StudyGoneError, match="'planet' was deleted"), desk.decide():
+    with pytest.raises(StudyGoneError, match="'planet'"), desk.decide():
         pass
 
 

@@ -7,6 +7,7 @@ import psycopg2
 import pytest
 import sqlalchemy
 from sqlalchemy.exc import DBAPIError
+from syrupy.assertion import SnapshotAssertion
 
 from storage import schema
 from storage.connecting import DATABASE_FAILURES, failure_text, parse_database_url, version_text
@@ -25,7 +26,6 @@ from tests.storage.other_servers import (
     mysql_server,
     postgres_of_version,
     serving,
-    silent_server,
     ssh_server,
     web_server,
 )
@@ -60,43 +60,42 @@ def read_only(database_url: str) -> str:
     return text_of(url.update_query_dict({"options": "-c default_transaction_read_only=on"}))
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (web_server, "no Postgres server"),
-        (mysql_server, "no Postgres server"),
-        (closing_server, "closed the connection; is it a Postgres server"),
-        (ssh_server, "no Postgres server"),
-        (silent_server, "does not answer"),
-    ],
-)
-def test_what_is_no_postgres_server_is_told(answer: Answer, reason: str) -> None:
+@pytest.mark.parametrize("answer", [web_server, mysql_server, closing_server, ssh_server])
+def test_what_is_no_postgres_server_is_told(answer: Answer, words: SnapshotAssertion) -> None:
     with serving(answer) as port:
-        url = f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy?connect_timeout=2"
+        url = f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy?connect_timeout=240"
         with pytest.raises(DatabaseUnreachableError) as caught:
             open_database(Path(), url)
-    assert reason in str(caught.value)
     assert f"127.0.0.1, port {port}" in str(caught.value)
     assert SECRET not in str(caught.value)
+    assert str(caught.value).replace(str(port), "PORT") == words
 
 
 @pytest.mark.parametrize("version", ["9.6.24", "12.19 (Debian 12.19-1)"])
-def test_an_old_server_is_refused_with_its_version(version: str) -> None:
+def test_an_old_server_is_refused_with_its_version(version: str, words: SnapshotAssertion) -> None:
     with (
         serving(postgres_of_version(version)) as port,
         pytest.raises(DatabaseVersionError) as caught,
     ):
         open_database(Path(), f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
-    assert f"is Postgres {version.partition(' ')[0]}; 13 or newer is needed" in str(caught.value)
+    assert version.partition(" ")[0] in str(caught.value)
     assert SECRET not in str(caught.value)
+    assert str(caught.value).replace(str(port), "PORT") == words
 
 
-def test_who_may_not_make_tables_is_told_what_to_do(database_url: str) -> None:
+def test_who_may_not_make_tables_is_told_what_to_do(
+    database_url: str, words: SnapshotAssertion
+) -> None:
     engine = sqlalchemy.create_engine(parse_database_url(database_url))
     with role(engine, "LOGIN") as guest:
         with pytest.raises(DatabaseSchemaError) as caught:
             open_database(Path(), text_of(guest))
-        assert "permission denied for schema public; let user 'guest_" in str(caught.value)
+        message = str(caught.value)
+        for text, name in ((guest.username, "GUEST"), (guest.database, "NAME")):
+            assert text
+            message = message.replace(text, name)
+    assert "'GUEST'" in message
+    assert message.replace(str(guest.query["host"]), "FOLDER") == words
     engine.dispose()
 
 
@@ -111,20 +110,22 @@ def test_who_only_reads_can_do_with_a_standby(database: Database, read_only: str
 
     assert StudyStore(reading).names() == ["planet"]
     reading.close()
-    with pytest.raises(DatabaseReadOnlyError, match=r"can only be read.*DATABASE_URL"):
+    with pytest.raises(DatabaseReadOnlyError, match="DATABASE_URL"):
         open_database(Path(), read_only)
 
 
 def test_without_tables_a_standby_is_no_use_to_readers_either(read_only: str) -> None:
-    with pytest.raises(DatabaseReadOnlyError, match="can only be read"):
+    with pytest.raises(DatabaseReadOnlyError):
         open_existing_database(Path(), read_only)
 
 
-def test_a_refused_write_is_told_in_words(database: Database, read_only: str) -> None:
+def test_a_refused_write_is_told_in_words(
+    database: Database, read_only: str, words: SnapshotAssertion
+) -> None:
     reading = open_existing_database(Path(), read_only)
     with pytest.raises(DATABASE_FAILURES) as caught:
         StudyStore(reading).open_study("planet")
-    assert failure_text(caught.value).startswith("it may only be read")
+    assert failure_text(caught.value) == words
     reading.close()
 
 
@@ -132,7 +133,7 @@ def test_tables_of_another_optuna_are_told(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'v9'"))
     store = StudyStore(database)
-    with pytest.raises(DatabaseSchemaError, match="another Optuna"):
+    with pytest.raises(DatabaseSchemaError, match="Optuna"):
         store.open_study("planet")
 
 
@@ -193,33 +194,40 @@ def test_health_makes_no_tables(database_url: str) -> None:
 class TestFailures:
     """What the server says half way, in our words."""
 
-    def test_the_connection_is_ended_by_somebody(self, database: Database) -> None:
+    def test_the_connection_is_ended_by_somebody(
+        self, database: Database, words: SnapshotAssertion
+    ) -> None:
         other = sqlalchemy.create_engine(database.url, poolclass=sqlalchemy.NullPool)
         with database.engine.connect() as connection:
             pid = connection.scalar(sqlalchemy.text("SELECT pg_backend_pid()"))
             execute(other, f"SELECT pg_terminate_backend({pid})")
             with pytest.raises(DATABASE_FAILURES) as caught:
                 connection.execute(sqlalchemy.text("SELECT 1"))
-        assert failure_text(caught.value) == "it was stopped, or somebody ended our connection"
+        assert failure_text(caught.value) == words
 
-    def test_too_many_connections(self, database: Database) -> None:
+    def test_too_many_connections(self, database: Database, words: SnapshotAssertion) -> None:
         with (
             role(database.engine, "LOGIN CONNECTION LIMIT 0") as url,
-            pytest.raises(DatabaseUnreachableError, match="all its connections are taken"),
+            pytest.raises(DatabaseUnreachableError) as caught,
         ):
             open_database(Path(), text_of(url))
+        assert str(caught.value).partition(": ")[2] == words
 
-    def test_codes_count_where_the_server_speaks_another_language(self, database: Database) -> None:
-        for code, reason in (("53100", "disk is full"), ("42501", "lacks the right")):
+    def test_codes_count_where_the_server_speaks_another_language(
+        self, database: Database, words: SnapshotAssertion
+    ) -> None:
+        found = {}
+        for code in ("53100", "42501"):
             statement = f"DO $$ BEGIN RAISE 'das geht nicht' USING ERRCODE = '{code}'; END $$"
             with pytest.raises(DATABASE_FAILURES) as caught:
                 execute(database.engine, statement)
-            assert reason in failure_text(caught.value)
+            found[code] = failure_text(caught.value)
+        assert found == words
 
-    def test_a_full_disk(self) -> None:
+    def test_a_full_disk(self, words: SnapshotAssertion) -> None:
         said = 'could not extend file "base/5/16402": No space left on device\nHINT: Check disk.'
         error = DBAPIError("INSERT", {}, psycopg2.OperationalError(said))
-        assert failure_text(error) == "the server's disk is full"
+        assert failure_text(error) == words
 
     def test_what_is_not_known_is_one_line(self, database: Database) -> None:
         with pytest.raises(DATABASE_FAILURES) as caught:

@@ -17,6 +17,9 @@ from storage.worker_session import WorkerSession
 @pytest.fixture
 def store(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyStore]:
     monkeypatch.setattr(workers, "RECOVERY_S", 0.0)  # the server of the tests is young
+    # So long that no pause of a busy machine looks like silence.
+    monkeypatch.setattr(workers, "GONE_S", 1_000.0)
+    monkeypatch.setattr(workers, "LEASE_S", 10_000.0)
     store = StudyStore(database)
     study = store.open_study("planet")
     for _ in range(3):
@@ -71,7 +74,7 @@ def test_a_worker_without_a_session_is_dead_before_anybody_says_so(
     with database.engine.begin() as connection:
         connection.execute(sqlalchemy.insert(WORKER).values(**gone))
     lease(database, store, 0, 7)
-    grow_old(database, workers.GONE_S - 2)
+    grow_old(database, workers.GONE_S / 2)
     assert store.left_behind("planet") == {1, 2}
     assert store.workers("planet")[0].is_living
     grow_old(database, workers.GONE_S + 1)

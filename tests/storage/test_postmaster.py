@@ -11,7 +11,7 @@ from storage.postmaster import find_postmaster, living, recorded_pid
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "600"]) as process:
         yield process
         process.kill()
 
@@ -26,7 +26,7 @@ def test_no_file(tmp_path: Path) -> None:
 @example(content=b"0\n")
 @example(content=b"-1\n")
 @example(content=b"99999999999999999999999\n")
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_is_survived(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "postmaster.pid").write_bytes(content)
     pid = recorded_pid(tmp_path)
@@ -42,7 +42,7 @@ def test_another_program(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> No
 
 
 def test_another_program_in_the_folder(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as process:
+    with subprocess.Popen(["sleep", "600"], cwd=tmp_path) as process:
         (tmp_path / "postmaster.pid").write_text(f"{process.pid}\n")
         assert find_postmaster(tmp_path) is None
         process.kill()
@@ -50,7 +50,7 @@ def test_another_program_in_the_folder(tmp_path: Path) -> None:
 
 def test_program_of_that_name_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "postgres").symlink_to("/bin/sleep")
-    with subprocess.Popen([tmp_path / "postgres", "60"], cwd="/") as process:
+    with subprocess.Popen([tmp_path / "postgres", "600"], cwd="/") as process:
         (tmp_path / "postmaster.pid").write_text(f"{process.pid}\n")
         assert find_postmaster(tmp_path) is None
         process.kill()

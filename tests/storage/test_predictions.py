@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import sqlalchemy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -87,7 +87,6 @@ def test_what_is_forgotten_leaves_a_trial_s_last(database: Database, trials: lis
 
 
 @given(st.integers(0, 20), st.integers(1, 9), st.integers(0, 2**32 - 1))
-@settings(max_examples=50)
 def test_targets_are_packed_without_loss(images: int, labels: int, seed: int) -> None:
     targets = np.random.default_rng(seed).integers(0, 2, (images, labels), dtype=np.uint8)
     packed = ValidationSet("", ("",) * labels, targets).packed_targets

@@ -115,7 +115,7 @@ def tls_gate(
 
         def let_in(client: socket.socket) -> None:
             with client, suppress(OSError, struct.error):
-                client.settimeout(60)
+                client.settimeout(240)
                 _, code = struct.unpack(">II", client.recv(8, socket.MSG_WAITALL))
                 if code != _TLS_REQUEST:
                     gate.plain += 1
@@ -131,7 +131,7 @@ def tls_gate(
                     back = threading.Thread(target=_pump, args=(server, inside), daemon=True)
                     back.start()
                     _pump(inside, server)
-                    back.join(5)
+                    back.join(60)
 
         def serve() -> None:
             with suppress(OSError):

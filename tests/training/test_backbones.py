@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -6,6 +5,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from syrupy.assertion import SnapshotAssertion
 from torch import Tensor, nn
 
 from training import backbones
@@ -47,7 +47,18 @@ FAMILIES = {
     "vit_b_32": 32,
     "wide_resnet50_2": 32,
 }
-
+# Built and run by `make test-all` alone; a lighter one of the others goes the same way.
+HEAVY = {
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_v2_s",
+    "maxvit_t",
+    "resnext50_32x4d",
+    "swin_v2_t",
+    "vgg11",
+    "vit_b_32",
+    "wide_resnet50_2",
+}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,9 +91,14 @@ def test_every_family_of_torchvision_is_sampled():
     assert sampled == {family(name) for name in all_names}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_gives_nothing_but_logits_in_training_too(name: str):
+def exhaustive(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize("name", [exhaustive(name) if name in HEAVY else name for name in FAMILIES])
+def test_passes_its_own_check_and_gives_nothing_but_logits_in_training_too(name: str):
     image_px = FAMILIES[name]
+    check_backbone_fits(name, labels=3, image_px=image_px)
     with torch.no_grad():
         logits = build(name, image_px=image_px)(torch.randn(2, 3, image_px, image_px))
     assert isinstance(logits, Tensor)
@@ -96,11 +112,6 @@ def test_logits_are_float32_under_autocast(name: str):
     model = build(name).eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(torch.randn(2, 3, 32, 32)).dtype == torch.float32
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_passes_its_own_check(name: str):
-    check_backbone_fits(name, labels=3, image_px=FAMILIES[name])
 
 
 def test_logits_under_autocast_are_finer_than_bfloat16():
@@ -155,10 +166,12 @@ def test_building_leaves_the_generator_as_it_was():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_unknown_name_names_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown backbone 'resnet81'; did you mean 'resnet"):
+def test_an_unknown_name_names_the_nearest(words: SnapshotAssertion):
+    with pytest.raises(UnknownNameError, match=r"'resnet81'.* 'resnet18'") as error:
         check_backbone("resnet81")
-    with pytest.raises(UnknownNameError, match="did you mean 'tinycnn_8'"):
+    message = str(error.value)
+    assert message[: message.index(" 'resnet", 20)] == words  # which others are near may change
+    with pytest.raises(UnknownNameError, match="'tinycnn_8'"):
         build("tinycnn_9")
     with pytest.raises(UnknownNameError, match="'efficientnet_b0'"):
         check_backbone_fits("efficentnet_b0", labels=3, image_px=32)
@@ -167,13 +180,12 @@ def test_an_unknown_name_names_the_nearest():
 
 @pytest.mark.parametrize(
     ("name", "image_px", "fitting"),
-    [("vit_b_16", 100, 112), ("vit_b_32", 100, 128), ("maxvit_t", 100, 224)],
+    [exhaustive("vit_b_16", 100, 112), ("vit_b_32", 100, 128), ("maxvit_t", 100, 224)],
 )
 def test_a_network_made_for_one_size_names_the_next_that_fits(
     name: str, image_px: int, fitting: int
 ):
-    message = f"backbone '{name}' does not take images of {image_px} px; {fitting} px would fit"
-    with pytest.raises(SettingsError, match=re.escape(message)):
+    with pytest.raises(SettingsError, match=f"'{name}' .* {image_px} px; {fitting} px "):
         build(name, image_px=image_px)
     check_backbone_fits(name, labels=3, image_px=fitting)
 
@@ -181,9 +193,12 @@ def test_a_network_made_for_one_size_names_the_next_that_fits(
 @pytest.mark.parametrize(
     ("name", "image_px", "fitting"), [("alexnet", 32, 64), ("inception_v3", 64, 80)]
 )
-def test_the_check_finds_images_too_small_without_building(name: str, image_px: int, fitting: int):
-    with pytest.raises(SettingsError, match=f"images of {image_px} px; {fitting} px would fit"):
+def test_the_check_finds_images_too_small_without_building(
+    name: str, image_px: int, fitting: int, words: SnapshotAssertion
+):
+    with pytest.raises(SettingsError, match=f" {image_px} px; {fitting} px ") as error:
         check_backbone_fits(name, labels=3, image_px=image_px)
+    assert str(error.value).partition(" (")[0] == words  # torch's own reason follows
 
 
 def published_state(name: str, **options: Any) -> dict[str, Tensor]:
@@ -216,8 +231,8 @@ def download(monkeypatch: pytest.MonkeyPatch):
         ("resnet18", 32, "fc.", {}),
         ("squeezenet1_1", 32, "classifier.1.", {}),
         ("mobilenet_v3_small", 32, "classifier.3.", {}),
-        ("densenet121", 32, "classifier.", {}),
-        ("googlenet", 32, "fc.", {"init_weights": True}),
+        exhaustive("densenet121", 32, "classifier.", {}),
+        exhaustive("googlenet", 32, "fc.", {"init_weights": True}),
         ("inception_v3", 75, "fc.", {"init_weights": True}),
         ("maxvit_t", 224, "classifier.5.", {}),
     ],
@@ -260,24 +275,24 @@ def test_pretrained_position_embeddings_are_interpolated_to_the_image_size(downl
 
 @pytest.mark.parametrize(
     "failure",
-    [
-        URLError("no route to host"),
-        RuntimeError('invalid hash value (expected "f37072fd", got "0")'),
-        EOFError("ran out of input"),
-    ],
+    [URLError("no route to host"), RuntimeError("invalid hash value"), EOFError("out of input")],
+    ids=["URLError", "RuntimeError", "EOFError"],
 )
 def test_weights_that_cannot_be_loaded_are_named_with_the_remedy(
-    download: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: Exception
+    download: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    failure: Exception,
+    words: SnapshotAssertion,
 ):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     download(failure)
     with pytest.raises(PretrainedWeightsError) as caught:
         build("resnet18", weights="imagenet")
     message = str(caught.value)
-    assert "weights of resnet18" in message
-    assert "/resnet18-f37072fd.pth" in message
-    assert "set training.weights to none" in message
-    assert str(tmp_path / "checkpoints") in message
+    for part in ("/resnet18-f37072fd.pth", "training.weights", tmp_path / "checkpoints", failure):
+        assert str(part) in message
+    assert message.replace(str(failure), "REASON") == words
     assert caught.value.exit_status == 1
 
 
@@ -288,6 +303,7 @@ def test_weights_of_another_network_are_a_failure_of_the_weights(download: Any):
 
 
 @pytest.mark.parametrize("name", sorted(backbones.SMALL_NETS))
-def test_our_small_nets_have_no_imagenet_weights(name: str):
-    with pytest.raises(SettingsError, match=f"'{name}' has no ImageNet weights; set training"):
+def test_our_small_nets_have_no_imagenet_weights(name: str, words: SnapshotAssertion):
+    with pytest.raises(SettingsError, match=f"'{name}' ") as error:
         build(name, weights="imagenet")
+    assert str(error.value) == words

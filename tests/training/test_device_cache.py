@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from syrupy.assertion import SnapshotAssertion
 
 from tests.noise_data import noise_dataset
 from tests.short_memory import ShortMemory
@@ -104,7 +105,7 @@ def test_what_auto_took_is_given_back_for_good(gpu: list[int]) -> None:
 
 
 def test_without_room_auto_does_without_and_on_says_so(
-    gpu: list[int], monkeypatch: pytest.MonkeyPatch
+    gpu: list[int], monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     def fail(*arguments: Any) -> HeldImages:
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -113,10 +114,9 @@ def test_without_room_auto_does_without_and_on_says_so(
     assert held_images(dataset(), "auto", CUDA) is None
     with pytest.raises(SettingsError) as caught:
         held_images(dataset(), "on", CUDA)
-    assert str(caught.value) == (
-        "training.device_cache: the images take 0.016 MiB, and 0.16 MiB are free on cuda:0; "
-        "set it to auto or off"
-    )
+    for part in ("training.device_cache: ", "0.016 MiB", "0.16 MiB", "cuda:0"):
+        assert part in str(caught.value)
+    assert str(caught.value) == words
 
 
 def test_other_errors_are_not_taken_for_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +137,13 @@ def test_a_run_without_room_gives_them_back_and_says_that_it_may_fit_now(
     memory = ShortMemory(monkeypatch)
     memory.training_images = 4
     data = dataset()
-    with pytest.raises(OutOfMemoryError, match=r"set training\.device_cache to off, or") as caught:
+    with pytest.raises(OutOfMemoryError, match=r"training\.device_cache ") as caught:
         TrainingRun(settings(), data).train_epoch()
     assert caught.value.made_room
 
     run = TrainingRun(settings(), data)
     assert run._held is None
-    with pytest.raises(OutOfMemoryError, match=r"choose a smaller training\.batch_size") as again:
+    with pytest.raises(OutOfMemoryError, match=r" training\.batch_size") as again:
         run.train_epoch()
+    assert "device_cache" not in str(again.value)
     assert not again.value.made_room

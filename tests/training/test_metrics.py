@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import (
@@ -103,7 +103,6 @@ LOGITS = st.sampled_from(
 ) | st.floats(-1e4, 1e4, width=32)
 
 
-@settings(deadline=None)  # the machine may be busy; pytest limits the whole test
 @given(data=st.data(), images=st.integers(1, 12), labels=st.integers(1, 4))
 def test_agrees_with_scikit_learn_on_any_input(data: st.DataObject, images: int, labels: int):
     logits = data.draw(hnp.arrays(np.float32, (images, labels), elements=LOGITS))
@@ -111,7 +110,6 @@ def test_agrees_with_scikit_learn_on_any_input(data: st.DataObject, images: int,
     assert_agrees_with_scikit_learn(logits, targets)
 
 
-@settings(deadline=None)  # the machine may be busy; pytest limits the whole test
 @given(data=st.data(), images=st.integers(2, 12))
 def test_the_order_of_the_images_does_not_matter(data: st.DataObject, images: int):
     logits = data.draw(hnp.arrays(np.float32, (images, 2), elements=LOGITS))

@@ -80,6 +80,6 @@ def test_a_rate_of_zero_stands_still():
 
 
 def test_an_unknown_name_names_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown optimizer 'adamx'; did you mean 'adam"):
+    with pytest.raises(UnknownNameError, match=r"'adamx'.*'adam'"):
         build_optimizer(nn.Linear(2, 1), OptimizerSettings(name="adamx"), CPU)
     check_optimizer("sgd")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from syrupy.assertion import SnapshotAssertion
 from torch import nn
 
 from tests.noise_data import noise_dataset
@@ -37,23 +38,22 @@ def fails_with(run: TrainingRun, fail: Callable[..., Any]) -> OutOfMemoryError:
     return caught.value
 
 
-def test_an_epoch_without_room_says_what_and_where(memory: ShortMemory, one_thread: None) -> None:
+def test_an_epoch_without_room_says_what_and_where(
+    memory: ShortMemory, one_thread: None, words: SnapshotAssertion
+) -> None:
     run = new_run()
     run.train_epoch()
     memory.training_images = 4
     with pytest.raises(OutOfMemoryError) as caught:
         run.train_epoch()
     assert caught.value.epoch == 2
-    assert str(caught.value) == (
-        "tinycnn_8 with batch_size 8 and images of 16 px has no room on cpu in epoch 2 "
-        "(CUDA out of memory. Tried to allocate 2.00 GiB); choose a smaller training.batch_size "
-        "or data.image_px, or another backbone"
-    )
+    assert str(caught.value) == words
     assert caught.value.exit_status == 1
 
     memory.training_images = 1
-    with pytest.raises(OutOfMemoryError, match="batch_size 8 in micro-batches of 4 and images of"):
+    with pytest.raises(OutOfMemoryError) as caught:
         new_run(accumulation=2).train_epoch()
+    assert str(caught.value) == words
 
 
 def test_validation_without_room_is_that_of_its_epoch(
@@ -83,7 +83,7 @@ def python_s_own(*arguments: Any) -> None:
 @pytest.mark.parametrize(
     ("fail", "text"),
     [
-        (torch_s_own, "DefaultCPUAllocator: can't allocate memory"),
+        (torch_s_own, "DefaultCPUAllocator: "),
         (numpy_s_own, "Unable to allocate 8.00 PiB"),
         (python_s_own, "MemoryError"),
     ],

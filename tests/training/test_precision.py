@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from syrupy.assertion import SnapshotAssertion
 
 from training import precision
 from training.errors import SettingsError
@@ -39,13 +40,12 @@ def test_resolves_the_device(gpus: Any, setting: str, count: int, expected: str)
     assert str(resolve_device(setting)) == expected
 
 
-def test_a_gpu_that_is_not_there_raises(gpus: Any):
-    gpus(0)
-    with pytest.raises(SettingsError, match="finds no CUDA GPU; set it to auto or cpu"):
-        resolve_device("cuda")
-    gpus(2)
-    with pytest.raises(SettingsError, match="cuda:2 asked for, but the GPUs here are cuda:0 to"):
-        resolve_device("cuda:2")
+def test_a_gpu_that_is_not_there_raises(gpus: Any, words: SnapshotAssertion):
+    for count, setting in ((0, "cuda"), (2, "cuda:2")):
+        gpus(count)
+        with pytest.raises(SettingsError) as caught:
+            resolve_device(setting)
+        assert str(caught.value).replace(torch.__version__, "VERSION") == words
 
 
 def test_apples_gpu_is_taken_by_name_where_it_is(monkeypatch: pytest.MonkeyPatch):
@@ -98,10 +98,11 @@ def test_a_format_asked_for_by_name_is_kept(setting: Any):
     assert resolve_precision(setting, GPU) == setting
 
 
-def test_fp16_is_for_gpus():
+def test_fp16_is_for_gpus(words: SnapshotAssertion):
     assert resolve_precision("fp16", GPU) == "fp16"
-    with pytest.raises(SettingsError, match="fp16 does not work on the CPU; set it to auto"):
+    with pytest.raises(SettingsError) as caught:
         resolve_precision("fp16", CPU)
+    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize(("setting", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

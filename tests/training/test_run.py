@@ -15,7 +15,7 @@ from training.run import TrainingRun
 from training.settings import DataSettings, OptimizerSettings, TrainingSettings
 
 SETTINGS = TrainingSettings(
-    epochs=3, batch_size=16, backbone="tinyresnet_8", loss="weighted_bce", gamma=0.9, threads=2
+    epochs=3, batch_size=16, backbone="tinyresnet_8", loss="weighted_bce", gamma=0.9, threads=1
 )
 TIMES = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
 
@@ -29,13 +29,26 @@ from training.settings import DataSettings, TrainingSettings
 
 folder = Path(sys.argv[1])
 data = DataSettings.model_validate_json((folder / "data.json").read_text())
-settings = TrainingSettings.model_validate_json((folder / "training.json").read_text())
-run = TrainingRun(settings, open_dataset(data, folder / "home"))
-run.restore(read_checkpoint(folder / "checkpoint.pt"))
-while not run.is_finished:
-    run.train_epoch()
-write_checkpoint(folder / "continued.pt", run.state())
+dataset = open_dataset(data, folder / "home")
+for path in sorted(folder.glob("*.training.json")):
+    settings = TrainingSettings.model_validate_json(path.read_text())
+    run = TrainingRun(settings, dataset)
+    name = path.name.partition(".")[0]
+    run.restore(read_checkpoint(folder / f"{name}.pt"))
+    while not run.is_finished:
+        run.train_epoch()
+    write_checkpoint(folder / f"{name}.continued.pt", run.state())
 """
+CONTINUED: dict[str, dict[str, object]] = {
+    "tinyresnet": {"threads": 2},
+    "dropout": {"backbone": "mobilenet_v3_small", "loss": "focal_bce", "epochs": 2},
+    "bf16": {"precision": "bf16", "clip_norm": 1.0},
+    "sgd": {"optimizer": OptimizerSettings(name="sgd", lr=0.01, weight_decay=1e-4)},
+}
+LONGER: dict[str, dict[str, object]] = {
+    "resnet18": {"backbone": "resnet18", "threads": 2},
+    "long_dropout": {"backbone": "mobilenet_v3_small", "threads": 2, "epochs": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,36 +97,59 @@ def assert_same_state(one: object, other: object) -> None:
         assert one == other
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"backbone": "mobilenet_v3_small", "loss": "focal_bce"},  # dropout
-        {"precision": "bf16", "clip_norm": 1.0},
-        {"backbone": "resnet18"},
-        {"optimizer": OptimizerSettings(name="sgd", lr=0.01, weight_decay=1e-4)},
-    ],
-    ids=["tinyresnet", "dropout", "bf16", "resnet18", "sgd"],
-)
-def test_one_epoch_a_checkpoint_and_a_new_process_equal_three_epochs_straight(
+def continue_in_a_new_process(
+    cases: dict[str, dict[str, object]],
+    place: Path,
+    dataset: Dataset,
+    data_settings: DataSettings,
+    home: Path,
+) -> None:
+    """Trains an epoch of each, and lets one new process do the rest of all."""
+    for name, changes in cases.items():
+        settings = SETTINGS.model_copy(update=changes)
+        run = TrainingRun(settings, dataset)
+        run.train_epoch()
+        write_checkpoint(place / f"{name}.pt", run.state())
+        (place / f"{name}.training.json").write_text(settings.model_dump_json())
+    (place / "data.json").write_text(data_settings.model_dump_json())
+    (place / "home").symlink_to(home)
+    subprocess.run([sys.executable, "-c", CONTINUE, str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def continued(
     folder: Path,
     data_settings: DataSettings,
     dataset: Dataset,
-    tmp_path: Path,
-    changes: dict[str, object],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    place = tmp_path_factory.mktemp("continued")
+    continue_in_a_new_process(CONTINUED, place, dataset, data_settings, folder / "home")
+    return place
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+def test_one_epoch_a_checkpoint_and_a_new_process_equal_all_epochs_straight(
+    continued: Path, dataset: Dataset, name: str, one_thread: None
 ) -> None:
-    settings = SETTINGS.model_copy(update=changes)
-    straight = trained(settings, dataset)
+    straight = trained(SETTINGS.model_copy(update=CONTINUED[name]), dataset)
+    assert_same_state(straight.state(), read_checkpoint(continued / f"{name}.continued.pt"))
 
-    first = TrainingRun(settings, dataset)
-    first.train_epoch()
-    write_checkpoint(tmp_path / "checkpoint.pt", first.state())
-    (tmp_path / "data.json").write_text(data_settings.model_dump_json())
-    (tmp_path / "training.json").write_text(settings.model_dump_json())
-    (tmp_path / "home").symlink_to(folder / "home")
-    subprocess.run([sys.executable, "-c", CONTINUE, str(tmp_path)], check=True, timeout=200)
 
-    assert_same_state(straight.state(), read_checkpoint(tmp_path / "continued.pt"))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", LONGER)
+def test_longer_runs_go_on_in_a_new_process(  # noqa: PLR0917
+    folder: Path,
+    data_settings: DataSettings,
+    dataset: Dataset,
+    name: str,
+    tmp_path: Path,
+    one_thread: None,
+) -> None:
+    case = {name: LONGER[name]}
+    continue_in_a_new_process(case, tmp_path, dataset, data_settings, folder / "home")
+    straight = trained(SETTINGS.model_copy(update=LONGER[name]), dataset)
+    assert_same_state(straight.state(), read_checkpoint(tmp_path / f"{name}.continued.pt"))
 
 
 def test_runs_of_equal_settings_are_equal_whatever_ran_before(dataset: Dataset) -> None:
@@ -163,7 +199,7 @@ def test_the_metrics_of_an_epoch_are_json_and_complete(dataset: Dataset) -> None
 
 def test_it_learns(dataset: Dataset) -> None:
     settings = SETTINGS.model_copy(
-        update={"epochs": 8, "loss": "bce", "optimizer": OptimizerSettings(lr=1e-2)}
+        update={"epochs": 5, "loss": "bce", "optimizer": OptimizerSettings(lr=1e-2)}
     )
     run = TrainingRun(settings, dataset)
     losses = [run.train_epoch().train_loss for _ in range(settings.epochs)]
@@ -200,11 +236,10 @@ def test_progress_counts_the_batches_of_an_epoch(dataset: Dataset) -> None:
     assert seen == [(1, done, batches) for done in range(1, batches + 1)]
 
 
-def test_threads_are_those_of_the_settings(dataset: Dataset) -> None:
-    TrainingRun(SETTINGS.model_copy(update={"threads": 1}), dataset)
-    assert torch.get_num_threads() == 1
-    TrainingRun(SETTINGS, dataset)
-    assert torch.get_num_threads() == 2
+def test_threads_are_those_of_the_settings(dataset: Dataset, one_thread: None) -> None:
+    for threads in (1, 2):
+        TrainingRun(SETTINGS.model_copy(update={"threads": threads}), dataset)
+        assert torch.get_num_threads() == threads
 
 
 def test_an_unknown_backbone_names_the_nearest(dataset: Dataset) -> None:

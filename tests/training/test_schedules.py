@@ -1,13 +1,12 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ExponentialLR
 
 from training.schedules import exponential_lr
 
 
-@settings(deadline=None)
 @given(lr0=st.floats(1e-6, 1.0), gamma=st.floats(0.5, 1.0))
 def test_agrees_with_torchs_scheduler_at_every_epoch(lr0: float, gamma: float):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr0)

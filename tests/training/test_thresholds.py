@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import fbeta_score
@@ -22,7 +22,6 @@ def column(values: list[float]) -> Array:
     return np.array(values, np.float32)[:, None]
 
 
-@settings(deadline=None)  # scikit-learn is slow beside others on a busy machine
 @given(data=st.data(), beta=st.sampled_from([0.5, 1.0, 2.0]))
 def test_no_threshold_is_better_by_scikit_learn(data: st.DataObject, beta: float) -> None:
     shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 3)))

@@ -22,6 +22,7 @@ from training.settings import DataSettings
 BUILDER = """
 import hashlib, sys, time
 from pathlib import Path
+from training.data import published
 from training.data.cache import open_cache
 
 folder, images, signals, name = map(Path, sys.argv[1:])
@@ -33,7 +34,12 @@ def pause(done, total):
     while not (signals / "go").exists():
         time.sleep(0.01)
 
-(signals / f"{name}-starts").touch()
+class Lock(published.FileLock):
+    def acquire(self, *arguments, **options):
+        (signals / f"{name}-asks").touch()
+        return super().acquire(*arguments, **options)
+
+published.FileLock = Lock
 pixels = open_cache(folder, paths, digests, 16, pause).pixels
 print(int(pixels.sum(dtype="int64")))
 """
@@ -232,7 +238,7 @@ class Builders:
         )
 
     def wait_for(self, signal_name: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (self.signals / signal_name).exists():
             assert time.monotonic() < deadline, f"{signal_name} did not happen"
             time.sleep(0.01)
@@ -252,12 +258,11 @@ def test_of_two_builders_at_once_the_second_waits_and_uses_the_first_ones(
     first = builders.start("first")
     builders.wait_for("first-decodes")
     second = builders.start("second")
-    builders.wait_for("second-starts")
-    time.sleep(0.5)
+    builders.wait_for("second-asks")
     assert second.poll() is None
 
     builders.go_on()
-    sums = [process.communicate(timeout=60)[0] for process in (first, second)]
+    sums = [process.communicate()[0] for process in (first, second)]
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert not (builders.signals / "second-decodes").exists()
@@ -269,7 +274,7 @@ def test_a_killed_builder_leaves_nothing_that_matters(builders: Builders, images
     killed = builders.start("killed")
     builders.wait_for("killed-decodes")
     killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=60)
+    killed.communicate()
     leftovers = [path.name for path in builders.folder.iterdir() if path.name != ".lock"]
     assert [Path(name).suffix for name in leftovers] == [".partial"]
 

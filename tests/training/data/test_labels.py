@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from syrupy.assertion import SnapshotAssertion
 
 from training.data.labels import LabelTable, read_label_file
 from training.errors import LabelFileError
@@ -97,11 +98,14 @@ def test_a_separator_other_than_a_space_keeps_spaces_in_labels(tmp_path: Path) -
     assert tags(table) == {"a": {"clear sky", "sea"}, "b": {"clear sky"}}
 
 
-def test_two_separators_are_a_question_that_the_settings_answer(tmp_path: Path) -> None:
+def test_two_separators_are_a_question_that_the_settings_answer(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
     path = written(tmp_path, 'image_name,tags\na,"x|y, z"\nb,x|y\n')
 
-    with pytest.raises(LabelFileError, match=r"hold '\|' and ','; say .*separator, probably '\|'"):
+    with pytest.raises(LabelFileError, match=r"'\|' .* ',';.*'\|'") as caught:
         read_label_file(path)
+    assert str(caught.value) == words
     assert tags(read_label_file(path, ColumnSettings(separator="|")))["a"] == {"x", "y, z"}
     assert tags(read_label_file(path, ColumnSettings(separator="space")))["a"] == {"x|y,", "z"}
 
@@ -183,7 +187,9 @@ def test_a_parquet_file_of_several_row_groups_is_read_whole(tmp_path: Path) -> N
     assert len(read_label_file(path).image_names) == 9
 
 
-def test_split_and_group_columns_may_be_called_otherwise_or_ignored(tmp_path: Path) -> None:
+def test_split_and_group_columns_may_be_called_otherwise_or_ignored(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
     path = written(tmp_path, "image_name,tags,fold,split,patient\na,x,test,train,p\nb,x,train,,q\n")
 
     table = read_label_file(path, split=SplitSettings(column="fold", group="patient"))
@@ -191,10 +197,14 @@ def test_split_and_group_columns_may_be_called_otherwise_or_ignored(tmp_path: Pa
     assert table.groups == ("p", "q")
 
     assert read_label_file(path, split=SplitSettings(column=None)).parts is None
-    with pytest.raises(LabelFileError, match=r"row 3: column 'split': expected train, validation"):
+    with pytest.raises(LabelFileError, match=r"row 3: column 'split': ") as caught:
         read_label_file(path)
-    with pytest.raises(LabelFileError, match=r"data\.split\.group: no column 'patent'; did you"):
+    assert str(caught.value) == words
+    with pytest.raises(
+        LabelFileError, match=r"data\.split\.group: .*'patent'.*'patient'"
+    ) as caught:
         read_label_file(path, split=SplitSettings(column=None, group="patent"))
+    assert str(caught.value) == words
 
 
 def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
@@ -219,7 +229,7 @@ def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
         ("image_name,tags,tags\na,b,c\n", ["row 1", "'tags' stands twice"]),
         ("image_name,tags\na\n", ["row 2", "expected 2 cells, found 1", "tags missing"]),
         ("image_name,tags\na,x,y\n", ["row 2", "expected 2 cells, found 3", "double quotes"]),
-        ("image_name,tags\na,x\n,y\n", ["row 3", "the name of the image is empty"]),
+        ("image_name,tags\na,x\n,y\n", ["row 3", "image is empty"]),
         (
             "image_name,tags\na,x\nb,x\na,x y\n",
             ["rows 2 and 4", "'a'", "'x'", "'x y'", "keep one of them"],
@@ -268,23 +278,28 @@ def test_a_truncated_parquet_file_is_described(tmp_path: Path, kept: float) -> N
         read_label_file(path)
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "a/../../x", "/etc/passwd", "C:/x", "..\\x", "C:x", "x\x07", "."]
-)
-def test_a_name_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path, f"image_name,tags\nok,clear\n{name},clear\n")
+OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "C:/x", "..\\x", "C:x", "x\x07", "."]
 
-    with pytest.raises(LabelFileError, match=r"row 3.*does not lie in the folder of images"):
-        read_label_file(path)
+
+def test_a_name_outside_the_folder_is_refused(tmp_path: Path, words: SnapshotAssertion) -> None:
+    said = set()
+    for name in OUTSIDE:
+        path = written(tmp_path, f"image_name,tags\nok,clear\n{name},clear\n")
+        with pytest.raises(LabelFileError, match="row 3") as caught:
+            read_label_file(path)
+        assert repr(name) in str(caught.value)
+        said.add(str(caught.value).replace(repr(name), "NAME"))
+    assert sorted(said) == words
 
 
 def test_a_column_that_is_no_column_of_tags_is_recognised_by_its_many_values(
-    tmp_path: Path,
+    tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     rows = "".join(f"{at},{' '.join(f't{at * 11 + k}' for k in range(11))}\n" for at in range(1000))
 
-    with pytest.raises(LabelFileError, match=r"11,000 different tags.*data\.columns\.tags"):
+    with pytest.raises(LabelFileError, match=r"11,000 .*data\.columns\.tags") as caught:
         read_label_file(written(tmp_path, f"image_name,tags\n{rows}"))
+    assert str(caught.value) == words
 
 
 def test_a_thousand_labels_are_no_obstacle(tmp_path: Path) -> None:
@@ -296,11 +311,11 @@ def test_a_thousand_labels_are_no_obstacle(tmp_path: Path) -> None:
     assert table.targets.sum() == 2000
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelFileError, match=r"absent\.csv: no such label file"):
-        read_label_file(tmp_path / "absent.csv")
-    with pytest.raises(LabelFileError, match="cannot be read: Is a directory"):
-        read_label_file(tmp_path)
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, words: SnapshotAssertion) -> None:
+    for path in (tmp_path / "absent.csv", tmp_path):
+        with pytest.raises(LabelFileError) as caught:
+            read_label_file(path)
+        assert str(caught.value) == words
 
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_é][a-zA-Z0-9_ é-]{0,8}[a-z]", fullmatch=True)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from training.data.labels import LabelTable
 from training.data.locating import locate_images
@@ -52,9 +53,10 @@ def test_missing_images_are_left_out_with_their_rows(tmp_path: Path) -> None:
     ]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="train-jpg: no such folder of images"):
+def test_a_missing_folder_is_named(tmp_path: Path, words: SnapshotAssertion) -> None:
+    with pytest.raises(ImageError, match="train-jpg: ") as caught:
         locate_images(table("a"), tmp_path / "train-jpg")
+    assert str(caught.value) == words
 
 
 def test_a_name_that_fits_two_files_is_refused(tmp_path: Path) -> None:
@@ -71,13 +73,13 @@ def test_two_names_for_one_file_count_once_or_are_refused(tmp_path: Path) -> Non
     found = locate_images(table("a", "a.jpg", "b"), tmp_path)
 
     assert found.table.image_names == ("a", "b")
-    with pytest.raises(LabelFileError, match=r"rows 2 and 3: 'a' and 'a\.jpg' are one file"):
+    with pytest.raises(LabelFileError, match=r"rows 2 and 3: 'a' and 'a\.jpg' "):
         locate_images(table("a", "a.jpg", targets=[0, 1]), tmp_path)
 
 
 @pytest.mark.parametrize("link", ["file", "folder"])
 def test_a_link_that_leads_outside_is_refused_and_one_inside_is_followed(
-    tmp_path: Path, link: str
+    tmp_path: Path, link: str, words: SnapshotAssertion
 ) -> None:
     images = tmp_path / "images"
     touch(tmp_path, "outside/secret.jpg", "images/inside/a.jpg")
@@ -91,8 +93,10 @@ def test_a_link_that_leads_outside_is_refused_and_one_inside_is_followed(
         names = ("alias/a", "sub/secret")
 
     assert locate_images(table(names[0]), images).left_out == []
-    with pytest.raises(ImageError, match=r"row 3: .* leads outside of data\.images, to "):
+    with pytest.raises(ImageError, match="row 3: ") as caught:
         locate_images(table(*names), images)
+    assert str(tmp_path / "outside") in str(caught.value)
+    assert str(caught.value) == words
 
 
 def test_a_folder_that_is_a_link_itself_is_what_the_user_named(tmp_path: Path) -> None:

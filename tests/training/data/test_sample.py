@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from tests.planet_data import write_planet_data
 from training.data.dataset import open_dataset
@@ -74,16 +75,22 @@ def test_damaged_images_are_left_out(settings: DataSettings, tmp_path: Path) -> 
     assert len(sample.dataset.pixels) == len(names)
 
 
-def test_nothing_to_train_on_is_said(settings: DataSettings, tmp_path: Path) -> None:
+def test_nothing_to_train_on_is_said(
+    settings: DataSettings, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     for path in (tmp_path / "train-jpg").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"of \d+ images that were tried 0 can be decoded"):
+    with pytest.raises(ImageError, match=r" \d+ images .* 0 ") as caught:
         open_sample(settings, tmp_path / "home", 60)
+    assert str(caught.value) == words
 
 
-def test_no_label_in_validation_is_said(settings: DataSettings, tmp_path: Path) -> None:
+def test_no_label_in_validation_is_said(
+    settings: DataSettings, tmp_path: Path, words: SnapshotAssertion
+) -> None:
     rows = [f"train_{at},{'' if at % 3 else 'haze'},{'validation' if at % 3 == 1 else 'train'}"
             for at in range(IMAGES)]  # fmt: skip
     (tmp_path / "train_classes.csv").write_text("\n".join(["image_name,tags,split", *rows]))
-    with pytest.raises(SplitError, match="no validation image has a label"):
+    with pytest.raises(SplitError) as caught:
         open_sample(settings, tmp_path / "home", 20)
+    assert str(caught.value) == words

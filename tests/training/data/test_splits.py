@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from syrupy.assertion import SnapshotAssertion
 
 from training.data.labels import LabelTable
 from training.data.splits import Split, split_images, split_table
@@ -94,13 +95,12 @@ def test_the_split_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_too_few_images_are_counted(images: int) -> None:
+def test_too_few_images_are_counted(images: int, words: SnapshotAssertion) -> None:
     targets = np.ones((images, 2), np.uint8)
 
-    with pytest.raises(
-        SplitError, match=f"^{images} images are too few.* for training, .* add images"
-    ):
+    with pytest.raises(SplitError, match=f"^{images} ") as caught:
         split_images(targets, SplitSettings())
+    assert str(caught.value) == words
 
 
 @given(
@@ -141,9 +141,10 @@ def test_images_without_a_group_are_groups_of_their_own() -> None:
     assert [len(part) for part in parts(split)] == [60, 20, 20]
 
 
-def test_too_few_groups_are_counted() -> None:
-    with pytest.raises(SplitError, match="40 images in 2 groups are too few"):
+def test_too_few_groups_are_counted(words: SnapshotAssertion) -> None:
+    with pytest.raises(SplitError, match=r"^40 images in 2 groups ") as caught:
         split_images(planet_targets(40), SplitSettings(), ["a"] * 20 + ["b"] * 20)
+    assert str(caught.value) == words
 
 
 def table(parts: str, groups: list[str] | None = None) -> LabelTable:
@@ -177,5 +178,5 @@ def test_a_split_column_without_a_part_is_refused(given_parts: str, missing: str
 def test_a_split_column_that_tears_a_group_apart_is_refused() -> None:
     split_table(table("tvt", ["a", "b", "a"]), SplitSettings())
     split_table(table("tvt", ["", "", ""]), SplitSettings())
-    with pytest.raises(SplitError, match="rows 2 and 3: group 'a' is in train and in validation"):
+    with pytest.raises(SplitError, match=r"rows 2 and 3: .*'a' .*train .*validation"):
         split_table(table("tvt", ["a", "a", "b"]), SplitSettings())
