@@ -16,7 +16,7 @@ import optuna.storages._rdb.storage
 import pytest
 import sqlalchemy
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 from syrupy.assertion import SnapshotAssertion
 
@@ -27,6 +27,7 @@ from tests.chromium import connected
 from tests.shared_servers import SharedServers, execute
 
 _PREPARED = "canopy_prepared"
+_EXHAUSTIVE_LIMIT_S = 1800
 _SERVERS = pytest.StashKey[SharedServers]()
 # Set by a user's terminal, CI system, tracker or cluster, they change what is printed and done.
 _VARIABLES = (
@@ -71,8 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _take_signals()
     # How long an example takes depends on what else the machine does. A quick run has the same
     # examples each time, so that it fails by what was changed.
-    settings.register_profile("quick", deadline=None, derandomize=True, max_examples=50)
-    settings.register_profile("exhaustive", deadline=None, max_examples=2_000, print_blob=True)
+    patient: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("quick", derandomize=True, max_examples=50, **patient)
+    settings.register_profile("exhaustive", max_examples=2_000, print_blob=True, **patient)
     exhaustive = config.getoption("exhaustive")
     settings.load_profile("exhaustive" if exhaustive else "quick")
     given = getattr(config, "workerinput", None)
@@ -80,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = random.SystemRandom().randrange(10**6) if exhaustive else 0
     if exhaustive:
         config.option.hypothesis_seed = str(config.option.seed)
+        config.option.timeout = config.option.timeout or _EXHAUSTIVE_LIMIT_S
     if given is None and config.getoption("update_snapshots") and config.getoption("numprocesses"):
         raise pytest.UsageError("two processes would overwrite each other's snapshots: JOBS=0")
     config.stash[_SERVERS] = SharedServers(Path(given["servers"]) if given else None)
