@@ -21,8 +21,14 @@ ENDS: dict[str, Callable[[Server], None]] = {
 }
 
 
-def wait_until_noticed(worker: Worker, times: int = 1) -> None:
-    wait_until(lambda: worker.said().count("database is away") >= times, "it is noticed")
+def wait_until_noticed(worker: Worker, *, is_away: bool = True) -> None:
+    """Waits until a worker's last word of its database is that it is away, or that it is back."""
+
+    def is_noticed() -> bool:
+        said = worker.said()
+        return is_away == (said.count("database is away") > said.count("database is back"))
+
+    wait_until(is_noticed, "it is noticed")
 
 
 def come_to(search: Search, epoch: int) -> None:
@@ -42,15 +48,15 @@ def test_a_server_that_somebody_starts_again(
     begun = search.begin()
     search.hold_from(HELD_AT[0])
     worker = search.start()
-    for times, epoch in enumerate(HELD_AT, start=1):
+    for epoch in HELD_AT:
         come_to(search, epoch)
         ENDS[how](server)
         search.hold_from(epoch + 2)
-        wait_until_noticed(worker, times)
+        wait_until_noticed(worker)
         server.start()
+        wait_until_noticed(worker, is_away=False)
     search.let_go()
     assert worker.end() == 0, worker.said()
-    assert worker.said().count("database is back") == len(HELD_AT)
     outcome = check(search, begun)
     assert outcome.unrecorded == 0
     assert outcome.repeated <= 2  # a checkpoint that could not be written

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from optuna.trial import Trial, TrialState
+from syrupy.assertion import SnapshotAssertion
 
 from search import plan as search_plan
 from search import record as search_record
@@ -53,12 +54,16 @@ def in_epochs(number: int, do: Any) -> Prepare:
     return prepare
 
 
-def test_a_trial_that_kills_every_worker_ends_as_failed(new_search: NewSearch) -> None:
+def test_a_trial_that_kills_every_worker_ends_as_failed(
+    new_search: NewSearch, words: SnapshotAssertion
+) -> None:
     search = new_search(pruner={"name": "none"}, prepare=in_epochs(1, kill_self))
     begun = search.begin()
     assert search.finish(deaths=MOST_DEATHS) == MOST_DEATHS
     outcome = check(search, begun, failed=1)
-    assert reasons(outcome.trials) == [(1, "4 workers died of it one after the other")]
+    ((number, reason),) = reasons(outcome.trials)
+    assert number == 1
+    assert reason == words
 
 
 def test_a_trial_that_hangs_ends_and_its_worker_with_it(
@@ -76,7 +81,7 @@ def test_a_trial_that_hangs_ends_and_its_worker_with_it(
     outcome = check(search, begun, failed=1)
     ((number, reason),) = reasons(outcome.trials)
     assert number == 2
-    assert reason.startswith("stall_s: no progress for ")
+    assert reason.startswith("stall_s: ")
 
 
 def test_waiting_for_a_database_is_no_stall(new_own_search: NewSearch, server: Server) -> None:
@@ -104,7 +109,7 @@ def test_a_trial_that_lasts_too_long_is_pruned_with_the_reason(new_search: NewSe
     for trial in outcome.trials:
         assert trial.state == TrialState.PRUNED
         assert trial.user_attrs["reason"].startswith("max_trial_s: ")
-        assert trial.user_attrs["reason"].endswith(" s of training, and 0.25 are allowed")
+        assert " 0.25 " in trial.user_attrs["reason"]
 
 
 @pytest.mark.parametrize(
