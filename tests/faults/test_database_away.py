@@ -15,10 +15,8 @@ HELD_AT = (3, 7)
 """The epochs in whose middle something happens."""
 OUTAGES_S = [0.0, pytest.param(60.0, marks=pytest.mark.exhaustive)]
 """How much longer a server is away than until all workers have noticed."""
-ENDS: dict[str, Callable[[Server], None]] = {
-    "stopped at once": Server.stop_at_once,
-    "killed": Server.kill,
-}
+STOPPED, KILLED = "stopped at once", "killed"
+ENDS: dict[str, Callable[[Server], None]] = {STOPPED: Server.stop_at_once, KILLED: Server.kill}
 
 
 def wait_until_noticed(worker: Worker, *, is_away: bool = True) -> None:
@@ -37,7 +35,7 @@ def come_to(search: Search, epoch: int) -> None:
     search.wait_for_epochs(epoch)
 
 
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", [STOPPED, pytest.param(KILLED, marks=pytest.mark.exhaustive)])
 def test_a_server_that_somebody_starts_again(
     new_own_search: NewSearch,
     undisturbed: Callable[..., Facts],
@@ -63,7 +61,7 @@ def test_a_server_that_somebody_starts_again(
     assert outcome.facts() == undisturbed()
 
 
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", [KILLED, pytest.param(STOPPED, marks=pytest.mark.exhaustive)])
 def test_workers_revive_the_embedded_server(
     new_embedded_search: NewSearch, undisturbed: Callable[..., Facts], how: str
 ) -> None:
