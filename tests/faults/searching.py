@@ -20,6 +20,7 @@ import storage.connecting
 import storage.worker_session
 import storage.workers
 from search.events import SearchWatcher
+from search.placement.engine import Placement
 from search.plan import BegunStudy, SearchPlan, begin_study, plan_search
 from search.preparation import open_data
 from search.settings import CanopyConfig
@@ -166,10 +167,10 @@ class Search:
         self.workers.append(worker)
         return worker
 
-    def launch(self, workers: int = 2) -> Worker:
-        """Starts the main job, which launches so many workers."""
+    def launch(self, workers: int = 2, elsewhere: Placement | None = None) -> Worker:
+        """Starts the main job, which launches so many workers, or has them placed elsewhere."""
         log = self.home / f"launcher-{len(self.workers)}.log"
-        process = FORK.Process(target=self._launch, args=(workers, log))
+        process = FORK.Process(target=self._launch, args=(workers, elsewhere, log))
         process.start()
         worker = Worker(process, log)
         self.workers.append(worker)
@@ -194,8 +195,9 @@ class Search:
 
     @staticmethod
     def processes_of(launcher: Worker) -> list[psutil.Process]:
-        """Returns the processes of a launcher's workers."""
-        return psutil.Process(launcher.pid).children()
+        """Returns the living processes of a launcher's workers or jobs."""
+        children = psutil.Process(launcher.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
     def hold_from(self, epoch: int) -> None:
         """Lets an epoch and later ones, as they begin one after the other, wait in their middle."""
@@ -237,7 +239,7 @@ class Search:
             prepare()
         run_worker(job, connection)
 
-    def _launch(self, workers: int, log: Path) -> None:
+    def _launch(self, workers: int, elsewhere: Placement | None, log: Path) -> None:
         from rich.console import Console
 
         from search.run_search import Limits, run_search
@@ -251,7 +253,7 @@ class Search:
         os.dup2(file.fileno(), 2)
         screen = LineScreen(Console(file=file, width=160, color_system=None))
         database = open_database(self.home, self.url)
-        run_search(self.plan, database, self.url, Limits(workers), screen)
+        run_search(self.plan, database, self.url, Limits(workers, elsewhere=elsewhere), screen)
 
 
 def quiet() -> SearchWatcher:
