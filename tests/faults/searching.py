@@ -20,6 +20,7 @@ import storage.connecting
 import storage.worker_session
 import storage.workers
 from search.events import SearchWatcher
+from search.placement.engine import Placement
 from search.plan import BegunStudy, SearchPlan, begin_study, plan_search
 from search.preparation import open_data
 from search.settings import CanopyConfig
@@ -30,7 +31,8 @@ from tests.faults.deaths import Prepare
 from tests.faults.sleeping_run import SleepingRun, epochs_in
 
 STUDY = "faults"
-PATIENCE_S = 90.0
+PATIENCE_S = 280.0
+"""Only what hangs takes as long."""
 FORK = multiprocessing.get_context("fork")  # a start of Python costs eight seconds
 
 
@@ -47,10 +49,10 @@ class Pace:
         idle_limit_s: see `storage.connecting.IDLE_LIMIT_S`.
     """
 
-    epoch_s: float = 0.05
+    epoch_s: float = 0.01
     beat_s: float = 0.1
     gone_s: float = 0.5
-    lease_s: float = 3.0
+    lease_s: float = 60.0
     recovery_s: float = 1.0
     idle_limit_s: float = 2.0
 
@@ -93,11 +95,11 @@ class Worker:
         self.send(signal.SIGKILL)
         self.process.join(PATIENCE_S)
 
-    def end(self, limit_s: float = PATIENCE_S) -> int:
+    def end(self) -> int:
         """Waits for its end and returns its exit status."""
-        self.process.join(limit_s)
+        self.process.join(PATIENCE_S)
         code = self.process.exitcode
-        assert code is not None, f"still at work after {limit_s:.0f} s:\n{self.said()}"
+        assert code is not None, f"still at work:\n{self.said()}"
         return code
 
     def said(self) -> str:
@@ -165,10 +167,10 @@ class Search:
         self.workers.append(worker)
         return worker
 
-    def launch(self, workers: int = 2) -> Worker:
-        """Starts the main job, which launches so many workers."""
+    def launch(self, workers: int = 2, elsewhere: Placement | None = None) -> Worker:
+        """Starts the main job, which launches so many workers, or has them placed elsewhere."""
         log = self.home / f"launcher-{len(self.workers)}.log"
-        process = FORK.Process(target=self._launch, args=(workers, log))
+        process = FORK.Process(target=self._launch, args=(workers, elsewhere, log))
         process.start()
         worker = Worker(process, log)
         self.workers.append(worker)
@@ -192,13 +194,28 @@ class Search:
         raise AssertionError(f"more than {deaths} workers died")
 
     @staticmethod
-    def processes_of(launcher: Worker) -> list[int]:
-        """Returns the processes of a launcher's workers."""
-        return [child.pid for child in psutil.Process(launcher.pid).children()]
+    def processes_of(launcher: Worker) -> list[psutil.Process]:
+        """Returns the living processes of a launcher's workers or jobs."""
+        children = psutil.Process(launcher.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
-    def wait_for_epochs(self, epochs: int, what: str = "ends") -> None:
+    def hold_from(self, epoch: int) -> None:
+        """Lets an epoch and later ones, as they begin one after the other, wait in their middle."""
+        fresh = self._gate.with_suffix(".new")
+        fresh.write_text(str(epoch))
+        fresh.replace(self._gate)
+
+    def let_go(self) -> None:
+        """Lets all epochs end."""
+        self._gate.unlink()
+
+    def wait_for_epochs(self, epochs: int, what: str = "begins") -> None:
         """Waits until so many epochs have begun or ended."""
         wait_until(lambda: len(epochs_in(self.diary, what)) >= epochs, f"{epochs} epochs")
+
+    @property
+    def _gate(self) -> Path:
+        return self.home / "gate"
 
     def close(self) -> None:
         """Kills whatever still runs."""
@@ -209,7 +226,7 @@ class Search:
     def set_up(self) -> None:
         """Makes this process one that works."""
         search.stage_tree.TrainingRun = SleepingRun  # type: ignore[assignment,misc]
-        SleepingRun.diary = self.diary
+        SleepingRun.diary, SleepingRun.gate = self.diary, self._gate
         self.pace.set()
         if self.prepare is not None:
             self.prepare()
@@ -222,7 +239,7 @@ class Search:
             prepare()
         run_worker(job, connection)
 
-    def _launch(self, workers: int, log: Path) -> None:
+    def _launch(self, workers: int, elsewhere: Placement | None, log: Path) -> None:
         from rich.console import Console
 
         from search.run_search import Limits, run_search
@@ -236,7 +253,7 @@ class Search:
         os.dup2(file.fileno(), 2)
         screen = LineScreen(Console(file=file, width=160, color_system=None))
         database = open_database(self.home, self.url)
-        run_search(self.plan, database, self.url, Limits(workers), screen)
+        run_search(self.plan, database, self.url, Limits(workers, elsewhere=elsewhere), screen)
 
 
 def quiet() -> SearchWatcher:

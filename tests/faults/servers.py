@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -50,7 +51,7 @@ class Server:
         family = [postmaster, *postmaster.children(recursive=True)]
         for process in family:
             process.kill()
-        psutil.wait_procs(family, timeout=30)
+        psutil.wait_procs(family)
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         return execute(self.postgres.url, statement)
@@ -64,8 +65,11 @@ class Server:
 
     def _end(self, how: signal.Signals) -> None:
         postmaster = self.postmaster()
+        family = [postmaster, *postmaster.children(recursive=True)]
         postmaster.send_signal(how)
         wait_until(lambda: find_postmaster(self.data) is None, "the server ends")
+        # Whoever starts the next one would have to wait for them.
+        psutil.wait_procs(family)
 
 
 def terminate_backends(url: str, *, share: float = 1.0) -> int:
@@ -84,12 +88,8 @@ def terminate_backends(url: str, *, share: float = 1.0) -> int:
         return int(connection.execute(cut, {"share": share}).scalar_one())
 
 
-def again_and_again(do: object, every_s: float, for_s: float) -> int:
-    """Does something every so often; returns how often."""
-    assert callable(do)
-    deadline_s, done = time.monotonic() + for_s, 0
-    while time.monotonic() < deadline_s:
+def again_and_again(do: Callable[[], object], every_s: float, times: int) -> None:
+    """Does something so many times, as often as that."""
+    for _ in range(times):
         do()
-        done += 1
         time.sleep(every_s)
-    return done

@@ -1,6 +1,7 @@
 """A training run that sleeps: its numbers follow from its settings, its state is one number."""
 
 import hashlib
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from training.schedules import exponential_lr
 from training.settings import TrainingSettings
 
 BATCHES = 4
+_LOOK_S = 0.02
 _DIGITS = 12
 
 
@@ -38,11 +40,13 @@ class SleepingRun:
 
     Each state follows from the one before and the epoch's learning rate, as a stage key does, so a
     run that goes on from a wrong checkpoint or leaves an epoch out gives other numbers. Every epoch
-    that begins and ends adds a line to a diary.
+    that begins and ends adds a line to a diary. While there is a gate, a file, the epoch of the
+    number in it and later ones, counted over all processes as they begin, wait in their middle.
     """
 
     epoch_s = 0.05
     diary: Path | None = None
+    gate: Path | None = None
 
     def __init__(self, settings: TrainingSettings, dataset: Dataset) -> None:
         self.settings = resolve_settings(settings)
@@ -58,10 +62,15 @@ class SleepingRun:
         settings, epoch = self.settings, self.epoch + 1
         following = next_number(self._number, settings, epoch)
         self._note("begins", following)
+        at = self._count(following)
         for done in range(1, BATCHES + 1):
             time.sleep(self.epoch_s / BATCHES)
             if on_batch is not None:
                 on_batch(epoch, done, BATCHES)
+            while done == BATCHES // 2 and at >= _first_to_wait(self.gate):
+                time.sleep(_LOOK_S)
+                if on_batch is not None:  # it is no stall
+                    on_batch(epoch, done, BATCHES)
         self.epoch, self._number = epoch, following
         self._note("ends", following)
         logits = np.full(self._shape, following, dtype=np.float32)
@@ -78,6 +87,22 @@ class SleepingRun:
         if self.diary is not None:
             with self.diary.open("a") as diary:  # one write, which is whole or not there
                 diary.write(f"{what} {number} {os.getpid()}\n")
+
+    def _count(self, number: int) -> int:
+        """Returns as the how manieth the epoch under way has begun."""
+        if self.diary is None:
+            return 0
+        began = [line for line in self.diary.read_text().splitlines() if line.startswith("begins ")]
+        return max(
+            at for at, line in enumerate(began, 1) if line == f"begins {number} {os.getpid()}"
+        )
+
+
+def _first_to_wait(gate: Path | None) -> float:
+    try:
+        return float(gate.read_text()) if gate is not None else math.inf
+    except FileNotFoundError:
+        return math.inf
 
 
 def first_number(settings: TrainingSettings) -> int:

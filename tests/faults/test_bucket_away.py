@@ -1,9 +1,7 @@
 """A bucket that goes away and comes back: nothing is lost, and nobody waits for it who need not."""
 
-import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +10,19 @@ import pytest
 from tests.bucket import Bucket
 from tests.faults.conftest import Facts, NewSearch
 from tests.faults.invariants import check
-from tests.faults.searching import Pace, Search
+from tests.faults.searching import Search, wait_until
 from tests.proxy import Proxy
 
-AWAY_S = float(os.environ.get("CANOPY_TEST_AWAY_S", "3"))
-SLOW = Pace(epoch_s=max(0.15, AWAY_S / 12))
+MINUTE_S = 60.0
+CASES = [
+    pytest.param("refuses", True, 0.0, id="refuses, and the worker dies"),
+    pytest.param("silent", False, 0.0, id="silent"),
+    *(
+        pytest.param(how, dies, MINUTE_S, marks=pytest.mark.exhaustive)
+        for how in ("refuses", "silent")
+        for dies in (True, False)
+    ),
+]
 
 
 @pytest.fixture
@@ -60,30 +66,36 @@ def all_in(search: Search, bucket: Bucket, data: Path) -> Search:
     return search
 
 
-@pytest.mark.parametrize("how", ["refuses", "silent"])
-@pytest.mark.parametrize("dies", [False, True], ids=["works on", "dies"])
+@pytest.mark.parametrize(("how", "dies", "longer_s"), CASES)
 def test_no_trial_is_lost(  # noqa: PLR0917 - a search, its bucket and what happens to them
     new_search: NewSearch,
-    undisturbed: "object",
+    undisturbed: Callable[..., Facts],
     bucket: Bucket,
     proxy: Proxy,
     data_folder: Path,
     how: str,
     dies: bool,
+    longer_s: float,
 ) -> None:
-    assert callable(undisturbed)
-    expected: Facts = undisturbed()
-    search = all_in(new_search(pace=SLOW), bucket, data_folder)
+    expected = undisturbed()
+    search = all_in(new_search(), bucket, data_folder)
     begun = search.begin()
+    search.hold_from(3)
     worker = search.start()
-    search.wait_for_epochs(2)
-    began_s = time.monotonic()
+    search.wait_for_epochs(3)
     with away(how, proxy):
         if dies:
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
             worker = search.start()  # which needs the data, and waits for them
-        time.sleep(max(0.0, AWAY_S - (time.monotonic() - began_s)))
-    assert worker.end(AWAY_S * 3 + 90) == 0, worker.said()
+            wait_until(lambda: "waiting" in worker.said(), "it waits")
+        else:
+            search.hold_from(5)  # two more epochs whose checkpoints have no place
+            search.wait_for_epochs(5)
+            if how == "refuses":
+                wait_until(lambda: "checkpoints" in worker.said(), "it goes on without")
+        time.sleep(longer_s)
+    search.let_go()
+    assert worker.end() == 0, worker.said()
     outcome = check(search, begun)
     assert outcome.unrecorded <= dies  # it may be killed before it says what it trained
     assert outcome.facts() == expected

@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from storage.postgres_programs import environment, program
 from storage.service_account import command_for, service_account
 from tests.faults.conftest import Facts, NewSearch, searches
 from tests.faults.invariants import check
-from tests.faults.searching import Pace, wait_until
+from tests.faults.searching import wait_until
 from tests.faults.sleeping_run import SleepingRun
 
 DISK_MIB = 96
@@ -50,7 +49,7 @@ class SmallDisk:
             stdout=self._log,
             stderr=self._log,
         )
-        wait_until(self._answers, f"it answers: {(folder / 'log').read_text()}", limit_s=30)
+        wait_until(self._answers, f"it answers: {(folder / 'log').read_text()}")
 
     @property
     def url(self) -> str:
@@ -67,7 +66,7 @@ class SmallDisk:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
+        self._process.wait()
         self._log.close()
 
     @property
@@ -99,15 +98,16 @@ def test_a_disk_that_is_full_for_a_while_is_waited_for(
         SleepingRun.padding_bytes = 6000
 
     make: Iterator[NewSearch] = searches(data_folder, tmp_path / "home", small_disk.url)
-    search = next(make)(pace=Pace(epoch_s=0.15), prepare=write_much)
+    search = next(make)(prepare=write_much)
     begun = search.begin()
+    search.hold_from(3)
     worker = search.start()
     search.wait_for_epochs(3)
     small_disk.fill()
-    wait_until(lambda: "the server's disk is full" in worker.said(), "it is told")
-    time.sleep(1)
+    search.let_go()
+    wait_until(lambda: "disk is full" in worker.said(), "it is told")
     small_disk.free()
     assert worker.end() == 0, worker.said()
-    assert "the database is back" in worker.said()
+    assert "database is back" in worker.said()
     outcome = check(search, begun)
     assert outcome.facts() == undisturbed()

@@ -1,6 +1,6 @@
 """``kill -9`` of workers, at every point of a trial, one after the other: nothing shows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,21 +10,23 @@ from storage.checkpoint_files import CheckpointFiles
 from storage.desk import StudyDesk
 from storage.worker_session import WorkerSession
 from tests.faults.conftest import Facts, NewSearch
-from tests.faults.deaths import Prepare, after, before, kill_self, nth_time, times
+from tests.faults.deaths import Prepare, after, before, kill_self, nth_time
 from tests.faults.invariants import check
+from tests.faults.searching import Search
 from tests.faults.sleeping_run import SleepingRun
 
-AT = (1, 3, 6)
+Times = tuple[int, ...]
+"""The first, third … time that a point is come to, counted over all processes."""
 
 
-def while_writing_a_checkpoint(counter: Path) -> Prepare:
+def while_writing_a_checkpoint(counter: Path, at: Times) -> Prepare:
     """Kills the process when half of a checkpoint is written."""
 
     def prepare() -> None:
         whole = CheckpointFiles._put
 
         def half(self: CheckpointFiles, path: str, content: bytes) -> None:
-            if path.endswith(".pt") and nth_time(counter) in AT:
+            if path.endswith(".pt") and nth_time(counter) in at:
                 beside = self._place.path(f"{path}.0123abcd.part")
                 Path(beside).write_bytes(content[: len(content) // 2])
                 kill_self()
@@ -35,14 +37,14 @@ def while_writing_a_checkpoint(counter: Path) -> Prepare:
     return prepare
 
 
-def in_the_middle_of_an_epoch(counter: Path) -> Prepare:
+def in_the_middle_of_an_epoch(counter: Path, at: Times) -> Prepare:
     """Kills the process after a batch."""
 
     def prepare() -> None:
         original = SleepingRun.train_epoch
 
         def doomed(self: SleepingRun, on_batch: object = None) -> object:
-            dies = nth_time(counter) in AT
+            dies = nth_time(counter) in at
 
             def batch(epoch: int, done: int, total: int) -> None:
                 if dies and done == 2:
@@ -56,46 +58,65 @@ def in_the_middle_of_an_epoch(counter: Path) -> Prepare:
     return prepare
 
 
-POINTS: dict[str, Callable[[Path], Prepare]] = {
-    "before it comes in": lambda c: before(WorkerSession, "come_in", c, (1, 2, 3)),
-    "before it asks": lambda c: before(StudyDesk, "decide", c, AT),
-    "while it decides": lambda c: before(StudyDesk, "_write", c, AT),
-    "between asking and its first epoch": lambda c: before(Objective, "run_trial", c, AT),
+POINTS: dict[str, Callable[[Path, Times], Prepare]] = {
+    "before it comes in": lambda c, at: before(WorkerSession, "come_in", c, at),
+    "before it asks": lambda c, at: before(StudyDesk, "decide", c, at),
+    "while it decides": lambda c, at: before(StudyDesk, "_write", c, at),
+    "between asking and its first epoch": lambda c, at: before(Objective, "run_trial", c, at),
     "in the middle of an epoch": in_the_middle_of_an_epoch,
-    "after an epoch that is not reported": lambda c: after(SleepingRun, "train_epoch", c, AT),
-    "while it writes a report": lambda c: before(StudyDesk, "write", c, AT),
-    "after a report": lambda c: after(StudyDesk, "write", c, AT),
+    "after an epoch that is not reported": lambda c, at: after(SleepingRun, "train_epoch", c, at),
+    "while it writes a report": lambda c, at: before(StudyDesk, "write", c, at),
+    "after a report": lambda c, at: after(StudyDesk, "write", c, at),
     "while it writes a checkpoint": while_writing_a_checkpoint,
-    "after a checkpoint": lambda c: after(CheckpointFiles, "write", c, AT),
-    "between the last report and the finish": lambda c: before(_Work, "end", c, AT),
-    "after the finish": lambda c: after(Objective, "run_trial", c, AT),
+    "after a checkpoint": lambda c, at: after(CheckpointFiles, "write", c, at),
+    "between the last report and the finish": lambda c, at: before(_Work, "end", c, at),
+    "after the finish": lambda c, at: after(Objective, "run_trial", c, at),
 }
+PRUNERS = ("asha", "none")
 
 
-WITHOUT_PRUNER = (
-    "before it asks",
-    "between asking and its first epoch",
-    "in the middle of an epoch",
-    "while it writes a checkpoint",
-    "between the last report and the finish",
-)
-CASES = [*((point, "asha") for point in POINTS), *((point, "none") for point in WITHOUT_PRUNER)]
+def check_undisturbed(
+    search: Search, points: Mapping[str, Prepare], expected: Facts, kills: int
+) -> None:
+    """Checks that a search whose workers are killed comes to what it comes to without."""
+
+    def prepare() -> None:
+        for each in points.values():
+            each()
+
+    search.prepare = prepare
+    begun = search.begin()
+    assert search.finish(deaths=kills) == kills
+    outcome = check(search, begun)
+    assert outcome.repeated <= kills
+    assert outcome.wasted <= 2 * kills
+    assert outcome.facts() == expected
 
 
-@pytest.mark.parametrize(("point", "pruner"), CASES)
-def test_a_worker_that_is_killed_leaves_nothing_undone(
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_search_that_is_killed_once_at_every_point_leaves_nothing_undone(
+    new_search: NewSearch, undisturbed: Callable[..., Facts], tmp_path: Path, pruner: str
+) -> None:
+    # One after the other, each as soon as there is one more of its kind than before.
+    points = {
+        name: point(tmp_path / f"counter {name}", (1 + at // 3,))
+        for at, (name, point) in enumerate(POINTS.items())
+    }
+    options = {"pruner": {"name": pruner}}
+    check_undisturbed(new_search(**options), points, undisturbed(**options), len(POINTS))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_worker_that_is_killed_three_times_leaves_nothing_undone(
     new_search: NewSearch,
     undisturbed: Callable[..., Facts],
     tmp_path: Path,
     point: str,
     pruner: str,
 ) -> None:
-    counter = tmp_path / "counter"
-    search = new_search(pruner={"name": pruner}, prepare=POINTS[point](counter))
-    begun = search.begin()
-    kills = search.finish(deaths=3)
-    assert kills == 3, f"{times(counter)} times"
-    outcome = check(search, begun)
-    assert outcome.repeated <= kills
-    assert outcome.wasted <= 2 * kills
-    assert outcome.facts() == undisturbed(pruner={"name": pruner})
+    at = (1, 2, 3) if point == "before it comes in" else (1, 3, 6)
+    points = {point: POINTS[point](tmp_path / "counter", at)}
+    options = {"pruner": {"name": pruner}}
+    check_undisturbed(new_search(**options), points, undisturbed(**options), 3)

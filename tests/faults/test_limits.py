@@ -1,12 +1,12 @@
 """Trials that kill, hang, last or fail, and what a worker takes of the server."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 from optuna.trial import Trial, TrialState
+from syrupy.assertion import SnapshotAssertion
 
 from search import plan as search_plan
 from search import record as search_record
@@ -18,11 +18,9 @@ from storage.studies import StudyStore
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, kill_self
 from tests.faults.invariants import check, reasons
-from tests.faults.searching import STUDY, Pace, Search
+from tests.faults.searching import STUDY, Pace, Search, wait_until
 from tests.faults.servers import Server
 from tests.faults.sleeping_run import SleepingRun
-
-SLOW = Pace(epoch_s=0.15)
 
 
 def states(search: Search) -> list[str]:
@@ -56,21 +54,26 @@ def in_epochs(number: int, do: Any) -> Prepare:
     return prepare
 
 
-def test_a_trial_that_kills_every_worker_ends_as_failed(new_search: NewSearch) -> None:
+def test_a_trial_that_kills_every_worker_ends_as_failed(
+    new_search: NewSearch, words: SnapshotAssertion
+) -> None:
     search = new_search(pruner={"name": "none"}, prepare=in_epochs(1, kill_self))
     begun = search.begin()
     assert search.finish(deaths=MOST_DEATHS) == MOST_DEATHS
     outcome = check(search, begun, failed=1)
-    assert reasons(outcome.trials) == [(1, "4 workers died of it one after the other")]
+    ((number, reason),) = reasons(outcome.trials)
+    assert number == 1
+    assert reason == words
 
 
 def test_a_trial_that_hangs_ends_and_its_worker_with_it(
-    new_search: NewSearch, tmp_path: Path
+    new_search: NewSearch,
 ) -> None:
     def hang() -> None:
-        time.sleep(60)
+        time.sleep(600)
 
-    search = new_search(stall_s=1.5, pruner={"name": "none"}, prepare=in_epochs(2, hang))
+    # A trial that trains is never so long without progress, however slow the machine is.
+    search = new_search(3, stall_s=4.0, pruner={"name": "none"}, prepare=in_epochs(2, hang))
     begun = search.begin()
     worker = search.start()
     assert worker.end() == STALLED
@@ -78,30 +81,35 @@ def test_a_trial_that_hangs_ends_and_its_worker_with_it(
     outcome = check(search, begun, failed=1)
     ((number, reason),) = reasons(outcome.trials)
     assert number == 2
-    assert reason.startswith("stall_s: no progress for ")
+    assert reason.startswith("stall_s: ")
 
 
 def test_waiting_for_a_database_is_no_stall(new_own_search: NewSearch, server: Server) -> None:
-    search = new_own_search(stall_s=2.0, pace=SLOW)
+    stall_s = 4.0
+    search = new_own_search(stall_s=stall_s)
     begun = search.begin()
+    search.hold_from(3)
     worker = search.start()
     search.wait_for_epochs(3)
     server.stop_at_once()
-    time.sleep(5)
+    search.let_go()
+    wait_until(lambda: "database is away" in worker.said(), "it is noticed")
+    time.sleep(1.3 * stall_s)
     server.start()
     assert worker.end() == 0, worker.said()
     check(search, begun)
 
 
 def test_a_trial_that_lasts_too_long_is_pruned_with_the_reason(new_search: NewSearch) -> None:
-    search = new_search(2, epochs=20, max_trial_s=0.5, pace=SLOW, pruner={"name": "none"})
+    pace = Pace(epoch_s=0.05)
+    search = new_search(2, epochs=20, max_trial_s=0.25, pace=pace, pruner={"name": "none"})
     begun = search.begin()
     assert search.finish() == 0
     outcome = check(search, begun)
     for trial in outcome.trials:
         assert trial.state == TrialState.PRUNED
         assert trial.user_attrs["reason"].startswith("max_trial_s: ")
-        assert trial.user_attrs["reason"].endswith(" s of training, and 0.5 are allowed")
+        assert " 0.25 " in trial.user_attrs["reason"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_too_many_failures_end_the_search_of_all_workers(
         Objective.run_trial = run  # type: ignore[assignment,method-assign]
         SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
 
-    search = new_search(20, pruner={"name": "none"}, prepare=unlucky, **limits)
+    search = new_search(12, pruner={"name": "none"}, prepare=unlucky, **limits)
     search.begin()
     first = search.start()
     assert first.end() == 1
@@ -150,8 +158,9 @@ def test_too_many_failures_end_the_search_of_all_workers(
 
 
 def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
-    search = new_search(12, pace=SLOW)
+    search = new_search()
     begun = search.begin()
+    search.hold_from(1)
     workers = [search.start() for _ in range(3)]
     engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
     count = sqlalchemy.text("""
@@ -160,11 +169,20 @@ def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
     """)
     most = 0
     with engine.connect() as connection:
-        while any(worker.process.is_alive() for worker in workers):
-            most = max(most, int(connection.execute(count).scalar_one()))
+
+        def look() -> int:
+            nonlocal most
+            found = int(connection.execute(count).scalar_one())
             connection.rollback()
+            most = max(most, found)
+            return found
+
+        wait_until(lambda: look() >= 2 * len(workers), "each has its two")
+        search.let_go()
+        while any(worker.process.is_alive() for worker in workers):
+            look()
             time.sleep(0.01)
-    assert 3 < most <= 2 * len(workers)
+    assert most == 2 * len(workers)
     check(search, begun)
 
 
@@ -188,7 +206,7 @@ def test_other_versions_and_other_data_are_refused_with_the_difference(
 
         search_plan.study_record = changed  # type: ignore[attr-defined]
 
-    study = new_search(2)
+    study = new_search(1)
     study.begin()
     for difference, says in (
         (other_torch, "1.2.3 here"),

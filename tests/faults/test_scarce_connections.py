@@ -1,11 +1,8 @@
 """More workers than connections: exactly N, and a death is noticed all the same."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 import storage.worker_session
@@ -13,19 +10,19 @@ from storage.worker_session import WorkerSession
 from tests.faults.conftest import NewSearch, searches
 from tests.faults.deaths import Prepare, kill_self, nth_time
 from tests.faults.invariants import check
-from tests.faults.searching import Pace
+from tests.faults.searching import Pace, wait_until
 from tests.faults.servers import Server
 from tests.faults.sleeping_run import SleepingRun
 
 USER = "worker"
-ALLOWED = 17
-"""Of twenty, Postgres keeps three for superusers."""
+KEPT = 3
+"""Of all connections, Postgres keeps so many for superusers."""
 
 
 @pytest.fixture
 def small_server(server: Server) -> Server:
-    """A server of twenty connections, whose workers are no superusers."""
-    server.restart_with(max_connections=20)
+    """A server of few connections, whose workers are no superusers."""
+    server.restart_with(max_connections=KEPT + 17)
     server.execute(f"CREATE ROLE {USER} LOGIN")
     for things in ("TABLES", "SEQUENCES"):
         server.execute(f"GRANT ALL ON ALL {things} IN SCHEMA public TO {USER}")
@@ -40,44 +37,24 @@ def new_scarce_search(
     yield from searches(data_folder, tmp_path / "home", url)
 
 
-@contextmanager
-def counting(server: Server) -> Iterator[Callable[[], int]]:
-    """Looks again and again; yields what returns the most connections that the workers had."""
-    most, is_over = 0, threading.Event()
-    place = server.postgres.url
-    connection = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
-    connection.autocommit = True
-
-    def look() -> None:
-        nonlocal most
-        while not is_over.wait(0.02):
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}'")  # noqa: S608 - ours
-                most = max(most, cursor.fetchone()[0])
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield lambda: most
-    finally:
-        is_over.set()
-        thread.join()
-        connection.close()
+CROWDS = [(5, 7), pytest.param(17, 24, marks=pytest.mark.exhaustive)]
+"""Connections and workers."""
 
 
+@pytest.mark.parametrize(("allowed", "workers"), CROWDS)
 def test_more_workers_than_connections_finish_exactly_as_many_trials(
-    new_scarce_search: NewSearch, small_server: Server
+    new_scarce_search: NewSearch, small_server: Server, allowed: int, workers: int
 ) -> None:
-    pace = Pace(epoch_s=0.5, beat_s=1.0, gone_s=5.0, lease_s=9.0)
-    search = new_scarce_search(48, epochs=2, pace=pace, pruner={"name": "none"})
+    small_server.restart_with(max_connections=KEPT + allowed)
+    pace = Pace(beat_s=0.2, gone_s=5.0)
+    search = new_scarce_search(2 * workers, epochs=2, pace=pace, pruner={"name": "none"})
     begun = search.begin()
-    with counting(small_server) as most:
-        workers = [search.start() for _ in range(24)]
-        assert [worker.end() for worker in workers] == [0] * 24
+    search.hold_from(1)
+    started = [search.start() for _ in range(workers)]
+    search.wait_for_epochs(workers)  # more are at work than have even one connection each
+    search.let_go()
+    assert [worker.end() for worker in started] == [0] * workers
     check(search, begun)
-    assert 1 < most() <= ALLOWED
-    at_work = {line.split()[2] for line in search.diary.read_text().splitlines()}
-    assert len(at_work) > ALLOWED, "more than have even one connection each"
 
 
 def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
@@ -102,15 +79,22 @@ def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
 def test_a_death_is_noticed_where_nobody_holds_a_connection(
     new_scarce_search: NewSearch, small_server: Server, tmp_path: Path
 ) -> None:
-    pace = Pace(epoch_s=0.2, gone_s=0.5, lease_s=3.0)
     prepare = killed_in((7,), tmp_path / "epochs")
-    search = new_scarce_search(12, pace=pace, pruner={"name": "none"}, prepare=prepare)
+    search = new_scarce_search(9, pruner={"name": "none"}, prepare=prepare)
     begun = search.begin()
-    workers = [search.start() for _ in range(6)]
-    assert sorted(worker.end() for worker in workers) == [-9, 0, 0, 0, 0, 0]
+    search.hold_from(5)
+    workers = [search.start() for _ in range(4)]
+    search.wait_for_epochs(7)
+    wait_until(lambda: not all(each.process.is_alive() for each in workers), "one is killed")
+    dead = next(each for each in workers if not each.process.is_alive())
+    # What its silence comes to, without the wait.
+    silent = f"UPDATE canopy_worker SET seen = seen - interval '1 hour' WHERE pid = {dead.pid}"  # noqa: S608 - ours
+    small_server.execute(silent)
+    search.let_go()
+    assert sorted(worker.end() for worker in workers) == [-9, 0, 0, 0]
     check(search, begun)
     ends = "SELECT end_reason, count(*) FROM canopy_worker GROUP BY 1 ORDER BY 1"
-    assert small_server.execute(ends) == [("answers no more", 1), ("left", 5)]
+    assert small_server.execute(ends) == [("answers no more", 1), ("left", 3)]
 
 
 def test_connections_are_held_again_where_few_are_left_to_share_them(

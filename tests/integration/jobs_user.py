@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
-from tests.integration.slurm_queue.sitecustomize import PACE_VARIABLE
+from tests.integration.slurm_queue.sitecustomize import GATE_VARIABLE
 from tests.planet_data import write_planet_data
 
 ROOT = Path(__file__).parents[2]
@@ -22,18 +22,18 @@ search:
     gamma: {low: 0.80, high: 1.00, step: 0.01}
 """
 TRIALS = 24
-SLOW_S, FAST_S = 1.5, 0.01
 
 
 class JobsUser(InProcess):
     """A user whose jobs sleep instead of training."""
 
-    def set_pace(self, pace_s: float) -> None:
-        """Lets an epoch take so many seconds."""
-        pace = Path(self.variables[PACE_VARIABLE])
-        fresh = pace.with_suffix(".new")
-        fresh.write_text(str(pace_s))
-        fresh.replace(pace)
+    def hold(self) -> None:
+        """Lets all trials wait after their first epoch."""
+        Path(self.variables[GATE_VARIABLE]).touch()
+
+    def let_go(self) -> None:
+        """Lets them go on."""
+        Path(self.variables[GATE_VARIABLE]).unlink()
 
     def search(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts a search in a process of its own."""
@@ -52,7 +52,7 @@ class JobsUser(InProcess):
 
 
 def new_user(folder: Path) -> JobsUser:
-    """Returns a user with data and a configuration, whose epochs are slow.
+    """Returns a user with data and a configuration.
 
     Args:
         folder: for the user's own, and what the tests need beside it.
@@ -61,10 +61,8 @@ def new_user(folder: Path) -> JobsUser:
     own.mkdir()
     write_planet_data(own, images=40, image_px=16)
     (own / "canopy.yaml").write_text(CONFIG)
-    variables = {"PYTHONPATH": f"{JOBS}:{ROOT}", PACE_VARIABLE: str(folder / "pace")}
-    user = JobsUser(own, variables=variables)
-    user.set_pace(SLOW_S)
-    return user
+    variables = {"PYTHONPATH": f"{JOBS}:{ROOT}", GATE_VARIABLE: str(folder / "gate")}
+    return JobsUser(own, variables=variables)
 
 
 def check_whole(user: JobsUser, repeated: int) -> None:

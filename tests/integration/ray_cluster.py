@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.searching import wait_until
-from tests.integration.ray_nodes.sitecustomize import PACE_VARIABLE
+from tests.integration.ray_nodes.sitecustomize import GATE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 NODES = ROOT / "tests" / "integration" / "ray_nodes"
@@ -28,17 +28,16 @@ FAST = {
 
 
 class RayCluster:
-    """A cluster, to be closed.
+    """A cluster, to be closed, on which every trial waits after its first epoch.
 
     Args:
         folder: for what it writes.
         nodes: names of the nodes, of one CPU each; the first one is the head.
-        pace_s: seconds of an epoch.
     """
 
-    def __init__(self, folder: Path, nodes: Sequence[str], pace_s: float) -> None:
-        self.pace_file = folder / "pace"
-        self.set_pace(pace_s)
+    def __init__(self, folder: Path, nodes: Sequence[str]) -> None:
+        self._gate = folder / "gate"
+        self._gate.touch()
         self._log = folder / "cluster.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -47,7 +46,7 @@ class RayCluster:
                 env={
                     **os.environ,
                     "PYTHONPATH": f"{NODES}:{ROOT}",
-                    PACE_VARIABLE: str(self.pace_file),
+                    GATE_VARIABLE: str(self._gate),
                     "RAY_USAGE_STATS_ENABLED": "0",
                 },
                 stdin=subprocess.PIPE,
@@ -59,11 +58,9 @@ class RayCluster:
         for name in nodes:
             self.address = self.add(name)
 
-    def set_pace(self, pace_s: float) -> None:
-        """Lets an epoch take so many seconds."""
-        fresh = self.pace_file.with_suffix(".new")
-        fresh.write_text(str(pace_s))
-        fresh.replace(self.pace_file)
+    def let_go(self) -> None:
+        """Lets all trials go on, which wait after their first epoch before."""
+        self._gate.unlink()
 
     def add(self, name: str, python_path: Path | None = None) -> str:
         """Adds a node and returns the cluster's address.
@@ -94,7 +91,7 @@ class RayCluster:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(60)
+        self._process.wait()
         self._process.stdout.close()
 
     def _do(self, *words: str) -> str:
@@ -107,9 +104,9 @@ class RayCluster:
         return answer.removeprefix("done ")
 
 
-def wait_until_none(processes: Sequence[psutil.Process], what: str, limit_s: float) -> None:
+def wait_until_none(processes: Sequence[psutil.Process], what: str) -> None:
     """Waits until all processes are over."""
-    wait_until(lambda: not any(map(_is_alive, processes)), what, limit_s)
+    wait_until(lambda: not any(map(_is_alive, processes)), what)
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -1,5 +1,6 @@
 """`canopy search --on ray`, on a cluster of several nodes of this machine."""
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.searching import wait_until
+from tests.faults.searching import PATIENCE_S, wait_until
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
 from tests.integration.ray_cluster import RayCluster, wait_until_none
@@ -25,15 +26,13 @@ search:
     gamma: {low: 0.80, high: 1.00, step: 0.01}
 """
 TRIALS = 24
-SLOW_S, FAST_S = 6.0, 0.01
-LIMIT_S = 150.0
 CLAIMED = "study planet:"
 """A worker says so when it has its first trial."""
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RayCluster]:
-    cluster = RayCluster(tmp_path, ("one", "two", "three"), SLOW_S)
+    cluster = RayCluster(tmp_path, ("one", "two", "three"))
     yield cluster
     cluster.close()
 
@@ -84,18 +83,18 @@ def start(user: InProcess, cluster: RayCluster) -> Iterator[Start]:
             process.communicate()
 
 
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
     cluster: RayCluster, user: InProcess, start: Start, old_canopy: Path
 ) -> None:
     process = start(3)
-    wait_until(
-        lambda: all(CLAIMED in log(user, number) for number in (1, 2, 3)), "all train", LIMIT_S
-    )
+    wait_until(lambda: all(CLAIMED in log(user, number) for number in (1, 2, 3)), "all train")
     workers = cluster.workers()
     assert len(workers) >= 6
     process.send_signal(signal.SIGINT)
-    wait_until_none(workers, "they leave", LIMIT_S)
-    stdout, stderr = process.communicate(timeout=LIMIT_S)
+    wait_until_none(workers, "they leave")
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, stderr
     assert "Ray: 3 nodes; 3 workers on" in stdout
     again = f"--trials {TRIALS} --on ray --address {cluster.address} --workers 3"
@@ -103,18 +102,17 @@ def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
     assert user.json("status")["trials"]["running"] == 0
 
     process = start(9)
-    wait_until(lambda: log(user, 2).count(CLAIMED) == 2, "they go on", LIMIT_S)
+    wait_until(lambda: log(user, 2).count(CLAIMED) == 2, "they go on")
     cluster.kill("two")
     cluster.add("four")
     cluster.add("five", python_path=old_canopy)
-    wait_until(lambda: CLAIMED in log(user, 4), "the new node trains", LIMIT_S)
-    cluster.set_pace(FAST_S)
-    stdout, stderr = process.communicate(timeout=LIMIT_S)
+    wait_until(lambda: CLAIMED in log(user, 4), "the new node trains")
+    cluster.let_go()
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr) == (0, "")
-    assert "on two is lost with its machine; others take its trial over" in stdout
-    assert (
-        "five cannot work on the study: canopy-search 0.0.9 is there, and 0.1.0 where the search "
-        "was started; install the same: pip install canopy-search==0.1.0" in stdout
+    assert "on two is lost" in stdout
+    assert re.search(
+        r"^five .*canopy-search 0\.0\.9 .*canopy-search==0\.1\.0", stdout, re.MULTILINE
     )
     status = user.json("status")
     assert status["trials"]["finished"] == TRIALS

@@ -1,4 +1,4 @@
-"""`canopy search --on slurm-local`: jobs of submitit's local executor end before the study does."""
+"""`canopy search --on slurm-local`: jobs of submitit's local executor."""
 
 import re
 from collections.abc import Iterator
@@ -8,27 +8,28 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.searching import wait_until
-from tests.integration.jobs_user import FAST_S, TRIALS, JobsUser, check_whole, new_user
+from tests.faults.searching import PATIENCE_S, wait_until
+from tests.integration.jobs_user import TRIALS, JobsUser, check_whole, new_user
 from tests.integration.slurm_queue.sitecustomize import WORKS_VARIABLE
-
-PATIENCE_S = 200.0
 
 
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[JobsUser]:
     user = new_user(tmp_path)
-    user = replace(user, variables=user.variables | {WORKS_VARIABLE: "8"})
     yield user
     user.run("db", "stop", status=None)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_jobs_that_end_before_the_study_are_followed_by_others(user: JobsUser) -> None:
+    user = replace(user, variables=user.variables | {WORKS_VARIABLE: "30"})
+    user.hold()
     process = user.search("--on", "slurm-local")
-    wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work", PATIENCE_S)
+    wait_until(lambda: all(user.is_at_work(number) for number in (1, 2, 3)), "all work")
     psutil.Process(int(user.job_ids()[0])).terminate()  # as scancel and a preemption do
-    wait_until(lambda: len(user.job_ids()) >= 6, "each has its next job", PATIENCE_S)
-    user.set_pace(FAST_S)
+    wait_until(lambda: len(user.job_ids()) >= 6, "each has its next job")
+    user.let_go()
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr) == (0, "")
     followed = re.findall(r"^job \d+ comes after job \d+: (.*)$", stdout, re.MULTILINE)

@@ -1,17 +1,18 @@
 """Python runs this first in every process of a node of the tests' Ray cluster: epochs are slept.
 
-`PACE_VARIABLE` names a file with the seconds of an epoch, which a test may change at any time.
+While the file exists that `GATE_VARIABLE` names, all epochs of a trial but its first one wait.
 """
 
 import os
 import sys
+import time
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
 TRAINS = "search.stage_tree"
-PACE_VARIABLE = "RAY_NODES_PACE"
+GATE_VARIABLE = "RAY_NODES_GATE"
 
 
 class _SleepingLoader(Loader):
@@ -30,13 +31,14 @@ class _SleepingLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         from tests.faults.sleeping_run import SleepingRun
 
-        class PacedRun(SleepingRun):
+        class HeldRun(SleepingRun):
             def train_epoch(self, *arguments: object) -> object:
-                SleepingRun.epoch_s = float(Path(os.environ[PACE_VARIABLE]).read_text())
+                while self.epoch and Path(os.environ[GATE_VARIABLE]).exists():
+                    time.sleep(0.05)
                 return super().train_epoch(*arguments)  # type: ignore[arg-type]
 
         self._loader.exec_module(module)
-        module.TrainingRun = PacedRun  # type: ignore[attr-defined]
+        module.TrainingRun = HeldRun  # type: ignore[attr-defined]
 
 
 class _Finder(MetaPathFinder):
@@ -49,5 +51,5 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-if PACE_VARIABLE in os.environ:
+if GATE_VARIABLE in os.environ:
     sys.meta_path.insert(0, _Finder())

@@ -2,7 +2,7 @@
 
 The variables are a user's of `tests.integration.test_slurm_queue`:
 
-- `PACE_VARIABLE` names a file with the seconds of an epoch, which a test may change at any time;
+- while the file exists that `GATE_VARIABLE` names, all epochs of a trial but its first one wait;
 - `WORKS_VARIABLE` is how many seconds a job works from when it has imported what it needs: how
   long a start of Python takes is up to the machine, and a limit that covers it is too long here;
 - `FAR_VARIABLE` lets the tests' database pass for one that other machines reach.
@@ -10,6 +10,7 @@ The variables are a user's of `tests.integration.test_slurm_queue`:
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACE_VARIABLE = "SLURM_JOBS_PACE"
+GATE_VARIABLE = "SLURM_JOBS_GATE"
 WORKS_VARIABLE = "SLURM_JOBS_WORK_S"
 FAR_VARIABLE = "SLURM_JOBS_FAR"
 
@@ -25,12 +26,13 @@ FAR_VARIABLE = "SLURM_JOBS_FAR"
 def _sleep(module: Any) -> None:
     from tests.faults.sleeping_run import SleepingRun
 
-    class PacedRun(SleepingRun):
+    class HeldRun(SleepingRun):
         def train_epoch(self, *arguments: object) -> object:
-            SleepingRun.epoch_s = float(Path(os.environ[PACE_VARIABLE]).read_text())
+            while self.epoch and Path(os.environ[GATE_VARIABLE]).exists():
+                time.sleep(0.05)
             return super().train_epoch(*arguments)  # type: ignore[arg-type]
 
-    module.TrainingRun = PacedRun
+    module.TrainingRun = HeldRun
 
 
 def _hurry(module: Any) -> None:
@@ -43,7 +45,7 @@ def _pass_for_far(module: Any) -> None:
 
 
 _CHANGES: dict[str, tuple[str, Callable[[Any], None]]] = {
-    "search.stage_tree": (PACE_VARIABLE, _sleep),
+    "search.stage_tree": (GATE_VARIABLE, _sleep),
     "search.placement.job": (WORKS_VARIABLE, _hurry),
     "search.placement.on_slurm": (FAR_VARIABLE, _pass_for_far),
 }
