@@ -23,7 +23,7 @@ LONGEST = 1500  # all backbones are named; values are shortened
 HARMFUL = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line breaks
 
 SETTINGS = examples(
-    few=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    few=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 Run = Callable[[str | bytes, bool], None]

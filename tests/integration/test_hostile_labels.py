@@ -11,7 +11,7 @@ from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 
 LONG_S = 3600  # thousands of examples on a busy machine
-SETTINGS = examples(few=20, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = examples(few=10, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
