@@ -195,3 +195,77 @@ def damaged(draw: st.DrawFn) -> bytes:
 LABEL_FILES = st.one_of(
     csv_files(), csv_files(), json_files(), parquet_files(), damaged(), st.binary(max_size=60)
 )
+
+
+def _rows(*rows: str, header: str = "image_name,tags") -> bytes:
+    return "\n".join([header, *rows]).encode("utf-8", "surrogatepass")
+
+
+def _quoted(text: str) -> str:
+    return _cell(text, quoted=True)
+
+
+def _among_good_rows(name: str, tags: str) -> bytes:
+    good = [f"{name},{('clear', 'clear road')[at % 2]}" for at, name in enumerate(GOOD_NAMES[:-1])]
+    return _rows(*good, f"{_quoted(name)},{_quoted(tags)}")
+
+
+def _json_rows(**columns: Any) -> bytes:
+    good = [{"image_name": name, "tags": ["clear"]} for name in GOOD_NAMES]
+    return "\n".join(json.dumps(row) for row in [*good[:-1], good[-1] | columns]).encode()
+
+
+def _parquet(**columns: list[Any]) -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"image_name": GOOD_NAMES} | columns), buffer)
+    return buffer.getvalue()
+
+
+_GOOD = _among_good_rows(GOOD_NAMES[-1], "water")
+NASTIEST: list[bytes] = [
+    _GOOD,
+    *(_among_good_rows(name, "clear") for name in EVIL_NAMES),
+    *(
+        _rows(
+            *(
+                f"{name},{_quoted(tag)}"
+                for name, tag in zip(GOOD_NAMES, EVIL_TAGS[at:], strict=False)
+            )
+        )
+        for at in range(0, len(EVIL_TAGS), len(GOOD_NAMES))
+    ),
+    *(_GOOD.decode().encode(code) for code in ("utf-8-sig", "utf-16", "utf-16-le", "utf-7")),
+    *(_GOOD.replace(b"\n", end) for end in (b"\r\n", b"\r", b"\n\n")),
+    *(_GOOD.replace(b",", delimiter) for delimiter in (b";", b"\t", b"|", b" ")),
+    *(_GOOD + _GOOD, _GOOD[:-1] + b"\xff", _GOOD + b"\0", _GOOD[:60], _GOOD + b'\n"'),
+    *(
+        b"",
+        b"\n",
+        b"image_name,tags",
+        b"PAR1",
+        b"PK\x03\x04",
+        b"\x1f\x8b",
+        b"{",
+        b"[]",
+        b"[" * 9999,
+    ),
+    _rows("train_0,x", header="image_name,tags,tags"),
+    _rows("train_0,1,2", "train_1,0,1", header="image_name,x,y"),
+    _rows("train_0,x,train", "train_1,x,val", "train_2,x,test", header="image_name,tags,split"),
+    _rows("train_0,,,,", "train_1", header="image_name,tags"),
+    _rows("train_0," + "x" * 200_000),
+    *(
+        _json_rows(tags=value)
+        for value in (None, 1, 1e308, "x y", [None], [["x"]], {"a": 1}, ["\x1b"], "\ud800")
+    ),
+    *(
+        _json_rows(image_name=value)
+        for value in (None, 1, ["train_0"], "../outside/secret", "\x1b")
+    ),
+    *(
+        _parquet(tags=[value] * len(GOOD_NAMES))
+        for value in (["x"], [None], None, b"\xff", {"a": 1}, 1.5, "x y", [["x"]])
+    ),
+    _parquet(tags=[["x"]] * len(GOOD_NAMES))[:-9],
+]
+"""Of every known kind one, tried in every run."""

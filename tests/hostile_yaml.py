@@ -1,6 +1,7 @@
 """Hypothesis strategies for configurations that nobody should write: bytes of a ``canopy.yaml``."""
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -219,3 +220,38 @@ def hostile_bytes(draw: st.DrawFn) -> bytes:
         else:
             text = text[:at] + draw(st.sampled_from(_CHUNKS)) + text[at:]
     return text
+
+
+def _placed(at: int, value: str) -> str:
+    """Puts a value in place of one of the right document's leaves, each time of the next one."""
+    document = deepcopy(VALID)
+    leaves = list(_leaves(document))
+    place, step = leaves[at * 7 % len(leaves)]  # so that neighbours go to several sections
+    place[step] = value
+    return _block(document)
+
+
+def _leaves(place: Any) -> Iterator[tuple[Any, Any]]:
+    for step, inner in list(place.items() if isinstance(place, dict) else enumerate(place)):
+        if isinstance(inner, str):
+            yield place, step
+        else:
+            yield from _leaves(inner)
+
+
+NASTIEST_DOCUMENTS = [
+    _block(VALID),
+    *(_placed(at, value) for at, value in enumerate(_SPECIAL)),
+    *(_block(VALID) + f"{section}: 1\n" for section in VALID),
+    *(_block({key: value for key, value in VALID.items() if key != gone}) for gone in VALID),
+]
+"""Every special value once, and every section twice and not at all."""
+
+_RIGHT = _block(VALID).encode()
+NASTIEST_BYTES = [
+    *(_RIGHT[:200] + chunk + _RIGHT[200:] for chunk in _CHUNKS),
+    *(chunk + _RIGHT for chunk in _CHUNKS[:10]),
+    *(_RIGHT.decode().encode(code) for code in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32")),
+    *(b"", _RIGHT[:-40], _RIGHT * 2, b"#" * 300_000),
+]
+"""Every known chunk within the right document, and some before it."""

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
@@ -39,46 +41,47 @@ def trained(folder: Path, content: str | bytes, status: int = 0) -> str:
     return process.stdout if status == 0 else process.stderr
 
 
-@pytest.mark.parametrize(
-    ("content", "parts"),
-    [
-        ("", ["the file is empty"]),
-        ("image_name,tags\n", ["no images below the header", "add a row"]),
-        ("name,labels\na,b\n", ["row 1", "image_name and tags missing", "data.columns"]),
-        ("image_name\na\n", ["row 1", "tags missing"]),
-        ("image_name,tags\ntrain_0,x\ntrain_1,ros\xe9\n".encode("latin-1"), ["row 3", "UTF-8"]),
-        ("image_name,tags\ntrain_0,x\n".encode("utf-16-le"), ["row 1", "NUL byte", "UTF-16"]),
-        (b"image_name,tags\ntrain_0,x\0y\n", ["row 2", "NUL byte"]),
-        ("image_name,tags\ntrain_0,x\ntrain_1,y\ntrain_0,z\n", ["rows 2 and 4", "'train_0'"]),
-        ("image_name,tags\ntrain_0,x,y\n", ["row 2", "expected 2 cells, found 3", "quotes"]),
-        ('image_name,tags\ntrain_0,"x\n', ["not CSV"]),
-        ("image_name,tags\ntrain_0,x\n../train_1,y\n", ["row 3", "'../train_1'", "without '..'"]),
-        ("image_name,tags\n/etc/passwd,y\n", ["row 2", "'/etc/passwd'"]),
-        ("image_name,tags\nC:\\x.jpg,y\n", ["row 2", "does not lie in the folder"]),
-        ("image_name,tags\nlink,y\n", ["row 2", "symbolic link", "outside"]),
-        ("image_name,tags\ntrain_0,\x1b[31mred\n", ["row 2", "control characters", "\\x1b"]),
-        ("image_name,sun\ntrain_0,1\ntrain_1,2\n", ["row 3", "'sun'", "0 or 1", "'2'"]),
-        ('image_name,tags\ntrain_0,"a,b"\ntrain_1,a|b\n', ["'|' and ','", "columns.separator"]),
-        ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,tset\n", ["row 3", "'tset'"]),
-        ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,train\n", ["validation", "split"]),
-        ('{"image_name": "train_0", "tags": 7.5}\n', ["row 1", "found 7.5"]),
-        ('{"image_name": "train_0", "tags": []}\n{"image', ["row 2", "not a JSON object"]),
-        (b"PK\x03\x04xlsx", ["Excel", "CSV in UTF-8"]),
-        (b"PAR1 and no more", ["damaged Parquet file"]),
-        ("image_name,tags\nabsent,x\n", ["no image can be used", "row 2 'absent' missing"]),
-        ("image_name,tags\ntrain_0,x\ntrain_1,x\n", ["2 images are too few", "add images"]),
-    ],
-)
-def test_what_is_wrong_is_said_with_its_row(
-    folder: Path, content: str | bytes, parts: list[str]
-) -> None:
-    said = trained(folder, content, status=2)
+WRONG: list[tuple[str | bytes, list[str]]] = [
+    ("", []),
+    ("image_name,tags\n", []),
+    ("name,labels\na,b\n", ["row 1", "image_name", "tags", "data.columns"]),
+    ("image_name\na\n", ["row 1", "tags"]),
+    ("image_name,tags\ntrain_0,x\ntrain_1,ros\xe9\n".encode("latin-1"), ["row 3", "UTF-8"]),
+    ("image_name,tags\ntrain_0,x\n".encode("utf-16-le"), ["row 1", "NUL", "UTF-16"]),
+    (b"image_name,tags\ntrain_0,x\0y\n", ["row 2", "NUL"]),
+    ("image_name,tags\ntrain_0,x\ntrain_1,y\ntrain_0,z\n", ["rows 2 and 4", "'train_0'"]),
+    ("image_name,tags\ntrain_0,x,y\n", ["row 2", "2 cells", "3"]),
+    ('image_name,tags\ntrain_0,"x\n', ["CSV"]),
+    ("image_name,tags\ntrain_0,x\n../train_1,y\n", ["row 3", "'../train_1'", "'..'"]),
+    ("image_name,tags\n/etc/passwd,y\n", ["row 2", "'/etc/passwd'"]),
+    ("image_name,tags\nC:\\x.jpg,y\n", ["row 2"]),
+    ("image_name,tags\nlink,y\n", ["row 2", "link", "outside"]),
+    ("image_name,tags\ntrain_0,\x1b[31mred\n", ["row 2", "\\x1b"]),
+    ("image_name,sun\ntrain_0,1\ntrain_1,2\n", ["row 3", "'sun'", "0 or 1", "'2'"]),
+    ('image_name,tags\ntrain_0,"a,b"\ntrain_1,a|b\n', ["'|' and ','", "columns.separator"]),
+    ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,tset\n", ["row 3", "'tset'"]),
+    ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,train\n", ["validation", "split"]),
+    ('{"image_name": "train_0", "tags": 7.5}\n', ["row 1", "7.5"]),
+    ('{"image_name": "train_0", "tags": []}\n{"image', ["row 2", "JSON"]),
+    (b"PK\x03\x04xlsx", ["Excel", "CSV"]),
+    (b"PAR1 and no more", ["Parquet"]),
+    ("image_name,tags\nabsent,x\n", ["row 2 'absent'"]),
+    ("image_name,tags\ntrain_0,x\ntrain_1,x\n", ["2 images"]),
+]
 
-    assert len(said.splitlines()) == 1
-    assert said.startswith(f"canopy: {folder / 'labels.csv'}: ") or "too few" in said
-    assert "\x1b" not in said
-    for part in parts:
-        assert part in said
+
+def test_what_is_wrong_is_said_with_its_row(folder: Path, words: SnapshotAssertion) -> None:
+    texts = []
+    for content, parts in WRONG:
+        said = trained(folder, content, status=2)
+        assert len(said.splitlines()) == 1
+        assert said.startswith(f"canopy: {folder / 'labels.csv'}: ") or "2 images" in said
+        assert "\x1b" not in said
+        for part in parts:
+            assert part in said, content
+        said = re.sub(r"(Parquet file )\(.*\)", r"\1(REASON)", said.replace(str(folder), "FOLDER"))
+        texts.append(f"{content!a}\n{said}")
+    assert "\n".join(texts) == words
 
 
 @pytest.mark.parametrize(
@@ -122,10 +125,10 @@ def test_images_without_labels_are_legal(folder: Path) -> None:
     assert f"data: {IMAGES} images, 6 labels" in output
 
 
-def test_a_data_set_without_any_label_is_refused(folder: Path) -> None:
+def test_a_data_set_without_any_label_is_refused(folder: Path, words: SnapshotAssertion) -> None:
     said = trained(folder, with_tags(folder, lambda at, tags: ""), status=2)
 
-    assert "no validation image has a label" in said
+    assert said.replace(str(folder), "FOLDER") == words
 
 
 def test_one_label_only_is_enough(folder: Path) -> None:
@@ -146,7 +149,7 @@ def test_a_thousand_labels_are_trained(folder: Path) -> None:
 def test_labels_too_rare_for_the_parts_are_named(folder: Path) -> None:
     output = trained(folder, with_tags(folder, lambda at, tags: tags + " comet" * (at == 0)))
 
-    assert output.count("comet: these labels") == 2
+    assert output.count("comet: ") == 2
 
 
 def test_init_says_the_same_and_writes_nothing(folder: Path) -> None:

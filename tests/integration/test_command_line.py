@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
@@ -38,33 +39,22 @@ def assert_clean(refused: subprocess.CompletedProcess[str], *expected: str) -> N
         assert text in refused.stderr
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (
-            "tinycnn_8",
-            "tinycnn_9",
-            "search.space.backbone: unknown backbone 'tinycnn_9'; did you mean 'tinycnn_8'?",
-        ),
-        ("epochs: 1", "loss: bec", "training.loss: unknown loss 'bec'; did you mean 'bce'?"),
-        (
-            "epochs: 1",
-            "optimizer: {name: adm}",
-            "training.optimizer.name: unknown optimizer 'adm'; did you mean 'adam'?",
-        ),
-        ("study: planet", "sampler: {name: tp}", "unknown sampler 'tp'; did you mean 'tpe'?"),
-        (
-            "study: planet",
-            "pruner: {name: medain}",
-            "unknown pruner 'medain'; did you mean 'median'?",
-        ),
-        ("epochs: 1", "epoch: 1", "training.epoch: unknown key; did you mean 'epochs'?"),
-    ],
-)
-def test_a_misspelt_name_names_the_nearest(folder: Path, old: str, new: str, expected: str) -> None:
-    refused = canopy(folder, CONFIG.replace(old, new)).run("search", status=2)
-    assert_clean(refused, expected)
-    assert len(refused.stderr.splitlines()) == 1
+def test_a_misspelt_name_names_the_nearest(folder: Path, words: SnapshotAssertion) -> None:
+    nearest = {
+        "tinycnn_8": ("tinycnn_8", "tinycnn_9"),
+        "bce": ("epochs: 1", "loss: bec"),
+        "adam": ("epochs: 1", "optimizer: {name: adm}"),
+        "tpe": ("study: planet", "sampler: {name: tp}"),
+        "median": ("study: planet", "pruner: {name: medain}"),
+        "epochs": ("epochs: 1", "epoch: 1"),
+    }
+    said = []
+    for name, (old, new) in nearest.items():
+        refused = canopy(folder, CONFIG.replace(old, new)).run("search", status=2)
+        assert_clean(refused, repr(name))
+        assert len(refused.stderr.splitlines()) == 1
+        said.append(refused.stderr)
+    assert "".join(said) == words
 
 
 def test_missing_files_and_folders_are_named(folder: Path, database_url: str) -> None:
@@ -85,7 +75,7 @@ def test_a_study_that_is_not_there_is_named(folder: Path, database_url: str) -> 
 
 
 def test_reading_commands_begin_no_database(tmp_path: Path) -> None:
-    refused = Canopy(tmp_path).run("status", status=2)
+    refused = InProcess(tmp_path).run("status", status=2)
     assert_clean(refused, "canopy search")
     assert not (tmp_path / ".canopy").exists()
 
@@ -93,15 +83,15 @@ def test_reading_commands_begin_no_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["serch"], "No such command 'serch'. Did you mean 'search'?"),
-        (["search", "--trials", "0"], "greater than or equal to 1"),
-        (["search", "--trails", "3"], "No such option: --trails"),
+        (["serch"], ["'serch'", "'search'"]),
+        (["search", "--trials", "0"], ["--trials", "1"]),
+        (["search", "--trails", "3"], ["--trails"]),
     ],
 )
 def test_a_mistyped_command_is_answered_in_words(
-    folder: Path, arguments: list[str], expected: str
+    folder: Path, arguments: list[str], expected: list[str]
 ) -> None:
-    assert_clean(canopy(folder).run(*arguments, status=2), expected)
+    assert_clean(canopy(folder).run(*arguments, status=2), *expected)
 
 
 def test_debug_shows_the_traceback(folder: Path) -> None:
@@ -112,7 +102,7 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
 @pytest.mark.parametrize("workers", ["0", "many", "-1", "1.5", "257"])
 def test_a_number_of_workers_that_is_none_is_refused(folder: Path, workers: str) -> None:
     refused = canopy(folder).run("search", f"--workers={workers}", status=2)
-    assert_clean(refused, f"--workers {workers}: expected auto, or a number from 1 to 256")
+    assert_clean(refused, f"--workers {workers}: ", "256")
 
 
 def test_db_url_masks_the_password_and_stop_leaves_other_servers_alone(

@@ -17,6 +17,8 @@ from storage.studies import StudyStore
 from tests.dashboards.clearml.growing_study import GrowingStudy
 from tests.integration.plain_optuna import make_plain_study
 
+LIMIT_MS = 240_000  # against hangs alone
+expect.set_options(timeout=LIMIT_MS)
 WORDS = "Raise the rate next time."
 # A figure of optuna-dashboard's own that has one trial to rank draws nothing, and says so.
 KNOWN = ("Failed to calculate parameter importances", "400 (Bad Request)")
@@ -56,6 +58,7 @@ def study(database: Database, tmp_path: Path) -> Iterator[GrowingStudy]:
 def opened(browser: Browser) -> Iterator[Page]:
     """Yields a page that must have complained of nothing in the end."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark")
+    context.set_default_timeout(LIMIT_MS)
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:

@@ -1,14 +1,14 @@
-"""`canopy doctor` as a user starts it."""
+"""`canopy doctor` with its arguments and environment."""
 
 from pathlib import Path
 
-from tests.integration.canopy_command import Canopy
+from tests.integration.in_process import InProcess
 
 SECRET = "hunter2"
 
 
 def test_on_a_healthy_machine_all_is_well(tmp_path: Path, database_url: str) -> None:
-    user = Canopy(tmp_path, database_url, variables={"HOME": str(tmp_path)})
+    user = InProcess(tmp_path, database_url, variables={"HOME": str(tmp_path)})
     process = user.run("doctor")
     *lines, empty, summary = process.stdout.splitlines()
     assert (empty, summary) == ("", "all is well")
@@ -28,7 +28,7 @@ def test_on_a_bad_machine_every_trouble_has_a_remedy(tmp_path: Path) -> None:
         "CLEARML_API_ACCESS_KEY": SECRET,
     }
     url = f"postgresql://ann:{SECRET}@127.0.0.1:9/canopy"
-    process = Canopy(tmp_path, url, variables).run("doctor", status=2)
+    process = InProcess(tmp_path, url, variables).run("doctor", status=2)
     lines = process.stdout.splitlines()
     assert lines[-1] == "3 errors and 2 warnings"
     for number, line in enumerate(lines[:-1]):

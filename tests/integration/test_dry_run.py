@@ -2,14 +2,16 @@
 
 import re
 import urllib.error
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy
+from syrupy.assertion import SnapshotAssertion
 
-from storage.database import Database
+from storage.database import Database, open_database
 from storage.studies import StudyStore
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
@@ -76,37 +78,36 @@ def test_every_check_has_its_line_and_nothing_is_begun(
 
 
 def test_a_study_that_is_under_way_is_known_and_stays_as_it_is(
-    folder: Path, database: Database, database_url: str
+    own_finished: InProcess, words: SnapshotAssertion
 ) -> None:
-    person = user(folder, database_url, space="loss: [bce, focal]", training="backbone: tinycnn_8")
-    person.run("search")
-    before = rows(database)
+    with closing(open_database(own_finished.folder / "home", own_finished.database_url)) as opened:
+        before = rows(opened)
 
-    more = person.run("search", "--dry-run", "--trials", "5").stdout
-    enough = person.run("search", "--dry-run").stdout
+        more = own_finished.run("search", "--dry-run", "--trials", "8").stdout
+        enough = own_finished.run("search", "--dry-run").stdout
 
-    assert "planet is the same as before and has 2 finished trials; 3 to go" in more
-    assert "\nready: 3 trials to go; an epoch" in more
-    assert enough.splitlines()[-1] == (
-        "ready: the study has its 2 trials already; a larger --trials adds some"
-    )
-    assert rows(database) == before
+        assert "\nready: 3 trials to go; " in more
+        [known] = [line for line in more.splitlines() if "3 to go" in line]
+        assert [re.sub(r" +\d+\.\d s ", " SECONDS ", known), enough.splitlines()[-1]] == words
 
-    person = user(folder, database_url, space="loss: [bce]", training="backbone: tinycnn_8")
-    refused = person.run("search", "--dry-run", status=2).stderr
-    assert refused == person.run("search", status=2).stderr
-    assert "search.space.loss" in refused or "space.loss" in refused
+        config = own_finished.folder / "canopy.yaml"
+        config.write_text(config.read_text().replace("weighted_bce, focal_bce]", "weighted_bce]"))
+        config.write_text(config.read_text().replace("loss: focal_bce", "loss: bce"))
+        refused = own_finished.run("search", "--dry-run", status=2).stderr
+        assert refused == own_finished.run("search", status=2).stderr
+        assert "space.loss" in refused
+        assert rows(opened) == before
 
 
 def test_a_study_that_others_made_is_refused_as_by_the_search(
-    folder: Path, database: Database, database_url: str
+    folder: Path, database: Database, database_url: str, words: SnapshotAssertion
 ) -> None:
     person = user(folder, database_url)
     storage = StudyStore(database).optuna_storage
     optuna.create_study(storage=storage, study_name="planet", direction="minimize")
     refused = person.run("search", "--dry-run", status=2).stderr
     assert refused == person.run("search", status=2).stderr
-    assert "does not maximise a single value" in refused
+    assert refused == words
 
 
 def test_a_grid_is_counted(folder: Path, database_url: str) -> None:
@@ -120,11 +121,11 @@ def test_a_grid_is_counted(folder: Path, database_url: str) -> None:
     ("training", "space", "expected"),
     [
         ("lr: 1", SPACE, "training.lr: unknown key"),
-        ("", "backbone: [resnet19]", "unknown backbone 'resnet19'; did you mean"),
+        ("", "backbone: [resnet19]", "'resnet19'"),
         ("", "backbone: [tinycnn_8, inception_v3]", "'inception_v3'"),
-        ("", "backbone: [tinycnn_8], weights: [imagenet]", "'tinycnn_8' has no ImageNet weights"),
-        ("device: 'cuda:77'", SPACE, "training.device: cuda:77 asked for"),
-        ("", "gamma: [2]", "search.space.gamma: expected at most 1, found 2"),
+        ("", "backbone: [tinycnn_8], weights: [imagenet]", "'tinycnn_8'"),
+        ("device: 'cuda:77'", SPACE, "training.device: cuda:77"),
+        ("", "gamma: [2]", "search.space.gamma: "),
     ],
 )
 def test_what_the_search_refuses_it_refuses_in_the_same_words(
@@ -136,31 +137,29 @@ def test_what_the_search_refuses_it_refuses_in_the_same_words(
     assert refused == person.run("search", status=2).stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a\x1b[31mb", "canopy: --study: control characters in 'a\\x1b[31mb'; remove them\n"),
-        (" ", "canopy: --study: a study needs a name; write one\n"),
-        ("x" * 201, "canopy: --study: expected a name of at most 200 characters, found 201"),
-    ],
-)
+@pytest.mark.parametrize("name", ["a\x1b[31mb", " ", "x" * 201], ids=["control", "empty", "long"])
 def test_a_name_that_no_terminal_can_show_is_no_study(
-    folder: Path, database_url: str, name: str, expected: str
+    folder: Path, database_url: str, name: str, words: SnapshotAssertion
 ) -> None:
     person = user(folder, database_url)
-    for dry in ([], ["--dry-run"]):
-        assert person.run("search", *dry, "--study", name, status=2).stderr.startswith(expected)
+    said = person.run("search", "--study", name, status=2).stderr
+    assert said.startswith("canopy: --study: ")
+    assert said.removesuffix("\n").isprintable()
+    assert said == words
+    assert person.run("search", "--dry-run", "--study", name, status=2).stderr == said
 
 
 def test_a_network_that_cannot_fit_is_refused_by_every_command(
-    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _device: 10 * 2**20)
     person = user(folder, database_url, space="batch_size: {low: 1, high: 60}, loss: [bce]")
+    said = []
     for command in (["search", "--dry-run"], ["search"], ["train", "canopy.yaml"]):
         refused = person.run(*command, status=2).stderr
-        assert "with backbone 'resnet18' need at least" in refused
-        assert "choose another backbone or smaller images" in refused
+        assert "backbone 'resnet18'" in refused
+        said.append(re.sub(r"\d+\.?\d* [GM]iB", "SIZE", refused))
+    assert said == words
 
 
 def test_a_batch_is_never_taken_for_larger_than_the_data(folder: Path, database_url: str) -> None:
@@ -183,24 +182,26 @@ def test_weights_that_cannot_be_downloaded_are_not_hidden(
     person = InProcess(folder, database_url, {"TORCH_HOME": str(tmp_path)})
     user(folder, database_url, training="weights: imagenet", space="backbone: [resnet18]")
     refused = person.run("search", "--dry-run", status=1).stderr
-    assert "ImageNet weights of resnet18 could not be loaded from https://" in refused
+    assert "resnet18" in refused
+    assert "https://" in refused
     assert "no network here" in refused
 
 
 def test_a_step_that_fails_is_named(
-    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     def fail(*arguments: Any) -> None:
         raise RuntimeError("CUDA out of memory\nand more")
 
     monkeypatch.setattr(TrainingRun, "train_epoch", fail)
     refused = user(folder, database_url).run("search", "--dry-run", status=1).stderr
-    assert refused == (
-        "canopy: a training step of tinycnn_8 with bce failed: RuntimeError: CUDA out of memory\n"
-    )
+    assert refused.endswith("RuntimeError: CUDA out of memory\n")
+    assert refused == words
 
 
-def test_a_step_that_diverges_is_told_and_refuses_nothing(folder: Path, database_url: str) -> None:
+def test_a_step_that_diverges_is_told_and_refuses_nothing(
+    folder: Path, database_url: str, words: SnapshotAssertion
+) -> None:
     person = user(
         folder,
         database_url,
@@ -208,5 +209,6 @@ def test_a_step_that_diverges_is_told_and_refuses_nothing(folder: Path, database
         space="gamma: [1]",
     )
     printed = person.run("search", "--dry-run").stdout
-    assert "so such a trial would be pruned" in printed
-    assert printed.splitlines()[-1] == "ready: 2 trials to go"
+    assert "\nready: 2 trials to go" in printed
+    [note] = [line for line in printed.splitlines() if "pruned" in line]
+    assert re.sub(r" +\d+\.\d s ", " SECONDS ", note).replace("is inf ", "is nan ") == words

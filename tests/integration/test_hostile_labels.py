@@ -1,20 +1,17 @@
-"""Thousands of label files that nobody should write, through the command."""
+"""Label files that nobody should write, through the command."""
 
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 
-from tests.hostile_labels import LABEL_FILES
+from tests.examples import examples, pinned
+from tests.hostile_labels import LABEL_FILES, NASTIEST
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 
-THOUSANDS = settings(
-    max_examples=1000,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+LONG_S = 3600  # thousands of examples on a busy machine
+SETTINGS = examples(few=10, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +32,10 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-@THOUSANDS
+@SETTINGS
+@pinned("content", NASTIEST[::3])  # it reads them as training does
 @given(content=LABEL_FILES)
+@pytest.mark.timeout(LONG_S)
 def test_init_ends_with_a_report_or_one_line(folder: Path, content: bytes) -> None:
     (folder / "labels.csv").write_bytes(content)
     (folder / "canopy.yaml").unlink(missing_ok=True)
@@ -57,8 +56,10 @@ def test_init_ends_with_a_report_or_one_line(folder: Path, content: bytes) -> No
     assert "secret" not in process.stdout
 
 
-@THOUSANDS
+@SETTINGS
+@pinned("content", NASTIEST)
 @given(content=LABEL_FILES)
+@pytest.mark.timeout(LONG_S)
 def test_train_ends_with_one_line(folder: Path, content: bytes) -> None:
     """With a place for the model that cannot be one, so that no good data set is trained."""
     (folder / "labels.csv").write_bytes(content)

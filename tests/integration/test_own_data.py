@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.config import load_config
 from tests.integration.in_process import InProcess
@@ -18,22 +19,22 @@ QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
     ("write", "labels", "images", "found"),
     [
         (
-            lambda folder: write_planet_data(folder, images=120),
+            lambda folder: write_planet_data(folder, images=60),
             "train_classes.csv",
             "train-jpg",
-            ["120 of 120 can be used; 120 JPEG", "tags separated by spaces"],
+            ["60 of 60", "60 JPEG", "tags separated by spaces"],
         ),
         (
-            write_one_hot,
+            lambda folder: write_one_hot(folder, images=60),
             "labels.csv",
             "pictures",
-            ["120 PNG", "a column for each label", "not read: age", "by the column 'split'"],
+            ["60 PNG", "a column for each label", "not read: age", "by the column 'split'"],
         ),
         (
-            write_parquet,
+            lambda folder: write_parquet(folder, images=60),
             "labels.parquet",
             "scans",
-            ["60 WEBP, 60 TIFF", "tags in lists", "30 groups by 'Patient ID' stay whole"],
+            ["30 WEBP, 30 TIFF", "tags in lists", "15 groups by 'Patient ID'"],
         ),
     ],
     ids=["Planet's layout", "one-hot in subfolders", "Parquet with groups"],
@@ -58,10 +59,10 @@ def test_five_commands_from_data_to_predictions(  # noqa: PLR0917 - its cases ha
     user.run("predict", "model.pt", images, "--output", "tags.csv")
 
     assert user.json("status")["trials"]["finished"] == 2
-    assert "equals the study's exactly" in trained
+    assert "exactly" in trained
     with (tmp_path / "tags.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 120
+    assert len(rows) == 60
     assert all(0 < float(row[name]) < 1 for row in rows for name in row if name.startswith("p_"))
 
 
@@ -91,46 +92,39 @@ def test_init_never_replaces_a_configuration_unasked(tmp_path: Path) -> None:
 
     said = user.run(*arguments, status=2).stderr
 
-    assert "canopy.yaml: exists already; replace it with --force" in said
+    assert said.startswith("canopy: canopy.yaml: ")
+    assert "--force" in said
     assert (tmp_path / "canopy.yaml").read_text() == "mine: true\n"
     user.run(*arguments, "--force")
     assert load_config(tmp_path / "canopy.yaml").data.labels == tmp_path / "train_classes.csv"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (("--labels", "no.csv", "--images", "train-jpg"), ["no.csv: no such label file"]),
-        (("--labels", "train_classes.csv", "--images", "no"), ["no: no such folder of images"]),
-        (("--labels", "train_classes.csv", "--images", "."), ["try --images", "train-jpg"]),
-        (("--labels", "train_classes.csv"), ["Missing option", "--images"]),
-        (
-            ("--labels", "train_classes.csv", "--images", "train-jpg", "--augment", "hflop"),
-            ["unknown augmentation 'hflop'; did you mean 'hflip'?"],
-        ),
-        (
-            ("--labels", "train_classes.csv", "--images", "train-jpg", "--backbone", "resnet19"),
-            ["unknown backbone 'resnet19'", "did you mean"],
-        ),
-        (
-            ("--labels", "train_classes.csv", "--images", "train-jpg", "--tags-column", "tag"),
-            ["no column 'tag'", "image_name, tags"],
-        ),
-    ],
-)
-def test_what_init_cannot_use_is_said(
-    tmp_path: Path, arguments: tuple[str, ...], parts: list[str]
-) -> None:
+GIVEN = ("--labels", "train_classes.csv", "--images", "train-jpg")
+
+
+def test_what_init_cannot_use_is_said(tmp_path: Path, words: SnapshotAssertion) -> None:
     write_planet_data(tmp_path, images=40)
-
-    said = InProcess(tmp_path).run("init", *arguments, status=2).stderr
-
-    for part in parts:
-        assert part in said
+    asked: dict[tuple[str, ...], list[str]] = {
+        ("--labels", "no.csv", "--images", "train-jpg"): ["no.csv: "],
+        ("--labels", "train_classes.csv", "--images", "no"): ["no: "],
+        ("--labels", "train_classes.csv", "--images", "."): ["--images", "train-jpg"],
+        (*GIVEN, "--augment", "hflop"): ["'hflop'", "'hflip'"],
+        (*GIVEN, "--backbone", "resnet19"): ["'resnet19'", "resnet18"],
+        (*GIVEN, "--tags-column", "tag"): ["'tag'", "image_name, tags"],
+    }
+    said = []
+    for arguments, parts in asked.items():
+        said.append(InProcess(tmp_path).run("init", *arguments, status=2).stderr)
+        for part in parts:
+            assert part in said[-1]
+    assert "".join(said).replace(str(tmp_path), "TMP_PATH") == words
+    assert "--images" in InProcess(tmp_path).run("init", *GIVEN[:2], status=2).stderr
     assert not (tmp_path / "canopy.yaml").exists()
 
 
-def test_files_that_the_label_file_does_not_name_are_counted(tmp_path: Path) -> None:
+def test_files_that_the_label_file_does_not_name_are_counted(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
     write_planet_data(tmp_path, images=40)
     images = tmp_path / "train-jpg"
     for name in ("a.jpg", "b.png"):
@@ -141,8 +135,9 @@ def test_files_that_the_label_file_does_not_name_are_counted(tmp_path: Path) -> 
     arguments = ("--labels", "train_classes.csv", "--images", "train-jpg")
     report = InProcess(tmp_path).run("init", *arguments).stdout
 
-    assert "2 images in the folder that the label file does not name" in report
-    assert "1 missing (row 5 'train_3' missing)" in report
+    told = [line for line in report.splitlines() if "2 images" in line or "train_3" in line]
+    assert len(told) == 2
+    assert told == words
 
 
 def test_a_folder_that_no_study_can_be_called_after_is_no_obstacle(tmp_path: Path) -> None:
@@ -164,6 +159,6 @@ def test_a_configuration_that_could_not_be_read_again_is_not_written(tmp_path: P
     )
 
     assert "canopy.yaml" in said.stderr
-    assert "control characters" in said.stderr
+    assert "image\\x07name" in said.stderr
     assert "\x07" not in said.stderr
     assert not list(tmp_path.glob("*.yaml*")) + list(tmp_path.glob(".*.draft"))

@@ -1,8 +1,10 @@
 """`canopy plan`: what a search will take, and nothing of it is begun."""
 
+import re
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from search.forecast import calibration, searches
 from tests.integration.in_process import InProcess
@@ -53,28 +55,29 @@ def test_it_says_what_a_search_takes_and_begins_nothing(person: InProcess) -> No
     assert list((person.folder / ".canopy").iterdir()) == []
 
 
-def test_a_person_reads_tables_and_what_they_rest_on(person: InProcess) -> None:
+def test_a_person_reads_tables_and_what_they_rest_on(
+    person: InProcess, words: SnapshotAssertion
+) -> None:
     said = person.run("plan", "--trials", "1", "--workers", "1").stdout
-    assert "Study planet: 1 trial, one worker of " in said
+    [title] = [line for line in said.splitlines() if "Study planet" in line]
+    assert re.sub(r"\bof .*", "of A MACHINE", title) == words
     rows = [line.split() for line in said.splitlines() if line.strip()]
     assert ["epochs", "reported", "4", "4", "4"] in rows
     assert any(row[:2] == ["tinycnn_8", "16"] for row in rows)
-    assert "may take 1 MiB (stages.budget_gib)" in said
-    assert "replayed 6 times" in said
+    assert "1 MiB (stages.budget_gib)" in said
+    assert "6 times" in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--gpus", "2"], "--gpus: there is no GPU here to measure on; run it where there is one"),
-        (["--gpus", "2", "--workers", "1"], "--workers and --gpus exclude each other; leave one"),
-        (["--workers", "none"], "--workers none: expected auto, or a number from 1 to 256"),
-        (["--config", "canopi.yaml"], "canopi.yaml"),
-    ],
-)
-def test_what_cannot_be_planned_is_one_line(
-    person: InProcess, arguments: list[str], expected: str
-) -> None:
-    refused = person.run("plan", *arguments, status=2)
-    assert expected in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+def test_what_cannot_be_planned_is_one_line(person: InProcess, words: SnapshotAssertion) -> None:
+    asked = {
+        "--gpus: ": ["--gpus", "2"],
+        "--workers and --gpus": ["--gpus", "2", "--workers", "1"],
+        "--workers none: ": ["--workers", "none"],
+        "canopi.yaml": ["--config", "canopi.yaml"],
+    }
+    said = []
+    for named, arguments in asked.items():
+        said.append(person.run("plan", *arguments, status=2).stderr)
+        assert named in said[-1]
+        assert len(said[-1].splitlines()) == 1
+    assert "".join(said) == words

