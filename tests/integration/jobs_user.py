@@ -27,6 +27,9 @@ TRIALS = 24
 class JobsUser(InProcess):
     """A user whose jobs sleep instead of training."""
 
+    def _leave_others_template(self, environment: dict[str, str]) -> None:
+        """Leaves it alone: what runs in the test's own process begins no worker."""
+
     def hold(self) -> None:
         """Lets all trials wait after their first epoch."""
         Path(self.variables[GATE_VARIABLE]).touch()

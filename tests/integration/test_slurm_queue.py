@@ -35,6 +35,12 @@ def cluster(tmp_path: Path, database_url: str) -> JobsUser:
     return JobsUser(user.folder, database_url, user.variables | more)
 
 
+@pytest.fixture
+def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begins no process that no worker will be a copy of: it takes seconds."""
+    monkeypatch.setattr("search.worker_template.warm_up", lambda: None)
+
+
 def job(queue: Path, number: int) -> dict[str, Any]:
     """Returns what the cluster knows of a job."""
     known: dict[str, Any] = json.loads((queue / f"{number}.json").read_text())
@@ -76,6 +82,7 @@ def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser)
         assert not living(job(queue, int(path.stem))["group"])
 
 
+@pytest.mark.usefixtures("no_template")
 def test_what_slurm_does_not_take_is_one_line(cluster: JobsUser, words: SnapshotAssertion) -> None:
     asked = ("--on", "slurm", "--workers", "1", "--hours", "1", "--partition", "long")
     with pytest.MonkeyPatch.context() as patch:
@@ -84,6 +91,7 @@ def test_what_slurm_does_not_take_is_one_line(cluster: JobsUser, words: Snapshot
     assert said.stderr == words
 
 
+@pytest.mark.usefixtures("no_template")
 def test_without_slurm_or_a_database_for_all_it_is_one_line(
     cluster: JobsUser, words: SnapshotAssertion
 ) -> None:
