@@ -12,39 +12,44 @@ import sqlalchemy
 from tests.shared_servers import execute
 
 PATIENCE_S = 280  # against hangs alone
-_KEY = (1_600, 16)  # of the advisory lock that is the gate
+_KEY = 1_600  # of the advisory locks that are the gate, with the epoch
 _PAUSE_S = 0.02
 _BEGIN = f"""
     CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_advisory_xact_lock_shared({_KEY[0]}, {_KEY[1]});
+        PERFORM pg_advisory_xact_lock_shared({_KEY}, NEW.epoch);
         RETURN NEW;
     END $$;
     CREATE TRIGGER gate BEFORE INSERT ON canopy_epoch
-    FOR EACH ROW WHEN (NEW.epoch = {{epoch}} AND NOT NEW.replayed) EXECUTE FUNCTION wait_at_gate()
+    FOR EACH ROW WHEN (NEW.epoch IN ({{epochs}}) AND NOT NEW.replayed)
+    EXECUTE FUNCTION wait_at_gate()
 """
 _WAITING = f"""
     SELECT pg_locks.pid FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
-      AND (classid, objid) = ({_KEY[0]}, {_KEY[1]})
+      AND classid = {_KEY}
 """  # noqa: S608 - our own text
 
 
 class EpochGate:
-    """No worker of a database records an epoch of this number while the gate is closed.
+    """No worker of a database records an epoch of these numbers while the gate is closed.
+
+    A worker records in one transaction what has gathered meanwhile. Whoever needs the checkpoint of
+    an earlier epoch closes that epoch too, and opens it when somebody has come there.
 
     Args:
         url: of the database, which has its tables.
-        epoch: which one, of any trial.
+        epochs: which ones, of any trial.
     """
 
-    def __init__(self, url: str | None, epoch: int) -> None:
+    def __init__(self, url: str | None, *epochs: int) -> None:
         self._url = str(url)
         place = sqlalchemy.make_url(self._url)
-        execute(self._url, _BEGIN.format(epoch=epoch))
+        execute(self._url, _BEGIN.format(epochs=", ".join(map(str, epochs))))
         self._lock = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
         self._lock.autocommit = True
-        self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", _KEY)
+        for epoch in epochs:
+            self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", (_KEY, epoch))
 
     def wait(self, over: threading.Event) -> None:
         """Waits until a worker stands before the gate, or `over` is set."""
@@ -56,6 +61,10 @@ class EpochGate:
 
     def _has_come(self) -> bool:
         return bool(execute(self._url, _WAITING))
+
+    def open_epoch(self, epoch: int) -> None:
+        """Lets all record this epoch."""
+        self._lock.cursor().execute("SELECT pg_advisory_unlock(%s, %s)", (_KEY, epoch))
 
     def drop_waiting(self) -> None:
         """Ends the connections of those who wait, who may be dead, so that they record nothing."""

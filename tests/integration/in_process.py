@@ -59,6 +59,13 @@ class InProcess(Canopy):
 
         A user's command has one of its own, and so does the mirror, which reads its variables.
         """
+        # A worker is given its whole environment; the mirror reads none of these.
+        environment = {
+            name: value
+            for name, value in environment.items()
+            if name not in {"DATABASE_URL", "CANOPY_HOME", "PYTEST_CURRENT_TEST"}
+            and not name.startswith("AWS_")
+        }
         if InProcess._template_environment not in (None, environment):
             template: Any = forkserver
             template._forkserver._stop()  # what Python's own tests do; there is no public way

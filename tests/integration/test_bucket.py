@@ -12,11 +12,11 @@ from storage.database import Database
 from tests.bucket import Bucket
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
+from tests.integration.killing import kill_in_epoch
 from tests.integration.test_stage_tree import (
     CONFIG,
     TWO,
     epochs_of,
-    kill_in_epoch,
     numbers,
 )
 from tests.planet_data import write_planet_data

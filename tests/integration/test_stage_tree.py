@@ -1,13 +1,9 @@
 """What trials share, through the command: counts, equal numbers, deaths, budgets, promotions."""
 
 import hashlib
-import os
 import re
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +14,15 @@ from syrupy.assertion import SnapshotAssertion
 from search.config import load_config
 from storage.database import Database
 from tests.integration.canopy_command import Canopy
-from tests.integration.epoch_gate import PATIENCE_S, EpochGate, wait_until
+from tests.integration.epoch_gate import PATIENCE_S, EpochGate
 from tests.integration.in_process import InProcess
+from tests.integration.killing import kill_in_epoch, kill_with_workers, started, wait_for_line
 from tests.planet_data import write_planet_data
 from tests.shared_servers import execute
 from training.checkpoint import state_from_bytes
 from training.data.dataset import open_dataset
 from training.run import TrainingRun
 
-CHECKPOINTS = "SELECT count(*) FROM canopy_checkpoint WHERE digest IS NOT NULL"
 CONFIG = """
 data: {{labels: train_classes.csv, images: train-jpg, image_px: 32}}
 training:
@@ -342,52 +338,6 @@ class TestProcesses:
         assert second > 0 or not holder_dies
 
 
-def kill_in_epoch(canopy: Canopy, epoch: int, *arguments: str) -> None:
-    """Kills a search before its first trial has recorded this epoch, and has all before it."""
-    with EpochGate(canopy.database_url, epoch) as gate, started(canopy, *arguments) as process:
-        gate.wait_for(process)
-        wait_until(lambda: query(canopy, CHECKPOINTS) >= epoch - 1, process, "checkpoints")
-        kill_with_workers(canopy, process, "planet")
-        gate.drop_waiting()
-
-
-def kill_with_workers(canopy: Canopy, process: subprocess.Popen[str], study: str) -> None:
-    """Kills a search and its workers, which would leave by themselves."""
-    workers = column(
-        canopy,
-        "SELECT pid FROM canopy_worker JOIN studies USING (study_id) "  # noqa: S608 - our names
-        f"JOIN canopy_trial ON worker = canopy_worker.id WHERE study_name = '{study}'",
-    )
-    assert workers
-    process.kill()
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    process.wait(PATIENCE_S)
-
-
-def wait_for_line(process: subprocess.Popen[str], word: str) -> None:
-    """Reads what a process prints until a line has this word, and goes on reading elsewhere."""
-    has_come = threading.Event()
-
-    def read() -> None:
-        for line in process.stdout or ():
-            if word in line:
-                has_come.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    assert has_come.wait(PATIENCE_S)
-
-
-@contextmanager
-def started(canopy: Canopy, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Starts a command, and kills it at the end if it still runs."""
-    with canopy.start(*arguments) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def listed(canopy: InProcess) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = canopy.json("stages", "ls")["checkpoints"]
     return entries
@@ -395,11 +345,3 @@ def listed(canopy: InProcess) -> list[dict[str, Any]]:
 
 def digest(tensor: Any) -> str:
     return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
-
-
-def column(canopy: Canopy, text: str) -> list[int]:
-    return [int(row[0]) for row in execute(str(canopy.database_url), text)]
-
-
-def query(canopy: Canopy, text: str) -> int:
-    return column(canopy, text)[0]

@@ -1,0 +1,70 @@
+"""Kills searches and their workers at a known epoch, and asks their database."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.integration.canopy_command import Canopy
+from tests.integration.epoch_gate import PATIENCE_S, EpochGate, wait_until
+from tests.shared_servers import execute
+
+CHECKPOINTS = "SELECT count(*) FROM canopy_checkpoint WHERE digest IS NOT NULL"
+
+
+def kill_in_epoch(canopy: Canopy, epoch: int, *arguments: str) -> None:
+    """Kills a search before its first trial has recorded this epoch, and has all before it."""
+    gate = EpochGate(canopy.database_url, epoch - 1, epoch)
+    with gate, started(canopy, *arguments) as process:
+        gate.wait_for(process)
+        gate.open_epoch(epoch - 1)
+        wait_until(lambda: query(canopy, CHECKPOINTS) >= epoch - 1, process, "checkpoints")
+        kill_with_workers(canopy, process, "planet")
+        gate.drop_waiting()
+
+
+def kill_with_workers(canopy: Canopy, process: subprocess.Popen[str], study: str) -> None:
+    """Kills a search and its workers, which would leave by themselves."""
+    workers = column(
+        canopy,
+        "SELECT pid FROM canopy_worker JOIN studies USING (study_id) "  # noqa: S608 - our names
+        f"JOIN canopy_trial ON worker = canopy_worker.id WHERE study_name = '{study}'",
+    )
+    assert workers
+    process.kill()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    process.wait(PATIENCE_S)
+
+
+def wait_for_line(process: subprocess.Popen[str], word: str) -> None:
+    """Reads what a process prints until a line has this word, and goes on reading elsewhere."""
+    has_come = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            if word in line:
+                has_come.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    assert has_come.wait(PATIENCE_S)
+
+
+@contextmanager
+def started(canopy: Canopy, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Starts a command, and kills it at the end if it still runs."""
+    with canopy.start(*arguments) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def column(canopy: Canopy, text: str) -> list[int]:
+    return [int(row[0]) for row in execute(str(canopy.database_url), text)]
+
+
+def query(canopy: Canopy, text: str) -> int:
+    return column(canopy, text)[0]
