@@ -35,6 +35,8 @@ _EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DA
 _SECRET_WORDS = ("password", "secret", "client_key", "server_key")
 # Where the URL names a socket, the variable PGHOSTADDR must not lead elsewhere.
 _SOCKET_ALONE = {"hostaddr": ""}
+# With Python 3.11.2, psycopg2 loses what it cannot decode; later ones raise UnicodeDecodeError.
+_UNREADABLE = "it refuses, and its reason is not in UTF-8; see the server's log"
 _TAKEN = "all its connections are taken; end some, or raise its max_connections"
 # Of Postgres itself, of the limit of a role or a database, and of pgbouncer.
 _TOO_MANY = r"too many clients|remaining connection slots|too many connections|no more connections"
@@ -256,7 +258,7 @@ def check_reachable(url: sqlalchemy.URL) -> None:
     try:
         version = server_version(url)
     except psycopg2.Error as error:
-        reason = _reason(str(error))
+        reason = _reason(str(error)) or _UNREADABLE
     except UnicodeDecodeError as error:
         # Before it lets us in, a server speaks its own language in its own encoding.
         reason = _reason(error.object.decode(errors="replace"))

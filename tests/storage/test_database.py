@@ -308,6 +308,6 @@ class TestUnreachable:
     def test_a_server_that_speaks_another_language(self) -> None:
         with serving(refusing_server("Anmeldung für Benutzer »ann« verweigert")) as port:
             message = self.reason(f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
-        assert message.endswith(
-            "as user 'ann': Anmeldung f\ufffdr Benutzer \ufffdann\ufffd verweigert"
-        )
+        said = "Anmeldung f\ufffdr Benutzer \ufffdann\ufffd verweigert"
+        # Python 3.11.2 with psycopg2 2.9 loses the text.
+        assert message.endswith((f"as user 'ann': {said}", "not in UTF-8; see the server's log"))
