@@ -164,7 +164,7 @@ def work_together(search: Search, watched: Watched, workers: int) -> None:
     began_s = time.monotonic()
     with watched.watch(0.1) as seen:
         started = [search.start() for _ in range(workers)]
-        statuses = [worker.end(_NEVER_S) for worker in started]
+        statuses = [worker.end() for worker in started]
     outcome = check(search, begun)
     for worker in started:
         if worker.process.exitcode:

@@ -241,6 +241,8 @@ def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
         ("image_name,tags\na,x\ax\n", ["row 2", "control characters"]),
         ("image_name,x\na,\n", ["row 2", "column 'x'", "expected 0 or 1, found ''"]),
         ("image_name,x,y\na,1,0\nb,0,2\n", ["row 3", "column 'y'", "found '2'"]),
+        ("image_name,split\na,train\n", ["no columns of labels", "tags"]),
+        ('{"image_name": "a", "x": [1]}\n', ["row 1", "column 'x'", "found [1]"]),
         ('{"image_name": "a"}\n', ["row 1", "tags missing"]),
         ('{"image_name": "a", "tags": 1.5}\n', ["row 1", "expected tags, found 1.5"]),
         ('{"image_name": "a", "tags": [1]}\n', ["row 1", "expected tags, found [1]"]),
