@@ -112,8 +112,8 @@ def test_large_objects_go_in_parts_and_broken_ones_leave_none(
     assert in_bucket.read("large") == content
     assert any("uploadId" in path for _, path in bucket.server.requests(bucket.name))
 
-    # The parts arrive and the call that puts them together takes too long. s3fs gives its own upload
-    # up; one of the same name is left over.
+    # The parts arrive and the call that puts them together takes too long. s3fs gives up its own
+    # upload; one of the same name is left over.
     in_bucket.remove("large")
     files = in_bucket._files()
     real = files._call_s3
