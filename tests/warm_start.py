@@ -106,6 +106,17 @@ def _ask(
     return int(answer)
 
 
+def import_all() -> None:
+    """Imports what `canopy` and its workers need."""
+    for module in _MODULES:
+        __import__(module)
+
+
+def copy_this_process() -> None:
+    """Lets fork servers that this process begins be copies of it, not of the common template."""
+    _Template.of_this_process()
+
+
 class _Template:
     """The process that copies are made of, as the one that tests run in sees it."""
 
@@ -113,6 +124,7 @@ class _Template:
 
     def __init__(self) -> None:
         self.address, listener = _listening()
+        self.process: subprocess.Popen[bytes] | None = None
         ends, self._keeps = os.pipe()  # the template ends when this process does
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.warm_start", str(listener.fileno()), str(ends)],
@@ -125,9 +137,17 @@ class _Template:
 
     @classmethod
     def running(cls) -> Self:
-        if cls._running is None or cls._running.process.poll() is not None:
-            cls._running = cls()
-        return cast("Self", cls._running)
+        running = cls._running
+        is_over = running and running.process and running.process.poll() is not None
+        if running is None or is_over:
+            cls._running = running = cls()
+        return cast("Self", running)
+
+    @classmethod
+    def of_this_process(cls) -> None:
+        """Lets copies be made of this process as it is now."""
+        cls._running = cls.__new__(cls)
+        cls._running.address, cls._running.process = _fork_own_template(), None
 
 
 def _listening() -> tuple[str, socket.socket]:
@@ -250,8 +270,7 @@ def _main() -> None:
     from search.thread_waiting import spin_briefly
 
     spin_briefly()
-    for module in _MODULES:
-        __import__(module)
+    import_all()
     _end_as(_serve(socket.socket(fileno=listener), ends))
 
 

@@ -79,7 +79,9 @@ def _run(folder: Path, command: OnDisk, user: int) -> Ended:
         user: 0, or the one who is root within the mounts alone and is to be himself again.
     """
     from tests.integration.in_process import InProcess
+    from tests.warm_start import copy_this_process, import_all
 
+    import_all()
     disk = str(folder / "disk")
     mount = ["mount", "-t", "tmpfs", "-o", f"mode=777,{command.options}", "tmpfs", disk]
     subprocess.run(mount, check=True)  # above the disk before, which nobody sees any more
@@ -88,6 +90,7 @@ def _run(folder: Path, command: OnDisk, user: int) -> Ended:
     if copy == 0:
         if user:
             _become(user)
+        copy_this_process()
         starts = InProcess(folder, command.database_url, {"CANOPY_HOME": command.home})
         ended = starts.run(*command.arguments, status=None)
         result.write_text(json.dumps([ended.returncode, ended.stdout, ended.stderr]))

@@ -40,7 +40,7 @@ def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
     rows = document["search"]["enqueue"]
     assert len(rows) == 10
     document["data"] |= {"image_px": 32, "split": {"validation": 0.4, "test": 0.1}}
-    document["training"] |= {"epochs": 2, "batch_size": 64}
+    document["training"] |= {"epochs": 2, "batch_size": 64, "threads": 1, "precision": "fp32"}
     document["stages"] = {"enabled": False}  # a checkpoint of ResNet152 takes longer than its epoch
     document["search"] |= {"pruner": {"name": "none"}, "diary": "notes/EXPERIMENTS.md"}
     (tmp_path / "canopy.yaml").write_text(yaml_text(document))
