@@ -9,7 +9,7 @@ from syrupy.assertion import SnapshotAssertion
 from search.checkpoint_writer import CheckpointWriter
 from storage.checkpoints import Collected
 from storage.errors import CheckpointBudgetError, CheckpointMissError
-from tests.search.waiting import HANG_S
+from tests.waiting import HANG_S
 from training.checkpoint import RunState
 
 

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from tests.search.waiting import HANG_S
+from tests.waiting import HANG_S
 
 _SCRIPT = """
 import hashlib, sys, time

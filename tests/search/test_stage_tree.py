@@ -28,7 +28,7 @@ from tests.search.tree_worker import (
     tiny_settings,
     weights_digest,
 )
-from tests.search.waiting import HANG_S
+from tests.waiting import HANG_S
 from training.errors import DivergedError
 from training.metrics import multilabel_metrics
 from training.run import TrainingRun

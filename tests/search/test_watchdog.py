@@ -9,7 +9,7 @@ import pytest
 import search.watchdog
 from search.watchdog import STALLED, Watchdog
 from storage.trial_changes import Lease
-from tests.search.waiting import HANG_S
+from tests.waiting import HANG_S
 
 LEASE = Lease(trial_id=3, number=3, worker=1, token=1)
 STALL_S = 60.0

@@ -2,8 +2,6 @@
 
 import multiprocessing
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -89,11 +87,3 @@ class MirrorHere:
                 self.standing = follower.run()
         except BaseException as error:  # noqa: BLE001 - for the test to see
             self.failure = error
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """Waits until something is so."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, f"never: {what}"
-        time.sleep(0.005)

@@ -11,8 +11,9 @@ from storage.mirrored import MirrorStore
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
-from tests.dashboards.clearml.mirror_here import MirrorHere, wait_until
+from tests.dashboards.clearml.mirror_here import MirrorHere
 from tests.dashboards.clearml.test_mirror_faults import ask, unlike
+from tests.waiting import wait_until
 
 NewStudy = Callable[[int], GrowingStudy]
 NewMirror = Callable[..., MirrorHere]

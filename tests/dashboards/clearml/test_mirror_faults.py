@@ -18,7 +18,8 @@ from tests.clearml_stub.comparison import differences
 from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
-from tests.dashboards.clearml.mirror_here import PROJECT, MirrorHere, wait_until
+from tests.dashboards.clearml.mirror_here import PROJECT, MirrorHere
+from tests.waiting import wait_until
 
 NewStudy = Callable[[int], GrowingStudy]
 NewMirror = Callable[..., MirrorHere]

@@ -17,7 +17,7 @@ from search.placement import job
 from search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, left_s, margin_s
 from search.placement.outpost import decisive_versions
 from search.placement.told_file import ToldTail
-from tests.search.waiting import HANG_S, wait_until
+from tests.waiting import HANG_S, wait_until
 
 NOW_S = 1_800_000_000.0
 _SCRIPT = """

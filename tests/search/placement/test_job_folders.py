@@ -13,7 +13,7 @@ from search.errors import PlacementError
 from search.placement.job import CALLED_OFF
 from search.placement.job_folders import JobFolders
 from search.placement.queues import JobState
-from tests.search.waiting import wait_until
+from tests.waiting import wait_until
 
 
 class MadeUpQueue:

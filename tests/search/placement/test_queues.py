@@ -10,7 +10,7 @@ from syrupy.assertion import SnapshotAssertion
 from search.placement import queues
 from search.placement.queues import JobState, RefusedError, SlurmQueue
 from search.placement.slurm_options import JobRequest
-from tests.search.waiting import wait_until
+from tests.waiting import wait_until
 
 COMMANDS = {
     "sbatch": """
