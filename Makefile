@@ -4,8 +4,9 @@
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-# Processes that run tests at once; 0 runs all in this one, for a debugger and --snapshot-update.
-JOBS ?= 2
+# Processes that run tests at once, one more than two cores since tests wait; 0 runs all in this one,
+# for a debugger and --snapshot-update.
+JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
