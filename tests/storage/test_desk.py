@@ -20,6 +20,7 @@ from storage.studies import StudyStore
 from storage.trial_changes import Lease, TrialChange, write_leased
 from storage.trial_rows import OPTUNA_REVISION, read_trials
 from storage.worker_session import WorkerSession, worker_session
+from tests.storage.dying import die
 
 Hire = Callable[[], StudyDesk]
 
@@ -256,9 +257,7 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     with desk.decide() as standing:
         assert standing.owned == {0}
         assert standing.suspected == set()
-    session._ended.set()
-    session._thread.join()
-    session._drop_connection()  # as a killed process does
+    die(database, session)
     with desk.decide() as standing:
         assert standing.suspected == {0}, "the server was started a moment ago"
     monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)

@@ -11,6 +11,7 @@ from storage.database import Database
 from storage.studies import StudyStore
 from storage.worker_session import WorkerSession, worker_session
 from storage.workers import LEFT, WorkerSummary, reap, suspects
+from tests.storage.dying import die, fall_silent
 
 
 @pytest.fixture
@@ -38,18 +39,6 @@ def start(database: Database, store: StudyStore, beat_s: float = 0.05) -> Worker
 def only(store: StudyStore) -> WorkerSummary:
     [worker] = store.workers("planet")
     return worker
-
-
-def fall_silent(session: WorkerSession) -> None:
-    """Stops beating, and is still connected."""
-    session._ended.set()
-    session._thread.join()
-
-
-def die(session: WorkerSession) -> None:
-    """Ends as a killed process does: without a word."""
-    fall_silent(session)
-    session._drop_connection()
 
 
 def leave(session: WorkerSession, reason: str = LEFT) -> None:
@@ -91,7 +80,7 @@ def test_nobody_is_declared_dead_soon_after_the_server_has_started(
 ) -> None:
     monkeypatch.setattr("storage.workers.GONE_S", 0.0)
     session = start(database, store)
-    die(session)
+    die(database, session)
     monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
     assert reaped(database) == []
 
@@ -134,7 +123,7 @@ def test_a_clock_that_jumps_kills_nobody_for_long(
         connection.execute(jump, {"hours": hours})
     session._beat()
     assert reaped(database) == []
-    die(session)
+    die(database, session)
     with database.engine.begin() as connection:
         connection.execute(jump, {"hours": hours})
     assert reaped(database) == [session.worker], "a sign from the future is none"
