@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import RunState, read_checkpoint, write_checkpoint
+from training.checkpoint import RunState, read_checkpoint, snapshot, write_checkpoint
 from training.errors import CheckpointError
 
 STATE = RunState(epoch=3, model={"weight": torch.arange(3.0)}, optimizer={"state": {}}, scaler={})
@@ -16,6 +16,13 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert state["epoch"] == 3
     assert torch.equal(state["model"]["weight"], STATE["model"]["weight"])
     assert [file.name for file in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_a_snapshot_stays_as_it_is_while_the_run_trains_on() -> None:
+    weight = torch.arange(3.0)
+    taken = snapshot(RunState(epoch=3, model={"w": weight}, optimizer={"s": [weight]}, scaler={}))
+    weight.add_(1)
+    assert taken["model"]["w"].tolist() == taken["optimizer"]["s"][0].tolist() == [0, 1, 2]
 
 
 def test_a_truncated_file_an_empty_one_and_another_s_are_refused_by_name(tmp_path: Path) -> None:

@@ -187,6 +187,14 @@ def test_a_parquet_file_of_several_row_groups_is_read_whole(tmp_path: Path) -> N
     assert len(read_label_file(path).image_names) == 9
 
 
+def test_a_split_that_is_not_used_is_no_label(tmp_path: Path) -> None:
+    content = "image_name,road,sea,fold,split,group\na,0,1,train,1,0\nb,1,0,val,0,1\n"
+    path = written(tmp_path, content)
+    assert read_label_file(path, split=SplitSettings(column="fold")).labels == ("road", "sea")
+    ignored = SplitSettings(column=None, group="fold")
+    assert read_label_file(path, split=ignored).labels == ("road", "sea")
+
+
 def test_split_and_group_columns_may_be_called_otherwise_or_ignored(
     tmp_path: Path, words: SnapshotAssertion
 ) -> None:
