@@ -9,7 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from search.curves import write_curves
 from search.errors import StageBusyError
 from search.events import SearchWatcher
 from search.open_tree import open_tree
@@ -17,6 +16,7 @@ from search.plan import SearchPlan
 from search.preparation import check_networks, open_data
 from search.record import package_versions
 from search.sampling import grid
+from search.simulation.curve_files import write_curves
 from search.space import SearchSpace
 from search.stage_tree import StageTree
 from storage.database import Database

@@ -20,7 +20,7 @@ import optuna
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
 from benchmarks.peers.task import Curves, peer_arguments, setting
 from search.settings import NamedSettings, SearchSettings
-from search.simulation import SimulatedEpoch, simulate
+from search.simulation.replay import SimulatedEpoch, simulate
 
 CONFIG = Path(__file__).parents[1] / "shapes.yaml"
 

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from benchmarks.peers.record import EpochEntry
-from search.curves import CurvePoint
+from search.simulation.curves import CurvePoint
 
 
 class Decision(Enum):

@@ -8,7 +8,8 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search.curves import CurvePoint, CurveTable, read_curves
+from search.simulation.curve_files import read_curves
+from search.simulation.curves import CurvePoint, CurveTable
 
 TRIALS = 40
 TRAINING_SEED = 0

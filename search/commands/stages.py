@@ -1,10 +1,14 @@
 """Commands about the stage tree: promotions, its table of curves, simulations, its checkpoints."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from search.command_line import (
     INTERRUPTED,
@@ -22,8 +26,13 @@ from search.command_table import plain_typer
 from search.config import load_config
 from search.screen import open_console
 
+if TYPE_CHECKING:
+    from search.simulation.curves import FiniteCurves
+    from search.simulation.landscapes import Family
+
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha")
+_LISTED_DRAWS = 20
 
 
 def promote(
@@ -67,10 +76,24 @@ def tabulate(
 
 
 def simulate(
-    table: Annotated[Path, typer.Option(help="What canopy tabulate wrote.")],
+    table: Annotated[
+        Path | None, typer.Option(help="What canopy tabulate wrote, or a CSV file of curves.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Synthetic curves instead; another draw for each seed.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the families.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=VALUE,…: only these rows of the table. May be given again."),
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Finished trials of each search.")] = 40,
     seeds: Annotated[int, typer.Option(min=1, help="Searches for each pair.")] = 20,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of each search.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 0,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Of each search; 1 by default. May be given again."),
+    ] = None,
     sampler: Annotated[
         list[str] | None,
         typer.Option(help="May be given again; NAME or NAME:PARAMETER=VALUE,…"),
@@ -81,26 +104,72 @@ def simulate(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Replay searches from a table of learning curves, and compare samplers and pruners."""
-    from search.comparison import compare
-    from search.comparison_table import comparison_table
-    from search.curves import read_curves
+    """Replay searches on known learning curves, and compare samplers and pruners."""
+    from search.simulation.comparison import compare, comparison_table, differences
+    from search.simulation.curve_files import read_curves
+    from search.simulation.landscapes import FAMILIES, Landscape, rank_correlations
+    from search.simulation.landscapes import family as family_of
 
     console = open_console()
-    curves = read_curves(table)
+    if list_:
+        _list_families(console, FAMILIES.values(), json_=json_)
+        return
+    if (table is None) == (family is None):
+        raise typer.BadParameter("give one of --table FILE, --family NAME and --list")
+    used = range(first_seed, first_seed + seeds)
+    if table is not None:
+        curves = read_curves(table, _equations(where or []))
+        draw: Callable[[int], FiniteCurves] = lambda _: curves  # noqa: E731 - a constant
+    elif where:
+        raise typer.BadParameter("--where chooses rows of a --table; a family has none")
+    else:
+        drawn_of = family_of(str(family))
+        draw = partial(Landscape, drawn_of)
     with console.status("simulating"):
         rows = compare(
-            curves,
+            draw,
             sampler or SAMPLERS,
             pruner or PRUNERS,
             n_trials=trials,
-            seeds=seeds,
-            workers=workers,
+            seeds=used,
+            workers=workers or (1,),
         )
     if json_:
         print_json([row.as_json() for row in rows])
         return
-    console.print(comparison_table(rows, n_trials=trials, seeds=seeds, workers=workers))
+    console.print(comparison_table(rows, n_trials=trials))
+    if family is not None:
+        typer.echo(_correlations_text(rank_correlations(family, used)))
+    for line in differences(rows):
+        typer.echo(line)
+
+
+def _list_families(console: Console, families: "Iterable[Family]", *, json_: bool) -> None:
+    from search.simulation.landscapes import rank_correlations
+
+    found = [(family, rank_correlations(family.name, range(_LISTED_DRAWS))) for family in families]
+    if json_:
+        print_json([{**asdict(family), "rank_correlation": each} for family, each in found])
+        return
+    for family, correlations in found:
+        console.print(f"[bold]{family.name}[/bold]  {family.description}", highlight=False)
+        console.print(f"    {_correlations_text(correlations)}", highlight=False)
+
+
+def _correlations_text(correlations: Mapping[int, float]) -> str:
+    each = ", ".join(f"{value:+.2f} at {epoch}" for epoch, value in correlations.items())
+    return f"rank correlation of early AP with final AP, by epoch: {each}"
+
+
+def _equations(texts: Sequence[str]) -> dict[str, str]:
+    """Returns column → value of ``--where``."""
+    found = {}
+    for part in ",".join(texts).split(",") if texts else []:
+        column, equals, value = part.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--where {part}: expected COLUMN=VALUE")
+        found[column] = value
+    return found
 
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:

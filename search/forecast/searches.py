@@ -9,7 +9,7 @@ from typing import Any
 from search.forecast.likely_curves import LikelyCurves
 from search.forecast.speed import Network
 from search.plan import SearchPlan
-from search.simulation import simulate
+from search.simulation.replay import simulate
 from search.space import Params, SearchSpace, setting
 from training.data.dataset import Dataset
 from training.settings import TrainingSettings

@@ -240,7 +240,7 @@ def test_the_whole_space_as_a_table_and_searches_on_it(user: User) -> None:
 
     shown = canopy.run("simulate", *arguments, "--pruner", "asha:reduction_factor=2").stdout
     assert "asha:reduction_factor=2" in shown
-    assert "4 trials, one worker" in shown
+    assert "4 trials" in shown
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from search.comparison import compare
 from search.config import DEMO_CONFIG, load_config
-from search.curves import read_curves
 from search.settings import SearchSettings
+from search.simulation.comparison import compare
+from search.simulation.curve_files import read_curves
 
 CURVES = Path(__file__).parents[2] / "benchmarks" / "curves"
 
@@ -15,13 +15,13 @@ CURVES = Path(__file__).parents[2] / "benchmarks" / "curves"
 @pytest.mark.parametrize("name", ["demo", "shapes"])
 def test_the_default_finds_as_much_as_the_median_with_half_the_epochs(name: str) -> None:
     defaults = SearchSettings()
+    table = read_curves(CURVES / f"{name}.parquet")
     median, ours = compare(
-        read_curves(CURVES / f"{name}.parquet"),
+        lambda _: table,
         [defaults.sampler.name],
         ["median", defaults.pruner.name],
         n_trials=defaults.trials,
-        seeds=4,
-        workers=1,
+        seeds=range(4),
     )
     assert ours.best_ap.mean > median.best_ap.mean - 0.005
     assert ours.epochs_trained.mean < 0.6 * median.epochs_trained.mean

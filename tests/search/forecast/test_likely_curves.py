@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.curves import read_curves
 from search.forecast.likely_curves import LikelyCurves
 from search.settings import NamedSettings
-from search.simulation import simulate
+from search.simulation.curve_files import read_curves
+from search.simulation.replay import simulate
 
 CURVES = Path(__file__).parents[3] / "benchmarks" / "curves"
 SPACE = {

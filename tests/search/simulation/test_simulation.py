@@ -6,12 +6,19 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from search.comparison import Spread, compare, named
-from search.comparison_table import comparison_table
-from search.curves import CurvePoint, CurveTable, read_curves, write_curves
 from search.errors import CurveTableError, SamplerError
 from search.settings import NamedSettings
-from search.simulation import simulate
+from search.simulation.comparison import (
+    Compared,
+    Spread,
+    compare,
+    comparison_table,
+    differences,
+    named,
+)
+from search.simulation.curve_files import read_curves, write_curves
+from search.simulation.curves import CurvePoint, CurveTable
+from search.simulation.replay import simulate
 
 SPACE = {
     "loss": CategoricalDistribution(["bce", "focal"]),
@@ -145,12 +152,11 @@ def test_one_seed_is_one_search(pruner: str) -> None:
 def test_comparison() -> None:
     steps: list[tuple[int, int]] = []
     rows = compare(
-        table(),
+        lambda _: table(),
         ["random"],
         ["none", "median"],
         n_trials=4,
-        seeds=3,
-        workers=1,
+        seeds=range(3),
         progress=lambda *step: steps.append(step),
     )
     assert steps == [(1, 2), (2, 2)]
@@ -163,9 +169,42 @@ def test_comparison() -> None:
         "mean": none.best_ap.mean,
         "deviation": none.best_ap.deviation,
     }
-    shown = comparison_table(rows, n_trials=4, seeds=3, workers=2)
-    assert shown.row_count == 2
-    assert "2 workers" in str(shown.title)
+    assert comparison_table(rows, n_trials=4).row_count == 2
+
+
+def compared(pruner: str, regrets: list[float], seconds: float, workers: int = 1) -> Compared:
+    same, spread = Spread(0, 0), Spread.of(regrets)
+    return Compared(
+        "tpe",
+        pruner,
+        workers,
+        best_ap=same,
+        regret=spread,
+        regrets=tuple(regrets),
+        trials=same,
+        epochs_reported=same,
+        epochs_trained=same,
+        seconds=Spread(seconds, 0),
+        seconds_alone=same,
+    )
+
+
+def test_how_far_from_the_best_searches_end() -> None:
+    row = compared("asha", [0.0, 0.004, 0.005, 0.009, 0.02], 1)
+    assert row.regret_p90 == pytest.approx(0.0156)  # between the fourth and the fifth
+    found = row.as_json()
+    assert (found["within_005"], found["within_01"], found["workers"]) == (0.6, 0.8, 1)
+
+
+def test_differences_say_whether_they_are_beyond_their_spread(words: SnapshotAssertion) -> None:
+    rows = [
+        compared("median", [0.010, 0.020, 0.030], 100),
+        compared("asha", [0.015, 0.026, 0.034], 50),  # .005 ± .001: t(2) is 4.3, so ± .0025
+        compared("hyperband", [0.030, 0.010, 0.015], 80),
+        compared("median", [0.01, 0.01, 0.01], 30, workers=4),
+    ]
+    assert differences(rows) == words
+    assert differences([compared("median", [0.1], 1), compared("asha", [0.2], 1)]) == []
 
 
 def test_rows_with_different_metrics(tmp_path: Path) -> None:
@@ -184,7 +223,7 @@ def test_rows_with_different_metrics(tmp_path: Path) -> None:
 def test_nothing_to_find_says_so(words: SnapshotAssertion) -> None:
     empty = CurveTable(dict(SPACE), EPOCHS, {("bce", 0.8): [CurvePoint("a", None, 0.0)]}, {})
     with pytest.raises(CurveTableError) as error:
-        compare(empty, ["random"], ["none"], n_trials=1, seeds=1, workers=1)
+        compare(lambda _: empty, ["random"], ["none"], n_trials=1, seeds=[0])
     assert str(error.value) == words
 
 
@@ -201,7 +240,7 @@ def test_what_does_not_work_is_said_before_the_first_search(
     sampler: str, pruner: str, says: str
 ) -> None:
     with pytest.raises(SamplerError, match=says):
-        compare(table(), ["random", sampler], ["none", pruner], n_trials=1, seeds=1, workers=1)
+        compare(lambda _: table(), ["random", sampler], ["none", pruner], n_trials=1, seeds=[0])
 
 
 def test_names_with_parameters() -> None:

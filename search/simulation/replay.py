@@ -11,10 +11,10 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
-from search.curves import Curves
 from search.judging import Verdict, judge
 from search.sampling import build_pruner, build_sampler
 from search.settings import NamedSettings, Scalar
+from search.simulation.curves import Curves
 from search.space import Params, SearchSpace
 from search.trials import OpenStudy
 from training.settings import TrainingSettings

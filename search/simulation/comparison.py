@@ -1,0 +1,288 @@
+"""Samplers and pruners against each other, on learning curves that are known."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from rich import box
+from rich.table import Table
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from dashboards.tables import duration_text
+from search.errors import SamplerError
+from search.sampling import check_sampling
+from search.settings import NamedSettings, SearchSettings
+from search.simulation.curves import Curves, FiniteCurves
+from search.simulation.replay import SimulatedSearch, simulate
+from search.space import SearchSpace
+from training.settings import TrainingSettings
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds.
+
+    Attributes:
+        mean: of the values.
+        deviation: of the sample; 0 for a single value.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Returns the spread of some values."""
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        return cls(statistics.fmean(values), deviation)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One sampler with one pruner.
+
+    Attributes:
+        sampler: as it was asked for.
+        pruner: as it was asked for.
+        workers: of a search.
+        best_ap: found by a search.
+        regret: how much better the best full run of the space is.
+        regrets: of each seed.
+        trials: finished ones of a search.
+        epochs_reported: by all of them.
+        epochs_trained: with the stage tree.
+        seconds: simulated, with the stage tree.
+        seconds_alone: simulated, with nothing shared.
+    """
+
+    sampler: str
+    pruner: str
+    workers: int
+    best_ap: Spread
+    regret: Spread
+    regrets: tuple[float, ...]
+    trials: Spread
+    epochs_reported: Spread
+    epochs_trained: Spread
+    seconds: Spread
+    seconds_alone: Spread
+
+    @property
+    def name(self) -> str:
+        """Sampler and pruner."""
+        return f"{self.sampler} + {self.pruner}"
+
+    @property
+    def regret_p90(self) -> float:
+        """The regret that nine of ten searches do not exceed."""
+        return float(np.percentile(self.regrets, 90))
+
+    def share_within(self, regret: float) -> float:
+        """Returns the share of the searches that regret at most so much."""
+        return statistics.fmean(found <= regret + _ROUNDING for found in self.regrets)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        spreads = {
+            name: {"mean": spread.mean, "deviation": spread.deviation}
+            for name, spread in vars(self).items()
+            if isinstance(spread, Spread)
+        }
+        return {
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "workers": self.workers,
+            **spreads,
+            "regret_p90": self.regret_p90,
+            "within_005": self.share_within(0.005),
+            "within_01": self.share_within(0.01),
+        }
+
+
+def named(text: str) -> NamedSettings:
+    """Returns a sampler or pruner that is written as ``asha`` or ``asha:reduction_factor=2``.
+
+    Raises:
+        SamplerError: it is not written so.
+    """
+    name, _, parameters = text.partition(":")
+    values: dict[str, Any] = {}
+    for part in parameters.split(",") if parameters else []:
+        key, equals, value = part.partition("=")
+        if not equals or key == "name":
+            raise SamplerError(f"{text}: expected NAME or NAME:PARAMETER=VALUE,…; found {part!r}")
+        try:
+            values[key] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError as error:
+            raise SamplerError(f"{text}: {value!r} is no value") from error
+    return NamedSettings(name=name, **values)
+
+
+def compare(
+    draw: Callable[[int], FiniteCurves],
+    samplers: Sequence[str],
+    pruners: Sequence[str],
+    *,
+    n_trials: int,
+    seeds: Sequence[int],
+    workers: Sequence[int] = (1,),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Compared]:
+    """Simulates every sampler with every pruner, with each number of workers.
+
+    Args:
+        draw: seed → learning curves: the same table for each, or another landscape.
+        samplers: as `named` reads them.
+        pruners: likewise.
+        n_trials: finished trials of a search.
+        seeds: one search each; all rows have the same ones.
+        workers: numbers of workers of a search.
+        progress: called with (rows done, rows).
+
+    Raises:
+        SamplerError: a sampler or pruner does not exist, or does not take its parameters.
+        CurveTableError: no point of a table has a full curve.
+    """
+    asked = list(product(workers, samplers, pruners))
+    drawn = {seed: draw(seed) for seed in seeds}
+    best = {seed: curves.best_ap for seed, curves in drawn.items()}
+    for _, sampler, pruner in asked:
+        _check(drawn[seeds[0]], sampler, pruner)
+    rows = []
+    for done, row in enumerate(asked, start=1):
+        n_workers, sampler, pruner = row
+        searched = partial(
+            simulate,
+            sampler=named(sampler),
+            pruner=named(pruner),
+            n_trials=n_trials,
+            workers=n_workers,
+        )
+        runs = [searched(curves, seed=seed) for seed, curves in drawn.items()]
+        if n_workers == 1:  # the same decisions in the same order, only slower
+            alone_s = [run.reported_s for run in runs]
+        else:
+            alone_s = [
+                searched(curves, seed=seed, shares=False).seconds for seed, curves in drawn.items()
+            ]
+        rows.append(_row(row, runs, alone_s, list(best.values())))
+        if progress is not None:
+            progress(done, len(asked))
+    return rows
+
+
+def differences(rows: Sequence[Compared]) -> list[str]:
+    """Says of each row how its regret differs from that of the first with as many workers.
+
+    The seeds are the same in all rows, so each is compared with itself. A difference is beyond its
+    spread where the 95 % interval of its mean, by Student's t, does not contain 0.
+
+    Args:
+        rows: what `compare` returned.
+    """
+    lines = []
+    for row in rows:
+        first = next(other for other in rows if other.workers == row.workers)
+        if row is first or len(row.regrets) < 2:
+            continue
+        each = Spread.of([a - b for a, b in zip(row.regrets, first.regrets, strict=True)])
+        n = len(row.regrets)
+        half = each.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
+        verdict = "within its spread" if abs(each.mean) <= half else "beyond its spread"
+        how = "more" if each.mean > 0 else "less"
+        seconds = row.seconds.mean / first.seconds.mean if first.seconds.mean else math.nan
+        lines.append(
+            f"{row.name} regrets {abs(each.mean):.4f} {how} than {first.name} "
+            f"(95 %: {each.mean - half:+.4f} to {each.mean + half:+.4f}, {verdict}) "
+            f"in {seconds:.2f} times its time"
+        )
+    return lines
+
+
+def _check(curves: Curves, sampler: str, pruner: str) -> None:
+    """Raises SamplerError if one of them does not exist or does not take its parameters."""
+    search = SearchSettings(sampler=named(sampler), pruner=named(pruner))
+    check_sampling(search, SearchSpace(TrainingSettings(), curves.distributions), curves.epochs)
+
+
+def _row(
+    asked: tuple[int, str, str],
+    runs: Sequence[SimulatedSearch],
+    alone_s: Sequence[float],
+    best: Sequence[float],
+) -> Compared:
+    workers, sampler, pruner = asked
+    found = [run.best_ap or 0.0 for run in runs]
+    regrets = tuple(most - each for most, each in zip(best, found, strict=True))
+    return Compared(
+        sampler,
+        pruner,
+        workers,
+        best_ap=Spread.of(found),
+        regret=Spread.of(regrets),
+        regrets=regrets,
+        trials=Spread.of([run.trials for run in runs]),
+        epochs_reported=Spread.of([run.epochs_reported for run in runs]),
+        epochs_trained=Spread.of([run.epochs_trained for run in runs]),
+        seconds=Spread.of([run.seconds for run in runs]),
+        seconds_alone=Spread.of(alone_s),
+    )
+
+
+def comparison_table(rows: Sequence[Compared], *, n_trials: int) -> Table:
+    """Returns one row for each sampler with each pruner.
+
+    Args:
+        rows: what `compare` returned.
+        n_trials: finished trials of each search.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=f"{n_trials} trials: mean ± standard deviation over {len(rows[0].regrets)} seeds",
+        title_justify="left",
+        title_style="bold",
+    )
+    for name in ("sampler", "pruner"):
+        table.add_column(name, no_wrap=True)
+    for name in (
+        "workers",
+        "below the best",
+        "90 % within",
+        "≤ .005",
+        "≤ .01",
+        "trained",
+        "time",
+        "unshared",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.sampler,
+            row.pruner,
+            str(row.workers),
+            _text(row.regret, 4),
+            f"{row.regret_p90:.4f}".removeprefix("0"),
+            f"{row.share_within(0.005):.0%}",
+            f"{row.share_within(0.01):.0%}",
+            _text(row.epochs_trained, 0),
+            duration_text(row.seconds.mean),
+            duration_text(row.seconds_alone.mean),
+        )
+    return table
+
+
+def _text(spread: Spread, digits: int) -> str:
+    mean, deviation = (f"{value:.{digits}f}" for value in (spread.mean, spread.deviation))
+    if digits:
+        mean, deviation = mean.removeprefix("0"), deviation.removeprefix("0")
+    return f"{mean} ± {deviation}"

@@ -1,0 +1,203 @@
+"""Learning curves of a whole space as a file: Parquet of our own, CSV of anybody's."""
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+from search.errors import CurveTableError
+from search.simulation.curves import CurvePoint, CurveTable
+from training.atomic import write_atomically
+from training.errors import nearest_hint
+
+_METADATA_KEY = b"canopy"
+_VERSION = 1
+_AP_COLUMNS = ("val_ap", "val_map")
+
+
+def write_curves(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    distributions: Mapping[str, BaseDistribution],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes learning curves atomically.
+
+    Args:
+        path: the Parquet file.
+        rows: one for each epoch of each point: the parameters, `epoch`, `stage` and the metrics.
+        distributions: the space.
+        about: JSON values, `epochs` among them.
+    """
+    document = {
+        **about,
+        "version": _VERSION,
+        "space": {name: distribution_to_json(each) for name, each in distributions.items()},
+    }
+    # Rows need not have the same metrics, and pyarrow takes the columns from the first.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    table = pyarrow.table(columns)
+    table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(document).encode()})
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(table, content, compression="zstd")
+    write_atomically(path, content.getvalue())
+
+
+def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTable:
+    """Reads learning curves: what `write_curves` wrote, or a CSV file of somebody's own.
+
+    A CSV file has one row an epoch. ``epoch`` counts from 1, ``val_ap`` or ``val_map`` is the AP,
+    ``seconds`` what the epoch took; every other column whose values differ is a parameter. As such
+    a file says nothing of shared epochs, every point has its own. A curve that ends early is held
+    at its best AP from there on, at no cost, and an epoch without a time (0 or empty) costs the
+    median of its curve.
+
+    Args:
+        path: the file.
+        where: column → value, as text: only rows with these values are read.
+
+    Raises:
+        CurveTableError: there is no such file, it is something else, or no row fits.
+    """
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path, where or {})
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except FileNotFoundError as error:
+        raise CurveTableError(
+            f"{path}: there is no such file; make one with: canopy tabulate --output {path}"
+        ) from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise CurveTableError(f"{path}: not a Parquet file: {_first_line(error)}") from error
+    metadata = table.schema.metadata or {}
+    if _METADATA_KEY not in metadata:
+        raise CurveTableError(f"{path}: not written by canopy tabulate")
+    about = json.loads(metadata[_METADATA_KEY])
+    if about["version"] != _VERSION:
+        raise CurveTableError(
+            f"{path}: of version {about['version']}, this Canopy reads {_VERSION}; make it anew"
+        )
+    space = about.pop("space")
+    distributions = {name: json_to_distribution(text) for name, text in space.items()}
+    rows = _rows_where(table.to_pylist(), where or {}, path)
+    for name in where or {}:
+        distributions.pop(name, None)
+    curves: defaultdict[tuple[Any, ...], list[CurvePoint]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: int(row["epoch"])):
+        point = tuple(row[name] for name in distributions)
+        seconds = (row.get("train_s") or 0.0) + (row.get("val_s") or 0.0)
+        curves[point].append(CurvePoint(row["stage"], row.get("val_ap"), seconds))
+    return CurveTable(distributions, int(about["epochs"]), dict(curves), about)
+
+
+def _rows_where(
+    rows: Sequence[dict[str, Any]], where: Mapping[str, str], path: Path
+) -> Sequence[dict[str, Any]]:
+    """Returns the rows that have all these values."""
+    for column, value in where.items():
+        columns = list(rows[0]) if rows else []
+        if column not in columns:
+            raise CurveTableError(f"{path}: no column {column}; {nearest_hint(column, columns)}")
+        found = list(dict.fromkeys(str(row[column]) for row in rows))
+        if value not in found:
+            raise CurveTableError(
+                f"{path}: {column} is never {value}; {nearest_hint(value, found)}"
+            )
+        rows = [row for row in rows if str(row[column]) == value]
+    return rows
+
+
+def _read_csv(path: Path, where: Mapping[str, str]) -> CurveTable:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows: Sequence[dict[str, Any]] = list(csv.DictReader(file, restval=""))
+    except FileNotFoundError as error:
+        raise CurveTableError(f"{path}: there is no such file") from error
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise CurveTableError(f"{path}: not a CSV file: {_first_line(error)}") from error
+    if not rows:
+        raise CurveTableError(f"{path}: no rows; expected one an epoch")
+    ap = next((name for name in _AP_COLUMNS if name in rows[0]), None)
+    for name, found in (("epoch", "epoch"), ("val_ap", ap), ("seconds", "seconds")):
+        if found not in rows[0]:
+            raise CurveTableError(f"{path}: no column {name}; found {', '.join(map(str, rows[0]))}")
+    if None in rows[0]:
+        raise CurveTableError(f"{path}: row 2 has more cells than the header")
+    rows = _rows_where(rows, where, path)
+    values: dict[str, list[str]] = {
+        name: list(dict.fromkeys(row[name] for row in rows))
+        for name in rows[0]
+        if name not in {"epoch", ap, "seconds"}
+    }
+    parameters = [name for name, found in values.items() if len(found) > 1]
+    if not parameters:
+        raise CurveTableError(f"{path}: only one curve, so there is nothing to search")
+    told: defaultdict[tuple[Any, ...], dict[int, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        point = tuple(row[name] for name in parameters)
+        epoch, val_ap, seconds = _csv_numbers(row, str(ap), f"{path}: {' '.join(point)}")
+        if epoch in told[point]:
+            raise CurveTableError(
+                f"{path}: epoch {epoch} of {' '.join(point)} is there twice; expected one row for "
+                f"each epoch of each {', '.join(parameters)}"
+            )
+        told[point][epoch] = (val_ap, seconds)
+    epochs = max(max(curve) for curve in told.values())
+    curves = {point: _held(point, curve, epochs, path) for point, curve in told.items()}
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(values[name]) for name in parameters
+    }
+    return CurveTable(distributions, epochs, curves, {"epochs": epochs})
+
+
+def _csv_numbers(row: Mapping[str, str], ap: str, where: str) -> tuple[int, float, float]:
+    """Returns epoch, AP and seconds of a row."""
+    try:
+        epoch, val_ap = int(row["epoch"]), float(row[ap])
+        seconds = float(row["seconds"] or 0)
+    except ValueError as error:
+        raise CurveTableError(f"{where}: {error}") from error
+    if epoch < 1:
+        raise CurveTableError(f"{where}: epoch {epoch}; epochs count from 1")
+    if not (0 <= val_ap <= 1 and math.isfinite(seconds) and seconds >= 0):
+        raise CurveTableError(
+            f"{where}: epoch {epoch} has AP {val_ap:g} and {seconds:g} s; expected an AP from 0 to "
+            "1 and a time of 0 or more"
+        )
+    return epoch, val_ap, seconds
+
+
+def _held(
+    point: tuple[str, ...], told: Mapping[int, tuple[float, float]], epochs: int, path: Path
+) -> list[CurvePoint]:
+    """Returns a curve of full length; see `read_curves`."""
+    name = " ".join(point)
+    if missing := [epoch for epoch in range(1, max(told) + 1) if epoch not in told]:
+        raise CurveTableError(f"{path}: epoch {missing[0]} of {name} is missing")
+    timed = [seconds for _, seconds in told.values() if seconds > 0]
+    median_s = statistics.median(timed) if timed else 0.0
+    best_ap = max(val_ap for val_ap, _ in told.values())
+    held = {epoch: told.get(epoch, (best_ap, None)) for epoch in range(1, epochs + 1)}
+    return [
+        CurvePoint(f"{name} {epoch}", val_ap, 0.0 if seconds is None else seconds or median_s)
+        for epoch, (val_ap, seconds) in held.items()
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
