@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from search import worker as search_worker
 from search.objective import Objective, _Work
 from storage.checkpoint_files import CheckpointFiles
 from storage.desk import StudyDesk
@@ -81,6 +82,8 @@ def check_undisturbed(
     """Checks that a search whose workers are killed comes to what it comes to without."""
 
     def prepare() -> None:
+        # On a busy machine one trial may meet more kills in a row than a deadly setting is given.
+        search_worker.MOST_DEATHS = kills + 1
         for each in points.values():
             each()
 
