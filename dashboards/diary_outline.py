@@ -10,6 +10,7 @@ from dashboards.diary_words import place_name
 from dashboards.finalists import setting_of
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import params_text
+from storage.enqueued import enqueued_settings
 
 EVERY_SETTING_UP_TO = 12
 """Of so few settings each has a section."""
@@ -169,7 +170,7 @@ def _milestones(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
 def _enqueued(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
     """Returns what was asked for by hand, unless that is more than anybody reads."""
     config = (data.record or {}).get("config", {}).get("search", {})
-    rows = [row for row in config.get("enqueue") or [] if row]
+    rows = [each.params for each in enqueued_settings(config.get("enqueue")) if each.params]
     if len(rows) > _MOST_ENQUEUED:
         return []
     found = []

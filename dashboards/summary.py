@@ -31,6 +31,8 @@ RESUMED_ATTR = "epochs_resumed"
 ACCUMULATION_ATTR = "accumulation"
 # The pruned trial that a person gave the rest of its epochs.
 PROMOTED_ATTR = "promoted_from"
+# Says of a trial that it runs to its end under every pruner, as the baseline does.
+FULL_ATTR = "full"
 
 
 # What we call the state of a trial that Optuna counts as running and that waits for a promotion.

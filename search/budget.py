@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Any
 
@@ -10,13 +10,13 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
+from dashboards.summary import FULL_ATTR, OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
 from search.listed_sampler import ListedSampler
 from search.promotion import Promotion, PromotionPruner, rung_mark
 from search.sampling import GridSampler
-from search.settings import Scalar
 from search.space import SearchSpace
 from search.trials import OpenStudy, is_promoted
+from storage.enqueued import EnqueuedSetting
 
 ENQUEUED_ATTR = "enqueued"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -188,7 +188,7 @@ def _end_pruned(opened: OpenStudy, frozen: FrozenTrial, reason: str) -> None:
     opened.study.tell(trial, state=TrialState.PRUNED)
 
 
-def enqueue_once(study: optuna.Study, settings: Sequence[Mapping[str, Scalar]]) -> int:
+def enqueue_once(study: optuna.Study, settings: Sequence[EnqueuedSetting]) -> int:
     """Enqueues the settings that the study does not have yet.
 
     A setting that is listed twice is tried twice; a list that is enqueued again is not.
@@ -199,12 +199,14 @@ def enqueue_once(study: optuna.Study, settings: Sequence[Mapping[str, Scalar]]) 
     known = {trial.user_attrs.get(ENQUEUED_ATTR) for trial in study.get_trials(deepcopy=False)}
     seen: Counter[str] = Counter()
     added = 0
-    for params in settings:
-        text = json.dumps(dict(params), sort_keys=True)
+    for setting in settings:
+        text = json.dumps(setting.params, sort_keys=True)
         seen[text] += 1
         key = f"{text} #{seen[text]}"
         if key not in known:
             attributes: dict[str, Any] = {ENQUEUED_ATTR: key}
-            study.enqueue_trial(dict(params), user_attrs=attributes)
+            if setting.is_full:
+                attributes[FULL_ATTR] = True
+            study.enqueue_trial(dict(setting.params), user_attrs=attributes)
             added += 1
     return added

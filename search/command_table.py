@@ -90,7 +90,7 @@ COMMANDS = {
     ),
     "simulate": CommandEntry(
         "stages",
-        "Replay searches from a table of learning curves, and compare samplers and pruners.",
+        "Replay searches on known learning curves, and compare samplers and pruners.",
     ),
     "report": CommandEntry(
         "report", "Write what the study has found as one HTML file that needs nothing else."

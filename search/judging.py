@@ -8,7 +8,7 @@ from optuna.pruners import BasePruner
 
 from dashboards.summary import RUNG_ATTR
 from search.promotion import PromotionPruner, rung_mark
-from search.trials import is_promoted
+from search.trials import runs_to_end
 
 
 class Verdict(Enum):
@@ -41,7 +41,7 @@ def judge(
     if epoch not in reported:
         trial.report(val_ap, epoch)
     # After the last epoch there is nothing left to save, and what was decided stays.
-    if epoch >= epochs or epoch < max(reported, default=0) or is_promoted(trial):
+    if epoch >= epochs or epoch < max(reported, default=0) or runs_to_end(trial):
         return Verdict.GO_ON
     if isinstance(pruner, PromotionPruner):
         if not pruner.pauses(trial, epoch):

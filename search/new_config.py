@@ -9,6 +9,7 @@ from typing import Any
 from places.urls import Source
 from search.settings import MISSION_SPACE
 from search.yaml_file import flow_text
+from storage.enqueued import FULL_KEY
 from training.data.guessing import Guess
 from training.settings import ColumnSettings
 
@@ -101,7 +102,7 @@ def config_text(choices: Choices, folder: Path) -> str:
     ]
     space = MISSION_SPACE | {"backbone": list(choices.backbones)}
     space_lines = [(name, domain, "") for name, domain in space.items()]
-    first = {"backbone": choices.backbones[0], "loss": "bce", "gamma": 1.0}
+    first = {"backbone": choices.backbones[0], "loss": "bce", "gamma": 1.0, FULL_KEY: True}
     return "\n".join(
         [
             "# Written by `canopy init`; every key is explained in docs/configuration.md.",
@@ -118,7 +119,7 @@ def config_text(choices: Choices, folder: Path) -> str:
             "  space:",
             *_lines(space_lines, 4),
             "  enqueue:",
-            f"    - {flow_text(first)}  # the baseline: a constant learning rate",
+            f"    - {flow_text(first)}  # the baseline, never pruned",
             "",
         ]
     )

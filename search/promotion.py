@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import RUNG_ATTR, is_paused
 from search.census import Census
-from search.trials import is_promoted
+from search.trials import runs_to_end
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PromotionPruner(BasePruner):
 
     def pauses(self, trial: optuna.trial.Trial, epoch: int) -> bool:
         """Whether `trial` has come to the rung that it may run to."""
-        if epoch >= self.epochs or is_promoted(trial):
+        if epoch >= self.epochs or runs_to_end(trial):
             return False
         rung = trial.user_attrs.get(RUNG_ATTR)
         first = self.rungs[0] if self.rungs else self.epochs

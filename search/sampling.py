@@ -168,8 +168,8 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
     except (TypeError, ValueError, AssertionError) as error:
         raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
     if search.sampler.name == "grid":
-        for index, params in enumerate(search.enqueue):
-            if missing := [name for name in space.distributions if name not in params]:
+        for index, setting in enumerate(search.enqueued):
+            if missing := [name for name in space.distributions if name not in setting.params]:
                 raise SamplerError(
                     f"search.enqueue[{index}]: {missing[0]} is missing; a grid samples nothing, so "
                     "every parameter must be given"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from places.errors import PlaceUrlError
 from places.urls import check_url
 from search.shown import is_harmless, shown_text
+from storage.enqueued import EnqueuedSetting, enqueued_settings
 from training.settings import DataSettings, Settings, TrainingSettings
 
 Scalar = bool | int | float | str | None
@@ -141,7 +142,8 @@ class SearchSettings(Settings):
         stop_when: what ends the search before it has all its trials.
         diary: the file that the study's diary is written to when a search ends; None for nowhere.
         space: dotted name of a training setting → its values or its range.
-        enqueue: settings to try first; a parameter that is left out is sampled.
+        enqueue: settings to try first; a parameter that is left out is sampled. One with
+            ``full: true`` is never pruned, as the first one, the baseline, is by default.
     """
 
     study: Annotated[str, AfterValidator(check_study_name)] = "canopy"
@@ -161,6 +163,11 @@ class SearchSettings(Settings):
         default_factory=lambda: dict(MISSION_SPACE), validate_default=True, min_length=1
     )
     enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
+
+    @property
+    def enqueued(self) -> list[EnqueuedSetting]:
+        """The settings to try first."""
+        return enqueued_settings(self.enqueue)
 
 
 def check_checkpoints(place: str) -> str:

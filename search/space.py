@@ -17,6 +17,7 @@ from search.config_problems import problem_lines
 from search.errors import SearchSpaceError
 from search.settings import RangeSettings, Scalar, SearchSettings
 from search.shown import found_text, shown_key, shown_text
+from storage.enqueued import FULL_KEY
 from storage.parameters import canonical_params, decimal
 from training.errors import nearest_hint
 from training.settings import TrainingSettings
@@ -137,9 +138,15 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
             problems += [f"search.space.{line}" for line in str(error).splitlines()]
     space = SearchSpace(training, distributions)
     # What lies in a domain that cannot be used is said when the domain can be.
-    for index, params in enumerate(search.enqueue if not problems else ()):
+    for index, setting in enumerate(search.enqueued if not problems else ()):
+        full = search.enqueue[index].get(FULL_KEY, True)
+        if not isinstance(full, bool):
+            problems.append(
+                f"search.enqueue[{index}].{FULL_KEY}: expected true or false, found "
+                f"{found_text(full)}"
+            )
         try:
-            space.check_enqueued(params)
+            space.check_enqueued(setting.params)
         except SearchSpaceError as error:
             problems += [f"search.enqueue[{index}].{line}" for line in str(error).splitlines()]
     if problems:

@@ -8,7 +8,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import ACCUMULATION_ATTR, PROMOTED_ATTR
+from dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, PROMOTED_ATTR
 from search.census import Census
 from training.accumulation import Accumulation
 
@@ -63,6 +63,11 @@ def stage_at(trial: FrozenTrial, epoch: int) -> Any:
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:
     """Whether a person has decided that the trial gets all its epochs."""
     return PROMOTED_ATTR in trial.user_attrs
+
+
+def runs_to_end(trial: FrozenTrial | optuna.trial.Trial) -> bool:
+    """Whether no pruner has a say: the trial is a baseline, or a person promoted it."""
+    return FULL_ATTR in trial.user_attrs or is_promoted(trial)
 
 
 def accumulation_of(trial: FrozenTrial | optuna.trial.Trial) -> tuple[Accumulation, ...]:

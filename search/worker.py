@@ -233,7 +233,7 @@ class _Worker:
                 return Idle.WAIT
             self._check_failures(standing)
             # Where all are known, they stay so.
-            self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueue)
+            self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueued)
             before = len(opened.trials())
             found = self._found(standing)
             if isinstance(found, Idle):

@@ -88,7 +88,7 @@ def replay_searches(
             seed=search.seed,
             workers=plan.workers,
             shares=stages.enabled,
-            enqueue=search.enqueue,
+            enqueue=search.enqueued,
             walk_s=lambda params: walk_s(network(params)),
         )
         trained = Counter(network_of[stage] for stage in found.stages)

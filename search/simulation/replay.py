@@ -1,7 +1,7 @@
 """A search replayed from a table of learning curves: no training, and a clock of its own."""
 
 import heapq
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,11 @@ from optuna.trial import TrialState
 from search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
 from search.judging import Verdict, judge
 from search.sampling import build_pruner, build_sampler
-from search.settings import NamedSettings, Scalar
+from search.settings import NamedSettings
 from search.simulation.curves import Curves
 from search.space import Params, SearchSpace
 from search.trials import OpenStudy
+from storage.enqueued import EnqueuedSetting
 from training.settings import TrainingSettings
 
 
@@ -110,7 +111,7 @@ def simulate(
     seed: int,
     workers: int = 1,
     shares: bool = True,
-    enqueue: Sequence[Mapping[str, Scalar]] = (),
+    enqueue: Sequence[EnqueuedSetting] = (),
     walk_s: Callable[[Params], float] | None = None,
     on_epoch: Callable[[SimulatedEpoch], None] | None = None,
 ) -> SimulatedSearch:

@@ -187,6 +187,7 @@ RANGES: list[Case] = [
     (search("sampler: {name: cmaes, popsize: -1}"), "search.sampler"),
     (search("pruner: {name: hyperband, min_resource: 0}"), "search.pruner"),
     (search("enqueue: [{gamma: 0.855}]"), "search.enqueue[0].gamma"),
+    (search("enqueue: [{gamma: 1.0, full: yes please}]"), "search.enqueue[0].full"),
     (search("enqueue: [{loss: focal}]"), "search.enqueue[0].loss"),
     (search("enqueue: [{gama: 1}]"), "search.enqueue[0].gama"),
 ]

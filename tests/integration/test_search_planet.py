@@ -30,9 +30,9 @@ def test_the_search_ends_with_the_trials_it_was_asked_for(finished: InProcess) -
 
 
 def test_the_enqueued_settings_come_first(finished: InProcess) -> None:
-    enqueued = load_config(finished.folder / "canopy.yaml").search.enqueue
+    enqueued = load_config(finished.folder / "canopy.yaml").search.enqueued
     found = [trial["params"] for trial in finished.json("trials")[: len(enqueued)]]
-    assert found == list(enqueued)
+    assert found == [each.params for each in enqueued]
     assert len(found) == 4
 
 

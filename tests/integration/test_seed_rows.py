@@ -8,6 +8,7 @@ import pytest
 from dashboards.verdict import Verdict, verdicts
 from search.yaml_file import read_yaml, yaml_text
 from storage.database import Database
+from storage.enqueued import enqueued_settings
 from storage.mirrored import MirroredTask, MirrorStore
 from storage.predictions import trial_predictions
 from storage.studies import StudyStore
@@ -51,7 +52,9 @@ def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
     assert "canopy diary" not in output.partition("Next:")[2]
 
     trials = canopy.json("trials")
-    assert [trial["params"] for trial in trials] == rows
+    assert [trial["params"] for trial in trials] == [
+        each.params for each in enqueued_settings(rows)
+    ]
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
 
     path = tmp_path / "notes" / "EXPERIMENTS.md"

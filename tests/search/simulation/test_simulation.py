@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
 from search.errors import CurveTableError, SamplerError
+from search.sampling import PRUNERS
 from search.settings import NamedSettings
 from search.simulation.comparison import (
     Compared,
@@ -19,6 +20,7 @@ from search.simulation.comparison import (
 from search.simulation.curve_files import read_curves, write_curves
 from search.simulation.curves import CurvePoint, CurveTable
 from search.simulation.replay import simulate
+from storage.enqueued import enqueued_settings
 
 SPACE = {
     "loss": CategoricalDistribution(["bce", "focal"]),
@@ -128,6 +130,26 @@ def test_promotion_by_hand() -> None:
     assert found["epochs_reported"] < 24
     assert found["best_ap"] == pytest.approx(0.5)
     assert found["epochs_trained"] <= found["epochs_reported"]
+
+
+@pytest.mark.parametrize("pruner", sorted(PRUNERS))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_full_setting_runs_to_its_end_under_every_pruner(pruner: str, workers: int) -> None:
+    best, worst = {"loss": "bce", "gamma": 1.0}, {"loss": "focal", "gamma": 0.8}
+    told: dict[int, int] = {}
+    simulate(
+        table(),
+        named("random"),
+        named(f"{pruner}:n_startup_trials=0" if pruner == "median" else pruner),
+        n_trials=12,
+        seed=0,
+        workers=workers,
+        enqueue=enqueued_settings([best, {**worst, "full": True}, {**worst, "gamma": 0.9}]),
+        on_epoch=lambda epoch: told.update({epoch.trial: epoch.epoch}),
+    )
+    assert told[0] == told[1] == EPOCHS
+    if workers == 1 and pruner in {"asha", "median"}:
+        assert told[2] < EPOCHS
 
 
 def test_a_run_that_diverges_is_pruned() -> None:
