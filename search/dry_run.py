@@ -17,7 +17,7 @@ from search.errors import SearchFailedError
 from search.events import SearchWatcher
 from search.objective import failure_reason
 from search.placement.engine import Placement
-from search.plan import SearchPlan, compare_with_study, plan_search
+from search.plan import SearchPlan, as_begun, compare_with_study, plan_search
 from search.preparation import check_networks, choices, largest_batch_size, open_data
 from search.sampling import grid
 from search.settings import CanopyConfig
@@ -164,6 +164,7 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
     else:
         study = store.open_study(plan.study)
         compare_with_study(plan, store, study, dataset)
+        plan = as_begun(plan, store.read_record(plan.study))
         finished = finished_count(study)
         text = f"{plan.study} is the same as before and has {finished} finished trials"
     total = plan.n_trials

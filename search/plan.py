@@ -1,7 +1,7 @@
 """What a search is asked for: checked without data and database, then begun or gone on with."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from search.open_tree import check_place
 from search.preparation import choices
 from search.record import Record, check_same_study, resolved_as_before, study_record
 from search.sampling import check_sampling
-from search.settings import CanopyConfig
+from search.settings import CanopyConfig, NamedSettings
 from search.space import SearchSpace, parse_space, with_params
 from storage.outages import DEFAULT_PATIENCE_S
 from storage.studies import StudyStore
@@ -98,6 +98,32 @@ def plan_search(
     check_sampling(config.search, space, config.training.epochs)
     check_place(config.stages, home)
     return SearchPlan(config, space, home, study, n_trials, patience_s=patience_s)
+
+
+def as_begun(plan: SearchPlan, record: Record | None) -> SearchPlan:
+    """Returns a plan with the sampler and pruner that its study began with.
+
+    Those that the configuration names stay: only a default gives way, for it may be another one in
+    another release.
+
+    Args:
+        plan: what is asked for.
+        record: what the study began with; None if it begins now.
+
+    Raises:
+        SamplerError: what the study began with does not exist here.
+    """
+    if record is None:
+        return plan
+    asked, before = plan.config.search, record["config"]["search"]
+    kept = {
+        name: NamedSettings.model_validate(before[name])
+        for name in ("sampler", "pruner")
+        if name not in asked.model_fields_set and name in before
+    }
+    search = asked.model_copy(update=kept)
+    check_sampling(search, plan.space, plan.config.training.epochs)
+    return replace(plan, config=plan.config.model_copy(update={"search": search}))
 
 
 @dataclass(frozen=True)

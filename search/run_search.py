@@ -13,7 +13,7 @@ from search.launcher import Launcher, log_folder
 from search.mirroring import mirroring
 from search.placement.engine import Engine, Placement
 from search.placement.here import Here
-from search.plan import SearchPlan, begin_study, check_ours
+from search.plan import SearchPlan, as_begun, begin_study, check_ours
 from search.preparation import check_networks, open_data
 from search.screen import SearchScreen
 from search.slots import device_slots
@@ -78,6 +78,8 @@ def run_search(  # noqa: PLR0917 - what a search needs
     """
     deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
     store = StudyStore(database)
+    if plan.study in store.names():
+        plan = as_begun(plan, store.read_record(plan.study))
     engine: Engine
     if limits.elsewhere is None:
         engine = _begin_here(plan, url, store, limits, screen, dataset)
