@@ -9,8 +9,8 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from dashboards.summary import RUNG_ATTR
+from search.pausing import rung_mark
 from search.plan import SearchPlan
-from search.promotion import rung_mark
 from search.trials import STAGES_ATTR
 from storage.database import Database
 from storage.epochs import add_trained

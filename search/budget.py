@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import FULL_ATTR, OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
 from search.listed_sampler import ListedSampler
-from search.promotion import Promotion, PromotionPruner, rung_mark
+from search.pausing import PausingPruner, Promotion, rung_mark
 from search.sampling import GridSampler
 from search.space import SearchSpace
 from search.trials import OpenStudy, is_promoted
@@ -85,7 +85,7 @@ def _begun(
     """
     census = opened.census()
     is_full = census.states[TrialState.RUNNING] >= n_left
-    if isinstance(pruner, PromotionPruner):
+    if isinstance(pruner, PausingPruner):
         promotion = pruner.promotion(census)
         if promotion is None and is_full and not owned:
             promotion = pruner.last_promotion(opened.trials())
@@ -165,12 +165,17 @@ def _promoted(opened: OpenStudy, promotion: Promotion) -> optuna.trial.Trial:
     return trial
 
 
-def end_paused(opened: OpenStudy) -> list[int]:
-    """Ends the trials that are still paused when the study is over; returns their numbers."""
+def end_paused(opened: OpenStudy, pruner_name: str) -> list[int]:
+    """Ends the trials that are still paused when the study is over; returns their numbers.
+
+    Args:
+        opened: the study.
+        pruner_name: under which they paused, for the reason.
+    """
     paused = [trial for trial in opened.trials(TrialState.RUNNING) if is_paused(trial)]
     for frozen in paused:
         rung = frozen.user_attrs[RUNG_ATTR]["to_epoch"]
-        _end_pruned(opened, frozen, f"asha: not among the best at epoch {rung}")
+        _end_pruned(opened, frozen, f"{pruner_name}: not among the best at epoch {rung}")
     return [frozen.number for frozen in paused]
 
 

@@ -72,6 +72,11 @@ class Census:
             self._entries.append(self._enter(number, trials[number]))
 
     @property
+    def trials(self) -> Sequence[FrozenTrial]:
+        """All trials, as they were when they were counted last."""
+        return self._trials
+
+    @property
     def finished(self) -> int:
         """How many trials count: complete and pruned ones."""
         return self.states[TrialState.COMPLETE] + self.states[TrialState.PRUNED]

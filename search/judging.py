@@ -7,7 +7,7 @@ import optuna
 from optuna.pruners import BasePruner
 
 from dashboards.summary import RUNG_ATTR
-from search.promotion import PromotionPruner, rung_mark
+from search.pausing import PausingPruner, rung_mark
 from search.trials import runs_to_end
 
 
@@ -43,7 +43,7 @@ def judge(
     # After the last epoch there is nothing left to save, and what was decided stays.
     if epoch >= epochs or epoch < max(reported, default=0) or runs_to_end(trial):
         return Verdict.GO_ON
-    if isinstance(pruner, PromotionPruner):
+    if isinstance(pruner, PausingPruner):
         if not pruner.pauses(trial, epoch):
             return Verdict.GO_ON
         trial.set_user_attr(RUNG_ATTR, rung_mark(epoch, paused=True))

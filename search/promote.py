@@ -16,9 +16,9 @@ from dashboards.summary import (
 from search.budget import finished_count
 from search.errors import PromotionError
 from search.events import SearchWatcher, TrialEnd
+from search.pausing import rung_mark
 from search.plan import SearchPlan, join_study
 from search.preparation import check_networks, open_data
-from search.promotion import rung_mark
 from search.trials import OpenStudy
 from search.worker import best_ap, open_objective
 from storage.database import Database

@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.branches import BranchPruner
 from search.errors import SamplerError
 from search.history_sampler import HistorySampler, PrunedTwins
 from search.listed_sampler import LISTED, ListedSampler
@@ -55,6 +56,7 @@ PRUNERS: dict[str, Callable[..., BasePruner]] = {
     "hyperband": HyperbandPruner,
     "successive_halving": SuccessiveHalvingPruner,
     "asha": PromotionPruner,
+    "branches": BranchPruner,
 }
 
 
@@ -125,7 +127,7 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
     """
     factory = _named("pruner", settings.name, PRUNERS)
     parameters = _check_parameters("pruner", settings, factory, fixed={"epochs"})
-    if settings.name == "asha":
+    if settings.name in {"asha", "branches"}:
         parameters["epochs"] = epochs
     if settings.name == "hyperband":
         parameters.setdefault("max_resource", epochs)

@@ -237,7 +237,7 @@ class _Worker:
             before = len(opened.trials())
             found = self._found(standing)
             if isinstance(found, Idle):
-                ended = end_paused(opened) if found is Idle.DONE else []
+                ended = end_paused(opened, of.pruner_name) if found is Idle.DONE else []
             else:
                 found = self._sampled(found, is_new=found.number >= before)
                 standing.taken = found.number

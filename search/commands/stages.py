@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from search.simulation.landscapes import Family
 
 SAMPLERS = ("tpe", "random")
-PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha")
+PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha", "branches")
 _LISTED_DRAWS = 20
 
 

@@ -140,7 +140,7 @@ def simulate(
     opened, clock = OpenStudy(study, storage), _Clock(shares)
     run = _Run(table, opened, built, sampler, n_trials, seed, clock, walk_s, on_epoch)
     run.go(workers)
-    end_paused(run.opened)
+    end_paused(run.opened, pruner.name)
     complete = run.opened.trials(TrialState.COMPLETE)
     return SimulatedSearch(
         best_ap=max((trial.value for trial in complete if trial.value is not None), default=None),

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dashboards.summary import RUNG_ATTR, is_paused
 from search.census import Census
-from search.promotion import rung_mark
+from search.pausing import rung_mark
 from search.trials import OpenStudy
 
 EPOCHS = 4

@@ -13,7 +13,7 @@ from search.history_sampler import (
     PrunedTwins,
     best_and_newest,
 )
-from search.promotion import rung_mark
+from search.pausing import rung_mark
 
 STARTUP = 10
 

@@ -103,7 +103,7 @@ def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
     opened = new_study()
     run(opened, pruner(), 4, lambda number: number / 10)
     paused = [trial.number for trial in opened.trials() if is_paused(trial)]
-    assert end_paused(opened) == paused == [0, 1, 2]
+    assert end_paused(opened, "asha") == paused == [0, 1, 2]
     for trial in opened.trials(TrialState.PRUNED):
         assert trial.state == TrialState.PRUNED
         assert trial.value == trial.intermediate_values[trial.last_step or 0]
@@ -176,7 +176,7 @@ def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
     opened = new_study()
     rule = pruner()
     run(opened, rule, 3, lambda number: number / 10)
-    end_paused(opened)
+    end_paused(opened, "asha")
     opened.study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.RUNNING,

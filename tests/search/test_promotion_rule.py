@@ -7,7 +7,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dashboards.summary import RUNG_ATTR, is_paused
 from search.census import Census
-from search.promotion import Promotion, PromotionPruner, rung_mark
+from search.pausing import Promotion, rung_mark
+from search.promotion import PromotionPruner
 
 
 def test_promotion_ranks_all_trials_at_a_rung_whatever_has_become_of_them() -> None:

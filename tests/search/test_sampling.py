@@ -138,7 +138,7 @@ def test_the_resource_of_a_pruner_is_the_epoch() -> None:
     [
         (lambda: build_sampler(named("tpee"), SPACE, 0, 0), "'tpe'"),
         (lambda: build_pruner(named("hyperbnd"), 8), "'hyperband'"),
-        (lambda: build_pruner(named("bandit"), 8), "asha, hyperband, median"),
+        (lambda: build_pruner(named("bandit"), 8), "asha, branches, hyperband"),
         (
             lambda: build_sampler(named("tpe", n_startup_trial=3), SPACE, 0, 0),
             "'n_startup_trials'",
