@@ -78,7 +78,9 @@ def pytest_configure(config: pytest.Config) -> None:
     exhaustive = config.getoption("exhaustive")
     settings.load_profile("exhaustive" if exhaustive else "quick")
     given = getattr(config, "workerinput", None)
-    if given is None and config.getoption("seed") is None:
+    if given is not None:
+        config.option.seed = given["seed"]
+    elif config.getoption("seed") is None:
         config.option.seed = random.SystemRandom().randrange(10**6) if exhaustive else 0
     if exhaustive:
         config.option.hypothesis_seed = str(config.option.seed)
@@ -91,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tells a process of the run what its controller chose."""
     node.workerinput["servers"] = str(node.config.stash[_SERVERS].folder)
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
