@@ -38,7 +38,8 @@ class BranchPruner(PausingPruner):
       that came to a later rung, one in two. Settings that share their next stage count once.
     - From epoch 1 the root with the best AP resumes first, then one trial of every network, for
       epoch 1 says little about networks; then the root with the best prospects. Of twins the
-      one resumes whose number lies in the larger gap beside the best one's.
+      one resumes whose number lies in the larger gap beside the best one's. A network that has
+      not had its turn when no new trial is to begin has it then.
     - From a later rung the trial resumes whose curve is heading highest: its AP and the gains to
       come, each doubling of the epochs a share of the one before. Networks of which no trial left
       the rung are given a little in advance.
@@ -74,16 +75,26 @@ class BranchPruner(PausingPruner):
         Args:
             census: of the study.
         """
-        trials = [
-            trial
-            for trial in census.trials
-            if trial.state != TrialState.FAIL and trial.intermediate_values
-        ]
+        trials = _counted(census)
         for rung in reversed(self.rungs):
             if candidates := self._candidates(trials, rung):
                 chosen = self._from_epoch_1 if rung == 1 else self._from_rung
                 return Promotion(chosen(candidates, trials).number, self.next_rung(rung))
         return None
+
+    def closing_promotion(self, census: Census) -> Promotion | None:
+        """Returns a trial of a network that nothing is known of after epoch 1, if there is one.
+
+        Args:
+            census: of the study.
+        """
+        trials = _counted(census)
+        begun = {network(trial) for trial in trials if not _pauses_at(trial, 1)}
+        new = [trial for trial in trials if network(trial) not in begun]
+        if not new:
+            return None
+        best = max(new, key=lambda trial: (trial.intermediate_values[1], -trial.number))
+        return Promotion(best.number, self.next_rung(1))
 
     def _candidates(self, trials: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
         """Returns the trials that pause at a rung, if one more of them may resume."""
@@ -106,17 +117,18 @@ class BranchPruner(PausingPruner):
         """Returns the AP that a trial is heading for at the end of a full run.
 
         It has gained some AP while its epochs doubled to e; each further doubling gains a share of
-        the gain before: AP(e) + (AP(e) − AP(e / 2)) · (q + q² + … + q^k) with q = .6 and
-        k = log2(epochs / e).
+        the gain before: M(e) + (M(e) − M(e / 2)) · (q + q² + … + q^k) with M(e) the best AP up to
+        epoch e, q = .6 and k = log2(epochs / e).
         """
         values = trial.intermediate_values
         epoch = max(values)
-        before = values.get(epoch // 2)
-        if before is None or epoch >= self.epochs:
+        if epoch >= self.epochs:
             return values[epoch]
+        best = max(values.values())
+        before = max((ap for at, ap in values.items() if at <= epoch // 2), default=best)
         doublings = math.log2(self.epochs / epoch)
         to_come: float = _GAIN * (1 - _GAIN**doublings) / (1 - _GAIN)
-        return values[epoch] + to_come * max(0.0, values[epoch] - before)
+        return best + to_come * (best - before)
 
     def _from_rung(
         self, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
@@ -193,6 +205,15 @@ class _Roots:
 def network(trial: FrozenTrial) -> Any:
     """Returns what identifies the network of a trial; its root where no network is searched."""
     return trial.params.get(NETWORK, stage_at(trial, 1))
+
+
+def _counted(census: Census) -> list[FrozenTrial]:
+    """Returns the trials that have come to epoch 1 and have not failed."""
+    return [
+        trial
+        for trial in census.trials
+        if trial.state != TrialState.FAIL and 1 in trial.intermediate_values
+    ]
 
 
 def _pauses_at(trial: FrozenTrial, rung: int) -> bool:

@@ -87,6 +87,8 @@ def _begun(
     is_full = census.states[TrialState.RUNNING] >= n_left
     if isinstance(pruner, PausingPruner):
         promotion = pruner.promotion(census)
+        if promotion is None and is_full:
+            promotion = pruner.closing_promotion(census)
         if promotion is None and is_full and not owned:
             promotion = pruner.last_promotion(opened.trials())
         if promotion is not None:

@@ -50,6 +50,14 @@ class PausingPruner(BasePruner):
             census: of the study.
         """
 
+    def closing_promotion(self, census: Census) -> Promotion | None:  # noqa: ARG002 - see branches
+        """Returns the paused trial that resumes once no new trial is to begin, if one deserves it.
+
+        Args:
+            census: of the study.
+        """
+        return None
+
     def prune(self, study: Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's signature
         """Never: a trial pauses instead, see `pauses`."""
         return False
