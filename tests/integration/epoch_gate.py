@@ -15,12 +15,12 @@ PATIENCE_S = 280  # against hangs alone
 _KEY = 1_600  # of the advisory locks that are the gate, with the epoch
 _PAUSE_S = 0.02
 _BEGIN = f"""
-    CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock_shared({_KEY}, NEW.epoch);
         RETURN NEW;
     END $$;
-    CREATE TRIGGER gate BEFORE INSERT ON canopy_epoch
+    CREATE OR REPLACE TRIGGER gate BEFORE INSERT ON canopy_epoch
     FOR EACH ROW WHEN (NEW.epoch IN ({{epochs}}) AND NOT NEW.replayed)
     EXECUTE FUNCTION wait_at_gate()
 """

@@ -11,18 +11,33 @@ from tests.integration.canopy_command import Canopy
 from tests.integration.epoch_gate import PATIENCE_S, EpochGate, wait_until
 from tests.shared_servers import execute
 
-CHECKPOINTS = "SELECT count(*) FROM canopy_checkpoint WHERE digest IS NOT NULL"
+_STAGES = "SELECT count(*) FROM canopy_stage"
+_WITHOUT_CHECKPOINT = """
+    SELECT count(*) FROM canopy_stage WHERE key NOT IN
+        (SELECT key FROM canopy_checkpoint WHERE digest IS NOT NULL)
+"""
 
 
-def kill_in_epoch(canopy: Canopy, epoch: int, *arguments: str) -> None:
-    """Kills a search before its first trial has recorded this epoch, and has all before it."""
-    gate = EpochGate(canopy.database_url, epoch - 1, epoch)
-    with gate, started(canopy, *arguments) as process:
-        gate.wait_for(process)
-        gate.open_epoch(epoch - 1)
-        wait_until(lambda: query(canopy, CHECKPOINTS) >= epoch - 1, process, "checkpoints")
-        kill_with_workers(canopy, process, "planet")
-        gate.drop_waiting()
+def kill_in_epoch(canopy: Canopy, epoch: int, *arguments: str) -> int:
+    """Kills a search before its first trial has recorded this epoch.
+
+    A worker that trains faster than it records has recorded fewer epochs than those before; one
+    that has recorded none is killed, and the search begun again.
+
+    Returns:
+        How many epochs it has recorded, all with their checkpoints.
+    """
+    recorded = 0
+    while recorded == 0:
+        gate = EpochGate(canopy.database_url, epoch)
+        with gate, started(canopy, *arguments) as process:
+            gate.wait_for(process)
+            wait_until(lambda: query(canopy, _WITHOUT_CHECKPOINT) == 0, process, "checkpoints")
+            recorded = query(canopy, _STAGES)
+            kill_with_workers(canopy, process, "planet")
+            gate.drop_waiting()
+    assert recorded < epoch
+    return recorded
 
 
 def kill_with_workers(canopy: Canopy, process: subprocess.Popen[str], study: str) -> None:
