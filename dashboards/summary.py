@@ -47,6 +47,11 @@ def is_paused(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and rung is not None and bool(rung["paused"])
 
 
+def paused_at(trial: FrozenTrial) -> int | None:
+    """Returns the epoch that a trial pauses after; None if it does not pause."""
+    return int(trial.user_attrs[RUNG_ATTR]["to_epoch"]) if is_paused(trial) else None
+
+
 @dataclass(frozen=True)
 class TrialSummary:
     """One trial.

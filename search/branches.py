@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR, is_paused
+from dashboards.summary import paused_at
 from search.census import Census
 from search.pausing import PausingPruner, Promotion
 from search.trials import runs_to_end, stage_at
@@ -78,8 +78,11 @@ class BranchPruner(PausingPruner):
         trials = _counted(census)
         for rung in reversed(self.rungs):
             if candidates := self._candidates(trials, rung):
-                chosen = self._from_epoch_1 if rung == 1 else self._from_rung
-                return Promotion(chosen(candidates, trials).number, self.next_rung(rung))
+                if rung == 1:
+                    chosen = self._from_epoch_1(candidates, trials)
+                else:
+                    chosen = self._from_rung(rung, candidates, trials)
+                return Promotion(chosen.number, self.next_rung(rung))
         return None
 
     def closing_promotion(self, census: Census) -> Promotion | None:
@@ -89,12 +92,11 @@ class BranchPruner(PausingPruner):
             census: of the study.
         """
         trials = _counted(census)
-        begun = {network(trial) for trial in trials if not _pauses_at(trial, 1)}
+        begun = {network(trial) for trial in trials if paused_at(trial) != 1}
         new = [trial for trial in trials if network(trial) not in begun]
         if not new:
             return None
-        best = max(new, key=lambda trial: (trial.intermediate_values[1], -trial.number))
-        return Promotion(best.number, self.next_rung(1))
+        return Promotion(max(new, key=_at_epoch_1).number, self.next_rung(1))
 
     def _candidates(self, trials: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
         """Returns the trials that pause at a rung, if one more of them may resume."""
@@ -103,7 +105,7 @@ class BranchPruner(PausingPruner):
         for trial in trials:
             if rung not in trial.intermediate_values or runs_to_end(trial):
                 continue
-            if _pauses_at(trial, rung):
+            if paused_at(trial) == rung:
                 here.append(trial)
             else:
                 left.add(stage_at(trial, following))
@@ -131,9 +133,8 @@ class BranchPruner(PausingPruner):
         return best + to_come * (best - before)
 
     def _from_rung(
-        self, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
+        self, rung: int, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
     ) -> FrozenTrial:
-        rung = max(candidates[0].intermediate_values)
         proven = {network(trial) for trial in trials if max(trial.intermediate_values) > rung}
         advance = _UNPROVEN * (1 - self.rungs.index(rung) / len(self.rungs))
 
@@ -146,60 +147,67 @@ class BranchPruner(PausingPruner):
     def _from_epoch_1(
         self, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
     ) -> FrozenTrial:
-        roots = _Roots(self, trials)
+        roots = _Roots(trials, self.heading)
         by_root: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         for trial in candidates:
             by_root[stage_at(trial, 1)].append(trial)
-        best = stage_at(max(trials, key=lambda t: (t.intermediate_values[1], -t.number)), 1)
+        best = stage_at(max(trials, key=_at_epoch_1), 1)
         if best not in roots.tried and best in by_root:
             return by_root[best][0]
         chosen = max(by_root.values(), key=lambda twins: (roots.worth(twins[0]), -twins[0].number))
-        return _in_larger_gap(chosen, roots.known[stage_at(chosen[0], 1)], self.heading)
+        known = roots.known[stage_at(chosen[0], 1)]
+        return _in_larger_gap(chosen, known) if known else chosen[0]
 
 
 class _Roots:
     """What is known of the roots and networks of a study.
 
     Attributes:
-        known: root → its trials that have trained beyond epoch 1.
+        known: root → its trials that have trained beyond epoch 1, the best one first.
         tried: root → how many trials have left epoch 1.
     """
 
-    def __init__(self, pruner: BranchPruner, trials: Iterable[FrozenTrial]) -> None:
-        self._heading = pruner.heading
+    def __init__(
+        self, trials: Iterable[FrozenTrial], heading: Callable[[FrozenTrial], float]
+    ) -> None:
+        self._heading: dict[int, float] = {}
         self.known: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         self.tried: Counter[Any] = Counter()
-        self._of_network: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         self._begun: set[Any] = set()
         for trial in trials:
             root = stage_at(trial, 1)
             if max(trial.intermediate_values) > 1:
+                self._heading[trial.number] = heading(trial)
                 self.known[root].append(trial)
-                self._of_network[network(trial)].append(trial)
-            if not _pauses_at(trial, 1):
+            if paused_at(trial) != 1:
                 self.tried[root] += 1
                 self._begun.add(network(trial))
-        leaders = [self._best(known) for known in self.known.values()]
-        self._leading = max(map(self._heading, leaders), default=0.0)
+        self._of_network: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
+        for known in self.known.values():
+            known.sort(key=self._order)
+            self._of_network[network(known[0])].append(known[0])
+        for leaders in self._of_network.values():
+            leaders.sort(key=self._order)
+        self._leading = max(self._heading.values(), default=0.0)
+
+    def _order(self, trial: FrozenTrial) -> tuple[float, int]:
+        return -self._heading[trial.number], trial.number
 
     def worth(self, trial: FrozenTrial) -> float:
         """Returns the AP that a paused trial may reach if it is as good as is likely."""
         root, first = stage_at(trial, 1), trial.intermediate_values[1]
         if known := self.known.get(root):
-            return self._heading(self._best(known)) + _TWIN_SPREAD / math.sqrt(self.tried[root])
-        if known := self._of_network.get(network(trial)):
-            best = self._best(known)
+            return self._heading[known[0].number] + _TWIN_SPREAD / math.sqrt(self.tried[root])
+        if leaders := self._of_network.get(network(trial)):
+            best = leaders[0]
             told = _FIRST_EPOCH_TELLS * (first - best.intermediate_values[1])
             told = max(-_MOST_TOLD, min(_MOST_TOLD, told))
-            roots = len({stage_at(each, 1) for each in known})
             on_its_way = _ROOT_SPREAD if self.tried[root] else 0.0
-            return self._heading(best) + told + _ROOT_SPREAD / math.sqrt(roots) - on_its_way
+            spread = _ROOT_SPREAD / math.sqrt(len(leaders))
+            return self._heading[best.number] + told + spread - on_its_way
         # Nothing but the AP at epoch 1 tells networks apart here, and it tells little.
         is_begun = network(trial) in self._begun
         return self._leading + _NETWORK_SPREAD * (1 + first) - (1.0 if is_begun else 0.0)
-
-    def _best(self, trials: Iterable[FrozenTrial]) -> FrozenTrial:
-        return max(trials, key=lambda trial: (self._heading(trial), -trial.number))
 
 
 def network(trial: FrozenTrial) -> Any:
@@ -216,18 +224,19 @@ def _counted(census: Census) -> list[FrozenTrial]:
     ]
 
 
-def _pauses_at(trial: FrozenTrial, rung: int) -> bool:
-    return is_paused(trial) and int(trial.user_attrs[RUNG_ATTR]["to_epoch"]) == rung
+def _at_epoch_1(trial: FrozenTrial) -> tuple[float, int]:
+    """Sorts trials by their AP after epoch 1, and the earlier of equals higher."""
+    return trial.intermediate_values[1], -trial.number
 
 
-def _in_larger_gap(
-    twins: Sequence[FrozenTrial],
-    known: Sequence[FrozenTrial],
-    heading: Any,
-) -> FrozenTrial:
+def _in_larger_gap(twins: Sequence[FrozenTrial], known: Sequence[FrozenTrial]) -> FrozenTrial:
     """Returns the twin in the middle of the larger gap beside the best known one.
 
     Where twins differ in another way than by one number, it is the one that began first.
+
+    Args:
+        twins: paused trials of one root.
+        known: others of it that have trained further, the best one first.
     """
     differing = [
         name
@@ -235,14 +244,13 @@ def _in_larger_gap(
         if isinstance(domain, FloatDistribution | IntDistribution)
         and len({trial.params.get(name) for trial in [*twins, *known]}) > 1
     ]
-    if not known or len(differing) != 1:
+    if len(differing) != 1:
         return twins[0]
     name = differing[0]
     domain: Any = twins[0].distributions[name]
-    best = max(known, key=heading).params[name]
     step = domain.step or 0.0
-    below = [trial.params[name] for trial in known if trial.params[name] < best]
-    above = [trial.params[name] for trial in known if trial.params[name] > best]
-    low, high = max(below, default=domain.low - step), min(above, default=domain.high + step)
+    best, *others = (trial.params[name] for trial in known)
+    low = max((value for value in others if value < best), default=domain.low - step)
+    high = min((value for value in others if value > best), default=domain.high + step)
     middle = (best + high) / 2 if high - best >= best - low else (best + low) / 2
     return min(twins, key=lambda trial: (abs(trial.params[name] - middle), trial.number))

@@ -10,7 +10,14 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import FULL_ATTR, OUT_OF_MEMORY, REASON_ATTR, RUNG_ATTR, is_paused
+from dashboards.summary import (
+    FULL_ATTR,
+    OUT_OF_MEMORY,
+    REASON_ATTR,
+    RUNG_ATTR,
+    is_paused,
+    paused_at,
+)
 from search.listed_sampler import ListedSampler
 from search.pausing import PausingPruner, Promotion, rung_mark
 from search.sampling import GridSampler
@@ -176,7 +183,7 @@ def end_paused(opened: OpenStudy, pruner_name: str) -> list[int]:
     """
     paused = [trial for trial in opened.trials(TrialState.RUNNING) if is_paused(trial)]
     for frozen in paused:
-        rung = frozen.user_attrs[RUNG_ATTR]["to_epoch"]
+        rung = paused_at(frozen)
         _end_pruned(opened, frozen, f"{pruner_name}: not among the best at epoch {rung}")
     return [frozen.number for frozen in paused]
 

@@ -10,7 +10,7 @@ from operator import is_not
 
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR, is_paused
+from dashboards.summary import paused_at
 
 Place = tuple[float, int]
 """Of a trial at an epoch: its AP with the sign changed, and its number. The best one is first."""
@@ -110,12 +110,9 @@ class Census:
     def _enter(self, number: int, trial: FrozenTrial) -> _Entry:
         values = trial.intermediate_values.items()
         places = {epoch: (-val_ap, number) for epoch, val_ap in values if not isnan(val_ap)}
-        rung = None
-        if trial.state == TrialState.RUNNING:
-            if is_paused(trial):
-                rung = int(trial.user_attrs[RUNG_ATTR]["to_epoch"])
-            else:
-                self.active[number] = trial
+        rung = paused_at(trial)
+        if trial.state == TrialState.RUNNING and rung is None:
+            self.active[number] = trial
         if trial.state == TrialState.FAIL:
             self.failed.add(number)
         self.states[trial.state] += 1
