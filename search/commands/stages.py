@@ -1,9 +1,8 @@
 """Commands about the stage tree: promotions, its table of curves, simulations, its checkpoints."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,8 +106,12 @@ def simulate(
     """Replay searches on known learning curves, and compare samplers and pruners."""
     from search.simulation.comparison import compare, comparison_table, differences
     from search.simulation.curve_files import read_curves
-    from search.simulation.landscapes import FAMILIES, Landscape, rank_correlations
-    from search.simulation.landscapes import family as family_of
+    from search.simulation.landscapes import (
+        FAMILIES,
+        Landscape,
+        find_family,
+        rank_correlations,
+    )
 
     console = open_console()
     if list_:
@@ -117,29 +120,28 @@ def simulate(
     if (table is None) == (family is None):
         raise typer.BadParameter("give one of --table FILE, --family NAME and --list")
     used = range(first_seed, first_seed + seeds)
+    curves: Mapping[int, FiniteCurves]
     if table is not None:
-        curves = read_curves(table, _equations(where or []))
-        draw: Callable[[int], FiniteCurves] = lambda _: curves  # noqa: E731 - a constant
+        curves = dict.fromkeys(used, read_curves(table, _equations(where or [])))
     elif where:
         raise typer.BadParameter("--where chooses rows of a --table; a family has none")
     else:
-        drawn_of = family_of(str(family))
-        draw = partial(Landscape, drawn_of)
+        drawn_from = find_family(str(family))
+        curves = {seed: Landscape(drawn_from, seed) for seed in used}
     with console.status("simulating"):
         rows = compare(
-            draw,
+            curves,
             sampler or SAMPLERS,
             pruner or PRUNERS,
             n_trials=trials,
-            seeds=used,
             workers=workers or (1,),
         )
     if json_:
         print_json([row.as_json() for row in rows])
         return
     console.print(comparison_table(rows, n_trials=trials))
-    if family is not None:
-        typer.echo(_correlations_text(rank_correlations(family, used)))
+    if table is None:
+        typer.echo(_correlations_text(rank_correlations(drawn_from, used)))
     for line in differences(rows):
         typer.echo(line)
 
@@ -147,7 +149,7 @@ def simulate(
 def _list_families(console: Console, families: "Iterable[Family]", *, json_: bool) -> None:
     from search.simulation.landscapes import rank_correlations
 
-    found = [(family, rank_correlations(family.name, range(_LISTED_DRAWS))) for family in families]
+    found = [(family, rank_correlations(family, range(_LISTED_DRAWS))) for family in families]
     if json_:
         print_json([{**asdict(family), "rank_correlation": each} for family, each in found])
         return

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -128,23 +128,21 @@ def named(text: str) -> NamedSettings:
 
 
 def compare(
-    draw: Callable[[int], FiniteCurves],
+    curves: Mapping[int, FiniteCurves],
     samplers: Sequence[str],
     pruners: Sequence[str],
     *,
     n_trials: int,
-    seeds: Sequence[int],
     workers: Sequence[int] = (1,),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Compared]:
     """Simulates every sampler with every pruner, with each number of workers.
 
     Args:
-        draw: seed → learning curves: the same table for each, or another landscape.
+        curves: seed of a search → its learning curves: the same table, or another landscape.
         samplers: as `named` reads them.
         pruners: likewise.
         n_trials: finished trials of a search.
-        seeds: one search each; all rows have the same ones.
         workers: numbers of workers of a search.
         progress: called with (rows done, rows).
 
@@ -153,10 +151,9 @@ def compare(
         CurveTableError: no point of a table has a full curve.
     """
     asked = list(product(workers, samplers, pruners))
-    drawn = {seed: draw(seed) for seed in seeds}
-    best = {seed: curves.best_ap for seed, curves in drawn.items()}
+    best = [each.best_ap for each in curves.values()]
     for _, sampler, pruner in asked:
-        _check(drawn[seeds[0]], sampler, pruner)
+        _check(next(iter(curves.values())), sampler, pruner)
     rows = []
     for done, row in enumerate(asked, start=1):
         n_workers, sampler, pruner = row
@@ -167,14 +164,14 @@ def compare(
             n_trials=n_trials,
             workers=n_workers,
         )
-        runs = [searched(curves, seed=seed) for seed, curves in drawn.items()]
+        runs = [searched(each, seed=seed) for seed, each in curves.items()]
         if n_workers == 1:  # the same decisions in the same order, only slower
             alone_s = [run.reported_s for run in runs]
         else:
             alone_s = [
-                searched(curves, seed=seed, shares=False).seconds for seed, curves in drawn.items()
+                searched(each, seed=seed, shares=False).seconds for seed, each in curves.items()
             ]
-        rows.append(_row(row, runs, alone_s, list(best.values())))
+        rows.append(_row(row, runs, alone_s, best))
         if progress is not None:
             progress(done, len(asked))
     return rows

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -73,41 +73,33 @@ class Family:
         )
 
 
-def _plain(
-    name: str, sizes: tuple[int, int, int], step: float, epochs: int, cost: float, **more: Any
-) -> Family:
-    return Family(name, *sizes, step, epochs, cost, is_misleading=False, **more)
-
-
-def _late(
-    name: str, sizes: tuple[int, int, int], step: float, epochs: int, cost: float, **more: Any
-) -> Family:
-    return Family(name, *sizes, step, epochs, cost, is_misleading=True, **more)
-
-
 _KEPT: dict[str, Any] = {"curve": "hill", "is_held_out": True}
 FAMILIES = {
     family.name: family
     for family in (
         # To choose defaults on.
-        _plain("plain-8", (4, 3, 21), 0.01, 8, 4, slowest=0.35),
-        _late("late-8", (4, 3, 21), 0.01, 8, 2, fastest_epochs=0.8, slowest=0.4, slow_start=1.0),
-        _plain("plain-30", (6, 5, 16), 0.01, 30, 12, slowest=0.2),
-        _late("late-30", (6, 5, 16), 0.005, 30, 12, fastest_epochs=1.5, slow_start=1.0),
-        _late("late-60", (10, 3, 11), 0.005, 60, 6, fastest_epochs=2.0, slow_start=1.0),
+        Family("plain-8", 4, 3, 21, 0.01, 8, 4, is_misleading=False, slowest=0.35),
+        Family("late-8", 4, 3, 21, 0.01, 8, 2, is_misleading=True, fastest_epochs=0.8, slowest=0.4,
+               slow_start=1.0),
+        Family("plain-30", 6, 5, 16, 0.01, 30, 12, is_misleading=False, slowest=0.2),
+        Family("late-30", 6, 5, 16, 0.005, 30, 12, is_misleading=True, fastest_epochs=1.5,
+               slow_start=1.0),
+        Family("late-60", 10, 3, 11, 0.005, 60, 6, is_misleading=True, fastest_epochs=2.0,
+               slow_start=1.0),
         # To check the choice on: other sizes, and curves of another form.
-        _plain("kept-plain-8", (6, 3, 11), 0.02, 8, 6, **_KEPT),
-        _late("kept-late-8", (5, 4, 21), 0.01, 8, 3, fastest_epochs=0.4, slowest=0.45,
-              slow_start=3.0, **_KEPT),
-        _late("kept-late-30", (8, 4, 11), 0.01, 30, 8, slow_start=2.0, annealing=0.03, **_KEPT),
-        _plain("kept-plain-60", (8, 3, 21), 0.005, 60, 12, slowest=0.2, **_KEPT),
-        _late("kept-late-60", (5, 5, 16), 0.003, 60, 4, fastest_epochs=1.5, slowest=0.25,
-              slow_start=1.5, **_KEPT),
+        Family("kept-plain-8", 6, 3, 11, 0.02, 8, 6, is_misleading=False, **_KEPT),
+        Family("kept-late-8", 5, 4, 21, 0.01, 8, 3, is_misleading=True, fastest_epochs=0.4,
+               slowest=0.45, slow_start=3.0, **_KEPT),
+        Family("kept-late-30", 8, 4, 11, 0.01, 30, 8, is_misleading=True, slow_start=2.0,
+               annealing=0.03, **_KEPT),
+        Family("kept-plain-60", 8, 3, 21, 0.005, 60, 12, is_misleading=False, slowest=0.2, **_KEPT),
+        Family("kept-late-60", 5, 5, 16, 0.003, 60, 4, is_misleading=True, fastest_epochs=1.5,
+               slowest=0.25, slow_start=1.5, **_KEPT),
     )
 }  # fmt: skip
 
 
-def family(name: str) -> Family:
+def find_family(name: str) -> Family:
     """Returns a family by its name.
 
     Raises:
@@ -141,16 +133,16 @@ class Landscape:
 
     family: Family
     seed: int
-    distributions: dict[str, BaseDistribution] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The space, by dotted name of the setting."""
         family = self.family
-        distributions: dict[str, BaseDistribution] = {
+        return {
             "backbone": CategoricalDistribution([f"network_{i}" for i in range(family.networks)]),
             "loss": CategoricalDistribution([f"loss_{j}" for j in range(family.losses)]),
             "gamma": FloatDistribution(family.lowest_gamma, 1.0, step=family.gamma_step),
         }
-        object.__setattr__(self, "distributions", distributions)
 
     @property
     def epochs(self) -> int:
@@ -187,10 +179,6 @@ class Landscape:
         return float(np.corrcoef(early, late)[0, 1])
 
     @cached_property
-    def _random(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *self.family.name.encode()])
-
-    @cached_property
     def _epoch_s(self) -> NDArray[np.float64]:
         """(networks,), seconds of an epoch."""
         exponents = np.linspace(0, 1, self.family.networks)
@@ -200,7 +188,8 @@ class Landscape:
     @cached_property
     def _ap(self) -> NDArray[np.float64]:
         """(networks, losses, gammas, epochs), validation AP."""
-        family, random = self.family, self._random
+        family = self.family
+        random = np.random.default_rng([self.seed, *family.name.encode()])
         networks, losses, epochs = family.networks, family.losses, family.epochs
         shape = (networks, losses)
         # 0 for the fastest network, 1 for the slowest.
@@ -213,18 +202,17 @@ class Landscape:
         quality = quality + random.normal(0, 0.008, shape)
         fastest, slowest = family.fastest_epochs, family.slowest * epochs
         tau = fastest * (slowest / fastest) ** slowness
-        tau = tau[:, None] * np.exp(random.normal(0, 0.15, losses)) * np.ones(shape)
+        tau = tau[:, None] * np.exp(random.normal(0, 0.15, losses))
         power = random.uniform(0.9, 1.1, networks) + family.slow_start * slowness
-        power = power[:, None] * np.ones(shape)
-        annealing = random.uniform(0.4, 1.0, networks)[:, None] * family.annealing * np.ones(shape)
+        annealing = random.uniform(0.4, 1.0, networks) * family.annealing
 
         gamma = np.linspace(family.lowest_gamma, 1.0, family.gammas)[:, None]
         rate = gamma ** np.arange(epochs)  # (gammas, epochs)
         progress = rate.cumsum(axis=1)
-        x = (progress / tau[..., None, None]) ** power[..., None, None]
+        x = (progress / tau[..., None, None]) ** power[:, None, None, None]
         learned = 1 - np.exp(-x) if family.curve == "exponential" else x / (1 + x)
         gap = (quality - _CHANCE_AP)[..., None, None]
-        ap = _CHANCE_AP + gap * learned + annealing[..., None, None] * learned * (1 - rate)
+        ap = _CHANCE_AP + gap * learned + annealing[:, None, None, None] * learned * (1 - rate)
         stage_noise = random.uniform(0.001, 0.004)
         noise = random.normal(0, stage_noise, (*shape, family.gammas, epochs))
         noise[..., 0] = noise[..., :1, 0]  # epoch 1 is one stage
@@ -232,21 +220,18 @@ class Landscape:
         return np.asarray(np.clip(ap + noise, 0.01, 0.99))
 
 
-def rank_correlations(name: str, seeds: Sequence[int]) -> dict[int, float]:
+def rank_correlations(family: Family, seeds: Sequence[int]) -> dict[int, float]:
     """Returns how much early epochs tell in a family.
 
     Args:
-        name: of the family.
-        seeds: of its landscapes.
+        family: of the landscapes.
+        seeds: of the landscapes.
 
     Returns:
         Epoch → mean rank correlation, of those of `CORRELATED_EPOCHS` that are before the end.
-
-    Raises:
-        CurveTableError: there is no such family.
     """
-    drawn = [Landscape(family(name), seed) for seed in seeds]
-    epochs = [epoch for epoch in CORRELATED_EPOCHS if epoch < family(name).epochs]
+    drawn = [Landscape(family, seed) for seed in seeds]
+    epochs = [epoch for epoch in CORRELATED_EPOCHS if epoch < family.epochs]
     return {
         epoch: statistics.fmean(landscape.rank_correlation(epoch) for landscape in drawn)
         for epoch in epochs

@@ -35,7 +35,7 @@ def test_a_launcher_replaces_workers_that_are_killed(new_search: NewSearch) -> N
         search.hold_from(epoch)
         search.wait_for_epochs(epoch)
         search.processes_of(launcher)[0].kill()
-        wait_until(lambda: launcher.said().count("SIGKILL") == kills, "it is missed")  # noqa: B023 - called at once
+        wait_until(lambda seen=kills: launcher.said().count("SIGKILL") == seen, "it is missed")
         wait_until(lambda: len(search.processes_of(launcher)) == 2, "another one begins")
     search.let_go()
     assert launcher.end() == 0, launcher.said()

@@ -174,11 +174,10 @@ def test_one_seed_is_one_search(pruner: str) -> None:
 def test_comparison() -> None:
     steps: list[tuple[int, int]] = []
     rows = compare(
-        lambda _: table(),
+        dict.fromkeys(range(3), table()),
         ["random"],
         ["none", "median"],
         n_trials=4,
-        seeds=range(3),
         progress=lambda *step: steps.append(step),
     )
     assert steps == [(1, 2), (2, 2)]
@@ -245,7 +244,7 @@ def test_rows_with_different_metrics(tmp_path: Path) -> None:
 def test_nothing_to_find_says_so(words: SnapshotAssertion) -> None:
     empty = CurveTable(dict(SPACE), EPOCHS, {("bce", 0.8): [CurvePoint("a", None, 0.0)]}, {})
     with pytest.raises(CurveTableError) as error:
-        compare(lambda _: empty, ["random"], ["none"], n_trials=1, seeds=[0])
+        compare({0: empty}, ["random"], ["none"], n_trials=1)
     assert str(error.value) == words
 
 
@@ -262,7 +261,7 @@ def test_what_does_not_work_is_said_before_the_first_search(
     sampler: str, pruner: str, says: str
 ) -> None:
     with pytest.raises(SamplerError, match=says):
-        compare(lambda _: table(), ["random", sampler], ["none", pruner], n_trials=1, seeds=[0])
+        compare({0: table()}, ["random", sampler], ["none", pruner], n_trials=1)
 
 
 def test_names_with_parameters() -> None:
