@@ -136,8 +136,9 @@ def _read_csv(path: Path, where: Mapping[str, str]) -> CurveTable:
     for name, found in (("epoch", "epoch"), ("val_ap", ap), ("seconds", "seconds")):
         if found not in rows[0]:
             raise CurveTableError(f"{path}: no column {name}; found {', '.join(map(str, rows[0]))}")
-    if None in rows[0]:
-        raise CurveTableError(f"{path}: row 2 has more cells than the header")
+    for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise CurveTableError(f"{path}: row {number} has more cells than the header")
     rows = _rows_where(rows, where, path)
     values: dict[str, list[str]] = {
         name: list(dict.fromkeys(row[name] for row in rows))

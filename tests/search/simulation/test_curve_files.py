@@ -55,6 +55,7 @@ def test_without_a_choice_every_column_is_a_parameter(tmp_path: Path) -> None:
         ("network,epoch,val_ap,seconds\na,2,0.5,1\nb,1,0.5,1\n", {}),
         ("network,epoch,val_ap,seconds\na,1,0.5,1\na,1,0.5,1\nb,1,0.5,1\n", {}),
         ("network,epoch,val_ap,seconds\na,1,0.5,1,7\nb,1,0.5,1\n", {}),
+        ("network,epoch,val_ap,seconds\na,1,0.5,1\nb,1,0.5,1,7\n", {}),
         (CSV, {"date": "a"}),
         (CSV, {"data": "c"}),
     ],
