@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from dashboards.summary import StudySummary, TrialSummary
-from storage.enqueued import enqueued_settings
+from storage.enqueued import baseline_params
 
 SEED = "seed"  # a training setting as any other, which a space may have
 
@@ -73,7 +73,7 @@ def baseline(summary: StudySummary, record: Mapping[str, Any]) -> tuple[dict[str
         record: what it was begun with.
     """
     search = record["config"]["search"]
-    enqueued = next((each.params for each in enqueued_settings(search["enqueue"])), {})
+    enqueued = baseline_params(search["enqueue"])
     fixed = {name: _looked_up(record["training"], name) for name in search["space"]}
     wanted = enqueued or fixed
     for trial in summary.trials:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dashboards.confirmation import Confirmation, last_confirmation
 from dashboards.summary import PAUSED, StudyReader, StudySummary, TrialSummary
 from storage.database import Database
-from storage.enqueued import enqueued_settings
+from storage.enqueued import baseline_params
 from storage.epochs import EpochRecord
 from storage.predictions import Predictions, trial_predictions
 from storage.studies import StudyStore
@@ -172,8 +172,7 @@ class StudyData:
         what the configuration says of one run.
         """
         config = (self.record or {}).get("config", {}).get("search", {})
-        rows = enqueued_settings(config.get("enqueue"))
-        enqueued: dict[str, Any] = next((each.params for each in rows), {})
+        enqueued = baseline_params(config.get("enqueue"))
         fixed = (self.record or {}).get("training", {})
         wanted = enqueued or {name: _at(fixed, name) for name in config.get("space") or {}}
         for trial in self.scored:

@@ -50,7 +50,7 @@ class PausingPruner(BasePruner):
             census: of the study.
         """
 
-    def closing_promotion(self, census: Census) -> Promotion | None:  # noqa: ARG002 - see branches
+    def closing_promotion(self, census: Census) -> Promotion | None:  # noqa: ARG002 - for pruners that have one
         """Returns the paused trial that resumes once no new trial is to begin, if one deserves it.
 
         Args:

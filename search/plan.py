@@ -122,6 +122,8 @@ def as_begun(plan: SearchPlan, record: Record | None) -> SearchPlan:
         if name not in asked.model_fields_set and name in before
     }
     search = asked.model_copy(update=kept)
+    if search == asked:
+        return plan
     check_sampling(search, plan.space, plan.config.training.epochs)
     return replace(plan, config=plan.config.model_copy(update={"search": search}))
 

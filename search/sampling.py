@@ -23,6 +23,7 @@ from search.branches import BranchPruner
 from search.errors import SamplerError
 from search.history_sampler import HistorySampler, PrunedTwins
 from search.listed_sampler import LISTED, ListedSampler
+from search.pausing import PausingPruner
 from search.promotion import PromotionPruner
 from search.settings import NamedSettings, SearchSettings
 from search.shown import found_text, shown_key
@@ -127,7 +128,7 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
     """
     factory = _named("pruner", settings.name, PRUNERS)
     parameters = _check_parameters("pruner", settings, factory, fixed={"epochs"})
-    if settings.name in {"asha", "branches"}:
+    if isinstance(factory, type) and issubclass(factory, PausingPruner):
         parameters["epochs"] = epochs
     if settings.name == "hyperband":
         parameters.setdefault("max_resource", epochs)

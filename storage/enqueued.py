@@ -34,3 +34,12 @@ def enqueued_settings(rows: Sequence[Mapping[str, Any]] | None) -> list[Enqueued
         )
         for index, row in enumerate(rows or ())
     ]
+
+
+def baseline_params(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Returns the parameters of the first setting of ``search.enqueue``; none if it is empty.
+
+    Args:
+        rows: as `enqueued_settings` reads them.
+    """
+    return next((each.params for each in enqueued_settings(rows)), {})

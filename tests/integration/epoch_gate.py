@@ -21,7 +21,7 @@ _BEGIN = f"""
         RETURN NEW;
     END $$;
     CREATE OR REPLACE TRIGGER gate BEFORE INSERT ON canopy_epoch
-    FOR EACH ROW WHEN (NEW.epoch IN ({{epochs}}) AND NOT NEW.replayed)
+    FOR EACH ROW WHEN (NEW.epoch = {{epoch}} AND NOT NEW.replayed)
     EXECUTE FUNCTION wait_at_gate()
 """
 _WAITING = f"""
@@ -32,24 +32,23 @@ _WAITING = f"""
 
 
 class EpochGate:
-    """No worker of a database records an epoch of these numbers while the gate is closed.
+    """No worker of a database records an epoch of this number while the gate is closed.
 
-    A worker records in one transaction what has gathered meanwhile. Whoever needs the checkpoint of
-    an earlier epoch closes that epoch too, and opens it when somebody has come there.
+    A worker records in one transaction what has gathered meanwhile, so one that stands before the
+    gate may have earlier epochs with it that are not recorded either.
 
     Args:
         url: of the database, which has its tables.
-        epochs: which ones, of any trial.
+        epoch: which one, of any trial.
     """
 
-    def __init__(self, url: str | None, *epochs: int) -> None:
+    def __init__(self, url: str | None, epoch: int) -> None:
         self._url = str(url)
         place = sqlalchemy.make_url(self._url)
-        execute(self._url, _BEGIN.format(epochs=", ".join(map(str, epochs))))
+        execute(self._url, _BEGIN.format(epoch=epoch))
         self._lock = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
         self._lock.autocommit = True
-        for epoch in epochs:
-            self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", (_KEY, epoch))
+        self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", (_KEY, epoch))
 
     def wait(self, over: threading.Event) -> None:
         """Waits until a worker stands before the gate, or `over` is set."""
@@ -61,10 +60,6 @@ class EpochGate:
 
     def _has_come(self) -> bool:
         return bool(execute(self._url, _WAITING))
-
-    def open_epoch(self, epoch: int) -> None:
-        """Lets all record this epoch."""
-        self._lock.cursor().execute("SELECT pg_advisory_unlock(%s, %s)", (_KEY, epoch))
 
     def drop_waiting(self) -> None:
         """Ends the connections of those who wait, who may be dead, so that they record nothing."""

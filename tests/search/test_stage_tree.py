@@ -28,6 +28,7 @@ from tests.search.tree_worker import (
     tiny_settings,
     weights_digest,
 )
+from tests.storage import dying
 from tests.waiting import HANG_S
 from training.errors import DivergedError
 from training.metrics import multilabel_metrics
@@ -327,8 +328,7 @@ def test_a_frozen_holder_is_passed_over_and_changes_nothing_when_it_wakes(
 
 def fall_silent(database: Database, worker: Worker, silent_s: float) -> None:
     """Ends a worker's beats, the last of which was so long ago."""
-    worker.session._ended.set()
-    worker.session._thread.join(HANG_S)
+    dying.fall_silent(worker.session)
     seen = "UPDATE canopy_worker SET seen = now() - :s * interval '1 second' WHERE id = :id"
     with database.engine.begin() as connection:
         values = {"s": silent_s, "id": worker.session.worker}
@@ -339,13 +339,13 @@ def test_a_dead_holder_is_passed_over_soon(
     hire: Hire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
-    dying, worker = hire(), hire()
+    dead, worker = hire(), hire()
     key = worker.tree.plan(tiny_settings()).keys[0]
-    assert StageStore(database, dying.session).acquire(key)
+    assert StageStore(database, dead.session).acquire(key)
     with pytest.raises(StageBusyError):
         worker.walk(tiny_settings(), wait=False)
-    fall_silent(database, dying, GONE_S + 1)
-    dying.session._drop_connection()  # as a killed process does
+    fall_silent(database, dead, GONE_S + 1)
+    dying.die(database, dead.session)
     assert len(worker.walk(tiny_settings())) == 3
 
 
