@@ -107,4 +107,5 @@ class Thrift:
             if self.is_short and self._is_idle and self._engine is not None:
                 # Somebody else may take it meanwhile; it is closed when he has done.
                 with suppress(SQLAlchemyError), self._engine.connect() as connection:
-                    connection.detach()
+                    if self.is_short:
+                        connection.detach()

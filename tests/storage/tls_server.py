@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import select
 import socket
 import ssl
 import struct
@@ -128,10 +129,7 @@ def tls_gate(
                     server.connect(behind)
                     with gate._lock:
                         gate.encrypted += 1
-                    back = threading.Thread(target=_pump, args=(server, inside), daemon=True)
-                    back.start()
-                    _pump(inside, server)
-                    back.join(60)
+                    _relay(inside, server)
 
         def serve() -> None:
             with suppress(OSError):
@@ -144,9 +142,29 @@ def tls_gate(
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _relay(inside: ssl.SSLSocket, server: socket.socket) -> None:
+    """Passes on what either end sends until one of them closes.
+
+    All in one thread: OpenSSL breaks a connection that two threads read from and write to at once.
+    """
     with suppress(OSError):
-        while content := source.recv(65536):
-            sink.sendall(content)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+        while True:
+            ready = [inside] if inside.pending() else select.select([inside, server], [], [])[0]
+            for source in ready:
+                content = _read(source)
+                if content == b"":
+                    return
+                if content is not None:
+                    (server if source is inside else inside).sendall(content)
+
+
+def _read(source: socket.socket) -> bytes | None:
+    """Returns what has come; empty at the end, None where no record of TLS is whole yet."""
+    limit_s = source.gettimeout()
+    source.setblocking(False)
+    try:
+        return source.recv(65536)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        source.settimeout(limit_s)
