@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
@@ -170,13 +171,14 @@ class Landscape:
     def rank_correlation(self, epoch: int) -> float:
         """Returns Spearman's correlation of AP after an epoch with AP at the end, over the space.
 
+        Equals, as all gammas of one network and loss are after epoch 1, have the mean of their
+        ranks.
+
         Args:
             epoch: counts from 1.
         """
-        early, late = (
-            self._ap[..., at].ravel().argsort().argsort() for at in (epoch - 1, self.epochs - 1)
-        )
-        return float(np.corrcoef(early, late)[0, 1])
+        early, late = self._ap[..., epoch - 1].ravel(), self._ap[..., -1].ravel()
+        return float(scipy.stats.spearmanr(early, late).statistic)
 
     @cached_property
     def _epoch_s(self) -> NDArray[np.float64]:
