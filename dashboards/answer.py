@@ -12,6 +12,7 @@ from dashboards.page import Fact
 from dashboards.study_data import StudyData, TrialData
 from dashboards.tables import ap_text, counts_text, duration_text, params_text
 from dashboards.verdict import Interval, NoVerdict, Verdict, ap_interval, looked_at, verdicts
+from dashboards.verified import verified
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def lead(data: StudyData, answer: Answer) -> list[str]:
         paragraphs.append(_baseline_text(data, base, answer))
     elif base is data.best:
         paragraphs.append("It is the baseline itself: the search has found nothing better.")
+    if found := verified(data.summary):
+        paragraphs.append(f"The search {found.text}.")
     if data.objectives > 1:
         paragraphs.append(
             f"The study has {data.objectives} objectives; all that follows is about the first one."

@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import ap_text, counts_text, params_text, printable, spent_text
+from dashboards.verified import verified
 from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 from storage.workers import LEFT, WorkerSummary
 
@@ -28,6 +29,8 @@ def status_lines(summary: StudySummary) -> list[str]:
     lines = [f"study {summary.study}: {counts_text(summary)}"]
     if summary.best is not None:
         lines.append(best_text(summary.best))
+    if found := verified(summary):
+        lines.append(found.text)
     lines.append(spent_text(summary))
     if control := control_text(summary):
         lines.append(control)

@@ -33,6 +33,8 @@ ACCUMULATION_ATTR = "accumulation"
 PROMOTED_ATTR = "promoted_from"
 # Says of a trial that it runs to its end under every pruner, as the baseline does.
 FULL_ATTR = "full"
+# Says of a trial that it was resumed or begun to verify the answer: why, and after which epoch.
+VERIFIES_ATTR = "verifies"
 
 
 # What we call the state of a trial that Optuna counts as running and that waits for a promotion.
@@ -72,6 +74,8 @@ class TrialSummary:
         began: when it began, in local time.
         recorded: when each of its epochs was recorded.
         value: what plain Optuna was told of it, if none of its epochs is ours.
+        verifies: why it was resumed or begun to verify the answer, if it was.
+        epochs_verifying: epochs that were trained for that.
     """
 
     number: int
@@ -89,6 +93,8 @@ class TrialSummary:
     began: datetime | None = None
     recorded: tuple[datetime, ...] = ()
     value: float | None = None
+    verifies: str | None = None
+    epochs_verifying: int = 0
 
     @property
     def score(self) -> float | None:
@@ -116,6 +122,7 @@ class TrialSummary:
             "value": self.value,
             "reason": self.reason,
             "promoted_from": self.promoted_from,
+            "verifies": self.verifies,
             "epochs_reported": len(self.metrics),
             "epochs_trained": self.epochs_trained,
             "epochs_replayed": self.epochs_replayed,
@@ -316,6 +323,7 @@ def _summarize_trial(
 ) -> TrialSummary:
     # The epoch that a running trial has just stored may not be reported yet.
     reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
+    verifies = trial.user_attrs.get(VERIFIES_ATTR)
     return TrialSummary(
         number=trial.number,
         state=_state(trial, has_worker=has_worker),
@@ -332,6 +340,12 @@ def _summarize_trial(
         began=trial.datetime_start,
         recorded=tuple(epoch.recorded for epoch in reported),
         value=None if epochs else _told(trial),
+        verifies=verifies and verifies["kind"],
+        epochs_verifying=sum(
+            not epoch.replayed and epoch.epoch > verifies["from_epoch"] for epoch in reported
+        )
+        if verifies
+        else 0,
     )
 
 

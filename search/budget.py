@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -15,14 +16,16 @@ from dashboards.summary import (
     OUT_OF_MEMORY,
     REASON_ATTR,
     RUNG_ATTR,
+    VERIFIES_ATTR,
     is_paused,
     paused_at,
 )
 from search.listed_sampler import ListedSampler
-from search.pausing import PausingPruner, Promotion, rung_mark
+from search.pausing import NewTrial, PausingPruner, Promotion, rung_mark
 from search.sampling import GridSampler
 from search.space import SearchSpace
 from search.trials import OpenStudy, is_promoted
+from search.verification import Verification, verifies_mark
 from storage.enqueued import EnqueuedSetting
 
 ENQUEUED_ATTR = "enqueued"
@@ -49,11 +52,14 @@ def claim_trial(
     suspected: Collection[int] = (),
     *,
     begins: bool = True,
+    searches: bool = True,
+    verification: Verification | None = None,
 ) -> optuna.trial.Trial | Idle:
     """Returns the trial to work on next, or why there is none now.
 
     In this order: a trial that its worker left behind, which keeps its number and parameters; the
-    best paused trial that deserves to go on; a new one, unless the study has all it was asked for.
+    best paused trial that deserves to go on; a new one, unless the study has all it was asked for;
+    what verifies the answer.
     A trial that may be left behind in a moment is waited for, so that trials are begun in the same
     order, whether or not a worker dies.
 
@@ -64,6 +70,8 @@ def claim_trial(
         owned: numbers of the trials that other workers run.
         suspected: those of them whose worker may be dead.
         begins: whether a trial may be promoted or begun, or only what was left behind goes on.
+        searches: whether that goes on, or only the answer is verified.
+        verification: of the answer, before the search ends.
     """
     census = opened.census()
     finished = census.finished
@@ -75,37 +83,78 @@ def claim_trial(
         return Idle.DONE
     if suspected:
         return Idle.WAIT
-    found = _begun(opened, pruner, n_trials - finished, owned) if begins else None
+    found = None
+    if begins:
+        kept = verification.reserve(n_trials) if verification else 0
+        room = _Room(n_trials - finished - census.states[TrialState.RUNNING], kept, searches)
+        found = _begun(opened, pruner, room, owned, verification)
     return found or (Idle.WAIT if owned else Idle.DONE)
 
 
+@dataclass(frozen=True)
+class _Room:
+    """For how many trials there is room.
+
+    Attributes:
+        left: trials that may begin yet.
+        kept: so many of them for what verifies the answer, as long as anything does.
+        searches: whether the search itself goes on.
+    """
+
+    left: int
+    kept: int
+    searches: bool
+
+    @property
+    def is_full(self) -> bool:
+        """Whether none may begin."""
+        return self.left <= 0
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the search itself begins none."""
+        return not self.searches or self.left <= self.kept
+
+
 def _begun(
-    opened: OpenStudy, pruner: BasePruner, n_left: int, owned: Collection[int]
+    opened: OpenStudy,
+    pruner: BasePruner,
+    room: _Room,
+    owned: Collection[int],
+    verification: Verification | None,
 ) -> optuna.trial.Trial | None:
-    """Returns a trial that is promoted or new, if there is to be one.
+    """Returns a trial that resumes or begins, if there is to be one.
 
     Args:
         opened: the study.
         pruner: of the study.
-        n_left: trials that are to finish yet, running ones included.
+        room: for how many trials there is room.
         owned: numbers of the trials that other workers run.
+        verification: of the answer, before the search ends.
     """
     census = opened.census()
-    is_full = census.states[TrialState.RUNNING] >= n_left
-    if isinstance(pruner, PausingPruner):
-        promotion = pruner.promotion(census)
-        if promotion is None and is_full:
-            promotion = pruner.closing_promotion(census)
-        if promotion is None and is_full and not owned:
-            promotion = pruner.last_promotion(opened.trials())
+    n_waiting = census.states[TrialState.WAITING]
+    if isinstance(pruner, PausingPruner) and room.searches:
+        begins = not room.is_searched and not n_waiting
+        move: Promotion | NewTrial | None = pruner.promotion(census, begins=begins)
+        if move is None and room.is_searched:
+            move = pruner.closing_promotion(census)
+        if move is not None:
+            return _moved(opened, move)
+    if verification is not None and room.is_searched and not n_waiting:
+        check = verification.check(census.trials, begins=not room.is_full)
+        if check is not None:
+            return _moved(opened, check.move, {VERIFIES_ATTR: verifies_mark(check)})
+    if isinstance(pruner, PausingPruner) and room.is_full and not owned:
+        promotion = pruner.last_promotion(opened.trials())
         if promotion is not None:
-            return _promoted(opened, promotion)
-    if is_full:
+            return _moved(opened, promotion)
+    if room.is_full or not room.searches:
         return None
     study = opened.study
-    sampler, waiting = study.sampler, census.states[TrialState.WAITING]
+    sampler = study.sampler
     finite = sampler if isinstance(sampler, GridSampler | ListedSampler) else None
-    if not waiting and finite is not None and finite.is_exhausted(study):
+    if not n_waiting and finite is not None and finite.is_exhausted(study):
         return None
     return study.ask()
 
@@ -168,9 +217,19 @@ def settings_without_memory(
     ]
 
 
-def _promoted(opened: OpenStudy, promotion: Promotion) -> optuna.trial.Trial:
-    trial = opened.take_up(promotion.trial_number)
-    trial.set_user_attr(RUNG_ATTR, rung_mark(promotion.to_epoch, paused=False))
+def _moved(
+    opened: OpenStudy, move: Promotion | NewTrial, attributes: Mapping[str, Any] | None = None
+) -> optuna.trial.Trial:
+    """Returns the trial that resumes or begins, with what is noted on it."""
+    noted = {RUNG_ATTR: rung_mark(move.to_epoch, paused=False), **(attributes or {})}
+    if isinstance(move, NewTrial):
+        opened.study.enqueue_trial(move.params, user_attrs=noted)
+        return opened.study.ask()
+    trial = opened.take_up(move.trial_number)
+    for name, value in noted.items():
+        # Why a trial verifies, and from where on, is noted once.
+        if name == RUNG_ATTR or name not in trial.user_attrs:
+            trial.set_user_attr(name, value)
     return trial
 
 

@@ -28,6 +28,19 @@ class Promotion:
     to_epoch: int
 
 
+@dataclass(frozen=True)
+class NewTrial:
+    """A trial that begins with a setting that nobody has sampled.
+
+    Attributes:
+        params: dotted name of a parameter → value, of all that are searched.
+        to_epoch: the rung where it pauses first, or the last epoch.
+    """
+
+    params: dict[str, Any]
+    to_epoch: int
+
+
 class PausingPruner(BasePruner):
     """Pauses every trial at the first rung, and says which one resumes when a worker is free.
 
@@ -43,11 +56,12 @@ class PausingPruner(BasePruner):
     epochs: int
 
     @abstractmethod
-    def promotion(self, census: Census) -> Promotion | None:
-        """Returns the paused trial that resumes next, if one deserves it.
+    def promotion(self, census: Census, *, begins: bool) -> Promotion | NewTrial | None:
+        """Returns what is to happen before another setting is sampled, if anything.
 
         Args:
             census: of the study.
+            begins: whether a trial may begin.
         """
 
     def closing_promotion(self, census: Census) -> Promotion | None:  # noqa: ARG002 - for pruners that have one

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -101,7 +102,7 @@ def plan_search(
 
 
 def as_begun(plan: SearchPlan, record: Record | None) -> SearchPlan:
-    """Returns a plan with the sampler and pruner that its study began with.
+    """Returns a plan with the sampler, pruner and verification that its study began with.
 
     Those that the configuration names stay: only a default gives way, for it may be another one in
     another release.
@@ -116,11 +117,13 @@ def as_begun(plan: SearchPlan, record: Record | None) -> SearchPlan:
     if record is None:
         return plan
     asked, before = plan.config.search, record["config"]["search"]
-    kept = {
+    kept: dict[str, Any] = {
         name: NamedSettings.model_validate(before[name])
         for name in ("sampler", "pruner")
         if name not in asked.model_fields_set and name in before
     }
+    if "verify" not in asked.model_fields_set and "verify" in before:
+        kept["verify"] = before["verify"]
     search = asked.model_copy(update=kept)
     if search == asked:
         return plan

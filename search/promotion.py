@@ -38,11 +38,12 @@ class PromotionPruner(PausingPruner):
             self.rungs.append(min_epochs)
             min_epochs *= reduction_factor
 
-    def promotion(self, census: Census) -> Promotion | None:
+    def promotion(self, census: Census, *, begins: bool = False) -> Promotion | None:  # noqa: ARG002 - of pruners that begin trials
         """Returns the paused trial that goes on next, if one deserves it.
 
         Args:
             census: of the study.
+            begins: whether a trial may begin; none of these does.
         """
         for rung in reversed(self.rungs):
             number = census.best_paused(rung)

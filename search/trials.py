@@ -12,6 +12,7 @@ from dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, PROMOTED_ATTR
 from search.census import Census
 from training.accumulation import Accumulation
 
+NETWORK = "backbone"
 STAGES_ATTR = "canopy:stages"
 _KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
 
@@ -58,6 +59,11 @@ def stage_at(trial: FrozenTrial, epoch: int) -> Any:
     """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial itself."""
     stages = trial.system_attrs.get(STAGES_ATTR, ())
     return stages[epoch - 1] if epoch <= len(stages) else trial.number
+
+
+def network(trial: FrozenTrial) -> Any:
+    """Returns the network of a trial; None, the same for all, where no network is searched."""
+    return trial.params.get(NETWORK)
 
 
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:

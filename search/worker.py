@@ -33,6 +33,7 @@ from search.plan import BegunStudy, SearchPlan
 from search.sampling import build_pruner, build_sampler
 from search.settings import NamedSettings
 from search.trials import OpenStudy
+from search.verification import verifying
 from search.watchdog import Watchdog
 from storage.confirmations import ConfirmationStore
 from storage.control import PAUSE, RUN, STOP_PRUNING
@@ -170,6 +171,11 @@ class _Worker:
     wait_s: float = _FIRST_WAIT_S
     twins: PrunedTwins = field(default_factory=PrunedTwins)
 
+    def __post_init__(self) -> None:
+        config = self.plan.config
+        share, epochs = config.search.verified_share, config.training.epochs
+        self.verification = verifying(share, epochs, self.objective.pruner)
+
     def run(self) -> None:
         """Runs trials until there is nothing left to do."""
         is_first = True
@@ -259,16 +265,15 @@ class _Worker:
         self._fail_deadly(standing)
         trials = opened.trials()
         self._seed_sampler(len(trials))
-        begins = standing.control == RUN and not is_on_plateau(
-            trials, search.stop_when.no_improvement_trials
-        )
         return claim_trial(
             opened,
             of.pruner,
             standing.target or self.plan.n_trials,
             standing.owned,
             standing.suspected,
-            begins=begins,
+            begins=standing.control == RUN,
+            searches=not is_on_plateau(trials, search.stop_when.no_improvement_trials),
+            verification=self.verification,
         )
 
     def _fail_deadly(self, standing: Standing) -> None:

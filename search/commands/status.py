@@ -28,6 +28,7 @@ def status(
     """Say how far the study is, who works on it, what it cost, and what went wrong."""
     from dashboards.clearml.standing import read_mirror
     from dashboards.status_text import status_lines
+    from dashboards.verified import verified
     from search.study_watch import watch_study
 
     if watch and json_:
@@ -41,7 +42,9 @@ def status(
     summary = reader.read()
     mirror = read_mirror(store, summary)
     if json_:
-        print_json({**summary.as_json(), "clearml": mirror and mirror.as_json()})
+        found = verified(summary)
+        shown = {"verified": found and found.as_json(), "clearml": mirror and mirror.as_json()}
+        print_json({**summary.as_json(), **shown})
         return
     for line in [*status_lines(summary), *(mirror.lines() if mirror else [])]:
         typer.echo(line)

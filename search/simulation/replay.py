@@ -13,10 +13,11 @@ from optuna.trial import TrialState
 from search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
 from search.judging import Verdict, judge
 from search.sampling import build_pruner, build_sampler
-from search.settings import NamedSettings
+from search.settings import NamedSettings, default_verify
 from search.simulation.curves import Curves
 from search.space import Params, SearchSpace
 from search.trials import OpenStudy
+from search.verification import Verification, verifying
 from storage.enqueued import EnqueuedSetting
 from training.settings import TrainingSettings
 
@@ -114,6 +115,7 @@ def simulate(
     enqueue: Sequence[EnqueuedSetting] = (),
     walk_s: Callable[[Params], float] | None = None,
     on_epoch: Callable[[SimulatedEpoch], None] | None = None,
+    verify: float | None = None,
 ) -> SimulatedSearch:
     """Runs one search on a table, with the sampler, pruner and budget code of the real one.
 
@@ -128,6 +130,7 @@ def simulate(
         enqueue: settings to try first.
         walk_s: parameters of a trial → seconds before its worker trains, whenever it is taken up.
         on_epoch: is told of every epoch, in the order of the clock.
+        verify: share of the epochs that verify the answer; None for what the pruner has by default.
     """
     storage = InMemoryStorage()
     built = build_pruner(pruner, table.epochs)
@@ -138,7 +141,9 @@ def simulate(
     )
     enqueue_once(study, enqueue)
     opened, clock = OpenStudy(study, storage), _Clock(shares)
-    run = _Run(table, opened, built, sampler, n_trials, seed, clock, walk_s, on_epoch)
+    share = default_verify(pruner) if verify is None else verify
+    verification = verifying(share, table.epochs, built)
+    run = _Run(table, opened, built, sampler, n_trials, seed, verification, clock, walk_s, on_epoch)
     run.go(workers)
     end_paused(run.opened, pruner.name)
     complete = run.opened.trials(TrialState.COMPLETE)
@@ -163,6 +168,7 @@ class _Run:
     sampler: NamedSettings
     n_trials: int
     seed: int
+    verification: Verification | None
     clock: _Clock
     walk_s: Callable[[Params], float] | None = None
     on_epoch: Callable[[SimulatedEpoch], None] | None = None
@@ -196,12 +202,17 @@ class _Run:
     def _claim(self) -> optuna.trial.Trial | None:
         next_number = len(self.opened.trials())
         self.opened.study.sampler = build_sampler(self.sampler, self._space, self.seed, next_number)
-        found = claim_trial(self.opened, self.pruner, self.n_trials, self.owned)
-        return None if isinstance(found, Idle) else found
+        found = claim_trial(
+            self.opened, self.pruner, self.n_trials, self.owned, verification=self.verification
+        )
+        if isinstance(found, Idle):
+            return None
+        self._space.suggest(found)  # before another worker decides, as in the real loop
+        return found
 
     def _walk(self, trial: optuna.trial.Trial) -> Generator[float]:
         """Yields when each epoch of a trial is known, and then reports it."""
-        params = self._space.suggest(trial)
+        params = self._space.canonical(trial.params)
         self.clock.walks += 1
         if self.walk_s is not None:
             yield self.clock.now + self.walk_s(params)

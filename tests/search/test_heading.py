@@ -1,0 +1,45 @@
+"""Where curves are heading, and how that is corrected by those that have ended."""
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from search.heading import expected_ap, heading
+
+EPOCHS = 8
+
+
+def trial(*aps: float) -> FrozenTrial:
+    is_complete = len(aps) == EPOCHS
+    return optuna.trial.create_trial(
+        state=TrialState.COMPLETE if is_complete else TrialState.RUNNING,
+        value=aps[-1] if is_complete else None,
+        intermediate_values=dict(enumerate(aps, start=1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("aps", "expected"),
+    [
+        ((0.4, 0.50, 0.51, 0.51), 0.51 + 0.6 * 0.01),
+        ((0.1, 0.30, 0.40, 0.48), 0.48 + 0.6 * 0.18),
+        ((0.1, 0.30), 0.30 + (0.6 + 0.36) * 0.2),
+        ((0.1, 0.30, 0.20, 0.10), 0.30),  # what it was at its best
+        ((0.3,), 0.3),  # nothing is known of its gains
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.5), 0.5),  # it has ended
+    ],
+)
+def test_each_doubling_gains_a_share_of_the_one_before(
+    aps: tuple[float, ...], expected: float
+) -> None:
+    assert heading(trial(*aps).intermediate_values, EPOCHS) == pytest.approx(expected)
+
+
+def test_what_complete_trials_gained_is_expected_of_others() -> None:
+    paused = trial(0.1, 0.3, 0.4, 0.48)
+    there = 0.48 + 0.6 * 0.18
+    assert expected_ap(paused, [paused], EPOCHS) == pytest.approx(there)
+    ended = trial(0.1, 0.3, 0.4, 0.48, 0.5, 0.6, 0.65, there + 0.07)
+    other = trial(0.1, 0.3, 0.4, 0.48, 0.5, 0.6, 0.65, there + 0.03)
+    assert expected_ap(paused, [paused, ended, other], EPOCHS) == pytest.approx(there + 0.05)
+    assert expected_ap(ended, [ended, other], EPOCHS) == pytest.approx(there + 0.07)

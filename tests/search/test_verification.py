@@ -1,0 +1,166 @@
+"""What is spent on the answer before a search ends: on what, how much, and when no more."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial, TrialState
+
+from dashboards.summary import RUNG_ATTR, VERIFIES_ATTR
+from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
+from search.branches import BranchPruner
+from search.pausing import NewTrial, Promotion, rung_mark
+from search.settings import NamedSettings
+from search.simulation.landscapes import FAMILIES, Landscape
+from search.simulation.replay import SimulatedEpoch, simulate
+from search.verification import Check, Verification, verifying
+
+EPOCHS = 8
+SPACE = {
+    "backbone": CategoricalDistribution(["a", "b"]),
+    "gamma": FloatDistribution(0.8, 1.0, step=0.05),
+}
+BEST = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.62, 0.64)
+
+
+class Study:
+    """Trials made by hand."""
+
+    def __init__(self) -> None:
+        self.trials: list[FrozenTrial] = []
+
+    def add(self, backbone: str, gamma: float, *aps: float, **attributes: Any) -> FrozenTrial:
+        """Adds a trial that pauses after these epochs, or is complete after all of them."""
+        is_complete = len(aps) == EPOCHS
+        marks = {} if is_complete else {RUNG_ATTR: rung_mark(len(aps), paused=True)}
+        trial = optuna.trial.create_trial(
+            state=TrialState.COMPLETE if is_complete else TrialState.RUNNING,
+            value=aps[-1] if is_complete else None,
+            params={"backbone": backbone, "gamma": gamma},
+            distributions=dict(SPACE),
+            intermediate_values=dict(enumerate(aps, start=1)),
+            user_attrs={**marks, **attributes},
+        )
+        trial.number = len(self.trials)
+        self.trials.append(trial)
+        return trial
+
+    def check(self, share: float = 0.2, *, begins: bool = True) -> Check | None:
+        """Returns what would be verified now."""
+        pruner = BranchPruner(epochs=EPOCHS)
+        return Verification(share, EPOCHS, pruner).check(self.trials, begins=begins)
+
+
+@pytest.fixture
+def study() -> Study:
+    """One complete trial, with all its neighbours tried and worse."""
+    made = Study()
+    made.add("a", 0.9, *BEST)
+    for gamma in (0.85, 0.95):
+        made.add("a", gamma, *[ap - 0.05 for ap in BEST])
+    return made
+
+
+def test_nothing_is_verified_before_there_is_an_answer() -> None:
+    study = Study()
+    study.add("a", 0.9, 0.3)
+    assert study.check() is None
+
+
+def test_where_all_is_known_nothing_is_verified(study: Study) -> None:
+    assert study.check() is None
+
+
+def test_a_new_neighbour_begins_where_no_paused_trial_is_one() -> None:
+    study = Study()
+    study.add("a", 0.9, *BEST)
+    wanted = NewTrial({"backbone": "a", "gamma": 0.95}, 4)
+    assert study.check() == Check(wanted, NEIGHBOUR, 0)
+    assert study.check(begins=False) is None
+    twin = study.add("a", 0.95, 0.3)
+    assert study.check() == Check(Promotion(twin.number, 4), NEIGHBOUR, 1)
+
+
+def test_the_network_that_was_never_fully_trained(study: Study) -> None:
+    paused = study.add("b", 0.9, 0.2, 0.3, 0.38, 0.48)
+    assert study.check() == Check(Promotion(paused.number, EPOCHS), UNTRAINED, 4)
+    study.trials.remove(paused)
+    study.add("b", 0.8, 0.2, 0.3, 0.38, 0.48, 0.5, 0.52, 0.53, 0.54)
+    study.add("b", 0.9, 0.2, 0.3, 0.37, 0.45)
+    assert study.check() is None, "what is hopeless in a network that is known is left"
+
+
+def test_a_trial_that_is_heading_as_high_is_a_contender(study: Study) -> None:
+    paused = study.add("a", 1.0, 0.3, 0.39, 0.45, 0.51)
+    assert study.check() == Check(Promotion(paused.number, EPOCHS), CONTENDER, 4)
+
+
+def test_a_hopeless_network_is_left_alone(study: Study) -> None:
+    study.add("b", 0.9, 0.1, 0.11, 0.12, 0.13)
+    assert study.check() is None
+
+
+@pytest.mark.parametrize(("share", "is_affordable"), [(0.2, False), (0.5, True)])
+def test_no_more_than_the_share_and_one_full_run(
+    study: Study, share: float, *, is_affordable: bool
+) -> None:
+    """27 epochs that do not verify and 6 that do; 4 more are asked for."""
+    mark = {VERIFIES_ATTR: {"kind": UNTRAINED, "from_epoch": 2}}
+    study.add("a", 0.8, *[ap - 0.1 for ap in BEST], **mark)
+    study.add("a", 1.0, 0.3, 0.39, 0.45, 0.51)
+    assert (study.check(share) is not None) == is_affordable
+
+
+def test_nothing_is_verified_with_a_share_of_0() -> None:
+    assert verifying(0.0, EPOCHS, NopPruner()) is None
+
+
+def test_without_rungs_a_neighbour_runs_to_the_end() -> None:
+    study = Study()
+    study.add("a", 1.0, *BEST)
+    check = Verification(0.2, EPOCHS, None).check(study.trials, begins=True)
+    assert check == Check(NewTrial({"backbone": "a", "gamma": 0.9}, EPOCHS), NEIGHBOUR, 0)
+
+
+@pytest.mark.parametrize("pruner", ["branches", "asha", "median", "none"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_search_that_verifies_ends_with_as_many_trials(pruner: str, workers: int) -> None:
+    landscape = Landscape(FAMILIES["late-8"], 3)
+    found = {}
+    for verify in (0.0, 0.2):
+        epochs: list[SimulatedEpoch] = []
+        run = simulate(
+            landscape,
+            NamedSettings(name="tpe"),
+            NamedSettings(name=pruner),
+            n_trials=16,
+            seed=3,
+            workers=workers,
+            verify=verify,
+            on_epoch=epochs.append,
+        )
+        assert run.trials == 16
+        assert {epoch.trial for epoch in epochs} == set(range(16))
+        found[verify] = run
+    if pruner in {"branches", "asha"}:
+        assert found[0.2].epochs_trained > found[0.0].epochs_trained
+
+
+@pytest.mark.parametrize("name", ["plain-8", "late-8"])
+def test_verified_answers_are_better_on_the_mean(name: str) -> None:
+    regrets = {0.0: 0.0, 0.2: 0.0}
+    for seed in range(6):
+        landscape = Landscape(FAMILIES[name], seed)
+        for verify in regrets:
+            run = simulate(
+                landscape,
+                NamedSettings(name="tpe"),
+                NamedSettings(name="branches"),
+                n_trials=16,
+                seed=seed,
+                verify=verify,
+            )
+            regrets[verify] += landscape.best_ap - (run.best_ap or 0.0)
+    assert regrets[0.2] < regrets[0.0]
