@@ -84,8 +84,8 @@ def lead(data: StudyData, answer: Answer) -> list[str]:
         paragraphs.append(_baseline_text(data, base, answer))
     elif base is data.best:
         paragraphs.append("It is the baseline itself: the search has found nothing better.")
-    if found := verified(data.summary):
-        paragraphs.append(f"The search {found.text}.")
+    if data.summary.is_over and (found := verified(data.summary)) and found.text:
+        paragraphs.append(f"{found.text[0].upper()}{found.text[1:]}.")
     if data.objectives > 1:
         paragraphs.append(
             f"The study has {data.objectives} objectives; all that follows is about the first one."

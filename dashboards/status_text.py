@@ -29,7 +29,7 @@ def status_lines(summary: StudySummary) -> list[str]:
     lines = [f"study {summary.study}: {counts_text(summary)}"]
     if summary.best is not None:
         lines.append(best_text(summary.best))
-    if found := verified(summary):
+    if summary.is_over and (found := verified(summary)) and found.text:
         lines.append(found.text)
     lines.append(spent_text(summary))
     if control := control_text(summary):

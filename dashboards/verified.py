@@ -27,6 +27,7 @@ class Verified:
         untrained: trials of networks of which none had run to its end.
         left: networks of which none has.
         beside: number of the best setting → the nearest ones that were tried with all else equal.
+        stopped: those of these numbers of which a trial beside was not fully trained.
         best: the best trial.
     """
 
@@ -36,6 +37,7 @@ class Verified:
     untrained: int
     left: list[str]
     beside: dict[str, list[float]]
+    stopped: list[str]
     best: TrialSummary
 
     def as_json(self) -> dict[str, Any]:
@@ -46,31 +48,37 @@ class Verified:
 
     @property
     def text(self) -> str:
-        """What was verified, in words."""
+        """What is known beside the answer, in words; empty where there is nothing to say."""
         parts = [
             f"beside {name} {value_text(self.best.params[name])}, "
             f"{_and([value_text(each) for each in values])} "
-            f"{'is' if len(values) == 1 else 'are'} no better"
+            + (
+                "did not look better before the end"
+                if name in self.stopped
+                else f"{'is' if len(values) == 1 else 'are'} no better"
+            )
             for name, values in self.beside.items()
             if values
         ]
         if self.left:
             shown = self.left[:_FEW]
             more = len(self.left) - len(shown)
-            names = _and([*shown, f"{more} more networks"] if more else shown)
+            names = _and(
+                [*shown, f"{more} more network{'' if more == 1 else 's'}"] if more else shown
+            )
             parts.append(f"{names} {'was' if len(self.left) == 1 else 'were'} not fully trained")
-        else:
-            parts.append("every network was fully trained")
+        if not self.epochs:
+            return "; ".join(parts)
         epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
-        return f"verified with {epochs}: {'; '.join(parts)}"
+        return f"verified with {epochs}: {'; '.join(parts)}" if parts else f"verified with {epochs}"
 
 
 def verified(summary: StudySummary) -> Verified | None:
-    """Returns what was verified of a study's answer; None if nothing was, or there is none."""
+    """Returns what was verified of a study's answer; None while there is none."""
     best = summary.best
-    checks = [trial for trial in summary.trials if trial.verifies is not None]
-    if best is None or not checks:
+    if best is None:
         return None
+    checks = [trial for trial in summary.trials if trial.verifies is not None]
     kinds = Counter(trial.verifies for trial in checks)
     trained = {
         trial.params.get(_NETWORK)
@@ -85,30 +93,47 @@ def verified(summary: StudySummary) -> Verified | None:
         for name, value in best.params.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
+    beside = {name: _beside(summary, best, name) for name in numbers}
     return Verified(
         epochs=sum(trial.epochs_verifying for trial in checks),
         neighbours=kinds[NEIGHBOUR],
         contenders=kinds[CONTENDER],
         untrained=kinds[UNTRAINED],
         left=[name for name in known if name not in trained],
-        beside={name: _beside(summary, best, name) for name in numbers},
+        beside={name: [trial.params[name] for trial in each] for name, each in beside.items()},
+        stopped=[
+            name
+            for name, each in beside.items()
+            if any(trial.state != TrialState.COMPLETE.name for trial in each)
+        ],
         best=best,
     )
 
 
-def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[float]:
-    """Returns the nearest numbers below and above that were tried beyond the first epoch."""
+def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialSummary]:
+    """Returns the trials with the nearest numbers below and above, all else equal.
+
+    Only those that went beyond epoch 1 were tried; of several with one number the furthest counts.
+    """
     tried = [
-        trial.params[name]
+        trial
         for trial in summary.trials
         if len(trial.metrics) > 1
         and name in trial.params
         and _others(trial, name) == _others(best, name)
     ]
     at = best.params[name]
-    below = max((value for value in tried if value < at), default=None)
-    above = min((value for value in tried if value > at), default=None)
-    return [value for value in (below, above) if value is not None]
+    below = max(
+        (trial for trial in tried if trial.params[name] < at),
+        key=lambda trial: (trial.params[name], len(trial.metrics)),
+        default=None,
+    )
+    above = min(
+        (trial for trial in tried if trial.params[name] > at),
+        key=lambda trial: (trial.params[name], -len(trial.metrics)),
+        default=None,
+    )
+    return [trial for trial in (below, above) if trial is not None]
 
 
 def _others(trial: TrialSummary, name: str) -> dict[str, Any]:

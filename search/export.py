@@ -12,6 +12,7 @@ from dashboards.confirmation_text import confirmation_lines
 from dashboards.finalists import SEED
 from dashboards.summary import StudySummary, TrialSummary
 from dashboards.tables import ap_text
+from dashboards.verified import verified
 from search.errors import NothingFoundError
 from search.record import Record, fixed_settings
 from search.space import with_params
@@ -144,8 +145,10 @@ def best_yaml(
     document["data"] = _without_none(record["config"]["data"] | places)
     document["training"] = _training(choice, record)
     document["provenance"] = provenance(summary, choice, record)
+    checked = verified(summary)
+    beside = f"{checked.text}\n" if checked and checked.text else ""
     document.yaml_set_start_comment(
-        f"{choice.chosen}\n"
+        f"{choice.chosen}\n{beside}"
         "A canopy.yaml of its own: `canopy train` with this file trains it in full and tests it.\n"
     )
     document.yaml_set_comment_before_after_key("training", before="\none run, every setting")

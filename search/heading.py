@@ -44,26 +44,21 @@ def heading_at(trial: FrozenTrial, epoch: int, epochs: int) -> float:
     return heading(curve, epochs)
 
 
-def gained_since(trials: Iterable[FrozenTrial], epoch: int, epochs: int) -> list[float]:
+def mean_gain(trials: Iterable[FrozenTrial], epoch: int, epochs: int) -> float:
     """Returns how much better complete trials ended than they were heading for after an epoch.
 
     Args:
         trials: of a study.
         epoch: counts from 1.
         epochs: of a full run.
+
+    Returns:
+        The mean; 0 where no complete trial has reported this epoch.
     """
-    return [
-        trial.value - heading_at(trial, epoch, epochs)
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-        and trial.value is not None
-        and epoch in trial.intermediate_values
-    ]
-
-
-def expected_ap(trial: FrozenTrial, trials: Iterable[FrozenTrial], epochs: int) -> float:
-    """Returns where a trial is heading, corrected by how those ended that are complete."""
-    epoch = max(trial.intermediate_values)
-    gained = gained_since(trials, epoch, epochs)
-    found = heading(trial.intermediate_values, epochs)
-    return found + (statistics.fmean(gained) if gained and epoch < epochs else 0.0)
+    gained = []
+    for trial in trials:
+        curve = trial.intermediate_values
+        if trial.state == TrialState.COMPLETE and trial.value is not None and epoch in curve:
+            there = heading({at: ap for at, ap in curve.items() if at <= epoch}, epochs)
+            gained.append(trial.value - there)
+    return statistics.fmean(gained) if gained else 0.0

@@ -98,7 +98,7 @@ def config_text(choices: Choices, folder: Path) -> str:
         ("study", choices.study, "its name in the database"),
         ("trials", 40, "total of finished trials, complete or pruned"),
         ("sampler", {"name": "tpe"}, ""),
-        ("pruner", {"name": "asha"}, "pauses trials and promotes the best; or median, none"),
+        ("pruner", {"name": "branches"}, "pauses trials and promotes the best; or median, none"),
     ]
     space = MISSION_SPACE | {"backbone": list(choices.backbones)}
     space_lines = [(name, domain, "") for name, domain in space.items()]

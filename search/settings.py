@@ -159,7 +159,7 @@ class SearchSettings(Settings):
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_WORKERS)] = "auto"
     slots_per_gpu: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     sampler: NamedSettings = NamedSettings(name="tpe")
-    pruner: NamedSettings = NamedSettings(name="asha")
+    pruner: NamedSettings = NamedSettings(name="branches")
     seed: Annotated[int, Field(ge=0)] = 0
     max_failures: Annotated[int, Field(ge=1)] = 3
     max_failures_total: Annotated[int, Field(ge=1)] = 20

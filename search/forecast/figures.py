@@ -75,6 +75,8 @@ class Forecast:
         reported: epochs that trials report.
         trained: epochs that are trained.
         replays: how many searches were replayed.
+        sure_within_01: trials of a search → the share of the replayed searches whose answer ends
+            within .01 of the best setting of its space.
         networks: what each network takes.
         cache_bytes: of all decoded images.
         free_bytes: free where they lie.
@@ -99,6 +101,7 @@ class Forecast:
     reported: Range
     trained: Range
     replays: int
+    sure_within_01: dict[str, float]
     networks: tuple[NetworkForecast, ...]
     cache_bytes: int
     free_bytes: int

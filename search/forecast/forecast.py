@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
@@ -65,17 +66,21 @@ def forecast_search(
     space = SearchSpace(training, plan.space.distributions)
     measured = calibrate(runs_to_measure(space), sample, slots, watcher)
     speeds = measured.speeds
-    replays = replay_searches(
-        plan,
-        training,
-        sample.dataset,
-        lambda network: between(speeds, network, _epoch_s),
-        lambda network: WALK_S + between(speeds, network, _build_s),
-    )
+    replayed = {
+        n_trials: replay_searches(
+            replace(plan, n_trials=n_trials),
+            training,
+            sample.dataset,
+            lambda network: between(speeds, network, _epoch_s),
+            lambda network: WALK_S + between(speeds, network, _build_s),
+        )
+        for n_trials in (plan.n_trials, 2 * plan.n_trials)
+    }
+    replays = replayed[plan.n_trials]
     watcher.progress("replaying the search", len(replays), len(replays))
     # The data is opened by the command, and again by the workers.
     start_s = imported_s + 2 * opening_s + checking_s + measured.began_s + OPEN_DATABASE_S
-    return assemble(plan, training, sample, speeds, replays, start_s)
+    return assemble(plan, training, sample, speeds, replayed, start_s)
 
 
 def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
@@ -124,7 +129,7 @@ def assemble(  # noqa: PLR0917 - what is known of a search
     training: TrainingSettings,
     sample: DataSample,
     speeds: Speeds,
-    replays: Sequence[ReplayedSearch],
+    replayed: Mapping[int, Sequence[ReplayedSearch]],
     start_s: float,
 ) -> Forecast:
     """Puts together what was measured and replayed.
@@ -134,9 +139,10 @@ def assemble(  # noqa: PLR0917 - what is known of a search
         training: its fixed settings without ``auto``.
         sample: images of the data.
         speeds: what was measured.
-        replays: searches.
+        replayed: trials → searches of so many; those that were asked for among them.
         start_s: until the workers train, in seconds.
     """
+    replays = replayed[plan.n_trials]
     backbones = list(choices(plan.space, "backbone"))
     networks = tuple(
         NetworkForecast(
@@ -176,6 +182,7 @@ def assemble(  # noqa: PLR0917 - what is known of a search
         reported=Range.of([replay.reported for replay in replays]),
         trained=Range.of([sum(replay.trained.values()) for replay in replays]),
         replays=len(replays),
+        sure_within_01={str(n): _share_within(each, 0.01) for n, each in replayed.items()},
         networks=networks,
         cache_bytes=sample.cache_bytes,
         free_bytes=shutil.disk_usage(plan.home).free,
@@ -191,6 +198,10 @@ def assemble(  # noqa: PLR0917 - what is known of a search
         workers_on_device=workers_on_device,
         memory_free_bytes=available_bytes(device),
     )
+
+
+def _share_within(replays: Sequence[ReplayedSearch], regret: float) -> float:
+    return fmean(each.regret is not None and each.regret <= regret for each in replays)
 
 
 def _decode_s(sample: DataSample) -> Range:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ _CHOICE_DEVIATION = 0.06
 _RANGE_DEVIATION = 0.08
 _NOISE_DEVIATION = 0.01
 _SHORTEST_RISE, _LONGEST_RISE = 0.2, 0.7
+_RANGE_POINTS, _MOST_POINTS = 101, 1001
 
 
 class LikelyCurves:
@@ -63,19 +65,38 @@ class LikelyCurves:
 
     def curve(self, params: Mapping[str, Any]) -> list[CurvePoint]:
         """Returns the learning curve of a setting."""
+        expected = self._expected(params)
+        points = []
+        for epoch, stage in enumerate(self._stages(params), start=1):
+            if stage not in self._known:
+                ap = expected(epoch / self._epochs)
+                self._known[stage] = ap + self._random.normal(0, _NOISE_DEVIATION)
+            points.append(CurvePoint(stage, self._known[stage], self._epoch_s(params)))
+        return points
+
+    def regret(self, params: Mapping[str, Any]) -> float:
+        """Returns how much better the best setting of the space ends, noise apart."""
+        best: dict[str, Sequence[Any]] = {}
+        for name, domain in self._distributions.items():
+            best[name] = _values(domain)
+            if not isinstance(domain, CategoricalDistribution):
+                # A number only shifts the end, so the best one is best with all choices.
+                added = [self._worth[name](value)[0] for value in best[name]]
+                best[name] = [best[name][int(np.argmax(added))]]
+        ends = (
+            self._expected(dict(zip(best, point, strict=True)))(1.0)
+            for point in product(*best.values())
+        )
+        return max(ends) - self._expected(params)(1.0)
+
+    def _expected(self, params: Mapping[str, Any]) -> Callable[[float], float]:
+        """Returns: share of a run → AP without noise."""
         worths = [self._worth[name](params[name]) for name in self._distributions]
         final = float(np.clip(_FINAL_AP + sum(worth for worth, _ in worths), 0.05, 0.99))
         haste = sum(haste for _, haste in worths)
         middle = math.sqrt(_SHORTEST_RISE * _LONGEST_RISE)
         rise = float(np.clip(middle * math.exp(haste), _SHORTEST_RISE, _LONGEST_RISE))
-        points = []
-        for epoch, stage in enumerate(self._stages(params), start=1):
-            if stage not in self._known:
-                learned = 1 - math.exp(-epoch / (rise * self._epochs))
-                ap = _START_AP + (final - _START_AP) * learned
-                self._known[stage] = ap + self._random.normal(0, _NOISE_DEVIATION)
-            points.append(CurvePoint(stage, self._known[stage], self._epoch_s(params)))
-        return points
+        return lambda share: _START_AP + (final - _START_AP) * (1 - math.exp(-share / rise))
 
     def _drawn_worth(self, domain: BaseDistribution) -> Callable[[Any], tuple[float, float]]:
         """Returns: value of a parameter → what it adds to the final AP, and how much it hurries."""
@@ -100,3 +121,15 @@ class LikelyCurves:
             return -steepness * (share - best) ** 2, 0.0
 
         return of_value
+
+
+def _values(domain: BaseDistribution) -> Sequence[Any]:
+    """Returns the choices of a domain, or numbers all over its range."""
+    if isinstance(domain, CategoricalDistribution):
+        return domain.choices
+    low, high = getattr(domain, "low", 0), getattr(domain, "high", 1)
+    if getattr(domain, "log", False):
+        return [float(value) for value in np.geomspace(low, high, _RANGE_POINTS)]
+    step = getattr(domain, "step", None)
+    points = round((high - low) / step) + 1 if step else _RANGE_POINTS
+    return [float(value) for value in np.linspace(low, high, min(points, _MOST_POINTS))]

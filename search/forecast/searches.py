@@ -9,7 +9,7 @@ from typing import Any
 from search.forecast.likely_curves import LikelyCurves
 from search.forecast.speed import Network
 from search.plan import SearchPlan
-from search.simulation.replay import simulate
+from search.simulation.replay import SimulatedEpoch, simulate
 from search.space import Params, SearchSpace, setting
 from training.data.dataset import Dataset
 from training.settings import TrainingSettings
@@ -29,11 +29,14 @@ class ReplayedSearch:
         reported: epochs that trials reported.
         trained: network → epochs that were trained.
         search_s: from the first trial's start to the last one's end.
+        regret: how much better than the answer the best setting of the space ends; None if no trial
+            was fully trained.
     """
 
     reported: int
     trained: Mapping[Network, int]
     search_s: float
+    regret: float | None
 
 
 def replay_searches(
@@ -80,6 +83,7 @@ def replay_searches(
             keys,
             lambda params: epoch_s(network(dict(params))),
         )
+        epochs: list[SimulatedEpoch] = []
         found = simulate(
             curves,
             search.sampler,
@@ -90,9 +94,14 @@ def replay_searches(
             shares=stages.enabled,
             enqueue=search.enqueued,
             walk_s=lambda params: walk_s(network(params)),
+            on_epoch=epochs.append,
+            verify=search.verified_share,
         )
+        ends = (each for each in epochs if each.epoch == training.epochs)
+        best = max(ends, key=lambda each: each.val_ap or 0.0, default=None)
+        regret = None if best is None else curves.regret(best.params)
         trained = Counter(network_of[stage] for stage in found.stages)
-        replays.append(ReplayedSearch(found.epochs_reported, trained, found.seconds))
+        replays.append(ReplayedSearch(found.epochs_reported, trained, found.seconds, regret))
     return replays
 
 

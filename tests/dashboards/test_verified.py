@@ -23,9 +23,17 @@ def study(*trials: TrialSummary) -> StudySummary:
 BEST = trial(0, "resnet18", 0.95, 0.5, 0.8)
 
 
-def test_a_study_that_verified_nothing_says_nothing() -> None:
-    assert verified(study(BEST)) is None
+def test_a_study_without_an_answer_has_nothing_to_verify() -> None:
     assert verified(study()) is None
+
+
+def test_a_study_that_verified_nothing_says_what_it_knows() -> None:
+    found = verified(study(BEST, trial(1, "resnet50", 0.9, 0.3, state="PRUNED")))
+    assert found is not None
+    assert (found.epochs, found.text) == (0, "resnet50 was not fully trained")
+    alone = verified(study(BEST))
+    assert alone is not None
+    assert not alone.text
 
 
 def test_what_was_tried_and_what_is_left() -> None:
@@ -48,10 +56,11 @@ def test_what_was_tried_and_what_is_left() -> None:
         "untrained": 1,
         "left": ["resnet152"],
         "beside": {"gamma": [0.93, 0.97]},
+        "stopped": ["gamma"],
     }
     assert found.text == (
-        "verified with 4 epochs: beside gamma 0.95, 0.93 and 0.97 are no better; "
-        "resnet152 was not fully trained"
+        "verified with 4 epochs: beside gamma 0.95, 0.93 and 0.97 did not look better before the "
+        "end; resnet152 was not fully trained"
     )
 
 
@@ -64,7 +73,8 @@ def test_what_was_tried_and_what_is_left() -> None:
         ),
         (["a", "b"], "a and b were not fully trained"),
         (list("abcde"), "a, b, c and 2 more networks were not fully trained"),
-        ([], "every network was fully trained"),
+        (list("abcd"), "a, b, c and 1 more network were not fully trained"),
+        ([], "verified with 1 epoch: beside gamma 0.95, 0.9 is no better"),
     ],
 )
 def test_one_and_many(networks: list[str], text: str) -> None:

@@ -1,10 +1,10 @@
-"""Where curves are heading, and how that is corrected by those that have ended."""
+"""Where curves are heading, and how much better they ended."""
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from search.heading import expected_ap, heading
+from search.heading import heading, mean_gain
 
 EPOCHS = 8
 
@@ -35,11 +35,12 @@ def test_each_doubling_gains_a_share_of_the_one_before(
     assert heading(trial(*aps).intermediate_values, EPOCHS) == pytest.approx(expected)
 
 
-def test_what_complete_trials_gained_is_expected_of_others() -> None:
-    paused = trial(0.1, 0.3, 0.4, 0.48)
-    there = 0.48 + 0.6 * 0.18
-    assert expected_ap(paused, [paused], EPOCHS) == pytest.approx(there)
-    ended = trial(0.1, 0.3, 0.4, 0.48, 0.5, 0.6, 0.65, there + 0.07)
-    other = trial(0.1, 0.3, 0.4, 0.48, 0.5, 0.6, 0.65, there + 0.03)
-    assert expected_ap(paused, [paused, ended, other], EPOCHS) == pytest.approx(there + 0.05)
-    assert expected_ap(ended, [ended, other], EPOCHS) == pytest.approx(there + 0.07)
+def test_how_much_complete_trials_gained_beyond() -> None:
+    early, there = (0.1, 0.3, 0.4, 0.48), 0.48 + 0.6 * 0.18
+    trials = [
+        trial(*early),
+        *(trial(*early, 0.5, 0.6, 0.65, there + gain) for gain in (0.03, 0.07)),
+    ]
+    assert mean_gain(trials, 4, EPOCHS) == pytest.approx(0.05)
+    assert mean_gain(trials[:1], 4, EPOCHS) == 0.0
+    assert mean_gain([], 4, EPOCHS) == 0.0

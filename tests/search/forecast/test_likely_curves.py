@@ -61,6 +61,22 @@ def test_ap_is_one_and_rises_and_seconds_are_the_networks() -> None:
             assert [point.seconds for point in points] == EPOCHS * [seconds]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_regret_is_how_much_better_the_best_setting_ends(seed: int) -> None:
+    curves = likely(seed)
+    points = [
+        setting(backbone=backbone, gamma=gamma, **{"optimizer.lr": 10**exponent})
+        for backbone in ("small", "large")
+        for gamma in (0.8, 0.85, 0.9, 0.95, 1.0)
+        for exponent in (-5, -4, -3, -2, -1)
+    ]
+    regrets = [curves.regret(point) for point in points]
+    assert min(regrets) >= 0
+    assert min(regrets) < 0.01 < max(regrets)
+    ends = [curves.curve(point)[-1].val_ap or 0.0 for point in points]
+    assert statistics.correlation(regrets, ends) < -0.7, "but for noise"
+
+
 @pytest.mark.parametrize(
     ("name", "pruner"),
     [
