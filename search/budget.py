@@ -132,17 +132,21 @@ def _begun(
         owned: numbers of the trials that other workers run.
         verification: of the answer, before the search ends.
     """
-    census = opened.census()
+    census, study = opened.census(), opened.study
     n_waiting = census.states[TrialState.WAITING]
+    sampler = study.sampler
+    finite = sampler if isinstance(sampler, GridSampler | ListedSampler) else None
+    # A grid or a list says itself which trials there are, and what is enqueued comes first.
+    may_begin = finite is None and not n_waiting
     if isinstance(pruner, PausingPruner) and room.searches:
-        begins = not room.is_searched and not n_waiting
+        begins = may_begin and not room.is_searched
         move: Promotion | NewTrial | None = pruner.promotion(census, begins=begins)
         if move is None and room.is_searched:
             move = pruner.closing_promotion(census)
         if move is not None:
             return _moved(opened, move)
     if verification is not None and room.is_searched and not n_waiting:
-        check = verification.check(census.trials, begins=not room.is_full)
+        check = verification.check(census.trials, begins=may_begin and not room.is_full)
         if check is not None:
             return _moved(opened, check.move, {VERIFIES_ATTR: verifies_mark(check)})
     if isinstance(pruner, PausingPruner) and room.is_full and not owned:
@@ -151,9 +155,6 @@ def _begun(
             return _moved(opened, promotion)
     if room.is_full or not room.searches:
         return None
-    study = opened.study
-    sampler = study.sampler
-    finite = sampler if isinstance(sampler, GridSampler | ListedSampler) else None
     if not n_waiting and finite is not None and finite.is_exhausted(study):
         return None
     return study.ask()

@@ -6,15 +6,20 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import RUNG_ATTR, VERIFIES_ATTR
 from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
 from search.branches import BranchPruner
+from search.budget import Idle, claim_trial
 from search.pausing import NewTrial, Promotion, rung_mark
+from search.sampling import GridSampler
 from search.settings import NamedSettings
 from search.simulation.landscapes import FAMILIES, Landscape
 from search.simulation.replay import SimulatedEpoch, simulate
+from search.trials import OpenStudy
 from search.verification import Check, Verification, verifying
 
 EPOCHS = 8
@@ -146,6 +151,31 @@ def test_a_search_that_verifies_ends_with_as_many_trials(pruner: str, workers: i
         found[verify] = run
     if pruner in {"branches", "asha"}:
         assert found[0.2].epochs_trained > found[0.0].epochs_trained
+
+
+def claimed(sampler: BaseSampler, **options: Any) -> optuna.trial.Trial | Idle:
+    """Claims a trial of a study whose one trial is complete."""
+    storage = InMemoryStorage()
+    study = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
+    made = Study()
+    study.add_trial(made.add("a", 1.0, *BEST))
+    pruner = BranchPruner(epochs=EPOCHS)
+    verification = Verification(0.2, EPOCHS, pruner)
+    return claim_trial(OpenStudy(study, storage), pruner, 10, verification=verification, **options)
+
+
+def test_a_search_that_improves_no_more_is_verified() -> None:
+    found = claimed(RandomSampler(seed=0), searches=False)
+    assert isinstance(found, optuna.trial.Trial)
+    assert found.suggest_categorical("backbone", ["a", "b"]) == "a"
+    assert found.suggest_float("gamma", 0.8, 1.0, step=0.05) == 0.9
+    assert found.user_attrs[VERIFIES_ATTR] == {"kind": NEIGHBOUR, "from_epoch": 0}
+    assert claimed(RandomSampler(seed=0), begins=False) is Idle.DONE
+
+
+def test_beside_a_grid_nothing_begins() -> None:
+    grid = GridSampler({"backbone": ["a", "b"], "gamma": [0.9, 1.0]}, seed=0)
+    assert claimed(grid, searches=False) is Idle.DONE
 
 
 @pytest.mark.parametrize("name", ["plain-8", "late-8"])
