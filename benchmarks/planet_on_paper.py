@@ -40,7 +40,8 @@ WAYS = {
     "all in full, nothing shared": {"pruner": {"name": "none"}, "stages": False},
     "all in full, shared": {"pruner": {"name": "none"}, "stages": True},
     "median, shared": {"pruner": {"name": "median"}, "stages": True},
-    "**asha, shared (default)**": {"pruner": {"name": "asha"}, "stages": True},
+    "asha, shared (default of 0.1.0)": {"pruner": {"name": "asha"}, "stages": True},
+    "**branches, shared (default)**": {"pruner": {"name": "branches"}, "stages": True},
 }
 
 
