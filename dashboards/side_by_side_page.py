@@ -17,8 +17,7 @@ from dashboards.side_by_side_text import (
     setting_rows,
     verdict_lines,
 )
-from dashboards.status_text import counted
-from dashboards.tables import params_text, signed_text
+from dashboards.tables import counted, params_text, signed_text
 from dashboards.verdict import Verdict
 
 _MOST_LABELS = 60

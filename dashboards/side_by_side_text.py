@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.side_by_side import Shown, SideBySide
-from dashboards.status_text import counted
-from dashboards.tables import ap_text, duration_text, printable, signed_text, value_text
+from dashboards.tables import ap_text, counted, duration_text, printable, signed_text, value_text
 from dashboards.verdict import Interval, NoVerdict, Verdict
 
 _MOST_EPOCHS = 10

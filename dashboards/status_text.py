@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from optuna.trial import TrialState
 
 from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counts_text, params_text, printable, spent_text
+from dashboards.tables import ap_text, counted, counts_text, params_text, printable, spent_text
 from dashboards.verified import verified
 from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 from storage.workers import LEFT, WorkerSummary
@@ -122,11 +122,6 @@ def age_text(seconds: float | None) -> str:
     if whole < 2 * 3600:
         return f"{whole // 60} min"
     return f"{whole // 3600} h" if whole < 48 * 3600 else f"{whole // 86_400} d"
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns ``1 worker`` or ``3 workers``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _work_text(worker: WorkerSummary) -> str:

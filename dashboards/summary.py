@@ -14,6 +14,8 @@ from storage.parameters import canonical_params
 from storage.studies import StudyStore
 from storage.workers import WorkerSummary, as_json
 
+# The setting that is the network.
+NETWORK = "backbone"
 # The attribute of a trial that says why it ended early, and how the reason begins of a divergence,
 # of a trial that does not fit into memory however its batches are cut, and of one that took too
 # long.

@@ -39,6 +39,16 @@ def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns ``1 worker`` or ``3 workers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed_text(words: Sequence[str]) -> str:
+    """Returns ``a``, ``a and b`` or ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def params_text(params: Mapping[str, Any]) -> str:
     """Returns a setting in one line; a category speaks for itself, a number needs its name."""
     return " · ".join(

@@ -6,13 +6,12 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import value_text
+from dashboards.summary import NETWORK, StudySummary, TrialSummary
+from dashboards.tables import counted, listed_text, value_text
 
 NEIGHBOUR, CONTENDER, UNTRAINED = "neighbour", "contender", "untrained"
 """Why a trial verifies: it differs from the best one in one number, is heading as high as the best
 one, or is of a network of which no trial had run to its end."""
-_NETWORK = "backbone"
 _FEW = 3
 
 
@@ -51,7 +50,7 @@ class Verified:
         """What is known beside the answer, in words; empty where there is nothing to say."""
         parts = [
             f"beside {name} {value_text(self.best.params[name])}, "
-            f"{_and([value_text(each) for each in values])} "
+            f"{listed_text([value_text(each) for each in values])} "
             + (
                 "did not look better before the end"
                 if name in self.stopped
@@ -63,13 +62,11 @@ class Verified:
         if self.left:
             shown = self.left[:_FEW]
             more = len(self.left) - len(shown)
-            names = _and(
-                [*shown, f"{more} more network{'' if more == 1 else 's'}"] if more else shown
-            )
+            names = listed_text([*shown, counted(more, "more network")] if more else shown)
             parts.append(f"{names} {'was' if len(self.left) == 1 else 'were'} not fully trained")
         if not self.epochs:
             return "; ".join(parts)
-        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        epochs = counted(self.epochs, "epoch")
         return f"verified with {epochs}: {'; '.join(parts)}" if parts else f"verified with {epochs}"
 
 
@@ -81,12 +78,12 @@ def verified(summary: StudySummary) -> Verified | None:
     checks = [trial for trial in summary.trials if trial.verifies is not None]
     kinds = Counter(trial.verifies for trial in checks)
     trained = {
-        trial.params.get(_NETWORK)
+        trial.params.get(NETWORK)
         for trial in summary.trials
         if trial.state == TrialState.COMPLETE.name
     }
     known = {
-        str(trial.params[_NETWORK]): None for trial in summary.trials if _NETWORK in trial.params
+        str(trial.params[NETWORK]): None for trial in summary.trials if NETWORK in trial.params
     }
     numbers = [
         name
@@ -138,8 +135,3 @@ def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialS
 
 def _others(trial: TrialSummary, name: str) -> dict[str, Any]:
     return {key: value for key, value in trial.params.items() if key != name}
-
-
-def _and(words: list[str]) -> str:
-    """Returns ``a``, ``a and b`` or ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

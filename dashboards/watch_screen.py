@@ -12,14 +12,13 @@ from dashboards.status_text import (
     age_text,
     best_text,
     control_text,
-    counted,
     doing_text,
     is_recent,
     state_text,
     trouble_lines,
 )
 from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counts_text, params_text
+from dashboards.tables import ap_text, counted, counts_text, params_text
 from storage.workers import LEFT, WorkerSummary
 
 FEWEST_ROWS = 3

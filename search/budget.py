@@ -24,7 +24,7 @@ from search.listed_sampler import ListedSampler
 from search.pausing import NewTrial, PausingPruner, Promotion, rung_mark
 from search.sampling import GridSampler
 from search.space import SearchSpace
-from search.trials import OpenStudy, is_promoted
+from search.trials import OpenStudy, best_complete, is_promoted
 from search.verification import Verification, verifies_mark
 from storage.enqueued import EnqueuedSetting
 
@@ -169,8 +169,7 @@ def is_on_plateau(trials: Sequence[FrozenTrial], no_improvement_trials: int | No
     """
     if no_improvement_trials is None:
         return False
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+    best = best_complete(trials)
     if best is None or best.datetime_complete is None:
         return False
     since = sum(

@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
 from dashboards.clearml.standing import MirrorSummary, read_mirror
 from dashboards.errors import TrackerConfigError
-from dashboards.status_text import counted
 from dashboards.summary import summarize_study
+from dashboards.tables import counted
 from search.launcher import log_folder
 from search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_mirror
 from search.plan import SearchPlan

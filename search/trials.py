@@ -1,6 +1,6 @@
 """A study with its storage: trials by their numbers, and what we note on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,11 +8,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, PROMOTED_ATTR
+from dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, NETWORK, PROMOTED_ATTR
 from search.census import Census
 from training.accumulation import Accumulation
 
-NETWORK = "backbone"
 STAGES_ATTR = "canopy:stages"
 _KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
 
@@ -64,6 +63,12 @@ def stage_at(trial: FrozenTrial, epoch: int) -> Any:
 def network(trial: FrozenTrial) -> Any:
     """Returns the network of a trial; None, the same for all, where no network is searched."""
     return trial.params.get(NETWORK)
+
+
+def best_complete(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """Returns the complete trial with the best value, the first of equals; None if none is."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
 
 
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:

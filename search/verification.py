@@ -11,7 +11,7 @@ from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
 from search.heading import heading, mean_gain
 from search.neighbours import nearest, numbers, wanted_beside
 from search.pausing import NewTrial, PausingPruner, Promotion
-from search.trials import network, runs_to_end, stage_at
+from search.trials import best_complete, network, runs_to_end, stage_at
 
 # How far final APs lie apart: of networks, and of settings that differ in one number alone.
 _NETWORK_SPREAD, _NEIGHBOUR_SPREAD = 0.06, 0.01
@@ -71,10 +71,9 @@ class Verification:
             begins: whether a trial may begin.
         """
         begun = [t for t in trials if t.state not in {TrialState.FAIL, TrialState.WAITING}]
-        complete = [trial for trial in begun if trial.state == TrialState.COMPLETE]
-        if not complete:
+        best = best_complete(begun)
+        if best is None:
             return None
-        best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number))
         found = [*self._paused(begun), *self._neighbours(best, begun, begins=begins)]
         spent = sum(map(self._spent, begun))
         left = max(self.epochs, self.share * (_trained(begun) - spent)) - spent
@@ -97,9 +96,9 @@ class Verification:
         }
         gains: dict[int, float] = {}
         for trial in trials:
-            if not is_paused(trial) or runs_to_end(trial):
+            epoch = paused_at(trial)
+            if epoch not in trial.intermediate_values or runs_to_end(trial):
                 continue
-            epoch = max(trial.intermediate_values)
             is_new = network(trial) not in trained
             if epoch == 1 and not is_new:
                 continue

@@ -17,7 +17,7 @@ from dashboards.charts.house import (
 )
 from dashboards.page import Chart
 from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import params_text
+from dashboards.tables import listed_text, params_text
 
 _MOST_COMPLETE = 60
 """Further complete trials than the best so many are drawn like stopped ones."""
@@ -39,7 +39,7 @@ def sentence(data: StudyData) -> str:
     complete = sum(trial.is_complete for trial in curved)
     text = f"{complete} of {len(curved)} trials ran to their end"
     if stopped:
-        where = _listed(
+        where = listed_text(
             [f"{count} after {data.step} {epoch}" for epoch, count in sorted(stopped.items())]
         )
         text += f"; stopped were {where}"
@@ -124,7 +124,3 @@ def _add_lines(
 
 def _gapped(lines: Iterable[Sequence[float]]) -> list[float | None]:
     return [value for line in lines for value in (*line, None)]
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -7,8 +7,8 @@ from typing import Any
 from dashboards.clearml.links import comparison_url, task_url
 from dashboards.clearml.reconciling import is_gone
 from dashboards.clearml.wanted import task_state
-from dashboards.status_text import counted
 from dashboards.summary import StudySummary
+from dashboards.tables import counted
 from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from storage.studies import StudyStore
 
