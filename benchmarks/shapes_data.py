@@ -8,6 +8,7 @@ comes near an AP of one and the late epochs of a high learning rate overfit.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +65,24 @@ def write_shapes(folder: Path, jpeg_factor: int | None = None) -> None:
         tagged.append([shape for shape in SHAPES if (shape in drawn) != (shape in wrong)])
     rows = ["image_name,tags", *(f"scene_{at:04d},{' '.join(t)}" for at, t in enumerate(tagged))]
     if jpeg_factor is not None:
-        parts = _parts(tagged)
+        parts = split_parts(tagged, SPLIT)
         rows = [f"{row},{part}" for row, part in zip(rows, ["split", *parts], strict=True)]
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
-def _parts(tagged: list[list[str]]) -> list[str]:
-    """Returns the part of each scene: the split that shapes.yaml asks for.
+def split_parts(tagged: Sequence[Sequence[str]], settings: SplitSettings) -> list[str]:
+    """Returns the part of each image: the split that settings ask for.
 
     But for the last images for training beyond whole batches, which are for test: everybody cuts
     what is left over from whole batches in another way.
+
+    Args:
+        tagged: the labels of each image.
+        settings: shares and seed.
     """
-    labels = sorted(SHAPES)
+    labels = sorted({label for tags in tagged for label in tags})
     targets = np.array([[label in tags for label in labels] for tags in tagged], np.uint8)
-    split = split_images(targets, SPLIT)
+    split = split_images(targets, settings)
     parts = [""] * len(tagged)
     for name in PARTS:
         for at in getattr(split, name):

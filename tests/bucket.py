@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -80,13 +81,7 @@ class Bucket:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=self.variables["AWS_ENDPOINT_URL"],
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        self.client = _client(self.variables["AWS_ENDPOINT_URL"])
         self.client.create_bucket(Bucket=self.name)
 
     def put(self, key: str, content: bytes) -> None:
@@ -125,5 +120,14 @@ class Bucket:
         """How often it was listed so far, a page at a time."""
         return sum("list-type=2" in path for _, path in self.server.requests(self.name))
 
-    def close(self) -> None:
-        self.client.close()
+
+@cache
+def _client(address: str) -> Any:
+    """Returns a client, which takes a while to make."""
+    return boto3.client(
+        "s3",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )

@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,6 @@ from uuid import uuid4
 
 import optuna.storages._rdb.storage
 import pytest
-import sqlalchemy
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
@@ -24,6 +24,7 @@ from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
 from tests.bucket import Bucket, BucketServer
 from tests.chromium import connected
+from tests.databases import Databases, within
 from tests.shared_servers import SharedServers, execute
 
 _PREPARED = "canopy_prepared"
@@ -52,6 +53,9 @@ _PREFIXES = ("LC_", "CLEARML_", "TRAINS_", "AWS_", "S3_", "PG", "SLURM_", "SBATC
 for _name in list(os.environ):
     if _name in _VARIABLES or _name.startswith(_PREFIXES):
         del os.environ[_name]
+# Without them every process compiles all of ours anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ["TZ"] = "UTC"
 time.tzset()
 spin_briefly()
@@ -201,34 +205,38 @@ def postgres_url(servers: SharedServers) -> str:
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
-    """URL of a database that is there for this test only, and empty unless `database` opens it."""
+def database_url(databases: Databases, postgres_url: str) -> Iterator[str]:
+    """URL of a database that is this test's alone, with all tables and nothing in them."""
+    name = databases.take()
+    yield within(postgres_url, name)
+    databases.give_back(name)
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """URL of a database that is there for this test only, without tables."""
     name = f"canopy_{uuid4().hex}"
-    # Copying the tables is faster than making them.
-    opened = "database" in request.fixturenames
-    template = request.getfixturevalue("_prepared_database") if opened else "template1"
-    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _with_name(postgres_url, name)
+    execute(postgres_url, f"CREATE DATABASE {name}")
+    yield within(postgres_url, name)
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
-    """The database of `database_url`, opened, with all tables and nothing in them."""
+    """The database of `database_url`, opened."""
     opened = open_database(tmp_path / "home", database_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def bucket(servers: SharedServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(servers: SharedServers, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket, which the environment leads to."""
     opened = Bucket(BucketServer(servers.moto()))
     for name, value in opened.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    yield opened
-    opened.close()
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -239,18 +247,14 @@ def browser(servers: SharedServers) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def _prepared_database(
+def databases(
     servers: SharedServers, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """Name of a database with all tables."""
+) -> Databases:
+    """Databases of the server of this run."""
     with FileLock(servers.folder / "prepared.lock"):
         if (_PREPARED,) not in execute(postgres_url, "SELECT datname FROM pg_database"):
             name = f"{_PREPARED}_in_the_making"
             execute(postgres_url, f"CREATE DATABASE {name}")
-            open_database(tmp_path_factory.mktemp("home"), _with_name(postgres_url, name)).close()
+            open_database(tmp_path_factory.mktemp("home"), within(postgres_url, name)).close()
             execute(postgres_url, f"ALTER DATABASE {name} RENAME TO {_PREPARED}")
-    return _PREPARED
-
-
-def _with_name(url: str, name: str) -> str:
-    return sqlalchemy.make_url(url).set(database=name).render_as_string(hide_password=False)
+    return Databases(postgres_url, _PREPARED)

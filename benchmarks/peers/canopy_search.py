@@ -18,11 +18,9 @@ from typing import Any
 import optuna
 
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
-from benchmarks.peers.task import Curves, peer_arguments, setting
+from benchmarks.peers.task import SHAPES_TASK, Curves, Task, peer_arguments, setting
 from search.settings import NamedSettings, SearchSettings
 from search.simulation.replay import SimulatedEpoch, simulate
-
-CONFIG = Path(__file__).parents[1] / "shapes.yaml"
 
 
 def simulated(
@@ -52,13 +50,13 @@ def simulated(
 
 
 def trained(
-    data: Path, seed: int, trials: int, workers: int, *, shares: bool, began: float
+    task: Task, data: Path, seed: int, trials: int, workers: int, *, shares: bool, began: float
 ) -> list[EpochEntry]:
     """Runs one search for real."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    document: dict[str, Any] = yaml.load(CONFIG)
+    document: dict[str, Any] = yaml.load(task.config)
     document["data"] |= {
         "labels": str(data / "labels.csv"),
         "images": str(data / "images"),
@@ -122,6 +120,7 @@ def main() -> None:
             entries = simulated(curves, seed, arguments.trials, arguments.workers, shares=shares)
         else:
             entries = trained(
+                SHAPES_TASK,
                 arguments.data.resolve(),
                 seed,
                 arguments.trials,

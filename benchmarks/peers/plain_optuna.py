@@ -24,7 +24,7 @@ from optuna.pruners import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import SHAPES, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import SHAPES_TASK, Curves, Space, peer_arguments, setting
 
 Epochs = Callable[[dict[str, Any]], Iterator[tuple[float, float]]]
 """Trains a setting: yields validation AP and seconds of every epoch."""
@@ -132,26 +132,26 @@ def main() -> None:
         return
     from benchmarks.peers.torch_training import TorchTraining
 
-    training = TorchTraining(arguments.data, SHAPES.epochs, threads=2, loader_workers=2)
+    training = TorchTraining(arguments.data, SHAPES_TASK, threads=2, loader_workers=2)
     for seed in arguments.seeds:
         search(
-            SHAPES,
+            SHAPES_TASK.space,
             arguments.sampler,
             arguments.pruner,
             seed,
             arguments.trials,
             training.epochs,
-            _noting(recorder, seed, arguments.began or time.time()),
+            noting(recorder.add, seed, arguments.began or time.time()),
             storage=os.environ["PEERS_DATABASE_URL"],
         )
 
 
-def _noting(recorder: Recorder, seed: int, began: float) -> Note:
-    """Returns what records an epoch as it ends."""
+def noting(add: Callable[[EpochEntry], None], seed: int, began: float) -> Note:
+    """Returns what adds an epoch as it ends."""
 
     def note(trial: int, epoch: int, val_ap: float, seconds: float, params: dict[str, Any]) -> None:
         at_s = time.time() - began
-        recorder.add(EpochEntry(seed, trial, epoch, val_ap, at_s, seconds, setting(params)))
+        add(EpochEntry(seed, trial, epoch, val_ap, at_s, seconds, setting(params)))
 
     return note
 

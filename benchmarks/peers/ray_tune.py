@@ -26,7 +26,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import SHAPES, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import SHAPES, SHAPES_TASK, Curves, Space, peer_arguments, setting
 
 _NOBODY: Any = None
 """ASHA's scheduler does not look at Ray's controller, which cannot be made without a cluster."""
@@ -93,7 +93,7 @@ def trainable(config: dict[str, Any]) -> None:
     fixed = config["fixed"]
     training = TorchTraining(
         Path(fixed["data"]),
-        SHAPES.epochs,
+        SHAPES_TASK,
         threads=fixed["threads"],
         loader_workers=fixed["loaders"],
     )

@@ -30,7 +30,7 @@ from syne_tune.optimizer.scheduler import SchedulerDecision
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder, read_record
-from benchmarks.peers.task import SHAPES, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import SHAPES, SHAPES_TASK, Curves, Space, peer_arguments, setting
 
 METHODS = ("stopping", "promotion", "pasha")
 DECISIONS = {
@@ -174,7 +174,7 @@ def train(  # noqa: PLR0917 - a peer's whole choice
     if best.epoch < SHAPES.epochs:
         from benchmarks.peers.torch_training import TorchTraining
 
-        training = TorchTraining(data, SHAPES.epochs, threads=threads, loader_workers=2)
+        training = TorchTraining(data, SHAPES_TASK, threads=threads, loader_workers=2)
         for epoch, (val_ap, seconds) in enumerate(training.epochs(best.params), start=1):
             at_s = time.time() - began
             again = replace(best, epoch=epoch, val_ap=val_ap, at_s=at_s, train_s=seconds)

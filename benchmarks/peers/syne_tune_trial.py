@@ -16,7 +16,7 @@ from syne_tune import Reporter
 from syne_tune.constants import ST_CHECKPOINT_DIR
 
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import setting
+from benchmarks.peers.task import SHAPES_TASK, setting
 from benchmarks.peers.torch_training import TorchTraining
 
 
@@ -27,7 +27,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     for name in ("gamma", "began"):
         parser.add_argument(f"--{name}", type=float, required=True)
-    for name in ("epochs", "search_seed", "threads"):
+    for name in ("search_seed", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument(f"--{ST_CHECKPOINT_DIR}", type=Path, required=True)
     arguments, _ = parser.parse_known_args()
@@ -37,7 +37,7 @@ def main() -> None:
     params = setting(vars(arguments))
     training = TorchTraining(
         Path(arguments.data),
-        arguments.epochs,
+        SHAPES_TASK,
         threads=arguments.threads,
         loader_workers=arguments.threads if arguments.threads > 1 else 0,
     )

@@ -12,8 +12,10 @@ from search.simulation.curve_files import read_curves
 from search.simulation.curves import CurvePoint, CurveTable
 
 TRIALS = 40
+_FOLDER = Path(__file__).parents[1]
 TRAINING_SEED = 0
-IMAGE_SETTINGS: dict[str, Any] = {"image_px": 32, "augment": ("hflip", "vflip", "rot90")}
+FLIPS = ("hflip", "vflip", "rot90")
+IMAGE_SETTINGS: dict[str, Any] = {"image_px": 32, "augment": FLIPS}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,43 @@ SHAPES = Space(
     1.00,
     0.03,
     9,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched, and how a setting of it is trained.
+
+    Attributes:
+        space: of the search.
+        config: Canopy's configuration of the same.
+        lr: Adam's learning rate.
+        augment: `FLIPS`, or nothing.
+        image_px: side of the images that are trained on.
+        batch_size: for training.
+    """
+
+    space: Space
+    config: Path
+    lr: float
+    augment: tuple[str, ...] = ()
+    image_px: int = 32
+    batch_size: int = 32
+
+
+SHAPES_TASK = Task(SHAPES, _FOLDER / "shapes.yaml", 4e-3, FLIPS)
+# benchmarks/emoji.yaml; drawings face to the right, so nothing flips.
+EMOJI_TASK = Task(
+    Space(
+        ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"],
+        ["bce", "focal_bce", "asymmetric"],
+        0.80,
+        1.00,
+        0.01,
+        8,
+    ),
+    _FOLDER / "emoji.yaml",
+    1e-3,
 )
 
 

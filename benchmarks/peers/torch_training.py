@@ -24,14 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.peers.task import TRAINING_SEED
+from benchmarks.peers.task import TRAINING_SEED, Task
+from training.backbones import build_backbone
 from training.losses import build_loss
 from training.settings import TrainingSettings
-from training.small_nets import SMALL_NETS
 
-IMAGE_PX = 32
-BATCH_SIZE = 32
-LEARNING_RATE = 4e-3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -63,9 +60,9 @@ class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
         return self.transform(image), self.targets[index]
 
 
-def _tensor_of(*before: v2.Transform) -> v2.Transform:
+def _tensor_of(image_px: int, *before: v2.Transform) -> v2.Transform:
     after = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    return v2.Compose([v2.Resize((IMAGE_PX, IMAGE_PX)), *before, v2.ToImage(), *after])
+    return v2.Compose([v2.Resize((image_px, image_px)), *before, v2.ToImage(), *after])
 
 
 class TorchTraining:
@@ -73,27 +70,31 @@ class TorchTraining:
 
     Args:
         folder: of the data.
-        epochs: of a full run.
+        task: what is trained.
         threads: torch's.
         loader_workers: processes that load images; 0 loads in this one.
     """
 
-    def __init__(self, folder: Path, epochs: int, *, threads: int, loader_workers: int) -> None:
+    def __init__(self, folder: Path, task: Task, *, threads: int, loader_workers: int) -> None:
         torch.set_num_threads(threads)
-        self._epochs = epochs
-        flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
-        turn = v2.RandomApply([v2.RandomRotation((90, 90))], p=0.5)
-        train = ImageFolder(folder, "train", _tensor_of(*flips, turn))
-        validation = ImageFolder(folder, "validation", _tensor_of())
+        self._task = task
+        flips = [
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(),
+            v2.RandomApply([v2.RandomRotation((90, 90))], p=0.5),
+        ]
+        augment = flips if task.augment else []
+        train = ImageFolder(folder, "train", _tensor_of(task.image_px, *augment))
+        validation = ImageFolder(folder, "validation", _tensor_of(task.image_px))
         options: dict[str, Any] = {
             "num_workers": loader_workers,
             "persistent_workers": loader_workers > 0,
         }
         self._train: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            train, batch_size=BATCH_SIZE, shuffle=True, **options
+            train, batch_size=task.batch_size, shuffle=True, **options
         )
         self._validation: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            validation, batch_size=4 * BATCH_SIZE, **options
+            validation, batch_size=4 * task.batch_size, **options
         )
         self._priors = train.targets.mean(dim=0)
         self._images = len(train)
@@ -116,10 +117,16 @@ class TorchTraining:
             What a checkpoint holds, validation AP and seconds of every epoch.
         """
         torch.manual_seed(TRAINING_SEED)
-        model = SMALL_NETS[params["backbone"]](len(self._priors))
+        model = build_backbone(
+            params["backbone"],
+            labels=len(self._priors),
+            image_px=self._task.image_px,
+            weights="none",
+            seed=TRAINING_SEED,
+        )
         settings = TrainingSettings(backbone=params["backbone"], loss=params["loss"])
         loss = build_loss(settings, self._priors, self._images)
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self._task.lr)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=params["gamma"])
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
         done = 0
@@ -127,7 +134,7 @@ class TorchTraining:
             done = state["epoch"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-        for epoch in range(done + 1, self._epochs + 1):
+        for epoch in range(done + 1, self._task.space.epochs + 1):
             began = time.perf_counter()
             self._train_epoch(model, loss, optimizer)
             schedule.step()

@@ -6,9 +6,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import sqlalchemy
 from filelock import FileLock
 
+from tests.databases import within
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
@@ -57,7 +57,7 @@ def _finished(
             write_planet_data(user_folder, images=FINISHED_IMAGES)
             (user_folder / "canopy.yaml").write_text(FINISHED_CONFIG)
             execute(postgres_url, f"CREATE DATABASE {_TEMPLATE}")
-            url = _with_name(postgres_url, _TEMPLATE)
+            url = within(postgres_url, _TEMPLATE)
             searched = Canopy(user_folder, url).run("search")
             (user_folder / OUTPUT).write_text(searched.stdout)
             user_folder.rename(folder)
@@ -68,7 +68,7 @@ def _copied(postgres_url: str, finished: Path, folder: Path) -> Iterator[InProce
     shutil.copytree(finished, folder, symlinks=True)
     name = f"canopy_{uuid4().hex}"
     execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield InProcess(folder, _with_name(postgres_url, name))
+    yield InProcess(folder, within(postgres_url, name))
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -84,7 +84,3 @@ def finished(
 def own_finished(postgres_url: str, _finished: Path, tmp_path: Path) -> Iterator[InProcess]:
     """Somebody with a finished study of their own, to go on with or to spoil."""
     yield from _copied(postgres_url, _finished, tmp_path / "finished")
-
-
-def _with_name(url: str, name: str) -> str:
-    return sqlalchemy.make_url(url).set(database=name).render_as_string(hide_password=False)

@@ -108,10 +108,10 @@ def test_a_refused_password_is_not_shown(
 
 
 def test_a_read_only_database_can_be_looked_at_and_not_searched(
-    folder: Path, database_url: str, finished: InProcess, words: SnapshotAssertion
+    folder: Path, empty_database_url: str, finished: InProcess, words: SnapshotAssertion
 ) -> None:
     options = "-c default_transaction_read_only=on"
-    empty = InProcess(folder, url_with(database_url, options=options))
+    empty = InProcess(folder, url_with(empty_database_url, options=options))
     refused = [empty.run("status", status=1).stderr]
 
     reader = InProcess(finished.folder, url_with(str(finished.database_url), options=options))

@@ -152,9 +152,9 @@ def kill_postgres(canopy: InProcess) -> None:
 
 
 def test_two_searches_that_begin_a_study_at_once_share_it(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
-    canopy = user(tmp_path, database_url)
+    canopy = user(tmp_path, empty_database_url)
     processes = [canopy.start("search", "--trials", str(TRIALS)) for _ in range(2)]
     for process in processes:
         _, stderr = process.communicate(timeout=PATIENCE_S)

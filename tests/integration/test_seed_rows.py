@@ -29,15 +29,26 @@ HEADINGS = [
     "ResNet50, focal loss + BCE, ExponentialLR, gamma .85",
     "ResNet50, BCE weighted by the classes' priors, ExponentialLR, gamma .85",
 ]
+# Those of the example, and small ones in their place.
+LARGE = {"resnet18": "resnet18", "resnet50": "resnet50", "resnet152": "resnet152"}
+SMALL = {"resnet18": "tinycnn_8", "resnet50": "tinycnn_16", "resnet152": "tinyresnet_8"}
+WRITTEN = {"resnet18": "ResNet18", "resnet50": "ResNet50", "resnet152": "ResNet152"}
 DIGITS = {"f1": 2, "precision": 2, "recall": 2, "AP": 2, "hamming": 3}
 WEB = "https://clearml.example/projects/p7"
 
 
+@pytest.mark.parametrize(
+    "networks", [pytest.param(LARGE, marks=pytest.mark.exhaustive), SMALL], ids=["large", "small"]
+)
 def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
-    database: Database, database_url: str, tmp_path: Path
+    networks: dict[str, str], database: Database, database_url: str, tmp_path: Path
 ) -> None:
     write_planet_data(tmp_path, images=50)
+
     document = read_yaml(EXAMPLE)
+    document["search"]["space"]["backbone"] = list(networks.values())
+    for row in document["search"]["enqueue"]:
+        row["backbone"] = networks[row["backbone"]]
     rows = document["search"]["enqueue"]
     assert len(rows) == 10
     document["data"] |= {"image_px": 32, "split": {"validation": 0.4, "test": 0.1}}
@@ -61,12 +72,13 @@ def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
     first = path.read_text()
     sections = sections_of(first)
     assert [re.sub(r"^\d\d\.\d\d\.\d{4} · | \(trial \d\)$", "", s.heading) for s in sections] == [
-        *HEADINGS, "Finalists", "Decision",
+        *(renamed(each, networks) for each in HEADINGS), "Finalists", "Decision",
     ]  # fmt: skip
     base = trials[0]["metrics"][-1]
     for trial, section in zip(trials, sections, strict=False):
         check_block(section, trial["metrics"][-1], None if trial is trials[0] else base)
-    assert "ResNet152 instead of ResNet18, with gamma .80." in sections[5].text
+    changed = renamed("ResNet152 instead of ResNet18, with gamma .80.", networks)
+    assert changed in sections[5].text
     check_verdicts(database, sections)
     assert "TEST AP" not in first
     assert "ClearML" not in first
@@ -85,6 +97,13 @@ def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
         assert (words.get(number, "Chosen") in section.text) == (number in words)
     canopy.run(*again)
     assert path.read_text() == second
+
+
+def renamed(text: str, networks: dict[str, str]) -> str:
+    """Returns a text of the diary with other networks in place of the example's."""
+    for name, other in networks.items():
+        text = text.replace(WRITTEN[name], WRITTEN.get(other, other))
+    return text
 
 
 def check_block(

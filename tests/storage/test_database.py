@@ -113,9 +113,9 @@ def test_a_connection_that_breaks_as_it_is_given_back_is_replaced(
 
 
 class TestOpening:
-    def test_of_an_empty_database(self, database_url: str, tmp_path: Path) -> None:
+    def test_of_an_empty_database(self, empty_database_url: str, tmp_path: Path) -> None:
         home = tmp_path / "home"
-        opened = open_database(home, database_url)
+        opened = open_database(home, empty_database_url)
         assert opened.embedded is None
         StudyStore(opened).open_study("planet")
         opened.close()
@@ -128,16 +128,16 @@ class TestOpening:
         assert StudyStore(again).names() == ["planet"]
         again.close()
 
-    def test_of_many_at_once(self, database_url: str) -> None:
+    def test_of_many_at_once(self, empty_database_url: str) -> None:
         in_processes(
             4,
             "from pathlib import Path\n"
             "from storage.database import open_database; from storage.studies import StudyStore",
             "StudyStore(open_database(Path(), sys.argv[1])).open_study(f'study {number}')",
-            database_url,
+            empty_database_url,
         )
         names = [f"study {number}" for number in range(4)]
-        opened = open_database(Path(), database_url)
+        opened = open_database(Path(), empty_database_url)
         assert StudyStore(opened).names() == names
         with opened.engine.connect() as connection:
             revisions = sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours

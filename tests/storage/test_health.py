@@ -53,9 +53,8 @@ def role(engine: sqlalchemy.Engine, options: str) -> Iterator[sqlalchemy.URL]:
         execute(engine, f"DROP ROLE {name}")
 
 
-@pytest.fixture
-def read_only(database_url: str) -> str:
-    """The same database, as somebody sees it who may not write."""
+def only_read(database_url: str) -> str:
+    """Returns the URL of the same database for somebody who may not write."""
     url = sqlalchemy.make_url(database_url)
     return text_of(url.update_query_dict({"options": "-c default_transaction_read_only=on"}))
 
@@ -84,9 +83,9 @@ def test_an_old_server_is_refused_with_its_version(version: str, words: Snapshot
 
 
 def test_who_may_not_make_tables_is_told_what_to_do(
-    database_url: str, words: SnapshotAssertion
+    empty_database_url: str, words: SnapshotAssertion
 ) -> None:
-    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+    engine = sqlalchemy.create_engine(parse_database_url(empty_database_url))
     with role(engine, "LOGIN") as guest:
         with pytest.raises(DatabaseSchemaError) as caught:
             open_database(Path(), text_of(guest))
@@ -103,26 +102,26 @@ def test_version_numbers_are_written_as_people_do() -> None:
     assert [version_text(v) for v in (180004, 130000, 90624)] == ["18.4", "13.0", "9.6.24"]
 
 
-def test_who_only_reads_can_do_with_a_standby(database: Database, read_only: str) -> None:
+def test_who_only_reads_can_do_with_a_standby(database: Database, database_url: str) -> None:
     StudyStore(database).open_study("planet")
 
-    reading = open_existing_database(Path(), read_only)
+    reading = open_existing_database(Path(), only_read(database_url))
 
     assert StudyStore(reading).names() == ["planet"]
     reading.close()
     with pytest.raises(DatabaseReadOnlyError, match="DATABASE_URL"):
-        open_database(Path(), read_only)
+        open_database(Path(), only_read(database_url))
 
 
-def test_without_tables_a_standby_is_no_use_to_readers_either(read_only: str) -> None:
+def test_without_tables_a_standby_is_no_use_to_readers_either(empty_database_url: str) -> None:
     with pytest.raises(DatabaseReadOnlyError):
-        open_existing_database(Path(), read_only)
+        open_existing_database(Path(), only_read(empty_database_url))
 
 
 def test_a_refused_write_is_told_in_words(
-    database: Database, read_only: str, words: SnapshotAssertion
+    database: Database, database_url: str, words: SnapshotAssertion
 ) -> None:
-    reading = open_existing_database(Path(), read_only)
+    reading = open_existing_database(Path(), only_read(database_url))
     with pytest.raises(DATABASE_FAILURES) as caught:
         StudyStore(reading).open_study("planet")
     assert failure_text(caught.value) == words
@@ -148,14 +147,14 @@ def test_a_healthy_server(database: Database, database_url: str) -> None:
     assert health.tables == "current"
 
 
-def test_a_server_without_rights_or_writing(database_url: str, read_only: str) -> None:
-    other = sqlalchemy.create_engine(parse_database_url(database_url))
+def test_a_server_without_rights_or_writing(empty_database_url: str) -> None:
+    other = sqlalchemy.create_engine(parse_database_url(empty_database_url))
     with role(other, "LOGIN") as guest, other.connect():
         health = server_health(guest)
         assert not health.may_create
         # Connections of others count, whatever a guest may know of them.
         assert health.connections_used >= 2
-        assert server_health(parse_database_url(read_only)).is_read_only
+        assert server_health(parse_database_url(only_read(empty_database_url))).is_read_only
     other.dispose()
 
 
@@ -186,9 +185,9 @@ def test_older_tables_are_known(
     assert server_health(parse_database_url(database_url)).tables == "old"
 
 
-def test_health_makes_no_tables(database_url: str) -> None:
-    assert server_health(parse_database_url(database_url)).tables == "none"
-    assert server_health(parse_database_url(database_url)).tables == "none"
+def test_health_makes_no_tables(empty_database_url: str) -> None:
+    assert server_health(parse_database_url(empty_database_url)).tables == "none"
+    assert server_health(parse_database_url(empty_database_url)).tables == "none"
 
 
 class TestFailures:

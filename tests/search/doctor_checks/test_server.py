@@ -48,9 +48,9 @@ def test_a_server_that_is_well(database: Database, database_url: str) -> None:
     assert findings["tables"].found == "as this version needs them"
 
 
-def test_an_empty_database_stays_empty(database_url: str) -> None:
-    assert look(database_url)["tables"].found.startswith("none yet")
-    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+def test_an_empty_database_stays_empty(empty_database_url: str) -> None:
+    assert look(empty_database_url)["tables"].found.startswith("none yet")
+    engine = sqlalchemy.create_engine(parse_database_url(empty_database_url))
     assert sqlalchemy.inspect(engine).get_table_names() == []
     engine.dispose()
 
@@ -64,8 +64,8 @@ def test_a_database_that_can_only_be_read(database: Database) -> None:
     assert findings["tables"].status == "ok"
 
 
-def test_a_user_who_may_not_make_tables(database_url: str, words: SnapshotAssertion) -> None:
-    engine = sqlalchemy.create_engine(parse_database_url(database_url))
+def test_a_user_who_may_not_make_tables(empty_database_url: str, words: SnapshotAssertion) -> None:
+    engine = sqlalchemy.create_engine(parse_database_url(empty_database_url))
     with guest(engine) as url:
         findings = look(url)
         finding = findings["database"]

@@ -16,6 +16,7 @@ from search.screen import LineScreen
 from search.slots import Slot
 from search.worker_template import warm_up
 from tests.noise_data import noise_dataset
+from tests.warm_start import warm_forkservers
 from training.data.sample import DataSample
 from training.settings import TrainingSettings
 
@@ -29,8 +30,9 @@ def begun() -> Iterator[None]:
     """What processes are copies of, as in a command: each would import torch by itself."""
     forkserver: Any = multiprocessing.forkserver
     forkserver._forkserver._stop()  # an earlier test's has imported nothing
-    warm_up()
-    yield
+    with warm_forkservers():
+        warm_up()
+        yield
     forkserver._forkserver._stop()  # it has this test's environment
 
 
