@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import paused_at
 from search.census import Census
-from search.heading import heading
-from search.neighbours import choices, differing, distance, nearest, numbers, wanted_beside
+from search.heading import Outlook
+from search.neighbours import choices, distance, nearest, wanted_beside
 from search.pausing import NewTrial, PausingPruner, Promotion
 from search.trials import network, runs_to_end, stage_at
 
@@ -88,16 +88,17 @@ class BranchPruner(PausingPruner):
             begins: whether a trial may begin.
         """
         trials = _counted(census)
+        outlook = Outlook(trials, self.epochs)
         if begins and len(trials) >= _SAMPLED:
-            missing = _not_begun(self._leader(trials), census.trials)
+            missing = _not_begun(_leader(trials, outlook), census.trials)
             if missing is not None:
                 return NewTrial(missing, 1)
         for rung in reversed(self.rungs):
             candidates = self._candidates(trials, rung)
             if candidates and rung == 1:
-                return self._from_epoch_1(candidates, trials, begins=begins)
+                return self._from_epoch_1(candidates, trials, outlook, begins=begins)
             if candidates:
-                chosen = self._from_rung(rung, candidates, trials)
+                chosen = self._from_rung(rung, candidates, trials, outlook)
                 return Promotion(chosen.number, self.next_rung(rung))
         return None
 
@@ -131,30 +132,31 @@ class BranchPruner(PausingPruner):
         factor = self.reduction_factor if rung == 1 else 2
         return found if found and factor * (len(left) + 1) <= distinct else []
 
-    def _leader(self, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-        """Returns the trial that is heading highest; the best of epoch 1 while none is further."""
-        further = [trial for trial in trials if max(trial.intermediate_values) > 1]
-        return max(
-            further or trials,
-            key=lambda trial: (heading(trial.intermediate_values, self.epochs), -trial.number),
-        )
-
     def _from_rung(
-        self, rung: int, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
+        self,
+        rung: int,
+        candidates: Sequence[FrozenTrial],
+        trials: Sequence[FrozenTrial],
+        outlook: Outlook,
     ) -> FrozenTrial:
         proven = {network(trial) for trial in trials if max(trial.intermediate_values) > rung}
         advance = _UNPROVEN * (1 - self.rungs.index(rung) / len(self.rungs))
 
         def worth(trial: FrozenTrial) -> tuple[float, int]:
             given = 0.0 if network(trial) in proven else advance
-            return heading(trial.intermediate_values, self.epochs) + given, -trial.number
+            return outlook(trial) + given, -trial.number
 
         return max(candidates, key=worth)
 
     def _from_epoch_1(
-        self, candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], *, begins: bool
+        self,
+        candidates: Sequence[FrozenTrial],
+        trials: Sequence[FrozenTrial],
+        outlook: Outlook,
+        *,
+        begins: bool,
     ) -> Promotion | NewTrial:
-        roots = _Roots(trials, self.epochs)
+        roots = _Roots(trials, outlook)
         paused: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         for trial in candidates:
             paused[stage_at(trial, 1)].append(trial)
@@ -219,15 +221,15 @@ class _Roots:
         leader: the trial that is heading highest, if one has trained beyond epoch 1.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial], epochs: int) -> None:
-        self.late = _late_numbers(trials)
+    def __init__(self, trials: Sequence[FrozenTrial], outlook: Outlook) -> None:
+        self.late = outlook.late
         self._heading: dict[int, float] = {}
         self.known: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         self.further: defaultdict[Any, list[FrozenTrial]] = defaultdict(list)
         for trial in trials:
             root = stage_at(trial, 1)
             if max(trial.intermediate_values) > 1:
-                self._heading[trial.number] = heading(trial.intermediate_values, epochs)
+                self._heading[trial.number] = outlook(trial)
                 self.known[root].append(trial)
             if paused_at(trial) != 1:
                 self.further[root].append(trial)
@@ -297,14 +299,10 @@ def _at_epoch_1(trial: FrozenTrial) -> tuple[float, int]:
     return trial.intermediate_values[1], -trial.number
 
 
-def _late_numbers(trials: Iterable[FrozenTrial]) -> list[str]:
-    """Returns the numbers in which trials differ that share epoch 1."""
-    first: dict[Any, FrozenTrial] = {}
-    late: set[str] = set()
-    for trial in trials:
-        twin = first.setdefault(stage_at(trial, 1), trial)
-        late |= differing(trial, twin).intersection(numbers(trial))
-    return sorted(late)
+def _leader(trials: Sequence[FrozenTrial], outlook: Outlook) -> FrozenTrial:
+    """Returns the trial that is heading highest; the best of epoch 1 while none is further."""
+    further = [trial for trial in trials if max(trial.intermediate_values) > 1]
+    return max(further or trials, key=lambda trial: (outlook(trial), -trial.number))
 
 
 def _not_begun(leader: FrozenTrial, trials: Iterable[FrozenTrial]) -> dict[str, Any] | None:

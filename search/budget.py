@@ -153,7 +153,9 @@ def _begun(
         promotion = pruner.last_promotion(opened.trials())
         if promotion is not None:
             return _moved(opened, promotion)
-    if room.is_full or not room.searches:
+    # What is kept for the best trial's neighbours is so while a better one may yet end.
+    is_kept = verification is not None and room.is_searched and may_begin and bool(owned)
+    if room.is_full or not room.searches or is_kept:
         return None
     if not n_waiting and finite is not None and finite.is_exhausted(study):
         return None

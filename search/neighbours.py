@@ -113,11 +113,13 @@ def nearest(
 
 def distance(one: FrozenTrial, other: FrozenTrial, names: Iterable[str]) -> float:
     """Returns how far apart two trials lie in some numbers, as a sum of shares of their ranges."""
-    total = 0.0
-    for name in names:
-        axis = _Axis(one.distributions[name])
-        total += abs(axis.place(one.params[name]) - axis.place(other.params[name])) / axis.steps
-    return total
+    return sum(abs(place_in_range(one, name) - place_in_range(other, name)) for name in names)
+
+
+def place_in_range(trial: FrozenTrial, name: str) -> float:
+    """Returns where a number of a trial lies in its range: 0 at the low end, 1 at the high one."""
+    axis = _Axis(trial.distributions[name])
+    return axis.place(trial.params[name]) / axis.steps
 
 
 class _Axis:

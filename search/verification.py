@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.summary import RUNG_ATTR, VERIFIES_ATTR, is_paused, paused_at
 from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
-from search.heading import heading, mean_gain
+from search.heading import Outlook
 from search.neighbours import nearest, numbers, wanted_beside
 from search.pausing import NewTrial, PausingPruner, Promotion
 from search.trials import best_complete, network, runs_to_end, stage_at
@@ -94,7 +94,7 @@ class Verification:
             if trial.state == TrialState.COMPLETE
             or (trial.state == TrialState.RUNNING and not is_paused(trial))
         }
-        gains: dict[int, float] = {}
+        outlook = Outlook(trials, self.epochs)
         for trial in trials:
             epoch = paused_at(trial)
             if epoch not in trial.intermediate_values or runs_to_end(trial):
@@ -102,11 +102,8 @@ class Verification:
             is_new = network(trial) not in trained
             if epoch == 1 and not is_new:
                 continue
-            if epoch not in gains:
-                gains[epoch] = mean_gain(trials, epoch, self.epochs)
-            expected = heading(trial.intermediate_values, self.epochs) + gains[epoch]
             spread = _NETWORK_SPREAD if is_new else _NEIGHBOUR_SPREAD
-            worth = expected + spread * (1 - epoch / self.epochs)
+            worth = outlook(trial) + spread * (1 - epoch / self.epochs)
             move = Promotion(trial.number, self.pruner.next_rung(epoch))
             yield worth, Check(move, UNTRAINED if is_new else CONTENDER, epoch)
 

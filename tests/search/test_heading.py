@@ -1,12 +1,17 @@
 """Where curves are heading, and how much better they ended."""
 
+from itertools import count
+
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.heading import heading, mean_gain
+from search.heading import Outlook, heading
+from search.trials import STAGES_ATTR
 
 EPOCHS = 8
+NUMBERS = count()
 
 
 def trial(*aps: float) -> FrozenTrial:
@@ -35,12 +40,51 @@ def test_each_doubling_gains_a_share_of_the_one_before(
     assert heading(trial(*aps).intermediate_values, EPOCHS) == pytest.approx(expected)
 
 
-def test_how_much_complete_trials_gained_beyond() -> None:
-    early, there = (0.1, 0.3, 0.4, 0.48), 0.48 + 0.6 * 0.18
-    trials = [
-        trial(*early),
-        *(trial(*early, 0.5, 0.6, 0.65, there + gain) for gain in (0.03, 0.07)),
-    ]
-    assert mean_gain(trials, 4, EPOCHS) == pytest.approx(0.05)
-    assert mean_gain(trials[:1], 4, EPOCHS) == 0.0
-    assert mean_gain([], 4, EPOCHS) == 0.0
+def run(gamma: float, *aps: float, loss: str = "bce") -> FrozenTrial:
+    made = trial(*aps)
+    made.distributions = {
+        "loss": CategoricalDistribution(["bce", "focal"]),
+        "gamma": FloatDistribution(0.8, 1.0, step=0.05),
+    }
+    made.params = {"loss": loss, "gamma": gamma}
+    made.number = next(NUMBERS)
+    made.system_attrs = {STAGES_ATTR: [loss, *(f"{loss} {gamma} {at}" for at in range(1, EPOCHS))]}
+    return made
+
+
+HALF = (0.3, 0.4, 0.45, 0.5)
+HEADING = 0.5 + 0.6 * 0.1
+
+
+def complete(gamma: float, final: float) -> FrozenTrial:
+    return run(gamma, *HALF, 0.5, 0.5, 0.5, final)
+
+
+class TestOutlook:
+    def test_is_where_a_curve_is_heading_while_fewer_than_two_are_complete(self) -> None:
+        paused = run(0.8, *HALF)
+        assert Outlook([paused, complete(1.0, 0.9)], EPOCHS)(paused) == pytest.approx(HEADING)
+
+    def test_of_a_complete_trial_is_its_ap(self) -> None:
+        trials = [complete(0.8, 0.6), complete(1.0, 0.7)]
+        assert [Outlook(trials, EPOCHS)(each) for each in trials] == [0.6, 0.7]
+
+    def test_grows_with_the_mean_of_what_complete_ones_gained_beyond(self) -> None:
+        trials = [complete(0.9, HEADING + gain) for gain in (0.03, 0.07)]
+        paused = run(0.9, *HALF)
+        assert Outlook([*trials, paused], EPOCHS)(paused) == pytest.approx(HEADING + 0.05)
+
+    def test_grows_with_a_late_number_as_complete_ones_did(self) -> None:
+        trials = [complete(0.8, HEADING), complete(0.9, HEADING + 0.04)]
+        low, high = run(0.8, *HALF), run(1.0, *HALF)
+        outlook = Outlook([*trials, low, high], EPOCHS)
+        assert outlook.late == ["gamma"]
+        # places 0 and .5, gains 0 and .04
+        slope = 2 * 0.25 * 0.02 / (2 * 0.25**2 + 0.05)
+        assert outlook(high) - outlook(low) == pytest.approx(slope)
+
+    def test_a_number_that_acts_at_once_says_nothing_of_what_is_to_come(self) -> None:
+        trials = [complete(0.8, HEADING), complete(0.9, HEADING + 0.04)]
+        for each in trials:
+            each.system_attrs = {STAGES_ATTR: [f"{each.number} {at}" for at in range(EPOCHS)]}
+        assert Outlook(trials, EPOCHS).late == []

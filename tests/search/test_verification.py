@@ -173,6 +173,29 @@ def test_a_search_that_improves_no_more_is_verified() -> None:
     assert claimed(RandomSampler(seed=0), begins=False) is Idle.DONE
 
 
+def test_what_is_kept_for_neighbours_is_not_sampled_while_a_better_one_may_end(
+    study: Study,
+) -> None:
+    storage = InMemoryStorage()
+    created = optuna.create_study(
+        storage=storage, direction="maximize", sampler=RandomSampler(seed=0)
+    )
+    for gamma in (0.8, 0.85, 0.9, 0.95):
+        study.add("b", gamma, *[ap - 0.1 for ap in BEST])
+    created.add_trials(study.trials)
+    pruner = BranchPruner(epochs=EPOCHS)
+
+    def claimed(owned: tuple[int, ...]) -> optuna.trial.Trial | Idle:
+        verification = Verification(0.2, EPOCHS, pruner)
+        opened = OpenStudy(created, storage)
+        return claim_trial(opened, pruner, 8, owned, verification=verification)
+
+    assert claimed(owned=(9,)) is Idle.WAIT
+    sampled = claimed(owned=())
+    assert isinstance(sampled, optuna.trial.Trial)
+    assert VERIFIES_ATTR not in sampled.user_attrs
+
+
 def test_beside_a_grid_nothing_begins() -> None:
     grid = GridSampler({"backbone": ["a", "b"], "gamma": [0.9, 1.0]}, seed=0)
     assert claimed(grid, searches=False) is Idle.DONE
