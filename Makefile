@@ -17,7 +17,7 @@ CODE := search dashboards training storage tests benchmarks
 
 SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help install search status dashboard report best test test-all lint check bench bench-full clean
+.PHONY: help install search status dashboard report best test test-all lint check docs-check bench bench-full clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lint: $(VENV)/installed-dev ## style, types and import rules
 	$(BIN)/lint-imports
 
 check: test lint ## everything that must hold before a commit
+
+docs-check: $(VENV)/installed-dev ## search the demo, in minutes, and compare what the README shows of it
+	$(BIN)/python -m benchmarks.transcript $(ARGS)
 
 bench: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## compare with other searches, in minutes
 	$(BIN)/python -m benchmarks.peers $(ARGS)

@@ -1,7 +1,9 @@
 """What many tests need: real servers, an environment that is the same everywhere, and seeds."""
 
 import gc
+import importlib
 import os
+import pkgutil
 import random
 import signal
 import sys
@@ -20,6 +22,11 @@ from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 from syrupy.assertion import SnapshotAssertion
 
+import dashboards
+import places
+import search
+import storage
+import training
 from search.thread_waiting import spin_briefly
 from storage.database import Database, open_database
 from tests.bucket import Bucket, BucketServer
@@ -124,10 +131,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Lets garbage be looked for among what tests make, not among all modules.
+    """Imports all of the product, and lets garbage be looked for among what tests make alone.
 
-    Where memory ran out the product looks for it, and with torch that takes seconds.
+    A module that a command imports would keep what a test has put in place of a function for good.
+    And where memory ran out the product looks for garbage, and with torch's that takes seconds.
     """
+    for room in (dashboards, places, search, storage, training):
+        for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            if not found.name.startswith("storage.migrations.") and "__main__" not in found.name:
+                importlib.import_module(found.name)
     gc.freeze()
 
 
