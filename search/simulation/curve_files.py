@@ -19,6 +19,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
+from dashboards.summary import NETWORK
 from search.errors import CurveTableError
 from search.simulation.curves import CurvePoint, CurveTable
 from training.atomic import write_atomically
@@ -160,8 +161,10 @@ def _read_csv(path: Path, where: Mapping[str, str]) -> CurveTable:
         told[point][epoch] = (val_ap, seconds)
     epochs = max(max(curve) for curve in told.values())
     curves = {point: _held(point, curve, epochs, path) for point, curve in told.items()}
+    # What others call the network is a search's backbone.
+    names = {"network": NETWORK} if NETWORK not in parameters else {}
     distributions: dict[str, BaseDistribution] = {
-        name: CategoricalDistribution(values[name]) for name in parameters
+        names.get(name, name): CategoricalDistribution(values[name]) for name in parameters
     }
     return CurveTable(distributions, epochs, curves, {"epochs": epochs})
 

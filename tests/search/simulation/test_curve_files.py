@@ -25,10 +25,10 @@ def written(folder: Path, text: str) -> Path:
 def test_a_csv_file_of_curves(tmp_path: Path) -> None:
     """A curve that ends is held at its best; an epoch without a time costs the median."""
     found = read_curves(written(tmp_path, CSV), {"data": "a"})
-    assert list(found.distributions) == ["network"]
-    slow = found.curve({"network": "slow"})
+    assert list(found.distributions) == ["backbone"]
+    slow = found.curve({"backbone": "slow"})
     assert [(point.val_ap, point.seconds) for point in slow] == [(0.1, 5), (0.3, 4), (0.2, 6)]
-    fast = found.curve({"network": "fast"})
+    fast = found.curve({"backbone": "fast"})
     assert [(point.val_ap, point.seconds) for point in fast] == [(0.2, 1), (0.2, 0), (0.2, 0)]
     assert len({point.stage for point in [*slow, *fast]}) == 6
     assert (found.epochs, found.best_ap) == (3, 0.2)
@@ -36,7 +36,7 @@ def test_a_csv_file_of_curves(tmp_path: Path) -> None:
 
 def test_without_a_choice_every_column_is_a_parameter(tmp_path: Path) -> None:
     found = read_curves(written(tmp_path, CSV))
-    assert list(found.distributions) == ["data", "network"]
+    assert list(found.distributions) == ["data", "backbone"]
     assert found.best_ap == 0.6
 
 
