@@ -16,8 +16,8 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 TRIALS = 40
 _SHOWN = re.compile(r"(?<=^```\n)\[40/40\] .*?(?=^```$)", re.MULTILINE | re.DOTALL)
-# The last trial may have paused, and where it ended is no matter.
-_COMPARED_FROM = "The best settings of"
+# The last trial may have paused, and what was verified depends on what was found.
+_COMPARED = re.compile(r"The best settings of.*?^The baseline[^\n]*", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"\b(tinycnn|tinyresnet)_\d+\b|\b(weighted_|focal_)?bce\b")
 _TIME = re.compile(r"\d+ (min|s|h)\b( \d+ s\b)?")
 
@@ -63,17 +63,18 @@ def searched() -> str:
 
 
 def ending(output: str) -> str:
-    """Returns what the README shows of a search's output: from the last trial to the epochs.
+    """Returns what the README shows of a search's output: from the last trial to the last word.
 
     Raises:
         ValueError: the output has no such lines.
     """
     lines = [line.rstrip() for line in output.splitlines()]
     first = max((at for at, line in enumerate(lines) if line.startswith("[40/40]")), default=None)
-    last = next((at for at, line in enumerate(lines) if "reported ones" in line), None)
-    if first is None or last is None:
+    spent = next((at for at, line in enumerate(lines) if "reported ones" in line), None)
+    if first is None or spent is None:
         raise ValueError(f"a search of {TRIALS} trials does not end as it did:\n{output}")
-    return "\n".join(lines[first : last + 1]) + "\n"
+    last = lines.index("", spent) if "" in lines[spent:] else len(lines)
+    return "\n".join(lines[first:last]) + "\n"
 
 
 def shown(page: str) -> str:
@@ -90,8 +91,8 @@ def shown(page: str) -> str:
 
 def shape(text: str) -> str:
     """Returns a text without numbers, names of settings, and widths of columns."""
-    _, begin, rest = text.partition(_COMPARED_FROM)
-    plain = _TIME.sub("TIME", _NAME.sub("NAME", begin + rest))
+    compared = _COMPARED.search(text)
+    plain = _TIME.sub("TIME", _NAME.sub("NAME", compared[0] if compared else ""))
     plain = re.sub(r"[\d.,]*\d", "#", plain)
     lines = [" ".join(re.sub("─+", "─", line).split()) for line in plain.splitlines()]
     return "\n".join(line for at, line in enumerate(lines) if not at or line != lines[at - 1])

@@ -79,18 +79,19 @@ def lead(data: StudyData, answer: Answer) -> list[str]:
     if data.runner_up is not None:
         first += " " + _runner_up_text(data, data.runner_up, answer)
     paragraphs = [*confirmed, first, *_standing(data)]
-    base = data.baseline
-    if base is not None and base is not data.best and base is not data.runner_up:
-        paragraphs.append(_baseline_text(data, base, answer))
-    elif base is data.best:
-        paragraphs.append("It is the baseline itself: the search has found nothing better.")
-    if data.summary.is_over and (found := verified(data.summary)) and found.text:
-        paragraphs.append(f"{found.text[0].upper()}{found.text[1:]}.")
+    if data.baseline is not data.runner_up:
+        paragraphs += _against_baseline(data, answer)
+    paragraphs += _verified(data)
     if data.objectives > 1:
         paragraphs.append(
             f"The study has {data.objectives} objectives; all that follows is about the first one."
         )
     return paragraphs
+
+
+def closing(data: StudyData) -> list[str]:
+    """Returns what a search ends with: its verdict against the baseline, and what was verified."""
+    return [*_against_baseline(data, answer_of(data)), *_verified(data)]
 
 
 def facts(data: StudyData, answer: Answer) -> list[Fact]:
@@ -173,6 +174,19 @@ def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
         sure = "clearly better" if verdict.word == "better" else "within noise of it"
         return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
     return f"{who}, is {gap} behind; whether that is more than noise cannot be said."
+
+
+def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
+    if data.baseline is None or data.best is None:
+        return []
+    if data.baseline is data.best:
+        return ["The best is the baseline itself: the search has found nothing better."]
+    return [_baseline_text(data, data.baseline, answer)]
+
+
+def _verified(data: StudyData) -> list[str]:
+    found = verified(data.summary) if data.summary.is_over else None
+    return [f"{found.text[0].upper()}{found.text[1:]}."] if found and found.text else []
 
 
 def _standing(data: StudyData) -> list[str]:

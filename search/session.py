@@ -3,12 +3,14 @@
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from dashboards.confirmation_text import confirmation_lines, confirmation_table
 from dashboards.finalists import finalists_at_hand
+from dashboards.study_data import read_study
 from dashboards.summary import StudySummary, summarize_study
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.confirm import ConfirmationEnd, confirm
@@ -67,7 +69,12 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
         end = run_search(plan, database, url, limits, screen)
-        summary = summarize_study(StudyStore(database), study)
+        # Its figures take a second to import, which no search should wait for when it begins.
+        from dashboards.answer import closing
+
+        store = StudyStore(database)
+        summary = summarize_study(store, study)
+        answered = closing(read_study(store, database, study, datetime.now()))
     except KeyboardInterrupt:
         return False
     finally:
@@ -77,7 +84,8 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     title = f"The best settings of {summary.finished} trials"
     console.print(trials_table(summary.best_settings[:5], title=title))
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
-    console.print(spent_text(summary) + "\n", highlight=False)
+    for line in (spent_text(summary), *answered, ""):
+        console.print(line, highlight=False, markup=False)
     if config.confirm is None or end is not SearchEnd.COMPLETE:
         return True
     asked = _at_hand(config.confirm, summary, console)

@@ -19,5 +19,6 @@ def test_numbers_settings_and_widths_may_differ_and_nothing_else() -> None:
 def test_what_is_shown_is_the_end_of_the_output() -> None:
     text = shown(README.read_text())
     assert ending(f"study demo: begun\n[39/40] trial 1\n{text}\nNext: canopy report\n") == text
+    assert ending(f"study demo: begun\n{text}") == text
     with pytest.raises(ValueError, match="does not end as it did"):
         ending("study demo: begun\n")

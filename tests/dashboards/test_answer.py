@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.answer import answer_of, facts, lead, title
+from dashboards.answer import answer_of, closing, facts, lead, title
 from dashboards.study_data import StudyData, TrialData
 from dashboards.verdict import Interval, Verdict
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
@@ -98,6 +98,22 @@ def test_a_baseline_that_was_stopped_is_not_held_against_the_best(
 def test_a_baseline_that_is_the_best_is_said(words: SnapshotAssertion) -> None:
     found = data([trial(0, [0.5]), trial(1, [0.4], params=setting(gamma=0.9))])
     assert said(found) == words
+
+
+def test_a_search_ends_with_a_verdict_against_the_baseline(words: SnapshotAssertion) -> None:
+    lines = closing(study())
+    assert "trial 0" in lines[0]
+    assert without_intervals("\n".join(lines)) == words
+    itself, *_ = closing(data([trial(0, [0.5])]))
+    assert itself == "The best is the baseline itself: the search has found nothing better."
+
+
+def test_a_runner_up_that_is_the_baseline_has_a_verdict_too() -> None:
+    found = study()
+    found = replace(found, trials=found.trials[:2])
+    assert found.runner_up is found.baseline
+    line, *_ = closing(found)
+    assert line.startswith("The baseline, trial 0 ")
 
 
 @pytest.mark.parametrize(

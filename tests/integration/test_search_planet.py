@@ -1,5 +1,6 @@
 """The main job on a data set in Planet's layout, through the command."""
 
+import re
 import urllib.request
 
 import numpy as np
@@ -64,6 +65,12 @@ def test_the_output_is_plain_lines(finished: InProcess) -> None:
     assert "\r" not in output
     assert "[5/5] trial 4 " in output
     assert f"{FINISHED_TRIALS} finished" in output
+
+
+def test_it_ends_with_a_verdict_against_the_baseline(finished: InProcess) -> None:
+    output = (finished.folder / OUTPUT).read_text()
+    [line] = [line for line in output.splitlines() if line.startswith("The baseline, trial 0 ")]
+    assert re.search(r"the best is (clearly better|within noise of it) \(", line)
 
 
 def test_the_same_command_again_changes_nothing(finished: InProcess) -> None:
