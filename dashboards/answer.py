@@ -186,7 +186,11 @@ def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
 
 def _verified(data: StudyData) -> list[str]:
     found = verified(data.summary) if data.summary.is_over else None
-    return [f"{found.text[0].upper()}{found.text[1:]}."] if found and found.text else []
+    if found is None or not found.text:
+        return []
+    # The name of a network stays as it is.
+    is_name = found.text.startswith(tuple(map(str, found.left)))
+    return [f"{found.text[0] if is_name else found.text[0].upper()}{found.text[1:]}."]
 
 
 def _standing(data: StudyData) -> list[str]:

@@ -108,6 +108,11 @@ def test_a_search_ends_with_a_verdict_against_the_baseline(words: SnapshotAssert
     assert itself == "The best is the baseline itself: the search has found nothing better."
 
 
+def test_a_sentence_that_begins_with_the_name_of_a_network_leaves_it_alone() -> None:
+    paused = trial(1, [0.3], PRUNED, params=setting("resnet18"))
+    assert closing(data([trial(0, [0.5] * EPOCHS), paused]))[-1].startswith("resnet18 was not")
+
+
 def test_a_runner_up_that_is_the_baseline_has_a_verdict_too() -> None:
     found = study()
     found = replace(found, trials=found.trials[:2])
