@@ -61,8 +61,9 @@ def write_emoji(package: Path, folder: Path) -> int:
         if not source.exists():
             continue
         with Image.open(source) as drawing:
-            flat = Image.new("RGB", (SIDE_PX, SIDE_PX), "white")
-            flat.paste(drawing.convert("RGBA"), mask=drawing.convert("RGBA").getchannel("A"))
+            drawn = drawing.convert("RGBA")
+        flat = Image.new("RGB", (SIDE_PX, SIDE_PX), "white")
+        flat.paste(drawn, mask=drawn.getchannel("A"))
         flat.save(folder / "images" / f"{source.stem}.jpg", quality=JPEG_QUALITY)
         rows.append((source.stem, labels))
     parts = split_parts([labels for _, labels in rows], SPLIT)

@@ -11,7 +11,7 @@ from rich.console import Console
 from dashboards.confirmation_text import confirmation_lines, confirmation_table
 from dashboards.finalists import finalists_at_hand
 from dashboards.study_data import read_study
-from dashboards.summary import StudySummary, summarize_study
+from dashboards.summary import StudySummary
 from dashboards.tables import counts_text, spent_text, trials_table
 from search.confirm import ConfirmationEnd, confirm
 from search.departure import leaving_in_time
@@ -72,9 +72,8 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         # Its figures take a second to import, which no search should wait for when it begins.
         from dashboards.answer import closing
 
-        store = StudyStore(database)
-        summary = summarize_study(store, study)
-        answered = closing(read_study(store, database, study, datetime.now()))
+        data = read_study(StudyStore(database), database, study, datetime.now())
+        summary, answered = data.summary, closing(data)
     except KeyboardInterrupt:
         return False
     finally:

@@ -19,6 +19,7 @@ from benchmarks.peers import canopy_search, plain_optuna
 from benchmarks.peers.record import EpochEntry
 from benchmarks.peers.summary import SearchRun, summarize
 from benchmarks.peers.task import EMOJI_TASK
+from dashboards.tables import ap_text, params_text
 from search.command_line import state_home
 
 
@@ -67,11 +68,9 @@ def _plain(data: Path, seed: int, trials: int) -> SearchRun:
 
 
 def _print_row(name: str, run: SearchRun) -> None:
-    params = run.winner or {}
-    ap = "–" if run.best_ap is None else f"{run.best_ap:.4f}".lstrip("0")
-    setting_text = " · ".join(map(str, params.values()))
     print(
-        f"| {name} | {run.seed} | {run.finish_s:.0f} | {run.trained} | {ap} | {setting_text} |",
+        f"| {name} | {run.seed} | {run.finish_s:.0f} | {run.trained} | {ap_text(run.best_ap)} "
+        f"| {params_text(run.winner or {})} |",
         flush=True,
     )
 

@@ -13,6 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from storage.embedded import EmbeddedPostgres
 from storage.postgres_programs import program
+from tests.databases import within
 from tests.integration.conftest import FINISHED_TRIALS
 from tests.integration.in_process import InProcess
 from tests.integration.own_disk import Ended, OnDisk, on_own_disks
@@ -195,7 +196,7 @@ def on_disks(folder: Path, postgres_url: str) -> Iterator[dict[str, Ended]]:
     (folder / "checkpoints.yaml").write_text(config)
     name = f"canopy_{uuid4().hex}"
     execute(postgres_url, f"CREATE DATABASE {name}")
-    url = sqlalchemy.make_url(postgres_url).set(database=name).render_as_string(False)
+    url = within(postgres_url, name)
     searching = ("search", "--config", "checkpoints.yaml", "--trials", "2", "--study")
     commands = {
         "train on a full one": OnDisk("size=16k", ("train", "canopy.yaml")),

@@ -22,6 +22,7 @@ from tests.clearml_stub.api import Recorded
 from tests.clearml_stub.comparison import differences
 from tests.clearml_stub.schemas import check_event, request_class
 from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
+from tests.databases import within
 from tests.integration.in_process import InProcess
 from tests.noise_data import noise_dataset
 from tests.planet_data import write_planet_data
@@ -49,7 +50,7 @@ def database_url(postgres_url: str) -> Iterator[str]:
     """URL of a database that all these tests share."""
     name = f"canopy_{uuid4().hex}"
     execute(postgres_url, f"CREATE DATABASE {name}")
-    yield sqlalchemy.make_url(postgres_url).set(database=name).render_as_string(False)
+    yield within(postgres_url, name)
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -4,7 +4,7 @@ from itertools import count
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.heading import Outlook, heading
@@ -40,15 +40,12 @@ def test_each_doubling_gains_a_share_of_the_one_before(
     assert heading(trial(*aps).intermediate_values, EPOCHS) == pytest.approx(expected)
 
 
-def run(gamma: float, *aps: float, loss: str = "bce") -> FrozenTrial:
+def run(gamma: float, *aps: float) -> FrozenTrial:
     made = trial(*aps)
-    made.distributions = {
-        "loss": CategoricalDistribution(["bce", "focal"]),
-        "gamma": FloatDistribution(0.8, 1.0, step=0.05),
-    }
-    made.params = {"loss": loss, "gamma": gamma}
+    made.distributions = {"gamma": FloatDistribution(0.8, 1.0, step=0.05)}
+    made.params = {"gamma": gamma}
     made.number = next(NUMBERS)
-    made.system_attrs = {STAGES_ATTR: [loss, *(f"{loss} {gamma} {at}" for at in range(1, EPOCHS))]}
+    made.system_attrs = {STAGES_ATTR: ["first", *(f"{gamma} {at}" for at in range(1, EPOCHS))]}
     return made
 
 

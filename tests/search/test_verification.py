@@ -153,15 +153,20 @@ def test_a_search_that_verifies_ends_with_as_many_trials(pruner: str, workers: i
         assert found[0.2].epochs_trained > found[0.0].epochs_trained
 
 
-def claimed(sampler: BaseSampler, **options: Any) -> optuna.trial.Trial | Idle:
-    """Claims a trial of a study whose one trial is complete."""
+def claimed(
+    sampler: BaseSampler, study: Study | None = None, n_trials: int = 10, **options: Any
+) -> optuna.trial.Trial | Idle:
+    """Claims a trial of a study; by default of one whose one trial is complete."""
+    if study is None:
+        study = Study()
+        study.add("a", 1.0, *BEST)
     storage = InMemoryStorage()
-    study = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
-    made = Study()
-    study.add_trial(made.add("a", 1.0, *BEST))
+    created = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
+    created.add_trials(study.trials)
     pruner = BranchPruner(epochs=EPOCHS)
     verification = Verification(0.2, EPOCHS, pruner)
-    return claim_trial(OpenStudy(study, storage), pruner, 10, verification=verification, **options)
+    opened = OpenStudy(created, storage)
+    return claim_trial(opened, pruner, n_trials, verification=verification, **options)
 
 
 def test_a_search_that_improves_no_more_is_verified() -> None:
@@ -176,22 +181,10 @@ def test_a_search_that_improves_no_more_is_verified() -> None:
 def test_what_is_kept_for_neighbours_is_not_sampled_while_a_better_one_may_end(
     study: Study,
 ) -> None:
-    storage = InMemoryStorage()
-    created = optuna.create_study(
-        storage=storage, direction="maximize", sampler=RandomSampler(seed=0)
-    )
     for gamma in (0.8, 0.85, 0.9, 0.95):
         study.add("b", gamma, *[ap - 0.1 for ap in BEST])
-    created.add_trials(study.trials)
-    pruner = BranchPruner(epochs=EPOCHS)
-
-    def claimed(owned: tuple[int, ...]) -> optuna.trial.Trial | Idle:
-        verification = Verification(0.2, EPOCHS, pruner)
-        opened = OpenStudy(created, storage)
-        return claim_trial(opened, pruner, 8, owned, verification=verification)
-
-    assert claimed(owned=(9,)) is Idle.WAIT
-    sampled = claimed(owned=())
+    assert claimed(RandomSampler(seed=0), study, 8, owned=(9,)) is Idle.WAIT
+    sampled = claimed(RandomSampler(seed=0), study, 8)
     assert isinstance(sampled, optuna.trial.Trial)
     assert VERIFIES_ATTR not in sampled.user_attrs
 
