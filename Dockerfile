@@ -21,6 +21,7 @@ RUN touch README.md LICENSE \
     && if [ "$VARIANT" = cpu ]; then set -- --extra-index-url "$TORCH_CPU_INDEX"; fi \
     && pip install "$@" ".[$EXTRAS]"
 COPY README.md LICENSE ./
+COPY canopy_search canopy_search
 COPY search search
 COPY dashboards dashboards
 COPY training training

@@ -27,23 +27,22 @@ import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
-import search.stage_tree
-import search.worker
 from benchmarks.filled_studies import ENDLESS, EPOCHS, fill
 from benchmarks.machine import machine_text
-from search.config import load_config
-from search.events import TrialEnd
-from search.plan import BegunStudy, SearchPlan, plan_search
-from search.space import SearchSpace
-from search.stage_tree import StageTree
-from search.worker import open_objective, work
-from storage.connecting import connect_options, optuna_url
-from storage.database import open_database
-from storage.embedded import EmbeddedPostgres
-from storage.outages import Patience
-from storage.stages import StageStore
-from training.data.dataset import Dataset, open_dataset
-from training.resolve import resolve_settings
+from canopy_search.search import stage_tree, worker
+from canopy_search.search.config import load_config
+from canopy_search.search.events import TrialEnd
+from canopy_search.search.plan import BegunStudy, SearchPlan, plan_search
+from canopy_search.search.space import SearchSpace
+from canopy_search.search.stage_tree import StageTree
+from canopy_search.search.worker import open_objective, work
+from canopy_search.storage.connecting import connect_options, optuna_url
+from canopy_search.storage.database import open_database
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.stages import StageStore
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.resolve import resolve_settings
 
 SIZES = (100, 1000, 5000)
 WORKERS = (1, 8)
@@ -233,8 +232,8 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
     pace.began_s = time.perf_counter()
     watcher = PaceWatcher(pace)
     with (
-        patch.object(search.worker, "open_tree", open_tree),
-        patch.object(search.stage_tree, "TrainingRun", InstantRun),
+        patch.object(worker, "open_tree", open_tree),
+        patch.object(stage_tree, "TrainingRun", InstantRun),
         open_objective(BegunStudy(plan, space, dataset), database, watcher, patience) as objective,
     ):
         work(plan, objective, patience)
@@ -397,7 +396,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="a folder for profiles; slows what it times")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    _CONTEXT.set_forkserver_preload(["search.worker"])
+    _CONTEXT.set_forkserver_preload(["canopy_search.search.worker"])
     if arguments.profile:
         arguments.profile.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.shapes_data import split_parts
-from training.settings import SplitSettings
+from canopy_search.training.settings import SplitSettings
 
 SPLIT = SplitSettings(validation=0.25, test=0.1, seed=0)
 SIDE_PX = 64

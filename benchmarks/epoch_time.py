@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
-from search.command_line import state_home
-from training.data.dataset import Dataset, open_dataset
-from training.run import EpochMetrics, TrainingRun
-from training.settings import Augmentation, DataSettings, TrainingSettings
+from canopy_search.search.command_line import state_home
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.run import EpochMetrics, TrainingRun
+from canopy_search.training.settings import Augmentation, DataSettings, TrainingSettings
 
 CASES = [("tinycnn_16", 32), ("tinyresnet_16", 32), ("resnet18", 64)]
 

@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-import training.run
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.noise_images import Case, noise_images
-from training.backbones import build_backbone
-from training.data.normalise import normalised
-from training.losses import build_loss
-from training.optimizers import build_optimizer
-from training.precision import autocast
-from training.run import TrainingRun
-from training.settings import TrainingSettings
+from canopy_search.training import run as training_run
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.data.normalise import normalised
+from canopy_search.training.losses import build_loss
+from canopy_search.training.optimizers import build_optimizer
+from canopy_search.training.precision import autocast
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 
 CASES = (
     Case("tinycnn_16", 32, 64, 30),
@@ -140,11 +140,11 @@ def epoch_parts(run: TrainingRun) -> dict[str, float]:
         prefix = "validation: "
         return evaluate(*arguments)
 
-    place: Any = training.run
+    place: Any = training_run
     evaluate, measured = timed("all", run.evaluate), place.multilabel_metrics
     with (
-        _replaced(training.run, "normalised", timed("normalise", place.normalised)),
-        _replaced(training.run, "multilabel_metrics", timed("metrics", measured)),
+        _replaced(training_run, "normalised", timed("normalise", place.normalised)),
+        _replaced(training_run, "multilabel_metrics", timed("metrics", measured)),
         _replaced(run, "evaluate", evaluated),
         _replaced(run.model, "forward", timed("forward", run.model.forward)),
         _replaced(run._loss, "forward", timed("loss", run._loss.forward)),

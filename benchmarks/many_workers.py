@@ -30,10 +30,10 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from benchmarks.machine import machine_text
-from storage.connecting import optuna_url, parse_database_url
-from storage.database import open_database
-from storage.embedded import EmbeddedPostgres
-from storage.postmaster import find_postmaster
+from canopy_search.storage.connecting import optuna_url, parse_database_url
+from canopy_search.storage.database import open_database
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postmaster import find_postmaster
 from tests.faults.invariants import check
 from tests.faults.searching import FORK, STUDY, Pace, Search, settings
 from tests.planet_data import write_planet_data
@@ -148,7 +148,7 @@ def beat_together(search: Search, watched: Watched, workers: int, idle_s: float)
     print(f"  heartbeats of {workers}: {seen.text()}", flush=True)
     environment = {**os.environ, "CANOPY_HOME": str(search.home), "DATABASE_URL": search.url or ""}
     arguments = ["status", "--watch", "--study", STUDY, "--every", "2"]
-    command = [sys.executable, "-m", "search", *arguments]
+    command = [sys.executable, "-m", "canopy_search", *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as status:
         time.sleep(10.0)
         with watched.watch(1.0) as seen:

@@ -25,14 +25,14 @@ from unittest.mock import patch
 from benchmarks.filled_studies import fill
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.workers import canopy, search
-from search.command_line import state_home
-from search.config import load_config
-from search.plan import SearchPlan, plan_search
-from search.record import study_record
-from storage.database import Database, open_database
-from storage.embedded import EmbeddedPostgres
-from training.data.dataset import open_dataset
-from training.resolve import resolve_settings
+from canopy_search.search.command_line import state_home
+from canopy_search.search.config import load_config
+from canopy_search.search.plan import SearchPlan, plan_search
+from canopy_search.search.record import study_record
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.resolve import resolve_settings
 
 STUDY = "demo"
 _NOWHERE = {
@@ -80,8 +80,8 @@ def mirrored(trials: int, runs: int) -> None:
 
 def mirror_s(plan: SearchPlan, database: Database) -> float:
     """Mirrors the study as `canopy mirror` does; returns the seconds from its login to its end."""
-    from dashboards.clearml.following import mirror_once
-    from search.mirror_process import mirror_plan
+    from canopy_search.dashboards.clearml.following import mirror_once
+    from canopy_search.search.mirror_process import mirror_plan
 
     wanted = mirror_plan(plan.config, plan.home, plan.study, database, is_live=False)
     if wanted is None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.dataset import Dataset
-from training.data.splits import Split
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.splits import Split
 
 LABELS = 17
 VALIDATION_SHARE = 15 / 70

@@ -19,17 +19,17 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine_text, spread_text
-from search.forecast.figures import Range
-from search.forecast.forecast import WALK_S
-from search.forecast.searches import ReplayedSearch, replay_searches
-from search.forecast.speed import measure_speed
-from search.plan import SearchPlan, plan_search
-from search.settings import CanopyConfig
-from training.backbones import meta_backbone
-from training.data.cache import cache_bytes
-from training.data.sample import DataSample, open_sample
-from training.resolve import resolve_settings
-from training.settings import DataSettings
+from canopy_search.search.forecast.figures import Range
+from canopy_search.search.forecast.forecast import WALK_S
+from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
+from canopy_search.search.forecast.speed import measure_speed
+from canopy_search.search.plan import SearchPlan, plan_search
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.training.backbones import meta_backbone
+from canopy_search.training.data.cache import cache_bytes
+from canopy_search.training.data.sample import DataSample, open_sample
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import DataSettings
 
 IMAGES, LABELS, IMAGE_PX, EPOCHS, TRIALS = 40_479, 17, 256, 20, 40
 BACKBONES = ("resnet18", "resnet50", "resnet152")

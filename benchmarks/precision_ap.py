@@ -8,9 +8,9 @@ from statistics import mean
 
 from benchmarks.epoch_time import demo
 from benchmarks.machine import machine_text, spread_text
-from search.command_line import state_home
-from training.run import TrainingRun
-from training.settings import OptimizerSettings, TrainingSettings
+from canopy_search.search.command_line import state_home
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import OptimizerSettings, TrainingSettings
 
 IMAGE_PX = 32
 EPOCHS = 8

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.data.splits import PARTS, split_images
-from training.settings import SplitSettings
+from canopy_search.training.data.splits import PARTS, split_images
+from canopy_search.training.settings import SplitSettings
 
 SCENES = 2000
 SCENE_PX = 32

@@ -13,18 +13,18 @@ from typing import Any
 
 from benchmarks.epoch_time import demo
 from benchmarks.machine import machine_text, spread_text
-from search.checkpoint_writer import CheckpointWriter
-from search.command_line import state_home
-from search.open_tree import open_checkpoints
-from search.settings import StagesSettings
-from search.stage_tree import StageTree
-from storage.database import open_database
-from storage.outages import Patience
-from storage.stages import StageStore
-from storage.worker_session import worker_session
-from training.data.dataset import Dataset
-from training.run import TrainingRun
-from training.settings import TrainingSettings
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.command_line import state_home
+from canopy_search.search.open_tree import open_checkpoints
+from canopy_search.search.settings import StagesSettings
+from canopy_search.search.stage_tree import StageTree
+from canopy_search.storage.database import open_database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.worker_session import worker_session
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 
 IMAGE_PX = 64
 

@@ -9,9 +9,9 @@ import psutil
 import torch
 
 from benchmarks.machine import machine_text
-from training.backbones import build_backbone
-from training.memory import step_memory
-from training.settings import TrainingSettings
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.memory import step_memory
+from canopy_search.training.settings import TrainingSettings
 
 CASES = (
     ("tinycnn_16", 64, 16),

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import nn
 
-import training.run
 from benchmarks.noise_images import Case, noise_images
-from training.run import TrainingRun
-from training.settings import TrainingSettings
+from canopy_search.training import optimizers
+from canopy_search.training import run as training_run
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,21 @@ def _contiguous() -> None:
 
     plain = nn.Module.to
     nn.Module.to = to  # type: ignore[method-assign, assignment]
-    place: Any = training.run
+    place: Any = training_run
     normalised = place.normalised
     place.normalised = lambda pixels: normalised(pixels).contiguous()
 
 
 def _unfused() -> None:
-    training.optimizers._FUSED_DEVICE_TYPES = frozenset()
+    optimizers._FUSED_DEVICE_TYPES = frozenset()
 
 
 def _copying() -> None:
-    training.optimizers._CPU_OPTIMIZERS = training.optimizers.OPTIMIZERS
+    optimizers._CPU_OPTIMIZERS = optimizers.OPTIMIZERS
 
 
 def _giving_back() -> None:
-    training.run.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
+    training_run.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
 
 
 def _flush_denormal() -> None:
@@ -105,7 +106,7 @@ def _flush_denormal() -> None:
 
 
 def _evaluation_factor(factor: int) -> None:
-    training.run.EVALUATION_BATCH_FACTOR = factor
+    training_run.EVALUATION_BATCH_FACTOR = factor
 
 
 PATCHES: Mapping[str, Callable[[], None]] = MappingProxyType(

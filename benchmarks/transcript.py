@@ -51,7 +51,7 @@ def searched() -> str:
         environment.pop("DATABASE_URL", None)
 
         def canopy(*arguments: str) -> str:
-            command = [sys.executable, "-m", "search", *arguments]
+            command = [sys.executable, "-m", "canopy_search", *arguments]
             return subprocess.run(
                 command, env=environment, cwd=folder, check=True, text=True, stdout=subprocess.PIPE
             ).stdout

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
-from search.command_line import state_home
+from canopy_search.search.command_line import state_home
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def search(home: Path, options: list[str]) -> float:
     """Runs one search; returns the seconds from when it begins trials to its end."""
     environment = {**os.environ, "CANOPY_HOME": str(home)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", "search", *options],
+        [sys.executable, "-m", "canopy_search", "search", *options],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -87,7 +87,7 @@ def search(home: Path, options: list[str]) -> float:
 def canopy(home: Path, options: list[str]) -> str:
     """Runs another command; returns what it prints."""
     return subprocess.run(
-        [sys.executable, "-m", "search", *options],
+        [sys.executable, "-m", "canopy_search", *options],
         env={**os.environ, "CANOPY_HOME": str(home)},
         check=True,
         capture_output=True,

@@ -5,14 +5,21 @@ from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
-from dashboards.charts.confirmed import confirmation_text
-from dashboards.charts.house import score_text
-from dashboards.confirmed_answer import confirmed_facts, confirmed_title
-from dashboards.page import Fact
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import ap_text, counts_text, duration_text, params_text
-from dashboards.verdict import Interval, NoVerdict, Verdict, ap_interval, looked_at, verdicts
-from dashboards.verified import verified
+from canopy_search.dashboards.charts.confirmed import confirmation_text
+from canopy_search.dashboards.charts.house import score_text
+from canopy_search.dashboards.confirmed_answer import confirmed_facts, confirmed_title
+from canopy_search.dashboards.page import Fact
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import ap_text, counts_text, duration_text, params_text
+from canopy_search.dashboards.verdict import (
+    Interval,
+    NoVerdict,
+    Verdict,
+    ap_interval,
+    looked_at,
+    verdicts,
+)
+from canopy_search.dashboards.verified import verified
 
 
 @dataclass(frozen=True)

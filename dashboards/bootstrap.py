@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.predictions import Predictions
+from canopy_search.storage.predictions import Predictions
 
 RESAMPLES = 1000
 SEED = 0

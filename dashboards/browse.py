@@ -10,11 +10,11 @@ from socketserver import ThreadingMixIn
 from typing import Any, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from dashboards.browsing.pages import Pages
-from dashboards.browsing.views import BestYaml, StudyViews
-from dashboards.errors import PortInUseError
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.browsing.pages import Pages
+from canopy_search.dashboards.browsing.views import BestYaml, StudyViews
+from canopy_search.dashboards.errors import PortInUseError
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 
 Host = Literal["127.0.0.1", "0.0.0.0"]  # noqa: S104 - whoever asks for it is told
 HOST: Host = "127.0.0.1"

@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from dashboards.bootstrap import resample_ap
-from dashboards.finalists import SEED, Candidate, candidates, further_seeds, setting_of
-from dashboards.seed_statistics import Difference, Spread, paired_difference, spread
-from dashboards.summary import DIVERGED, StudySummary, TrialSummary, summarize_study
-from storage.confirmations import ConfirmationStore
-from storage.database import Database
-from storage.predictions import Predictions, trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.bootstrap import resample_ap
+from canopy_search.dashboards.finalists import (
+    SEED,
+    Candidate,
+    candidates,
+    further_seeds,
+    setting_of,
+)
+from canopy_search.dashboards.seed_statistics import Difference, Spread, paired_difference, spread
+from canopy_search.dashboards.summary import DIVERGED, StudySummary, TrialSummary, summarize_study
+from canopy_search.storage.confirmations import ConfirmationStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.predictions import Predictions, trial_predictions
+from canopy_search.storage.studies import StudyStore
 
 METHOD = (
     "mean ± standard deviation over the seeds, and the 95 % t interval of the mean; differences "

@@ -3,9 +3,9 @@
 from rich import box
 from rich.table import Table
 
-from dashboards.confirmation import Confirmation, Confirmed
-from dashboards.seed_statistics import Difference, Spread
-from dashboards.tables import ap_text, params_text
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed
+from canopy_search.dashboards.seed_statistics import Difference, Spread
+from canopy_search.dashboards.tables import ap_text, params_text
 
 
 def confirmation_table(confirmation: Confirmation) -> Table:

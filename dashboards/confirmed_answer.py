@@ -1,10 +1,10 @@
 """What a search answers once its finalists were trained with further seeds."""
 
-from dashboards.confirmation import Confirmation, Confirmed
-from dashboards.page import Fact
-from dashboards.seed_statistics import BETTER, WITHIN_NOISE, WORSE, Difference, Spread
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed
+from canopy_search.dashboards.page import Fact
+from canopy_search.dashboards.seed_statistics import BETTER, WITHIN_NOISE, WORSE, Difference, Spread
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import ap_text, duration_text, params_text
 
 _OTHERS = {BETTER: "worse", WORSE: "better", WITHIN_NOISE: WITHIN_NOISE}
 

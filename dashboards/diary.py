@@ -8,29 +8,29 @@ from shlex import quote
 
 from optuna.trial import TrialState
 
-from dashboards.confirmation import Confirmation, Confirmed
-from dashboards.confirmation_text import confirmation_lines
-from dashboards.diary_blocks import number_text, plain_score, signed_text
-from dashboards.diary_data import DiaryData, read_diary_data
-from dashboards.diary_outline import Tried, finalists_of, settings_of
-from dashboards.diary_sections import (
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed
+from canopy_search.dashboards.confirmation_text import confirmation_lines
+from canopy_search.dashboards.diary_blocks import number_text, plain_score, signed_text
+from canopy_search.dashboards.diary_data import DiaryData, read_diary_data
+from canopy_search.dashboards.diary_outline import Tried, finalists_of, settings_of
+from canopy_search.dashboards.diary_sections import (
     Section,
     group_section,
     range_text,
     tried_section,
     wrong_section,
 )
-from dashboards.diary_words import Words, diary_text, place, read_diary_file
-from dashboards.errors import DiaryError
-from dashboards.markdown import code, escaped, link
-from dashboards.seed_statistics import Spread
-from dashboards.setting_words import difference_words, setting_words
-from dashboards.study_data import TrialData
-from dashboards.tables import counts_text, duration_text, spent_text
-from dashboards.verdict import Verdict
-from storage.database import Database
-from storage.studies import StudyStore
-from training.atomic import check_writable, write_atomically
+from canopy_search.dashboards.diary_words import Words, diary_text, place, read_diary_file
+from canopy_search.dashboards.errors import DiaryError
+from canopy_search.dashboards.markdown import code, escaped, link
+from canopy_search.dashboards.seed_statistics import Spread
+from canopy_search.dashboards.setting_words import difference_words, setting_words
+from canopy_search.dashboards.study_data import TrialData
+from canopy_search.dashboards.tables import counts_text, duration_text, spent_text
+from canopy_search.dashboards.verdict import Verdict
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.atomic import check_writable, write_atomically
 
 _TOP, _FINALISTS, _DECISION = "top", "finalists", "decision"
 

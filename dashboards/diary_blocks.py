@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dashboards.diary_data import DiaryData, ScoredRun
-from dashboards.diary_outline import Tried
-from dashboards.markdown import printable_line
-from dashboards.study_data import StudyData, TrialData, is_number
+from canopy_search.dashboards.diary_data import DiaryData, ScoredRun
+from canopy_search.dashboards.diary_outline import Tried
+from canopy_search.dashboards.markdown import printable_line
+from canopy_search.dashboards.study_data import StudyData, TrialData, is_number
 
 _LOSS = "_loss"
 # Name after the split's → as it is shown, and digits.

@@ -6,18 +6,18 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from dashboards.clearml.links import comparison_url, task_url
-from dashboards.confirmation import Confirmation, confirming_study, last_confirmation
-from dashboards.diary_outline import Outline, Tried, outline_of
-from dashboards.finalists import SEED, setting_of
-from dashboards.study_data import StudyData, read_study
-from dashboards.summary import summarize_study
-from dashboards.verdict import NoVerdict, Verdict, looked_at, verdicts
-from storage.confirmations import ConfirmationStore
-from storage.database import Database
-from storage.mirrored import MirrorState
-from storage.predictions import trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.confirmation import Confirmation, confirming_study, last_confirmation
+from canopy_search.dashboards.diary_outline import Outline, Tried, outline_of
+from canopy_search.dashboards.finalists import SEED, setting_of
+from canopy_search.dashboards.study_data import StudyData, read_study
+from canopy_search.dashboards.summary import summarize_study
+from canopy_search.dashboards.verdict import NoVerdict, Verdict, looked_at, verdicts
+from canopy_search.storage.confirmations import ConfirmationStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import MirrorState
+from canopy_search.storage.predictions import trial_predictions
+from canopy_search.storage.studies import StudyStore
 
 _SCALARS = "metrics/scalar"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.diary_words import place_name
-from dashboards.finalists import setting_of
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import params_text
-from storage.enqueued import enqueued_settings
+from canopy_search.dashboards.diary_words import place_name
+from canopy_search.dashboards.finalists import setting_of
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import params_text
+from canopy_search.storage.enqueued import enqueued_settings
 
 EVERY_SETTING_UP_TO = 12
 """Of so few settings each has a section."""

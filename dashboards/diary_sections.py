@@ -10,21 +10,26 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from dashboards.diary_blocks import metrics_block, number_text, plain_score, signed_text
-from dashboards.diary_data import DiaryData, shown_of_group
-from dashboards.diary_outline import Group, Tried
-from dashboards.markdown import code, escaped, link
-from dashboards.setting_words import (
+from canopy_search.dashboards.diary_blocks import (
+    metrics_block,
+    number_text,
+    plain_score,
+    signed_text,
+)
+from canopy_search.dashboards.diary_data import DiaryData, shown_of_group
+from canopy_search.dashboards.diary_outline import Group, Tried
+from canopy_search.dashboards.markdown import code, escaped, link
+from canopy_search.dashboards.setting_words import (
     base_words,
     difference_words,
     intent_words,
     setting_words,
     value_words,
 )
-from dashboards.study_data import TrialData
-from dashboards.summary import DIVERGED, INTERRUPTED, OVERTIME, PAUSED
-from dashboards.tables import duration_text, value_text
-from dashboards.verdict import NoVerdict, Verdict
+from canopy_search.dashboards.study_data import TrialData
+from canopy_search.dashboards.summary import DIVERGED, INTERRUPTED, OVERTIME, PAUSED
+from canopy_search.dashboards.tables import duration_text, value_text
+from canopy_search.dashboards.verdict import NoVerdict, Verdict
 
 _MOST_REASONS = 20
 _MOST_NUMBERS = 12

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dashboards.errors import DiaryError
-from dashboards.markdown import printable_line
+from canopy_search.dashboards.errors import DiaryError
+from canopy_search.dashboards.markdown import printable_line
 
 _DIARY = re.compile(r"\s*<!-- canopy diary of study: (.*) -->\s*")
 _BEGIN = re.compile(r"\s*<!--\s*words:\s*(\S.*?)\s*-->\s*")

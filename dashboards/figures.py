@@ -8,9 +8,9 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from optuna.trial import TrialState
 
-from dashboards.summary import PAUSED, StudySummary, TrialSummary
-from dashboards.tables import ap_text, params_text
-from storage.predictions import Predictions
+from canopy_search.dashboards.summary import PAUSED, StudySummary, TrialSummary
+from canopy_search.dashboards.tables import ap_text, params_text
+from canopy_search.storage.predictions import Predictions
 
 # Okabe and Ito's colours, which people who see few colours can tell apart.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (

@@ -6,8 +6,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.summary import StudySummary, TrialSummary
-from storage.enqueued import baseline_params
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.storage.enqueued import baseline_params
 
 SEED = "seed"  # a training setting as any other, which a space may have
 

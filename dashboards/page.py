@@ -198,7 +198,7 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> str:
-    return files("dashboards").joinpath(name).read_text(encoding="utf-8")
+    return files("canopy_search.dashboards").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache

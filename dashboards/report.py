@@ -3,20 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dashboards.answer import answer_of, facts, lead, title
-from dashboards.charts.confirmed import confirmed_charts, confirmed_table
-from dashboards.charts.cost import cost_charts
-from dashboards.charts.curves import curves_charts
-from dashboards.charts.house import marks_of, score_text
-from dashboards.charts.importance import importance_charts
-from dashboards.charts.labels import confusion_charts, label_charts
-from dashboards.charts.progress import progress_charts
-from dashboards.charts.space import space_charts
-from dashboards.charts.stage_tree import stage_tree_charts
-from dashboards.charts.timeline import timeline_charts
-from dashboards.page import Cell, Chart, Column, Page, Section, Table, page_html
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import duration_text, spent_text, value_text
+from canopy_search.dashboards.answer import answer_of, facts, lead, title
+from canopy_search.dashboards.charts.confirmed import confirmed_charts, confirmed_table
+from canopy_search.dashboards.charts.cost import cost_charts
+from canopy_search.dashboards.charts.curves import curves_charts
+from canopy_search.dashboards.charts.house import marks_of, score_text
+from canopy_search.dashboards.charts.importance import importance_charts
+from canopy_search.dashboards.charts.labels import confusion_charts, label_charts
+from canopy_search.dashboards.charts.progress import progress_charts
+from canopy_search.dashboards.charts.space import space_charts
+from canopy_search.dashboards.charts.stage_tree import stage_tree_charts
+from canopy_search.dashboards.charts.timeline import timeline_charts
+from canopy_search.dashboards.page import Cell, Chart, Column, Page, Section, Table, page_html
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import duration_text, spent_text, value_text
 
 
 def report_html(data: StudyData) -> str:

@@ -6,12 +6,19 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from dashboards.errors import ComparisonError
-from dashboards.study_data import StudyData, TrialData, read_study
-from dashboards.verdict import Interval, NoVerdict, Verdict, ap_interval, looked_at, verdicts
-from storage.database import Database
-from storage.predictions import Predictions, trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.errors import ComparisonError
+from canopy_search.dashboards.study_data import StudyData, TrialData, read_study
+from canopy_search.dashboards.verdict import (
+    Interval,
+    NoVerdict,
+    Verdict,
+    ap_interval,
+    looked_at,
+    verdicts,
+)
+from canopy_search.storage.database import Database
+from canopy_search.storage.predictions import Predictions, trial_predictions
+from canopy_search.storage.studies import StudyStore
 
 MOST = 6
 

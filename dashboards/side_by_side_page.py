@@ -4,10 +4,17 @@ from collections.abc import Iterable
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import COLOURS, DASHES, SYMBOLS, new_figure, plain, score_text
-from dashboards.page import Cell, Chart, Column, Fact, Page, Section, Table, page_html
-from dashboards.side_by_side import Shown, SideBySide
-from dashboards.side_by_side_text import (
+from canopy_search.dashboards.charts.house import (
+    COLOURS,
+    DASHES,
+    SYMBOLS,
+    new_figure,
+    plain,
+    score_text,
+)
+from canopy_search.dashboards.page import Cell, Chart, Column, Fact, Page, Section, Table, page_html
+from canopy_search.dashboards.side_by_side import Shown, SideBySide
+from canopy_search.dashboards.side_by_side_text import (
     as_sentence,
     curve_rows,
     interval_note,
@@ -17,8 +24,8 @@ from dashboards.side_by_side_text import (
     setting_rows,
     verdict_lines,
 )
-from dashboards.tables import counted, params_text, signed_text
-from dashboards.verdict import Verdict
+from canopy_search.dashboards.tables import counted, params_text, signed_text
+from canopy_search.dashboards.verdict import Verdict
 
 _MOST_LABELS = 60
 _ROW_PX = 24

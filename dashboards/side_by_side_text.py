@@ -8,9 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dashboards.side_by_side import Shown, SideBySide
-from dashboards.tables import ap_text, counted, duration_text, printable, signed_text, value_text
-from dashboards.verdict import Interval, NoVerdict, Verdict
+from canopy_search.dashboards.side_by_side import Shown, SideBySide
+from canopy_search.dashboards.tables import (
+    ap_text,
+    counted,
+    duration_text,
+    printable,
+    signed_text,
+    value_text,
+)
+from canopy_search.dashboards.verdict import Interval, NoVerdict, Verdict
 
 _MOST_EPOCHS = 10
 _MOST_LABELS = 20

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 
 from optuna.trial import TrialState
 
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counted, counts_text, params_text, printable, spent_text
-from dashboards.verified import verified
-from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
-from storage.workers import LEFT, WorkerSummary
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.tables import (
+    ap_text,
+    counted,
+    counts_text,
+    params_text,
+    printable,
+    spent_text,
+)
+from canopy_search.dashboards.verified import verified
+from canopy_search.storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.workers import LEFT, WorkerSummary
 
 RECENT_S = 600.0
 """What a worker's end is news for."""

@@ -15,13 +15,13 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.confirmation import Confirmation, last_confirmation
-from dashboards.summary import PAUSED, StudyReader, StudySummary, TrialSummary
-from storage.database import Database
-from storage.enqueued import baseline_params
-from storage.epochs import EpochRecord
-from storage.predictions import Predictions, trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.confirmation import Confirmation, last_confirmation
+from canopy_search.dashboards.summary import PAUSED, StudyReader, StudySummary, TrialSummary
+from canopy_search.storage.database import Database
+from canopy_search.storage.enqueued import baseline_params
+from canopy_search.storage.epochs import EpochRecord
+from canopy_search.storage.predictions import Predictions, trial_predictions
+from canopy_search.storage.studies import StudyStore
 
 _ENDED_EARLY = {TrialState.PRUNED.name, PAUSED}
 

@@ -14,10 +14,10 @@ import pyarrow
 import pyarrow.parquet
 from optuna.trial import FrozenTrial
 
-from dashboards.errors import ExportFormatError
-from dashboards.summary import StudyReader, TrialSummary
-from storage.epochs import EpochRecord
-from storage.studies import StudyStore
+from canopy_search.dashboards.errors import ExportFormatError
+from canopy_search.dashboards.summary import StudyReader, TrialSummary
+from canopy_search.storage.epochs import EpochRecord
+from canopy_search.storage.studies import StudyStore
 
 Format = Literal["csv", "parquet", "json"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.control import STOP_FINISHING, STOP_PRUNING
-from storage.epochs import EpochRecord
-from storage.parameters import canonical_params
-from storage.studies import StudyStore
-from storage.workers import WorkerSummary, as_json
+from canopy_search.storage.control import STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.epochs import EpochRecord
+from canopy_search.storage.parameters import canonical_params
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.workers import WorkerSummary, as_json
 
 # The setting that is the network.
 NETWORK = "backbone"

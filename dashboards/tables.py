@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
 
 
 def duration_text(seconds: float) -> str:

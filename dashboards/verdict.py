@@ -34,9 +34,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboards.bootstrap import RESAMPLES, SEED, resample_ap
-from dashboards.summary import StudySummary
-from storage.predictions import Predictions, ValidationSet
+from canopy_search.dashboards.bootstrap import RESAMPLES, SEED, resample_ap
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.storage.predictions import Predictions, ValidationSet
 
 CONFIDENCE = 0.95
 FEWEST_POSITIVES = 10

@@ -6,8 +6,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.summary import NETWORK, StudySummary, TrialSummary
-from dashboards.tables import counted, listed_text, value_text
+from canopy_search.dashboards.summary import NETWORK, StudySummary, TrialSummary
+from canopy_search.dashboards.tables import counted, listed_text, value_text
 
 NEIGHBOUR, CONTENDER, UNTRAINED = "neighbour", "contender", "untrained"
 """Why a trial verifies: it differs from the best one in one number, is heading as high as the best

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dashboards.status_text import (
+from canopy_search.dashboards.status_text import (
     age_text,
     best_text,
     control_text,
@@ -17,9 +17,9 @@ from dashboards.status_text import (
     state_text,
     trouble_lines,
 )
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counted, counts_text, params_text
-from storage.workers import LEFT, WorkerSummary
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.tables import ap_text, counted, counts_text, params_text
+from canopy_search.storage.workers import LEFT, WorkerSummary
 
 FEWEST_ROWS = 3
 _BAR = 24

@@ -12,10 +12,10 @@ from fsspec import get_filesystem_class
 from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
-from places import s3
-from places.errors import PlaceUrlError
-from places.translation import translated
-from places.urls import check_url, is_url, joined, shown_url
+from canopy_search.places import s3
+from canopy_search.places.errors import PlaceUrlError
+from canopy_search.places.translation import translated
+from canopy_search.places.urls import check_url, is_url, joined, shown_url
 
 # Where a file that is being written can be seen; elsewhere an object appears when it is complete,
 # and there are no folders to be made.

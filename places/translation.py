@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from places.errors import PlaceAwayError, PlaceError, PlaceRefusedError
-from places.urls import shown_url
+from canopy_search.places.errors import PlaceAwayError, PlaceError, PlaceRefusedError
+from canopy_search.places.urls import shown_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _NO_BUCKET = "NoSuchBucket"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from places.errors import PlaceUrlError
+from canopy_search.places.errors import PlaceUrlError
 
 Source = Path | str
 """A path on this machine, or the URL of anything else that fsspec reads."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from places.errors import PlaceAwayError
+from canopy_search.places.errors import PlaceAwayError
 
 PATIENCE_S = 300.0
 """A place that is away is waited for as long as this, in seconds."""

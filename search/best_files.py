@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboards.clearml.attachments import Attachment
-from dashboards.confirmation import last_confirmation
-from dashboards.finalists import SEED
-from dashboards.summary import StudySummary
-from storage.database import Database
-from storage.mirrored import STUDY_TASK
-from storage.studies import StudyStore
-from training.errors import CheckpointError
+from canopy_search.dashboards.clearml.attachments import Attachment
+from canopy_search.dashboards.confirmation import last_confirmation
+from canopy_search.dashboards.finalists import SEED
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import STUDY_TASK
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from search.record import Record
-    from training.settings import DataSettings
+    from canopy_search.search.record import Record
+    from canopy_search.training.settings import DataSettings
 
 YAML_NAME = "best.yaml"
 
@@ -40,7 +40,9 @@ def best_files(
         confirmation = last_confirmation(database, summary, record)
 
         def read_yaml() -> bytes:
-            from search.export import best_yaml  # and with it torch, which takes seconds to import
+            from canopy_search.search.export import (
+                best_yaml,  # and with it torch, which takes seconds to import
+            )
 
             return best_yaml(summary, record, data, confirmation).encode()
 
@@ -88,8 +90,8 @@ class _Models:
         files = sorted(self._folder.glob("*.pt")) if self._folder.is_dir() else []
         if not files:
             return []
-        from search.record import fixed_settings
-        from search.space import with_params
+        from canopy_search.search.record import fixed_settings
+        from canopy_search.search.space import with_params
 
         fixed = fixed_settings(record)
         wanted = with_params(fixed, params).model_dump(mode="json")
@@ -98,7 +100,7 @@ class _Models:
     def _read(self, file: Path) -> dict[str, Any] | None:
         key = (file, _stamp(file))
         if key not in self._settings:
-            from training.model_file import load_model
+            from canopy_search.training.model_file import load_model
 
             try:
                 self._settings[key] = load_model(file).settings

@@ -7,12 +7,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import paused_at
-from search.census import Census
-from search.heading import Outlook
-from search.neighbours import choices, distance, nearest, wanted_beside
-from search.pausing import NewTrial, PausingPruner, Promotion
-from search.trials import network, runs_to_end, stage_at
+from canopy_search.dashboards.summary import paused_at
+from canopy_search.search.census import Census
+from canopy_search.search.heading import Outlook
+from canopy_search.search.neighbours import choices, distance, nearest, wanted_beside
+from canopy_search.search.pausing import NewTrial, PausingPruner, Promotion
+from canopy_search.search.trials import network, runs_to_end, stage_at
 
 # From so many epochs on the first rung after epoch 1 is at a quarter of a run, and at an eighth; in
 # a shorter one that is too early to see what a schedule does.

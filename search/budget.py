@@ -11,7 +11,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import (
+from canopy_search.dashboards.summary import (
     FULL_ATTR,
     OUT_OF_MEMORY,
     REASON_ATTR,
@@ -20,13 +20,13 @@ from dashboards.summary import (
     is_paused,
     paused_at,
 )
-from search.listed_sampler import ListedSampler
-from search.pausing import NewTrial, PausingPruner, Promotion, rung_mark
-from search.sampling import GridSampler
-from search.space import SearchSpace
-from search.trials import OpenStudy, best_complete, is_promoted
-from search.verification import Verification, verifies_mark
-from storage.enqueued import EnqueuedSetting
+from canopy_search.search.listed_sampler import ListedSampler
+from canopy_search.search.pausing import NewTrial, PausingPruner, Promotion, rung_mark
+from canopy_search.search.sampling import GridSampler
+from canopy_search.search.space import SearchSpace
+from canopy_search.search.trials import OpenStudy, best_complete, is_promoted
+from canopy_search.search.verification import Verification, verifies_mark
+from canopy_search.storage.enqueued import EnqueuedSetting
 
 ENQUEUED_ATTR = "enqueued"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -10,7 +10,7 @@ from operator import is_not
 
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import paused_at
+from canopy_search.dashboards.summary import paused_at
 
 Place = tuple[float, int]
 """Of a trial at an epoch: its AP with the sign changed, and its number. The best one is first."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from storage.checkpoints import CheckpointStore
-from storage.connecting import DATABASE_FAILURES, failure_text
-from storage.errors import CheckpointBudgetError, CheckpointMissError
-from storage.outages import is_outage, pause_s
-from training.checkpoint import RunState, snapshot, state_from_bytes, state_to_bytes
-from training.errors import CheckpointError
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.connecting import DATABASE_FAILURES, failure_text
+from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
+from canopy_search.storage.outages import is_outage, pause_s
+from canopy_search.training.checkpoint import RunState, snapshot, state_from_bytes, state_to_bytes
+from canopy_search.training.errors import CheckpointError
 
 # With two states waiting, a third would cost more memory than the time it saves.
 _QUEUED_STATES = 2

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from search.command_table import lazy_typer
-from search.thread_waiting import spin_briefly
+from canopy_search.search.command_table import lazy_typer
+from canopy_search.search.thread_waiting import spin_briefly
 
 app = lazy_typer("Search the backbone, loss and schedule of multi-label image classifiers.")
 
@@ -42,8 +42,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        from search.command_line import state_home
-        from search.failures import explain
+        from canopy_search.search.command_line import state_home
+        from canopy_search.search.failures import explain
 
         message, exit_status = explain(error, state_home())
         typer.echo(f"canopy: {message}", err=True)

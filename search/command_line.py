@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from search.errors import SearchError
-from search.placement.choosing import Place
-from search.settings import MOST_WORKERS, check_study_name
-from storage.database import open_existing_database
-from storage.outages import DEFAULT_PATIENCE_S
-from storage.studies import StudyStore
+from canopy_search.search.errors import SearchError
+from canopy_search.search.placement.choosing import Place
+from canopy_search.search.settings import MOST_WORKERS, check_study_name
+from canopy_search.storage.database import open_existing_database
+from canopy_search.storage.outages import DEFAULT_PATIENCE_S
+from canopy_search.storage.studies import StudyStore
 
 HOME_VARIABLE = "CANOPY_HOME"
 DATABASE_VARIABLE = "DATABASE_URL"

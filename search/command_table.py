@@ -119,7 +119,9 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """Imports a command of `COMMANDS` and returns it as Click's."""
     entry = COMMANDS[name]
-    found = getattr(import_module(f"search.commands.{entry.module}"), entry.attribute or name)
+    found = getattr(
+        import_module(f"canopy_search.search.commands.{entry.module}"), entry.attribute or name
+    )
     if not isinstance(found, typer.Typer):
         alone = plain_typer()
         alone.command(name)(found)

@@ -6,16 +6,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.config_problems import problem_lines
-from search.errors import ConfigError, SearchError
-from search.sampling import check_sampling
-from search.settings import CanopyConfig
-from search.shown import found_text, shown_path
-from search.space import parse_space
-from search.yaml_file import read_yaml
+from canopy_search.search.config_problems import problem_lines
+from canopy_search.search.errors import ConfigError, SearchError
+from canopy_search.search.sampling import check_sampling
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.shown import found_text, shown_path
+from canopy_search.search.space import parse_space
+from canopy_search.search.yaml_file import read_yaml
 
 DEFAULT_CONFIG = Path("canopy.yaml")
-DEMO_CONFIG = Path(str(files("search") / "demo.yaml"))
+DEMO_CONFIG = Path(str(files("canopy_search.search") / "demo.yaml"))
 
 
 def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConfig:

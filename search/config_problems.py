@@ -10,9 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from search.settings import CanopyConfig, RangeSettings
-from search.shown import found_text, shown_key
-from training.errors import nearest_hint
+from canopy_search.search.settings import CanopyConfig, RangeSettings
+from canopy_search.search.shown import found_text, shown_key
+from canopy_search.training.errors import nearest_hint
 
 # pydantic's type of error → what was expected; braces are filled from the error's context.
 _EXPECTED = {

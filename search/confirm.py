@@ -14,19 +14,19 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.confirmation import Confirmation, confirming_study, read_confirmation
-from dashboards.finalists import SEED, Candidate, finalists_at_hand, highest_seed
-from dashboards.summary import StudySummary, summarize_study
-from search.budget import FINISHED
-from search.errors import ConfirmationError
-from search.join import join_plan
-from search.listed_sampler import LISTED
-from search.plan import SearchPlan, begin_study, check_ours, join_study, plan_search
-from search.preparation import open_data
-from search.record import resolved_as_before, study_record_like
-from search.run_search import Limits, SearchEnd, run_search
-from search.screen import SearchScreen
-from search.settings import (
+from canopy_search.dashboards.confirmation import Confirmation, confirming_study, read_confirmation
+from canopy_search.dashboards.finalists import SEED, Candidate, finalists_at_hand, highest_seed
+from canopy_search.dashboards.summary import StudySummary, summarize_study
+from canopy_search.search.budget import FINISHED
+from canopy_search.search.errors import ConfirmationError
+from canopy_search.search.join import join_plan
+from canopy_search.search.listed_sampler import LISTED
+from canopy_search.search.plan import SearchPlan, begin_study, check_ours, join_study, plan_search
+from canopy_search.search.preparation import open_data
+from canopy_search.search.record import resolved_as_before, study_record_like
+from canopy_search.search.run_search import Limits, SearchEnd, run_search
+from canopy_search.search.screen import SearchScreen
+from canopy_search.search.settings import (
     LONGEST_STUDY_NAME,
     MOST_SEEDS,
     CanopyConfig,
@@ -36,9 +36,9 @@ from search.settings import (
     Scalar,
     SearchSettings,
 )
-from storage.confirmations import ConfirmationStore
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.storage.confirmations import ConfirmationStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboards.errors import DashboardError
-from search.config import DEFAULT_CONFIG, load_config
-from search.doctor_checks.finding import Finding, error, failure, ok
-from search.doctor_checks.packages import check_packages, check_python
-from search.errors import SearchError
-from search.settings import CanopyConfig
-from storage.connecting import DATABASE_FAILURES, failure_text
-from storage.errors import DatabaseUrlError, StorageError
-from training.errors import TrainingError
-from training.settings import TrainingSettings
+from canopy_search.dashboards.errors import DashboardError
+from canopy_search.search.config import DEFAULT_CONFIG, load_config
+from canopy_search.search.doctor_checks.finding import Finding, error, failure, ok
+from canopy_search.search.doctor_checks.packages import check_packages, check_python
+from canopy_search.search.errors import SearchError
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.storage.connecting import DATABASE_FAILURES, failure_text
+from canopy_search.storage.errors import DatabaseUrlError, StorageError
+from canopy_search.training.errors import TrainingError
+from canopy_search.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from search.doctor_checks.data import DataFacts
+    from canopy_search.search.doctor_checks.data import DataFacts
 
 _OURS = (SearchError, DashboardError, StorageError, TrainingError)
 _EXPECTED = (*_OURS, *DATABASE_FAILURES, OSError)
@@ -93,7 +93,7 @@ class _Examination:
         }
 
     def _check_configuration(self) -> Iterator[Finding]:
-        from search.plan import plan_search
+        from canopy_search.search.plan import plan_search
 
         self.config = load_config(self._config_path)
         search = self.config.search
@@ -107,54 +107,54 @@ class _Examination:
         )
 
     def _check_data(self) -> Iterator[Finding]:
-        from search.doctor_checks.data import check_data
+        from canopy_search.search.doctor_checks.data import check_data
 
         if self.config is not None:
             self.data, finding = check_data(self.config.data)
             yield finding
 
     def _check_device(self) -> Iterator[Finding]:
-        from search.doctor_checks.device import check_device
+        from canopy_search.search.doctor_checks.device import check_device
 
         yield from check_device(self.config.training if self.config else TrainingSettings())
 
     def _check_memory(self) -> Iterator[Finding]:
-        from search.doctor_checks.device import check_memory
+        from canopy_search.search.doctor_checks.device import check_memory
 
         if self.config is not None and self.data is not None:
             yield from check_memory(self.config, self.data.labels)
 
     def _check_state_folder(self) -> Iterator[Finding]:
-        from search.doctor_checks.state_folder import check_state_folder
+        from canopy_search.search.doctor_checks.state_folder import check_state_folder
 
         for finding in check_state_folder(self._home):
             self._has_folder = finding.status == "ok"
             yield finding
 
     def _check_disk(self) -> Iterator[Finding]:
-        from search.doctor_checks.state_folder import check_disk
+        from canopy_search.search.doctor_checks.state_folder import check_disk
 
         if self._has_folder:
             yield from check_disk(self._home, self.data)
 
     def _check_checkpoints(self) -> Iterator[Finding]:
-        from search.doctor_checks.checkpoints import check_checkpoints
+        from canopy_search.search.doctor_checks.checkpoints import check_checkpoints
 
         if self.config is not None:
             yield from check_checkpoints(self.config.stages, self._home)
 
     def _check_database(self) -> Iterator[Finding]:
-        from search.doctor_checks.server import check_database
+        from canopy_search.search.doctor_checks.server import check_database
 
         yield from check_database(self._home, self._url)
 
     def _check_dashboard_port(self) -> Iterator[Finding]:
-        from search.doctor_checks.dashboard_port import check_dashboard_port
+        from canopy_search.search.doctor_checks.dashboard_port import check_dashboard_port
 
         yield from check_dashboard_port()
 
     def _check_tracker(self) -> Iterator[Finding]:
-        from search.doctor_checks.tracker import check_tracker
+        from canopy_search.search.doctor_checks.tracker import check_tracker
 
         yield from check_tracker()
 

@@ -10,27 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
-from dashboards.tables import duration_text
-from search.budget import finished_count
-from search.doctor_checks.checkpoints import checked_place
-from search.errors import SearchFailedError
-from search.events import SearchWatcher
-from search.objective import failure_reason
-from search.placement.engine import Placement
-from search.plan import SearchPlan, as_begun, compare_with_study, plan_search
-from search.preparation import check_networks, choices, largest_batch_size, open_data
-from search.sampling import grid
-from search.settings import CanopyConfig
-from search.space import SearchSpace, with_params
-from storage.database import open_database
-from storage.studies import StudyStore
-from training.data.dataset import Dataset
-from training.errors import DivergedError, TrainingError
-from training.memory import available_bytes
-from training.precision import resolve_device
-from training.run import EpochMetrics, TrainingRun
-from training.settings import TrainingSettings
-from training.sizes import size_text
+from canopy_search.dashboards.tables import duration_text
+from canopy_search.search.budget import finished_count
+from canopy_search.search.doctor_checks.checkpoints import checked_place
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.objective import failure_reason
+from canopy_search.search.placement.engine import Placement
+from canopy_search.search.plan import SearchPlan, as_begun, compare_with_study, plan_search
+from canopy_search.search.preparation import check_networks, choices, largest_batch_size, open_data
+from canopy_search.search.sampling import grid
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.space import SearchSpace, with_params
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.errors import DivergedError, TrainingError
+from canopy_search.training.memory import available_bytes
+from canopy_search.training.precision import resolve_device
+from canopy_search.training.run import EpochMetrics, TrainingRun
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.sizes import size_text
 
 # The first step sets up kernels and buffers, so a second one tells the time; where the first took
 # as long as this, the setting up hardly counts.

@@ -7,17 +7,17 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from dashboards.confirmation import METHOD, Confirmation, Confirmed
-from dashboards.confirmation_text import confirmation_lines
-from dashboards.finalists import SEED
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text
-from dashboards.verified import verified
-from search.errors import NothingFoundError
-from search.record import Record, fixed_settings
-from search.space import with_params
-from search.yaml_file import yaml_text
-from training.settings import DataSettings
+from canopy_search.dashboards.confirmation import METHOD, Confirmation, Confirmed
+from canopy_search.dashboards.confirmation_text import confirmation_lines
+from canopy_search.dashboards.finalists import SEED
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.tables import ap_text
+from canopy_search.dashboards.verified import verified
+from canopy_search.search.errors import NothingFoundError
+from canopy_search.search.record import Record, fixed_settings
+from canopy_search.search.space import with_params
+from canopy_search.search.yaml_file import yaml_text
+from canopy_search.training.settings import DataSettings
 
 
 def best_trial(summary: StudySummary) -> TrialSummary:

@@ -4,12 +4,12 @@ import errno
 import os
 from pathlib import Path
 
-from dashboards.errors import DashboardError
-from search.command_line import HOME_VARIABLE
-from search.errors import SearchError
-from storage.connecting import DATABASE_FAILURES, failure_text
-from storage.errors import StorageError
-from training.errors import TrainingError
+from canopy_search.dashboards.errors import DashboardError
+from canopy_search.search.command_line import HOME_VARIABLE
+from canopy_search.search.errors import SearchError
+from canopy_search.storage.connecting import DATABASE_FAILURES, failure_text
+from canopy_search.storage.errors import StorageError
+from canopy_search.training.errors import TrainingError
 
 
 def explain(error: Exception, home: Path) -> tuple[str, int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.neighbours import differing, numbers, place_in_range
-from search.trials import stage_at
+from canopy_search.search.neighbours import differing, numbers, place_in_range
+from canopy_search.search.trials import stage_at
 
 _GAIN = 0.6
 """What a curve gains while its epochs double, as a share of what it gained in the doubling before:

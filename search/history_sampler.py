@@ -12,9 +12,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import is_paused
-from search.census import changed
-from storage.one_study import OneStudyStorage
+from canopy_search.dashboards.summary import is_paused
+from canopy_search.search.census import changed
+from canopy_search.storage.one_study import OneStudyStorage
 
 _STUDY = "history"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.errors import PredictionError
-from training.data.images import EXTENSIONS, is_image_name
+from canopy_search.search.errors import PredictionError
+from canopy_search.training.data.images import EXTENSIONS, is_image_name
 
 
 @dataclass(frozen=True)

@@ -7,30 +7,30 @@ from typing import get_args
 
 import torch
 
-from places.urls import Source
-from search.config import load_config
-from search.errors import ConfigError
-from search.new_config import (
+from canopy_search.places.urls import Source
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import ConfigError
+from canopy_search.search.new_config import (
     Choices,
     config_text,
     fitting_batch_size,
     fitting_epochs,
     fitting_image_px,
 )
-from search.settings import MISSION_SPACE, check_study_name
-from training.atomic import write_atomically
-from training.backbones import check_backbone
-from training.data.dataset import Dataset, open_dataset
-from training.data.guessing import Given, Guess, guess_columns, image_files
-from training.data.label_rows import read_rows
-from training.data.labels import LabelTable, label_table
-from training.data.left_out import TOLERATED
-from training.data.locating import locate_images
-from training.data.reading import Progress
-from training.data.sources import ImageFile, Images, RemoteFolder, opened_images
-from training.data.survey import FileSurvey, survey_files
-from training.errors import ImageError, unknown_name_message
-from training.settings import Augmentation, DataSettings, SplitSettings
+from canopy_search.search.settings import MISSION_SPACE, check_study_name
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.backbones import check_backbone
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.data.guessing import Given, Guess, guess_columns, image_files
+from canopy_search.training.data.label_rows import read_rows
+from canopy_search.training.data.labels import LabelTable, label_table
+from canopy_search.training.data.left_out import TOLERATED
+from canopy_search.training.data.locating import locate_images
+from canopy_search.training.data.reading import Progress
+from canopy_search.training.data.sources import ImageFile, Images, RemoteFolder, opened_images
+from canopy_search.training.data.survey import FileSurvey, survey_files
+from canopy_search.training.errors import ImageError, unknown_name_message
+from canopy_search.training.settings import Augmentation, DataSettings, SplitSettings
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from search.init import Examination
-from training.data.labels import LabelTable
-from training.data.left_out import left_out_text
-from training.data.remarks import labels_without_positives
-from training.data.splits import PARTS
-from training.data.survey import FileSurvey, LabelPair, always_together, copies, never_together
+from canopy_search.search.init import Examination
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.left_out import left_out_text
+from canopy_search.training.data.remarks import labels_without_positives
+from canopy_search.training.data.splits import PARTS
+from canopy_search.training.data.survey import (
+    FileSurvey,
+    LabelPair,
+    always_together,
+    copies,
+    never_together,
+)
 
 SHOWN = 10
 LABELS_SHOWN = 40

@@ -5,11 +5,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.errors import StudyDiffersError
-from search.plan import SearchPlan, plan_search
-from search.settings import CanopyConfig
-from storage.studies import StudyStore
-from training.settings import DataSettings
+from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.plan import SearchPlan, plan_search
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.settings import DataSettings
 
 
 def join_plan(

@@ -6,9 +6,9 @@ from enum import Enum
 import optuna
 from optuna.pruners import BasePruner
 
-from dashboards.summary import RUNG_ATTR
-from search.pausing import PausingPruner, rung_mark
-from search.trials import runs_to_end
+from canopy_search.dashboards.summary import RUNG_ATTR
+from canopy_search.search.pausing import PausingPruner, rung_mark
+from canopy_search.search.trials import runs_to_end
 
 
 class Verdict(Enum):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from search.errors import SearchFailedError, UnfitMachineError
-from search.placement.engine import (
+from canopy_search.search.errors import SearchFailedError, UnfitMachineError
+from canopy_search.search.placement.engine import (
     ENDED,
     FAILED,
     GONE,

@@ -9,9 +9,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import REASON_ATTR, STOPPED
-from search.errors import SamplerError
-from search.space import Params, SearchSpace
+from canopy_search.dashboards.summary import REASON_ATTR, STOPPED
+from canopy_search.search.errors import SamplerError
+from canopy_search.search.space import Params, SearchSpace
 
 LISTED = "listed"
 

@@ -12,16 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboards.clearml.configured import ServerAddresses, tracker_settings
-from dashboards.errors import TrackerConfigError
-from search.departure import leaving_in_time
-from search.errors import SearchError
-from search.settings import CanopyConfig
-from storage.database import Database, open_database
-from storage.errors import UnknownStudyError
+from canopy_search.dashboards.clearml.configured import ServerAddresses, tracker_settings
+from canopy_search.dashboards.errors import TrackerConfigError
+from canopy_search.search.departure import leaving_in_time
+from canopy_search.search.errors import SearchError
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.errors import UnknownStudyError
 
 if TYPE_CHECKING:
-    from dashboards.clearml.mirror import MirrorPlan, Standing
+    from canopy_search.dashboards.clearml.mirror import MirrorPlan, Standing
 
 NOTE, PROGRESS, BEHIND, WRONG = "note", "progress", "behind", "wrong"
 _NICENESS = 10
@@ -101,8 +101,8 @@ def mirror_plan(
     Raises:
         TrackerConfigError: ClearML's own configuration cannot be read.
     """
-    from dashboards.clearml.mirror import MirrorPlan
-    from search.best_files import best_files
+    from canopy_search.dashboards.clearml.mirror import MirrorPlan
+    from canopy_search.search.best_files import best_files
 
     ours = config.clearml
     tracker = tracker_settings(ours.api_server if ours else None)
@@ -124,7 +124,7 @@ def mirror_plan(
 
 def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", tell: Tell) -> None:
     # Plotly and what else it needs: the search, which imports this file too, does without.
-    from dashboards.clearml.following import Follower
+    from canopy_search.dashboards.clearml.following import Follower
 
     with closing(open_database(job.home, job.url)) as database:
         plan = mirror_plan(job.config, job.home, job.study, database, is_live=True)

@@ -11,18 +11,18 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
-from dashboards.clearml.standing import MirrorSummary, read_mirror
-from dashboards.errors import TrackerConfigError
-from dashboards.summary import summarize_study
-from dashboards.tables import counted
-from search.launcher import log_folder
-from search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_mirror
-from search.plan import SearchPlan
-from search.settings import CanopyConfig
-from search.worker_template import CONTEXT
-from storage.errors import StorageError
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.configured import HOW_TO, TrackerSettings, tracker_settings
+from canopy_search.dashboards.clearml.standing import MirrorSummary, read_mirror
+from canopy_search.dashboards.errors import TrackerConfigError
+from canopy_search.dashboards.summary import summarize_study
+from canopy_search.dashboards.tables import counted
+from canopy_search.search.launcher import log_folder
+from canopy_search.search.mirror_process import BEHIND, NOTE, PROGRESS, WRONG, MirrorJob, run_mirror
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.worker_template import CONTEXT
+from canopy_search.storage.errors import StorageError
+from canopy_search.storage.studies import StudyStore
 
 QUIET_S = 10.0
 """At the end of a search the mirror may catch up, but not be silent for as long."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from places.urls import Source
-from search.settings import MISSION_SPACE
-from search.yaml_file import flow_text
-from storage.enqueued import FULL_KEY
-from training.data.guessing import Guess
-from training.settings import ColumnSettings
+from canopy_search.places.urls import Source
+from canopy_search.search.settings import MISSION_SPACE
+from canopy_search.search.yaml_file import flow_text
+from canopy_search.storage.enqueued import FULL_KEY
+from canopy_search.training.data.guessing import Guess
+from canopy_search.training.settings import ColumnSettings
 
 # Sizes that networks halve without a remainder several times.
 IMAGE_SIZES_PX = (32, 48, 64, 96, 128, 160, 192, 224)

@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import (
+from canopy_search.dashboards.summary import (
     DIVERGED,
     OUT_OF_MEMORY,
     OVERTIME,
@@ -20,23 +20,23 @@ from dashboards.summary import (
     RESUMED_ATTR,
     STOPPED,
 )
-from search.errors import StudyPausedError, TrialEndedError
-from search.events import SearchWatcher, TrialEnd, Trunk
-from search.judging import Verdict, judge
-from search.space import SearchSpace
-from search.stage_tree import StageTree, Walk, WalkedEpoch
-from search.trials import OpenStudy, accumulation_of, keep_accumulation
-from search.watchdog import Watchdog
-from storage.confirmations import scoring
-from storage.control import PAUSE, RUN, STOP_PRUNING
-from storage.desk import StudyDesk
-from storage.errors import StorageError
-from storage.ledger import Ledger
-from storage.outages import is_outage
-from storage.stages import Stage
-from storage.trial_changes import Lease
-from training.errors import DivergedError, OutOfMemoryError
-from training.out_of_memory import is_out_of_memory, shortage_text
+from canopy_search.search.errors import StudyPausedError, TrialEndedError
+from canopy_search.search.events import SearchWatcher, TrialEnd, Trunk
+from canopy_search.search.judging import Verdict, judge
+from canopy_search.search.space import SearchSpace
+from canopy_search.search.stage_tree import StageTree, Walk, WalkedEpoch
+from canopy_search.search.trials import OpenStudy, accumulation_of, keep_accumulation
+from canopy_search.search.watchdog import Watchdog
+from canopy_search.storage.confirmations import scoring
+from canopy_search.storage.control import PAUSE, RUN, STOP_PRUNING
+from canopy_search.storage.desk import StudyDesk
+from canopy_search.storage.errors import StorageError
+from canopy_search.storage.ledger import Ledger
+from canopy_search.storage.outages import is_outage
+from canopy_search.storage.stages import Stage
+from canopy_search.storage.trial_changes import Lease
+from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.out_of_memory import is_out_of_memory, shortage_text
 
 
 @dataclass(frozen=True)

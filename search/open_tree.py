@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from search.checkpoint_writer import CheckpointWriter
-from search.settings import StagesSettings
-from search.stage_tree import StageTree
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import GIB, CheckpointStore
-from storage.database import Database
-from storage.outages import Patience
-from storage.stages import StageStore
-from storage.worker_session import WorkerSession
-from training.data.dataset import Dataset
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.settings import StagesSettings
+from canopy_search.search.stage_tree import StageTree
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import GIB, CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.training.data.dataset import Dataset
 
 CHECKPOINT_FOLDER = "checkpoints"
 

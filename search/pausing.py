@@ -10,9 +10,9 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR, is_paused
-from search.census import Census
-from search.trials import runs_to_end
+from canopy_search.dashboards.summary import RUNG_ATTR, is_paused
+from canopy_search.search.census import Census
+from canopy_search.search.trials import runs_to_end
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,23 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from search.errors import StudyDiffersError
-from search.open_tree import check_place
-from search.preparation import choices
-from search.record import Record, check_same_study, resolved_as_before, study_record
-from search.sampling import check_sampling
-from search.settings import CanopyConfig, NamedSettings
-from search.space import SearchSpace, parse_space, with_params
-from storage.outages import DEFAULT_PATIENCE_S
-from storage.studies import StudyStore
-from training.backbones import check_backbone, check_weights
-from training.data.dataset import Dataset
-from training.errors import UnknownNameError
-from training.losses import check_loss
-from training.optimizers import check_optimizer
-from training.precision import resolve_threads
-from training.resolve import resolve_settings
-from training.settings import TrainingSettings
+from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.open_tree import check_place
+from canopy_search.search.preparation import choices
+from canopy_search.search.record import Record, check_same_study, resolved_as_before, study_record
+from canopy_search.search.sampling import check_sampling
+from canopy_search.search.settings import CanopyConfig, NamedSettings
+from canopy_search.search.space import SearchSpace, parse_space, with_params
+from canopy_search.storage.outages import DEFAULT_PATIENCE_S
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.backbones import check_backbone, check_weights
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.errors import UnknownNameError
+from canopy_search.training.losses import check_loss
+from canopy_search.training.optimizers import check_optimizer
+from canopy_search.training.precision import resolve_threads
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import TrainingSettings
 
 OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
 

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from search.errors import PredictionError
-from search.image_arguments import ImageFile
-from search.shown import shown_path
-from training.model_file import TrainedModel
-from training.prediction import Prediction, predict
-from training.settings import NAME_COLUMN, TAGS_COLUMN
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.image_arguments import ImageFile
+from canopy_search.search.shown import shown_path
+from canopy_search.training.model_file import TrainedModel
+from canopy_search.training.prediction import Prediction, predict
+from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 Format = Literal["csv", "json"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.errors import PredictionError
-from search.image_arguments import ImageFile
-from training.atomic import check_writable
-from training.data.images import EXTENSIONS
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.image_arguments import ImageFile
+from canopy_search.training.atomic import check_writable
+from canopy_search.training.data.images import EXTENSIONS
 
 
 def writable_output(output: Path, model: Path, files: Sequence[ImageFile]) -> Path:

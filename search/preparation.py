@@ -7,14 +7,14 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from search.events import SearchWatcher
-from search.space import SearchSpace, setting, with_params
-from training.backbones import check_backbone_fits
-from training.data.dataset import Dataset, open_dataset
-from training.errors import SplitError
-from training.memory import check_memory
-from training.resolve import resolve_settings
-from training.settings import DataSettings, TrainingSettings
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.space import SearchSpace, setting, with_params
+from canopy_search.training.backbones import check_backbone_fits
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.errors import SplitError
+from canopy_search.training.memory import check_memory
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import DataSettings, TrainingSettings
 
 
 def choices(space: SearchSpace, name: str) -> Sequence[Any]:

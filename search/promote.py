@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import (
+from canopy_search.dashboards.summary import (
     ACCUMULATION_ATTR,
     DIVERGED,
     PROMOTED_ATTR,
@@ -13,17 +13,17 @@ from dashboards.summary import (
     RUNG_ATTR,
     is_paused,
 )
-from search.budget import finished_count
-from search.errors import PromotionError
-from search.events import SearchWatcher, TrialEnd
-from search.pausing import rung_mark
-from search.plan import SearchPlan, join_study
-from search.preparation import check_networks, open_data
-from search.trials import OpenStudy
-from search.worker import best_ap, open_objective
-from storage.database import Database
-from storage.outages import Patience
-from storage.studies import StudyStore
+from canopy_search.search.budget import finished_count
+from canopy_search.search.errors import PromotionError
+from canopy_search.search.events import SearchWatcher, TrialEnd
+from canopy_search.search.pausing import rung_mark
+from canopy_search.search.plan import SearchPlan, join_study
+from canopy_search.search.preparation import check_networks, open_data
+from canopy_search.search.trials import OpenStudy
+from canopy_search.search.worker import best_ap, open_objective
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
 
 
 def promote(

@@ -1,7 +1,7 @@
 """Successive halving that promotes: a trial pauses at a rung and goes on when it deserves it."""
 
-from search.census import Census
-from search.pausing import PausingPruner, Promotion
+from canopy_search.search.census import Census
+from canopy_search.search.pausing import PausingPruner, Promotion
 
 
 class PromotionPruner(PausingPruner):

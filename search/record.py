@@ -6,12 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from search.errors import StudyDiffersError
-from search.settings import CanopyConfig
-from search.space import SearchSpace, describe
-from training.data.dataset import Dataset
-from training.settings import ColumnSettings, SplitSettings, TrainingSettings
-from training.stage_key import ENGINE_REVISION
+from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.space import SearchSpace, describe
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.settings import ColumnSettings, SplitSettings, TrainingSettings
+from canopy_search.training.stage_key import ENGINE_REVISION
 
 PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
 # What changes the numbers of training: the workers of a study have the same.

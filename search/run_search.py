@@ -8,21 +8,21 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
-from search.budget import finished_count, is_on_plateau
-from search.launcher import Launcher, log_folder
-from search.mirroring import mirroring
-from search.placement.engine import Engine, Placement
-from search.placement.here import Here
-from search.plan import SearchPlan, as_begun, begin_study, check_ours
-from search.preparation import check_networks, open_data
-from search.screen import SearchScreen
-from search.slots import device_slots
-from search.worker import best_ap
-from storage.control import PAUSE, RUN
-from storage.database import Database
-from storage.outages import Patience
-from storage.studies import StudyStore
-from training.data.dataset import Dataset
+from canopy_search.search.budget import finished_count, is_on_plateau
+from canopy_search.search.launcher import Launcher, log_folder
+from canopy_search.search.mirroring import mirroring
+from canopy_search.search.placement.engine import Engine, Placement
+from canopy_search.search.placement.here import Here
+from canopy_search.search.plan import SearchPlan, as_begun, begin_study, check_ours
+from canopy_search.search.preparation import check_networks, open_data
+from canopy_search.search.screen import SearchScreen
+from canopy_search.search.slots import device_slots
+from canopy_search.search.worker import best_ap
+from canopy_search.storage.control import PAUSE, RUN
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.data.dataset import Dataset
 
 
 class SearchEnd(Enum):

@@ -19,17 +19,17 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.branches import BranchPruner
-from search.errors import SamplerError
-from search.history_sampler import HistorySampler, PrunedTwins
-from search.listed_sampler import LISTED, ListedSampler
-from search.pausing import PausingPruner
-from search.promotion import PromotionPruner
-from search.settings import NamedSettings, SearchSettings
-from search.shown import found_text, shown_key
-from search.space import SearchSpace
-from search.tree_median import TreeMedianPruner
-from training.errors import nearest_hint, unknown_name_message
+from canopy_search.search.branches import BranchPruner
+from canopy_search.search.errors import SamplerError
+from canopy_search.search.history_sampler import HistorySampler, PrunedTwins
+from canopy_search.search.listed_sampler import LISTED, ListedSampler
+from canopy_search.search.pausing import PausingPruner
+from canopy_search.search.promotion import PromotionPruner
+from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.shown import found_text, shown_key
+from canopy_search.search.space import SearchSpace
+from canopy_search.search.tree_median import TreeMedianPruner
+from canopy_search.training.errors import nearest_hint, unknown_name_message
 
 
 class GridSampler(optuna.samplers.GridSampler):

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from dashboards.tables import ap_text, duration_text, params_text
-from search.events import TrialEnd, Trunk
+from canopy_search.dashboards.tables import ap_text, duration_text, params_text
+from canopy_search.search.events import TrialEnd, Trunk
 
 STATE_WORDS = {
     TrialState.COMPLETE: ("complete", "green"),

@@ -8,29 +8,29 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dashboards.confirmation_text import confirmation_lines, confirmation_table
-from dashboards.finalists import finalists_at_hand
-from dashboards.study_data import read_study
-from dashboards.summary import StudySummary
-from dashboards.tables import counts_text, spent_text, trials_table
-from search.confirm import ConfirmationEnd, confirm
-from search.departure import leaving_in_time
-from search.dry_run import try_placement, try_search
-from search.placement.engine import Placement
-from search.plan import SearchPlan, plan_search
-from search.preparation import check_network, open_data
-from search.promote import promote
-from search.run_search import Limits, SearchEnd, run_search
-from search.screen import is_live, open_screen
-from search.settings import CanopyConfig, ConfirmSettings
-from search.tabulate import tabulate
-from search.training_job import TrainingResult, train_in_full
-from search.training_report import epoch_line
-from search.worker_process import search_in_study
-from storage.database import open_database
-from storage.studies import StudyStore
-from training.atomic import check_writable
-from training.run import EpochMetrics
+from canopy_search.dashboards.confirmation_text import confirmation_lines, confirmation_table
+from canopy_search.dashboards.finalists import finalists_at_hand
+from canopy_search.dashboards.study_data import read_study
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.dashboards.tables import counts_text, spent_text, trials_table
+from canopy_search.search.confirm import ConfirmationEnd, confirm
+from canopy_search.search.departure import leaving_in_time
+from canopy_search.search.dry_run import try_placement, try_search
+from canopy_search.search.placement.engine import Placement
+from canopy_search.search.plan import SearchPlan, plan_search
+from canopy_search.search.preparation import check_network, open_data
+from canopy_search.search.promote import promote
+from canopy_search.search.run_search import Limits, SearchEnd, run_search
+from canopy_search.search.screen import is_live, open_screen
+from canopy_search.search.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.tabulate import tabulate
+from canopy_search.search.training_job import TrainingResult, train_in_full
+from canopy_search.search.training_report import epoch_line
+from canopy_search.search.worker_process import search_in_study
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.atomic import check_writable
+from canopy_search.training.run import EpochMetrics
 
 
 def search_until_done(  # noqa: PLR0917 - what a search needs
@@ -70,7 +70,7 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         screen.note(f"database: {database.place}")
         end = run_search(plan, database, url, limits, screen)
         # Its figures take a second to import, which no search should wait for when it begins.
-        from dashboards.answer import closing
+        from canopy_search.dashboards.answer import closing
 
         data = read_study(StudyStore(database), database, study, datetime.now())
         summary, answered = data.summary, closing(data)

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from places.errors import PlaceUrlError
-from places.urls import check_url
-from search.shown import is_harmless, shown_text
-from storage.enqueued import EnqueuedSetting, enqueued_settings
-from training.settings import DataSettings, Settings, TrainingSettings
+from canopy_search.places.errors import PlaceUrlError
+from canopy_search.places.urls import check_url
+from canopy_search.search.shown import is_harmless, shown_text
+from canopy_search.storage.enqueued import EnqueuedSetting, enqueued_settings
+from canopy_search.training.settings import DataSettings, Settings, TrainingSettings
 
 Scalar = bool | int | float | str | None
 MISSION_SPACE: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from training.data.parallel import usable_cores
-from training.precision import resolve_device
+from canopy_search.training.data.parallel import usable_cores
+from canopy_search.training.precision import resolve_device
 
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 

@@ -13,14 +13,14 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ValidationError
 
-from search.config_problems import problem_lines
-from search.errors import SearchSpaceError
-from search.settings import RangeSettings, Scalar, SearchSettings
-from search.shown import found_text, shown_key, shown_text
-from storage.enqueued import FULL_KEY
-from storage.parameters import canonical_params, decimal
-from training.errors import nearest_hint
-from training.settings import TrainingSettings
+from canopy_search.search.config_problems import problem_lines
+from canopy_search.search.errors import SearchSpaceError
+from canopy_search.search.settings import RangeSettings, Scalar, SearchSettings
+from canopy_search.search.shown import found_text, shown_key, shown_text
+from canopy_search.storage.enqueued import FULL_KEY
+from canopy_search.storage.parameters import canonical_params, decimal
+from canopy_search.training.errors import nearest_hint
+from canopy_search.training.settings import TrainingSettings
 
 Params = dict[str, Any]
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.open_tree import open_checkpoints
-from search.settings import StagesSettings
-from storage.checkpoint_worth import Checkpoint
-from storage.checkpoints import GIB, Collected
-from storage.database import open_database, open_existing_database
-from storage.stages import StageStore
+from canopy_search.search.open_tree import open_checkpoints
+from canopy_search.search.settings import StagesSettings
+from canopy_search.storage.checkpoint_worth import Checkpoint
+from canopy_search.storage.checkpoints import GIB, Collected
+from canopy_search.storage.database import open_database, open_existing_database
+from canopy_search.storage.stages import StageStore
 
 # A number that no session has: who lists and collects writes no checkpoint.
 _NOBODY = 0

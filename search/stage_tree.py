@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.checkpoint_writer import CheckpointWriter
-from search.errors import StageBusyError
-from storage.connecting import DATABASE_FAILURES
-from storage.epochs import replaying
-from storage.outages import Patience, is_outage
-from storage.predictions import ValidationSet, predicting
-from storage.stages import Stage, StageStore, Write
-from training.accumulation import (
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.errors import StageBusyError
+from canopy_search.storage.connecting import DATABASE_FAILURES
+from canopy_search.storage.epochs import replaying
+from canopy_search.storage.outages import Patience, is_outage
+from canopy_search.storage.predictions import ValidationSet, predicting
+from canopy_search.storage.stages import Stage, StageStore, Write
+from canopy_search.training.accumulation import (
     Accumulation,
     cut_from,
     finer_steps,
@@ -23,14 +23,14 @@ from training.accumulation import (
     micro_batch_size,
     steps_at,
 )
-from training.checkpoint import RunState
-from training.data.dataset import Dataset
-from training.data.identity import parts_digest
-from training.errors import DivergedError, OutOfMemoryError
-from training.resolve import resolve_settings
-from training.run import BatchProgress, TrainingRun
-from training.settings import TrainingSettings
-from training.stage_key import stage_keys
+from canopy_search.training.checkpoint import RunState
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.identity import parts_digest
+from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.run import BatchProgress, TrainingRun
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.stage_key import stage_keys
 
 _POLL_S, _RARE_POLL_S = 0.2, 10.0
 

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from dashboards.status_text import status_lines
-from dashboards.summary import StudySummary
-from dashboards.watch_screen import watch_screen
-from search.screen import is_live
-from storage.outages import Patience
+from canopy_search.dashboards.status_text import status_lines
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.dashboards.watch_screen import watch_screen
+from canopy_search.search.screen import is_live
+from canopy_search.storage.outages import Patience
 
 
 def watch_study(read: Callable[[], StudySummary], console: Console, every_s: float) -> None:

@@ -9,24 +9,24 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from search.errors import StageBusyError
-from search.events import SearchWatcher
-from search.open_tree import open_tree
-from search.plan import SearchPlan
-from search.preparation import check_networks, open_data
-from search.record import package_versions
-from search.sampling import grid
-from search.simulation.curve_files import write_curves
-from search.space import SearchSpace
-from search.stage_tree import StageTree
-from storage.database import Database
-from storage.outages import Patience
-from storage.worker_session import worker_session
-from training.accumulation import Accumulation
-from training.data.dataset import Dataset
-from training.errors import DivergedError
-from training.resolve import resolve_settings
-from training.stage_key import ENGINE_REVISION
+from canopy_search.search.errors import StageBusyError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.open_tree import open_tree
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.preparation import check_networks, open_data
+from canopy_search.search.record import package_versions
+from canopy_search.search.sampling import grid
+from canopy_search.search.simulation.curve_files import write_curves
+from canopy_search.search.space import SearchSpace
+from canopy_search.search.stage_tree import StageTree
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.worker_session import worker_session
+from canopy_search.training.accumulation import Accumulation
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.errors import DivergedError
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.stage_key import ENGINE_REVISION
 
 _ALL_BUSY_S = 1.0
 

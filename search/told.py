@@ -8,7 +8,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from search.events import SearchWatcher, TrialEnd, Trunk
+from canopy_search.search.events import SearchWatcher, TrialEnd, Trunk
 
 _BATCH_EVERY_S = 0.2
 

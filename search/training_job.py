@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search.settings import CanopyConfig
-from training.data.dataset import Dataset
-from training.metrics import multilabel_metrics
-from training.model_file import TrainedModel, save_model
-from training.run import BatchProgress, EpochMetrics, TrainingRun
-from training.thresholds import THRESHOLD_BETAS, best_thresholds
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.metrics import multilabel_metrics
+from canopy_search.training.model_file import TrainedModel, save_model
+from canopy_search.training.run import BatchProgress, EpochMetrics, TrainingRun
+from canopy_search.training.thresholds import THRESHOLD_BETAS, best_thresholds
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dashboards.tables import ap_text, duration_text
-from search.training_job import TrainingResult, at_thresholds_key
-from training.run import EpochMetrics
-from training.thresholds import THRESHOLD_BETAS
+from canopy_search.dashboards.tables import ap_text, duration_text
+from canopy_search.search.training_job import TrainingResult, at_thresholds_key
+from canopy_search.training.run import EpochMetrics
+from canopy_search.training.thresholds import THRESHOLD_BETAS
 
 SPLITS = ("val", "test")
 

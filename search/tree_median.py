@@ -8,7 +8,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.trials import stage_at
+from canopy_search.search.trials import stage_at
 
 
 class TreeMedianPruner(BasePruner):

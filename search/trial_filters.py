@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 
-from dashboards.summary import INTERRUPTED, PAUSED, TrialSummary
-from dashboards.tables import value_text
-from search.errors import TrialFilterError
+from canopy_search.dashboards.summary import INTERRUPTED, PAUSED, TrialSummary
+from canopy_search.dashboards.tables import value_text
+from canopy_search.search.errors import TrialFilterError
 
 Order = Literal["ap", "time", "number"]
 

@@ -8,9 +8,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, NETWORK, PROMOTED_ATTR
-from search.census import Census
-from training.accumulation import Accumulation
+from canopy_search.dashboards.summary import ACCUMULATION_ATTR, FULL_ATTR, NETWORK, PROMOTED_ATTR
+from canopy_search.search.census import Census
+from canopy_search.training.accumulation import Accumulation
 
 STAGES_ATTR = "canopy:stages"
 _KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR, VERIFIES_ATTR, is_paused, paused_at
-from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
-from search.heading import Outlook
-from search.neighbours import nearest, numbers, wanted_beside
-from search.pausing import NewTrial, PausingPruner, Promotion
-from search.trials import best_complete, network, runs_to_end, stage_at
+from canopy_search.dashboards.summary import RUNG_ATTR, VERIFIES_ATTR, is_paused, paused_at
+from canopy_search.dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
+from canopy_search.search.heading import Outlook
+from canopy_search.search.neighbours import nearest, numbers, wanted_beside
+from canopy_search.search.pausing import NewTrial, PausingPruner, Promotion
+from canopy_search.search.trials import best_complete, network, runs_to_end, stage_at
 
 # How far final APs lie apart: of networks, and of settings that differ in one number alone.
 _NETWORK_SPREAD, _NEIGHBOUR_SPREAD = 0.06, 0.01

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from storage.trial_changes import Lease
+from canopy_search.storage.trial_changes import Lease
 
 STALLED = 75
 """Exit status of a worker whose trial stalled."""

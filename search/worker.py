@@ -10,9 +10,9 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.summary import REASON_ATTR, STOPPED
-from dashboards.tables import params_text
-from search.budget import (
+from canopy_search.dashboards.summary import REASON_ATTR, STOPPED
+from canopy_search.dashboards.tables import params_text
+from canopy_search.search.budget import (
     Idle,
     claim_trial,
     end_left,
@@ -23,28 +23,28 @@ from search.budget import (
     is_on_plateau,
     settings_without_memory,
 )
-from search.errors import SearchFailedError, StudyPausedError
-from search.events import SearchWatcher
-from search.history_sampler import PrunedTwins
-from search.listed_sampler import LISTED
-from search.objective import Objective
-from search.open_tree import open_tree
-from search.plan import BegunStudy, SearchPlan
-from search.sampling import build_pruner, build_sampler
-from search.settings import NamedSettings
-from search.trials import OpenStudy
-from search.verification import verifying
-from search.watchdog import Watchdog
-from storage.confirmations import ConfirmationStore
-from storage.control import PAUSE, RUN, STOP_PRUNING
-from storage.database import Database
-from storage.desk import Standing, StudyDesk
-from storage.errors import LeaseLostError
-from storage.ledger import Ledger
-from storage.outages import Patience
-from storage.studies import StudyStore
-from storage.trial_changes import Lease, TrialChange
-from storage.worker_session import WorkerSession
+from canopy_search.search.errors import SearchFailedError, StudyPausedError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.history_sampler import PrunedTwins
+from canopy_search.search.listed_sampler import LISTED
+from canopy_search.search.objective import Objective
+from canopy_search.search.open_tree import open_tree
+from canopy_search.search.plan import BegunStudy, SearchPlan
+from canopy_search.search.sampling import build_pruner, build_sampler
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.trials import OpenStudy
+from canopy_search.search.verification import verifying
+from canopy_search.search.watchdog import Watchdog
+from canopy_search.storage.confirmations import ConfirmationStore
+from canopy_search.storage.control import PAUSE, RUN, STOP_PRUNING
+from canopy_search.storage.database import Database
+from canopy_search.storage.desk import Standing, StudyDesk
+from canopy_search.storage.errors import LeaseLostError
+from canopy_search.storage.ledger import Ledger
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.trial_changes import Lease, TrialChange
+from canopy_search.storage.worker_session import WorkerSession
 
 MOST_DEATHS = 4
 """A trial whose worker dies so often without an epoch in between fails."""

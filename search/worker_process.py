@@ -15,21 +15,21 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from search.departure import leaving_in_time
-from search.errors import SearchError, SearchFailedError
-from search.events import SearchWatcher
-from search.objective import failure_reason
-from search.placement.engine import ENDED, FAILED
-from search.plan import SearchPlan, begin_study, join_study
-from search.preparation import check_networks, open_data
-from search.screen import PLAIN_WIDTH, LineScreen
-from search.told import ToldWatcher
-from search.worker import open_objective, work
-from storage.database import open_database
-from storage.errors import StorageError
-from storage.outages import Patience
-from storage.studies import StudyStore
-from training.errors import TrainingError
+from canopy_search.search.departure import leaving_in_time
+from canopy_search.search.errors import SearchError, SearchFailedError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.objective import failure_reason
+from canopy_search.search.placement.engine import ENDED, FAILED
+from canopy_search.search.plan import SearchPlan, begin_study, join_study
+from canopy_search.search.preparation import check_networks, open_data
+from canopy_search.search.screen import PLAIN_WIDTH, LineScreen
+from canopy_search.search.told import ToldWatcher
+from canopy_search.search.worker import open_objective, work
+from canopy_search.storage.database import open_database
+from canopy_search.storage.errors import StorageError
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.errors import TrainingError
 
 INTERRUPTED = 130
 

@@ -12,5 +12,5 @@ def warm_up() -> None:
 
     To be called before the caller imports as much itself, which takes as long.
     """
-    CONTEXT.set_forkserver_preload(["search.worker_process"])
+    CONTEXT.set_forkserver_preload(["canopy_search.search.worker_process"])
     forkserver.ensure_running()

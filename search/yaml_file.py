@@ -14,9 +14,9 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from search.errors import ConfigError
-from search.shown import shown_path, shown_text
-from search.yaml_nodes import node_problems
+from canopy_search.search.errors import ConfigError
+from canopy_search.search.shown import shown_path, shown_text
+from canopy_search.search.yaml_nodes import node_problems
 
 # A thousand enqueued settings are 60 kB; a label file that was named by mistake is larger.
 MAX_BYTES = 256 * 1024

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from search.shown import is_harmless, shown_key, shown_text
+from canopy_search.search.shown import is_harmless, shown_key, shown_text
 
 # Far more than a configuration has, and few enough to be read at once: aliases of aliases stand for
 # more values than there is memory.

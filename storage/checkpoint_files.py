@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from places.errors import PlaceAwayError, PlaceUrlError
-from places.place import Place
-from storage.errors import CheckpointPlaceError
+from canopy_search.places.errors import PlaceAwayError, PlaceUrlError
+from canopy_search.places.place import Place
+from canopy_search.storage.errors import CheckpointPlaceError
 
 SUFFIX = ".pt"
 _MARKER = "canopy-checkpoints.json"

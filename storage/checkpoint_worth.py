@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import sqlalchemy
 
-from storage.workers import LIVING
+from canopy_search.storage.workers import LIVING
 
 
 class Worth(IntEnum):

@@ -10,12 +10,12 @@ from functools import cached_property
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
 
-from storage.checkpoint_files import SUFFIX, CheckpointFiles, digest_of
-from storage.checkpoint_worth import Checkpoint, Worth, entries_by_worth, victims
-from storage.database import Database
-from storage.errors import CheckpointBudgetError, CheckpointMissError
-from storage.tables import CHECKPOINT
-from storage.workers import LIVING
+from canopy_search.storage.checkpoint_files import SUFFIX, CheckpointFiles, digest_of
+from canopy_search.storage.checkpoint_worth import Checkpoint, Worth, entries_by_worth, victims
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
+from canopy_search.storage.tables import CHECKPOINT
+from canopy_search.storage.workers import LIVING
 
 GIB = 2**30
 MIB = 2**20

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
 
-from storage.database import Database
-from storage.finite import check_finite
-from storage.tables import CONFIRMATION, STUDIES, TEST, TRIALS
+from canopy_search.storage.database import Database
+from canopy_search.storage.finite import check_finite
+from canopy_search.storage.tables import CONFIRMATION, STUDIES, TEST, TRIALS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.errors import (
+from canopy_search.storage.errors import (
     DatabaseUnreachableError,
     DatabaseUrlError,
     DatabaseVersionError,

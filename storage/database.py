@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy
 
-from storage.connecting import (
+from canopy_search.storage.connecting import (
     check_reachable,
     connect_options,
     never_idle_for_long,
@@ -15,16 +15,16 @@ from storage.connecting import (
     resets_at_no_cost,
     shown,
 )
-from storage.embedded import EmbeddedPostgres
-from storage.errors import (
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.errors import (
     DatabaseUnreachableError,
     DatabaseVersionError,
     EmbeddedPostgresError,
     NoDatabaseError,
 )
-from storage.schema import check_writable, prepare_schema
-from storage.tables import DATABASE
-from storage.thrift import Thrift
+from canopy_search.storage.schema import check_writable, prepare_schema
+from canopy_search.storage.tables import DATABASE
+from canopy_search.storage.thrift import Thrift
 
 # A connection is somebody's for milliseconds; for as long as this only where the server hangs.
 _POOL_TIMEOUT_S = 60

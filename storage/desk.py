@@ -12,18 +12,18 @@ import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy.dialects import postgresql
 
-from storage.errors import StudyGoneError
-from storage.replica import StudyReplica
-from storage.tables import TRIAL
-from storage.trial_changes import (
+from canopy_search.storage.errors import StudyGoneError
+from canopy_search.storage.replica import StudyReplica
+from canopy_search.storage.tables import TRIAL
+from canopy_search.storage.trial_changes import (
     Lease,
     TrialChange,
     write_change,
     write_leased,
     write_new,
 )
-from storage.worker_session import WorkerSession
-from storage.workers import LIVING, reap, suspects
+from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.workers import LIVING, reap, suspects
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
 # Whoever waits for the study has a connection meanwhile. Where these are scarce, there are so many

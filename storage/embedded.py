@@ -18,12 +18,22 @@ import psutil
 import sqlalchemy
 from filelock import FileLock, Timeout
 
-from storage.errors import EmbeddedPostgresError
-from storage.postgres_programs import POSTGRES_VERSION, complaint, environment, program
-from storage.postmaster import find_postmaster, is_alive, living, recorded_pid
-from storage.service_account import REMEDY, ServiceAccount, command_for, service_account
-from storage.socket_path import SOCKET_NAME, socket_folder
-from storage.unprivileged import FAILED
+from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.postgres_programs import (
+    POSTGRES_VERSION,
+    complaint,
+    environment,
+    program,
+)
+from canopy_search.storage.postmaster import find_postmaster, is_alive, living, recorded_pid
+from canopy_search.storage.service_account import (
+    REMEDY,
+    ServiceAccount,
+    command_for,
+    service_account,
+)
+from canopy_search.storage.socket_path import SOCKET_NAME, socket_folder
+from canopy_search.storage.unprivileged import FAILED
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
 
-from storage.tables import EPOCH
+from canopy_search.storage.tables import EPOCH
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.errors import LeaseLostError
-from storage.outages import SIGN_OF_LIFE_S, Outage, Patience, is_outage
-from storage.trial_changes import Lease, TrialChange
+from canopy_search.storage.errors import LeaseLostError
+from canopy_search.storage.outages import SIGN_OF_LIFE_S, Outage, Patience, is_outage
+from canopy_search.storage.trial_changes import Lease, TrialChange
 
 _PROMPT_S = 5.0
 

@@ -11,9 +11,9 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import connect_options, is_pooled
-from storage.database import Database
-from storage.tables import CLEARML_STUDY, CLEARML_TASK
+from canopy_search.storage.connecting import connect_options, is_pooled
+from canopy_search.storage.database import Database
+from canopy_search.storage.tables import CLEARML_STUDY, CLEARML_TASK
 
 STUDY_TASK = -1
 """Stands for the study's own task where trials have their number."""

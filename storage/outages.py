@@ -16,8 +16,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.connecting import failure_text
-from storage.errors import (
+from canopy_search.storage.connecting import failure_text
+from canopy_search.storage.errors import (
     DatabaseAwayError,
     DatabaseReadOnlyError,
     DatabaseUnreachableError,

@@ -5,7 +5,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from storage.errors import EmbeddedPostgresError
+from canopy_search.storage.errors import EmbeddedPostgresError
 
 POSTGRES_VERSION = "18"
 

@@ -9,8 +9,8 @@ import sqlalchemy
 from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql
 
-from storage.database import Database
-from storage.tables import EPOCH, PREDICTION, STUDIES, TRIALS, VALIDATION
+from canopy_search.storage.database import Database
+from canopy_search.storage.tables import EPOCH, PREDICTION, STUDIES, TRIALS, VALIDATION
 
 _LITTLE_ENDIAN = np.dtype("<f4")
 

@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.dialects.postgresql import JSON
 
-from storage import workers
-from storage.connecting import is_pooled
-from storage.control import RUN
+from canopy_search.storage import workers
+from canopy_search.storage.connecting import is_pooled
+from canopy_search.storage.control import RUN
 
 _A_SECOND = 10.0
 """Workers without sessions beat so often, all of them together, and look for work likewise."""

@@ -2,7 +2,7 @@
 
 import sqlalchemy
 
-from storage.connecting import parse_database_url
+from canopy_search.storage.connecting import parse_database_url
 
 _LOOPBACK = ("127.", "::1", "[::1]")
 

@@ -11,9 +11,9 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.one_study import OneStudyStorage
-from storage.trial_changes import TrialChange
-from storage.trial_rows import look, read_trials
+from canopy_search.storage.one_study import OneStudyStorage
+from canopy_search.storage.trial_changes import TrialChange
+from canopy_search.storage.trial_rows import look, read_trials
 
 _LOOKS = 3
 _WAITING = TrialState.WAITING

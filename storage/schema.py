@@ -8,8 +8,8 @@ from optuna.storages import RDBStorage
 from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError
 
-from storage.connecting import connect_options, optuna_url
-from storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
+from canopy_search.storage.connecting import connect_options, optuna_url
+from canopy_search.storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import unprivileged
-from storage.errors import EmbeddedPostgresError
+from canopy_search.storage import unprivileged
+from canopy_search.storage.errors import EmbeddedPostgresError
 
 _CANDIDATES = ("nobody", "daemon")
 REMEDY = "run Canopy as an ordinary user, or set DATABASE_URL to a Postgres server"

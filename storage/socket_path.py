@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
-from storage.errors import EmbeddedPostgresError
+from canopy_search.storage.errors import EmbeddedPostgresError
 
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_ADDRESS_BYTES = 103

@@ -7,13 +7,13 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
 
-from storage.database import Database
-from storage.epochs import add_trained
-from storage.finite import check_finite
-from storage.predictions import forget_predictions
-from storage.tables import CHECKPOINT, STAGE, STUDIES, TRIALS
-from storage.worker_session import WorkerSession
-from storage.workers import LIVING, reap
+from canopy_search.storage.database import Database
+from canopy_search.storage.epochs import add_trained
+from canopy_search.storage.finite import check_finite
+from canopy_search.storage.predictions import forget_predictions
+from canopy_search.storage.tables import CHECKPOINT, STAGE, STUDIES, TRIALS
+from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.workers import LIVING, reap
 
 _TAKE = f"""
     ON CONFLICT (key) DO UPDATE SET worker = excluded.worker

@@ -16,19 +16,19 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.dialects import postgresql
 
-from storage.connecting import connect_options, optuna_url
-from storage.control import PAUSE, RUN
-from storage.database import Database
-from storage.desk import StudyDesk
-from storage.epochs import EpochRecord
-from storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
-from storage.finite import check_finite
-from storage.mirrored import MirroredTask, MirrorState, read_mirrors
-from storage.replica import StudyReplica
-from storage.tables import EPOCH, STUDIES, STUDY, TRIALS
-from storage.trial_rows import check_optuna_tables
-from storage.worker_session import WorkerSession
-from storage.workers import WorkerSummary, left_behind, list_workers
+from canopy_search.storage.connecting import connect_options, optuna_url
+from canopy_search.storage.control import PAUSE, RUN
+from canopy_search.storage.database import Database
+from canopy_search.storage.desk import StudyDesk
+from canopy_search.storage.epochs import EpochRecord
+from canopy_search.storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
+from canopy_search.storage.finite import check_finite
+from canopy_search.storage.mirrored import MirroredTask, MirrorState, read_mirrors
+from canopy_search.storage.replica import StudyReplica
+from canopy_search.storage.tables import EPOCH, STUDIES, STUDY, TRIALS
+from canopy_search.storage.trial_rows import check_optuna_tables
+from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.workers import WorkerSummary, left_behind, list_workers
 
 
 class StudyStore:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import is_refused_for_number
+from canopy_search.storage.connecting import is_refused_for_number
 
 HELD_SHARE = 0.5
 """Workers hold connections while these are no larger a part of all that the server allows."""

@@ -10,7 +10,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
 
-from storage.errors import LeaseLostError
+from canopy_search.storage.errors import LeaseLostError
 
 _INSERT_TRIAL = sqlalchemy.text("""
     INSERT INTO trials (trial_id, number, study_id, state, datetime_start)

@@ -12,7 +12,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.errors import DatabaseSchemaError
+from canopy_search.storage.errors import DatabaseSchemaError
 
 OPTUNA_REVISION = "v3.2.0.a"
 """The revision of Optuna's tables that is read here and written in `storage.trial_changes`."""

@@ -13,12 +13,12 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.connecting import connect_options
-from storage.control import RUN
-from storage.outages import pause_s
-from storage.presence import Crowd, beat, forget_old, leave, lock, silence_allowed_s
-from storage.thrift import HELD_SHARE, TAKEN_AGAIN_SHARE, Thrift
-from storage.workers import BEAT_S, LEFT, RECOVERY_S
+from canopy_search.storage.connecting import connect_options
+from canopy_search.storage.control import RUN
+from canopy_search.storage.outages import pause_s
+from canopy_search.storage.presence import Crowd, beat, forget_old, leave, lock, silence_allowed_s
+from canopy_search.storage.thrift import HELD_SHARE, TAKEN_AGAIN_SHARE, Thrift
+from canopy_search.storage.workers import BEAT_S, LEFT, RECOVERY_S
 
 _CONNECTIONS = 2
 """What a worker holds: its presence's and its work's."""

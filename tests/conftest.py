@@ -22,13 +22,9 @@ from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 from syrupy.assertion import SnapshotAssertion
 
-import dashboards
-import places
-import search
-import storage
-import training
-from search.thread_waiting import spin_briefly
-from storage.database import Database, open_database
+import canopy_search
+from canopy_search.search.thread_waiting import spin_briefly
+from canopy_search.storage.database import Database, open_database
 from tests.bucket import Bucket, BucketServer
 from tests.chromium import connected
 from tests.databases import Databases, within
@@ -136,10 +132,9 @@ def pytest_collection_finish() -> None:
     A module that a command imports would keep what a test has put in place of a function for good.
     And where memory ran out the product looks for garbage, and with torch's that takes seconds.
     """
-    for room in (dashboards, places, search, storage, training):
-        for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
-            if not found.name.startswith("storage.migrations.") and "__main__" not in found.name:
-                importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(canopy_search.__path__, "canopy_search."):
+        if ".migrations." not in found.name and "__main__" not in found.name:
+            importlib.import_module(found.name)
     gc.freeze()
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.data.dataset import Dataset
-from training.data.splits import Split
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.splits import Split
 
 IMAGE_PX = 16
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-import training.run
+from canopy_search.training import run
 
 SHORTAGE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"
 
@@ -31,8 +31,8 @@ class ShortMemory:
         self.evaluation_sizes: list[int] = []
         self.shortages = 0
         self.models: list[weakref.ref[nn.Module]] = []
-        self._build = training.run.build_backbone
-        monkeypatch.setattr(training.run, "build_backbone", self.build_backbone)
+        self._build = run.build_backbone
+        monkeypatch.setattr(run, "build_backbone", self.build_backbone)
 
     def build_backbone(self, *arguments: Any, **options: Any) -> nn.Module:
         model = self._build(*arguments, **options)

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from search.command_table import COMMANDS, load_command
-from search.config import load_config
-from search.settings import CanopyConfig
+from canopy_search.search.command_table import COMMANDS, load_command
+from canopy_search.search.config import load_config
+from canopy_search.search.settings import CanopyConfig
 from tests.reading_docs import (
     PAGES,
     ROOT,

@@ -16,13 +16,13 @@ from torch.nn import functional
 from torchvision.models import Inception3, SqueezeNet, get_model, get_model_weights
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
-from training.errors import (
+from canopy_search.training.errors import (
     SettingsError,
     TrainingError,
     UnknownNameError,
     unknown_name_message,
 )
-from training.small_nets import SMALL_NETS
+from canopy_search.training.small_nets import SMALL_NETS
 
 Weights = Literal["none", "imagenet"]
 

@@ -9,8 +9,8 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from training.atomic import write_atomically
-from training.errors import CheckpointError
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.errors import CheckpointError
 
 
 class RunState(TypedDict):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from training.errors import SettingsError
-from training.out_of_memory import is_out_of_memory
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.out_of_memory import is_out_of_memory
 
 Compile = Literal["off", "on", "graphs"]
 

@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from training.data.dataset import Dataset
-from training.data.held import HeldImages, held_bytes
-from training.errors import SettingsError
-from training.memory import available_bytes
-from training.out_of_memory import is_out_of_memory
-from training.sizes import size_text
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.held import HeldImages, held_bytes
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.memory import available_bytes
+from canopy_search.training.out_of_memory import is_out_of_memory
+from canopy_search.training.sizes import size_text
 
 DeviceCache = Literal["auto", "on", "off"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.errors import UnknownNameError, unknown_name_message
-from training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
+from canopy_search.training.errors import UnknownNameError, unknown_name_message
+from canopy_search.training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
 
 
 class MultilabelLoss(nn.Module, ABC):

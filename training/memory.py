@@ -11,10 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 
-from training.backbones import meta_backbone
-from training.errors import SettingsError
-from training.settings import OptimizerSettings, TrainingSettings
-from training.sizes import size_text
+from canopy_search.training.backbones import meta_backbone
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.settings import OptimizerSettings, TrainingSettings
+from canopy_search.training.sizes import size_text
 
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")

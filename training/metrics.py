@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
     multilabel_recall,
 )
 
-from training.errors import TrainingError
+from canopy_search.training.errors import TrainingError
 
 # With validation on, torchmetrics refuses a data set of one label.
 _EACH_COLUMN: dict[str, Any] = {"average": "none", "validate_args": False}

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.atomic import write_atomically
-from training.backbones import build_backbone
-from training.checkpoint import load_tensors
-from training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from training.errors import CheckpointError
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.checkpoint import load_tensors
+from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from canopy_search.training.errors import CheckpointError
 
 FORMAT = "canopy-model"
 FORMAT_REVISION = 2

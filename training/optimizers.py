@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from training.contiguous_steps import ContiguousAdam, ContiguousAdamW, ContiguousSGD
-from training.errors import UnknownNameError, unknown_name_message
-from training.settings import OptimizerSettings
+from canopy_search.training.contiguous_steps import ContiguousAdam, ContiguousAdamW, ContiguousSGD
+from canopy_search.training.errors import UnknownNameError, unknown_name_message
+from canopy_search.training.settings import OptimizerSettings
 
 OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
     {"adam": Adam, "adamw": AdamW, "sgd": SGD}

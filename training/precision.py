@@ -9,7 +9,7 @@ from typing import Literal
 import psutil
 import torch
 
-from training.errors import SettingsError
+from canopy_search.training.errors import SettingsError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

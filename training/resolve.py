@@ -2,9 +2,9 @@
 
 import torch
 
-from training.compiling import resolve_compile
-from training.precision import resolve_device, resolve_precision, resolve_threads
-from training.settings import TrainingSettings
+from canopy_search.training.compiling import resolve_compile
+from canopy_search.training.precision import resolve_device, resolve_precision, resolve_threads
+from canopy_search.training.settings import TrainingSettings
 
 
 def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> TrainingSettings:

@@ -16,24 +16,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.accumulation import largest_batch, micro_batch_count, micro_batch_size
-from training.backbones import build_backbone
-from training.checkpoint import RunState
-from training.compiling import CompiledNetwork
-from training.data.dataset import Dataset
-from training.data.loading import Batch, BatchLoader, epoch_seed
-from training.data.normalise import normalised
-from training.device_cache import held_images, release_images
-from training.errors import DivergedError, OutOfMemoryError
-from training.host_memory import keep_freed_memory
-from training.losses import build_loss
-from training.metrics import MultilabelMetrics, NonFiniteLogitsError, multilabel_metrics
-from training.optimizers import build_optimizer, set_learning_rate
-from training.out_of_memory import is_out_of_memory, shortage_text
-from training.precision import autocast, resolve_precision
-from training.resolve import resolve_settings
-from training.schedules import exponential_lr
-from training.settings import TrainingSettings
+from canopy_search.training.accumulation import largest_batch, micro_batch_count, micro_batch_size
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.checkpoint import RunState
+from canopy_search.training.compiling import CompiledNetwork
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
+from canopy_search.training.data.normalise import normalised
+from canopy_search.training.device_cache import held_images, release_images
+from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.host_memory import keep_freed_memory
+from canopy_search.training.losses import build_loss
+from canopy_search.training.metrics import (
+    MultilabelMetrics,
+    NonFiniteLogitsError,
+    multilabel_metrics,
+)
+from canopy_search.training.optimizers import build_optimizer, set_learning_rate
+from canopy_search.training.out_of_memory import is_out_of_memory, shortage_text
+from canopy_search.training.precision import autocast, resolve_precision
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.schedules import exponential_lr
+from canopy_search.training.settings import TrainingSettings
 
 BatchProgress = Callable[[int, int, int], None]
 

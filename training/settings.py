@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from places.errors import PlaceUrlError
-from places.urls import Source, source_of
+from canopy_search.places.errors import PlaceUrlError
+from canopy_search.places.urls import Source, source_of
 
 Augmentation = Literal["hflip", "vflip", "rot90"]
 

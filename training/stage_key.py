@@ -36,12 +36,12 @@ from weakref import WeakKeyDictionary
 import torch
 import torchvision
 
-from training.accumulation import Accumulation, steps_at
-from training.data.dataset import Dataset
-from training.data.identity import parts_digest
-from training.data.images import DECODING_RULE
-from training.schedules import exponential_lr
-from training.settings import TrainingSettings
+from canopy_search.training.accumulation import Accumulation, steps_at
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.identity import parts_digest
+from canopy_search.training.data.images import DECODING_RULE
+from canopy_search.training.schedules import exponential_lr
+from canopy_search.training.settings import TrainingSettings
 
 ENGINE_REVISION = 2
 """Raise it whenever the same settings and data give other metrics than before.

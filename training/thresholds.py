@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from training.metrics import check_logits
+from canopy_search.training.metrics import check_logits
 
 ONE_HALF = 0.0
 """The logit of probability one half."""

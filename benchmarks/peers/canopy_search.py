@@ -19,8 +19,8 @@ import optuna
 
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
 from benchmarks.peers.task import SHAPES_TASK, Curves, Task, peer_arguments, setting
-from search.settings import NamedSettings, SearchSettings
-from search.simulation.replay import SimulatedEpoch, simulate
+from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
 
 
 def simulated(
@@ -73,7 +73,7 @@ def trained(
 
         def canopy(*command: str) -> None:
             subprocess.run(
-                [sys.executable, "-m", "search", *command, *options],
+                [sys.executable, "-m", "canopy_search", *command, *options],
                 env=environment,
                 check=True,
                 stdout=subprocess.DEVNULL,
@@ -84,7 +84,7 @@ def trained(
             canopy("export", "--output", str(exported))
         finally:
             subprocess.run(
-                [sys.executable, "-m", "search", "db", "stop"],
+                [sys.executable, "-m", "canopy_search", "db", "stop"],
                 env=environment,
                 check=False,
                 stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from benchmarks.peers.record import EpochEntry
-from search.simulation.curves import CurvePoint
+from canopy_search.search.simulation.curves import CurvePoint
 
 
 class Decision(Enum):

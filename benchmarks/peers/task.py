@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search.simulation.curve_files import read_curves
-from search.simulation.curves import CurvePoint, CurveTable
+from canopy_search.search.simulation.curve_files import read_curves
+from canopy_search.search.simulation.curves import CurvePoint, CurveTable
 
 TRIALS = 40
 _FOLDER = Path(__file__).parents[1]

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.task import IMAGE_SETTINGS, SHAPES, TRAINING_SEED
-from training.data.dataset import open_dataset
-from training.run import TrainingRun
-from training.settings import DataSettings, OptimizerSettings, SplitSettings, TrainingSettings
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import (
+    DataSettings,
+    OptimizerSettings,
+    SplitSettings,
+    TrainingSettings,
+)
 
 
 def test_aps(data: Path, home: Path, settings: Iterable[dict[str, Any]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.one_study import OneStudyStorage
+from canopy_search.storage.one_study import OneStudyStorage
 
 
 def dressed(

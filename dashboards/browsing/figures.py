@@ -6,17 +6,17 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dashboards.charts.cost import cost_charts
-from dashboards.charts.curves import curves_charts
-from dashboards.charts.house import ACCENT, marks_of, plain
-from dashboards.charts.importance import importance_charts
-from dashboards.charts.labels import confusion_charts, label_charts
-from dashboards.charts.progress import progress_charts
-from dashboards.charts.space import space_charts
-from dashboards.charts.stage_tree import stage_tree_charts
-from dashboards.charts.timeline import timeline_charts
-from dashboards.page import Chart, Key
-from dashboards.study_data import StudyData
+from canopy_search.dashboards.charts.cost import cost_charts
+from canopy_search.dashboards.charts.curves import curves_charts
+from canopy_search.dashboards.charts.house import ACCENT, marks_of, plain
+from canopy_search.dashboards.charts.importance import importance_charts
+from canopy_search.dashboards.charts.labels import confusion_charts, label_charts
+from canopy_search.dashboards.charts.progress import progress_charts
+from canopy_search.dashboards.charts.space import space_charts
+from canopy_search.dashboards.charts.stage_tree import stage_tree_charts
+from canopy_search.dashboards.charts.timeline import timeline_charts
+from canopy_search.dashboards.page import Chart, Key
+from canopy_search.dashboards.study_data import StudyData
 
 _TALLEST_PX = 900
 """What is drawn taller than this cannot be read at the height of a box; the report has it."""

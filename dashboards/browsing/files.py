@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from optuna.artifacts import FileSystemArtifactStore
 
-from dashboards.charts.labels import label_scores
-from dashboards.report import report_html
-from dashboards.study_data import StudyData, TrialData
-from dashboards.study_export import csv_cell
+from canopy_search.dashboards.charts.labels import label_scores
+from canopy_search.dashboards.report import report_html
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.study_export import csv_cell
 
 _IDS = uuid.UUID("5d0a7e9c-5f43-4a55-93a5-0c8d3f0b9a41")
 

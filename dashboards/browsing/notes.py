@@ -8,14 +8,20 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from optuna.trial import TrialState
 
-from dashboards.answer import Answer, facts, lead, title
-from dashboards.browsing.markdown import code, plain, table
-from dashboards.charts.house import score_text
-from dashboards.clearml.standing import MirrorSummary
-from dashboards.study_data import StudyData, TrialData
-from dashboards.summary import INTERRUPTED, PAUSED
-from dashboards.tables import counts_text, duration_text, params_text, spent_text, value_text
-from storage.control import PAUSE
+from canopy_search.dashboards.answer import Answer, facts, lead, title
+from canopy_search.dashboards.browsing.markdown import code, plain, table
+from canopy_search.dashboards.charts.house import score_text
+from canopy_search.dashboards.clearml.standing import MirrorSummary
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.summary import INTERRUPTED, PAUSED
+from canopy_search.dashboards.tables import (
+    counts_text,
+    duration_text,
+    params_text,
+    spent_text,
+    value_text,
+)
+from canopy_search.storage.control import PAUSE
 
 MARK = "*Your own words go below this line; what is above follows the study.*"
 """Parts what is written here from what a person adds."""

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna_dashboard
 
-from dashboards.browsing.files import FileShelf
-from dashboards.browsing.notes import words_in
-from dashboards.browsing.views import StudyViews
-from storage.connecting import DATABASE_FAILURES, failure_text
-from storage.errors import StorageError
+from canopy_search.dashboards.browsing.files import FileShelf
+from canopy_search.dashboards.browsing.notes import words_in
+from canopy_search.dashboards.browsing.views import StudyViews
+from canopy_search.storage.connecting import DATABASE_FAILURES, failure_text
+from canopy_search.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -93,7 +93,7 @@ class Pages:
 
     def _read(self, environ: "WSGIEnvironment", path: str) -> tuple[str, Headers, bytes]:
         if path in _ASSETS:
-            content = files("dashboards.browsing").joinpath(path[1:]).read_bytes()
+            content = files("canopy_search.dashboards.browsing").joinpath(path[1:]).read_bytes()
             return "200 OK", [("Content-Type", f"{_ASSETS[path]}; charset=utf-8")], content
         if _PAGE.fullmatch(path):
             return self._page(environ)

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import optuna_dashboard
 
-from dashboards.answer import Answer, answer_of
-from dashboards.browsing.dressed_storage import DressedStorage, dressed
-from dashboards.browsing.figures import shown_figures
-from dashboards.browsing.files import FileShelf, OfferedFile, offered_files
-from dashboards.browsing.notes import ShownTexts, study_note, trial_note, with_words
-from dashboards.clearml.standing import MirrorSummary, read_mirror
-from dashboards.confirmation import last_confirmation
-from dashboards.confirmation_text import confirmation_lines
-from dashboards.study_data import StudyData, TrialData, read_study
-from dashboards.summary import RUNG_ATTR, StudyReader, StudySummary
-from dashboards.verdict import looked_at
-from storage.confirmations import ConfirmationStore
-from storage.database import Database
-from storage.errors import UnknownStudyError
-from storage.studies import StudyStore
+from canopy_search.dashboards.answer import Answer, answer_of
+from canopy_search.dashboards.browsing.dressed_storage import DressedStorage, dressed
+from canopy_search.dashboards.browsing.figures import shown_figures
+from canopy_search.dashboards.browsing.files import FileShelf, OfferedFile, offered_files
+from canopy_search.dashboards.browsing.notes import ShownTexts, study_note, trial_note, with_words
+from canopy_search.dashboards.clearml.standing import MirrorSummary, read_mirror
+from canopy_search.dashboards.confirmation import last_confirmation
+from canopy_search.dashboards.confirmation_text import confirmation_lines
+from canopy_search.dashboards.study_data import StudyData, TrialData, read_study
+from canopy_search.dashboards.summary import RUNG_ATTR, StudyReader, StudySummary
+from canopy_search.dashboards.verdict import looked_at
+from canopy_search.storage.confirmations import ConfirmationStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import UnknownStudyError
+from canopy_search.storage.studies import StudyStore
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -2,12 +2,12 @@
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import ACCENT, FAINT, QUIET, new_figure, plain
-from dashboards.confirmation import Confirmation, Confirmed
-from dashboards.confirmation_text import confirmation_lines
-from dashboards.page import Cell, Chart, Column, Key, Table
-from dashboards.seed_statistics import BETTER, Spread
-from dashboards.tables import ap_text, params_text
+from canopy_search.dashboards.charts.house import ACCENT, FAINT, QUIET, new_figure, plain
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed
+from canopy_search.dashboards.confirmation_text import confirmation_lines
+from canopy_search.dashboards.page import Cell, Chart, Column, Key, Table
+from canopy_search.dashboards.seed_statistics import BETTER, Spread
+from canopy_search.dashboards.tables import ap_text, params_text
 
 _ROW_PX = 38
 

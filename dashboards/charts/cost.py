@@ -4,7 +4,7 @@ import math
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import (
+from canopy_search.dashboards.charts.house import (
     QUIET,
     Marks,
     legend_of,
@@ -13,9 +13,9 @@ from dashboards.charts.house import (
     score_text,
     trial_text,
 )
-from dashboards.page import Chart, Key
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import duration_text, params_text
+from canopy_search.dashboards.page import Chart, Key
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import duration_text, params_text
 
 _ALIKE = 1.3
 """Times that differ by less than this factor may well be equal."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import (
+from canopy_search.dashboards.charts.house import (
     FAINT,
     QUIET,
     Marks,
@@ -15,9 +15,9 @@ from dashboards.charts.house import (
     score_text,
     trial_text,
 )
-from dashboards.page import Chart
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import listed_text, params_text
+from canopy_search.dashboards.page import Chart
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import listed_text, params_text
 
 _MOST_COMPLETE = 60
 """Further complete trials than the best so many are drawn like stopped ones."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards.page import Key
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import ap_text, params_text, value_text
+from canopy_search.dashboards.page import Key
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import ap_text, params_text, value_text
 
 # Three times as bright or dark as white paper and as a dark page are, so that they serve on both,
 # and apart for people who see few colours; beside each stands a mark, a dash or a word.

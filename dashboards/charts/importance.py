@@ -14,9 +14,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from scipy.stats import PermutationMethod, chi2_contingency, ks_2samp
 
-from dashboards.charts.house import ACCENT, QUIET, new_figure, percent_text, plain
-from dashboards.page import Chart, Key
-from dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.charts.house import ACCENT, QUIET, new_figure, percent_text, plain
+from canopy_search.dashboards.page import Chart, Key
+from canopy_search.dashboards.study_data import StudyData, TrialData
 
 FEWEST = 10
 """Of fewer settings nothing is said."""

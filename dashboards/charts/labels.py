@@ -7,11 +7,19 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboards.charts.house import ACCENT, FAINT, QUIET, SCALE, new_figure, percent_text, plain
-from dashboards.page import Chart
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import ap_text, params_text
-from storage.predictions import Predictions
+from canopy_search.dashboards.charts.house import (
+    ACCENT,
+    FAINT,
+    QUIET,
+    SCALE,
+    new_figure,
+    percent_text,
+    plain,
+)
+from canopy_search.dashboards.page import Chart
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import ap_text, params_text
+from canopy_search.storage.predictions import Predictions
 
 _MOST_LABELS = 60
 _MOST_CONFUSED = 30

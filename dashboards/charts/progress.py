@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import (
+from canopy_search.dashboards.charts.house import (
     QUIET,
     Marks,
     legend_of,
@@ -14,10 +14,10 @@ from dashboards.charts.house import (
     score_text,
     trial_text,
 )
-from dashboards.page import Chart, Key
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import duration_text
-from storage.epochs import EpochRecord
+from canopy_search.dashboards.page import Chart, Key
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import duration_text
+from canopy_search.storage.epochs import EpochRecord
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 _BEST_SO_FAR = [Key("best so far", QUIET, "—")]

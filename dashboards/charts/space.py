@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 
-from dashboards.charts.house import (
+from canopy_search.dashboards.charts.house import (
     QUIET,
     Marks,
     legend_of,
@@ -17,9 +17,9 @@ from dashboards.charts.house import (
     score_text,
     trial_text,
 )
-from dashboards.page import Chart
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import value_text
+from canopy_search.dashboards.page import Chart
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import value_text
 
 _MOST_NUMBERS = 6
 _MOST_AXES = 9

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import (
+from canopy_search.dashboards.charts.house import (
     Marks,
     ink_on,
     legend_of,
@@ -16,11 +16,11 @@ from dashboards.charts.house import (
     plain,
     score_text,
 )
-from dashboards.charts.progress import epoch_s
-from dashboards.page import Chart
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import duration_text, value_text
-from storage.epochs import EpochRecord
+from canopy_search.dashboards.charts.progress import epoch_s
+from canopy_search.dashboards.page import Chart
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import duration_text, value_text
+from canopy_search.storage.epochs import EpochRecord
 
 _ROW_PX, _LOWEST_PX, _HIGHEST_PX = 17, 220, 1500
 _SMALLEST_LABEL_PX = 11.0

@@ -6,13 +6,21 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from dashboards.charts.house import QUIET, Marks, ink_on, legend_of, new_figure, plain, trial_text
-from dashboards.charts.progress import epoch_s
-from dashboards.page import Chart
-from dashboards.status_text import worker_name
-from dashboards.study_data import StudyData, TrialData
-from dashboards.tables import duration_text
-from storage.workers import WorkerSummary
+from canopy_search.dashboards.charts.house import (
+    QUIET,
+    Marks,
+    ink_on,
+    legend_of,
+    new_figure,
+    plain,
+    trial_text,
+)
+from canopy_search.dashboards.charts.progress import epoch_s
+from canopy_search.dashboards.page import Chart
+from canopy_search.dashboards.status_text import worker_name
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.tables import duration_text
+from canopy_search.storage.workers import WorkerSummary
 
 _ROW_PX, _HIGHEST_PX = 26, 900
 _MOST_WORKERS = 16

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dashboards.clearml.server import TrackerServer
-from storage.mirrored import MirroredTask
+from canopy_search.dashboards.clearml.server import TrackerServer
+from canopy_search.storage.mirrored import MirroredTask
 
 _MOST_PREVIEW_CHARACTERS = 65_536
 

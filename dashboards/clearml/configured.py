@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dashboards.errors import TrackerConfigError
+from canopy_search.dashboards.errors import TrackerConfigError
 
 # ClearML's own rules: variables come before the file, and TRAINS_ is what they once began with.
 _PREFIXES = ("CLEARML_", "TRAINS_")

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.clearml.mirror import Mirror, MirrorPlan, Standing
-from dashboards.errors import TrackerAwayError
-from storage.database import Database
-from storage.mirrored import MirrorStore
-from storage.outages import is_outage
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.mirror import Mirror, MirrorPlan, Standing
+from canopy_search.dashboards.errors import TrackerAwayError
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import MirrorStore
+from canopy_search.storage.outages import is_outage
+from canopy_search.storage.studies import StudyStore
 
 TICK_S = 3.0
 """Seconds between two looks at a study."""

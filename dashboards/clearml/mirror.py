@@ -9,22 +9,22 @@ from functools import partial
 
 from optuna.trial import TrialState
 
-from dashboards.clearml.attachments import Attachment, attach, differ
-from dashboards.clearml.configured import ServerAddresses, TrackerSettings, shown_host
-from dashboards.clearml.links import comparison_url, task_url
-from dashboards.clearml.plots import plot
-from dashboards.clearml.reconciling import Reconciler, differs, forget, is_gone
-from dashboards.clearml.server import FoundTask, TrackerServer
-from dashboards.clearml.study_task import Pages, finalists, study_task
-from dashboards.clearml.trial_task import trial_task
-from dashboards.clearml.wanted import RUNNING, Plot, WantedTask, digest, identity_tag
-from dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
-from dashboards.figures import label_confusion
-from dashboards.summary import StudyReader, StudySummary, TrialSummary
-from storage.database import Database
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
-from storage.predictions import trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
+from canopy_search.dashboards.clearml.configured import ServerAddresses, TrackerSettings, shown_host
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.plots import plot
+from canopy_search.dashboards.clearml.reconciling import Reconciler, differs, forget, is_gone
+from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
+from canopy_search.dashboards.clearml.study_task import Pages, finalists, study_task
+from canopy_search.dashboards.clearml.trial_task import trial_task
+from canopy_search.dashboards.clearml.wanted import RUNNING, Plot, WantedTask, digest, identity_tag
+from canopy_search.dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
+from canopy_search.dashboards.figures import label_confusion
+from canopy_search.dashboards.summary import StudyReader, StudySummary, TrialSummary
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.predictions import trial_predictions
+from canopy_search.storage.studies import StudyStore
 
 PING_S = 300.0
 """A server takes a running task that says nothing for two hours for dead."""
@@ -353,7 +353,7 @@ class Mirror:
     def _connected(self) -> TrackerServer:
         if self._server is None:
             # The SDK takes a second to import, and a mirror that has nothing to send needs none.
-            from dashboards.clearml.session import TrackerSession
+            from canopy_search.dashboards.clearml.session import TrackerSession
 
             session = TrackerSession(self._plan.tracker, self._plan.addresses)
             self._server = TrackerServer(session)

@@ -11,10 +11,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from dashboards.clearml.server import FoundTask, TrackerServer
-from dashboards.clearml.wanted import CREATED, FINAL, RUNNING, LogLine, Plot, WantedTask, digest
-from dashboards.errors import TrackerRejectsError
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
+from canopy_search.dashboards.clearml.wanted import (
+    CREATED,
+    FINAL,
+    RUNNING,
+    LogLine,
+    Plot,
+    WantedTask,
+    digest,
+)
+from canopy_search.dashboards.errors import TrackerRejectsError
+from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
 
 GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
 

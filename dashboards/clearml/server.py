@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.wanted import (
     COMPLETED,
     FAILED,
     PASSING_TAGS,
@@ -15,10 +15,10 @@ from dashboards.clearml.wanted import (
     Scalar,
     WantedTask,
 )
-from dashboards.errors import TrackerRejectsError
+from canopy_search.dashboards.errors import TrackerRejectsError
 
 if TYPE_CHECKING:
-    from dashboards.clearml.session import TrackerSession
+    from canopy_search.dashboards.clearml.session import TrackerSession
 
 _SEARCHED_AT_ONCE = 100
 _LINES_AT_ONCE = 1000

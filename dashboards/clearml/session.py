@@ -14,8 +14,17 @@ from clearml.backend_api.session.session import LoginError
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import validator_for
 
-from dashboards.clearml.configured import HOW_TO, ServerAddresses, TrackerSettings, shown_host
-from dashboards.errors import TrackerAwayError, TrackerRefusesError, TrackerRejectsError
+from canopy_search.dashboards.clearml.configured import (
+    HOW_TO,
+    ServerAddresses,
+    TrackerSettings,
+    shown_host,
+)
+from canopy_search.dashboards.errors import (
+    TrackerAwayError,
+    TrackerRefusesError,
+    TrackerRejectsError,
+)
 
 CONNECT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 20.0

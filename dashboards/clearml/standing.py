@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dashboards.clearml.links import comparison_url, task_url
-from dashboards.clearml.reconciling import is_gone
-from dashboards.clearml.wanted import task_state
-from dashboards.summary import StudySummary
-from dashboards.tables import counted
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.reconciling import is_gone
+from canopy_search.dashboards.clearml.wanted import task_state
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.dashboards.tables import counted
+from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.storage.studies import StudyStore
 
 _COMPARED = 3
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.clearml.plots import plot, raw_plot, table
-from dashboards.clearml.trial_task import json_text, milliseconds, one_line
-from dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.plots import plot, raw_plot, table
+from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
+from canopy_search.dashboards.clearml.wanted import (
     COMPLETED,
     RUNNING,
     STOPPED,
@@ -26,10 +26,10 @@ from dashboards.clearml.wanted import (
     long_enough,
     text_of,
 )
-from dashboards.figures import FINALISTS, ap_over_trials, label_ap, learning_curves
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import ap_text, counts_text, params_text, spent_text
-from storage.mirrored import STUDY_TASK
+from canopy_search.dashboards.figures import FINALISTS, ap_over_trials, label_ap, learning_curves
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.tables import ap_text, counts_text, params_text, spent_text
+from canopy_search.storage.mirrored import STUDY_TASK
 
 OBJECTIVE = "AP/val"
 _ENDED = (TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name)

@@ -9,8 +9,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.clearml.plots import plot, table
-from dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.plots import plot, table
+from canopy_search.dashboards.clearml.wanted import (
     BEST_TAG,
     LogLine,
     Plot,
@@ -22,9 +22,9 @@ from dashboards.clearml.wanted import (
     task_state,
     text_of,
 )
-from dashboards.figures import label_ap
-from dashboards.summary import TrialSummary
-from dashboards.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.figures import label_ap
+from canopy_search.dashboards.summary import TrialSummary
+from canopy_search.dashboards.tables import ap_text, duration_text, params_text
 
 _TAGS = {TrialState.FAIL.name: "failed"}
 _SPLITS = {"train": "train", "val": "val"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from dashboards.summary import TrialSummary
+from canopy_search.dashboards.summary import TrialSummary
 
 CREATED, RUNNING, COMPLETED, STOPPED, FAILED = (
     "created",

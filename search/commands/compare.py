@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     ConfigOption,
     JsonOption,
     StudyOption,
@@ -14,12 +14,12 @@ from search.command_line import (
     print_json,
     state_home,
 )
-from search.config import load_config
-from search.screen import open_console
+from canopy_search.search.config import load_config
+from canopy_search.search.screen import open_console
 
 if TYPE_CHECKING:
-    from dashboards.side_by_side import Wanted
-    from storage.studies import StudyStore
+    from canopy_search.dashboards.side_by_side import Wanted
+    from canopy_search.storage.studies import StudyStore
 
 
 def compare(
@@ -39,12 +39,12 @@ def compare(
     json_: JsonOption = False,
 ) -> None:
     """Put trials side by side: settings, metrics, verdicts, curves, AP of each label."""
-    from dashboards.side_by_side import compare_trials
-    from dashboards.side_by_side_page import side_by_side_html
-    from dashboards.side_by_side_text import side_by_side_screen
-    from storage.database import open_existing_database
-    from storage.studies import StudyStore
-    from training.atomic import check_writable, write_atomically
+    from canopy_search.dashboards.side_by_side import compare_trials
+    from canopy_search.dashboards.side_by_side_page import side_by_side_html
+    from canopy_search.dashboards.side_by_side_text import side_by_side_screen
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.studies import StudyStore
+    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = study or load_config(config).search.study
     if output is not None:
@@ -65,7 +65,7 @@ def compare(
 
 def _wanted(store: "StudyStore", own: str, text: str) -> "Wanted":
     """Returns what a person means; a study's own name may look like anything."""
-    from dashboards.side_by_side import Wanted
+    from canopy_search.dashboards.side_by_side import Wanted
 
     if (number := _trial_number(text)) is not None:
         return Wanted(own, number)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
     AddressOption,
@@ -28,10 +28,10 @@ from search.command_line import (
     selection,
     state_home,
 )
-from search.config import load_config
-from search.placement.choosing import OF_EACH_JOB, Place, placement
-from search.screen import open_console
-from search.settings import MOST_SEEDS, ConfirmSettings
+from canopy_search.search.config import load_config
+from canopy_search.search.placement.choosing import OF_EACH_JOB, Place, placement
+from canopy_search.search.screen import open_console
+from canopy_search.search.settings import MOST_SEEDS, ConfirmSettings
 
 
 def confirm(
@@ -77,11 +77,11 @@ def confirm(
     }
     elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
     open_store()  # there must be something already
-    from search.worker_template import warm_up
+    from canopy_search.search.worker_template import warm_up
 
     warm_up()
-    from search.run_search import Limits
-    from search.session import confirm_on_screen, print_confirmation
+    from canopy_search.search.run_search import Limits
+    from canopy_search.search.session import confirm_on_screen, print_confirmation
 
     default = settings.confirm or ConfirmSettings()
     asked = ConfirmSettings(top=top or default.top, seeds=seeds or default.seeds)

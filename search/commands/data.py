@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from search.command_line import command_text, selection, state_home
-from search.config import DEFAULT_CONFIG
-from search.screen import open_console, open_screen
+from canopy_search.search.command_line import command_text, selection, state_home
+from canopy_search.search.config import DEFAULT_CONFIG
+from canopy_search.search.screen import open_console, open_screen
 
 
 def init(
@@ -46,10 +46,10 @@ def init(
     ] = None,
 ) -> None:
     """Look at labels and images, say what is there, and write a canopy.yaml that fits."""
-    from places.urls import source_of
-    from search.init import Wishes, check_augment, initialize
-    from search.init_report import report_lines
-    from training.data.guessing import Given
+    from canopy_search.places.urls import source_of
+    from canopy_search.search.init import Wishes, check_augment, initialize
+    from canopy_search.search.init_report import report_lines
+    from canopy_search.training.data.guessing import Given
 
     wishes = Wishes(
         output=output,

@@ -4,17 +4,17 @@ from contextlib import closing
 
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     DATABASE_VARIABLE,
     JsonOption,
     database_url,
     print_json,
     state_home,
 )
-from search.command_table import plain_typer
-from search.errors import SearchError
-from storage.database import describe_database, embedded_postgres, open_database
-from storage.studies import StudyStore
+from canopy_search.search.command_table import plain_typer
+from canopy_search.search.errors import SearchError
+from canopy_search.storage.database import describe_database, embedded_postgres, open_database
+from canopy_search.storage.studies import StudyStore
 
 
 def status(json_: JsonOption = False) -> None:

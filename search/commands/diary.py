@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dashboards.errors import DashboardError
-from search.command_line import ConfigOption, StudyOption, database_url, state_home
-from search.config import load_config
+from canopy_search.dashboards.errors import DashboardError
+from canopy_search.search.command_line import ConfigOption, StudyOption, database_url, state_home
+from canopy_search.search.config import load_config
 
 DEFAULT_OUTPUT = Path("EXPERIMENTS.md")
 
@@ -35,7 +35,7 @@ def note_obstacle(path: Path | None, study: str) -> None:
         path: of the diary; None if none is wanted.
         study: its name.
     """
-    from dashboards.diary import kept_words
+    from canopy_search.dashboards.diary import kept_words
 
     if path is not None:
         try:
@@ -59,9 +59,9 @@ def write_after_search(path: Path | None, study: str) -> None:
 
 
 def _write(path: Path, study: str, *, drops_edits: bool) -> None:
-    from dashboards.diary import write_diary
-    from storage.database import open_existing_database
-    from storage.studies import StudyStore
+    from canopy_search.dashboards.diary import write_diary
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.studies import StudyStore
 
     database = open_existing_database(state_home(), database_url())
     store = StudyStore(database)

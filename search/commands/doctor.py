@@ -6,15 +6,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     ConfigOption,
     JsonOption,
     database_url,
     print_json,
     state_home,
 )
-from search.doctor_checks.finding import Finding, Status, exit_status
-from search.screen import open_console
+from canopy_search.search.doctor_checks.finding import Finding, Status, exit_status
+from canopy_search.search.screen import open_console
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _STATUS_WIDTH = len("warning")
@@ -24,7 +24,7 @@ _GAP = "  "
 
 def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
     """Check all that a search needs; exit status 0: all is well, 1: a warning, 2: an error."""
-    from search.doctor import examine
+    from canopy_search.search.doctor import examine
 
     console = open_console()
     findings = []

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from search.command_line import ConfigOption, StudyOption, open_store
-from search.config import load_config
+from canopy_search.search.command_line import ConfigOption, StudyOption, open_store
+from canopy_search.search.config import load_config
 
 
 def export(
@@ -21,8 +21,8 @@ def export(
     ] = None,
 ) -> None:
     """Write all trials with all metrics of every epoch: CSV, Parquet or JSON."""
-    from dashboards.study_export import export_bytes, export_format, export_study
-    from training.atomic import check_writable, write_atomically
+    from canopy_search.dashboards.study_export import export_bytes, export_format, export_study
+    from canopy_search.training.atomic import check_writable, write_atomically
 
     file_format = export_format(output, format_)
     check_writable(output)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     ConfigOption,
     StudyOption,
     WaitOption,
@@ -17,10 +17,10 @@ from search.command_line import (
     state_home,
     wait_for_study,
 )
-from search.config import load_config
-from search.errors import MirrorError
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import MirrorError
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
 
 
 def mirror(
@@ -36,10 +36,10 @@ def mirror(
     wait: WaitOption = False,
 ) -> None:
     """Mirror a study to ClearML: what its server does not have yet. On any machine, at any time."""
-    from dashboards.clearml.configured import HOW_TO
-    from dashboards.clearml.following import BUSY, Follower, mirror_once
-    from dashboards.errors import TrackerAwayError
-    from search.mirror_process import mirror_plan
+    from canopy_search.dashboards.clearml.configured import HOW_TO
+    from canopy_search.dashboards.clearml.following import BUSY, Follower, mirror_once
+    from canopy_search.dashboards.errors import TrackerAwayError
+    from canopy_search.search.mirror_process import mirror_plan
 
     settings = load_config(config)
     name = study or settings.search.study

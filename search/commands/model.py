@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from search.command_line import AllowMissingOption, JsonOption, print_json, state_home
-from search.config import load_config
-from search.errors import PredictionError
-from search.screen import open_console, open_screen
+from canopy_search.search.command_line import AllowMissingOption, JsonOption, print_json, state_home
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.screen import open_console, open_screen
 
 Format = Literal["csv", "json"]
 Thresholds = Literal["f1", "f2", "half"]
@@ -25,8 +25,8 @@ def train(
     """Train one configuration in full, print validation and test metrics, keep the model."""
     settings = load_config(config, allow_missing=allow_missing)
     model = output or state_home() / "models" / f"{config.stem}.pt"
-    from search.session import train_on_screen
-    from search.training_report import print_result
+    from canopy_search.search.session import train_on_screen
+    from canopy_search.search.training_report import print_result
 
     console = open_console(stderr=json_)
     result = train_on_screen(settings, state_home(), model, console)
@@ -56,12 +56,12 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
 ) -> None:
     """Write tags and probabilities of images: JSON, or CSV that is a label file."""
-    from search.image_arguments import find_images
-    from search.predict import predict_images
-    from search.prediction_output import writable_output
-    from training.atomic import write_atomically
-    from training.model_file import load_model
-    from training.prediction import tag_thresholds
+    from canopy_search.search.image_arguments import find_images
+    from canopy_search.search.predict import predict_images
+    from canopy_search.search.prediction_output import writable_output
+    from canopy_search.training.atomic import write_atomically
+    from canopy_search.training.model_file import load_model
+    from canopy_search.training.prediction import tag_thresholds
 
     files = find_images(images)
     if not model.is_file():

@@ -6,7 +6,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     AllowMissingOption,
     ConfigOption,
     JsonOption,
@@ -15,9 +15,9 @@ from search.command_line import (
     print_json,
     state_home,
 )
-from search.config import load_config
-from search.errors import SearchError
-from search.screen import open_console
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import SearchError
+from canopy_search.search.screen import open_console
 
 
 def plan(
@@ -37,11 +37,11 @@ def plan(
     settings = load_config(config, allow_missing=allow_missing)
     if workers is not None and gpus is not None:
         raise SearchError("--workers and --gpus exclude each other; leave one of them out")
-    from search.worker_template import warm_up
+    from canopy_search.search.worker_template import warm_up
 
     warm_up()
-    from search.forecast.command import forecast_on_screen
-    from search.forecast.text import assumption_lines, forecast_screen
+    from canopy_search.search.forecast.command import forecast_on_screen
+    from canopy_search.search.forecast.text import assumption_lines, forecast_screen
 
     imported_s = time.time() - psutil.Process().create_time()
     console = open_console(stderr=json_)

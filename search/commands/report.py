@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from search.command_line import ConfigOption, StudyOption, database_url, state_home
-from search.config import load_config
+from canopy_search.search.command_line import ConfigOption, StudyOption, database_url, state_home
+from canopy_search.search.config import load_config
 
 DEFAULT_OUTPUT = Path("report.html")
 
@@ -18,11 +18,11 @@ def report(
     output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
 ) -> None:
     """Write what the study has found as one HTML file that needs nothing else."""
-    from dashboards.report import report_html
-    from dashboards.study_data import read_study
-    from storage.database import open_existing_database
-    from storage.studies import StudyStore
-    from training.atomic import check_writable, write_atomically
+    from canopy_search.dashboards.report import report_html
+    from canopy_search.dashboards.study_data import read_study
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.studies import StudyStore
+    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = study or load_config(config).search.study
     check_writable(output)

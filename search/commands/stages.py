@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     INTERRUPTED,
     AllowMissingOption,
     ConfigOption,
@@ -21,13 +21,13 @@ from search.command_line import (
     selection,
     state_home,
 )
-from search.command_table import plain_typer
-from search.config import load_config
-from search.screen import open_console
+from canopy_search.search.command_table import plain_typer
+from canopy_search.search.config import load_config
+from canopy_search.search.screen import open_console
 
 if TYPE_CHECKING:
-    from search.simulation.curves import FiniteCurves
-    from search.simulation.landscapes import Family
+    from canopy_search.search.simulation.curves import FiniteCurves
+    from canopy_search.search.simulation.landscapes import Family
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha", "branches")
@@ -41,7 +41,7 @@ def promote(
     allow_missing: AllowMissingOption = False,
 ) -> None:
     """Give pruned trials the rest of their epochs, from where they stopped."""
-    from search.session import promote_on_screen
+    from canopy_search.search.session import promote_on_screen
 
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
@@ -62,7 +62,7 @@ def tabulate(
     ] = None,
 ) -> None:
     """Train every point of a finite space to the end, and write all learning curves."""
-    from search.session import tabulate_on_screen
+    from canopy_search.search.session import tabulate_on_screen
 
     settings = load_config(config)
     home = state_home()
@@ -104,9 +104,9 @@ def simulate(
     json_: JsonOption = False,
 ) -> None:
     """Replay searches on known learning curves, and compare samplers and pruners."""
-    from search.simulation.comparison import compare, comparison_table, differences
-    from search.simulation.curve_files import read_curves
-    from search.simulation.landscapes import (
+    from canopy_search.search.simulation.comparison import compare, comparison_table, differences
+    from canopy_search.search.simulation.curve_files import read_curves
+    from canopy_search.search.simulation.landscapes import (
         FAMILIES,
         Landscape,
         find_family,
@@ -147,7 +147,7 @@ def simulate(
 
 
 def _list_families(console: Console, families: "Iterable[Family]", *, json_: bool) -> None:
-    from search.simulation.landscapes import rank_correlations
+    from canopy_search.search.simulation.landscapes import rank_correlations
 
     found = [(family, rank_correlations(family, range(_LISTED_DRAWS))) for family in families]
     if json_:
@@ -176,8 +176,8 @@ def _equations(texts: Sequence[str]) -> dict[str, str]:
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
     """Say what is known, and which checkpoints there are."""
-    from search.stage_listing import list_stages
-    from training.sizes import size_text
+    from canopy_search.search.stage_listing import list_stages
+    from canopy_search.training.sizes import size_text
 
     listing = list_stages(load_config(config).stages, state_home(), database_url())
     if json_:
@@ -203,8 +203,8 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove what crashes left behind and what exceeds the budget; metrics stay."""
-    from search.stage_listing import collect_stages
-    from training.sizes import size_text
+    from canopy_search.search.stage_listing import collect_stages
+    from canopy_search.training.sizes import size_text
 
     found = collect_stages(
         load_config(config).stages, state_home(), database_url(), budget_gib, dry_run=dry_run

@@ -4,11 +4,17 @@ from typing import Annotated
 
 import typer
 
-from dashboards.summary import StudyReader
-from search.command_line import ConfigOption, JsonOption, StudyOption, open_store, print_json
-from search.config import load_config
-from search.errors import SearchError
-from search.screen import open_console
+from canopy_search.dashboards.summary import StudyReader
+from canopy_search.search.command_line import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    open_store,
+    print_json,
+)
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import SearchError
+from canopy_search.search.screen import open_console
 
 EVERY_S = 2.0
 
@@ -26,10 +32,10 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """Say how far the study is, who works on it, what it cost, and what went wrong."""
-    from dashboards.clearml.standing import read_mirror
-    from dashboards.status_text import status_lines
-    from dashboards.verified import verified
-    from search.study_watch import watch_study
+    from canopy_search.dashboards.clearml.standing import read_mirror
+    from canopy_search.dashboards.status_text import status_lines
+    from canopy_search.dashboards.verified import verified
+    from canopy_search.search.study_watch import watch_study
 
     if watch and json_:
         raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dashboards.summary import StudySummary, summarize_study
-from search.command_line import (
+from canopy_search.dashboards.summary import StudySummary, summarize_study
+from canopy_search.search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
     AddressOption,
@@ -31,13 +31,13 @@ from search.command_line import (
     selection,
     state_home,
 )
-from search.config import load_config
-from search.errors import NothingFoundError
-from search.placement.choosing import OF_EACH_JOB, Place, placement
-from search.screen import open_console
-from search.trial_filters import Order
-from storage.database import open_existing_database
-from storage.studies import StudyStore
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import NothingFoundError
+from canopy_search.search.placement.choosing import OF_EACH_JOB, Place, placement
+from canopy_search.search.screen import open_console
+from canopy_search.search.trial_filters import Order
+from canopy_search.storage.database import open_existing_database
+from canopy_search.storage.studies import StudyStore
 
 
 def search(
@@ -72,12 +72,12 @@ def search(
     }
     elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
     if not dry_run:
-        from search.worker_template import warm_up
+        from canopy_search.search.worker_template import warm_up
 
         warm_up()
-    from search.commands.diary import note_obstacle, write_after_search
-    from search.run_search import Limits
-    from search.session import search_until_done, try_on_screen
+    from canopy_search.search.commands.diary import note_obstacle, write_after_search
+    from canopy_search.search.run_search import Limits
+    from canopy_search.search.session import search_until_done, try_on_screen
 
     if dry_run:
         try_on_screen(
@@ -166,8 +166,8 @@ def trials(
     json_: JsonOption = False,
 ) -> None:
     """List the study's trials, or those of a kind."""
-    from dashboards.tables import trials_table
-    from search.trial_filters import TrialFilter, parse_condition
+    from canopy_search.dashboards.tables import trials_table
+    from canopy_search.search.trial_filters import TrialFilter, parse_condition
 
     chosen = TrialFilter(
         state or (), [parse_condition(each) for each in where or ()], last, top, sort
@@ -177,7 +177,7 @@ def trials(
     summary = summarize_study(store, name)
     found = chosen.choose(summary.trials, higher_is_better=store.is_maximised(name))
     if json_:
-        from dashboards.clearml.standing import read_mirror
+        from canopy_search.dashboards.clearml.standing import read_mirror
 
         mirror = read_mirror(store, summary)
         pages = mirror.trials if mirror else {}
@@ -193,9 +193,9 @@ def best(
     output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
 ) -> None:
     """Write the best trial as YAML that is itself a configuration."""
-    from dashboards.confirmation import last_confirmation
-    from search.export import best_yaml
-    from training.atomic import write_atomically
+    from canopy_search.dashboards.confirmation import last_confirmation
+    from canopy_search.search.export import best_yaml
+    from canopy_search.training.atomic import write_atomically
 
     settings = load_config(config)
     name = study or settings.search.study
@@ -230,9 +230,9 @@ def dashboard(
     ] = "127.0.0.1",
 ) -> None:
     """Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."""
-    from dashboards.browse import is_desktop, serve_dashboard
-    from dashboards.confirmation import last_confirmation
-    from search.export import best_yaml
+    from canopy_search.dashboards.browse import is_desktop, serve_dashboard
+    from canopy_search.dashboards.confirmation import last_confirmation
+    from canopy_search.search.export import best_yaml
 
     database = open_existing_database(state_home(), database_url())
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from search.command_line import (
+from canopy_search.search.command_line import (
     DEFAULT_PATIENCE_MIN,
     INTERRUPTED,
     AllowMissingOption,
@@ -19,11 +19,11 @@ from search.command_line import (
     state_home,
     wait_for_study,
 )
-from search.config import load_config
-from search.screen import open_console
-from storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.search.config import load_config
+from canopy_search.search.screen import open_console
+from canopy_search.storage.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
 
 
 def worker(
@@ -38,8 +38,8 @@ def worker(
     It needs the same DATABASE_URL, the same images and labels, and the same place of checkpoints;
     paths may differ. It may come and leave at any time.
     """
-    from search.join import join_plan
-    from search.session import work_on_screen
+    from canopy_search.search.join import join_plan
+    from canopy_search.search.session import work_on_screen
 
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from search.doctor_checks.finding import Finding, ok
-from search.open_tree import checkpoint_url
-from search.settings import StagesSettings
-from storage.checkpoint_files import CheckpointFiles
+from canopy_search.search.doctor_checks.finding import Finding, ok
+from canopy_search.search.open_tree import checkpoint_url
+from canopy_search.search.settings import StagesSettings
+from canopy_search.storage.checkpoint_files import CheckpointFiles
 
 
 def check_checkpoints(settings: StagesSettings, home: Path) -> Iterator[Finding]:

@@ -3,8 +3,8 @@
 import socket
 from collections.abc import Iterator
 
-from dashboards.browse import FIRST_PORT, HOST, PORTS_TRIED
-from search.doctor_checks.finding import Finding, ok, warning
+from canopy_search.dashboards.browse import FIRST_PORT, HOST, PORTS_TRIED
+from canopy_search.search.doctor_checks.finding import Finding, ok, warning
 
 
 def check_dashboard_port() -> Iterator[Finding]:

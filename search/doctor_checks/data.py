@@ -2,23 +2,23 @@
 
 from dataclasses import dataclass
 
-from places.urls import Source
-from places.waiting import Waiting
-from search.doctor_checks.finding import Finding, ok, warning
-from training.data.demo import SCENES
-from training.data.labels import LabelTable, read_label_file
-from training.data.left_out import check_left_out, left_out_text
-from training.data.locating import Located, locate_images
-from training.data.sources import (
+from canopy_search.places.urls import Source
+from canopy_search.places.waiting import Waiting
+from canopy_search.search.doctor_checks.finding import Finding, ok, warning
+from canopy_search.training.data.demo import SCENES
+from canopy_search.training.data.labels import LabelTable, read_label_file
+from canopy_search.training.data.left_out import check_left_out, left_out_text
+from canopy_search.training.data.locating import Located, locate_images
+from canopy_search.training.data.sources import (
     ImageFile,
     RemoteFile,
     opened_images,
     reported,
     shown_source,
 )
-from training.data.splits import split_table
-from training.errors import ImageError
-from training.settings import DataSettings
+from canopy_search.training.data.splits import split_table
+from canopy_search.training.errors import ImageError
+from canopy_search.training.settings import DataSettings
 
 _DIGITS = 10
 

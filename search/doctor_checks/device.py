@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from search.doctor_checks.finding import Finding, error, ok, warning
-from search.preparation import choices, largest_batch_size
-from search.settings import CanopyConfig
-from search.space import parse_space, with_params
-from training.backbones import check_backbone_fits
-from training.memory import StepMemory, available_bytes, step_memory
-from training.resolve import resolve_settings
-from training.settings import TrainingSettings
-from training.sizes import size_text
+from canopy_search.search.doctor_checks.finding import Finding, error, ok, warning
+from canopy_search.search.preparation import choices, largest_batch_size
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.space import parse_space, with_params
+from canopy_search.training.backbones import check_backbone_fits
+from canopy_search.training.memory import StepMemory, available_bytes, step_memory
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.sizes import size_text
 
 _ASK_LIMIT_S = 10
 _PCI = Path("/sys/bus/pci/devices")

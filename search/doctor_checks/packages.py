@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from search.doctor_checks.finding import Finding, error, ok, warning
+from canopy_search.search.doctor_checks.finding import Finding, error, ok, warning
 
 DISTRIBUTION = "canopy-search"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import sqlalchemy
 
-from search.doctor_checks.finding import Finding, error, ok, warning
-from storage.connecting import parse_database_url
-from storage.database import embedded_postgres
-from storage.health import ServerHealth, server_health
-from storage.postgres_programs import POSTGRES_VERSION, program
+from canopy_search.search.doctor_checks.finding import Finding, error, ok, warning
+from canopy_search.storage.connecting import parse_database_url
+from canopy_search.storage.database import embedded_postgres
+from canopy_search.storage.health import ServerHealth, server_health
+from canopy_search.storage.postgres_programs import POSTGRES_VERSION, program
 
 # Ours and Optuna's pool, two each, and the lock on the study.
 _CONNECTIONS_OF_A_SEARCH = 5

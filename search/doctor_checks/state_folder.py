@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.command_line import HOME_VARIABLE
-from search.doctor_checks.data import DataFacts
-from search.doctor_checks.finding import Finding, error, ok, warning
-from training.data.cache import cache_bytes
-from training.data.left_out import TOLERATED
-from training.sizes import size_text
+from canopy_search.search.command_line import HOME_VARIABLE
+from canopy_search.search.doctor_checks.data import DataFacts
+from canopy_search.search.doctor_checks.finding import Finding, error, ok, warning
+from canopy_search.training.data.cache import cache_bytes
+from canopy_search.training.data.left_out import TOLERATED
+from canopy_search.training.sizes import size_text
 
 # The embedded database with its logs, and the checkpoints of a few trials.
 _BESIDE_CACHE_BYTES = 2**30

@@ -7,9 +7,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-from dashboards.clearml.configured import DEFAULT_SOURCE, shown_host, tracker_settings
-from dashboards.errors import TrackerConfigError
-from search.doctor_checks.finding import Finding, ok, warning
+from canopy_search.dashboards.clearml.configured import DEFAULT_SOURCE, shown_host, tracker_settings
+from canopy_search.dashboards.errors import TrackerConfigError
+from canopy_search.search.doctor_checks.finding import Finding, ok, warning
 
 _ANSWER_LIMIT_S = 3
 _LONGEST_ANSWER_BYTES = 65536

@@ -11,15 +11,15 @@ from multiprocessing.connection import Connection, wait
 from threading import BrokenBarrierError
 from typing import Any
 
-from search.errors import SearchFailedError
-from search.events import SearchWatcher
-from search.forecast.speed import Network, NetworkSpeed, measure_speed
-from search.objective import failure_reason
-from search.slots import Slot
-from search.worker_template import CONTEXT
-from training.data.sample import DataSample
-from training.errors import TrainingError
-from training.settings import TrainingSettings
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.forecast.speed import Network, NetworkSpeed, measure_speed
+from canopy_search.search.objective import failure_reason
+from canopy_search.search.slots import Slot
+from canopy_search.search.worker_template import CONTEXT
+from canopy_search.training.data.sample import DataSample
+from canopy_search.training.errors import TrainingError
+from canopy_search.training.settings import TrainingSettings
 
 _TOTAL_S = 30.0
 _LEAST_S = 3.0

@@ -6,11 +6,11 @@ from typing import Literal
 
 from rich.console import Console
 
-from search.forecast.figures import Forecast
-from search.forecast.forecast import forecast_search, slots_and_workers
-from search.plan import plan_search
-from search.screen import open_screen
-from search.settings import CanopyConfig
+from canopy_search.search.forecast.figures import Forecast
+from canopy_search.search.forecast.forecast import forecast_search, slots_and_workers
+from canopy_search.search.plan import plan_search
+from canopy_search.search.screen import open_screen
+from canopy_search.search.settings import CanopyConfig
 
 
 def forecast_on_screen(  # noqa: PLR0917 - what a forecast needs

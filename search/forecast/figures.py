@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import quantiles
 from typing import Any
 
-from search.forecast.speed import Network
+from canopy_search.search.forecast.speed import Network
 
 
 @dataclass(frozen=True)

@@ -14,26 +14,30 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.errors import SearchError
-from search.events import SearchWatcher
-from search.forecast.calibration import Speeds, calibrate
-from search.forecast.figures import Forecast, NetworkForecast, Range
-from search.forecast.searches import ReplayedSearch, network_of_settings, replay_searches
-from search.forecast.speed import Network, NetworkSpeed
-from search.open_tree import checkpoint_url
-from search.plan import SearchPlan, shared_out
-from search.preparation import check_networks, choices
-from search.settings import CanopyConfig, Scalar
-from search.slots import Slot, device_slots
-from search.space import SearchSpace, with_params
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
-from training.data.dataset import data_sources
-from training.data.sample import DataSample, open_sample
-from training.memory import available_bytes
-from training.precision import resolve_device
-from training.resolve import resolve_settings
-from training.settings import TrainingSettings
+from canopy_search.search.errors import SearchError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.forecast.calibration import Speeds, calibrate
+from canopy_search.search.forecast.figures import Forecast, NetworkForecast, Range
+from canopy_search.search.forecast.searches import (
+    ReplayedSearch,
+    network_of_settings,
+    replay_searches,
+)
+from canopy_search.search.forecast.speed import Network, NetworkSpeed
+from canopy_search.search.open_tree import checkpoint_url
+from canopy_search.search.plan import SearchPlan, shared_out
+from canopy_search.search.preparation import check_networks, choices
+from canopy_search.search.settings import CanopyConfig, Scalar
+from canopy_search.search.slots import Slot, device_slots
+from canopy_search.search.space import SearchSpace, with_params
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
+from canopy_search.training.data.dataset import data_sources
+from canopy_search.training.data.sample import DataSample, open_sample
+from canopy_search.training.memory import available_bytes
+from canopy_search.training.precision import resolve_device
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import TrainingSettings
 
 SAMPLE_IMAGES = 384
 WALK_S = 0.05

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from search.simulation.curves import CurvePoint
+from canopy_search.search.simulation.curves import CurvePoint
 
 # The spreads of these are as in the two spaces that were tabulated (benchmarks/RESULTS.md).
 _START_AP, _FINAL_AP = 0.2, 0.6

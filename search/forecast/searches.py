@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.forecast.likely_curves import LikelyCurves
-from search.forecast.speed import Network
-from search.plan import SearchPlan
-from search.simulation.replay import SimulatedEpoch, simulate
-from search.space import Params, SearchSpace, setting
-from training.data.dataset import Dataset
-from training.settings import TrainingSettings
-from training.stage_key import stage_keys
+from canopy_search.search.forecast.likely_curves import LikelyCurves
+from canopy_search.search.forecast.speed import Network
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
+from canopy_search.search.space import Params, SearchSpace, setting
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.stage_key import stage_keys
 
 LANDSCAPES = 40
 _LEAST_LANDSCAPES = 10

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.checkpoint import state_to_bytes
-from training.data.dataset import Dataset
-from training.data.sample import DataSample
-from training.run import EVALUATION_BATCH_FACTOR, EpochMetrics, TrainingRun
-from training.settings import TrainingSettings
+from canopy_search.training.checkpoint import state_to_bytes
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.sample import DataSample
+from canopy_search.training.run import EVALUATION_BATCH_FACTOR, EpochMetrics, TrainingRun
+from canopy_search.training.settings import TrainingSettings
 
 # A pass takes about so long if an epoch does: short enough for several, long enough to be timed.
 _PASS_S = 1.0

@@ -5,9 +5,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dashboards.tables import duration_text
-from search.forecast.figures import Forecast, NetworkForecast, Range
-from training.sizes import size_text
+from canopy_search.dashboards.tables import duration_text
+from canopy_search.search.forecast.figures import Forecast, NetworkForecast, Range
+from canopy_search.training.sizes import size_text
 
 
 def forecast_screen(forecast: Forecast) -> Group:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from search.errors import PlacementError
+from canopy_search.search.errors import PlacementError
 
 if TYPE_CHECKING:  # the command line does not wait for what that imports
-    from search.placement.engine import Placement
+    from canopy_search.search.placement.engine import Placement
 
 
 class Place(StrEnum):
@@ -60,9 +60,9 @@ def placement(
     if on is Place.HERE:
         return None
     if on in OF_EACH_JOB:
-        from search.placement.on_slurm import OnSlurm, check_submitit
-        from search.placement.queues import check_slurm
-        from search.placement.slurm_options import job_request
+        from canopy_search.search.placement.on_slurm import OnSlurm, check_submitit
+        from canopy_search.search.placement.queues import check_slurm
+        from canopy_search.search.placement.slurm_options import job_request
 
         check_submitit()
         if on is Place.SLURM:
@@ -76,7 +76,7 @@ def placement(
             options.get("--slurm") or (),
         )
         return OnSlurm(request, is_local=on is Place.SLURM_LOCAL)
-    from search.placement.on_ray import OnRay, check_ray
+    from canopy_search.search.placement.on_ray import OnRay, check_ray
 
     check_ray()
     return OnRay(options.get("--address"), workers)

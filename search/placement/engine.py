@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from search.plan import SearchPlan
+from canopy_search.search.plan import SearchPlan
 
 ENDED = "ended"
 """Nothing is left to do in the whole study."""

@@ -10,11 +10,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from search.placement.engine import PlacedWorker, Post, Told
-from search.plan import SearchPlan
-from search.slots import Slot
-from search.worker_process import INTERRUPTED, WorkerJob, run_worker
-from search.worker_template import CONTEXT
+from canopy_search.search.placement.engine import PlacedWorker, Post, Told
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.slots import Slot
+from canopy_search.search.worker_process import INTERRUPTED, WorkerJob, run_worker
+from canopy_search.search.worker_template import CONTEXT
 
 LEAVE_S = 4.5
 

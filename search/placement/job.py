@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from search.departure import SIGNALS, leaving_in_time
-from search.placement.told_file import ToldFile
-from search.worker_template import warm_up
+from canopy_search.search.departure import SIGNALS, leaving_in_time
+from canopy_search.search.placement.told_file import ToldFile
+from canopy_search.search.worker_template import warm_up
 
 if TYPE_CHECKING:
-    from search.placement.engine import Told
-    from search.placement.outpost import Order
+    from canopy_search.search.placement.engine import Told
+    from canopy_search.search.placement.outpost import Order
 
 TOLD = "told"
 """The file in which the job tells."""
@@ -116,8 +116,8 @@ def left_s(limit_s: float) -> float:
 
 
 def _work(folder: Path, file: ToldFile, wanted: Mapping[str, str], pickled: bytes) -> None:
-    from search.errors import UnfitMachineError
-    from search.placement.outpost import check_versions, work_to_order
+    from canopy_search.search.errors import UnfitMachineError
+    from canopy_search.search.placement.outpost import check_versions, work_to_order
 
     try:
         check_versions(wanted)

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import psutil
 
-from search.errors import PlacementError
-from search.placement.job import CALLED_OFF, TOLD
-from search.placement.queues import Queue
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.job import CALLED_OFF, TOLD
+from canopy_search.search.placement.queues import Queue
 
 _ID = "job-id"
 _STARTER = "starter"

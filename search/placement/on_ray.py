@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import psutil
 
-from search.errors import PlacementError, SearchFailedError
-from search.launcher import log_folder
-from search.placement.engine import FAILED, PlacedWorker, Post, Told
-from search.placement.here import LEAVE_S
-from search.placement.outpost import Order, decisive_versions
-from search.placement.ray_address import LOCAL, choose_address, unusable
-from search.placement.ray_posts import Node, RayPost, RayPosts
-from search.placement.ray_process import (
+from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.search.launcher import log_folder
+from canopy_search.search.placement.engine import FAILED, PlacedWorker, Post, Told
+from canopy_search.search.placement.here import LEAVE_S
+from canopy_search.search.placement.outpost import Order, decisive_versions
+from canopy_search.search.placement.ray_address import LOCAL, choose_address, unusable
+from canopy_search.search.placement.ray_posts import Node, RayPost, RayPosts
+from canopy_search.search.placement.ray_process import (
     ALIVE,
     FORGET,
     KILL,
@@ -37,9 +37,9 @@ from search.placement.ray_process import (
     RayJob,
     run_ray,
 )
-from search.plan import SearchPlan
-from search.worker_template import CONTEXT
-from storage.reach import is_on_this_machine
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.worker_template import CONTEXT
+from canopy_search.storage.reach import is_on_this_machine
 
 RAY_LOG = "ray.log"
 SILENT_S = 10.0

@@ -9,17 +9,23 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from search.errors import PlacementError, SearchFailedError
-from search.placement.engine import LEFT, PlacedWorker, Post, Told
-from search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, Job
-from search.placement.job_folders import JobFolders
-from search.placement.outpost import Order, decisive_versions
-from search.placement.queues import JobState, LocalQueue, Queue, RefusedError, SlurmQueue
-from search.placement.slurm_options import JobRequest
-from search.placement.told_file import ToldTail
-from search.plan import SearchPlan
-from storage.reach import is_on_this_machine
-from training.precision import resolve_threads
+from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.search.placement.engine import LEFT, PlacedWorker, Post, Told
+from canopy_search.search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, Job
+from canopy_search.search.placement.job_folders import JobFolders
+from canopy_search.search.placement.outpost import Order, decisive_versions
+from canopy_search.search.placement.queues import (
+    JobState,
+    LocalQueue,
+    Queue,
+    RefusedError,
+    SlurmQueue,
+)
+from canopy_search.search.placement.slurm_options import JobRequest
+from canopy_search.search.placement.told_file import ToldTail
+from canopy_search.search.plan import SearchPlan
+from canopy_search.storage.reach import is_on_this_machine
+from canopy_search.training.precision import resolve_threads
 
 _READ_EVERY_S = 0.2
 _READ_S_PER_JOB = 0.005

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from search.errors import SearchError, SearchFailedError, UnfitMachineError
-from search.launcher import Launcher
-from search.placement.engine import ENDED, FAILED, GONE, LEFT, LOG, Told
-from search.placement.here import Here
-from search.plan import SearchPlan
-from search.record import DECISIVE, package_versions
-from search.slots import device_slots
-from training.errors import TrainingError
-from training.precision import resolve_threads
-from training.stage_key import ENGINE_REVISION
+from canopy_search.search.errors import SearchError, SearchFailedError, UnfitMachineError
+from canopy_search.search.launcher import Launcher
+from canopy_search.search.placement.engine import ENDED, FAILED, GONE, LEFT, LOG, Told
+from canopy_search.search.placement.here import Here
+from canopy_search.search.plan import SearchPlan
+from canopy_search.search.record import DECISIVE, package_versions
+from canopy_search.search.slots import device_slots
+from canopy_search.training.errors import TrainingError
+from canopy_search.training.precision import resolve_threads
+from canopy_search.training.stage_key import ENGINE_REVISION
 
 HOME_VARIABLE = "CANOPY_HOME"
 TIME_IS_UP = "its time is up"

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import psutil
 
-from search.errors import PlacementError
-from search.placement.job import margin_s, run_job
-from search.placement.slurm_options import JobRequest
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.job import margin_s, run_job
+from canopy_search.search.placement.slurm_options import JobRequest
 
 _WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from search.errors import PlacementError
+from canopy_search.search.errors import PlacementError
 
 LOCAL = "local"
 """What Ray calls a new cluster on this machine."""

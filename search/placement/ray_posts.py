@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.placement.engine import Post
-from search.slots import CPU_WORKERS
+from canopy_search.search.placement.engine import Post
+from canopy_search.search.slots import CPU_WORKERS
 
 SUFFIX = 4
 """So much of a node's id tells it from another one of the same machine."""

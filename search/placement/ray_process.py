@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.placement.ray_address import LOCAL, NO_TOKEN
-from search.placement.ray_posts import Node, RayPost, living_nodes
+from canopy_search.search.placement.ray_address import LOCAL, NO_TOKEN
+from canopy_search.search.placement.ray_posts import Node, RayPost, living_nodes
 
 NODES_EVERY_S = 1.0
 AGAIN_S = 1.0
@@ -127,7 +127,7 @@ class _Speaker:
     def __init__(self, versions: Mapping[str, str], connection: "Connection[Any, Any]") -> None:
         import ray
 
-        import search.placement.ray_worker as module
+        from canopy_search.search.placement import ray_worker as module
 
         self._ray: Any = ray
         self._ray.cloudpickle.register_pickle_by_value(module)

@@ -80,9 +80,9 @@ class RayWorker:
         # Else each process that is begun would run the script of Ray's worker, and import Ray.
         vars(sys.modules["__main__"]).pop("__file__", None)
         try:
-            from search.errors import UnfitMachineError
-            from search.placement.outpost import check_versions, work_to_order
-            from search.worker_template import warm_up
+            from canopy_search.search.errors import UnfitMachineError
+            from canopy_search.search.placement.outpost import check_versions, work_to_order
+            from canopy_search.search.worker_template import warm_up
         except ImportError as error:
             self._tell("failed", (f"{CANOPY} cannot be imported there: {error}", False))
             return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from search.errors import PlacementError
+from canopy_search.search.errors import PlacementError
 
 SHORTEST_S = 30.0
 """A job that is given less is at its end before it has begun."""

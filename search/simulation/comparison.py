@@ -15,14 +15,14 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from dashboards.tables import duration_text
-from search.errors import SamplerError
-from search.sampling import check_sampling
-from search.settings import NamedSettings, SearchSettings
-from search.simulation.curves import Curves, FiniteCurves
-from search.simulation.replay import SimulatedSearch, simulate
-from search.space import SearchSpace
-from training.settings import TrainingSettings
+from canopy_search.dashboards.tables import duration_text
+from canopy_search.search.errors import SamplerError
+from canopy_search.search.sampling import check_sampling
+from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.simulation.curves import Curves, FiniteCurves
+from canopy_search.search.simulation.replay import SimulatedSearch, simulate
+from canopy_search.search.space import SearchSpace
+from canopy_search.training.settings import TrainingSettings
 
 _ROUNDING = 1e-9
 

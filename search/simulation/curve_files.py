@@ -19,11 +19,11 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from dashboards.summary import NETWORK
-from search.errors import CurveTableError
-from search.simulation.curves import CurvePoint, CurveTable
-from training.atomic import write_atomically
-from training.errors import nearest_hint
+from canopy_search.dashboards.summary import NETWORK
+from canopy_search.search.errors import CurveTableError
+from canopy_search.search.simulation.curves import CurvePoint, CurveTable
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.errors import nearest_hint
 
 _METADATA_KEY = b"canopy"
 _VERSION = 1

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from optuna.distributions import BaseDistribution
 
-from search.errors import CurveTableError
+from canopy_search.search.errors import CurveTableError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import scipy.stats
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from search.errors import CurveTableError
-from search.simulation.curves import CurvePoint
-from training.errors import nearest_hint
+from canopy_search.search.errors import CurveTableError
+from canopy_search.search.simulation.curves import CurvePoint
+from canopy_search.training.errors import nearest_hint
 
 CORRELATED_EPOCHS = (1, 2, 4, 8)
 _CHANCE_AP = 0.2

@@ -10,16 +10,16 @@ from optuna.pruners import BasePruner
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
-from search.judging import Verdict, judge
-from search.sampling import build_pruner, build_sampler
-from search.settings import NamedSettings, default_verify
-from search.simulation.curves import Curves
-from search.space import Params, SearchSpace
-from search.trials import OpenStudy
-from search.verification import Verification, verifying
-from storage.enqueued import EnqueuedSetting
-from training.settings import TrainingSettings
+from canopy_search.search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
+from canopy_search.search.judging import Verdict, judge
+from canopy_search.search.sampling import build_pruner, build_sampler
+from canopy_search.search.settings import NamedSettings, default_verify
+from canopy_search.search.simulation.curves import Curves
+from canopy_search.search.space import Params, SearchSpace
+from canopy_search.search.trials import OpenStudy
+from canopy_search.search.verification import Verification, verifying
+from canopy_search.storage.enqueued import EnqueuedSetting
+from canopy_search.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

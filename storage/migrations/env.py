@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from storage.schema import VERSION_TABLE
-from storage.tables import METADATA
+from canopy_search.storage.schema import VERSION_TABLE
+from canopy_search.storage.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

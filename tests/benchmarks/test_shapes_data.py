@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import shapes_data
-from training.data.labels import read_label_file
-from training.data.splits import split_table
-from training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.data.labels import read_label_file
+from canopy_search.training.data.splits import split_table
+from canopy_search.training.settings import ColumnSettings, SplitSettings
 
 
 def test_jpegs_are_split_by_a_column_as_shapes_yaml_splits(

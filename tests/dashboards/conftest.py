@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.database import Database, open_database
+from canopy_search.storage.database import Database, open_database
 from tests.databases import Databases, within
 
 

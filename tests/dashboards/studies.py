@@ -9,11 +9,11 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from dashboards.study_data import StudyData, TrialData
-from dashboards.summary import PAUSED, TrialSummary
-from storage.epochs import EpochRecord
-from storage.predictions import Predictions
-from storage.workers import WorkerSummary
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.summary import PAUSED, TrialSummary
+from canopy_search.storage.epochs import EpochRecord
+from canopy_search.storage.predictions import Predictions
+from canopy_search.storage.workers import WorkerSummary
 from tests.dashboards.summaries import study
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)

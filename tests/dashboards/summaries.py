@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dashboards.summary import StudySummary, TrialSummary
-from storage.workers import WorkerSummary
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.storage.workers import WorkerSummary
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.answer import answer_of, closing, facts, lead, title
-from dashboards.study_data import StudyData, TrialData
-from dashboards.verdict import Interval, Verdict
+from canopy_search.dashboards.answer import answer_of, closing, facts, lead, title
+from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.verdict import Interval, Verdict
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 from tests.dashboards.studies import EPOCHS, PRUNED, RUNNING, data, setting, trial
 from tests.dashboards.summaries import worker

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from dashboards.bootstrap import rank_label, resample_ap, weighted_ap
-from storage.predictions import Predictions, ValidationSet
+from canopy_search.dashboards.bootstrap import rank_label, resample_ap, weighted_ap
+from canopy_search.storage.predictions import Predictions, ValidationSet
+from canopy_search.training.metrics import average_precision
 from tests.dashboards.simulated_predictions import SimulatedData
-from training.metrics import average_precision
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(0, 2**32 - 1))
@@ -58,7 +58,9 @@ def test_each_resample_has_the_macro_ap_of_the_images_drawn(
 ) -> None:
     data = SimulatedData(3, images=30, frequencies=(0.4, 0.05))
     model = data.model()
-    monkeypatch.setattr("dashboards.bootstrap._COUNTS_AT_ONCE", 4 * 30)  # in several parts
+    monkeypatch.setattr(
+        "canopy_search.dashboards.bootstrap._COUNTS_AT_ONCE", 4 * 30
+    )  # in several parts
     found = resample_ap([model], resamples=10, seed=5).resampled[:, 0]
 
     random = np.random.default_rng(5)

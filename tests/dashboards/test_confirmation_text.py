@@ -5,9 +5,9 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.confirmation import Confirmation, Confirmed, Run
-from dashboards.confirmation_text import confirmation_lines, confirmation_table
-from dashboards.finalists import Candidate
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed, Run
+from canopy_search.dashboards.confirmation_text import confirmation_lines, confirmation_table
+from canopy_search.dashboards.finalists import Candidate
 
 LONG = {"backbone": "tinyresnet_16", "loss": "weighted_bce", "gamma": 0.97}
 

@@ -10,13 +10,13 @@ from markdown_it import MarkdownIt
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.confirmation import Confirmation, Confirmed, Run
-from dashboards.diary import diary
-from dashboards.diary_data import DiaryData, Pages, ScoredRun
-from dashboards.diary_words import read_diary_file
-from dashboards.finalists import Candidate
-from dashboards.verdict import NoVerdict, Verdict
-from storage.mirrored import MirrorState
+from canopy_search.dashboards.confirmation import Confirmation, Confirmed, Run
+from canopy_search.dashboards.diary import diary
+from canopy_search.dashboards.diary_data import DiaryData, Pages, ScoredRun
+from canopy_search.dashboards.diary_words import read_diary_file
+from canopy_search.dashboards.finalists import Candidate
+from canopy_search.dashboards.verdict import NoVerdict, Verdict
+from canopy_search.storage.mirrored import MirrorState
 from tests.dashboards.diaries import BASE, EPOCHS, data_of, metrics, record, study_of, trial
 from tests.dashboards.diary_reading import ReadSection, sections_of, signed
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dashboards.diary_words import diary_text, place, place_name, read_diary_file
-from dashboards.errors import DiaryError
+from canopy_search.dashboards.diary_words import diary_text, place, place_name, read_diary_file
+from canopy_search.dashboards.errors import DiaryError
 
 PLACES = ["top", "trial 3, gamma 0.95", "decision"]
 

@@ -8,15 +8,15 @@ import plotly.graph_objects as go
 import pytest
 from sklearn.metrics import recall_score
 
-from dashboards.figures import (
+from canopy_search.dashboards.figures import (
     ap_over_trials,
     confusion_shares,
     label_ap,
     label_confusion,
     learning_curves,
 )
-from dashboards.summary import TrialSummary
-from storage.predictions import Predictions, ValidationSet
+from canopy_search.dashboards.summary import TrialSummary
+from canopy_search.storage.predictions import Predictions, ValidationSet
 from tests.dashboards.summaries import study, trial
 
 

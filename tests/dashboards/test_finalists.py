@@ -2,8 +2,13 @@ from typing import Any
 
 import pytest
 
-from dashboards.finalists import baseline, candidates, finalists_at_hand, further_seeds
-from dashboards.summary import TrialSummary
+from canopy_search.dashboards.finalists import (
+    baseline,
+    candidates,
+    finalists_at_hand,
+    further_seeds,
+)
+from canopy_search.dashboards.summary import TrialSummary
 from tests.dashboards.summaries import study, trial
 
 SPACE = {"loss": ["bce", "focal"], "optimizer.lr": {"low": 0.1, "high": 1.0}}

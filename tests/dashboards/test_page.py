@@ -12,7 +12,17 @@ import plotly.graph_objects as go
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.page import Cell, Chart, Column, Fact, Key, Page, Section, Table, page_html
+from canopy_search.dashboards.page import (
+    Cell,
+    Chart,
+    Column,
+    Fact,
+    Key,
+    Page,
+    Section,
+    Table,
+    page_html,
+)
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&<b>"
 

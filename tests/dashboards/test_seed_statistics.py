@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dashboards.seed_statistics import BETTER, WITHIN_NOISE, WORSE, paired_difference, spread
+from canopy_search.dashboards.seed_statistics import (
+    BETTER,
+    WITHIN_NOISE,
+    WORSE,
+    paired_difference,
+    spread,
+)
 
 APS = st.floats(0.0, 1.0)
 STUDIES = 2000

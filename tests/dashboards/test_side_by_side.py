@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.errors import ComparisonError
-from dashboards.side_by_side import SideBySide, Wanted, compare_trials
-from dashboards.side_by_side_page import side_by_side_html, side_by_side_page
-from dashboards.side_by_side_text import side_by_side_screen, verdict_lines
-from dashboards.verdict import NoVerdict, Verdict
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.errors import ComparisonError
+from canopy_search.dashboards.side_by_side import SideBySide, Wanted, compare_trials
+from canopy_search.dashboards.side_by_side_page import side_by_side_html, side_by_side_page
+from canopy_search.dashboards.side_by_side_text import side_by_side_screen, verdict_lines
+from canopy_search.dashboards.verdict import NoVerdict, Verdict
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 from tests.dashboards.judged_study import EPOCHS, make_judged_study
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.integration.in_process import InProcess

@@ -5,8 +5,8 @@ from datetime import datetime
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.status_text import age_text, doing_text, state_text, status_lines
-from storage.workers import WorkerSummary
+from canopy_search.dashboards.status_text import age_text, doing_text, state_text, status_lines
+from canopy_search.storage.workers import WorkerSummary
 from tests.dashboards.summaries import at, study, trial, worker
 
 

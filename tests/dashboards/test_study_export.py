@@ -16,10 +16,10 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.errors import ExportFormatError
-from dashboards.study_export import Format, export_bytes, export_format, export_study
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.errors import ExportFormatError
+from canopy_search.dashboards.study_export import Format, export_bytes, export_format, export_study
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 from tests.dashboards.judged_study import EPOCHS, FAILURE, make_judged_study
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study

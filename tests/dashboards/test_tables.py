@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.tables import (
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.tables import (
     ap_text,
     counts_text,
     duration_text,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.bootstrap import resample_ap
-from dashboards.verdict import (
+from canopy_search.dashboards.bootstrap import resample_ap
+from canopy_search.dashboards.verdict import (
     Interval,
     NoVerdict,
     Verdict,
@@ -16,7 +16,7 @@ from dashboards.verdict import (
     looked_at,
     verdicts,
 )
-from storage.predictions import Predictions, ValidationSet
+from canopy_search.storage.predictions import Predictions, ValidationSet
 from tests.dashboards.simulated_predictions import (
     EQUAL,
     THREE_ERRORS_BETTER,

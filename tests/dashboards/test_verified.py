@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dashboards.summary import StudySummary, TrialSummary
-from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED, verified
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED, verified
 
 
 def trial(

@@ -5,8 +5,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.summary import StudySummary
-from dashboards.watch_screen import watch_screen
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.dashboards.watch_screen import watch_screen
 from tests.dashboards.summaries import at, study, trial, worker
 
 

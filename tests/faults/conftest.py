@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 
-from storage.database import Database, embedded_postgres, open_database
+from canopy_search.storage.database import Database, embedded_postgres, open_database
 from tests.faults.invariants import check
 from tests.faults.searching import Search, settings
 from tests.faults.servers import Server

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RESUMED_ATTR
-from search.plan import BegunStudy
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.dashboards.summary import RESUMED_ATTR
+from canopy_search.search.plan import BegunStudy
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
 from tests.faults.searching import STUDY, Search
 from tests.faults.sleeping_run import epochs_in, expected_values
 

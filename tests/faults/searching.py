@@ -14,19 +14,18 @@ from typing import Any
 
 import psutil
 
-import search.placement.here
-import search.stage_tree
-import storage.connecting
-import storage.worker_session
-import storage.workers
-from search.events import SearchWatcher
-from search.placement.engine import Placement
-from search.plan import BegunStudy, SearchPlan, begin_study, plan_search
-from search.preparation import open_data
-from search.settings import CanopyConfig
-from search.worker_process import WorkerJob, run_worker
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.search import stage_tree
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.placement import here
+from canopy_search.search.placement.engine import Placement
+from canopy_search.search.plan import BegunStudy, SearchPlan, begin_study, plan_search
+from canopy_search.search.preparation import open_data
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.worker_process import WorkerJob, run_worker
+from canopy_search.storage import connecting, worker_session
+from canopy_search.storage import workers as storage_workers
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
 from tests.faults.deaths import Prepare
 from tests.faults.sleeping_run import SleepingRun, epochs_in
 
@@ -59,12 +58,12 @@ class Pace:
     def set(self) -> None:
         """Lets this process and its children go so fast."""
         SleepingRun.epoch_s = self.epoch_s
-        storage.workers.GONE_S = self.gone_s  # type: ignore[misc]
-        storage.workers.LEASE_S = self.lease_s  # type: ignore[misc]
-        storage.workers.RECOVERY_S = self.recovery_s  # type: ignore[misc]
-        storage.worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
-        storage.connecting.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
-        options = storage.worker_session.WorkerSession.__init__.__kwdefaults__
+        storage_workers.GONE_S = self.gone_s  # type: ignore[misc]
+        storage_workers.LEASE_S = self.lease_s  # type: ignore[misc]
+        storage_workers.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        connecting.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
+        options = worker_session.WorkerSession.__init__.__kwdefaults__
         options["beat_s"] = self.beat_s
 
 
@@ -225,7 +224,7 @@ class Search:
 
     def set_up(self) -> None:
         """Makes this process one that works."""
-        search.stage_tree.TrainingRun = SleepingRun  # type: ignore[assignment,misc]
+        stage_tree.TrainingRun = SleepingRun  # type: ignore[assignment,misc]
         SleepingRun.diary, SleepingRun.gate = self.diary, self._gate
         self.pace.set()
         if self.prepare is not None:
@@ -242,12 +241,12 @@ class Search:
     def _launch(self, workers: int, elsewhere: Placement | None, log: Path) -> None:
         from rich.console import Console
 
-        from search.run_search import Limits, run_search
-        from search.screen import LineScreen
+        from canopy_search.search.run_search import Limits, run_search
+        from canopy_search.search.screen import LineScreen
 
         os.setsid()
         self.set_up()
-        search.placement.here.CONTEXT = FORK  # type: ignore[assignment]
+        here.CONTEXT = FORK  # type: ignore[assignment]
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

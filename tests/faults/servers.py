@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import sqlalchemy
 
-from storage.embedded import EmbeddedPostgres
-from storage.postmaster import find_postmaster
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postmaster import find_postmaster
 from tests.faults.searching import wait_until
 from tests.shared_servers import execute
 

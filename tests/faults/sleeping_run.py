@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import RunState
-from training.data.dataset import Dataset
-from training.resolve import resolve_settings
-from training.run import BatchProgress
-from training.schedules import exponential_lr
-from training.settings import TrainingSettings
+from canopy_search.training.checkpoint import RunState
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.run import BatchProgress
+from canopy_search.training.schedules import exponential_lr
+from canopy_search.training.settings import TrainingSettings
 
 BATCHES = 4
 _LOOK_S = 0.02

@@ -12,12 +12,12 @@ import psutil
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-import search.launcher
-from search.plan import BegunStudy
-from storage.control import PAUSE, RUN
-from storage.database import open_database
-from storage.errors import StorageError
-from storage.studies import StudyStore
+from canopy_search.search import launcher as search_launcher
+from canopy_search.search.plan import BegunStudy
+from canopy_search.storage.control import PAUSE, RUN
+from canopy_search.storage.database import open_database
+from canopy_search.storage.errors import StorageError
+from canopy_search.storage.studies import StudyStore
 from tests.faults.conftest import NewSearch
 from tests.faults.invariants import check
 from tests.faults.searching import STUDY, Pace, Search, Worker
@@ -180,7 +180,7 @@ def _send(pid: int, how: signal.Signals) -> None:
 
 def no_soon() -> None:
     """Workers that are killed again and again are no reason to end here."""
-    search.launcher.SOON_S = 0.0  # type: ignore[misc]
+    search_launcher.SOON_S = 0.0  # type: ignore[misc]
 
 
 ONE_OF_EACH = (

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-import storage.replica
-import storage.trial_changes
-import storage.worker_session
-from storage.desk import StudyDesk
+from canopy_search.storage import replica, trial_changes, worker_session
+from canopy_search.storage.desk import StudyDesk
 from tests.faults.conftest import Facts, NewSearch
 from tests.faults.deaths import Prepare, before, freeze_self
 from tests.faults.invariants import check
@@ -25,8 +23,8 @@ QUICK = Pace(idle_limit_s=1.2)
 POINTS: dict[str, Callable[[Path], Prepare]] = {
     "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
     "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
-    "while it writes": lambda c: before(storage.trial_changes, "write_change", c, {4}, freeze_self),
-    "while it beats": lambda c: before(storage.worker_session, "beat", c, {4}, freeze_self),
+    "while it writes": lambda c: before(trial_changes, "write_change", c, {4}, freeze_self),
+    "while it beats": lambda c: before(worker_session, "beat", c, {4}, freeze_self),
 }
 
 
@@ -120,8 +118,8 @@ def test_a_clock_that_jumps_changes_nothing(
                 return super().now(tz) + shift()
 
         time.time = lambda: real() + shift().total_seconds()
-        storage.replica.datetime = Jumping  # type: ignore[misc]
-        storage.trial_changes.datetime = Jumping  # type: ignore[misc]
+        replica.datetime = Jumping  # type: ignore[misc]
+        trial_changes.datetime = Jumping  # type: ignore[misc]
 
     search = new_search()
     begun = search.begin()

@@ -7,11 +7,10 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-import search.placement.job
-import search.placement.on_slurm
-from search.placement.on_slurm import OnSlurm
-from search.placement.queues import JobState, LocalQueue
-from search.placement.slurm_options import JobRequest
+from canopy_search.search.placement import job, on_slurm
+from canopy_search.search.placement.on_slurm import OnSlurm
+from canopy_search.search.placement.queues import JobState, LocalQueue
+from canopy_search.search.placement.slurm_options import JobRequest
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, nth_time
 from tests.faults.invariants import check
@@ -26,7 +25,7 @@ class ForkedJobs(LocalQueue):
         self._jobs: dict[str, ForkProcess] = {}
 
     def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:
-        process = FORK.Process(target=search.placement.job.run_job, args=tuple(arguments))
+        process = FORK.Process(target=job.run_job, args=tuple(arguments))
         process.start()
         self._jobs[str(process.pid)] = process
         return str(process.pid)
@@ -47,11 +46,11 @@ def forking(counter: Path) -> Prepare:
     """Forks jobs, the first of which has no time left as it begins."""
 
     def left_s(limit_s: float) -> float:
-        return search.placement.job.margin_s(limit_s) if nth_time(counter) == 1 else limit_s
+        return job.margin_s(limit_s) if nth_time(counter) == 1 else limit_s
 
     def prepare() -> None:
-        search.placement.on_slurm.LocalQueue = ForkedJobs  # type: ignore[misc]
-        search.placement.job.left_s = left_s
+        on_slurm.LocalQueue = ForkedJobs  # type: ignore[misc]
+        job.left_s = left_s
 
     return prepare
 

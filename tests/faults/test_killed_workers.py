@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from search import worker as search_worker
-from search.objective import Objective, _Work
-from storage.checkpoint_files import CheckpointFiles
-from storage.desk import StudyDesk
-from storage.worker_session import WorkerSession
+from canopy_search.search import worker as search_worker
+from canopy_search.search.objective import Objective, _Work
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.desk import StudyDesk
+from canopy_search.storage.worker_session import WorkerSession
 from tests.faults.conftest import Facts, NewSearch
 from tests.faults.deaths import Prepare, after, before, kill_self, nth_time
 from tests.faults.invariants import check

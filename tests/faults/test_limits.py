@@ -8,13 +8,13 @@ import sqlalchemy
 from optuna.trial import Trial, TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from search import plan as search_plan
-from search import record as search_record
-from search.objective import Objective
-from search.watchdog import STALLED
-from search.worker import MOST_DEATHS
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.search import plan as search_plan
+from canopy_search.search import record as search_record
+from canopy_search.search.objective import Objective
+from canopy_search.search.watchdog import STALLED
+from canopy_search.search.worker import MOST_DEATHS
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, kill_self
 from tests.faults.invariants import check, reasons

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import storage.worker_session
-from storage.worker_session import WorkerSession
+from canopy_search.storage import worker_session
+from canopy_search.storage.worker_session import WorkerSession
 from tests.faults.conftest import NewSearch, searches
 from tests.faults.deaths import Prepare, kill_self, nth_time
 from tests.faults.invariants import check
@@ -63,7 +63,7 @@ def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
     def prepare() -> None:
         # Else the first ones that come hold connections for as long as they are few.
         for share in ("HELD_SHARE", "TAKEN_AGAIN_SHARE"):
-            setattr(storage.worker_session, share, 0.0)
+            setattr(worker_session, share, 0.0)
         original = SleepingRun.train_epoch
 
         def doomed(self: SleepingRun, on_batch: object = None) -> object:

@@ -2,7 +2,7 @@
 
 import sqlalchemy
 
-from search.objective import Objective
+from canopy_search.search.objective import Objective
 from tests.faults.conftest import NewSearch
 from tests.faults.invariants import check
 from tests.faults.searching import wait_until

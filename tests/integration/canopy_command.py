@@ -46,7 +46,7 @@ class Canopy:
         if WARM and environment.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
             return WarmPopen(self.words(*arguments), self.folder, environment)
         return subprocess.Popen(
-            [sys.executable, "-m", "search", *self.words(*arguments)],
+            [sys.executable, "-m", "canopy_search", *self.words(*arguments)],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.data import cache
 from tests.integration.conftest import FINISHED_TRIALS
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
-from training.data import cache
 
 CONFIG = """
 data: {labels: train_classes.csv, images: train-jpg, image_px: 16}

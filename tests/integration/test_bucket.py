@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from storage.database import Database
+from canopy_search.storage.database import Database
 from tests.bucket import Bucket
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess

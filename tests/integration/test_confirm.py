@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-import search.confirm
-from search.yaml_file import read_yaml
-from storage.database import Database, open_database
+from canopy_search.search import confirm
+from canopy_search.search.yaml_file import read_yaml
+from canopy_search.storage.database import Database, open_database
 from tests.integration.conftest import OUTPUT
 from tests.integration.epoch_gate import EpochGate
 from tests.integration.in_process import InProcess
@@ -144,7 +144,7 @@ def test_a_search_ends_with_a_confirmation_where_its_configuration_says_so(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(search.confirm, "run_search", interrupted)
+        patch.setattr(confirm, "run_search", interrupted)
         assert "canopy search" in user.run("search", status=130).stderr
         assert "confirm --top 2" in user.run(*ASKED, status=130).stderr
     settings = {str(trial["params"]) for trial in user.json("trials")}

@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from storage.database import Database, open_database
-from storage.studies import StudyStore
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training import memory
+from canopy_search.training.run import TrainingRun
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
-from training import memory
-from training.run import TrainingRun
 
 CONFIG = """
 data: {{labels: train_classes.csv, images: train-jpg, image_px: 32}}

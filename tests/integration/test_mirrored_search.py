@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy
 
 from benchmarks.filled_studies import fill
-from search import mirroring
-from search.config import load_config
-from search.plan import plan_search
-from search.record import study_record
-from storage.database import open_database
-from storage.studies import StudyStore
+from canopy_search.search import mirroring
+from canopy_search.search.config import load_config
+from canopy_search.search.plan import plan_search
+from canopy_search.search.record import study_record
+from canopy_search.storage.database import open_database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.resolve import resolve_settings
 from tests.clearml_stub.api import Recorded
 from tests.clearml_stub.comparison import differences
 from tests.clearml_stub.schemas import check_event, request_class
@@ -27,7 +28,6 @@ from tests.integration.in_process import InProcess
 from tests.noise_data import noise_dataset
 from tests.planet_data import write_planet_data
 from tests.shared_servers import execute
-from training.resolve import resolve_settings
 
 PROJECT = "Planet search"
 TRIALS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.config import load_config
+from canopy_search.search.config import load_config
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from tests.shaped_data import LABELS, write_one_hot, write_parquet
@@ -67,7 +67,7 @@ def test_five_commands_from_data_to_predictions(  # noqa: PLR0917 - its cases ha
 
 
 def test_groups_are_whole_in_what_the_search_uses(tmp_path: Path) -> None:
-    from training.data.dataset import open_dataset
+    from canopy_search.training.data.dataset import open_dataset
 
     write_parquet(tmp_path)
     user = InProcess(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.forecast import calibration, searches
+from canopy_search.search.forecast import calibration, searches
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 

@@ -11,11 +11,11 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.data.labels import read_label_file
+from canopy_search.training.model_file import TrainedModel, load_model, save_model
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
-from training.backbones import build_backbone
-from training.data.labels import read_label_file
-from training.model_file import TrainedModel, load_model, save_model
 
 CONFIG = """
 data: {labels: train_classes.csv, images: train-jpg, image_px: 16}

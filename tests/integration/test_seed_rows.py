@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.verdict import Verdict, verdicts
-from search.yaml_file import read_yaml, yaml_text
-from storage.database import Database
-from storage.enqueued import enqueued_settings
-from storage.mirrored import MirroredTask, MirrorStore
-from storage.predictions import trial_predictions
-from storage.studies import StudyStore
+from canopy_search.dashboards.verdict import Verdict, verdicts
+from canopy_search.search.yaml_file import read_yaml, yaml_text
+from canopy_search.storage.database import Database
+from canopy_search.storage.enqueued import enqueued_settings
+from canopy_search.storage.mirrored import MirroredTask, MirrorStore
+from canopy_search.storage.predictions import trial_predictions
+from canopy_search.storage.studies import StudyStore
 from tests.dashboards.diary_reading import ReadSection, sections_of, signed
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data

@@ -48,8 +48,8 @@ def test_a_search_goes_on_without_spoilt_images_and_reports_them_to_the_image(
 @pytest.mark.parametrize("unusual", UNUSUAL)
 def test_unusual_images_are_used(tmp_path: Path, unusual: str) -> None:
     """Beside the search above, which counts them: each by itself through the decoder."""
-    from training.data.dataset import open_dataset
-    from training.settings import DataSettings
+    from canopy_search.training.data.dataset import open_dataset
+    from canopy_search.training.settings import DataSettings
 
     write_planet_data(tmp_path, images=20)
     UNUSUAL[unusual](tmp_path / "train-jpg" / "train_0.jpg")

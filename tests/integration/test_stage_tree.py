@@ -11,17 +11,17 @@ import pyarrow.parquet
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.config import load_config
-from storage.database import Database
+from canopy_search.search.config import load_config
+from canopy_search.storage.database import Database
+from canopy_search.training.checkpoint import state_from_bytes
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.run import TrainingRun
 from tests.integration.canopy_command import Canopy
 from tests.integration.epoch_gate import PATIENCE_S, EpochGate
 from tests.integration.in_process import InProcess
 from tests.integration.killing import kill_in_epoch, kill_with_workers, started, wait_for_line
 from tests.planet_data import write_planet_data
 from tests.shared_servers import execute
-from training.checkpoint import state_from_bytes
-from training.data.dataset import open_dataset
-from training.run import TrainingRun
 
 CONFIG = """
 data: {{labels: train_classes.csv, images: train-jpg, image_px: 32}}

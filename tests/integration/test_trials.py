@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study
 

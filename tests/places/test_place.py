@@ -14,9 +14,9 @@ from fsspec.exceptions import FSTimeoutError
 from fsspec.registry import _registry
 from syrupy.assertion import SnapshotAssertion
 
-from places import s3
-from places.errors import PlaceAwayError, PlaceRefusedError, PlaceUrlError
-from places.place import Place
+from canopy_search.places import s3
+from canopy_search.places.errors import PlaceAwayError, PlaceRefusedError, PlaceUrlError
+from canopy_search.places.place import Place
 from tests.bucket import Bucket
 from tests.proxy import Proxy
 
@@ -140,7 +140,7 @@ def test_a_call_that_takes_too_long_is_ended(
     async def hang(*arguments: object, **options: object) -> object:
         await asyncio.sleep(10_000)
 
-    monkeypatch.setattr("places.place._limit_s", lambda size: 0.2)
+    monkeypatch.setattr("canopy_search.places.place._limit_s", lambda size: 0.2)
     monkeypatch.setattr(in_bucket._files(), "_call_s3", hang)
     with pytest.raises(PlaceAwayError):
         in_bucket.write("a", b"x")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from places.errors import PlaceUrlError
-from places.urls import joined, shown_url, source_of
+from canopy_search.places.errors import PlaceUrlError
+from canopy_search.places.urls import joined, shown_url, source_of
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from places.errors import PlaceAwayError
-from places.waiting import Waiting
+from canopy_search.places.errors import PlaceAwayError
+from canopy_search.places.waiting import Waiting
 
 
 def test_what_is_away_is_asked_again() -> None:

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-import search.confirm
-from search.confirm import ConfirmationEnd, confirm
-from search.plan import SearchPlan, begin_study, join_study
-from search.run_search import Limits, SearchEnd
-from search.settings import CanopyConfig, ConfirmSettings
-from search.worker import open_objective, work
-from storage.database import Database
-from storage.outages import Patience
-from storage.studies import StudyStore
+from canopy_search.search import confirm as search_confirm
+from canopy_search.search.confirm import ConfirmationEnd, confirm
+from canopy_search.search.plan import SearchPlan, begin_study, join_study
+from canopy_search.search.run_search import Limits, SearchEnd
+from canopy_search.search.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.worker import open_objective, work
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.data.dataset import Dataset
 from tests.search.one_worker import Witness
-from training.data.dataset import Dataset
 
 
 def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
@@ -41,7 +41,7 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
             work(plan, objective, patience)
         return SearchEnd.COMPLETE
 
-    monkeypatch.setattr(search.confirm, "run_search", run)
+    monkeypatch.setattr(search_confirm, "run_search", run)
     return plans
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from search.checkpoint_writer import CheckpointWriter
-from search.stage_tree import StageTree
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import CheckpointStore
-from storage.database import Database
-from storage.outages import Patience
-from storage.stages import StageStore
-from storage.worker_session import worker_session
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.stage_tree import StageTree
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.worker_session import worker_session
+from canopy_search.training.run import TrainingRun
 from tests.search.tree_worker import Hire, Notes, Worker, tiny_dataset
 from tests.short_memory import ShortMemory
-from training.run import TrainingRun
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from search.events import TrialEnd
-from search.plan import begin_study, join_study, plan_search
-from search.preparation import check_networks, open_data
-from search.settings import CanopyConfig
-from search.worker import open_objective, work
-from storage.database import Database
-from storage.outages import Patience
-from storage.studies import StudyStore
-from storage.worker_session import WorkerSession
+from canopy_search.search.events import TrialEnd
+from canopy_search.search.plan import begin_study, join_study, plan_search
+from canopy_search.search.preparation import check_networks, open_data
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.worker import open_objective, work
+from canopy_search.storage.database import Database
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import WorkerSession
 
 
 class Witness:

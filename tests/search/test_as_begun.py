@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from search.errors import SamplerError
-from search.plan import SearchPlan, as_begun
-from search.settings import CanopyConfig, SearchSettings
-from search.space import parse_space
+from canopy_search.search.errors import SamplerError
+from canopy_search.search.plan import SearchPlan, as_begun
+from canopy_search.search.settings import CanopyConfig, SearchSettings
+from canopy_search.search.space import parse_space
 
 BEFORE = {"sampler": {"name": "random"}, "pruner": {"name": "asha", "reduction_factor": 3}}
 

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from dashboards.clearml.attachments import Attachment
-from dashboards.summary import StudySummary
-from search.best_files import best_files
-from search.config import load_config
-from search.space import with_params
-from storage.database import Database
-from storage.mirrored import STUDY_TASK
-from storage.studies import StudyStore
+from canopy_search.dashboards.clearml.attachments import Attachment
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.search.best_files import best_files
+from canopy_search.search.config import load_config
+from canopy_search.search.space import with_params
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import STUDY_TASK
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.model_file import TrainedModel, save_model
 from tests.dashboards.summaries import study, trial
-from training.backbones import build_backbone
-from training.model_file import TrainedModel, save_model
 
 LABELS = ("one", "two")
 PARAMS = {"backbone": "tinycnn_8", "gamma": 0.9}

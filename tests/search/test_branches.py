@@ -8,15 +8,15 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import FULL_ATTR, RUNG_ATTR
-from search.branches import BranchPruner
-from search.census import Census
-from search.heading import heading
-from search.pausing import NewTrial, Promotion, rung_mark
-from search.settings import NamedSettings
-from search.simulation.landscapes import FAMILIES, Landscape
-from search.simulation.replay import simulate
-from search.trials import STAGES_ATTR
+from canopy_search.dashboards.summary import FULL_ATTR, RUNG_ATTR
+from canopy_search.search.branches import BranchPruner
+from canopy_search.search.census import Census
+from canopy_search.search.heading import heading
+from canopy_search.search.pausing import NewTrial, Promotion, rung_mark
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
+from canopy_search.search.simulation.replay import simulate
+from canopy_search.search.trials import STAGES_ATTR
 
 EPOCHS = 8
 SPACE = {

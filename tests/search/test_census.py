@@ -7,10 +7,10 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dashboards.summary import RUNG_ATTR, is_paused
-from search.census import Census
-from search.pausing import rung_mark
-from search.trials import OpenStudy
+from canopy_search.dashboards.summary import RUNG_ATTR, is_paused
+from canopy_search.search.census import Census
+from canopy_search.search.pausing import rung_mark
+from canopy_search.search.trials import OpenStudy
 
 EPOCHS = 4
 

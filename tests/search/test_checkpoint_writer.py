@@ -6,11 +6,11 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from search.checkpoint_writer import CheckpointWriter
-from storage.checkpoints import Collected
-from storage.errors import CheckpointBudgetError, CheckpointMissError
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.storage.checkpoints import Collected
+from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
+from canopy_search.training.checkpoint import RunState
 from tests.waiting import HANG_S
-from training.checkpoint import RunState
 
 
 class Store:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.config import load_config
-from search.errors import ConfigError
+from canopy_search.search.config import load_config
+from canopy_search.search.errors import ConfigError
 
 
 def write(tmp_path: Path, section: str) -> Path:

@@ -4,14 +4,14 @@ import sys
 
 import pytest
 
-from search.command_table import COMMANDS, load_command
+from canopy_search.search.command_table import COMMANDS, load_command
 
 HEAVY = {"alembic", "clearml", "numpy", "optuna", "pandas", "plotly", "pydantic", "sqlalchemy"}
 HEAVY |= {"psycopg2", "rich", "scipy", "sklearn", "torch", "torchvision"}
 
 IMPORTED = """
 import sys
-from search.cli import main
+from canopy_search.search.cli import main
 sys.argv = ["canopy", *sys.argv[1:]]
 try:
     main()

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.config import DEMO_CONFIG, load_config
-from search.errors import ConfigError
+from canopy_search.search.config import DEMO_CONFIG, load_config
+from canopy_search.search.errors import ConfigError
 
 GOOD = """
 data: {labels: train_classes.csv, images: train-jpg}

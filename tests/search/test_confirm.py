@@ -10,24 +10,24 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-import search.stage_tree
-from dashboards.confirmation import Confirmation
-from dashboards.summary import STOPPED, StudySummary, summarize_study
-from search.best_files import best_files
-from search.errors import ConfirmationError, SearchFailedError, StudyDiffersError
-from search.settings import CanopyConfig
-from search.space import with_params
-from storage.control import STOP_PRUNING
-from storage.database import Database
-from storage.mirrored import STUDY_TASK
-from storage.studies import StudyStore
-from storage.tables import TEST
+from canopy_search.dashboards.confirmation import Confirmation
+from canopy_search.dashboards.summary import STOPPED, StudySummary, summarize_study
+from canopy_search.search import stage_tree
+from canopy_search.search.best_files import best_files
+from canopy_search.search.errors import ConfirmationError, SearchFailedError, StudyDiffersError
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.space import with_params
+from canopy_search.storage.control import STOP_PRUNING
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import STUDY_TASK
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.tables import TEST
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.run import TrainingRun
 from tests.planet_data import write_planet_data
 from tests.search.confirm_here import confirm_here, let_it_run_here
 from tests.search.one_worker import hear_soon, search_here
-from training.data.dataset import open_dataset
-from training.errors import DivergedError, OutOfMemoryError
-from training.run import TrainingRun
 
 CONFIRMING = "planet/confirm"
 BASE = {"loss": "focal", "gamma": 0.8}
@@ -212,7 +212,7 @@ def test_a_death_between_the_last_epoch_and_the_test_costs_nothing(
         def dies(*arguments: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(search.stage_tree.StageTree, "test_scores", dies)
+        patch.setattr(stage_tree.StageTree, "test_scores", dies)
         with pytest.raises(KeyboardInterrupt):
             confirm_here(database, settings, folder / "home")
     [trial] = summary_of(database).trials
@@ -241,7 +241,7 @@ def test_a_run_that_fails_is_trained_again_with_the_same_setting(
                 raise RuntimeError("out of luck")
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", FailsOnce)
+    monkeypatch.setattr(stage_tree, "TrainingRun", FailsOnce)
     end, _ = confirm_here(database, settings, folder / "home")
     trials = summary_of(database).trials
     failed = [trial for trial in trials if trial.state == "FAIL"]
@@ -263,7 +263,7 @@ def test_a_setting_that_does_not_fit_into_memory_is_not_replaced_by_another_one(
         def train_epoch(self, *arguments: Any) -> Any:
             raise OutOfMemoryError("too large", "buy more", epoch=1)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Short)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Short)
     with pytest.raises(SearchFailedError) as error:
         confirm_here(database, settings, folder / "home")
     assert str(error.value) == words
@@ -284,7 +284,7 @@ def test_a_setting_that_diverges_with_one_seed_does_not_win(
                 raise DivergedError("the training loss is nan in epoch 1")
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Diverges)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Diverges)
     end, _ = confirm_here(database, settings, folder / "home", top=2)
     known = end.confirmation
     assert known.is_complete
@@ -312,7 +312,7 @@ def test_what_a_person_stopped_is_trained_when_it_is_asked_for_again(
 
     with monkeypatch.context() as patch:
         hear_soon(patch)
-        patch.setattr(search.stage_tree, "TrainingRun", Stops)
+        patch.setattr(stage_tree, "TrainingRun", Stops)
         end, _ = confirm_here(database, settings, folder / "home")
     assert not end.confirmation.is_complete
     assert end.stopped is not None

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from search.config import DEMO_CONFIG, load_config
-from search.settings import SearchSettings
-from search.simulation.comparison import compare
-from search.simulation.curve_files import read_curves
+from canopy_search.search.config import DEMO_CONFIG, load_config
+from canopy_search.search.settings import SearchSettings
+from canopy_search.search.simulation.comparison import compare
+from canopy_search.search.simulation.curve_files import read_curves
 
 CURVES = Path(__file__).parents[2] / "benchmarks" / "curves"
 

@@ -13,7 +13,7 @@ from tests.waiting import HANG_S
 
 _SCRIPT = """
 import hashlib, sys, time
-from search import departure
+from canopy_search.search import departure
 how, parent = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
 departure.GRACE_S = 600.0 if how == "sleeps" else 0.5
 try:

@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor import examine
-from search.doctor_checks import device, server, state_folder
-from search.doctor_checks.finding import Finding, error, exit_status, failure, ok, warning
+from canopy_search.search.doctor import examine
+from canopy_search.search.doctor_checks import device, server, state_folder
+from canopy_search.search.doctor_checks.finding import (
+    Finding,
+    error,
+    exit_status,
+    failure,
+    ok,
+    warning,
+)
 from tests.integration.in_process import InProcess
 from tests.storage.other_servers import postgres_of_version, serving
 

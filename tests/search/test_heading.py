@@ -7,8 +7,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.heading import Outlook, heading
-from search.trials import STAGES_ATTR
+from canopy_search.search.heading import Outlook, heading
+from canopy_search.search.trials import STAGES_ATTR
 
 EPOCHS = 8
 NUMBERS = count()

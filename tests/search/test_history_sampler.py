@@ -6,14 +6,14 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dashboards.summary import RUNG_ATTR, is_paused
-from search.history_sampler import (
+from canopy_search.dashboards.summary import RUNG_ATTR, is_paused
+from canopy_search.search.history_sampler import (
     SHOWN_TRIALS,
     HistorySampler,
     PrunedTwins,
     best_and_newest,
 )
-from search.pausing import rung_mark
+from canopy_search.search.pausing import rung_mark
 
 STARTUP = 10
 

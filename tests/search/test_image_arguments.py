@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PredictionError
-from search.image_arguments import find_images
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.image_arguments import find_images
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-import search.launcher
-from search.errors import SearchFailedError, UnfitMachineError
-from search.launcher import MOST_DEATHS, Launcher
-from search.placement.engine import ENDED, FAILED, GONE, LEFT, LOG, Post
+from canopy_search.search import launcher as search_launcher
+from canopy_search.search.errors import SearchFailedError, UnfitMachineError
+from canopy_search.search.launcher import MOST_DEATHS, Launcher
+from canopy_search.search.placement.engine import ENDED, FAILED, GONE, LEFT, LOG, Post
 from tests.search.placement.made_up_engine import MadeUpEngine, MadeUpWorker, Recorded
 
 FIRST, SECOND, THIRD = (Post(f"{name}:0", "cpu", name) for name in ("one", "two", "three"))
@@ -29,7 +29,7 @@ class _Clock:
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.launcher, "time", _Clock())
+    monkeypatch.setattr(search_launcher, "time", _Clock())
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_machine_is_tried_again_after_a_while(screen: Recorded, tmp_path: Path
             worker.end()
 
     def a_minute(engine: MadeUpEngine) -> None:
-        search.launcher.time.now_s += search.launcher.UNFIT_PAUSE_S  # type: ignore[attr-defined]
+        search_launcher.time.now_s += search_launcher.UNFIT_PAUSE_S  # type: ignore[attr-defined]
 
     engine = MadeUpEngine(
         [FIRST, SECOND], begin=begin, script=steps(nothing, a_minute, nothing, all_end)
@@ -220,7 +220,7 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
 
     def begin(worker: MadeUpWorker) -> None:
         if worker.post == FIRST:
-            placed.append(search.launcher.time.now_s)  # type: ignore[attr-defined]
+            placed.append(search_launcher.time.now_s)  # type: ignore[attr-defined]
 
     engine = MadeUpEngine([FIRST, SECOND], begin=begin, script=steps(*[dies] * 40, all_end))
     assert launched(engine, screen, tmp_path).run()

@@ -7,13 +7,13 @@ import pytest
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.summary import DIVERGED, REASON_ATTR, STOPPED
-from search.errors import SamplerError, SearchSpaceError
-from search.listed_sampler import LISTED, ListedSampler
-from search.sampling import build_sampler
-from search.settings import NamedSettings, SearchSettings
-from search.space import SearchSpace, parse_space
-from training.settings import TrainingSettings
+from canopy_search.dashboards.summary import DIVERGED, REASON_ATTR, STOPPED
+from canopy_search.search.errors import SamplerError, SearchSpaceError
+from canopy_search.search.listed_sampler import LISTED, ListedSampler
+from canopy_search.search.sampling import build_sampler
+from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.space import SearchSpace, parse_space
+from canopy_search.training.settings import TrainingSettings
 
 LIST = [
     {"loss": "bce", "optimizer.lr": 0.0123456789, "seed": 1},

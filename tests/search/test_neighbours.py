@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.neighbours import differing, distance, nearest, numbers, wanted_beside
+from canopy_search.search.neighbours import differing, distance, nearest, numbers, wanted_beside
 
 GAMMA = FloatDistribution(0.8, 1.0, step=0.01)
 RATE = FloatDistribution(1e-5, 1e-1, log=True)

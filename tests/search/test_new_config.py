@@ -2,16 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from search.config import load_config
-from search.new_config import (
+from canopy_search.search.config import load_config
+from canopy_search.search.new_config import (
     Choices,
     config_text,
     fitting_batch_size,
     fitting_epochs,
     fitting_image_px,
 )
-from training.data.guessing import Guess
-from training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.data.guessing import Guess
+from canopy_search.training.settings import ColumnSettings, SplitSettings
 
 PLAIN = Guess(ColumnSettings(), None, None)
 

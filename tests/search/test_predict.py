@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PredictionError
-from search.image_arguments import ImageFile, find_images
-from search.predict import Format, Predicted, predict_images, tag_separator
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.image_arguments import ImageFile, find_images
+from canopy_search.search.predict import Format, Predicted, predict_images, tag_separator
+from canopy_search.training.data.label_rows import LabelRows
+from canopy_search.training.data.targets import tag_targets
+from canopy_search.training.model_file import TrainedModel
+from canopy_search.training.prediction import predict
+from canopy_search.training.small_nets import SMALL_NETS
 from tests.planet_data import write_planet_data
-from training.data.label_rows import LabelRows
-from training.data.targets import tag_targets
-from training.model_file import TrainedModel
-from training.prediction import predict
-from training.small_nets import SMALL_NETS
 
 LABELS = ("clear", "no finding", "road")
 

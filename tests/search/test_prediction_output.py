@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PredictionError
-from search.image_arguments import ImageFile
-from search.prediction_output import writable_output
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.image_arguments import ImageFile
+from canopy_search.search.prediction_output import writable_output
 
 
 @pytest.fixture

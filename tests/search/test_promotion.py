@@ -8,12 +8,12 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from dashboards.summary import PROMOTED_ATTR, REASON_ATTR, is_paused
-from search.budget import Idle, claim_trial, end_paused
-from search.judging import Verdict, judge
-from search.promotion import PromotionPruner
-from search.tree_median import TreeMedianPruner
-from search.trials import OpenStudy
+from canopy_search.dashboards.summary import PROMOTED_ATTR, REASON_ATTR, is_paused
+from canopy_search.search.budget import Idle, claim_trial, end_paused
+from canopy_search.search.judging import Verdict, judge
+from canopy_search.search.promotion import PromotionPruner
+from canopy_search.search.tree_median import TreeMedianPruner
+from canopy_search.search.trials import OpenStudy
 
 EPOCHS = 9
 

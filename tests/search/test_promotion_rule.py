@@ -5,10 +5,10 @@ import random
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dashboards.summary import RUNG_ATTR, is_paused
-from search.census import Census
-from search.pausing import Promotion, rung_mark
-from search.promotion import PromotionPruner
+from canopy_search.dashboards.summary import RUNG_ATTR, is_paused
+from canopy_search.search.census import Census
+from canopy_search.search.pausing import Promotion, rung_mark
+from canopy_search.search.promotion import PromotionPruner
 
 
 def test_promotion_ranks_all_trials_at_a_rung_whatever_has_become_of_them() -> None:

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import StudyDiffersError
-from search.record import (
+from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.record import (
     check_same_study,
     fixed_settings,
     git_state,
     resolved_as_before,
     study_record,
 )
-from search.settings import CanopyConfig
-from search.space import parse_space
-from training.settings import TrainingSettings
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.space import parse_space
+from canopy_search.training.settings import TrainingSettings
 
 RESOLVED = {"device": "cuda:1", "precision": "bf16", "threads": 4, "compile": "on"}
 

@@ -5,8 +5,8 @@ import pytest
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import SamplerError
-from search.sampling import (
+from canopy_search.search.errors import SamplerError
+from canopy_search.search.sampling import (
     PRUNERS,
     SAMPLERS,
     GridSampler,
@@ -14,9 +14,9 @@ from search.sampling import (
     build_sampler,
     check_sampling,
 )
-from search.settings import NamedSettings, SearchSettings
-from search.space import SearchSpace, parse_space
-from training.settings import TrainingSettings
+from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.space import SearchSpace, parse_space
+from canopy_search.training.settings import TrainingSettings
 
 
 def parse(space: object) -> SearchSpace:

@@ -6,8 +6,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from search.events import SearchWatcher, TrialEnd, Trunk
-from search.screen import LineScreen, LiveScreen, open_console, open_screen
+from canopy_search.search.events import SearchWatcher, TrialEnd, Trunk
+from canopy_search.search.screen import LineScreen, LiveScreen, open_console, open_screen
 
 
 def console(*, terminal: bool) -> Console:
@@ -83,7 +83,7 @@ def test_ci_and_pipes_are_plain_whatever_else_is_set(
 
 def test_a_long_epoch_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = LineScreen(console(terminal=False))
-    monkeypatch.setattr("search.screen.EPOCH_LINE_AFTER_S", -1)
+    monkeypatch.setattr("canopy_search.search.screen.EPOCH_LINE_AFTER_S", -1)
     screen.epoch_done(3, 8, 0.4, None)
     assert output_of(screen) == "  epoch 3 of 8  AP .4000\n"
 
@@ -92,7 +92,7 @@ def test_what_several_workers_say_is_printed_once(monkeypatch: pytest.MonkeyPatc
     stream = io.StringIO()
     screen = LineScreen(Console(file=stream, width=80))
     now_s = 100.0
-    monkeypatch.setattr("search.screen.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("canopy_search.search.screen.time.monotonic", lambda: now_s)
     for worker in ("worker 1", "worker 2"):
         screen.tell(worker, "note", "the database is away")
     screen.tell("worker 1", "note", "the database is away")  # that is news again

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-import training.run
-from search.errors import StageBusyError
-from search.stage_tree import Walk, WalkedEpoch
-from storage.database import Database
-from storage.stages import StageStore
-from storage.studies import StudyStore
-from storage.worker_session import worker_session
+from canopy_search.search.errors import StageBusyError
+from canopy_search.search.stage_tree import Walk, WalkedEpoch
+from canopy_search.storage.database import Database
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import worker_session
+from canopy_search.training import device_cache
+from canopy_search.training import run as training_run
+from canopy_search.training.accumulation import Accumulation
+from canopy_search.training.errors import OutOfMemoryError
+from canopy_search.training.stage_key import stage_keys
 from tests.search.tree_worker import (
     Hire,
     Worker,
@@ -24,10 +28,6 @@ from tests.search.tree_worker import (
     weights_digest,
 )
 from tests.short_memory import ShortMemory
-from training import device_cache
-from training.accumulation import Accumulation
-from training.errors import OutOfMemoryError
-from training.stage_key import stage_keys
 
 Cut = list[tuple[int, int]]
 
@@ -237,7 +237,7 @@ def test_a_network_is_gone_before_the_next_one_is_built(
         alive.append(sum(model() is not None for model in memory.models))
         return build(*arguments, **options)
 
-    monkeypatch.setattr(training.run, "build_backbone", counted)
+    monkeypatch.setattr(training_run, "build_backbone", counted)
     worker = hire()
     walk_with(worker, worker.tree.plan(tiny_settings()), memory, {2: 2})
     assert alive == [0, 0, 0]
@@ -255,7 +255,7 @@ def test_images_leave_the_device_before_a_batch_is_cut(
         memory.training_images = None
         return release(*arguments)
 
-    monkeypatch.setattr(training.run, "release_images", release_and_make_room)
+    monkeypatch.setattr(training_run, "release_images", release_and_make_room)
     worker, settings = hire(), tiny_settings()
     walk = worker.tree.plan(settings)
     walked = walk_with(worker, walk, memory, {2: 4})

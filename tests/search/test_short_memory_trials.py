@@ -13,16 +13,16 @@ from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
 import tests.search.one_worker
-from dashboards.summary import ACCUMULATION_ATTR, OUT_OF_MEMORY, summarize_study
-from search.errors import SearchFailedError
-from search.objective import failure_reason
-from search.plan import plan_search
-from search.promote import promote
-from search.settings import CanopyConfig
-from search.tabulate import tabulate
-from search.trials import STAGES_ATTR
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.summary import ACCUMULATION_ATTR, OUT_OF_MEMORY, summarize_study
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.objective import failure_reason
+from canopy_search.search.plan import plan_search
+from canopy_search.search.promote import promote
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.tabulate import tabulate
+from canopy_search.search.trials import STAGES_ATTR
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 from tests.planet_data import write_planet_data
 from tests.search.one_worker import Witness, search_here
 from tests.short_memory import SHORTAGE, ShortMemory

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-import search.slots
-from search.slots import GPU_VARIABLE, Slot, device_slots
+from canopy_search.search import slots
+from canopy_search.search.slots import GPU_VARIABLE, Slot, device_slots
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def test_a_cpu_has_two_as_far_as_there_are_cores_unless_somebody_says_how_many(
     monkeypatch: pytest.MonkeyPatch, cores: int, number: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(search.slots, "usable_cores", lambda: cores)
+    monkeypatch.setattr(slots, "usable_cores", lambda: cores)
     assert device_slots("auto", "auto") == number * [Slot("cpu")]
     assert device_slots("cpu", 3) == 3 * [Slot("cpu")]
 

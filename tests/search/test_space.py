@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import SearchSpaceError
-from search.settings import RangeSettings, SearchSettings
-from search.space import SearchSpace, parse_space, setting, with_params
-from training.settings import TrainingSettings
+from canopy_search.search.errors import SearchSpaceError
+from canopy_search.search.settings import RangeSettings, SearchSettings
+from canopy_search.search.space import SearchSpace, parse_space, setting, with_params
+from canopy_search.training.settings import TrainingSettings
 
 TRAINING = TrainingSettings()
 

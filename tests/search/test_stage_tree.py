@@ -11,13 +11,17 @@ import sqlalchemy
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from search.checkpoint_writer import CheckpointWriter
-from search.errors import StageBusyError
-from storage.database import Database
-from storage.predictions import trial_predictions
-from storage.stages import Stage, StageStore
-from storage.studies import StudyStore
-from storage.workers import GONE_S, LEASE_S
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.errors import StageBusyError
+from canopy_search.storage.database import Database
+from canopy_search.storage.predictions import trial_predictions
+from canopy_search.storage.stages import Stage, StageStore
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.workers import GONE_S, LEASE_S
+from canopy_search.training.errors import DivergedError
+from canopy_search.training.metrics import multilabel_metrics
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.search.tree_worker import (
     Hire,
     Worker,
@@ -30,10 +34,6 @@ from tests.search.tree_worker import (
 )
 from tests.storage import dying
 from tests.waiting import HANG_S
-from training.errors import DivergedError
-from training.metrics import multilabel_metrics
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 
 def test_runs_that_differ_in_gamma_share_their_first_epoch(hire: Hire, trained: list[int]) -> None:
@@ -314,7 +314,7 @@ def test_who_does_not_wait_is_told_so(hire: Hire) -> None:
 def test_a_frozen_holder_is_passed_over_and_changes_nothing_when_it_wakes(
     hire: Hire, trained: list[int], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     held = Held(hire(), tiny_settings())
     fall_silent(database, held.worker, LEASE_S + 1)  # and its connection stays
     second = hire()
@@ -338,7 +338,7 @@ def fall_silent(database: Database, worker: Worker, silent_s: float) -> None:
 def test_a_dead_holder_is_passed_over_soon(
     hire: Hire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     dead, worker = hire(), hire()
     key = worker.tree.plan(tiny_settings()).keys[0]
     assert StageStore(database, dead.session).acquire(key)

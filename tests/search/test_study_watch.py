@@ -9,9 +9,9 @@ from rich.console import Console
 from sqlalchemy.exc import OperationalError
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.summary import StudySummary
-from search.study_watch import watch_study
-from storage.errors import UnknownStudyError
+from canopy_search.dashboards.summary import StudySummary
+from canopy_search.search.study_watch import watch_study
+from canopy_search.storage.errors import UnknownStudyError
 from tests.dashboards.summaries import at, study, trial, worker
 
 RUNNING = study([trial(0, "RUNNING", 1)], [worker(41, 0, doing=at(0, 2, 8))], target=1)

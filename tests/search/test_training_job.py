@@ -3,12 +3,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.config import load_config
-from search.training_job import TrainingResult, train_in_full
-from search.training_report import print_result
+from canopy_search.search.config import load_config
+from canopy_search.search.training_job import TrainingResult, train_in_full
+from canopy_search.search.training_report import print_result
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.model_file import load_model
 from tests.planet_data import LABEL_RATES, write_planet_data
-from training.data.dataset import open_dataset
-from training.model_file import load_model
 
 CONFIG = """
 data:

@@ -6,8 +6,8 @@ import pytest
 from optuna.pruners import MedianPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.tree_median import TreeMedianPruner
-from search.trials import STAGES_ATTR
+from canopy_search.search.tree_median import TreeMedianPruner
+from canopy_search.search.trials import STAGES_ATTR
 
 
 def complete(values: list[float], stages: list[str] | None = None) -> optuna.trial.FrozenTrial:

@@ -1,9 +1,9 @@
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.summary import TrialSummary
-from search.errors import TrialFilterError
-from search.trial_filters import TrialFilter, parse_condition
+from canopy_search.dashboards.summary import TrialSummary
+from canopy_search.search.errors import TrialFilterError
+from canopy_search.search.trial_filters import TrialFilter, parse_condition
 from tests.dashboards.summaries import trial
 
 NETS = ("resnet18", "resnet50")

@@ -10,17 +10,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dashboards.summary import RUNG_ATTR, VERIFIES_ATTR
-from dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
-from search.branches import BranchPruner
-from search.budget import Idle, claim_trial
-from search.pausing import NewTrial, Promotion, rung_mark
-from search.sampling import GridSampler
-from search.settings import NamedSettings
-from search.simulation.landscapes import FAMILIES, Landscape
-from search.simulation.replay import SimulatedEpoch, simulate
-from search.trials import OpenStudy
-from search.verification import Check, Verification, verifying
+from canopy_search.dashboards.summary import RUNG_ATTR, VERIFIES_ATTR
+from canopy_search.dashboards.verified import CONTENDER, NEIGHBOUR, UNTRAINED
+from canopy_search.search.branches import BranchPruner
+from canopy_search.search.budget import Idle, claim_trial
+from canopy_search.search.pausing import NewTrial, Promotion, rung_mark
+from canopy_search.search.sampling import GridSampler
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
+from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
+from canopy_search.search.trials import OpenStudy
+from canopy_search.search.verification import Check, Verification, verifying
 
 EPOCHS = 8
 SPACE = {

@@ -1,9 +1,9 @@
 import pytest
 
-from search import command_line
-from search.command_line import wait_for_study
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.search import command_line
+from canopy_search.search.command_line import wait_for_study
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 
 
 def test_who_waits_goes_on_when_the_study_has_its_record(

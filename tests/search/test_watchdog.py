@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import search.watchdog
-from search.watchdog import STALLED, Watchdog
-from storage.trial_changes import Lease
+from canopy_search.search import watchdog as search_watchdog
+from canopy_search.search.watchdog import STALLED, Watchdog
+from canopy_search.storage.trial_changes import Lease
 from tests.waiting import HANG_S
 
 LEASE = Lease(trial_id=3, number=3, worker=1, token=1)
@@ -60,8 +60,8 @@ class MadeUpEvent:
 def time(monkeypatch: pytest.MonkeyPatch) -> MadeUpTime:
     time = MadeUpTime()
     threads = SimpleNamespace(Event=time.event, Thread=threading.Thread)
-    monkeypatch.setattr(search.watchdog, "time", time)
-    monkeypatch.setattr(search.watchdog, "threading", threads)
+    monkeypatch.setattr(search_watchdog, "time", time)
+    monkeypatch.setattr(search_watchdog, "threading", threads)
     return time
 
 

@@ -9,17 +9,17 @@ import pytest
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-import search.stage_tree
-from dashboards.summary import STOPPED, summarize_study
-from search.errors import SearchFailedError
-from search.settings import CanopyConfig
-from storage.control import STOP_FINISHING, STOP_PRUNING
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.summary import STOPPED, summarize_study
+from canopy_search.search import stage_tree
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.storage.control import STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.training.errors import OutOfMemoryError
+from canopy_search.training.run import TrainingRun
 from tests.planet_data import write_planet_data
 from tests.search.one_worker import hear_soon, search_here
-from training.errors import OutOfMemoryError
-from training.run import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_failed_trial_is_replaced_and_keeps_its_reason(
                 raise RuntimeError("out of luck\nand more")
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", FailsOnce)
+    monkeypatch.setattr(stage_tree, "TrainingRun", FailsOnce)
     witness = search_here(database, config(folder), folder / "home", 3)
     assert [end.state for end in witness.ends] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE,
@@ -149,7 +149,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, losses: set[str]) -> None:
                 raise OutOfMemoryError("too large", "buy more", epoch=1)
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Short)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Short)
 
 
 def test_a_setting_that_ran_out_of_memory_is_not_begun_again(
@@ -186,7 +186,7 @@ def test_too_many_failures_in_total_end_the_search_though_others_succeed(
                 raise RuntimeError("no luck with this one")
             return super().train_epoch(*arguments)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Unlucky)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Unlucky)
     settings = config(folder, {"epochs": 1}, max_failures=30, max_failures_total=3)
     with pytest.raises(SearchFailedError) as error:
         search_here(database, settings, folder / "home", 40)
@@ -209,7 +209,7 @@ def test_a_trial_that_takes_too_long_is_pruned_with_the_reason(
         def train_epoch(self, *arguments: Any) -> Any:
             return dataclasses.replace(super().train_epoch(*arguments), train_s=1e6)
 
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Slow)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Slow)
     settings = config(folder, {"epochs": 5}, max_trial_s=2.5e6)
     search_here(database, settings, folder / "home", 1)
     [trial] = summarize_study(StudyStore(database), "planet").trials
@@ -246,7 +246,7 @@ def test_a_person_stops_the_study(
             return super().train_epoch(*arguments)
 
     hear_soon(monkeypatch)
-    monkeypatch.setattr(search.stage_tree, "TrainingRun", Stops)
+    monkeypatch.setattr(stage_tree, "TrainingRun", Stops)
     search_here(database, config(folder), folder / "home", 4)
     [trial] = summarize_study(StudyStore(database), "planet").trials
     if control == STOP_FINISHING:

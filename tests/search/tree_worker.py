@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.checkpoint_writer import CheckpointWriter
-from search.stage_tree import StageTree, Walk, WalkedEpoch
-from storage.worker_session import WorkerSession
+from canopy_search.search.checkpoint_writer import CheckpointWriter
+from canopy_search.search.stage_tree import StageTree, Walk, WalkedEpoch
+from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
-from training.data.dataset import Dataset
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 MEASURED = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
 

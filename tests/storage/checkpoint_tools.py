@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy.dialects import postgresql
 
-from storage.checkpoint_worth import Worth
-from storage.checkpoints import CheckpointStore
-from storage.database import Database
-from storage.stages import Stage, StageStore
-from storage.tables import TRIAL
+from canopy_search.storage.checkpoint_worth import Worth
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.stages import Stage, StageStore
+from canopy_search.storage.tables import TRIAL
 
 Opener = Callable[..., CheckpointStore]
 

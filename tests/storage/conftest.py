@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import CheckpointStore
-from storage.database import Database
-from storage.embedded import EmbeddedPostgres
-from storage.stages import StageStore
-from storage.worker_session import worker_session
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.worker_session import worker_session
 from tests.storage.checkpoint_tools import Opener
 from tests.storage.embedded_tools import MakeServer
 

@@ -2,8 +2,8 @@
 
 import sqlalchemy
 
-from storage.database import Database
-from storage.worker_session import WorkerSession
+from canopy_search.storage.database import Database
+from canopy_search.storage.worker_session import WorkerSession
 from tests.waiting import wait_until
 
 _HELD = sqlalchemy.text("""

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import sqlalchemy
 
-from storage.embedded import EmbeddedPostgres
-from storage.postmaster import find_postmaster, is_alive
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postmaster import find_postmaster, is_alive
 
 MakeServer = Callable[[Path], EmbeddedPostgres]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from places.errors import PlaceAwayError, PlaceRefusedError
-from storage import checkpoint_files
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import LARGEST_DEFAULT_BYTES, CheckpointStore
-from storage.database import Database
-from storage.errors import CheckpointMissError
-from storage.worker_session import worker_session
+from canopy_search.places.errors import PlaceAwayError, PlaceRefusedError
+from canopy_search.storage import checkpoint_files
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import LARGEST_DEFAULT_BYTES, CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import CheckpointMissError
+from canopy_search.storage.worker_session import worker_session
 from tests.bucket import Bucket
 from tests.proxy import Proxy
 from tests.storage.checkpoint_tools import Opener, worths
@@ -128,7 +128,7 @@ def test_a_place_that_is_slow_when_it_is_used_first_has_its_time(
     opened: Opener, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server bears with this one transaction for longer than with others."""
-    monkeypatch.setattr("storage.connecting.IDLE_LIMIT_S", 31.0)
+    monkeypatch.setattr("canopy_search.storage.connecting.IDLE_LIMIT_S", 31.0)
     real, begun, limits = CheckpointFiles.make_marker, [], []
 
     def look(self: CheckpointFiles) -> str:

@@ -9,15 +9,15 @@ import pytest
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoint_worth import Worth
-from storage.checkpoints import LARGEST_DEFAULT_BYTES
-from storage.database import Database
-from storage.errors import CheckpointBudgetError
-from storage.stages import StageStore
-from storage.studies import StudyStore
-from storage.worker_session import worker_session
-from storage.workers import reap
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoint_worth import Worth
+from canopy_search.storage.checkpoints import LARGEST_DEFAULT_BYTES
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import CheckpointBudgetError
+from canopy_search.storage.stages import StageStore
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import worker_session
+from canopy_search.storage.workers import reap
 from tests.storage.checkpoint_tools import Opener, chain, path_of, set_worker, worths
 
 
@@ -245,10 +245,10 @@ def test_the_default_budget_is_a_part_of_the_free_disk(
 _WRITER = """
 import os, sys
 from pathlib import Path
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import CheckpointStore
-from storage.database import open_database
-from storage.worker_session import worker_session
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.database import open_database
+from canopy_search.storage.worker_session import worker_session
 
 url, folder, when = sys.argv[1:]
 database = open_database(Path(folder), url)
@@ -279,8 +279,8 @@ def test_killed_between_the_file_and_its_record(
     assert killed.returncode == -9
     assert len(list(folder.glob("*/a.pt*"))) == 1
 
-    monkeypatch.setattr("storage.workers.GONE_S", 0.0)
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.GONE_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     while store.find(["a"]):
         time.sleep(0.02)  # until the server sees that the process is gone
         with database.engine.begin() as connection:

@@ -6,8 +6,8 @@ import pytest
 from fsspec.registry import _registry
 from syrupy.assertion import SnapshotAssertion
 
-from storage.checkpoint_files import CheckpointFiles
-from storage.errors import CheckpointPlaceError
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.errors import CheckpointPlaceError
 
 DATABASE = str(uuid4())
 

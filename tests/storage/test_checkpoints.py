@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from storage.checkpoint_files import CheckpointFiles
-from storage.checkpoints import CheckpointStore
-from storage.database import Database
-from storage.errors import CheckpointBudgetError, CheckpointMissError
-from storage.stages import Stage
-from storage.worker_session import worker_session
+from canopy_search.storage.checkpoint_files import CheckpointFiles
+from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
+from canopy_search.storage.stages import Stage
+from canopy_search.storage.worker_session import worker_session
 from tests.storage.checkpoint_tools import Opener, announcing, path_of
 
 

@@ -1,9 +1,9 @@
 import pytest
 import sqlalchemy
 
-from storage.confirmations import AskedConfirmation, ConfirmationStore, scoring
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.storage.confirmations import AskedConfirmation, ConfirmationStore, scoring
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 
 
 @pytest.fixture

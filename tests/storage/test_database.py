@@ -12,23 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from storage.connecting import optuna_url, parse_database_url, shown
-from storage.database import (
+from canopy_search.storage.connecting import optuna_url, parse_database_url, shown
+from canopy_search.storage.database import (
     Database,
     describe_database,
     embedded_postgres,
     open_database,
     open_existing_database,
 )
-from storage.embedded import EmbeddedPostgres
-from storage.errors import (
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.errors import (
     DatabaseSchemaError,
     DatabaseUnreachableError,
     DatabaseUrlError,
     NoDatabaseError,
 )
-from storage.schema import HEAD, VERSION_TABLE
-from storage.studies import StudyStore
+from canopy_search.storage.schema import HEAD, VERSION_TABLE
+from canopy_search.storage.studies import StudyStore
 from tests.faults.servers import terminate_backends
 from tests.storage.forked import in_processes
 from tests.storage.other_servers import refusing_server, serving
@@ -132,7 +132,8 @@ class TestOpening:
         in_processes(
             4,
             "from pathlib import Path\n"
-            "from storage.database import open_database; from storage.studies import StudyStore",
+            "from canopy_search.storage.database import open_database\n"
+            "from canopy_search.storage.studies import StudyStore",
             "StudyStore(open_database(Path(), sys.argv[1])).open_study(f'study {number}')",
             empty_database_url,
         )

@@ -11,15 +11,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
-import storage.replica
-from storage.database import Database
-from storage.desk import StudyDesk
-from storage.errors import LeaseLostError, StudyGoneError
-from storage.replica import StudyReplica
-from storage.studies import StudyStore
-from storage.trial_changes import Lease, TrialChange, write_leased
-from storage.trial_rows import OPTUNA_REVISION, read_trials
-from storage.worker_session import WorkerSession, worker_session
+from canopy_search.storage import replica
+from canopy_search.storage.database import Database
+from canopy_search.storage.desk import StudyDesk
+from canopy_search.storage.errors import LeaseLostError, StudyGoneError
+from canopy_search.storage.replica import StudyReplica
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.trial_changes import Lease, TrialChange, write_leased
+from canopy_search.storage.trial_rows import OPTUNA_REVISION, read_trials
+from canopy_search.storage.worker_session import WorkerSession, worker_session
 from tests.storage.dying import die
 
 Hire = Callable[[], StudyDesk]
@@ -247,8 +247,8 @@ def test_what_leaves_a_lease(hire: Hire, store: StudyStore, database: Database) 
 def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     hire: Hire, database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.workers.GONE_S", 0.0)
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
+    monkeypatch.setattr("canopy_search.storage.workers.GONE_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 10**6)
     desk = hire()
     session = WorkerSession(database.url, study_id=store.study_id("planet"))
     session.come_in()
@@ -260,7 +260,7 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     die(database, session)
     with desk.decide() as standing:
         assert standing.suspected == {0}, "the server was started a moment ago"
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     with desk.decide() as standing:
         assert (standing.leased, standing.deaths) == ({}, {0: 1})
     lease = take(desk, 0)
@@ -328,7 +328,7 @@ def test_a_trial_that_ends_while_others_are_read_is_looked_for_once_more(
             write_leased(connection, change, lease, lease.posted)
         return read_trials(*arguments)
 
-    monkeypatch.setattr(storage.replica, "read_trials", end_and_read)
+    monkeypatch.setattr(replica, "read_trials", end_and_read)
     with second.decide():
         pass
     assert not reloads

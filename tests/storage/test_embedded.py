@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from storage.embedded import EmbeddedPostgres
-from storage.postmaster import is_alive
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postmaster import is_alive
 from tests.storage.embedded_tools import MakeServer, ask, postmaster
 from tests.storage.forked import in_processes
 
@@ -77,7 +77,7 @@ def test_six_at_once(make_server: MakeServer, tmp_path: Path, data: Path) -> Non
     make_server(tmp_path / "postgres")
     lines = in_processes(
         6,
-        "from pathlib import Path; from storage.embedded import EmbeddedPostgres",
+        "from pathlib import Path; from canopy_search.storage.embedded import EmbeddedPostgres",
         "print(EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)",
         str(tmp_path / "postgres"),
     )
@@ -127,7 +127,7 @@ def test_signal_for_our_terminal_spares_it(server: EmbeddedPostgres, tmp_path: P
     server.stop()
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from storage.embedded import EmbeddedPostgres\n"
+        "from canopy_search.storage.embedded import EmbeddedPostgres\n"
         "EmbeddedPostgres(Path(sys.argv[1])).start()\n"
         "os.killpg(0, signal.SIGINT)"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.embedded import EmbeddedPostgres
+from canopy_search.storage.embedded import EmbeddedPostgres
 from tests.storage.embedded_tools import MakeServer, open_folder, postmaster
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be several users")
@@ -87,7 +87,9 @@ class TestAsRoot:
     def test_root_without_its_powers(self, tmp_path: Path, capability: int) -> None:
         result = self.run_without(capability, tmp_path / "postgres", "start()")
         last = result.stderr.splitlines()[-1]
-        assert last.startswith(("storage.errors.EmbeddedPostgresError: ", "EmbeddedPostgresError"))
+        assert last.startswith(
+            ("canopy_search.storage.errors.EmbeddedPostgresError: ", "EmbeddedPostgresError")
+        )
         assert "DATABASE_URL" in last
 
     def test_root_of_a_container(self, tmp_path: Path) -> None:
@@ -106,7 +108,8 @@ class TestAsRoot:
             "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
         )
         inner = (
-            "import sys; from pathlib import Path; from storage.embedded import EmbeddedPostgres\n"
+            "import sys; from pathlib import Path\n"
+            "from canopy_search.storage.embedded import EmbeddedPostgres\n"
             f"server = EmbeddedPostgres(Path(sys.argv[1])); print((server.{calls}))"
         )
         command = [sys.executable, "-c", code, "-c", inner, str(folder)]

@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from storage import embedded
-from storage.embedded import EmbeddedPostgres
-from storage.errors import EmbeddedPostgresError
-from storage.postgres_programs import POSTGRES_VERSION
-from storage.postmaster import is_alive
-from storage.service_account import service_account
+from canopy_search.storage import embedded
+from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.postgres_programs import POSTGRES_VERSION
+from canopy_search.storage.postmaster import is_alive
+from canopy_search.storage.service_account import service_account
 from tests.storage.embedded_tools import MakeServer, ask, kill_all, postmaster, record_pid
 
 
@@ -106,7 +106,8 @@ class TestAfterDeath:
 def test_interrupted_creation(make_server: MakeServer, tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     code = (
-        "import sys; from pathlib import Path; from storage.embedded import EmbeddedPostgres\n"
+        "import sys; from pathlib import Path\n"
+        "from canopy_search.storage.embedded import EmbeddedPostgres\n"
         "EmbeddedPostgres(Path(sys.argv[1])).start()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)]) as creator:
@@ -191,7 +192,7 @@ class TestErrors:
         monkeypatch: pytest.MonkeyPatch,
         words: SnapshotAssertion,
     ) -> None:
-        monkeypatch.setattr("storage.postgres_programs.POSTGRES_VERSION", "99")
+        monkeypatch.setattr("canopy_search.storage.postgres_programs.POSTGRES_VERSION", "99")
         with pytest.raises(EmbeddedPostgresError, match="99") as error:
             make_server(tmp_path).start()
         assert str(error.value) == words

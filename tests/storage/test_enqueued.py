@@ -1,4 +1,4 @@
-from storage.enqueued import EnqueuedSetting, enqueued_settings
+from canopy_search.storage.enqueued import EnqueuedSetting, enqueued_settings
 
 
 def test_the_first_one_is_full_unless_it_says_otherwise() -> None:

@@ -9,17 +9,22 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from syrupy.assertion import SnapshotAssertion
 
-from storage import schema
-from storage.connecting import DATABASE_FAILURES, failure_text, parse_database_url, version_text
-from storage.database import Database, open_database, open_existing_database
-from storage.errors import (
+from canopy_search.storage import schema
+from canopy_search.storage.connecting import (
+    DATABASE_FAILURES,
+    failure_text,
+    parse_database_url,
+    version_text,
+)
+from canopy_search.storage.database import Database, open_database, open_existing_database
+from canopy_search.storage.errors import (
     DatabaseReadOnlyError,
     DatabaseSchemaError,
     DatabaseUnreachableError,
     DatabaseVersionError,
 )
-from storage.health import server_health
-from storage.studies import StudyStore
+from canopy_search.storage.health import server_health
+from canopy_search.storage.studies import StudyStore
 from tests.storage.other_servers import (
     Answer,
     closing_server,

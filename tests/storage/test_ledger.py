@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 from syrupy.assertion import SnapshotAssertion
 
-from storage.errors import DatabaseAwayError, LeaseLostError
-from storage.ledger import Ledger
-from storage.outages import Patience
-from storage.trial_changes import Lease, TrialChange
+from canopy_search.storage.errors import DatabaseAwayError, LeaseLostError
+from canopy_search.storage.ledger import Ledger
+from canopy_search.storage.outages import Patience
+from canopy_search.storage.trial_changes import Lease, TrialChange
 
 FOR_EVER_S = 1e4  # pytest ends a test that hangs before that
 AWAY = OperationalError("UPDATE", {}, Exception("server closed the connection unexpectedly"))

@@ -7,11 +7,11 @@ import optuna
 import pytest
 import sqlalchemy
 
-from storage import workers
-from storage.database import Database
-from storage.studies import StudyStore
-from storage.tables import TRIAL, WORKER
-from storage.worker_session import WorkerSession
+from canopy_search.storage import workers
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.tables import TRIAL, WORKER
+from canopy_search.storage.worker_session import WorkerSession
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from storage.database import Database
-from storage.schema import HEAD, VERSION_TABLE, migration_config
-from storage.tables import METADATA, OUR_TABLES
+from canopy_search.storage.database import Database
+from canopy_search.storage.schema import HEAD, VERSION_TABLE, migration_config
+from canopy_search.storage.tables import METADATA, OUR_TABLES
 
 
 def differences(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaData) -> list[Any]:

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 import pytest
 import sqlalchemy
 
-from storage.database import Database
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
-from storage.studies import StudyStore
+from canopy_search.storage.database import Database
+from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.studies import StudyStore
 
 SERVER = "http://127.0.0.1:8008"
 

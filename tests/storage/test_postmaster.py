@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from storage.postmaster import find_postmaster, living, recorded_pid
+from canopy_search.storage.postmaster import find_postmaster, living, recorded_pid
 
 
 @pytest.fixture

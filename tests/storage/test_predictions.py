@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from storage.database import Database
-from storage.epochs import add_trained, replaying
-from storage.predictions import (
+from canopy_search.storage.database import Database
+from canopy_search.storage.epochs import add_trained, replaying
+from canopy_search.storage.predictions import (
     ValidationSet,
     forget_predictions,
     predicting,
     trial_predictions,
 )
-from storage.studies import StudyStore
+from canopy_search.storage.studies import StudyStore
 
 TARGETS = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 0]], dtype=np.uint8)
 IMAGES = ValidationSet("some images", ("cloudy", "haze", "road"), TARGETS)

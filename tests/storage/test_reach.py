@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.reach import is_on_this_machine
+from canopy_search.storage.reach import is_on_this_machine
 
 
 @pytest.mark.parametrize(

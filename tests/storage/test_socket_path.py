@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import EmbeddedPostgresError
-from storage.socket_path import LONGEST_ADDRESS_BYTES, SOCKET_NAME, socket_folder
+from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.socket_path import LONGEST_ADDRESS_BYTES, SOCKET_NAME, socket_folder
 
 
 @pytest.fixture
@@ -92,7 +92,8 @@ def test_no_place_for_a_link(
 ) -> None:
     (runtime / "file").touch()
     monkeypatch.setattr(
-        "storage.socket_path._short_folders", lambda: [runtime / "file", runtime / ("x" * 90)]
+        "canopy_search.storage.socket_path._short_folders",
+        lambda: [runtime / "file", runtime / ("x" * 90)],
     )
     long_path = long_folder(tmp_path)
     with pytest.raises(EmbeddedPostgresError) as error:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from storage.database import Database
-from storage.epochs import replaying
-from storage.stages import Stage, StageStore
-from storage.studies import StudyStore
-from storage.worker_session import worker_session
+from canopy_search.storage.database import Database
+from canopy_search.storage.epochs import replaying
+from canopy_search.storage.stages import Stage, StageStore
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import worker_session
 
 Opener = Callable[..., StageStore]
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from storage.control import PAUSE, RUN, STOP_PRUNING
-from storage.database import Database, open_database
-from storage.epochs import add_trained
-from storage.errors import StudyDirectionError, UnknownStudyError
-from storage.studies import StudyStore
+from canopy_search.storage.control import PAUSE, RUN, STOP_PRUNING
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.epochs import add_trained
+from canopy_search.storage.errors import StudyDirectionError, UnknownStudyError
+from canopy_search.storage.studies import StudyStore
 
 NUMBERS = itertools.count()
 

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from storage.connecting import check_reachable, parse_database_url
-from storage.database import Database, open_database
-from storage.errors import DatabaseUnreachableError
-from storage.health import server_health
-from storage.mirrored import MirrorStore
-from storage.studies import StudyStore
-from storage.worker_session import WorkerSession
+from canopy_search.storage.connecting import check_reachable, parse_database_url
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.errors import DatabaseUnreachableError
+from canopy_search.storage.health import server_health
+from canopy_search.storage.mirrored import MirrorStore
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import WorkerSession
 from tests.storage.other_servers import serving
 from tests.storage.tls_server import Authority, Gate, tls_gate
 from tests.waiting import wait_until

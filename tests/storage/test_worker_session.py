@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy
 
-from storage.control import PAUSE, RUN
-from storage.database import Database
-from storage.studies import StudyStore
-from storage.worker_session import WorkerSession, worker_session
-from storage.workers import LEFT, WorkerSummary, reap, suspects
+from canopy_search.storage.control import PAUSE, RUN
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.worker_session import WorkerSession, worker_session
+from canopy_search.storage.workers import LEFT, WorkerSummary, reap, suspects
 from tests.storage.dying import die, fall_silent
 
 
@@ -78,10 +78,10 @@ def test_it_hears_what_a_person_wants(database: Database, store: StudyStore) -> 
 def test_nobody_is_declared_dead_soon_after_the_server_has_started(
     database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.workers.GONE_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.GONE_S", 0.0)
     session = start(database, store)
     die(database, session)
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 10**6)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 10**6)
     assert reaped(database) == []
 
     def suspected(me: int) -> set[int]:
@@ -90,7 +90,7 @@ def test_nobody_is_declared_dead_soon_after_the_server_has_started(
 
     until(lambda: suspected(0) == {session.worker})
     assert suspected(session.worker) == set()
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     assert reaped(database) == [session.worker]
     assert only(store).end_reason == "died"
 
@@ -98,11 +98,11 @@ def test_nobody_is_declared_dead_soon_after_the_server_has_started(
 def test_who_says_nothing_for_long_is_passed_over_and_comes_back(
     database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     session = start(database, store)
     assert reaped(database) == []
     fall_silent(session)
-    monkeypatch.setattr("storage.workers.LEASE_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.LEASE_S", 0.0)
     assert reaped(database, session.worker) == [], "nobody declares itself dead"
     assert reaped(database) == [session.worker]
     assert only(store).end_reason == "answers no more"
@@ -115,7 +115,7 @@ def test_who_says_nothing_for_long_is_passed_over_and_comes_back(
 def test_a_clock_that_jumps_kills_nobody_for_long(
     database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    monkeypatch.setattr("storage.workers.RECOVERY_S", 0.0)
+    monkeypatch.setattr("canopy_search.storage.workers.RECOVERY_S", 0.0)
     session = start(database, store)
     fall_silent(session)
     with database.engine.begin() as connection:  # as if the server's clock had been set
@@ -132,7 +132,7 @@ def test_a_clock_that_jumps_kills_nobody_for_long(
 def test_a_connection_that_is_cut_is_made_anew(
     database: Database, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.worker_session.RECOVERY_S", 10**6)
+    monkeypatch.setattr("canopy_search.storage.worker_session.RECOVERY_S", 10**6)
     session = start(database, store, beat_s=2.0)  # late is who says nothing for three beats
     assert not session.is_recovering
     cut = sqlalchemy.text(

@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import training.run
-from tests.noise_data import noise_dataset
-from tests.short_memory import ShortMemory
-from training.accumulation import (
+from canopy_search.training import run as training_run
+from canopy_search.training.accumulation import (
     Accumulation,
     cut_from,
     finer_steps,
@@ -18,11 +16,13 @@ from training.accumulation import (
     micro_batch_size,
     steps_at,
 )
-from training.data.dataset import Dataset
-from training.data.loading import Batch, BatchLoader
-from training.losses import LOSSES
-from training.run import TrainingRun
-from training.settings import TrainingSettings
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.loading import Batch, BatchLoader
+from canopy_search.training.losses import LOSSES
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
+from tests.noise_data import noise_dataset
+from tests.short_memory import ShortMemory
 
 
 @given(images=st.integers(1, 300), steps=st.integers(1, 400))
@@ -120,7 +120,7 @@ def plain_net(monkeypatch: pytest.MonkeyPatch) -> None:
                 nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, labels)
             )
 
-    monkeypatch.setattr(training.run, "build_backbone", build)
+    monkeypatch.setattr(training_run, "build_backbone", build)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.atomic import check_writable, write_atomically
+from canopy_search.training.atomic import check_writable, write_atomically
 
 
 def test_a_file_is_new_whole_and_as_others_make_theirs(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["file", "pipe"])
 def test_standard_output_can_be_named(tmp_path: Path, place: str) -> None:
     script = (
-        "from pathlib import Path; from training.atomic import write_atomically;"
+        "from pathlib import Path; from canopy_search.training.atomic import write_atomically;"
         "write_atomically(Path('/dev/stdout'), b'content')"
     )
     command = [sys.executable, "-c", script]

@@ -8,8 +8,8 @@ import torchvision
 from syrupy.assertion import SnapshotAssertion
 from torch import Tensor, nn
 
-from training import backbones
-from training.backbones import (
+from canopy_search.training import backbones
+from canopy_search.training.backbones import (
     Float32Conv2d,
     Float32Linear,
     PretrainedWeightsError,
@@ -18,7 +18,7 @@ from training.backbones import (
     check_backbone,
     check_backbone_fits,
 )
-from training.errors import SettingsError, UnknownNameError
+from canopy_search.training.errors import SettingsError, UnknownNameError
 
 # One of every family, at a small size that it takes.
 FAMILIES = {

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import RunState, read_checkpoint, snapshot, write_checkpoint
-from training.errors import CheckpointError
+from canopy_search.training.checkpoint import RunState, read_checkpoint, snapshot, write_checkpoint
+from canopy_search.training.errors import CheckpointError
 
 STATE = RunState(epoch=3, model={"weight": torch.arange(3.0)}, optimizer={"state": {}}, scaler={})
 

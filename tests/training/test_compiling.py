@@ -6,14 +6,14 @@ import torch
 from syrupy.assertion import SnapshotAssertion
 from torch import nn
 
+from canopy_search.training import compiling
+from canopy_search.training.checkpoint import snapshot
+from canopy_search.training.compiling import PAYS_FROM_STEPS, CompiledNetwork, resolve_compile
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
 from tests.training.test_run import assert_same_state
-from training import compiling
-from training.checkpoint import snapshot
-from training.compiling import PAYS_FROM_STEPS, CompiledNetwork, resolve_compile
-from training.errors import SettingsError
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 

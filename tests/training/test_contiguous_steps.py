@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from training.contiguous_steps import ContiguousAdam, ContiguousAdamW, ContiguousSGD
+from canopy_search.training.contiguous_steps import ContiguousAdam, ContiguousAdamW, ContiguousSGD
 
 Made = Callable[..., Optimizer]
 PAIRS = [

@@ -5,15 +5,15 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training import device_cache
+from canopy_search.training.data.held import HeldImages
+from canopy_search.training.device_cache import FREE_SHARE, held_images, release_images
+from canopy_search.training.errors import OutOfMemoryError, SettingsError
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
 from tests.short_memory import ShortMemory
 from tests.training.test_run import assert_same_state
-from training import device_cache
-from training.data.held import HeldImages
-from training.device_cache import FREE_SHARE, held_images, release_images
-from training.errors import OutOfMemoryError, SettingsError
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)

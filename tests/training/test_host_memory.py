@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from training.host_memory import keep_freed_memory
+from canopy_search.training.host_memory import keep_freed_memory
 
 STEPS = """
 import ctypes, os, resource
-from training.host_memory import keep_freed_memory
+from canopy_search.training.host_memory import keep_freed_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

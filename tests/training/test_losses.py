@@ -9,9 +9,9 @@ from syrupy.assertion import SnapshotAssertion
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from training.errors import UnknownNameError
-from training.losses import LOSSES, MultilabelLoss, build_loss, check_loss
-from training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
+from canopy_search.training.errors import UnknownNameError
+from canopy_search.training.losses import LOSSES, MultilabelLoss, build_loss, check_loss
+from canopy_search.training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
 
 ALL_LOSSES = ["bce", "weighted_bce", "focal", "focal_bce", "asymmetric"]
 PRIORS = torch.tensor([0.5, 0.1, 0.02])

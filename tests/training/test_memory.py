@@ -6,11 +6,11 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from training import memory
-from training.backbones import build_backbone
-from training.errors import SettingsError
-from training.memory import StepMemory, available_bytes, check_memory, step_memory
-from training.settings import OptimizerSettings, TrainingSettings
+from canopy_search.training import memory
+from canopy_search.training.backbones import build_backbone
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.memory import StepMemory, available_bytes, check_memory, step_memory
+from canopy_search.training.settings import OptimizerSettings, TrainingSettings
 
 
 def settings(**values: object) -> TrainingSettings:

@@ -15,8 +15,12 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from training.errors import TrainingError
-from training.metrics import NonFiniteLogitsError, average_precision, multilabel_metrics
+from canopy_search.training.errors import TrainingError
+from canopy_search.training.metrics import (
+    NonFiniteLogitsError,
+    average_precision,
+    multilabel_metrics,
+)
 
 Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 

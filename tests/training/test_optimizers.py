@@ -4,9 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from training.errors import UnknownNameError
-from training.optimizers import OPTIMIZERS, build_optimizer, check_optimizer, set_learning_rate
-from training.settings import OptimizerSettings
+from canopy_search.training.errors import UnknownNameError
+from canopy_search.training.optimizers import (
+    OPTIMIZERS,
+    build_optimizer,
+    check_optimizer,
+    set_learning_rate,
+)
+from canopy_search.training.settings import OptimizerSettings
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,12 @@ import torch
 from syrupy.assertion import SnapshotAssertion
 from torch import nn
 
+from canopy_search.training.errors import OutOfMemoryError
+from canopy_search.training.out_of_memory import is_out_of_memory, shortage_text
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
 from tests.short_memory import SHORTAGE, ShortMemory
-from training.errors import OutOfMemoryError
-from training.out_of_memory import is_out_of_memory, shortage_text
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings.model_validate(
     {"device": "cpu", "precision": "fp32", "threads": 1, "backbone": "tinycnn_8"}

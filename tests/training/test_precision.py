@@ -6,9 +6,14 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from training import precision
-from training.errors import SettingsError
-from training.precision import autocast, resolve_device, resolve_precision, resolve_threads
+from canopy_search.training import precision
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.precision import (
+    autocast,
+    resolve_device,
+    resolve_precision,
+    resolve_threads,
+)
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)

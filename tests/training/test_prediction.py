@@ -5,13 +5,13 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.data.images import decode_image
+from canopy_search.training.data.normalise import normalised
+from canopy_search.training.errors import CheckpointError, SettingsError
+from canopy_search.training.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.prediction import predict, tag_thresholds
+from canopy_search.training.small_nets import SMALL_NETS
 from tests.planet_data import write_planet_data
-from training.data.images import decode_image
-from training.data.normalise import normalised
-from training.errors import CheckpointError, SettingsError
-from training.model_file import TrainedModel, load_model, save_model
-from training.prediction import predict, tag_thresholds
-from training.small_nets import SMALL_NETS
 
 LABELS = ("clear", "road", "water")
 
@@ -95,8 +95,8 @@ def test_memory_does_not_grow_with_the_number_of_images(
         decoded.append(source)
         return decode_image(source, image_px)
 
-    monkeypatch.setattr("training.prediction.decode_image", counting)
-    monkeypatch.setattr("training.prediction.usable_cores", lambda: 2)
+    monkeypatch.setattr("canopy_search.training.prediction.decode_image", counting)
+    monkeypatch.setattr("canopy_search.training.prediction.usable_cores", lambda: 2)
     predictions = predict(model, paths * 100, device="cpu", batch_size=4)
 
     next(predictions)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from canopy_search.training.checkpoint import read_checkpoint, write_checkpoint
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.errors import DivergedError, UnknownNameError
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import DataSettings, OptimizerSettings, TrainingSettings
 from tests.planet_data import LABEL_RATES, write_planet_data
-from training.checkpoint import read_checkpoint, write_checkpoint
-from training.data.dataset import Dataset, open_dataset
-from training.errors import DivergedError, UnknownNameError
-from training.run import TrainingRun
-from training.settings import DataSettings, OptimizerSettings, TrainingSettings
 
 SETTINGS = TrainingSettings(
     epochs=3, batch_size=16, backbone="tinyresnet_8", loss="weighted_bce", gamma=0.9, threads=1
@@ -22,10 +22,10 @@ TIMES = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
 CONTINUE = """
 import sys
 from pathlib import Path
-from training.checkpoint import read_checkpoint, write_checkpoint
-from training.data.dataset import open_dataset
-from training.run import TrainingRun
-from training.settings import DataSettings, TrainingSettings
+from canopy_search.training.checkpoint import read_checkpoint, write_checkpoint
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import DataSettings, TrainingSettings
 
 folder = Path(sys.argv[1])
 data = DataSettings.model_validate_json((folder / "data.json").read_text())

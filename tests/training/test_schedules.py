@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ExponentialLR
 
-from training.schedules import exponential_lr
+from canopy_search.training.schedules import exponential_lr
 
 
 @given(lr0=st.floats(1e-6, 1.0), gamma=st.floats(0.5, 1.0))

@@ -1,6 +1,6 @@
 import pytest
 
-from training.sizes import size_text
+from canopy_search.training.sizes import size_text
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from training import small_nets
-from training.small_nets import SMALL_NETS
+from canopy_search.training import small_nets
+from canopy_search.training.small_nets import SMALL_NETS
 
 PARAMETERS_WITH_10_LABELS = {
     "tinycnn_8": 25_298,

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torchvision
 
+from canopy_search.training import stage_key
+from canopy_search.training.accumulation import Accumulation
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.splits import Split
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.stage_key import next_key, root_key, stage_keys
 from tests.noise_data import noise_dataset
-from training import stage_key
-from training.accumulation import Accumulation
-from training.data.dataset import Dataset
-from training.data.splits import Split
-from training.run import TrainingRun
-from training.settings import TrainingSettings
-from training.stage_key import next_key, root_key, stage_keys
 
 RESOLVED = {"device": "cpu", "precision": "fp32", "threads": 2, "compile": "off"}
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import fbeta_score
 
-from training.metrics import NonFiniteLogitsError, multilabel_metrics
-from training.thresholds import best_thresholds
+from canopy_search.training.metrics import NonFiniteLogitsError, multilabel_metrics
+from canopy_search.training.thresholds import best_thresholds
 
 Array = np.ndarray[Any, Any]
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import DECODING_RULE, DamagedImageError, decode_image
-from training.data.parallel import map_in_order, runs, usable_cores
-from training.data.published import publish_folder
-from training.data.sources import ImageFile, reported, threads_for, waiting_ender
-from training.errors import DiskFullError, ImageError
-from training.sizes import size_text
+from canopy_search.training.data.images import DECODING_RULE, DamagedImageError, decode_image
+from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.published import publish_folder
+from canopy_search.training.data.sources import ImageFile, reported, threads_for, waiting_ender
+from canopy_search.training.errors import DiskFullError, ImageError
+from canopy_search.training.sizes import size_text
 
 Decoded = NDArray[np.uint8] | tuple[str, str]
 """The square of an image; or why there is none, as kind and detail of `DamagedImageError`."""

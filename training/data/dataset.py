@@ -11,18 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from places.errors import PlaceAwayError
-from places.urls import Source
-from places.waiting import Waiting
-from training.data.demo import make_demo
-from training.data.labels import LabelTable, read_label_file
-from training.data.left_out import LeftOut, check_left_out, write_left_out
-from training.data.locating import locate_images
-from training.data.reading import Progress, read_images
-from training.data.remarks import dataset_remarks
-from training.data.sources import opened_images
-from training.data.splits import Split, split_table
-from training.settings import Augmentation, DataSettings
+from canopy_search.places.errors import PlaceAwayError
+from canopy_search.places.urls import Source
+from canopy_search.places.waiting import Waiting
+from canopy_search.training.data.demo import make_demo
+from canopy_search.training.data.labels import LabelTable, read_label_file
+from canopy_search.training.data.left_out import LeftOut, check_left_out, write_left_out
+from canopy_search.training.data.locating import locate_images
+from canopy_search.training.data.reading import Progress, read_images
+from canopy_search.training.data.remarks import dataset_remarks
+from canopy_search.training.data.sources import opened_images
+from canopy_search.training.data.splits import Split, split_table
+from canopy_search.training.settings import Augmentation, DataSettings
 
 CACHE_FOLDER = "cache"
 _FINGERPRINT_REVISION = "canopy dataset 1"

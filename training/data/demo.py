@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.parallel import map_in_order, runs, usable_cores
-from training.data.png import uncompressed_png
-from training.data.published import publish_folder
-from training.settings import NAME_COLUMN, TAGS_COLUMN
+from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.png import uncompressed_png
+from canopy_search.training.data.published import publish_folder
+from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 SCENES = 3000
 SCENE_PX = 48

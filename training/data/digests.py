@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.atomic import write_atomically
-from training.data.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
 
 State = tuple[int, int | str]
 """Size and modification time of a file; of one elsewhere what that place says in its stead."""

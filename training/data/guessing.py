@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.images import is_image_name
-from training.data.label_rows import LabelRows
-from training.data.labels import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
-from training.data.sources import Images, RemoteFolder
-from training.data.targets import zero_or_one
-from training.errors import LabelFileError
-from training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSettings
+from canopy_search.training.data.images import is_image_name
+from canopy_search.training.data.label_rows import LabelRows
+from canopy_search.training.data.labels import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
+from canopy_search.training.data.sources import Images, RemoteFolder
+from canopy_search.training.data.targets import zero_or_one
+from canopy_search.training.errors import LabelFileError
+from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSettings
 
 _SAMPLE = 200
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.dihedral import symmetric_views
+from canopy_search.training.data.dihedral import symmetric_views
 
 _COPIED_AT_ONCE_BYTES = 2**26
 

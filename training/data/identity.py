@@ -6,7 +6,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.dataset import Dataset
+from canopy_search.training.data.dataset import Dataset
 
 
 def parts_digest(dataset: Dataset, *parts: NDArray[np.int64]) -> str:

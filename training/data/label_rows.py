@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from places.urls import Source
-from places.waiting import Waiting
-from training.data.sources import read_source, reported
-from training.errors import LabelFileError
+from canopy_search.places.urls import Source
+from canopy_search.places.waiting import Waiting
+from canopy_search.training.data.sources import read_source, reported
+from canopy_search.training.errors import LabelFileError
 
 _PARQUET = b"PAR1"
 _NO_LABEL_FILE = {

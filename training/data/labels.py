@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from places.urls import Source
-from places.waiting import Waiting
-from training.data.label_rows import LabelRows, read_rows
-from training.data.targets import Targets, one_hot_targets, tag_targets
-from training.errors import LabelFileError, nearest_hint
-from training.settings import ColumnSettings, SplitSettings
+from canopy_search.places.urls import Source
+from canopy_search.places.waiting import Waiting
+from canopy_search.training.data.label_rows import LabelRows, read_rows
+from canopy_search.training.data.targets import Targets, one_hot_targets, tag_targets
+from canopy_search.training.errors import LabelFileError, nearest_hint
+from canopy_search.training.settings import ColumnSettings, SplitSettings
 
 Part = Literal["train", "validation", "test"]
 

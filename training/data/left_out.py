@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from places.urls import Source
-from training.atomic import write_atomically
-from training.errors import ImageError
+from canopy_search.places.urls import Source
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.errors import ImageError
 
 TOLERATED = 0.01
 """Share of the images that may be left out before somebody has to say that it is all right."""

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
-from training.data.held import HeldImages
-from training.data.parallel import map_in_order
-from training.data.uploading import uploaded
+from canopy_search.training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
+from canopy_search.training.data.held import HeldImages
+from canopy_search.training.data.parallel import map_in_order
+from canopy_search.training.data.uploading import uploaded
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from places.urls import joined
-from training.data.images import EXTENSIONS
-from training.data.labels import LabelTable
-from training.data.left_out import LeftOut
-from training.data.sources import ImageFile, Images, RemoteFolder
-from training.errors import ImageError, LabelFileError
+from canopy_search.places.urls import joined
+from canopy_search.training.data.images import EXTENSIONS
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.left_out import LeftOut
+from canopy_search.training.data.sources import ImageFile, Images, RemoteFolder
+from canopy_search.training.errors import ImageError, LabelFileError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from training.data.cache import (
+from canopy_search.training.data.cache import (
     Decoded,
     DecodedImages,
     cache_bytes,
@@ -18,17 +18,17 @@ from training.data.cache import (
     decoded,
     open_cache,
 )
-from training.data.digests import Index, State, image_digests, read_index, write_index
-from training.data.parallel import map_in_order, runs
-from training.data.sources import (
+from canopy_search.training.data.digests import Index, State, image_digests, read_index, write_index
+from canopy_search.training.data.parallel import map_in_order, runs
+from canopy_search.training.data.sources import (
     ImageFile,
     RemoteFile,
     reported,
     threads_for,
     waiting_ender,
 )
-from training.data.spool import PixelSpool
-from training.errors import ImageError
+from canopy_search.training.data.spool import PixelSpool
+from canopy_search.training.errors import ImageError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

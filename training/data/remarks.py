@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.labels import LabelTable
-from training.data.left_out import LeftOut, left_out_text
-from training.data.splits import PARTS, Split
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.left_out import LeftOut, left_out_text
+from canopy_search.training.data.splits import PARTS, Split
 
 _NAMED = 10
 

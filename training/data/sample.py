@@ -8,22 +8,22 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cache import cache_bytes, is_cached
-from training.data.dataset import (
+from canopy_search.training.data.cache import cache_bytes, is_cached
+from canopy_search.training.data.dataset import (
     CACHE_FOLDER,
     Dataset,
     data_sources,
     digest_index,
     open_dataset,
 )
-from training.data.labels import LabelTable, read_label_file
-from training.data.left_out import check_left_out
-from training.data.locating import locate_images
-from training.data.reading import Progress, read_images, remembered_digests
-from training.data.sources import ImageFile, opened_images
-from training.data.splits import Split, split_table
-from training.errors import ImageError, SplitError
-from training.settings import DataSettings
+from canopy_search.training.data.labels import LabelTable, read_label_file
+from canopy_search.training.data.left_out import check_left_out
+from canopy_search.training.data.locating import locate_images
+from canopy_search.training.data.reading import Progress, read_images, remembered_digests
+from canopy_search.training.data.sources import ImageFile, opened_images
+from canopy_search.training.data.splits import Split, split_table
+from canopy_search.training.errors import ImageError, SplitError
+from canopy_search.training.settings import DataSettings
 
 # Parts of the sample that are timed each for itself, which shows how much times differ.
 _PARTS = 4

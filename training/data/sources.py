@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from places.errors import PlaceError
-from places.place import Entry, Place
-from places.urls import Source, joined, shown_url
-from places.waiting import Waiting
-from training.data.parallel import usable_cores
-from training.errors import ImageError, TrainingError
+from canopy_search.places.errors import PlaceError
+from canopy_search.places.place import Entry, Place
+from canopy_search.places.urls import Source, joined, shown_url
+from canopy_search.places.waiting import Waiting
+from canopy_search.training.data.parallel import usable_cores
+from canopy_search.training.errors import ImageError, TrainingError
 
 READING_THREADS = 32
 """Objects that are read at the same time: an answer takes a while, however small the object is."""

@@ -7,9 +7,9 @@ import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 
-from training.data.labels import LabelTable
-from training.errors import SplitError
-from training.settings import SplitSettings
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.errors import SplitError
+from canopy_search.training.settings import SplitSettings
 
 PARTS = ("train", "validation", "test")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cache import Decoded, cache_bytes
-from training.data.digests import Index, State
-from training.data.images import DECODING_RULE
-from training.errors import DiskFullError
+from canopy_search.training.data.cache import Decoded, cache_bytes
+from canopy_search.training.data.digests import Index, State
+from canopy_search.training.data.images import DECODING_RULE
+from canopy_search.training.errors import DiskFullError
 
 _PIXELS = "pixels.bin"
 _JOURNAL = "journal"

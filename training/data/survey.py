@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.images import FORMATS
-from training.data.parallel import map_in_order, runs, usable_cores
-from training.data.sources import ImageFile, reported, threads_for, waiting_ender
-from training.errors import ImageError
+from canopy_search.training.data.images import FORMATS
+from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.sources import ImageFile, reported, threads_for, waiting_ender
+from canopy_search.training.errors import ImageError
 
 _FILES_PER_TASK = 64
 _BEGINNING_BYTES = 2**16

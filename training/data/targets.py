@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.label_rows import LabelRows
-from training.errors import LabelFileError
+from canopy_search.training.data.label_rows import LabelRows
+from canopy_search.training.errors import LabelFileError
 
 Separator = Literal["auto", "space", ",", ";", "|"]
 

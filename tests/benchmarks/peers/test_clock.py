@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
-from search.simulation.curves import CurvePoint
+from canopy_search.search.simulation.curves import CurvePoint
 
 CURVES = {
     "fast": [CurvePoint("f1", 0.1, 1.0), CurvePoint("f2", 0.2, 1.0), CurvePoint("f3", 0.3, 1.0)],

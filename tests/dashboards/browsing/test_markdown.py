@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from dashboards.browsing.markdown import code, plain, table
+from canopy_search.dashboards.browsing.markdown import code, plain, table
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 MARKUP = st.text(st.sampled_from("ab1 \\`*_[]()<>&|~#@:/!.-+=$\n\t"), max_size=30)

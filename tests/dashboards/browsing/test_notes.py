@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.answer import answer_of
-from dashboards.browsing.notes import (
+from canopy_search.dashboards.answer import answer_of
+from canopy_search.dashboards.browsing.notes import (
     MARK,
     ShownTexts,
     study_note,
@@ -16,8 +16,8 @@ from dashboards.browsing.notes import (
     with_words,
     words_in,
 )
-from dashboards.clearml.standing import MirrorSummary
-from storage.control import PAUSE
+from canopy_search.dashboards.clearml.standing import MirrorSummary
+from canopy_search.storage.control import PAUSE
 from tests.dashboards.studies import COMPLETE, FAILED, PRUNED, data, searched, setting, trial
 
 OURS = "**Trial 3: complete, AP .6113**"

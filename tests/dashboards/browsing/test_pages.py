@@ -14,11 +14,11 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from dashboards.browsing.notes import MARK
-from dashboards.browsing.pages import Pages
-from dashboards.browsing.views import StudyViews
-from storage.database import Database
-from storage.studies import StudyStore
+from canopy_search.dashboards.browsing.notes import MARK
+from canopy_search.dashboards.browsing.pages import Pages
+from canopy_search.dashboards.browsing.views import StudyViews
+from canopy_search.storage.database import Database
+from canopy_search.storage.studies import StudyStore
 from tests.dashboards.browsing.visitor import Visitor
 from tests.dashboards.clearml.growing_study import GrowingStudy, val_ap
 from tests.integration.plain_optuna import make_plain_study

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from dashboards.browsing.pages import Pages
+from canopy_search.dashboards.browsing.pages import Pages
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.answer import answer_of, facts, lead, title
-from dashboards.charts.confirmed import confirmed_charts, confirmed_table, figure, sentence
-from dashboards.report import report_page
-from dashboards.study_data import StudyData
+from canopy_search.dashboards.answer import answer_of, facts, lead, title
+from canopy_search.dashboards.charts.confirmed import (
+    confirmed_charts,
+    confirmed_table,
+    figure,
+    sentence,
+)
+from canopy_search.dashboards.report import report_page
+from canopy_search.dashboards.study_data import StudyData
 from tests.dashboards.studies import data, searched, setting, trial
 from tests.dashboards.test_confirmation_text import confirmed, of
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dashboards.charts.house import COLOURS, QUIET, ink_on, marks_of, plain, trial_text
+from canopy_search.dashboards.charts.house import (
+    COLOURS,
+    QUIET,
+    ink_on,
+    marks_of,
+    plain,
+    trial_text,
+)
 from tests.dashboards.studies import data, searched, setting, trial
 
 LIGHT, DARK = "#fdfdfb", "#15171a"

@@ -3,7 +3,12 @@
 from optuna.distributions import IntDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.charts.importance import FEWEST, importance_charts, importances, sentence
+from canopy_search.dashboards.charts.importance import (
+    FEWEST,
+    importance_charts,
+    importances,
+    sentence,
+)
 from tests.dashboards.studies import PRUNED, SPACE, data, searched, trial
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.charts.labels import (
+from canopy_search.dashboards.charts.labels import (
     confusion,
     confusion_charts,
     confusion_sentence,
@@ -12,7 +12,7 @@ from dashboards.charts.labels import (
     label_scores,
     label_sentence,
 )
-from storage.predictions import Predictions, ValidationSet
+from canopy_search.storage.predictions import Predictions, ValidationSet
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.dashboards.studies import PRUNED, data, setting, trial
 

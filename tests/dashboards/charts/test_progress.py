@@ -1,7 +1,7 @@
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.charts.house import marks_of
-from dashboards.charts.progress import (
+from canopy_search.dashboards.charts.house import marks_of
+from canopy_search.dashboards.charts.progress import (
     best_so_far,
     over_time_sentence,
     over_trials_sentence,

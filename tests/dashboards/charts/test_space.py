@@ -2,15 +2,15 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.charts.house import marks_of
-from dashboards.charts.space import (
+from canopy_search.dashboards.charts.house import marks_of
+from canopy_search.dashboards.charts.space import (
     parallel_figure,
     parallel_sentence,
     slice_figures,
     slice_sentence,
     space_charts,
 )
-from dashboards.study_data import StudyData
+from canopy_search.dashboards.study_data import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
 

@@ -3,15 +3,15 @@ from datetime import timedelta
 
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.charts.house import marks_of
-from dashboards.charts.timeline import (
+from canopy_search.dashboards.charts.house import marks_of
+from canopy_search.dashboards.charts.timeline import (
     WorkClock,
     lanes,
     sentence,
     stints,
     timeline_charts,
 )
-from dashboards.study_data import TrialData
+from canopy_search.dashboards.study_data import TrialData
 from tests.dashboards.studies import BEGIN, RUNNING, data, trial
 from tests.dashboards.summaries import worker
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.clearml import mirror
-from storage.database import Database
+from canopy_search.dashboards.clearml import mirror
+from canopy_search.storage.database import Database
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.growing_study import GrowingStudy
 from tests.dashboards.clearml.mirror_here import MirrorHere

@@ -8,14 +8,14 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from dashboards.summary import REASON_ATTR
-from search.plan import begin_study, plan_search
-from search.settings import CanopyConfig
-from storage.database import Database
-from storage.epochs import add_trained
-from storage.studies import StudyStore
-from storage.trial_changes import TrialChange, write_change, write_new
-from storage.worker_session import WorkerSession
+from canopy_search.dashboards.summary import REASON_ATTR
+from canopy_search.search.plan import begin_study, plan_search
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.storage.database import Database
+from canopy_search.storage.epochs import add_trained
+from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.trial_changes import TrialChange, write_change, write_new
+from canopy_search.storage.worker_session import WorkerSession
 from tests.noise_data import noise_dataset
 
 EPOCHS = 3

@@ -6,10 +6,10 @@ from contextlib import closing
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-from dashboards.clearml.configured import tracker_settings
-from dashboards.clearml.following import Follower, mirror_once
-from dashboards.clearml.mirror import MirrorPlan, Standing
-from storage.database import open_database
+from canopy_search.dashboards.clearml.configured import tracker_settings
+from canopy_search.dashboards.clearml.following import Follower, mirror_once
+from canopy_search.dashboards.clearml.mirror import MirrorPlan, Standing
+from canopy_search.storage.database import open_database
 
 PATIENCE_S = 240.0
 PROJECT = "Canopy/{study}"

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from dashboards.clearml.attachments import Attachment, attach, differ
-from dashboards.clearml.configured import ServerAddresses, tracker_settings
-from dashboards.clearml.server import TrackerServer
-from dashboards.clearml.wanted import WantedTask
-from dashboards.errors import TrackerError
-from storage.mirrored import MirroredTask
+from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
+from canopy_search.dashboards.clearml.configured import ServerAddresses, tracker_settings
+from canopy_search.dashboards.clearml.server import TrackerServer
+from canopy_search.dashboards.clearml.wanted import WantedTask
+from canopy_search.dashboards.errors import TrackerError
+from canopy_search.storage.mirrored import MirroredTask
 from tests.clearml_stub.server import Stub
 
 
 @pytest.fixture
 def server(stub: Stub) -> TrackerServer:
-    from dashboards.clearml.session import TrackerSession
+    from canopy_search.dashboards.clearml.session import TrackerSession
 
     settings = tracker_settings()
     assert settings is not None

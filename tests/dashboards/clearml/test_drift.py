@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from optuna.trial import TrialState
 
-from dashboards.clearml import mirror
-from dashboards.errors import TrackerAwayError
-from storage.mirrored import MirrorStore
+from canopy_search.dashboards.clearml import mirror
+from canopy_search.dashboards.errors import TrackerAwayError
+from canopy_search.storage.mirrored import MirrorStore
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy

@@ -1,4 +1,4 @@
-from dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
 
 WEB = "https://app.example"
 

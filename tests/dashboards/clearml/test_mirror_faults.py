@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from dashboards.clearml import mirror, session
-from storage.database import Database
-from storage.tables import CLEARML_TASK
+from canopy_search.dashboards.clearml import mirror, session
+from canopy_search.storage.database import Database
+from canopy_search.storage.tables import CLEARML_TASK
 from tests.clearml_stub.comparison import differences
 from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
 from tests.dashboards.clearml.conftest import STUDY

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from dashboards.clearml.links import comparison_url, task_url
-from dashboards.clearml.reconciling import GONE
-from dashboards.clearml.standing import mirror_summary
-from dashboards.clearml.study_task import Pages, study_task
-from dashboards.clearml.wanted import WantedTask
-from dashboards.summary import StudySummary, TrialSummary
-from storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.reconciling import GONE
+from canopy_search.dashboards.clearml.standing import mirror_summary
+from canopy_search.dashboards.clearml.study_task import Pages, study_task
+from canopy_search.dashboards.clearml.wanted import WantedTask
+from canopy_search.dashboards.summary import StudySummary, TrialSummary
+from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from tests.dashboards.summaries import study, trial, worker
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

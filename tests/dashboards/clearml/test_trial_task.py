@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from dashboards.clearml.trial_task import graph_of, one_line, trial_task
-from dashboards.clearml.wanted import FINAL, PASSING_TAGS, WantedTask, digest, identity_tag, text_of
-from dashboards.summary import TrialSummary
+from canopy_search.dashboards.clearml.trial_task import graph_of, one_line, trial_task
+from canopy_search.dashboards.clearml.wanted import (
+    FINAL,
+    PASSING_TAGS,
+    WantedTask,
+    digest,
+    identity_tag,
+    text_of,
+)
+from canopy_search.dashboards.summary import TrialSummary
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RECORD = {

@@ -3,8 +3,8 @@ import socket
 
 import pytest
 
-from search.doctor_checks import dashboard_port
-from search.doctor_checks.dashboard_port import check_dashboard_port
+from canopy_search.search.doctor_checks import dashboard_port
+from canopy_search.search.doctor_checks.dashboard_port import check_dashboard_port
 
 
 def test_the_port_that_the_dashboard_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor_checks.data import DataFacts, check_data
+from canopy_search.search.doctor_checks.data import DataFacts, check_data
+from canopy_search.training.errors import ImageError, LabelFileError, SplitError
+from canopy_search.training.settings import DataSettings
 from tests.planet_data import write_planet_data
-from training.errors import ImageError, LabelFileError, SplitError
-from training.settings import DataSettings
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from search.config import load_config
-from search.doctor_checks import device
-from search.doctor_checks.device import Card, check_device, check_memory, find_cards
-from search.doctor_checks.finding import Finding
-from training.errors import SettingsError
-from training.memory import step_memory
-from training.settings import TrainingSettings
+from canopy_search.search.config import load_config
+from canopy_search.search.doctor_checks import device
+from canopy_search.search.doctor_checks.device import Card, check_device, check_memory, find_cards
+from canopy_search.search.doctor_checks.finding import Finding
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.memory import step_memory
+from canopy_search.training.settings import TrainingSettings
 
 A10 = Card("NVIDIA A10", "470.57")
 

@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor_checks import packages
-from search.doctor_checks.finding import Finding
-from search.doctor_checks.packages import check_packages, check_python
+from canopy_search.search.doctor_checks import packages
+from canopy_search.search.doctor_checks.finding import Finding
+from canopy_search.search.doctor_checks.packages import check_packages, check_python
 
 Require = Callable[..., None]
 

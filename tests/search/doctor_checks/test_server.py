@@ -8,14 +8,14 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor_checks import server
-from search.doctor_checks.finding import Finding
-from search.doctor_checks.server import check_database
-from storage import postgres_programs
-from storage.connecting import parse_database_url
-from storage.database import Database, embedded_postgres
-from storage.errors import EmbeddedPostgresError
-from storage.health import ServerHealth
+from canopy_search.search.doctor_checks import server
+from canopy_search.search.doctor_checks.finding import Finding
+from canopy_search.search.doctor_checks.server import check_database
+from canopy_search.storage import postgres_programs
+from canopy_search.storage.connecting import parse_database_url
+from canopy_search.storage.database import Database, embedded_postgres
+from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.health import ServerHealth
 
 
 def look(url: str | sqlalchemy.URL) -> dict[str, Finding]:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor_checks.data import DataFacts
-from search.doctor_checks.finding import Finding
-from search.doctor_checks.state_folder import check_disk, check_state_folder
+from canopy_search.search.doctor_checks.data import DataFacts
+from canopy_search.search.doctor_checks.finding import Finding
+from canopy_search.search.doctor_checks.state_folder import check_disk, check_state_folder
 
 GIB = 2**30
 PLANET = DataFacts(images=40_479, labels=17, image_px=128)  # 1.9 GiB decoded

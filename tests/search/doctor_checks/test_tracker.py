@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.doctor_checks import tracker
-from search.doctor_checks.finding import Finding
-from search.doctor_checks.tracker import check_tracker
+from canopy_search.search.doctor_checks import tracker
+from canopy_search.search.doctor_checks.finding import Finding
+from canopy_search.search.doctor_checks.tracker import check_tracker
 from tests.storage.other_servers import serving, silent_server, ssh_server
 
 ACCESS, SECRET = "ACCESS-hunter", "SECRET-hunter"

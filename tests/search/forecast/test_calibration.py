@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from search.errors import SearchFailedError
-from search.forecast import calibration
-from search.forecast.calibration import calibrate
-from search.forecast.speed import Network
-from search.screen import LineScreen
-from search.slots import Slot
-from search.worker_template import warm_up
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.forecast import calibration
+from canopy_search.search.forecast.calibration import calibrate
+from canopy_search.search.forecast.speed import Network
+from canopy_search.search.screen import LineScreen
+from canopy_search.search.slots import Slot
+from canopy_search.search.worker_template import warm_up
+from canopy_search.training.data.sample import DataSample
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
 from tests.warm_start import warm_forkservers
-from training.data.sample import DataSample
-from training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
     backbone="tinycnn_8", batch_size=8, device="cpu", threads=1, precision="fp32"

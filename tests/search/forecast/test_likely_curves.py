@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.forecast.likely_curves import LikelyCurves
-from search.settings import NamedSettings
-from search.simulation.curve_files import read_curves
-from search.simulation.replay import simulate
+from canopy_search.search.forecast.likely_curves import LikelyCurves
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.simulation.curve_files import read_curves
+from canopy_search.search.simulation.replay import simulate
 
 CURVES = Path(__file__).parents[3] / "benchmarks" / "curves"
 SPACE = {

@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from search.forecast import searches
-from search.forecast.searches import ReplayedSearch, replay_searches
-from search.forecast.speed import Network
-from search.plan import plan_search
-from search.settings import CanopyConfig
+from canopy_search.search.forecast import searches
+from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
+from canopy_search.search.forecast.speed import Network
+from canopy_search.search.plan import plan_search
+from canopy_search.search.settings import CanopyConfig
+from canopy_search.training.resolve import resolve_settings
 from tests.noise_data import noise_dataset
-from training.resolve import resolve_settings
 
 LANDSCAPES, EPOCHS = 3, 4
 

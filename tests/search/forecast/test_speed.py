@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 
-from search.forecast import speed
-from search.forecast.speed import measure_speed
+from canopy_search.search.forecast import speed
+from canopy_search.search.forecast.speed import measure_speed
+from canopy_search.training.checkpoint import state_to_bytes
+from canopy_search.training.data.sample import DataSample
+from canopy_search.training.run import TrainingRun
+from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
-from training.checkpoint import state_to_bytes
-from training.data.sample import DataSample
-from training.run import TrainingRun
-from training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(backbone="tinycnn_8", batch_size=8, device="cpu", threads=1)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.errors import SearchFailedError
-from search.placement.engine import PlacedWorker, Post, Told
+from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.placement.engine import PlacedWorker, Post, Told
 
 
 @dataclass

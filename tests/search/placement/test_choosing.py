@@ -6,11 +6,11 @@ from importlib.machinery import ModuleSpec
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PlacementError
-from search.placement.choosing import Place, placement
-from search.placement.on_ray import OnRay
-from search.placement.on_slurm import OnSlurm
-from search.placement.slurm_options import JobRequest
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.choosing import Place, placement
+from canopy_search.search.placement.on_ray import OnRay
+from canopy_search.search.placement.on_slurm import OnSlurm
+from canopy_search.search.placement.slurm_options import JobRequest
 
 
 def test_this_machine_has_no_engine() -> None:
@@ -36,7 +36,7 @@ def test_without_ray_it_is_said_how_to_install_it(
     def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "ray" else found(name, package)
 
-    monkeypatch.setattr("search.placement.on_ray.find_spec", find_spec)
+    monkeypatch.setattr("canopy_search.search.placement.on_ray.find_spec", find_spec)
     with pytest.raises(PlacementError) as error:
         placement(Place.RAY, "auto", {})
     assert str(error.value) == words
@@ -49,7 +49,7 @@ def test_slurm_has_jobs_of_a_gpu_or_of_a_worker_each(
     with pytest.raises(PlacementError) as error:
         placement(Place.SLURM, 1, {}, hours=1.0)
     assert str(error.value) == words
-    monkeypatch.setattr("search.placement.queues.check_slurm", lambda: None)
+    monkeypatch.setattr("canopy_search.search.placement.queues.check_slurm", lambda: None)
     asked = {"--address": None, "--partition": "short", "--gpus": 4, "--slurm": ["mem=16G"]}
     engine = placement(Place.SLURM, "auto", asked, hours=2.0)
     assert engine == OnSlurm(JobRequest(4, True, 2.0, "short", {"mem": "16G"}))
@@ -74,7 +74,7 @@ def test_without_submitit_it_is_said_how_to_install_it(
     def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "submitit" else found(name, package)
 
-    monkeypatch.setattr("search.placement.on_slurm.find_spec", find_spec)
+    monkeypatch.setattr("canopy_search.search.placement.on_slurm.find_spec", find_spec)
     with pytest.raises(PlacementError) as error:
         placement(Place.SLURM, 1, {}, hours=1.0)
     assert str(error.value) == words

@@ -13,16 +13,16 @@ import psutil
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.placement import job
-from search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, left_s, margin_s
-from search.placement.outpost import decisive_versions
-from search.placement.told_file import ToldTail
+from canopy_search.search.placement import job
+from canopy_search.search.placement.job import BEGAN, CALLED_OFF, OVER, TOLD, left_s, margin_s
+from canopy_search.search.placement.outpost import decisive_versions
+from canopy_search.search.placement.told_file import ToldTail
 from tests.waiting import HANG_S, wait_until
 
 NOW_S = 1_800_000_000.0
 _SCRIPT = """
 import sys, time
-from search.placement import job
+from canopy_search.search.placement import job
 job.warm_up = lambda: None
 job._GRACE_S = 600.0  # a slow machine is not told apart from one that cannot be interrupted
 def work(folder, file, wanted, pickled):
@@ -141,7 +141,7 @@ def test_a_node_with_other_versions_says_so_and_reads_no_order(
 def test_an_order_is_given_what_is_left_and_the_cores_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.placement import outpost
+    from canopy_search.search.placement import outpost
 
     given = []
     monkeypatch.setattr(outpost, "work_to_order", lambda order, *_: given.append(order))
@@ -157,7 +157,7 @@ def test_an_order_is_given_what_is_left_and_the_cores_of_the_job(
 
 
 def test_batches_are_told_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.placement.engine import Told
+    from canopy_search.search.placement.engine import Told
 
     monkeypatch.setattr(job, "time", Clock(step_s=0.125))
     tell = job._telling(job.ToldFile(tmp_path / TOLD))

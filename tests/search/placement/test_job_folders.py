@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PlacementError
-from search.placement.job import CALLED_OFF
-from search.placement.job_folders import JobFolders
-from search.placement.queues import JobState
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.job import CALLED_OFF
+from canopy_search.search.placement.job_folders import JobFolders
+from canopy_search.search.placement.queues import JobState
 from tests.waiting import wait_until
 
 
@@ -45,7 +45,7 @@ class MadeUpQueue:
 _BEGINS = """
 import sys
 from pathlib import Path
-from search.placement.job_folders import JobFolders
+from canopy_search.search.placement.job_folders import JobFolders
 from tests.search.placement.test_job_folders import MadeUpQueue
 folders = JobFolders(Path(sys.argv[1]), "demo")
 folders.begin(MadeUpQueue(), print)

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-import search.placement.on_ray
-from search.errors import PlacementError, SearchFailedError
-from search.placement.engine import FAILED, LOG, Post, Told
-from search.placement.on_ray import FULL_S, SILENT_S, RayEngine, _Link
-from search.placement.ray_posts import Node, RayPosts
-from search.placement.ray_process import (
+from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.search.placement import on_ray
+from canopy_search.search.placement.engine import FAILED, LOG, Post, Told
+from canopy_search.search.placement.on_ray import FULL_S, SILENT_S, RayEngine, _Link
+from canopy_search.search.placement.ray_posts import Node, RayPosts
+from canopy_search.search.placement.ray_process import (
     ALIVE,
     FORGET,
     KILL,
@@ -25,8 +25,8 @@ from search.placement.ray_process import (
     PLACED,
     TOLD,
 )
-from search.plan import plan_search
-from search.settings import CanopyConfig
+from canopy_search.search.plan import plan_search
+from canopy_search.search.settings import CanopyConfig
 
 NEAR = Node("id-near", "127.0.0.1", "near", 1, 0)
 FAR = Node("id-far", "192.0.2.77", "far", 1, 0)
@@ -46,7 +46,7 @@ class _Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     clock = _Clock()
-    monkeypatch.setattr(search.placement.on_ray, "time", clock)
+    monkeypatch.setattr(on_ray, "time", clock)
     return clock
 
 

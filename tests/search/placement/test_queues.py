@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.placement import queues
-from search.placement.queues import JobState, RefusedError, SlurmQueue
-from search.placement.slurm_options import JobRequest
+from canopy_search.search.placement import queues
+from canopy_search.search.placement.queues import JobState, RefusedError, SlurmQueue
+from canopy_search.search.placement.slurm_options import JobRequest
 from tests.waiting import wait_until
 
 COMMANDS = {

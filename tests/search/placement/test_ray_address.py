@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PlacementError
-from search.placement.ray_address import AUTO, LOCAL, choose_address, unusable
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.ray_address import AUTO, LOCAL, choose_address, unusable
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from search.placement.ray_posts import Node, RayPost, RayPosts, living_nodes
+from canopy_search.search.placement.ray_posts import Node, RayPost, RayPosts, living_nodes
 
 
 def node(name: str, cpus: float = 2, gpus: float = 0, *, key: str | None = None) -> Node:

@@ -3,8 +3,8 @@
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import PlacementError
-from search.placement.slurm_options import JobRequest, job_request
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.placement.slurm_options import JobRequest, job_request
 
 
 def test_sbatch_gets_a_gpu_for_each_job_and_its_other_options() -> None:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.placement.told_file import ToldFile, ToldTail
+from canopy_search.search.placement.told_file import ToldFile, ToldTail
 
 FORK = multiprocessing.get_context("fork")
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import CurveTableError
-from search.simulation.curve_files import read_curves
+from canopy_search.search.errors import CurveTableError
+from canopy_search.search.simulation.curve_files import read_curves
 
 CSV = """data,network,epoch,val_map,seconds
 a,slow,1,0.1,0

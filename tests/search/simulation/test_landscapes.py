@@ -3,16 +3,16 @@ import math
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import CurveTableError
-from search.settings import NamedSettings
-from search.simulation.landscapes import (
+from canopy_search.search.errors import CurveTableError
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.simulation.landscapes import (
     FAMILIES,
     Family,
     Landscape,
     find_family,
     rank_correlations,
 )
-from search.simulation.replay import simulate
+from canopy_search.search.simulation.replay import simulate
 
 
 @pytest.mark.parametrize("each", FAMILIES.values(), ids=FAMILIES)

@@ -6,10 +6,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from search.errors import CurveTableError, SamplerError
-from search.sampling import PRUNERS
-from search.settings import NamedSettings
-from search.simulation.comparison import (
+from canopy_search.search.errors import CurveTableError, SamplerError
+from canopy_search.search.sampling import PRUNERS
+from canopy_search.search.settings import NamedSettings
+from canopy_search.search.simulation.comparison import (
     Compared,
     Spread,
     compare,
@@ -17,10 +17,10 @@ from search.simulation.comparison import (
     differences,
     named,
 )
-from search.simulation.curve_files import read_curves, write_curves
-from search.simulation.curves import CurvePoint, CurveTable
-from search.simulation.replay import simulate
-from storage.enqueued import enqueued_settings
+from canopy_search.search.simulation.curve_files import read_curves, write_curves
+from canopy_search.search.simulation.curves import CurvePoint, CurveTable
+from canopy_search.search.simulation.replay import simulate
+from canopy_search.storage.enqueued import enqueued_settings
 
 SPACE = {
     "loss": CategoricalDistribution(["bce", "focal"]),

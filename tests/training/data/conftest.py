@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.dataset import Dataset, open_dataset
-from training.settings import DataSettings, SplitSettings
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.settings import DataSettings, SplitSettings
 
 TAG_FREQUENCIES = {"clear": 0.7, "primary": 0.6, "water": 0.3, "road": 0.15, "haze": 0.1}
 

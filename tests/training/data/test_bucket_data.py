@@ -19,16 +19,16 @@ import pytest
 from PIL import Image
 from syrupy.assertion import SnapshotAssertion
 
-from places import s3
+from canopy_search.places import s3
+from canopy_search.training.data import sources
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.data.sample import open_sample
+from canopy_search.training.errors import ImageError, LabelFileError
+from canopy_search.training.settings import DataSettings
 from tests.bucket import Bucket
 from tests.planet_data import write_planet_data
 from tests.proxy import Proxy
 from tests.storage.forked import in_processes
-from training.data import sources
-from training.data.dataset import Dataset, open_dataset
-from training.data.sample import open_sample
-from training.errors import ImageError, LabelFileError
-from training.settings import DataSettings
 
 IMAGES = 40
 
@@ -289,9 +289,9 @@ def test_a_bucket_that_stays_away_ends_it_and_what_was_read_is_kept(  # noqa: PL
 _OPENING = """
 import os, sys
 from pathlib import Path
-from training.data import sources
-from training.data.dataset import open_dataset
-from training.settings import DataSettings
+from canopy_search.training.data import sources
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.settings import DataSettings
 
 sources.READING_THREADS = 2
 url, home, dies_at = sys.argv[1:]

@@ -13,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from training.data import cache as cache_module
-from training.data.cache import open_cache
-from training.data.images import decode_image
-from training.errors import DiskFullError, ImageError
-from training.settings import DataSettings
+from canopy_search.training.data import cache as cache_module
+from canopy_search.training.data.cache import open_cache
+from canopy_search.training.data.images import decode_image
+from canopy_search.training.errors import DiskFullError, ImageError
+from canopy_search.training.settings import DataSettings
 
 BUILDER = """
 import hashlib, sys, time
 from pathlib import Path
-from training.data import published
-from training.data.cache import open_cache
+from canopy_search.training.data import published
+from canopy_search.training.data.cache import open_cache
 
 folder, images, signals, name = map(Path, sys.argv[1:])
 paths = sorted(images.iterdir())

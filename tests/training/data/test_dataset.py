@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from syrupy.assertion import SnapshotAssertion
 
-from training.data.dataset import Dataset, open_dataset
-from training.data.demo import SCENES
-from training.data.images import decode_image
-from training.errors import ImageError, SplitError
-from training.settings import DataSettings
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.data.demo import SCENES
+from canopy_search.training.data.images import decode_image
+from canopy_search.training.errors import ImageError, SplitError
+from canopy_search.training.settings import DataSettings
 
 PlanetMaker = Callable[..., DataSettings]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import demo as demo_module
-from training.data.demo import SCENE_PX, SCENES, DemoFiles, make_demo
-from training.data.labels import read_label_file
-from training.data.png import uncompressed_png
+from canopy_search.training.data import demo as demo_module
+from canopy_search.training.data.demo import SCENE_PX, SCENES, DemoFiles, make_demo
+from canopy_search.training.data.labels import read_label_file
+from canopy_search.training.data.png import uncompressed_png
 
 
 @pytest.fixture

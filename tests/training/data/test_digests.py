@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data import digests
-from training.data.digests import image_digests
+from canopy_search.training.data import digests
+from canopy_search.training.data.digests import image_digests
 
 
 def made(tmp_path: Path, count: int = 100, *, age_s: int = 3600) -> list[Path]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
+from canopy_search.training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
 
 OPERATIONS = {"hflip": np.fliplr, "vflip": np.flipud, "rot90": np.rot90}
 SUBSETS = list(chain.from_iterable(combinations(OPERATIONS, count) for count in range(4)))

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from training.data.guessing import Given, Guess, guess_columns
-from training.data.label_rows import read_rows
-from training.errors import LabelFileError
-from training.settings import ColumnSettings
+from canopy_search.training.data.guessing import Given, Guess, guess_columns
+from canopy_search.training.data.label_rows import read_rows
+from canopy_search.training.errors import LabelFileError
+from canopy_search.training.settings import ColumnSettings
 
 
 def guess(folder: Path, content: str, *files: str, given: Given | None = None) -> Guess:

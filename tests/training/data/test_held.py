@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.data import held
-from training.data.held import HeldImages, held_bytes
-from training.data.loading import Batch, BatchLoader
+from canopy_search.training.data import held
+from canopy_search.training.data.held import HeldImages, held_bytes
+from canopy_search.training.data.loading import Batch, BatchLoader
 
 CPU = torch.device("cpu")
 ALL = ("hflip", "vflip", "rot90")
@@ -94,6 +94,6 @@ def test_waiting_is_counted(
     loader = BatchLoader(pixels, targets, np.arange(40), batch_size=8, device=CPU, held=images)
     clock = iter(range(100))
     ticks: Callable[[], float] = lambda: float(next(clock))  # noqa: E731
-    monkeypatch.setattr("training.data.loading.time.perf_counter", ticks)
+    monkeypatch.setattr("canopy_search.training.data.loading.time.perf_counter", ticks)
     list(loader.evaluation_batches())
     assert loader.wait_s == 6  # five batches, and that there is none after them

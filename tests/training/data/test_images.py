@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.images import DamagedImageError, decode_image
-from training.errors import ImageError
+from canopy_search.training.data.images import DamagedImageError, decode_image
+from canopy_search.training.errors import ImageError
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from syrupy.assertion import SnapshotAssertion
 
-from training.data.labels import LabelTable, read_label_file
-from training.errors import LabelFileError
-from training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.data.labels import LabelTable, read_label_file
+from canopy_search.training.errors import LabelFileError
+from canopy_search.training.settings import ColumnSettings, SplitSettings
 
 
 def written(tmp_path: Path, content: str | bytes) -> Path:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data.dihedral import symmetric_views, whole_pixels
-from training.data.loading import Batch, BatchLoader, epoch_seed
+from canopy_search.training.data.dihedral import symmetric_views, whole_pixels
+from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
 
 CPU = torch.device("cpu")
 ALL = ("hflip", "vflip", "rot90")
@@ -211,7 +211,9 @@ def test_waiting_is_counted_for_the_latest_pass(
 ) -> None:
     batches = loader()
     ticks = (float(second) for second in itertools.count())
-    monkeypatch.setattr("training.data.loading.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(
+        "canopy_search.training.data.loading.time.perf_counter", lambda: next(ticks)
+    )
 
     for _ in range(2):
         list(batches.evaluation_batches())

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from training.data.labels import LabelTable
-from training.data.locating import locate_images
-from training.errors import ImageError, LabelFileError
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.locating import locate_images
+from canopy_search.training.errors import ImageError, LabelFileError
 
 
 def touch(folder: Path, *names: str) -> None:

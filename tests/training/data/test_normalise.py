@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from training.data.normalise import IMAGENET_MEAN, IMAGENET_STD, normalised
+from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD, normalised
 
 
 def pixels(batch: int = 3, height: int = 5, width: int = 7) -> torch.Tensor:

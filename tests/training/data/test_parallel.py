@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.data.parallel import map_in_order, runs
+from canopy_search.training.data.parallel import map_in_order, runs
 
 
 def data_threads() -> set[threading.Thread]:

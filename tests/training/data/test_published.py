@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.published import publish_folder
+from canopy_search.training.data.published import publish_folder
 
 
 def has_content(folder: Path) -> bool:

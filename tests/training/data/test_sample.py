@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.data.dataset import open_dataset
+from canopy_search.training.data.sample import DataSample, open_sample
+from canopy_search.training.errors import ImageError, SplitError
+from canopy_search.training.settings import DataSettings
 from tests.planet_data import write_planet_data
-from training.data.dataset import open_dataset
-from training.data.sample import DataSample, open_sample
-from training.errors import ImageError, SplitError
-from training.settings import DataSettings
 
 IMAGES, PX = 60, 16
 

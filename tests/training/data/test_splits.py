@@ -9,10 +9,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from syrupy.assertion import SnapshotAssertion
 
-from training.data.labels import LabelTable
-from training.data.splits import Split, split_images, split_table
-from training.errors import SplitError
-from training.settings import SplitSettings
+from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.splits import Split, split_images, split_table
+from canopy_search.training.errors import SplitError
+from canopy_search.training.settings import SplitSettings
 
 PLANET_SHARES = (0.93, 0.7, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.survey import always_together, copies, never_together, survey_files
+from canopy_search.training.data.survey import always_together, copies, never_together, survey_files
 
 
 def test_headers_are_counted_by_format_mode_size_and_peculiarity(tmp_path: Path) -> None:

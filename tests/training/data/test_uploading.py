@@ -1,6 +1,6 @@
 import torch
 
-from training.data.uploading import uploaded
+from canopy_search.training.data.uploading import uploaded
 
 
 def test_on_the_cpu_nothing_is_copied_and_nothing_is_taken_ahead() -> None:

@@ -1,0 +1,5 @@
+"""``python -m canopy_search`` is the `canopy` command."""
+
+from canopy_search.search.cli import main
+
+main()

@@ -1,5 +1,0 @@
-"""``python -m search`` is the `canopy` command."""
-
-from search.cli import main
-
-main()
