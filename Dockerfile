@@ -26,7 +26,7 @@ COPY search search
 COPY dashboards dashboards
 COPY training training
 COPY storage storage
-COPY places places
+COPY filestore filestore
 RUN pip install --no-deps --force-reinstall .
 
 FROM ${PYTHON_IMAGE} AS system-cpu

@@ -29,18 +29,19 @@ from optuna.trial import TrialState
 
 from benchmarks.filled_studies import ENDLESS, EPOCHS, fill
 from benchmarks.machine import machine_text
-from canopy_search.search import stage_tree, worker
-from canopy_search.search.config import load_config
+from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.events import TrialEnd
-from canopy_search.search.plan import BegunStudy, SearchPlan, plan_search
-from canopy_search.search.space import SearchSpace
-from canopy_search.search.stage_tree import StageTree
-from canopy_search.search.worker import open_objective, work
-from canopy_search.storage.connecting import connect_options, optuna_url
+from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.plan import BegunStudy, SearchPlan, plan_search
+from canopy_search.search.trial import stage_tree
+from canopy_search.search.trial.stage_tree import StageTree
+from canopy_search.search.workers import loop as worker
+from canopy_search.search.workers.loop import open_objective, work
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.urls import connect_options, optuna_url
 from canopy_search.storage.database import open_database
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.outages import Patience
-from canopy_search.storage.stages import StageStore
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.stages.stages import StageStore
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.resolve import resolve_settings
 
@@ -228,15 +229,17 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
     dataset = open_dataset(plan.config.data, plan.home)
     space = SearchSpace(resolve_settings(plan.space.training), plan.space.distributions)
     database = open_database(plan.home, url)
-    patience = Patience()
+    retry_policy = RetryPolicy()
     pace.began_s = time.perf_counter()
     watcher = PaceWatcher(pace)
     with (
         patch.object(worker, "open_tree", open_tree),
         patch.object(stage_tree, "TrainingRun", InstantRun),
-        open_objective(BegunStudy(plan, space, dataset), database, watcher, patience) as objective,
+        open_objective(
+            BegunStudy(plan, space, dataset), database, watcher, retry_policy
+        ) as objective,
     ):
-        work(plan, objective, patience)
+        work(plan, objective, retry_policy)
 
 
 @dataclass(frozen=True)
@@ -396,7 +399,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="a folder for profiles; slows what it times")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    _CONTEXT.set_forkserver_preload(["canopy_search.search.worker"])
+    _CONTEXT.set_forkserver_preload(["canopy_search.search.workers.loop"])
     if arguments.profile:
         arguments.profile.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

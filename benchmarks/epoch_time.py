@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.search.command_line import state_home
+from canopy_search.search.environment import state_home
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.run import EpochMetrics, TrainingRun
 from canopy_search.training.settings import Augmentation, DataSettings, TrainingSettings

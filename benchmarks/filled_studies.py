@@ -8,14 +8,14 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.summary import RUNG_ATTR
-from canopy_search.search.pausing import rung_mark
-from canopy_search.search.plan import SearchPlan
-from canopy_search.search.trials import STAGES_ATTR
+from canopy_search.search.scheduling.open_study import STAGES_ATTR
+from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.study.plan import SearchPlan
 from canopy_search.storage.database import Database
-from canopy_search.storage.epochs import add_trained
-from canopy_search.storage.studies import StudyStore
-from canopy_search.storage.trial_changes import TrialChange, write_new
+from canopy_search.storage.study.epochs import add_trained
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.study.trial_attributes import RUNG_ATTR
+from canopy_search.storage.study.trial_changes import TrialChange, write_new
 
 EPOCHS = 5
 ENDLESS = 1_000_000

@@ -163,11 +163,11 @@ def main() -> None:
         cases = [Case(arguments.backbone, arguments.image_px, arguments.batch_size, steps)]
     elif arguments.steps:
         cases = [replace(case, steps=arguments.steps) for case in cases]
-    left_out = NOT_ON_A_CPU if arguments.device == "cpu" else frozenset()
+    skipped = NOT_ON_A_CPU if arguments.device == "cpu" else frozenset()
     switches = [
         switch
         for switch in SWITCHES
-        if switch.name not in left_out and (not arguments.switch or switch.name in arguments.switch)
+        if switch.name not in skipped and (not arguments.switch or switch.name in arguments.switch)
     ]
     print(machine_text())
     print(f"{arguments.rounds} rounds of {arguments.epochs} epochs; median (smallest to largest)")

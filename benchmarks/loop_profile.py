@@ -26,11 +26,11 @@ import torch
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.noise_images import Case, noise_images
 from canopy_search.training import run as training_run
-from canopy_search.training.backbones import build_backbone
 from canopy_search.training.data.normalise import normalised
-from canopy_search.training.losses import build_loss
-from canopy_search.training.optimizers import build_optimizer
-from canopy_search.training.precision import autocast
+from canopy_search.training.device.precision import autocast
+from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.optimization.losses import build_loss
+from canopy_search.training.optimization.optimizers import build_optimizer
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
 

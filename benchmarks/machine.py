@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from canopy_search.training.precision import resolve_threads
+from canopy_search.training.device.precision import resolve_threads
 
 
 def machine_text() -> str:

@@ -30,10 +30,10 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from benchmarks.machine import machine_text
-from canopy_search.storage.connecting import optuna_url, parse_database_url
+from canopy_search.storage.connection.urls import optuna_url, parse_database_url
 from canopy_search.storage.database import open_database
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.postmaster import find_postmaster
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.postmaster import find_postmaster
 from tests.faults.invariants import check
 from tests.faults.searching import FORK, STUDY, Pace, Search, settings
 from tests.planet_data import write_planet_data

@@ -25,12 +25,12 @@ from unittest.mock import patch
 from benchmarks.filled_studies import fill
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.workers import canopy, search
-from canopy_search.search.command_line import state_home
-from canopy_search.search.config import load_config
-from canopy_search.search.plan import SearchPlan, plan_search
-from canopy_search.search.record import study_record
+from canopy_search.search.environment import state_home
+from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.record import study_record
 from canopy_search.storage.database import Database, open_database
-from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.training.data.dataset import open_dataset
 from canopy_search.training.resolve import resolve_settings
 
@@ -80,17 +80,17 @@ def mirrored(trials: int, runs: int) -> None:
 
 def mirror_s(plan: SearchPlan, database: Database) -> float:
     """Mirrors the study as `canopy mirror` does; returns the seconds from its login to its end."""
-    from canopy_search.dashboards.clearml.following import mirror_once
-    from canopy_search.search.mirror_process import mirror_plan
+    from canopy_search.dashboards.clearml.runner import mirror_once
+    from canopy_search.search.workflows.mirror_process import mirror_plan
 
-    wanted = mirror_plan(plan.config, plan.home, plan.study, database, is_live=False)
-    if wanted is None:
+    desired = mirror_plan(plan.config, plan.home, plan.study, database, is_live=False)
+    if desired is None:
         raise SystemExit("ClearML is not configured")
     began_s = time.perf_counter()
-    standing = mirror_once(database, wanted, print, lambda: None)
+    snapshot = mirror_once(database, desired, print, lambda: None)
     took_s = time.perf_counter() - began_s
-    if standing is None or standing.behind:
-        raise SystemExit(f"the mirror is not done: {standing}")
+    if snapshot is None or snapshot.behind:
+        raise SystemExit(f"the mirror is not done: {snapshot}")
     return took_s
 
 

@@ -19,15 +19,15 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine_text, spread_text
+from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.forecast.figures import Range
 from canopy_search.search.forecast.forecast import WALK_S
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import measure_speed
-from canopy_search.search.plan import SearchPlan, plan_search
-from canopy_search.search.settings import CanopyConfig
-from canopy_search.training.backbones import meta_backbone
-from canopy_search.training.data.cache import cache_bytes
+from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.training.data.cache.pixels import cache_bytes
 from canopy_search.training.data.sample import DataSample, open_sample
+from canopy_search.training.network.backbones import meta_backbone
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import DataSettings
 

@@ -8,7 +8,7 @@ from statistics import mean
 
 from benchmarks.epoch_time import demo
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.search.command_line import state_home
+from canopy_search.search.environment import state_home
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import OptimizerSettings, TrainingSettings
 

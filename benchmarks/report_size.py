@@ -20,15 +20,15 @@ from playwright.sync_api import Browser
 
 from benchmarks.filled_studies import EPOCHS, fill
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.dashboards.page import page_html
+from canopy_search.dashboards.html.page import page_html
 from canopy_search.dashboards.report import report_page
-from canopy_search.dashboards.study_data import read_study
-from canopy_search.search.config import load_config
-from canopy_search.search.plan import plan_search
+from canopy_search.dashboards.study.reader import read_study
+from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.plan import plan_search
 from canopy_search.storage.database import Database, open_database
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.predictions import ValidationSet, predicting
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.study.predictions import ValidationSet, predicting
+from canopy_search.storage.study.studies import StudyStore
 from tests.chromium import connected
 from tests.shared_servers import SharedServers
 

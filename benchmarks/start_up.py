@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.workers import canopy
-from canopy_search.search.config import DEMO_CONFIG
+from canopy_search.search.study.configuration import DEMO_CONFIG
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import psutil
 import torch
 
 from benchmarks.machine import machine_text
-from canopy_search.training.backbones import build_backbone
-from canopy_search.training.memory import step_memory
+from canopy_search.training.device.memory import step_memory
+from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.settings import TrainingSettings
 
 CASES = (

@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmarks.epoch_time import demo, measure
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.search.command_line import state_home
+from canopy_search.search.environment import state_home
 
 IMAGE_PX = 32
 BACKBONES = ("tinycnn_8", "tinyresnet_16")

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from benchmarks.noise_images import Case, noise_images
-from canopy_search.training import optimizers
 from canopy_search.training import run as training_run
+from canopy_search.training.optimization import optimizers
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
 

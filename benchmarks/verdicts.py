@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.dashboards.bootstrap import RESAMPLES, resample_ap
-from canopy_search.dashboards.verdict import Verdict, verdicts
-from canopy_search.storage.predictions import Predictions
+from canopy_search.dashboards.stats.bootstrap import RESAMPLES, resample_ap
+from canopy_search.dashboards.stats.verdict import Verdict, verdicts
+from canopy_search.storage.study.predictions import Predictions
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 
 PLANET_IMAGES = 6072

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import machine_text, spread_text
-from canopy_search.search.command_line import state_home
+from canopy_search.search.environment import state_home
 
 
 def main() -> None:

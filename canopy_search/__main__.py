@@ -1,5 +1,5 @@
 """``python -m canopy_search`` is the `canopy` command."""
 
-from canopy_search.search.cli import main
+from canopy_search.search.cli.main import main
 
 main()

@@ -27,11 +27,11 @@ class TrackerConfigError(TrackerError):
     exit_status = 2
 
 
-class TrackerAwayError(TrackerError):
+class TrackerUnavailableError(TrackerError):
     """The server does not answer, or not as it should; it may later."""
 
 
-class TrackerRefusesError(TrackerAwayError):
+class TrackerRefusesError(TrackerUnavailableError):
     """The server refuses the credentials; somebody has to mend that."""
 
 

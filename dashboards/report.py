@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from canopy_search.dashboards.answer import answer_of, facts, lead, title
+from canopy_search.dashboards.answer.headline import answer_of, facts, lead, title
 from canopy_search.dashboards.charts.confirmed import confirmed_charts, confirmed_table
 from canopy_search.dashboards.charts.cost import cost_charts
 from canopy_search.dashboards.charts.curves import curves_charts
-from canopy_search.dashboards.charts.house import marks_of, score_text
 from canopy_search.dashboards.charts.importance import importance_charts
 from canopy_search.dashboards.charts.labels import confusion_charts, label_charts
 from canopy_search.dashboards.charts.progress import progress_charts
 from canopy_search.dashboards.charts.space import space_charts
 from canopy_search.dashboards.charts.stage_tree import stage_tree_charts
+from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.charts.timeline import timeline_charts
-from canopy_search.dashboards.page import Cell, Chart, Column, Page, Section, Table, page_html
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import duration_text, spent_text, value_text
+from canopy_search.dashboards.formatting.tables import (
+    duration_text,
+    score_text,
+    spent_text,
+    value_text,
+)
+from canopy_search.dashboards.html.page import Cell, Chart, Column, Page, Section, Table, page_html
+from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 
 def report_html(data: StudyData) -> str:

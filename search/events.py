@@ -19,7 +19,7 @@ class TrialEnd:
         trained: epochs that were trained for it now, repeated ones included.
         seconds: their training and validation time.
         reason: why it ended early.
-        trunk: whose epochs it began with, if not with its own.
+        shared_prefix: whose epochs it began with, if not with its own.
     """
 
     number: int
@@ -29,11 +29,11 @@ class TrialEnd:
     trained: int
     seconds: float
     reason: str | None = None
-    trunk: "Trunk | None" = None
+    shared_prefix: "SharedPrefix | None" = None
 
 
 @dataclass(frozen=True)
-class Trunk:
+class SharedPrefix:
     """The epochs of somebody else that a trial begins with.
 
     Attributes:
@@ -60,15 +60,28 @@ class SearchWatcher(Protocol):
         """The search begins or goes on."""
 
     def trial_started(
-        self, number: int, params: Mapping[str, Any], from_epoch: int, trunk: Trunk | None = None
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        from_epoch: int,
+        shared_prefix: SharedPrefix | None = None,
     ) -> None:
         """A trial begins, or goes on after `from_epoch` epochs of its own, or after a trunk."""
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
         """One optimizer step of the running trial is done."""
 
-    def epoch_done(self, epoch: int, epochs: int, val_ap: float, rival: float | None) -> None:
-        """An epoch is validated; `rival` is the best AP of the other trials at this epoch."""
+    def epoch_done(
+        self, epoch: int, epochs: int, val_ap: float, best_of_others: float | None
+    ) -> None:
+        """An epoch is validated.
+
+        Args:
+            epoch: counts from 1.
+            epochs: of a full run.
+            val_ap: after this epoch.
+            best_of_others: the best AP of the other trials at this epoch, if there is one.
+        """
 
     def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
         """The running trial has ended or pauses; it is one of the `settled` ones that did."""

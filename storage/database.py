@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy
 
-from canopy_search.storage.connecting import (
+from canopy_search.storage.connection.throttle import ConnectionThrottle
+from canopy_search.storage.connection.urls import (
     check_reachable,
     connect_options,
     never_idle_for_long,
@@ -15,16 +16,15 @@ from canopy_search.storage.connecting import (
     resets_at_no_cost,
     shown,
 )
-from canopy_search.storage.embedded import EmbeddedPostgres
 from canopy_search.storage.errors import (
     DatabaseUnreachableError,
     DatabaseVersionError,
     EmbeddedPostgresError,
     NoDatabaseError,
 )
-from canopy_search.storage.schema import check_writable, prepare_schema
-from canopy_search.storage.tables import DATABASE
-from canopy_search.storage.thrift import Thrift
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.schema.tables import DATABASE
+from canopy_search.storage.schema.upgrade import check_writable, prepare_schema
 
 # A connection is somebody's for milliseconds; for as long as this only where the server hangs.
 _POOL_TIMEOUT_S = 60
@@ -38,13 +38,13 @@ class Database:
         url: where it is, password included.
         engine: its connections: one for a worker, some for a command that only reads.
         embedded: the server behind it, if that is the embedded one.
-        thrift: whether the connection of a worker is held.
+        throttle: whether the connection of a worker is held.
     """
 
     url: sqlalchemy.URL = field(repr=False)
     engine: sqlalchemy.Engine = field(repr=False)
     embedded: EmbeddedPostgres | None = field(repr=False)
-    thrift: Thrift = field(default_factory=Thrift, repr=False)
+    throttle: ConnectionThrottle = field(default_factory=ConnectionThrottle, repr=False)
 
     def __repr__(self) -> str:
         return f"Database({self.shown_url!r})"
@@ -95,9 +95,9 @@ def open_database(home: Path, url: str | None, *, writes: bool = True) -> Databa
     """
     embedded = None if _is_given(url) else embedded_postgres(home)
     place = embedded.start() if embedded else parse_database_url(url or "")
-    engine, thrift = make_engine(place, connections=1 if writes else 3), Thrift()
+    engine, throttle = make_engine(place, connections=1 if writes else 3), ConnectionThrottle()
     if writes:
-        thrift.govern(engine)
+        throttle.govern(engine)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
         check_reachable(place)
@@ -105,7 +105,7 @@ def open_database(home: Path, url: str | None, *, writes: bool = True) -> Databa
         if writes:
             check_writable(engine)
         on_failure.pop_all()
-    return Database(place, engine, embedded, thrift)
+    return Database(place, engine, embedded, throttle)
 
 
 def open_existing_database(home: Path, url: str | None) -> Database:

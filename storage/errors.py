@@ -40,7 +40,7 @@ class UnknownStudyError(StorageError):
     exit_status = 2
 
 
-class DatabaseAwayError(StorageError):
+class DatabaseUnavailableError(StorageError):
     """The database has been away for longer than somebody wants to wait."""
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import sqlalchemy
 
-from canopy_search.storage.connecting import check_reachable, shown, version_text
+from canopy_search.storage.connection.urls import check_reachable, shown, version_text
 from canopy_search.storage.database import make_engine
-from canopy_search.storage.schema import TableState, is_read_only, table_state
+from canopy_search.storage.schema.upgrade import TableState, is_read_only, table_state
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
 # pg_stat_activity would hide what connections of other users are; PostgreSQL 16 reserves more.

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser
 from syrupy.assertion import SnapshotAssertion
 
 import canopy_search
-from canopy_search.search.thread_waiting import spin_briefly
+from canopy_search.search.openmp import spin_briefly
 from canopy_search.storage.database import Database, open_database
 from tests.bucket import Bucket, BucketServer
 from tests.chromium import connected
@@ -120,10 +120,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out what `make test-all` alone runs."""
     if config.getoption("exhaustive"):
         return
-    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
-    if left_out:
-        items[:] = [item for item in items if item not in set(left_out)]
-        config.hook.pytest_deselected(items=left_out)
+    skipped = [item for item in items if item.get_closest_marker("exhaustive")]
+    if skipped:
+        items[:] = [item for item in items if item not in set(skipped)]
+        config.hook.pytest_deselected(items=skipped)
 
 
 def pytest_collection_finish() -> None:

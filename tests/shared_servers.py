@@ -19,7 +19,7 @@ import psycopg2
 import sqlalchemy
 from filelock import FileLock
 
-from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from tests.bucket import start_moto
 from tests.chromium import start_chromium
 

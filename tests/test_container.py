@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from canopy_search.search.command_table import load_command
+from canopy_search.search.cli.lazy_group import load_command
 from tests.reading_docs import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from canopy_search.search.command_table import COMMANDS, load_command
-from canopy_search.search.config import load_config
-from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.cli.lazy_group import COMMANDS, load_command
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.study.configuration import load_config
 from tests.reading_docs import (
     PAGES,
     ROOT,

@@ -235,7 +235,7 @@ def _become(order: dict[str, Any], descriptors: Sequence[int]) -> None:
     if "code" in order:
         exec(order["code"], {"__name__": "__main__"})  # noqa: S102 - multiprocessing's own line
         return
-    from canopy_search.search.cli import main
+    from canopy_search.search.cli.main import main
 
     _patch(_fork_own_template(), util.spawnv_passfds)
     sys.argv = order["argv"]
@@ -267,7 +267,7 @@ def _end_as(run: Callable[[], None]) -> NoReturn:
 def _main() -> None:
     listener, ends = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from canopy_search.search.thread_waiting import spin_briefly
+    from canopy_search.search.openmp import spin_briefly
 
     spin_briefly()
     import_all()

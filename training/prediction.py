@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from canopy_search.training.data.images import DamagedImageError, decode_image
+from canopy_search.training.data.files.parallel import map_in_order, usable_cores
+from canopy_search.training.data.images.decoding import DamagedImageError, decode_image
 from canopy_search.training.data.normalise import normalised
-from canopy_search.training.data.parallel import map_in_order, usable_cores
+from canopy_search.training.device.precision import resolve_device
 from canopy_search.training.errors import CheckpointError, SettingsError
-from canopy_search.training.model_file import TrainedModel
-from canopy_search.training.precision import resolve_device
-from canopy_search.training.thresholds import ONE_HALF
+from canopy_search.training.network.model_file import TrainedModel
+from canopy_search.training.network.thresholds import ONE_HALF
 
 BATCH_SIZE = 64
 

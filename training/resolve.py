@@ -2,8 +2,12 @@
 
 import torch
 
-from canopy_search.training.compiling import resolve_compile
-from canopy_search.training.precision import resolve_device, resolve_precision, resolve_threads
+from canopy_search.training.device.compiling import resolve_compile
+from canopy_search.training.device.precision import (
+    resolve_device,
+    resolve_precision,
+    resolve_threads,
+)
 from canopy_search.training.settings import TrainingSettings
 
 

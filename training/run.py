@@ -16,27 +16,31 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from canopy_search.training.accumulation import largest_batch, micro_batch_count, micro_batch_size
-from canopy_search.training.backbones import build_backbone
 from canopy_search.training.checkpoint import RunState
-from canopy_search.training.compiling import CompiledNetwork
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
 from canopy_search.training.data.normalise import normalised
-from canopy_search.training.device_cache import held_images, release_images
+from canopy_search.training.device.compiling import CompiledNetwork
+from canopy_search.training.device.host_memory import keep_freed_memory
+from canopy_search.training.device.image_cache import images_on_device, release_images
+from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
+from canopy_search.training.device.precision import autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
-from canopy_search.training.host_memory import keep_freed_memory
-from canopy_search.training.losses import build_loss
 from canopy_search.training.metrics import (
     MultilabelMetrics,
     NonFiniteLogitsError,
     multilabel_metrics,
 )
-from canopy_search.training.optimizers import build_optimizer, set_learning_rate
-from canopy_search.training.out_of_memory import is_out_of_memory, shortage_text
-from canopy_search.training.precision import autocast, resolve_precision
+from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.optimization.accumulation import (
+    largest_batch,
+    micro_batch_count,
+    micro_batch_size,
+)
+from canopy_search.training.optimization.losses import build_loss
+from canopy_search.training.optimization.optimizers import build_optimizer, set_learning_rate
+from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.resolve import resolve_settings
-from canopy_search.training.schedules import exponential_lr
 from canopy_search.training.settings import TrainingSettings
 
 BatchProgress = Callable[[int, int, int], None]
@@ -169,7 +173,7 @@ class TrainingRun:
         self._optimizer = build_optimizer(self.model, settings.optimizer, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._network = CompiledNetwork(self.model, settings.compile)
-        self._held = held_images(dataset, settings.device_cache, self._device)
+        self._on_device = images_on_device(dataset, settings.device_cache, self._device)
         self._train_loader = self._training_loader()
 
     @property
@@ -332,7 +336,7 @@ class TrainingRun:
             device=self._device,
             augment=self.dataset.augment if augment else (),
             threads=1 if self._device.type == "cpu" else GPU_LOADER_THREADS,
-            held=self._held,
+            on_device=self._on_device,
         )
 
     def _forked_rng(self) -> AbstractContextManager[None]:
@@ -349,7 +353,7 @@ class TrainingRun:
         self._optimizer.zero_grad(set_to_none=True)
         made_room = release_images(self.dataset, self.settings.device_cache)
         if made_room:
-            self._held = None
+            self._on_device = None
             self._train_loader = self._training_loader()
         gc.collect()
         if self._device.type == "cuda":

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from canopy_search.places.errors import PlaceUrlError
-from canopy_search.places.urls import Source, source_of
+from canopy_search.filestore.errors import FileStoreUrlError
+from canopy_search.filestore.urls import Source, source_of
 
 Augmentation = Literal["hflip", "vflip", "rot90"]
 
@@ -33,7 +33,7 @@ def _checked_source(value: Any) -> Source:
         raise PydanticCustomError("path_type", "Input is not a valid path")
     try:
         return source_of(value)
-    except PlaceUrlError as error:
+    except FileStoreUrlError as error:
         raise ValueError(str(error)) from error
 
 
@@ -153,9 +153,9 @@ class TrainingSettings(Settings):
     Attributes:
         epochs: number of epochs of a full run.
         batch_size: images per optimizer step; an epoch is cut into batches of nearly this size.
-        backbone: name of a network, see `training.backbones`.
+        backbone: name of a network, see `training.network.backbones`.
         weights: ``imagenet`` starts from torchvision's pretrained weights (a download).
-        loss: name of a loss, see `training.losses`.
+        loss: name of a loss, see `training.optimization.losses`.
         gamma: ExponentialLR's factor per epoch; 1.0 is a constant rate.
         clip_norm: largest norm of the gradient; None does not clip.
         precision: ``auto`` is the fastest that keeps AP on the device.

@@ -36,11 +36,11 @@ from weakref import WeakKeyDictionary
 import torch
 import torchvision
 
-from canopy_search.training.accumulation import Accumulation, steps_at
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.identity import parts_digest
-from canopy_search.training.data.images import DECODING_RULE
-from canopy_search.training.schedules import exponential_lr
+from canopy_search.training.data.images.decoding import DECODING_RULE
+from canopy_search.training.optimization.accumulation import Accumulation, steps_at
+from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.settings import TrainingSettings
 
 ENGINE_REVISION = 2

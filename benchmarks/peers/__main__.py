@@ -21,9 +21,9 @@ from benchmarks.peers.table import TOLERANCE, Compared, ratio_lines, real_table,
 from benchmarks.peers.task import SHAPES, TRIALS, Curves
 from benchmarks.peers.winners import test_aps
 from benchmarks.shapes_data import write_shapes
-from canopy_search.search.command_line import state_home
-from canopy_search.storage.connecting import optuna_url
-from canopy_search.storage.embedded import EmbeddedPostgres
+from canopy_search.search.environment import state_home
+from canopy_search.storage.connection.urls import optuna_url
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parent / "curves" / "shapes.parquet"

@@ -19,7 +19,7 @@ import optuna
 
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
 from benchmarks.peers.task import SHAPES_TASK, Curves, Task, peer_arguments, setting
-from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.config.settings import NamedSettings, SearchSettings
 from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
 
 

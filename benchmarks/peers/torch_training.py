@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.peers.task import TRAINING_SEED, Task
-from canopy_search.training.backbones import build_backbone
-from canopy_search.training.losses import build_loss
+from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.optimization.losses import build_loss
 from canopy_search.training.settings import TrainingSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

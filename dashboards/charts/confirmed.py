@@ -2,12 +2,11 @@
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import ACCENT, FAINT, QUIET, new_figure, plain
-from canopy_search.dashboards.confirmation import Confirmation, Confirmed
-from canopy_search.dashboards.confirmation_text import confirmation_lines
-from canopy_search.dashboards.page import Cell, Chart, Column, Key, Table
-from canopy_search.dashboards.seed_statistics import BETTER, Spread
-from canopy_search.dashboards.tables import ap_text, params_text
+from canopy_search.dashboards.charts.theme import ACCENT, FAINT, QUIET, new_figure, plain
+from canopy_search.dashboards.formatting.tables import ap_text, params_text
+from canopy_search.dashboards.html.page import Cell, Chart, Column, Key, Table
+from canopy_search.dashboards.stats.seeds import BETTER, Spread
+from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 
 _ROW_PX = 38
 
@@ -112,16 +111,6 @@ def confirmed_table(confirmation: Confirmation) -> Table:
             ]
         )
     return Table("confirmed-settings", "Means over the further seeds", columns, rows)
-
-
-def confirmation_text(confirmation: Confirmation) -> str:
-    """Returns what a confirmation has found, as a paragraph."""
-    lines = confirmation_lines(confirmation)
-    seeds = ", ".join(map(str, confirmation.seeds))
-    if not confirmation.is_complete:
-        return f"Being confirmed with seeds {seeds}: {'; '.join(lines)}."
-    said = [line[:1].upper() + line[1:] for line in lines]
-    return f"Trained again with seeds {seeds}. {'. '.join(said)}."
 
 
 def name_of(confirmed: Confirmed) -> str:

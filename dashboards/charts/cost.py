@@ -4,18 +4,17 @@ import math
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import (
+from canopy_search.dashboards.charts.theme import (
     QUIET,
     Marks,
     legend_of,
     new_figure,
     plain,
-    score_text,
     trial_text,
 )
-from canopy_search.dashboards.page import Chart, Key
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import duration_text, params_text
+from canopy_search.dashboards.formatting.tables import duration_text, params_text, score_text
+from canopy_search.dashboards.html.page import Chart, Key
+from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _ALIKE = 1.3
 """Times that differ by less than this factor may well be equal."""

@@ -5,19 +5,15 @@ from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import (
-    FAINT,
-    QUIET,
-    Marks,
-    new_figure,
+from canopy_search.dashboards.charts.theme import FAINT, QUIET, Marks, new_figure, plain, trial_text
+from canopy_search.dashboards.formatting.tables import (
+    listed_text,
+    params_text,
     percent_text,
-    plain,
     score_text,
-    trial_text,
 )
-from canopy_search.dashboards.page import Chart
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import listed_text, params_text
+from canopy_search.dashboards.html.page import Chart
+from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _MOST_COMPLETE = 60
 """Further complete trials than the best so many are drawn like stopped ones."""

@@ -14,9 +14,10 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from scipy.stats import PermutationMethod, chi2_contingency, ks_2samp
 
-from canopy_search.dashboards.charts.house import ACCENT, QUIET, new_figure, percent_text, plain
-from canopy_search.dashboards.page import Chart, Key
-from canopy_search.dashboards.study_data import StudyData, TrialData
+from canopy_search.dashboards.charts.theme import ACCENT, QUIET, new_figure, plain
+from canopy_search.dashboards.formatting.tables import percent_text
+from canopy_search.dashboards.html.page import Chart, Key
+from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 FEWEST = 10
 """Of fewer settings nothing is said."""
@@ -39,7 +40,7 @@ class Importances:
         settings: how many settings were compared.
         good: how many of them count as the best.
         epoch: after which they were compared; None for complete trials.
-        left_out: parameters that cannot have had an effect by then.
+        skipped: parameters that cannot have had an effect by then.
     """
 
     shares: Mapping[str, float]
@@ -47,7 +48,7 @@ class Importances:
     settings: int
     good: int
     epoch: int | None
-    left_out: Sequence[str] = ()
+    skipped: Sequence[str] = ()
 
     @property
     def clear(self) -> list[str]:
@@ -77,8 +78,8 @@ def importances(data: StudyData) -> Importances | None:
         Importance in Arbitrary Subspaces, IJCAI.
     """
     epoch, scored = _comparable(data)
-    left_out = _without_effect(data, epoch)
-    names = [n for n, d in data.distributions.items() if not d.single() and n not in left_out]
+    skipped = _without_effect(data, epoch)
+    names = [n for n, d in data.distributions.items() if not d.single() and n not in skipped]
     if len(scored) < FEWEST or not names:
         return None
     trials = [trial for trial, _ in scored]
@@ -94,7 +95,7 @@ def importances(data: StudyData) -> Importances | None:
         settings=len(scored),
         good=int(good.sum()),
         epoch=epoch,
-        left_out=left_out,
+        skipped=skipped,
     )
 
 
@@ -135,9 +136,9 @@ def sentence(data: StudyData, found: Importances | None) -> str:
             text += ", and clearly in " + " and ".join(clear[1:])
         rest = [name for name in found.shares if name not in clear]
         text += f"; of {' and '.join(rest)} that may be chance." if rest else "."
-    if found.left_out:
+    if found.skipped:
         text += (
-            f" {' and '.join(found.left_out)} cannot be judged: it has no effect before the second "
+            f" {' and '.join(found.skipped)} cannot be judged: it has no effect before the second "
             "epoch."
         )
     if found.settings < FEW:
@@ -184,10 +185,10 @@ def _once(
     data: StudyData, epoch: int | None, pairs: Sequence[tuple[TrialData, float]]
 ) -> list[tuple[TrialData, float]]:
     """Returns each setting once, apart from what has had no effect by then."""
-    left_out = _without_effect(data, epoch)
+    skipped = _without_effect(data, epoch)
     found: dict[str, tuple[TrialData, float]] = {}
     for trial, score in pairs:
-        effective = {name: v for name, v in trial.params.items() if name not in left_out}
+        effective = {name: v for name, v in trial.params.items() if name not in skipped}
         found.setdefault(repr(effective), (trial, score))
     return list(found.values())
 

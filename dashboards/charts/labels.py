@@ -7,19 +7,11 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from canopy_search.dashboards.charts.house import (
-    ACCENT,
-    FAINT,
-    QUIET,
-    SCALE,
-    new_figure,
-    percent_text,
-    plain,
-)
-from canopy_search.dashboards.page import Chart
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import ap_text, params_text
-from canopy_search.storage.predictions import Predictions
+from canopy_search.dashboards.charts.theme import ACCENT, FAINT, QUIET, SCALE, new_figure, plain
+from canopy_search.dashboards.formatting.tables import ap_text, params_text, percent_text
+from canopy_search.dashboards.html.page import Chart
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.storage.study.predictions import Predictions
 
 _MOST_LABELS = 60
 _MOST_CONFUSED = 30

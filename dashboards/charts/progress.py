@@ -4,20 +4,18 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import (
+from canopy_search.dashboards.charts.theme import (
     QUIET,
     Marks,
     legend_of,
     new_figure,
-    percent_text,
     plain,
-    score_text,
     trial_text,
 )
-from canopy_search.dashboards.page import Chart, Key
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import duration_text
-from canopy_search.storage.epochs import EpochRecord
+from canopy_search.dashboards.formatting.tables import duration_text, percent_text, score_text
+from canopy_search.dashboards.html.page import Chart, Key
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.storage.study.epochs import EpochRecord
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 _BEST_SO_FAR = [Key("best so far", QUIET, "—")]

@@ -8,18 +8,17 @@ import plotly.graph_objects as go
 from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 
-from canopy_search.dashboards.charts.house import (
+from canopy_search.dashboards.charts.theme import (
     QUIET,
     Marks,
     legend_of,
     new_figure,
     plain,
-    score_text,
     trial_text,
 )
-from canopy_search.dashboards.page import Chart
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import value_text
+from canopy_search.dashboards.formatting.tables import score_text, value_text
+from canopy_search.dashboards.html.page import Chart
+from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _MOST_NUMBERS = 6
 _MOST_AXES = 9

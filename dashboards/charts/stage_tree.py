@@ -6,21 +6,24 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import (
+from canopy_search.dashboards.charts.progress import epoch_s
+from canopy_search.dashboards.charts.theme import (
     Marks,
     ink_on,
     legend_of,
     marks_of,
     new_figure,
-    percent_text,
     plain,
-    score_text,
 )
-from canopy_search.dashboards.charts.progress import epoch_s
-from canopy_search.dashboards.page import Chart
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import duration_text, value_text
-from canopy_search.storage.epochs import EpochRecord
+from canopy_search.dashboards.formatting.tables import (
+    duration_text,
+    percent_text,
+    score_text,
+    value_text,
+)
+from canopy_search.dashboards.html.page import Chart
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.storage.study.epochs import EpochRecord
 
 _ROW_PX, _LOWEST_PX, _HIGHEST_PX = 17, 220, 1500
 _SMALLEST_LABEL_PX = 11.0

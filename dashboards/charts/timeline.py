@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.house import (
+from canopy_search.dashboards.charts.progress import epoch_s
+from canopy_search.dashboards.charts.theme import (
     QUIET,
     Marks,
     ink_on,
@@ -15,12 +16,10 @@ from canopy_search.dashboards.charts.house import (
     plain,
     trial_text,
 )
-from canopy_search.dashboards.charts.progress import epoch_s
-from canopy_search.dashboards.page import Chart
-from canopy_search.dashboards.status_text import worker_name
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.tables import duration_text
-from canopy_search.storage.workers import WorkerSummary
+from canopy_search.dashboards.formatting.tables import duration_text, worker_name
+from canopy_search.dashboards.html.page import Chart
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.storage.workers.registry import WorkerSummary
 
 _ROW_PX, _HIGHEST_PX = 26, 900
 _MOST_WORKERS = 16

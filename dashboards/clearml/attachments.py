@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from canopy_search.dashboards.clearml.server import TrackerServer
-from canopy_search.storage.mirrored import MirroredTask
+from canopy_search.storage.study.mirrored import MirroredTask
 
 _MOST_PREVIEW_CHARACTERS = 65_536
 
@@ -17,7 +17,7 @@ class Attachment:
     """One file of one task.
 
     Attributes:
-        number: of the task's trial, or `storage.mirrored.STUDY_TASK`.
+        number: of the task's trial, or `storage.study.mirrored.STUDY_TASK`.
         kind: what it is on the page.
         name: of the file, ASCII; it replaces the one of the same name.
         version: another one if the content is another one.

@@ -10,21 +10,31 @@ from functools import partial
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
-from canopy_search.dashboards.clearml.configured import ServerAddresses, TrackerSettings, shown_host
+from canopy_search.dashboards.clearml.credentials import (
+    ServerAddresses,
+    TrackerSettings,
+    shown_host,
+)
+from canopy_search.dashboards.clearml.desired_state import (
+    RUNNING,
+    DesiredTask,
+    Plot,
+    digest,
+    identity_tag,
+)
+from canopy_search.dashboards.clearml.figures import label_confusion
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.clearml.plots import plot
-from canopy_search.dashboards.clearml.reconciling import Reconciler, differs, forget, is_gone
+from canopy_search.dashboards.clearml.reconcile import Reconciler, differs, forget, is_gone
 from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
 from canopy_search.dashboards.clearml.study_task import Pages, finalists, study_task
 from canopy_search.dashboards.clearml.trial_task import trial_task
-from canopy_search.dashboards.clearml.wanted import RUNNING, Plot, WantedTask, digest, identity_tag
 from canopy_search.dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
-from canopy_search.dashboards.figures import label_confusion
-from canopy_search.dashboards.summary import StudyReader, StudySummary, TrialSummary
+from canopy_search.dashboards.study.summary import StudyReader, StudySummary, TrialSummary
 from canopy_search.storage.database import Database
-from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorStore
-from canopy_search.storage.predictions import trial_predictions
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.study.predictions import trial_predictions
+from canopy_search.storage.study.studies import StudyStore
 
 PING_S = 300.0
 """A server takes a running task that says nothing for two hours for dead."""
@@ -63,7 +73,7 @@ class MirrorPlan:
 
 
 @dataclass(frozen=True)
-class Standing:
+class MirrorStatus:
     """How far a mirror is.
 
     Attributes:
@@ -125,14 +135,14 @@ class Mirror:
         self._pinged_s = -math.inf
         self._recreates = plan.recreate
 
-    def round(self, *, last: bool = False) -> Standing:
+    def round(self, *, last: bool = False) -> MirrorStatus:
         """Looks at the study, sends what is to be sent, and says how far it came.
 
         Args:
             last: whether this is a search's end, and nothing waits for a later round.
 
         Raises:
-            TrackerAwayError: the server does not answer; the next round goes on.
+            TrackerUnavailableError: the server does not answer; the next round goes on.
             SQLAlchemyError: the database is away.
             UnknownStudyError: the study was deleted.
         """
@@ -154,7 +164,7 @@ class Mirror:
         rows: dict[int, MirroredTask],
         *,
         last: bool,
-    ) -> Standing:
+    ) -> MirrorStatus:
         if self._recreates:
             self._forget_gone(rows)
             self._recreates = False
@@ -169,16 +179,16 @@ class Mirror:
         # What follows a study ends with it, and leaves nothing for a round after that.
         if last or is_over or is_due or not self._plan.is_live:
             self._study_sent_s = time.monotonic()
-            wanted = self._study(summary, rows)
-            sent += self._bring([wanted], rows)
-            self._is_study_settled = not differs(wanted, rows[STUDY_TASK])
+            desired = self._study(summary, rows)
+            sent += self._bring([desired], rows)
+            self._is_study_settled = not differs(desired, rows[STUDY_TASK])
             self._attach_files(summary, rows)
         if self._plan.is_live and not last:
             self._keep_alive(rows)
         settled = [t for t in trials if self._settled.get(t.number) == _look(t, summary)]
         gone = [row for row in rows.values() if is_gone(row)]
         behind = len(trials) - len(settled) + (not self._is_study_settled)
-        return Standing(
+        return MirrorStatus(
             mirrored=len(trials) + 1 - behind - len(gone),
             behind=behind,
             gone=len(gone),
@@ -191,18 +201,18 @@ class Mirror:
 
     def _differing(
         self, trials: list[TrialSummary], summary: StudySummary, rows: dict[int, MirroredTask]
-    ) -> Iterator[WantedTask]:
+    ) -> Iterator[DesiredTask]:
         """Yields what some trials should look like, one after the other, where that differs."""
         for trial in trials:
-            row, wanted = rows[trial.number], self._trial(trial, summary)
-            if differs(wanted, row):
-                yield wanted
-            if not differs(wanted, row):
+            row, desired = rows[trial.number], self._trial(trial, summary)
+            if differs(desired, row):
+                yield desired
+            if not differs(desired, row):
                 self._settled[trial.number] = _look(trial, summary)
 
     def _bring(
         self,
-        wanted_tasks: Iterable[WantedTask],
+        desired_tasks: Iterable[DesiredTask],
         rows: dict[int, MirroredTask],
         *,
         only_begin: bool = False,
@@ -210,24 +220,24 @@ class Mirror:
         """Sends what differs of some tasks; returns of how many."""
         sent = 0
         found: dict[str, FoundTask] | None = None
-        for wanted in wanted_tasks:
-            row = rows[wanted.number]
-            is_rejected = self._rejected.get(wanted.number) == digest(vars(wanted))
-            if is_rejected or not differs(wanted, row):
+        for desired in desired_tasks:
+            row = rows[desired.number]
+            is_rejected = self._rejected.get(desired.number) == digest(vars(desired))
+            if is_rejected or not differs(desired, row):
                 continue
             self._before_task()
             if row.task is None and found is None:
                 unknown = [n for n, each in rows.items() if each.task is None and not is_gone(each)]
                 found = self._connected().find([self._identity(number) for number in unknown])
-            known = (found or {}).get(wanted.identity)
-            if self._bring_one(wanted, row, known, rows, only_begin=only_begin):
+            known = (found or {}).get(desired.identity)
+            if self._bring_one(desired, row, known, rows, only_begin=only_begin):
                 sent += 1
                 self._after_task()
         return sent
 
     def _bring_one(
         self,
-        wanted: WantedTask,
+        desired: DesiredTask,
         row: MirroredTask,
         found: FoundTask | None,
         rows: dict[int, MirroredTask],
@@ -239,9 +249,9 @@ class Mirror:
         def send(project: str, found: FoundTask | None, parent: str | None) -> None:
             reconciler = Reconciler(server, self.store, project)
             act = reconciler.begin if only_begin else reconciler.bring
-            act(wanted, row, found=found, parent=parent)
+            act(desired, row, found=found, parent=parent)
 
-        parent = rows[STUDY_TASK].task if wanted.number != STUDY_TASK else None
+        parent = rows[STUDY_TASK].task if desired.number != STUDY_TASK else None
         server, project = self._connected(), self._project_id()
         try:
             try:
@@ -254,12 +264,12 @@ class Mirror:
                 has_parent = parent is not None and bool(server.existing([parent]))
                 send(project, None, parent if has_parent else None)
         except TrackerRejectsError:
-            self._rejected[wanted.number] = digest(vars(wanted))
+            self._rejected[desired.number] = digest(vars(desired))
             return False
-        self._rejected.pop(wanted.number, None)
+        self._rejected.pop(desired.number, None)
         return True
 
-    def _trial(self, trial: TrialSummary, summary: StudySummary) -> WantedTask:
+    def _trial(self, trial: TrialSummary, summary: StudySummary) -> DesiredTask:
         best = summary.best
         is_finalist = any(trial.number == each.number for each in finalists(summary))
         confusion = self._confusion(trial) if is_finalist else None
@@ -272,7 +282,7 @@ class Mirror:
             extra_plots=(confusion,) if confusion else (),
         )
 
-    def _study(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> WantedTask:
+    def _study(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> DesiredTask:
         state = self.store.read_state()
         task_ids = {n: row.task for n, row in rows.items() if row.task and n != STUDY_TASK}
         pages = Pages(

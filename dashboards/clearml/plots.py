@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.clearml.wanted import Plot
+from canopy_search.dashboards.clearml.desired_state import Plot
 
 
 def plot(group: str, series: str, figure: go.Figure) -> Plot:

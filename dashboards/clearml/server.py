@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from canopy_search.dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.desired_state import (
     COMPLETED,
     FAILED,
     PASSING_TAGS,
     STOPPED,
+    DesiredTask,
     LogLine,
     Plot,
     Scalar,
-    WantedTask,
 )
 from canopy_search.dashboards.errors import TrackerRejectsError
 
@@ -69,9 +69,9 @@ class TrackerServer:
     def find(self, identities: Sequence[str]) -> dict[str, FoundTask]:
         """Returns the tasks that have one of some tags, by that tag; of several the oldest."""
         found: dict[str, FoundTask] = {}
-        for wanted in _portions(list(identities), _SEARCHED_AT_ONCE):
-            for task in self._tasks(tags=wanted, order_by=["created"]):
-                for identity in set(wanted) & set(task.tags):
+        for desired in _portions(list(identities), _SEARCHED_AT_ONCE):
+            for task in self._tasks(tags=desired, order_by=["created"]):
+                for identity in set(desired) & set(task.tags):
                     found.setdefault(identity, task)
         return found
 
@@ -79,20 +79,20 @@ class TrackerServer:
         """Returns those of some tasks that are on the server, by their ids."""
         return {
             task.id: task
-            for wanted in _portions(list(ids), _SEARCHED_AT_ONCE)
-            for task in self._tasks(id=wanted)
+            for desired in _portions(list(ids), _SEARCHED_AT_ONCE)
+            for task in self._tasks(id=desired)
         }
 
-    def create(self, wanted: WantedTask, project: str, parent: str | None) -> str:
+    def create(self, desired: DesiredTask, project: str, parent: str | None) -> str:
         """Returns the id of a task that was made."""
         fields: dict[str, Any] = {
-            "name": wanted.name,
-            "type": wanted.type,
+            "name": desired.name,
+            "type": desired.type,
             "project": project,
-            "tags": list(wanted.tags),
-            "comment": wanted.comment,
-            "hyperparams": _hyperparams(wanted),
-            "configuration": _configuration(wanted),
+            "tags": list(desired.tags),
+            "comment": desired.comment,
+            "hyperparams": _hyperparams(desired),
+            "configuration": _configuration(desired),
         }
         if parent is not None:
             fields["parent"] = parent
@@ -100,13 +100,13 @@ class TrackerServer:
             fields["input"] = {"view": {}}
         return str(self.session.call("tasks", "create", **fields).id)
 
-    def edit(self, task: str, wanted: WantedTask, parts: Sequence[str]) -> None:
+    def edit(self, task: str, desired: DesiredTask, parts: Sequence[str]) -> None:
         """Changes some parts of a task: of ``name``, ``comment``, and so on, or ``tags``."""
         values = {
-            "name": wanted.name,
-            "comment": wanted.comment,
-            "hyperparams": _hyperparams(wanted),
-            "configuration": _configuration(wanted),
+            "name": desired.name,
+            "comment": desired.comment,
+            "hyperparams": _hyperparams(desired),
+            "configuration": _configuration(desired),
         }
         fields = {name: value for name, value in values.items() if name in parts}
         self.session.call("tasks", "edit", task=task, force=True, **fields)
@@ -267,20 +267,20 @@ class TrackerServer:
         ]
 
 
-def _hyperparams(wanted: WantedTask) -> dict[str, dict[str, dict[str, str]]]:
+def _hyperparams(desired: DesiredTask) -> dict[str, dict[str, dict[str, str]]]:
     return {
         section: {
             name: {"section": section, "name": name, "value": value}
             for name, value in values.items()
         }
-        for section, values in wanted.hyperparams.items()
+        for section, values in desired.hyperparams.items()
     }
 
 
-def _configuration(wanted: WantedTask) -> dict[str, dict[str, str]]:
+def _configuration(desired: DesiredTask) -> dict[str, dict[str, str]]:
     return {
         name: {"name": name, "type": kind, "value": text}
-        for name, (kind, text) in wanted.configuration.items()
+        for name, (kind, text) in desired.configuration.items()
     }
 
 

@@ -14,16 +14,16 @@ from clearml.backend_api.session.session import LoginError
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import validator_for
 
-from canopy_search.dashboards.clearml.configured import (
+from canopy_search.dashboards.clearml.credentials import (
     HOW_TO,
     ServerAddresses,
     TrackerSettings,
     shown_host,
 )
 from canopy_search.dashboards.errors import (
-    TrackerAwayError,
     TrackerRefusesError,
     TrackerRejectsError,
+    TrackerUnavailableError,
 )
 
 CONNECT_LIMIT_S = 5.0
@@ -47,7 +47,7 @@ class _ImpatientLogger(logging.Logger):
     def warning(self, msg: object, *args: Any, **_kwargs: Any) -> None:
         text = str(msg) % args if args else str(msg)
         if text.startswith(_SPINNING):
-            raise TrackerAwayError(_first_line(text).removesuffix(", retrying..."))
+            raise TrackerUnavailableError(_first_line(text).removesuffix(", retrying..."))
 
 
 class _PromptSession(StrictSession):
@@ -87,7 +87,7 @@ class TrackerSession:
         server: address of the API, without credentials.
 
     Raises:
-        TrackerAwayError: it does not answer, or not as it should.
+        TrackerUnavailableError: it does not answer, or not as it should.
         TrackerRefusesError: it refuses the credentials.
     """
 
@@ -107,7 +107,7 @@ class TrackerSession:
         keys = (self._session.secret_key, self._session.access_key)
         self._secrets = [key for key in keys if key]
         if not Session.check_min_api_version(OLDEST_API):
-            raise TrackerAwayError(
+            raise TrackerUnavailableError(
                 f"it speaks version {Session.api_version} of ClearML's API, and {OLDEST_API} is "
                 "needed; update the server"
             )
@@ -138,7 +138,7 @@ class TrackerSession:
             fields: of the request, checked against the SDK's schema.
 
         Raises:
-            TrackerAwayError: it does not answer, or not as it should.
+            TrackerUnavailableError: it does not answer, or not as it should.
             TrackerRefusesError: it refuses the credentials.
             TrackerRejectsError: it takes the request for wrong.
         """
@@ -165,7 +165,7 @@ class TrackerSession:
             content_type: its MIME type.
 
         Raises:
-            TrackerAwayError: there is no file server, or it does not answer.
+            TrackerUnavailableError: there is no file server, or it does not answer.
             TrackerRejectsError: it does not take the file.
         """
         host = self.files
@@ -182,7 +182,7 @@ class TrackerSession:
 
         answer = self._guarded(post)
         if answer.status_code >= 500 or answer.status_code == 429:
-            raise TrackerAwayError(f"the file server answers with HTTP {answer.status_code}")
+            raise TrackerUnavailableError(f"the file server answers with HTTP {answer.status_code}")
         if answer.status_code != 200:
             raise TrackerRejectsError(f"the file server answers with HTTP {answer.status_code}")
         return f"{host.rstrip('/')}/{path}"
@@ -201,8 +201,8 @@ class TrackerSession:
         except LoginError as error:
             raise self._login_problem(str(error)) from None
         except requests.exceptions.RequestException as error:
-            raise TrackerAwayError(_transport_reason(error)) from None
-        except TrackerAwayError:
+            raise TrackerUnavailableError(_transport_reason(error)) from None
+        except TrackerUnavailableError:
             raise
         except (ValidationError, TypeError) as error:
             text = str(getattr(error, "message", error))
@@ -210,7 +210,7 @@ class TrackerSession:
                 f"what Canopy would send does not fit the API: {self._without_secrets(text)}"
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever the SDK stumbles over is no end
-            raise TrackerAwayError(
+            raise TrackerUnavailableError(
                 f"its answer cannot be understood ({type(error).__name__})"
             ) from None
 
@@ -221,7 +221,7 @@ class TrackerSession:
             return TrackerRefusesError(f"it refuses the credentials ({text}); {HOW_TO}")
         if 400 <= code < 500 and code != 429:
             return TrackerRejectsError(f"{code}/{error.subcode}: {text}")
-        return TrackerAwayError(
+        return TrackerUnavailableError(
             f"it answers with error {code}" if code != 200 else "its answer cannot be understood"
         )
 
@@ -230,8 +230,8 @@ class TrackerSession:
         if found and int(found[1]) in _REFUSALS:
             return TrackerRefusesError(f"it refuses the credentials; {HOW_TO}")
         if found:
-            return TrackerAwayError(f"its login answers with HTTP {found[1]}")
-        return TrackerAwayError(_transport_reason(text))
+            return TrackerUnavailableError(f"its login answers with HTTP {found[1]}")
+        return TrackerUnavailableError(_transport_reason(text))
 
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:

@@ -12,24 +12,29 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.clearml.plots import plot, raw_plot, table
-from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
-from canopy_search.dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.desired_state import (
     COMPLETED,
     RUNNING,
     STOPPED,
+    DesiredTask,
     LogLine,
     Plot,
     Scalar,
-    WantedTask,
     flat,
     long_enough,
     text_of,
 )
-from canopy_search.dashboards.figures import FINALISTS, ap_over_trials, label_ap, learning_curves
-from canopy_search.dashboards.summary import StudySummary, TrialSummary
-from canopy_search.dashboards.tables import ap_text, counts_text, params_text, spent_text
-from canopy_search.storage.mirrored import STUDY_TASK
+from canopy_search.dashboards.clearml.figures import (
+    FINALISTS,
+    ap_over_trials,
+    label_ap,
+    learning_curves,
+)
+from canopy_search.dashboards.clearml.plots import plot, raw_plot, table
+from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
+from canopy_search.dashboards.formatting.tables import ap_text, counts_text, params_text, spent_text
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.study.mirrored import STUDY_TASK
 
 OBJECTIVE = "AP/val"
 _ENDED = (TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name)
@@ -58,7 +63,7 @@ def study_task(
     pages: Pages,
     is_live: bool,
     extra_plots: tuple[Plot, ...] = (),
-) -> WantedTask:
+) -> DesiredTask:
     """Returns what the task of a study should look like.
 
     Args:
@@ -70,7 +75,7 @@ def study_task(
         extra_plots: figures that need more than the summary.
     """
     state, reason = _state(summary, is_live=is_live)
-    return WantedTask(
+    return DesiredTask(
         number=STUDY_TASK,
         identity=identity,
         name=long_enough(f"{summary.study} search"),

@@ -9,22 +9,22 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.clearml.plots import plot, table
-from canopy_search.dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.desired_state import (
     BEST_TAG,
+    DesiredTask,
     LogLine,
     Plot,
     Scalar,
-    WantedTask,
     flat,
     is_number,
     long_enough,
     task_state,
     text_of,
 )
-from canopy_search.dashboards.figures import label_ap
-from canopy_search.dashboards.summary import TrialSummary
-from canopy_search.dashboards.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.clearml.figures import label_ap
+from canopy_search.dashboards.clearml.plots import plot, table
+from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.study.summary import TrialSummary
 
 _TAGS = {TrialState.FAIL.name: "failed"}
 _SPLITS = {"train": "train", "val": "val"}
@@ -51,7 +51,7 @@ def trial_task(
     record: Record | None,
     is_best: bool,
     extra_plots: tuple[Plot, ...] = (),
-) -> WantedTask:
+) -> DesiredTask:
     """Returns what the task of a trial should look like.
 
     Args:
@@ -69,7 +69,7 @@ def trial_task(
     described = [str(settings[key]) for key in named if settings.get(key)]
     word = _TAGS.get(trial.state, trial.state.lower())
     tags = [identity, *described, word, *([BEST_TAG] if is_best else [])]
-    return WantedTask(
+    return DesiredTask(
         number=trial.number,
         identity=identity,
         name=long_enough(f"{study} trial {trial.number}"),

@@ -14,9 +14,9 @@ from typing import Any
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.forecast.speed import Network, NetworkSpeed, measure_speed
-from canopy_search.search.objective import failure_reason
-from canopy_search.search.slots import Slot
-from canopy_search.search.worker_template import CONTEXT
+from canopy_search.search.trial.objective import failure_reason
+from canopy_search.search.workers.device_slots import DeviceSlot
+from canopy_search.search.workers.forkserver import CONTEXT
 from canopy_search.training.data.sample import DataSample
 from canopy_search.training.errors import TrainingError
 from canopy_search.training.settings import TrainingSettings
@@ -63,7 +63,7 @@ class CalibrationJob:
 def calibrate(
     runs: Mapping[Network, TrainingSettings],
     sample: DataSample,
-    slots: Sequence[Slot],
+    slots: Sequence[DeviceSlot],
     watcher: SearchWatcher,
 ) -> Calibration:
     """Measures every network, in as many processes as workers will share this machine.

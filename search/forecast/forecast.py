@@ -14,6 +14,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from canopy_search.search.config.settings import CanopyConfig, Scalar
+from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import SearchError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.forecast.calibration import Speeds, calibrate
@@ -24,18 +26,16 @@ from canopy_search.search.forecast.searches import (
     replay_searches,
 )
 from canopy_search.search.forecast.speed import Network, NetworkSpeed
-from canopy_search.search.open_tree import checkpoint_url
-from canopy_search.search.plan import SearchPlan, shared_out
-from canopy_search.search.preparation import check_networks, choices
-from canopy_search.search.settings import CanopyConfig, Scalar
-from canopy_search.search.slots import Slot, device_slots
-from canopy_search.search.space import SearchSpace, with_params
-from canopy_search.storage.checkpoint_files import CheckpointFiles
-from canopy_search.storage.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
+from canopy_search.search.study.checkpoint_place import checkpoint_url
+from canopy_search.search.study.plan import SearchPlan, shared_out
+from canopy_search.search.study.preflight import check_networks, choices
+from canopy_search.search.workers.device_slots import DeviceSlot, device_slots
+from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
+from canopy_search.storage.stages.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
 from canopy_search.training.data.dataset import data_sources
 from canopy_search.training.data.sample import DataSample, open_sample
-from canopy_search.training.memory import available_bytes
-from canopy_search.training.precision import resolve_device
+from canopy_search.training.device.memory import available_bytes
+from canopy_search.training.device.precision import resolve_device
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import TrainingSettings
 
@@ -47,7 +47,7 @@ OPEN_DATABASE_S = 5.0
 
 
 def forecast_search(
-    plan: SearchPlan, slots: Sequence[Slot], watcher: SearchWatcher, imported_s: float
+    plan: SearchPlan, slots: Sequence[DeviceSlot], watcher: SearchWatcher, imported_s: float
 ) -> Forecast:
     """Measures this machine and says what a search will take; begins nothing.
 
@@ -261,7 +261,7 @@ def _checkpoint_bytes(speeds: Sequence[NetworkSpeed]) -> float:
 
 def slots_and_workers(
     config: CanopyConfig, workers: int | Literal["auto"], gpus: int | None
-) -> tuple[list[Slot], int]:
+) -> tuple[list[DeviceSlot], int]:
     """Returns the slots to measure on, and how many workers the search has.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from canopy_search.search.config.space import Params, SearchSpace, setting
 from canopy_search.search.forecast.likely_curves import LikelyCurves
 from canopy_search.search.forecast.speed import Network
-from canopy_search.search.plan import SearchPlan
 from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
-from canopy_search.search.space import Params, SearchSpace, setting
+from canopy_search.search.study.plan import SearchPlan
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.stage_key import stage_keys

@@ -15,13 +15,13 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from canopy_search.dashboards.tables import duration_text
+from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.search.config.settings import NamedSettings, SearchSettings
+from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import SamplerError
-from canopy_search.search.sampling import check_sampling
-from canopy_search.search.settings import NamedSettings, SearchSettings
+from canopy_search.search.scheduling.factory import check_sampling
 from canopy_search.search.simulation.curves import Curves, FiniteCurves
 from canopy_search.search.simulation.replay import SimulatedSearch, simulate
-from canopy_search.search.space import SearchSpace
 from canopy_search.training.settings import TrainingSettings
 
 _ROUNDING = 1e-9
@@ -194,12 +194,12 @@ def differences(rows: Sequence[Compared]) -> list[str]:
         each = Spread.of([a - b for a, b in zip(row.regrets, first.regrets, strict=True)])
         n = len(row.regrets)
         half = each.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
-        verdict = "within its spread" if abs(each.mean) <= half else "beyond its spread"
+        decision = "within its spread" if abs(each.mean) <= half else "beyond its spread"
         how = "more" if each.mean > 0 else "less"
         seconds = row.seconds.mean / first.seconds.mean if first.seconds.mean else math.nan
         lines.append(
             f"{row.name} regrets {abs(each.mean):.4f} {how} than {first.name} "
-            f"(95 %: {each.mean - half:+.4f} to {each.mean + half:+.4f}, {verdict}) "
+            f"(95 %: {each.mean - half:+.4f} to {each.mean + half:+.4f}, {decision}) "
             f"in {seconds:.2f} times its time"
         )
     return lines

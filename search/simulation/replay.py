@@ -10,15 +10,21 @@ from optuna.pruners import BasePruner
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from canopy_search.search.budget import Idle, claim_trial, end_paused, enqueue_once, finished_count
-from canopy_search.search.judging import Verdict, judge
-from canopy_search.search.sampling import build_pruner, build_sampler
-from canopy_search.search.settings import NamedSettings, default_verify
+from canopy_search.search.config.settings import NamedSettings, default_verify
+from canopy_search.search.config.space import Params, SearchSpace
+from canopy_search.search.scheduling.decision import Decision, judge
+from canopy_search.search.scheduling.factory import build_pruner, build_sampler
+from canopy_search.search.scheduling.next_trial import (
+    Idle,
+    claim_trial,
+    end_paused,
+    enqueue_once,
+    finished_count,
+)
+from canopy_search.search.scheduling.open_study import OpenStudy
+from canopy_search.search.scheduling.verification import Verification, verifying
 from canopy_search.search.simulation.curves import Curves
-from canopy_search.search.space import Params, SearchSpace
-from canopy_search.search.trials import OpenStudy
-from canopy_search.search.verification import Verification, verifying
-from canopy_search.storage.enqueued import EnqueuedSetting
+from canopy_search.storage.study.enqueued import EnqueuedSetting
 from canopy_search.training.settings import TrainingSettings
 
 
@@ -236,11 +242,13 @@ class _Run:
                 state = TrialState.PRUNED
                 break
             val_ap = point.val_ap
-            verdict = judge(trial, self.pruner, epoch, self.table.epochs, val_ap, reported=reported)
-            if verdict is Verdict.PAUSE:
+            decision = judge(
+                trial, self.pruner, epoch, self.table.epochs, val_ap, reported=reported
+            )
+            if decision is Decision.PAUSE:
                 self.owned.discard(trial.number)
                 return
-            if verdict is Verdict.PRUNE:
+            if decision is Decision.STOP:
                 state = TrialState.PRUNED
                 break
         value = val_ap if state == TrialState.COMPLETE else None

@@ -12,7 +12,7 @@ from benchmarks import gpu, timed_run
 from benchmarks.gpu import Round, pays_after_text, row, together
 from benchmarks.noise_images import Case
 from benchmarks.timed_run import RunTimes, Switch
-from canopy_search.training import optimizers
+from canopy_search.training.optimization import optimizers
 
 # How the script is tried where there is no GPU.
 SMALL = (

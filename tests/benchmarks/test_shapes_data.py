@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import shapes_data
-from canopy_search.training.data.labels import read_label_file
+from canopy_search.training.data.labels.label_file import read_label_file
 from canopy_search.training.data.splits import split_table
 from canopy_search.training.settings import ColumnSettings, SplitSettings
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.summary import StudySummary, TrialSummary, summarize_study
-from canopy_search.storage.studies import StudyStore
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary, summarize_study
+from canopy_search.storage.study.studies import StudyStore
 from tests.clearml_stub.holdings import Document
 
 SCALAR, PLOT = "training_stats_scalar", "plot"

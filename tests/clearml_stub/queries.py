@@ -142,9 +142,9 @@ def _at(document: Any, path: str) -> Any:
 
 def _projected(document: Document, fields: Sequence[str]) -> Document:
     wanted = [field for field in fields if not field.startswith("-")]
-    left_out = {field[1:] for field in fields if field.startswith("-")}
+    skipped = {field[1:] for field in fields if field.startswith("-")}
     if not wanted:
-        return {name: value for name, value in document.items() if name not in left_out}
+        return {name: value for name, value in document.items() if name not in skipped}
     made: Document = {"id": document["id"]}
     for field in wanted:
         value = _at(document, field)

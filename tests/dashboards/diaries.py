@@ -6,11 +6,11 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from canopy_search.dashboards.diary_data import DiaryData
-from canopy_search.dashboards.diary_outline import outline_of
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.summary import StudySummary, TrialSummary
-from canopy_search.storage.epochs import EpochRecord
+from canopy_search.dashboards.diary.data import DiaryData
+from canopy_search.dashboards.diary.outline import outline_of
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.study.epochs import EpochRecord
 
 BEGAN = datetime(2023, 9, 12, 9)
 BASE = {"backbone": "resnet18", "loss": "bce", "gamma": 1.0}

@@ -10,9 +10,9 @@ from optuna.trial import TrialState, create_trial
 from sklearn.metrics import average_precision_score
 
 from canopy_search.storage.database import Database
-from canopy_search.storage.epochs import add_trained
-from canopy_search.storage.predictions import Predictions, predicting
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.epochs import add_trained
+from canopy_search.storage.study.predictions import Predictions, predicting
+from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 
 EPOCHS = 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from canopy_search.storage.predictions import Predictions, ValidationSet
+from canopy_search.storage.study.predictions import Predictions, ValidationSet
 
 # Trials of one study find the same images hard: so much of the variance of a score is the image's.
 SHARED = 0.81

@@ -9,11 +9,12 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.study_data import StudyData, TrialData
-from canopy_search.dashboards.summary import PAUSED, TrialSummary
-from canopy_search.storage.epochs import EpochRecord
-from canopy_search.storage.predictions import Predictions
-from canopy_search.storage.workers import WorkerSummary
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.storage.study.epochs import EpochRecord
+from canopy_search.storage.study.predictions import Predictions
+from canopy_search.storage.study.trial_attributes import PAUSED
+from canopy_search.storage.workers.registry import WorkerSummary
 from tests.dashboards.summaries import study
 
 BEGIN = datetime(2026, 3, 1, 9, tzinfo=UTC)

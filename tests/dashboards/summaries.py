@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from canopy_search.dashboards.summary import StudySummary, TrialSummary
-from canopy_search.storage.workers import WorkerSummary
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.workers.registry import WorkerSummary
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

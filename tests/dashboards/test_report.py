@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from canopy_search.dashboards.page import Page
+from canopy_search.dashboards.html.page import Page
 from canopy_search.dashboards.report import report_html, report_page, trials_table
-from canopy_search.dashboards.study_data import StudyData
+from canopy_search.dashboards.study.reader import StudyData
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.dashboards.studies import (
     COMPLETE,

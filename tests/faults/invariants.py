@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.dashboards.summary import RESUMED_ATTR
-from canopy_search.search.plan import BegunStudy
+from canopy_search.search.study.plan import BegunStudy
 from canopy_search.storage.database import open_database
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.study.trial_attributes import RESUMED_ATTR
 from tests.faults.searching import STUDY, Search
 from tests.faults.sleeping_run import epochs_in, expected_values
 
@@ -81,7 +81,7 @@ def check(search: Search, begun: BegunStudy, *, failed: int = 0) -> Outcome:
         store = StudyStore(database)
         trials = store.load_study(STUDY).get_trials(deepcopy=False)
         store.close()
-        with database.engine.connect() as connection:
+        with database.backend.connect() as connection:
             steps = dict(map(tuple, connection.execute(_STEPS)))
             epochs = dict(map(tuple, connection.execute(_EPOCHS)))
             stages, trained = connection.execute(_TRAINED).one()

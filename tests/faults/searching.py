@@ -14,18 +14,19 @@ from typing import Any
 
 import psutil
 
-from canopy_search.search import stage_tree
+from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.events import SearchWatcher
-from canopy_search.search.placement import here
-from canopy_search.search.placement.engine import Placement
-from canopy_search.search.plan import BegunStudy, SearchPlan, begin_study, plan_search
-from canopy_search.search.preparation import open_data
-from canopy_search.search.settings import CanopyConfig
-from canopy_search.search.worker_process import WorkerJob, run_worker
-from canopy_search.storage import connecting, worker_session
-from canopy_search.storage import workers as storage_workers
+from canopy_search.search.study.plan import BegunStudy, SearchPlan, begin_study, plan_search
+from canopy_search.search.study.preflight import open_data
+from canopy_search.search.trial import stage_tree
+from canopy_search.search.workers import local_backend
+from canopy_search.search.workers.backend import Placement
+from canopy_search.search.workers.process import WorkerJob, run_worker
+from canopy_search.storage.connection import urls
 from canopy_search.storage.database import open_database
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workers import registry
+from canopy_search.storage.workers import session as worker_session
 from tests.faults.deaths import Prepare
 from tests.faults.sleeping_run import SleepingRun, epochs_in
 
@@ -42,10 +43,10 @@ class Pace:
     Attributes:
         epoch_s: seconds of an epoch.
         beat_s: between a worker's beats.
-        gone_s: see `storage.workers.GONE_S`.
-        lease_s: see `storage.workers.LEASE_S`.
-        recovery_s: see `storage.workers.RECOVERY_S`.
-        idle_limit_s: see `storage.connecting.IDLE_LIMIT_S`.
+        gone_s: see `storage.workers.registry.GONE_S`.
+        lease_s: see `storage.workers.registry.LEASE_S`.
+        recovery_s: see `storage.workers.registry.RECOVERY_S`.
+        idle_limit_s: see `storage.connection.urls.IDLE_LIMIT_S`.
     """
 
     epoch_s: float = 0.01
@@ -58,11 +59,11 @@ class Pace:
     def set(self) -> None:
         """Lets this process and its children go so fast."""
         SleepingRun.epoch_s = self.epoch_s
-        storage_workers.GONE_S = self.gone_s  # type: ignore[misc]
-        storage_workers.LEASE_S = self.lease_s  # type: ignore[misc]
-        storage_workers.RECOVERY_S = self.recovery_s  # type: ignore[misc]
+        registry.GONE_S = self.gone_s  # type: ignore[misc]
+        registry.LEASE_S = self.lease_s  # type: ignore[misc]
+        registry.RECOVERY_S = self.recovery_s  # type: ignore[misc]
         worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
-        connecting.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
+        urls.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
         options = worker_session.WorkerSession.__init__.__kwdefaults__
         options["beat_s"] = self.beat_s
 
@@ -116,7 +117,7 @@ class Search:
         n_trials: finished trials that are wanted.
         pace: of everything.
         prepare: is called in every process that works, before it begins.
-        patience_s: how long a worker waits for a database that is away.
+        retry_for_s: how long a worker waits for a database that is away.
         workers: all that were started.
     """
 
@@ -126,12 +127,14 @@ class Search:
     n_trials: int
     pace: Pace = field(default_factory=Pace)
     prepare: Prepare | None = None
-    patience_s: float = PATIENCE_S
+    retry_for_s: float = PATIENCE_S
     workers: list[Worker] = field(default_factory=list)
 
     @property
     def plan(self) -> SearchPlan:
-        return plan_search(self.config, self.home, STUDY, self.n_trials, patience_s=self.patience_s)
+        return plan_search(
+            self.config, self.home, STUDY, self.n_trials, retry_for_s=self.retry_for_s
+        )
 
     @property
     def diary(self) -> Path:
@@ -241,12 +244,12 @@ class Search:
     def _launch(self, workers: int, elsewhere: Placement | None, log: Path) -> None:
         from rich.console import Console
 
-        from canopy_search.search.run_search import Limits, run_search
-        from canopy_search.search.screen import LineScreen
+        from canopy_search.search.progress_display import LineScreen
+        from canopy_search.search.workflows.run_study import Limits, run_search
 
         os.setsid()
         self.set_up()
-        here.CONTEXT = FORK  # type: ignore[assignment]
+        local_backend.CONTEXT = FORK  # type: ignore[assignment]
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

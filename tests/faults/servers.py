@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import sqlalchemy
 
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.postmaster import find_postmaster
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.postmaster import find_postmaster
 from tests.faults.searching import wait_until
 from tests.shared_servers import execute
 
@@ -79,12 +79,12 @@ def terminate_backends(url: str, *, share: float = 1.0) -> int:
         url: of the database.
         share: of the connections, chosen at random.
     """
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    backend = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     cut = sqlalchemy.text("""
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < :share
     """)
-    with engine.connect() as connection:
+    with backend.connect() as connection:
         return int(connection.execute(cut, {"share": share}).scalar_one())
 
 

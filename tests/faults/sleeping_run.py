@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from canopy_search.training.checkpoint import RunState
 from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.run import BatchProgress
-from canopy_search.training.schedules import exponential_lr
 from canopy_search.training.settings import TrainingSettings
 
 BATCHES = 4

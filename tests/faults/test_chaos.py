@@ -12,12 +12,12 @@ import psutil
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.search import launcher as search_launcher
-from canopy_search.search.plan import BegunStudy
-from canopy_search.storage.control import PAUSE, RUN
+from canopy_search.search.study.plan import BegunStudy
+from canopy_search.search.workers import launcher as search_launcher
 from canopy_search.storage.database import open_database
 from canopy_search.storage.errors import StorageError
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workers.control import PAUSE, RUN
 from tests.faults.conftest import NewSearch
 from tests.faults.invariants import check
 from tests.faults.searching import STUDY, Pace, Search, Worker

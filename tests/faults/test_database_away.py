@@ -130,7 +130,7 @@ def test_workers_that_come_in_while_it_is_away_wait_for_it(
 def test_after_its_patience_a_worker_leaves_and_the_search_goes_on_later(
     new_own_search: NewSearch, undisturbed: Callable[..., Facts], server: Server
 ) -> None:
-    search = new_own_search(patience_s=1.0)
+    search = new_own_search(retry_for_s=1.0)
     begun = search.begin()
     search.hold_from(3)
     worker = search.start()

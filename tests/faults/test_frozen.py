@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from canopy_search.storage import replica, trial_changes, worker_session
-from canopy_search.storage.desk import StudyDesk
+from canopy_search.storage.study import replica, trial_changes
+from canopy_search.storage.study.trial_queue import TrialQueue
+from canopy_search.storage.workers import session as worker_session
 from tests.faults.conftest import Facts, NewSearch
 from tests.faults.deaths import Prepare, before, freeze_self
 from tests.faults.invariants import check
@@ -22,7 +23,7 @@ from tests.shared_servers import execute
 QUICK = Pace(idle_limit_s=1.2)
 POINTS: dict[str, Callable[[Path], Prepare]] = {
     "in an epoch": lambda c: before(SleepingRun, "state", c, {3}, freeze_self),
-    "while it decides": lambda c: before(StudyDesk, "_write", c, {2}, freeze_self),
+    "while it decides": lambda c: before(TrialQueue, "_write", c, {2}, freeze_self),
     "while it writes": lambda c: before(trial_changes, "write_change", c, {4}, freeze_self),
     "while it beats": lambda c: before(worker_session, "beat", c, {4}, freeze_self),
 }
@@ -75,8 +76,8 @@ def test_workers_that_wait_for_their_turn_declare_nobody_dead(new_search: NewSea
     search.hold_from(4)
     workers = [search.start() for _ in range(3)]
     search.wait_for_epochs(6)  # all three are in the middle of one
-    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    backend = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    with backend.begin() as connection:
         connection.execute(sqlalchemy.text("SELECT 1 FROM studies FOR UPDATE"))
         search.let_go()
         wait_until(lambda: some_wait(search), "one waits for its turn")

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from canopy_search.storage.postgres_programs import environment, program
-from canopy_search.storage.service_account import command_for, service_account
+from canopy_search.storage.postgres.programs import environment, program
+from canopy_search.storage.postgres.service_account import command_for, service_account
 from tests.faults.conftest import Facts, NewSearch, searches
 from tests.faults.invariants import check
 from tests.faults.searching import wait_until

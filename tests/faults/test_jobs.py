@@ -7,10 +7,11 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from canopy_search.search.placement import job, on_slurm
-from canopy_search.search.placement.on_slurm import OnSlurm
-from canopy_search.search.placement.queues import JobState, LocalQueue
-from canopy_search.search.placement.slurm_options import JobRequest
+from canopy_search.search.workers.slurm import backend as on_slurm
+from canopy_search.search.workers.slurm import job
+from canopy_search.search.workers.slurm.backend import OnSlurm
+from canopy_search.search.workers.slurm.options import JobRequest
+from canopy_search.search.workers.slurm.queue import JobState, LocalQueue
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, nth_time
 from tests.faults.invariants import check

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from canopy_search.search import worker as search_worker
-from canopy_search.search.objective import Objective, _Work
-from canopy_search.storage.checkpoint_files import CheckpointFiles
-from canopy_search.storage.desk import StudyDesk
-from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.search.trial.objective import Objective, _Work
+from canopy_search.search.workers import loop as search_worker
+from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
+from canopy_search.storage.study.trial_queue import TrialQueue
+from canopy_search.storage.workers.session import WorkerSession
 from tests.faults.conftest import Facts, NewSearch
 from tests.faults.deaths import Prepare, after, before, kill_self, nth_time
 from tests.faults.invariants import check
@@ -61,13 +61,13 @@ def in_the_middle_of_an_epoch(counter: Path, at: Times) -> Prepare:
 
 POINTS: dict[str, Callable[[Path, Times], Prepare]] = {
     "before it comes in": lambda c, at: before(WorkerSession, "come_in", c, at),
-    "before it asks": lambda c, at: before(StudyDesk, "decide", c, at),
-    "while it decides": lambda c, at: before(StudyDesk, "_write", c, at),
+    "before it asks": lambda c, at: before(TrialQueue, "locked", c, at),
+    "while it decides": lambda c, at: before(TrialQueue, "_write", c, at),
     "between asking and its first epoch": lambda c, at: before(Objective, "run_trial", c, at),
     "in the middle of an epoch": in_the_middle_of_an_epoch,
     "after an epoch that is not reported": lambda c, at: after(SleepingRun, "train_epoch", c, at),
-    "while it writes a report": lambda c, at: before(StudyDesk, "write", c, at),
-    "after a report": lambda c, at: after(StudyDesk, "write", c, at),
+    "while it writes a report": lambda c, at: before(TrialQueue, "write", c, at),
+    "after a report": lambda c, at: after(TrialQueue, "write", c, at),
     "while it writes a checkpoint": while_writing_a_checkpoint,
     "after a checkpoint": lambda c, at: after(CheckpointFiles, "write", c, at),
     "between the last report and the finish": lambda c, at: before(_Work, "end", c, at),

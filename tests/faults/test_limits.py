@@ -8,13 +8,13 @@ import sqlalchemy
 from optuna.trial import Trial, TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search import plan as search_plan
-from canopy_search.search import record as search_record
-from canopy_search.search.objective import Objective
-from canopy_search.search.watchdog import STALLED
-from canopy_search.search.worker import MOST_DEATHS
+from canopy_search.search.study import plan as search_plan
+from canopy_search.search.study import record as search_record
+from canopy_search.search.trial.objective import Objective
+from canopy_search.search.trial.watchdog import STALLED
+from canopy_search.search.workers.loop import MOST_DEATHS
 from canopy_search.storage.database import open_database
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, kill_self
 from tests.faults.invariants import check, reasons
@@ -162,13 +162,13 @@ def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
     begun = search.begin()
     search.hold_from(1)
     workers = [search.start() for _ in range(3)]
-    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    backend = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
     count = sqlalchemy.text("""
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
     """)
     most = 0
-    with engine.connect() as connection:
+    with backend.connect() as connection:
 
         def look() -> int:
             nonlocal most

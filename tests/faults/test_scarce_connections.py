@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from canopy_search.storage import worker_session
-from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.workers import session as worker_session
+from canopy_search.storage.workers.session import WorkerSession
 from tests.faults.conftest import NewSearch, searches
 from tests.faults.deaths import Prepare, kill_self, nth_time
 from tests.faults.invariants import check

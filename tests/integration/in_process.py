@@ -16,7 +16,7 @@ from multiprocessing import forkserver
 from typing import Any, ClassVar
 from unittest import mock
 
-from canopy_search.search.cli import main
+from canopy_search.search.cli.main import main
 from tests.integration.canopy_command import Canopy
 from tests.warm_start import warm_forkservers
 

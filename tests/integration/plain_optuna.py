@@ -3,7 +3,7 @@
 import optuna
 from optuna.trial import TrialState
 
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
 
 NAME = "=cmd|'<b>plain</b>"
 """Harms whoever takes a name for a formula or for markup."""

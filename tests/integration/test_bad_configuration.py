@@ -6,7 +6,7 @@ from typing import Any
 
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.config import load_config
+from canopy_search.search.study.configuration import load_config
 from tests.integration.in_process import InProcess
 
 # A valid configuration gets as far as the database, which is not there.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data import cache
+from canopy_search.training.data.cache import pixels
 from tests.integration.conftest import FINISHED_TRIALS
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
@@ -71,7 +71,7 @@ def test_an_image_that_changes_while_it_is_read_is_named_and_the_next_start_work
     folder: Path, event: str, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     user = InProcess(folder)
-    checked = cache.check_free_space
+    checked = pixels.check_free_space
 
     def meanwhile(*arguments: object) -> None:
         checked(*arguments)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_an_image_that_changes_while_it_is_read_is_named_and_the_next_start_work
             image(folder, 3).unlink()
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "check_free_space", meanwhile)
+        patch.setattr(pixels, "check_free_space", meanwhile)
         said = user.run("train", "canopy.yaml", status=2).stderr
     assert str(image(folder, 3)) in said
     assert said == words

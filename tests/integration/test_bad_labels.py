@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_with_its_row(folder: Path, words: SnapshotAsserti
     ids=["BOM", "UTF-16", "Windows", "extension", "twice", "semicolons", "tabs"],
 )
 def test_what_is_only_unusual_gives_the_same_data(folder: Path, rewritten: object) -> None:
-    def remark(output: str) -> str:
+    def warning(output: str) -> str:
         line = next(line for line in output.splitlines() if line.startswith("data: "))
         return line.replace("CSV with semicolons", "CSV").replace("tab-separated", "CSV")
 
@@ -106,7 +106,7 @@ def test_what_is_only_unusual_gives_the_same_data(folder: Path, rewritten: objec
     usual = trained(folder, good_rows(folder))
     assert f"data: {IMAGES} images, 6 labels" in usual
 
-    assert remark(trained(folder, rewritten(good_rows(folder)))) == remark(usual)
+    assert warning(trained(folder, rewritten(good_rows(folder)))) == warning(usual)
 
 
 def with_tags(folder: Path, change: object) -> str:

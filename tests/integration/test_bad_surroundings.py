@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.postgres_programs import program
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.programs import program
 from tests.databases import within
 from tests.integration.conftest import FINISHED_TRIALS
 from tests.integration.in_process import InProcess

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search import confirm
-from canopy_search.search.yaml_file import read_yaml
+from canopy_search.search.config.yaml_file import read_yaml
+from canopy_search.search.workflows import confirm
 from canopy_search.storage.database import Database, open_database
 from tests.integration.conftest import OUTPUT
 from tests.integration.epoch_gate import EpochGate

@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import TrialState
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from canopy_search.dashboards.browse import is_desktop, open_server
-from canopy_search.dashboards.browsing.notes import MARK
+from canopy_search.dashboards.optuna_dashboard.notes import MARK
+from canopy_search.dashboards.optuna_dashboard.serve import is_desktop, open_server
 from canopy_search.storage.database import Database
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.clearml.growing_study import GrowingStudy
 from tests.integration.plain_optuna import make_plain_study
 

@@ -6,7 +6,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.storage.database import Database
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.studies import StudyStore
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study
 

@@ -12,8 +12,8 @@ import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.storage.database import Database, open_database
-from canopy_search.storage.studies import StudyStore
-from canopy_search.training import memory
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.training.device import memory
 from canopy_search.training.run import TrainingRun
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data

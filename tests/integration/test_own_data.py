@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.config import load_config
+from canopy_search.search.study.configuration import load_config
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from tests.shaped_data import LABELS, write_one_hot, write_parquet

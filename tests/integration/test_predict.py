@@ -11,9 +11,9 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.backbones import build_backbone
-from canopy_search.training.data.labels import read_label_file
-from canopy_search.training.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.data.labels.label_file import read_label_file
+from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 

@@ -8,12 +8,12 @@ import optuna
 import pytest
 import torch
 
-from canopy_search.search.config import load_config
-from canopy_search.search.yaml_file import read_yaml, yaml_text
+from canopy_search.search.config.yaml_file import read_yaml, yaml_text
+from canopy_search.search.study.configuration import load_config
 from canopy_search.training.data.dataset import open_dataset
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.metrics import average_precision
-from canopy_search.training.model_file import TrainedModel, load_model
+from canopy_search.training.network.model_file import TrainedModel, load_model
 from tests.integration.conftest import FINISHED_TRIALS, OUTPUT
 from tests.integration.in_process import InProcess
 from tests.planet_data import LABEL_RATES

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from canopy_search.dashboards.verdict import Verdict, verdicts
-from canopy_search.search.yaml_file import read_yaml, yaml_text
+from canopy_search.dashboards.stats.verdict import Verdict, verdicts
+from canopy_search.search.config.yaml_file import read_yaml, yaml_text
 from canopy_search.storage.database import Database
-from canopy_search.storage.enqueued import enqueued_settings
-from canopy_search.storage.mirrored import MirroredTask, MirrorStore
-from canopy_search.storage.predictions import trial_predictions
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.study.enqueued import enqueued_settings
+from canopy_search.storage.study.mirrored import MirroredTask, MirrorStore
+from canopy_search.storage.study.predictions import trial_predictions
+from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.diary_reading import ReadSection, sections_of, signed
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.postmaster import is_alive
+from canopy_search.storage.postgres.postmaster import is_alive
 from tests.faults.searching import PATIENCE_S, wait_until
 from tests.integration.jobs_user import JOBS, TRIALS, JobsUser, check_whole, new_user
 from tests.integration.slurm_queue.sitecustomize import FAR_VARIABLE
@@ -38,7 +38,7 @@ def cluster(tmp_path: Path, database_url: str) -> JobsUser:
 @pytest.fixture
 def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begins no process that no worker will be a copy of: it takes seconds."""
-    monkeypatch.setattr("canopy_search.search.worker_template.warm_up", lambda: None)
+    monkeypatch.setattr("canopy_search.search.workers.forkserver.warm_up", lambda: None)
 
 
 def job(queue: Path, number: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_what_slurm_does_not_take_is_one_line(cluster: JobsUser, words: Snapshot
     asked = ("--on", "slurm", "--workers", "1", "--hours", "1", "--partition", "long")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "canopy_search.search.placement.on_slurm.is_on_this_machine", lambda url: False
+            "canopy_search.search.workers.slurm.backend.is_on_this_machine", lambda url: False
         )
         said = cluster.run("search", *asked, status=2)
     assert said.stderr == words

@@ -59,5 +59,5 @@ def test_unusual_images_are_used(tmp_path: Path, unusual: str) -> None:
 
     dataset = open_dataset(settings, tmp_path / "home")
 
-    assert dataset.left_out == ()
+    assert dataset.skipped == ()
     assert len(dataset.pixels) == 20

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.config import load_config
+from canopy_search.search.study.configuration import load_config
 from canopy_search.storage.database import Database
 from canopy_search.training.checkpoint import state_from_bytes
 from canopy_search.training.data.dataset import open_dataset

@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.summary import REASON_ATTR
 from canopy_search.storage.database import Database
-from canopy_search.storage.studies import StudyStore
-from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.study.trial_attributes import REASON_ATTR
+from canopy_search.storage.workers.session import WorkerSession
 from tests.integration.in_process import InProcess
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from canopy_search.search.checkpoint_writer import CheckpointWriter
-from canopy_search.search.stage_tree import StageTree
-from canopy_search.storage.checkpoint_files import CheckpointFiles
-from canopy_search.storage.checkpoints import CheckpointStore
+from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
+from canopy_search.search.trial.stage_tree import StageTree
+from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database
-from canopy_search.storage.outages import Patience
-from canopy_search.storage.stages import StageStore
-from canopy_search.storage.worker_session import worker_session
+from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
+from canopy_search.storage.stages.checkpoints import CheckpointStore
+from canopy_search.storage.stages.stages import StageStore
+from canopy_search.storage.workers.session import worker_session
 from canopy_search.training.run import TrainingRun
-from tests.search.tree_worker import Hire, Notes, Worker, tiny_dataset
+from tests.search.trial.tree_worker import Hire, Notes, Worker, tiny_dataset
 from tests.short_memory import ShortMemory
 
 
@@ -33,7 +33,9 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
             writer = CheckpointWriter(store, notes.append)
             stack.callback(writer.close)
             stages = StageStore(database, session)
-            tree = StageTree(stages, writer, tiny_dataset(), patience=Patience(), note=notes.append)
+            tree = StageTree(
+                stages, writer, tiny_dataset(), retry_policy=RetryPolicy(), note=notes.append
+            )
             return Worker(tree, writer, session, notes)
 
         yield hired

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from canopy_search.storage.checkpoint_files import CheckpointFiles
-from canopy_search.storage.checkpoints import CheckpointStore
 from canopy_search.storage.database import Database
-from canopy_search.storage.embedded import EmbeddedPostgres
-from canopy_search.storage.stages import StageStore
-from canopy_search.storage.worker_session import worker_session
-from tests.storage.checkpoint_tools import Opener
-from tests.storage.embedded_tools import MakeServer
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
+from canopy_search.storage.stages.checkpoints import CheckpointStore
+from canopy_search.storage.stages.stages import StageStore
+from canopy_search.storage.workers.session import worker_session
+from tests.storage.postgres.embedded_tools import MakeServer
+from tests.storage.stages.checkpoint_tools import Opener
 
 
 @pytest.fixture

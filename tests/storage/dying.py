@@ -3,7 +3,7 @@
 import sqlalchemy
 
 from canopy_search.storage.database import Database
-from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.workers.session import WorkerSession
 from tests.waiting import wait_until
 
 _HELD = sqlalchemy.text("""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.connecting import optuna_url, parse_database_url, shown
+from canopy_search.storage.connection.urls import optuna_url, parse_database_url, shown
 from canopy_search.storage.database import (
     Database,
     describe_database,
@@ -20,15 +20,15 @@ from canopy_search.storage.database import (
     open_database,
     open_existing_database,
 )
-from canopy_search.storage.embedded import EmbeddedPostgres
 from canopy_search.storage.errors import (
     DatabaseSchemaError,
     DatabaseUnreachableError,
     DatabaseUrlError,
     NoDatabaseError,
 )
-from canopy_search.storage.schema import HEAD, VERSION_TABLE
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.schema.upgrade import HEAD, VERSION_TABLE
+from canopy_search.storage.study.studies import StudyStore
 from tests.faults.servers import terminate_backends
 from tests.storage.forked import in_processes
 from tests.storage.other_servers import refusing_server, serving
@@ -133,7 +133,7 @@ class TestOpening:
             4,
             "from pathlib import Path\n"
             "from canopy_search.storage.database import open_database\n"
-            "from canopy_search.storage.studies import StudyStore",
+            "from canopy_search.storage.study.studies import StudyStore",
             "StudyStore(open_database(Path(), sys.argv[1])).open_study(f'study {number}')",
             empty_database_url,
         )

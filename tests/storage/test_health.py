@@ -9,8 +9,7 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage import schema
-from canopy_search.storage.connecting import (
+from canopy_search.storage.connection.urls import (
     DATABASE_FAILURES,
     failure_text,
     parse_database_url,
@@ -24,7 +23,8 @@ from canopy_search.storage.errors import (
     DatabaseVersionError,
 )
 from canopy_search.storage.health import server_health
-from canopy_search.storage.studies import StudyStore
+from canopy_search.storage.schema import upgrade as schema
+from canopy_search.storage.study.studies import StudyStore
 from tests.storage.other_servers import (
     Answer,
     closing_server,

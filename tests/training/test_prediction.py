@@ -5,12 +5,12 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.images import decode_image
+from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.errors import CheckpointError, SettingsError
-from canopy_search.training.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.network.small_nets import SMALL_NETS
 from canopy_search.training.prediction import predict, tag_thresholds
-from canopy_search.training.small_nets import SMALL_NETS
 from tests.planet_data import write_planet_data
 
 LABELS = ("clear", "road", "water")

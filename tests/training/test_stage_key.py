@@ -9,9 +9,9 @@ import torch
 import torchvision
 
 from canopy_search.training import stage_key
-from canopy_search.training.accumulation import Accumulation
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.splits import Split
+from canopy_search.training.optimization.accumulation import Accumulation
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.stage_key import next_key, root_key, stage_keys

@@ -11,17 +11,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.places.errors import PlaceAwayError
-from canopy_search.places.urls import Source
-from canopy_search.places.waiting import Waiting
+from canopy_search.filestore.errors import FileStoreUnavailableError
+from canopy_search.filestore.urls import Source
+from canopy_search.filestore.waiting import Waiting
+from canopy_search.training.data.cache.reading import Progress, read_images
 from canopy_search.training.data.demo import make_demo
-from canopy_search.training.data.labels import LabelTable, read_label_file
-from canopy_search.training.data.left_out import LeftOut, check_left_out, write_left_out
-from canopy_search.training.data.locating import locate_images
-from canopy_search.training.data.reading import Progress, read_images
-from canopy_search.training.data.remarks import dataset_remarks
-from canopy_search.training.data.sources import opened_images
+from canopy_search.training.data.files.sources import opened_images
+from canopy_search.training.data.images.skipped import SkippedImage, check_skipped, write_skipped
+from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
+from canopy_search.training.data.labels.locating import locate_images
 from canopy_search.training.data.splits import Split, split_table
+from canopy_search.training.data.warnings import dataset_warnings
 from canopy_search.training.settings import Augmentation, DataSettings
 
 CACHE_FOLDER = "cache"
@@ -42,8 +42,8 @@ class Dataset:
         image_px: side of the decoded squares.
         augment: random flips and turns of the training images.
         digests: SHA-256 of the images' files, hexadecimal.
-        left_out: images of the label file that cannot be used.
-        remarks: what a person should know about the data, a line each.
+        skipped: images of the label file that cannot be used.
+        warnings: what a person should know about the data, a line each.
     """
 
     pixels: NDArray[np.uint8]
@@ -55,8 +55,8 @@ class Dataset:
     image_px: int
     augment: tuple[Augmentation, ...] = ()
     digests: tuple[str, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    remarks: tuple[str, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def label_counts(
         self, part: Literal["all", "train", "validation", "test"] = "all"
@@ -86,11 +86,11 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     everything = read_label_file(labels, settings.columns, settings.split, waiting)
     with opened_images(images, waiting) as folder:
         located = locate_images(everything, folder)
-        table, left_out = located.table, located.left_out
-        if 2 * len(left_out) > len(everything.image_names):
+        table, skipped = located.table, located.skipped
+        if 2 * len(skipped) > len(everything.image_names):
             # Probably the wrong folder, which nobody should wait for; fewer are told with the
             # damaged.
-            _check(left_out, everything, settings)
+            _check(skipped, everything, settings)
         # Before the slow parts, because it can fail.
         split = split_table(table, settings.split)
         read = read_images(
@@ -104,12 +104,12 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     unusable = {at: ("unreadable", "") for at, digest in enumerate(digests) if digest is None}
     unusable |= {read.readable[at]: (kind, detail) for at, kind, detail in decoded.damaged}
     if unusable:
-        left_out += [
-            LeftOut(table.row_numbers[at], table.image_names[at], kind, detail)
+        skipped += [
+            SkippedImage(table.row_numbers[at], table.image_names[at], kind, detail)
             for at, (kind, detail) in unusable.items()
         ]
-        left_out.sort(key=lambda image: image.row)
-    _check(left_out, everything, settings)
+        skipped.sort(key=lambda image: image.row)
+    _check(skipped, everything, settings)
     if unusable:
         table = table.select([at for at in range(len(digests)) if at not in unusable])
         split = split_table(table, settings.split)
@@ -118,8 +118,8 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     ]
     fingerprint = dataset_fingerprint(table, used)
     report = home / "left_out" / f"{fingerprint[:16]}.csv"
-    if left_out:
-        write_left_out(report, left_out)
+    if skipped:
+        write_skipped(report, skipped)
     return Dataset(
         pixels=decoded.pixels,
         targets=table.targets,
@@ -130,14 +130,14 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         image_px=settings.image_px,
         augment=settings.augment,
         digests=tuple(used),
-        left_out=tuple(left_out),
-        remarks=tuple(dataset_remarks(table, split, used, left_out, report)),
+        skipped=tuple(skipped),
+        warnings=tuple(dataset_warnings(table, split, used, skipped, report)),
     )
 
 
-def _check(left_out: Sequence[LeftOut], table: LabelTable, settings: DataSettings) -> None:
+def _check(skipped: Sequence[SkippedImage], table: LabelTable, settings: DataSettings) -> None:
     images = len(table.image_names)
-    check_left_out(left_out, images, table.path, allow_missing=settings.allow_missing)
+    check_skipped(skipped, images, table.path, allow_missing=settings.allow_missing)
 
 
 def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
@@ -183,7 +183,7 @@ def data_sources(
     return demo.labels, demo.images.resolve()
 
 
-def _tell_waiting(error: PlaceAwayError, progress: Progress | None) -> None:
+def _tell_waiting(error: FileStoreUnavailableError, progress: Progress | None) -> None:
     if progress is not None:
         progress(f"waiting, as {str(error).rpartition('; ')[0]}", 0, 1)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
-from canopy_search.training.data.png import uncompressed_png
-from canopy_search.training.data.published import publish_folder
+from canopy_search.training.data.files.atomic_directory import build_atomically
+from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.images.png import uncompressed_png
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 SCENES = 3000
@@ -58,7 +58,7 @@ def make_demo(shelf: Path, on_progress: Callable[[int, int], None] | None = None
     def build(partial: Path) -> None:
         _write_scenes(_files(partial), on_progress)
 
-    publish_folder(folder, _is_complete, build)
+    build_atomically(folder, _is_complete, build)
     return _files(folder)
 
 

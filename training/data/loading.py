@@ -17,9 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from canopy_search.training.data.dihedral import allowed_symmetries, symmetric_views, whole_pixels
-from canopy_search.training.data.held import HeldImages
-from canopy_search.training.data.parallel import map_in_order
+from canopy_search.training.data.cache.device import DeviceImages
+from canopy_search.training.data.files.parallel import map_in_order
+from canopy_search.training.data.images.augmentation import (
+    allowed_symmetries,
+    symmetric_views,
+    whole_pixels,
+)
 from canopy_search.training.data.uploading import uploaded
 
 
@@ -93,7 +97,7 @@ class BatchLoader:
         augment: Sequence[str] = (),
         threads: int = 1,
         prefetch: int = 4,
-        held: HeldImages | None = None,
+        on_device: DeviceImages | None = None,
     ) -> None:
         """Prepares the loader; threads start with a pass and end with it.
 
@@ -107,8 +111,8 @@ class BatchLoader:
                 by a symmetry that is drawn evenly from those that these generate.
             threads: number of threads that gather batches.
             prefetch: number of batches that are gathered ahead.
-            held: the same images in the memory of `device`; read where it holds all of `indices`,
-                which changes no batch.
+            on_device: the same images in the memory of `device`; read where it holds all of
+                `indices`, which changes no batch.
 
         Raises:
             IndexError: an index is not a row of the pixels; gathering does not look again.
@@ -129,7 +133,7 @@ class BatchLoader:
         self._pixels = np.asarray(pixels)
         self._views = symmetric_views(whole_pixels(self._pixels))
         self._targets = targets.astype(np.float32)
-        self._held = held if held is not None and held.holds(indices) else None
+        self._on_device = on_device if on_device is not None and on_device.holds(indices) else None
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -164,8 +168,8 @@ class BatchLoader:
         """Yields the batches on the device and counts the time spent waiting for them."""
         self.wait_s = 0.0
         source = (
-            self._on_device(self._held, images, symmetries)
-            if self._held is not None
+            self._from_device(self._on_device, images, symmetries)
+            if self._on_device is not None
             else self._from_host(images, symmetries)
         )
         with closing(source):
@@ -177,17 +181,17 @@ class BatchLoader:
                     return
                 yield batch
 
-    def _on_device(
+    def _from_device(
         self,
-        held: HeldImages,
+        on_device: DeviceImages,
         images: NDArray[np.int64],
         symmetries: NDArray[np.int64] | None,
     ) -> Generator[Batch]:
         """Gathers each batch on the device when it is asked for."""
-        places = held.places(images)
-        drawn = None if symmetries is None else held.on_device(symmetries)
+        places = on_device.places(images)
+        drawn = None if symmetries is None else on_device.on_device(symmetries)
         for cut in self._cuts(len(images)):
-            yield Batch(*held.gather(places[cut], None if drawn is None else drawn[cut]))
+            yield Batch(*on_device.gather(places[cut], None if drawn is None else drawn[cut]))
 
     def _from_host(
         self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None

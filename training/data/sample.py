@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.training.data.cache import cache_bytes, is_cached
+from canopy_search.training.data.cache.pixels import cache_bytes, is_cached
+from canopy_search.training.data.cache.reading import Progress, read_images, remembered_digests
 from canopy_search.training.data.dataset import (
     CACHE_FOLDER,
     Dataset,
@@ -16,11 +17,10 @@ from canopy_search.training.data.dataset import (
     digest_index,
     open_dataset,
 )
-from canopy_search.training.data.labels import LabelTable, read_label_file
-from canopy_search.training.data.left_out import check_left_out
-from canopy_search.training.data.locating import locate_images
-from canopy_search.training.data.reading import Progress, read_images, remembered_digests
-from canopy_search.training.data.sources import ImageFile, opened_images
+from canopy_search.training.data.files.sources import ImageFile, opened_images
+from canopy_search.training.data.images.skipped import check_skipped
+from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
+from canopy_search.training.data.labels.locating import locate_images
 from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.errors import ImageError, SplitError
 from canopy_search.training.settings import DataSettings
@@ -86,8 +86,8 @@ def open_sample(
             digests = [each for each in known if each is not None]
             if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
                 return _sample_of(open_dataset(settings, home, progress), count)
-        check_left_out(
-            located.left_out,
+        check_skipped(
+            located.skipped,
             len(everything.image_names),
             everything.path,
             allow_missing=settings.allow_missing,

@@ -7,7 +7,7 @@ import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 
-from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.errors import SplitError
 from canopy_search.training.settings import SplitSettings
 

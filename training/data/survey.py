@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canopy_search.training.data.images import FORMATS
-from canopy_search.training.data.parallel import map_in_order, runs, usable_cores
-from canopy_search.training.data.sources import ImageFile, reported, threads_for, waiting_ender
+from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.files.sources import (
+    ImageFile,
+    reported,
+    threads_for,
+    waiting_ender,
+)
+from canopy_search.training.data.images.decoding import FORMATS
 from canopy_search.training.errors import ImageError
 
 _FILES_PER_TASK = 64

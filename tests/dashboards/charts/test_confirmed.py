@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.answer import answer_of, facts, lead, title
+from canopy_search.dashboards.answer.headline import answer_of, facts, lead, title
 from canopy_search.dashboards.charts.confirmed import (
     confirmed_charts,
     confirmed_table,
@@ -12,9 +12,9 @@ from canopy_search.dashboards.charts.confirmed import (
     sentence,
 )
 from canopy_search.dashboards.report import report_page
-from canopy_search.dashboards.study_data import StudyData
+from canopy_search.dashboards.study.reader import StudyData
+from tests.dashboards.answer.test_confirmation_text import confirmed, of
 from tests.dashboards.studies import data, searched, setting, trial
-from tests.dashboards.test_confirmation_text import confirmed, of
 
 KNOWN = of(
     confirmed(29, [0.62, 0.64, 0.63]),

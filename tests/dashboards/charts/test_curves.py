@@ -1,7 +1,7 @@
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.curves import curves_charts, figure, sentence
-from canopy_search.dashboards.charts.house import marks_of
+from canopy_search.dashboards.charts.theme import marks_of
 from tests.dashboards.studies import PAUSED, PRUNED, data, searched, trial
 
 RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]

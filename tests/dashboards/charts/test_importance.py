@@ -62,7 +62,7 @@ def test_after_the_first_epoch_gamma_cannot_be_judged() -> None:
     )
     found = importances(first)
     assert found is not None
-    assert (found.epoch, found.left_out) == (1, ["gamma"])
+    assert (found.epoch, found.skipped) == (1, ["gamma"])
     assert "gamma" not in found.shares
     assert "gamma cannot be judged" in sentence(first, found)
     # What differs in gamma alone is one and the same epoch, and counts once.

@@ -12,7 +12,7 @@ from canopy_search.dashboards.charts.labels import (
     label_scores,
     label_sentence,
 )
-from canopy_search.storage.predictions import Predictions, ValidationSet
+from canopy_search.storage.study.predictions import Predictions, ValidationSet
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.dashboards.studies import PRUNED, data, setting, trial
 

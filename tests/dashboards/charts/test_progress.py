@@ -1,6 +1,5 @@
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.charts.house import marks_of
 from canopy_search.dashboards.charts.progress import (
     best_so_far,
     over_time_sentence,
@@ -8,6 +7,7 @@ from canopy_search.dashboards.charts.progress import (
     progress_charts,
     spent_s,
 )
+from canopy_search.dashboards.charts.theme import marks_of
 from tests.dashboards.studies import PRUNED, data, trial
 
 SCORES = [0.30, 0.25, 0.40, 0.40, 0.35]

@@ -2,7 +2,6 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.charts.house import marks_of
 from canopy_search.dashboards.charts.space import (
     parallel_figure,
     parallel_sentence,
@@ -10,7 +9,8 @@ from canopy_search.dashboards.charts.space import (
     slice_sentence,
     space_charts,
 )
-from canopy_search.dashboards.study_data import StudyData
+from canopy_search.dashboards.charts.theme import marks_of
+from canopy_search.dashboards.study.reader import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
 

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.charts.house import marks_of
+from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.charts.timeline import (
     WorkClock,
     lanes,
@@ -11,7 +11,7 @@ from canopy_search.dashboards.charts.timeline import (
     stints,
     timeline_charts,
 )
-from canopy_search.dashboards.study_data import TrialData
+from canopy_search.dashboards.study.reader import TrialData
 from tests.dashboards.studies import BEGIN, RUNNING, data, trial
 from tests.dashboards.summaries import worker
 

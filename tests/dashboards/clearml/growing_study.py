@@ -8,14 +8,14 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.summary import REASON_ATTR
-from canopy_search.search.plan import begin_study, plan_search
-from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.study.plan import begin_study, plan_search
 from canopy_search.storage.database import Database
-from canopy_search.storage.epochs import add_trained
-from canopy_search.storage.studies import StudyStore
-from canopy_search.storage.trial_changes import TrialChange, write_change, write_new
-from canopy_search.storage.worker_session import WorkerSession
+from canopy_search.storage.study.epochs import add_trained
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.study.trial_attributes import REASON_ATTR
+from canopy_search.storage.study.trial_changes import TrialChange, write_change, write_new
+from canopy_search.storage.workers.session import WorkerSession
 from tests.noise_data import noise_dataset
 
 EPOCHS = 3

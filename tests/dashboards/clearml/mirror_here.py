@@ -6,9 +6,9 @@ from contextlib import closing
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-from canopy_search.dashboards.clearml.configured import tracker_settings
-from canopy_search.dashboards.clearml.following import Follower, mirror_once
-from canopy_search.dashboards.clearml.mirror import MirrorPlan, Standing
+from canopy_search.dashboards.clearml.credentials import tracker_settings
+from canopy_search.dashboards.clearml.mirror import MirrorPlan, MirrorStatus
+from canopy_search.dashboards.clearml.runner import Follower, mirror_once
 from canopy_search.storage.database import open_database
 
 PATIENCE_S = 240.0
@@ -36,8 +36,8 @@ class MirrorHere:
         assert tracker is not None
         self.plan = MirrorPlan(study, tracker, is_live=is_live, recreate=recreate)
         self.notes: list[str] = []
-        self.outcomes: list[Standing | str] = []
-        self.standing: Standing | None = None
+        self.outcomes: list[MirrorStatus | str] = []
+        self.status: MirrorStatus | None = None
         self.failure: BaseException | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,22 +48,22 @@ class MirrorHere:
         self._thread.start()
         return self
 
-    def wait(self) -> Standing:
+    def wait(self) -> MirrorStatus:
         """Waits until the study is over and all of it is sent."""
         assert self._thread is not None
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), f"the mirror is not done: {self.outcomes[-3:]}"
         if self.failure is not None:
             raise self.failure
-        assert self.standing is not None
-        return self.standing
+        assert self.status is not None
+        return self.status
 
     def stop(self) -> None:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(PATIENCE_S)
 
-    def once(self) -> Standing | None:
+    def once(self) -> MirrorStatus | None:
         """Mirrors the study as it is now."""
         with closing(open_database(self._home, self._url)) as database:
             return mirror_once(database, self.plan, self.notes.append, lambda: None)
@@ -84,6 +84,6 @@ class MirrorHere:
                     lambda seconds: self._ended.wait(min(seconds, _LONGEST_PAUSE_S)),
                     after_round=self.outcomes.append,
                 )
-                self.standing = follower.run()
+                self.status = follower.run()
         except BaseException as error:  # noqa: BLE001 - for the test to see
             self.failure = error

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
-from canopy_search.dashboards.clearml.configured import ServerAddresses, tracker_settings
+from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracker_settings
+from canopy_search.dashboards.clearml.desired_state import DesiredTask
 from canopy_search.dashboards.clearml.server import TrackerServer
-from canopy_search.dashboards.clearml.wanted import WantedTask
 from canopy_search.dashboards.errors import TrackerError
-from canopy_search.storage.mirrored import MirroredTask
+from canopy_search.storage.study.mirrored import MirroredTask
 from tests.clearml_stub.server import Stub
 
 
@@ -28,8 +28,8 @@ def server(stub: Stub) -> TrackerServer:
 @pytest.fixture
 def row(server: TrackerServer) -> MirroredTask:
     """A task that has ended."""
-    wanted = WantedTask(0, "canopy:1", "a trial", "training", "completed", tags=("canopy:1",))
-    task = server.create(wanted, server.project("Canopy/files"), None)
+    desired = DesiredTask(0, "canopy:1", "a trial", "training", "completed", tags=("canopy:1",))
+    task = server.create(desired, server.project("Canopy/files"), None)
     server.start(task)
     server.end(task, "completed", "")
     return MirroredTask(0, task, "completed")

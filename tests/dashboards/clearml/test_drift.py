@@ -6,8 +6,8 @@ import pytest
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.clearml import mirror
-from canopy_search.dashboards.errors import TrackerAwayError
-from canopy_search.storage.mirrored import MirrorStore
+from canopy_search.dashboards.errors import TrackerUnavailableError
+from canopy_search.storage.study.mirrored import MirrorStore
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy
@@ -72,12 +72,12 @@ def test_a_tag_whose_acknowledgement_was_lost_passes_all_the_same(
     new_mirror().once()
     stub.misbehave("lost", times=2, actions="events.add_batch")
     study.report(running, 1)
-    with pytest.raises(TrackerAwayError):
+    with pytest.raises(TrackerUnavailableError):
         new_mirror().once()
     for epoch in range(2, EPOCHS + 1):
         study.report(running, epoch)
     study.end(running, TrialState.COMPLETE)
-    with pytest.raises(TrackerAwayError):
+    with pytest.raises(TrackerUnavailableError):
         new_mirror().once()  # has called it the best, and does not know that it has
     study.run()
     new_mirror().once()
@@ -92,7 +92,7 @@ def test_a_search_whose_end_was_not_acknowledged_goes_on(
     new_mirror().once()
     study.store.launch(STUDY, 1, {})
     stub.misbehave("lost", times=1, actions="tasks.completed")
-    with pytest.raises(TrackerAwayError):
+    with pytest.raises(TrackerUnavailableError):
         new_mirror().once()  # has ended the study's own task, and does not know that it has
     assert states(stub)[f"{STUDY} search"] == "completed"
     study.store.launch(STUDY, 2, {})

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.clearml import mirror, session
 from canopy_search.storage.database import Database
-from canopy_search.storage.tables import CLEARML_TASK
+from canopy_search.storage.schema.tables import CLEARML_TASK
 from tests.clearml_stub.comparison import differences
 from tests.clearml_stub.server import ACCESS_KEY, SECRET_KEY, Stub
 from tests.dashboards.clearml.conftest import STUDY
@@ -68,8 +68,8 @@ def finish(study: GrowingStudy, following: MirrorHere, under_way: int = 2) -> No
     study.report(under_way, EPOCHS)
     study.end(under_way, TrialState.COMPLETE)
     study.run()
-    standing = following.wait()
-    assert (standing.behind, standing.gone, standing.rejected) == (0, 0, None)
+    status = following.wait()
+    assert (status.behind, status.gone, status.rejected) == (0, 0, None)
 
 
 @pytest.mark.parametrize("kind", ["down", "hang", "500", "429", "502", "503", "refused"])
@@ -230,16 +230,16 @@ def test_a_task_that_a_person_deleted_stays_away_until_it_is_asked_for(
     new_mirror().once()
     ask(stub, "tasks.delete", task=held_trial(stub, 1)["id"], force=True)
     study.run()  # becomes the best, so that something of the deleted one would change too
-    standing = new_mirror().once()
-    assert standing is not None
-    assert standing.gone == 1
+    status = new_mirror().once()
+    assert status is not None
+    assert status.gone == 1
     assert unlike(study, stub) == ["trial 1: 0 tasks"]
     assert new_mirror().once() is not None
     assert unlike(study, stub) == ["trial 1: 0 tasks"]
 
-    standing = new_mirror(recreate=True).once()
-    assert standing is not None
-    assert standing.gone == 0
+    status = new_mirror(recreate=True).once()
+    assert status is not None
+    assert status.gone == 0
     assert unlike(study, stub) == []
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.dashboards.clearml.desired_state import DesiredTask
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
-from canopy_search.dashboards.clearml.reconciling import GONE
-from canopy_search.dashboards.clearml.standing import mirror_summary
+from canopy_search.dashboards.clearml.reconcile import GONE
+from canopy_search.dashboards.clearml.status import mirror_summary
 from canopy_search.dashboards.clearml.study_task import Pages, study_task
-from canopy_search.dashboards.clearml.wanted import WantedTask
-from canopy_search.dashboards.summary import StudySummary, TrialSummary
-from canopy_search.storage.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorState
 from tests.dashboards.summaries import study, trial, worker
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -45,7 +45,7 @@ def some_trials() -> list[TrialSummary]:
     ]
 
 
-def task(summary: StudySummary, *, is_live: bool = False) -> WantedTask:
+def task(summary: StudySummary, *, is_live: bool = False) -> DesiredTask:
     pages = Pages(
         IDS,
         lambda id_: task_url("http://web", "2.31", "p", id_),
@@ -60,25 +60,25 @@ def task(summary: StudySummary, *, is_live: bool = False) -> WantedTask:
     return study_task(summary, identity="canopy:0", record=record, pages=pages, is_live=is_live)
 
 
-def figures(wanted: WantedTask) -> dict[str, Any]:
-    return {plot.key: json.loads(plot.figure) for plot in wanted.plots}
+def figures(desired: DesiredTask) -> dict[str, Any]:
+    return {plot.key: json.loads(plot.figure) for plot in desired.plots}
 
 
 def test_it_says_what_is_searched_and_what_is_best() -> None:
-    wanted = task(study(some_trials(), [], target=3))
-    assert wanted.type == "optimizer"
-    assert wanted.hyperparams["search space"] == {"gamma": "0.8 to 1 step 0.01"}
-    assert wanted.hyperparams["search"]["sampler.name"] == "tpe"
-    assert "trial 0, AP .3000" in wanted.comment
-    assert "http://web/projects/p/tasks/task0/output/log" in wanted.comment
-    assert "compare-tasks;ids=task0,task2/scalars" in wanted.comment
+    desired = task(study(some_trials(), [], target=3))
+    assert desired.type == "optimizer"
+    assert desired.hyperparams["search space"] == {"gamma": "0.8 to 1 step 0.01"}
+    assert desired.hyperparams["search"]["sampler.name"] == "tpe"
+    assert "trial 0, AP .3000" in desired.comment
+    assert "http://web/projects/p/tasks/task0/output/log" in desired.comment
+    assert "compare-tasks;ids=task0,task2/scalars" in desired.comment
 
 
 def test_the_best_so_far_follows_the_order_in_which_trials_ended() -> None:
-    wanted = task(study(some_trials(), [], target=3))
-    best = [(s.step, s.value) for s in wanted.scalars if s.series == "max"]
+    desired = task(study(some_trials(), [], target=3))
+    best = [(s.step, s.value) for s in desired.scalars if s.series == "max"]
     assert best == [(1, pytest.approx(0.28)), (2, pytest.approx(0.28)), (3, pytest.approx(0.3))]
-    assert [line.text.split(",")[0] for line in wanted.lines] == [
+    assert [line.text.split(",")[0] for line in desired.lines] == [
         "trial 2 complete",
         "trial 1 pruned",
         "trial 0 complete",

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from canopy_search.dashboards.clearml.trial_task import graph_of, one_line, trial_task
-from canopy_search.dashboards.clearml.wanted import (
+from canopy_search.dashboards.clearml.desired_state import (
     FINAL,
     PASSING_TAGS,
-    WantedTask,
+    DesiredTask,
     digest,
     identity_tag,
     text_of,
 )
-from canopy_search.dashboards.summary import TrialSummary
+from canopy_search.dashboards.clearml.trial_task import graph_of, one_line, trial_task
+from canopy_search.dashboards.study.summary import TrialSummary
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RECORD = {
@@ -57,7 +57,7 @@ def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialSumm
     return replace(made, **changes)
 
 
-def task(of: TrialSummary, *, is_best: bool = False) -> WantedTask:
+def task(of: TrialSummary, *, is_best: bool = False) -> DesiredTask:
     return trial_task(of, study="planet", identity="canopy:1", record=RECORD, is_best=is_best)
 
 
@@ -74,9 +74,9 @@ def task(of: TrialSummary, *, is_best: bool = False) -> WantedTask:
     ],
 )
 def test_states(state: str, expected: str) -> None:
-    wanted = task(trial(state))
-    assert wanted.state == expected
-    assert (wanted.state in FINAL) == any("epoch" not in line.text for line in wanted.lines[1:])
+    desired = task(trial(state))
+    assert desired.state == expected
+    assert (desired.state in FINAL) == any("epoch" not in line.text for line in desired.lines[1:])
 
 
 def test_every_finite_number_is_a_point_of_the_graph_that_it_belongs_to() -> None:
@@ -119,9 +119,9 @@ def test_settings_are_the_study_s_and_what_the_trial_varies() -> None:
 
 def test_tags_and_reason() -> None:
     pruned = trial("PRUNED", reason="asha: hopeless\x1b[31m\nat epoch 4")
-    wanted = task(pruned, is_best=False)
-    assert wanted.tags == ("canopy:1", "tinycnn_8", "focal", "pruned")
-    assert wanted.reason == "asha: hopeless[31m at epoch 4"
+    desired = task(pruned, is_best=False)
+    assert desired.tags == ("canopy:1", "tinycnn_8", "focal", "pruned")
+    assert desired.reason == "asha: hopeless[31m at epoch 4"
     assert task(trial("PRUNED")).reason, "why a task is stopped is always said"
     assert task(trial("FAIL")).tags[-1] == "failed"
     assert task(trial(), is_best=True).tags[-1] == "best"
@@ -151,10 +151,10 @@ def test_lines_only_grow() -> None:
 
 
 def test_a_study_that_canopy_did_not_begin_has_no_more_than_its_trials() -> None:
-    wanted = trial_task(trial(), study="p", identity="canopy:1", record=None, is_best=False)
-    assert set(wanted.hyperparams) == {"search", "training"}
-    assert wanted.configuration == {}
-    assert len(wanted.name) >= 3
+    desired = trial_task(trial(), study="p", identity="canopy:1", record=None, is_best=False)
+    assert set(desired.hyperparams) == {"search", "training"}
+    assert desired.configuration == {}
+    assert len(desired.name) >= 3
 
 
 def test_parts_change_when_what_they_are_of_changes() -> None:

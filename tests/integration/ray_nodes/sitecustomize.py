@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-TRAINS = "canopy_search.search.stage_tree"
+TRAINS = "canopy_search.search.trial.stage_tree"
 GATE_VARIABLE = "RAY_NODES_GATE"
 
 

@@ -45,9 +45,9 @@ def _pass_for_far(module: Any) -> None:
 
 
 _CHANGES: dict[str, tuple[str, Callable[[Any], None]]] = {
-    "canopy_search.search.stage_tree": (GATE_VARIABLE, _sleep),
-    "canopy_search.search.placement.job": (WORKS_VARIABLE, _hurry),
-    "canopy_search.search.placement.on_slurm": (FAR_VARIABLE, _pass_for_far),
+    "canopy_search.search.trial.stage_tree": (GATE_VARIABLE, _sleep),
+    "canopy_search.search.workers.slurm.job": (WORKS_VARIABLE, _hurry),
+    "canopy_search.search.workers.slurm.backend": (FAR_VARIABLE, _pass_for_far),
 }
 
 

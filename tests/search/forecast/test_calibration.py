@@ -12,9 +12,9 @@ from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.forecast import calibration
 from canopy_search.search.forecast.calibration import calibrate
 from canopy_search.search.forecast.speed import Network
-from canopy_search.search.screen import LineScreen
-from canopy_search.search.slots import Slot
-from canopy_search.search.worker_template import warm_up
+from canopy_search.search.progress_display import LineScreen
+from canopy_search.search.workers.device_slots import DeviceSlot
+from canopy_search.search.workers.forkserver import warm_up
 from canopy_search.training.data.sample import DataSample
 from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
@@ -49,7 +49,7 @@ def test_every_process_measures_every_network(monkeypatch: pytest.MonkeyPatch) -
         for name in ("tinycnn_8", "tinycnn_16")
     }
     shown = io.StringIO()
-    measured = calibrate(runs, sample(), [Slot("cpu")] * 2, LineScreen(Console(file=shown)))
+    measured = calibrate(runs, sample(), [DeviceSlot("cpu")] * 2, LineScreen(Console(file=shown)))
     assert {network: len(each) for network, each in measured.speeds.items()} == dict.fromkeys(
         runs, 2
     )
@@ -65,7 +65,7 @@ def test_a_network_that_cannot_be_trained_is_said() -> None:
         calibrate(
             {Network("tinycnn_9", 8): wrong},
             sample(),
-            [Slot("cpu")] * 2,
+            [DeviceSlot("cpu")] * 2,
             LineScreen(Console(file=io.StringIO())),
         )
 
@@ -76,6 +76,6 @@ def test_a_process_that_fails_says_why() -> None:
         calibrate(
             {Network("tinycnn_8", 8): SETTINGS},
             dataclasses.replace(sample(), dataset=broken),
-            [Slot("cpu")],
+            [DeviceSlot("cpu")],
             LineScreen(Console(file=io.StringIO())),
         )

@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.space import parse_space
 from canopy_search.search.errors import SearchError
 from canopy_search.search.forecast.forecast import between, runs_to_measure, slots_and_workers
 from canopy_search.search.forecast.speed import Network, NetworkSpeed
-from canopy_search.search.settings import CanopyConfig
-from canopy_search.search.space import parse_space
 
 BASE = {"data": {"demo": "digits"}, "training": {"threads": 1, "device": "cpu"}}
 

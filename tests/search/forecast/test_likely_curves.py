@@ -1,17 +1,17 @@
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.forecast.likely_curves import LikelyCurves
-from canopy_search.search.settings import NamedSettings
 from canopy_search.search.simulation.curve_files import read_curves
 from canopy_search.search.simulation.replay import simulate
+from tests.reading_docs import ROOT
 
-CURVES = Path(__file__).parents[3] / "benchmarks" / "curves"
+CURVES = ROOT / "benchmarks" / "curves"
 SPACE = {
     "backbone": CategoricalDistribution(["small", "large"]),
     "optimizer.lr": FloatDistribution(1e-5, 1e-1, log=True),

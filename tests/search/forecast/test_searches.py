@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
+from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.forecast import searches
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import Network
-from canopy_search.search.plan import plan_search
-from canopy_search.search.settings import CanopyConfig
+from canopy_search.search.study.plan import plan_search
 from canopy_search.training.resolve import resolve_settings
 from tests.noise_data import noise_dataset
 

@@ -3,8 +3,8 @@ import math
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import CurveTableError
-from canopy_search.search.settings import NamedSettings
 from canopy_search.search.simulation.landscapes import (
     FAMILIES,
     Family,

@@ -6,9 +6,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import CurveTableError, SamplerError
-from canopy_search.search.sampling import PRUNERS
-from canopy_search.search.settings import NamedSettings
+from canopy_search.search.scheduling.factory import PRUNERS
 from canopy_search.search.simulation.comparison import (
     Compared,
     Spread,
@@ -20,7 +20,7 @@ from canopy_search.search.simulation.comparison import (
 from canopy_search.search.simulation.curve_files import read_curves, write_curves
 from canopy_search.search.simulation.curves import CurvePoint, CurveTable
 from canopy_search.search.simulation.replay import simulate
-from canopy_search.storage.enqueued import enqueued_settings
+from canopy_search.storage.study.enqueued import enqueued_settings
 
 SPACE = {
     "loss": CategoricalDistribution(["bce", "focal"]),

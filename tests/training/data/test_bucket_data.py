@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.places import s3
-from canopy_search.training.data import sources
+from canopy_search.filestore import s3
 from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.data.files import sources
 from canopy_search.training.data.sample import open_sample
 from canopy_search.training.errors import ImageError, LabelFileError
 from canopy_search.training.settings import DataSettings
@@ -67,7 +67,7 @@ def same(one: Dataset, other: Dataset) -> bool:
         and one.digests == other.digests
         and bool((one.targets == other.targets).all())
         and np.array_equal(one.pixels, other.pixels)
-        and one.left_out == other.left_out
+        and one.skipped == other.skipped
     )
 
 
@@ -129,7 +129,7 @@ def test_what_is_missing_or_damaged_is_left_out_as_of_a_folder(
     allowing = {"allow_missing": True}
     remote = open_dataset(uploaded.model_copy(update=allowing), tmp_path / "home")
     assert same(remote, open_dataset(local.model_copy(update=allowing), tmp_path / "other home"))
-    assert len(remote.left_out) == 4
+    assert len(remote.skipped) == 4
     assert len(images_read(bucket)) == IMAGES - 1
 
 
@@ -289,7 +289,7 @@ def test_a_bucket_that_stays_away_ends_it_and_what_was_read_is_kept(  # noqa: PL
 _OPENING = """
 import os, sys
 from pathlib import Path
-from canopy_search.training.data import sources
+from canopy_search.training.data.files import sources
 from canopy_search.training.data.dataset import open_dataset
 from canopy_search.training.settings import DataSettings
 

@@ -9,7 +9,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.data.demo import SCENES
-from canopy_search.training.data.images import decode_image
+from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.errors import ImageError, SplitError
 from canopy_search.training.settings import DataSettings
 
@@ -158,7 +158,7 @@ def test_a_missing_image_of_few_is_an_error_unless_it_is_allowed(
         open_dataset(settings, home)
     allowed = open_dataset(settings.model_copy(update={"allow_missing": True}), home)
     assert len(allowed.image_names) == 59
-    assert any("row 9 'train_7' missing" in remark for remark in allowed.remarks)
+    assert any("row 9 'train_7' missing" in warning for warning in allowed.warnings)
 
 
 def test_one_of_a_hundred_is_left_out_without_asking(planet: PlanetMaker, home: Path) -> None:
@@ -168,7 +168,7 @@ def test_one_of_a_hundred_is_left_out_without_asking(planet: PlanetMaker, home: 
 
     dataset = open_dataset(settings, home)
 
-    assert [(image.row, image.kind) for image in dataset.left_out] == [(9, "empty")]
+    assert [(image.row, image.kind) for image in dataset.skipped] == [(9, "empty")]
     assert len(dataset.pixels) == len(dataset.targets) == len(dataset.image_names) == 99
     parts = (dataset.split.train, dataset.split.validation, dataset.split.test)
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(99))
@@ -188,7 +188,7 @@ def test_what_is_left_out_is_as_if_it_had_never_been_there(planet: PlanetMaker, 
 
     rewritten(settings, lambda rows: [row for row in rows if row.split(",")[0] not in bad])
     clean = open_dataset(settings, home)
-    assert {image.image_name for image in spoilt.left_out} == bad
+    assert {image.image_name for image in spoilt.skipped} == bad
     assert same(spoilt, clean)
     assert np.array_equal(spoilt.pixels, clean.pixels)
     report = next((home / "left_out").iterdir()).read_text().splitlines()
@@ -222,11 +222,11 @@ def test_remarks_tell_how_the_file_was_read_and_what_is_odd(
         copy = settings.images / f"train_{number}.jpg"
         copy.write_bytes((settings.images / "train_0.jpg").read_bytes())
 
-    reading, *odd = open_dataset(settings, home).remarks
+    reading, *odd = open_dataset(settings, home).warnings
 
     for part in ("60 images", "6 labels", "CSV", "36 / 12 / 12"):
         assert part in reading
-    assert sum("only_once" in remark for remark in odd) == 2
+    assert sum("only_once" in warning for warning in odd) == 2
     assert [reading, *odd] == words
 
 

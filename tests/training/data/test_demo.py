@@ -8,8 +8,8 @@ from PIL import Image
 
 from canopy_search.training.data import demo as demo_module
 from canopy_search.training.data.demo import SCENE_PX, SCENES, DemoFiles, make_demo
-from canopy_search.training.data.labels import read_label_file
-from canopy_search.training.data.png import uncompressed_png
+from canopy_search.training.data.images.png import uncompressed_png
+from canopy_search.training.data.labels.label_file import read_label_file
 
 
 @pytest.fixture

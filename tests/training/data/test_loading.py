@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from canopy_search.training.data.dihedral import symmetric_views, whole_pixels
+from canopy_search.training.data.images.augmentation import symmetric_views, whole_pixels
 from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.labels import LabelTable
+from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.data.splits import Split, split_images, split_table
 from canopy_search.training.errors import SplitError
 from canopy_search.training.settings import SplitSettings

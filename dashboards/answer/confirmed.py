@@ -1,0 +1,75 @@
+"""What a search answers once its finalists were trained with further seeds."""
+
+from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.html.page import Fact
+from canopy_search.dashboards.stats.seeds import BETTER, WITHIN_NOISE, WORSE, Difference, Spread
+from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+
+_OTHERS = {BETTER: "worse", WORSE: "better", WITHIN_NOISE: WITHIN_NOISE}
+
+
+def confirmed_title(winner: Confirmed) -> str:
+    """Returns the answer in one sentence."""
+    spread = winner.val_ap
+    over = f" over {spread.seeds} seeds" if spread is not None else ""
+    return f"{params_text(winner.candidate.params)}: AP {_spread_text(spread)}{over}"
+
+
+def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirmed) -> list[Fact]:
+    """Returns the few figures that a decision needs."""
+    number = winner.candidate.trial
+    found = [
+        Fact(
+            "Best setting",
+            params_text(winner.candidate.params) or "–",
+            "chosen by the mean over further seeds"
+            + (f"; trial {number} of the search" if number is not None else ""),
+        ),
+        Fact("AP on validation", _spread_text(winner.val_ap), _interval_text(winner.val_ap)),
+    ]
+    if winner.test_ap is not None:
+        note = "mean and standard deviation; it decided nothing"
+        found.append(Fact("AP on test", _spread_text(winner.test_ap), note))
+    trained = _trained(data, winner)
+    if trained is not None and trained.seconds is not None:
+        note = f"{trained.epochs} epochs from the start"
+        found.append(Fact("Time to train it", duration_text(trained.seconds), note))
+    second, base = confirmation.second, confirmation.base
+    if second is not None and second is not base:
+        found.append(_against("Runner-up", second, confirmation.against_second))
+    if winner is not base:
+        found.append(_against("Baseline", base, confirmation.against_baseline))
+    return found
+
+
+def _against(name: str, other: Confirmed, lead: Difference | None) -> Fact:
+    setting = params_text(other.candidate.params)
+    if lead is None:
+        return Fact(name, "diverged", f"{setting}, with one of the seeds")
+    interval = f"{100 * lead.confidence:.3g} % interval {_signed(lead.low)} to {_signed(lead.high)}"
+    note = f"{setting}, {ap_text(abs(lead.mean))} behind; {interval}"
+    return Fact(name, _OTHERS[lead.verdict], note)
+
+
+def _trained(data: StudyData, winner: Confirmed) -> TrialData | None:
+    """Returns the trial of the search that had the winner's setting, if it ran to its end."""
+    found = (trial for trial in data.ranking if trial.number == winner.candidate.trial)
+    return next(found, None)
+
+
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None:
+        return "–"
+    return ap_text(spread.mean) + (f" ± {ap_text(spread.sd)}" if spread.sd is not None else "")
+
+
+def _interval_text(spread: Spread | None) -> str:
+    if spread is None or spread.low is None or spread.high is None:
+        return "one seed"
+    low, high = ap_text(max(0.0, spread.low)), ap_text(min(1.0, spread.high))
+    return f"mean ± standard deviation; 95 % interval of the mean {low} to {high}"
+
+
+def _signed(difference: float) -> str:
+    return f"{'+' if difference >= 0 else '−'}{ap_text(abs(difference))}"

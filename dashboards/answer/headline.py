@@ -1,0 +1,283 @@
+"""What a search answers: the best setting, how sure its AP is, what it costs, and what it beats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from optuna.trial import TrialState
+
+from canopy_search.dashboards.answer.confirmation_text import confirmation_text
+from canopy_search.dashboards.answer.confirmed import confirmed_facts, confirmed_title
+from canopy_search.dashboards.answer.verified import verified
+from canopy_search.dashboards.formatting.tables import (
+    ap_text,
+    counts_text,
+    duration_text,
+    params_text,
+    score_text,
+)
+from canopy_search.dashboards.html.page import Fact
+from canopy_search.dashboards.stats.verdict import (
+    Interval,
+    NoVerdict,
+    Verdict,
+    ap_interval,
+    verdicts,
+)
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.summary import looked_at
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How sure the ranking is.
+
+    Attributes:
+        interval: of the best trial's AP, or why there is none.
+        against: trial number → how the best compares with that trial, or why nobody can say.
+        looked_at: how many settings the best was chosen from.
+    """
+
+    interval: Interval | NoVerdict
+    against: Mapping[int, Verdict | NoVerdict] = field(default_factory=dict)
+    looked_at: int = 1
+
+
+def answer_of(data: StudyData) -> Answer:
+    """Compares the best trial with its runner-up and with the baseline."""
+    best = data.best
+    if best is None:
+        return Answer(NoVerdict("no trial is complete"))
+    seen = looked_at(data.summary)
+    own = data.predictions.get(best.number)
+    if own is None:
+        return Answer(NoVerdict("what it says of each validation image was not kept"), {}, seen)
+    others = [t for t in (data.runner_up, data.baseline) if t is not None and t is not best]
+    numbers = list(dict.fromkeys(trial.number for trial in others))
+    # `verdicts` says how others compare with one that is fixed; here it is the other way round.
+    found = verdicts(data.predictions, best.number, numbers, looked_at=seen)
+    return Answer(
+        ap_interval(own, looked_at=seen),
+        {number: _turned(verdict) for number, verdict in found.items()},
+        seen,
+    )
+
+
+def title(data: StudyData) -> str:
+    """Returns the answer in one sentence."""
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return confirmed_title(data.confirmation.winner)
+    best, leader = data.best, data.leader
+    if best is not None:
+        return f"{params_text(best.params) or f'Trial {best.number}'}: {_value(data, best)}"
+    if leader is not None:
+        where = f" after {data.step} {leader.epochs}" if leader.epochs else ""
+        return (
+            f"No trial is complete yet; trial {leader.number} is ahead with "
+            f"{score_text(data, leader.score)}{where}"
+        )
+    if data.trials:
+        return "No trial has reported anything yet"
+    return "This study has no trials yet"
+
+
+def lead(data: StudyData, answer: Answer) -> list[str]:
+    """Returns what has to be known with the answer, a paragraph each."""
+    confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
+    if data.confirmation is not None and data.confirmation.winner and data.best is not None:
+        return [*confirmed, _searched_text(data, data.best, answer), *_standing(data)]
+    if data.best is None:
+        return [*confirmed, *_standing(data), *_without_best(data)]
+    first = _best_text(data, data.best, answer)
+    if data.runner_up is not None:
+        first += " " + _runner_up_text(data, data.runner_up, answer)
+    paragraphs = [*confirmed, first, *_standing(data)]
+    if data.baseline is not data.runner_up:
+        paragraphs += _against_baseline(data, answer)
+    paragraphs += _verified(data)
+    if data.objectives > 1:
+        paragraphs.append(
+            f"The study has {data.objectives} objectives; all that follows is about the first one."
+        )
+    return paragraphs
+
+
+def closing(data: StudyData) -> list[str]:
+    """Returns what a search ends with: its verdict against the baseline, and what was verified."""
+    return [*_against_baseline(data, answer_of(data)), *_verified(data)]
+
+
+def facts(data: StudyData, answer: Answer) -> list[Fact]:
+    """Returns the few figures that a decision needs."""
+    best = data.best
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return confirmed_facts(data, data.confirmation, data.confirmation.winner)
+    if best is None:
+        return []
+    found = [
+        Fact("Best setting", params_text(best.params) or "–", f"trial {best.number}"),
+        _score_fact(data, best, answer),
+    ]
+    if best.seconds is not None:
+        found.append(_time_fact(data, best))
+    if (second := data.runner_up) is not None:
+        found.append(_against_fact("Runner-up", data, second, answer))
+    base = data.baseline
+    if base is not None and base is not best and base is not second:
+        found.append(_against_fact("Baseline", data, base, answer))
+    return found
+
+
+def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
+    if not data.is_ours:
+        return (
+            f"Trial {best.number} is the best of {len(data.ranking)} complete ones. Plain Optuna "
+            "wrote this study, so nothing is known of its epochs, its data or its predictions."
+        )
+    of = f"Trial {best.number} is the best of {answer.looked_at} settings."
+    if isinstance(answer.interval, NoVerdict):
+        return f"{of} How sure its AP is cannot be said: {answer.interval.reason}."
+    images = len(data.predictions[best.number].validation.targets)
+    return (
+        f"{of} With other images of the same kind its AP would lie between "
+        f"{_short(answer.interval.low)} and {_short(answer.interval.high)}: a 95 % interval by "
+        f"bootstrap over {images:,} validation images, which allows for its having been chosen."
+    )
+
+
+def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
+    """Says what the search alone would have answered."""
+    return (
+        f"In the search, with one seed for all, trial {best.number} ({params_text(best.params)}) "
+        f"was the best of {answer.looked_at} settings, with {score_text(data, best.score)}."
+    )
+
+
+def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
+    best = data.best
+    gap = abs((best.score if best and best.score else 0.0) - (second.score or 0.0))
+    behind = f"{score_text(data, gap)} behind" if gap else "level with it"
+    who = f"The runner-up, trial {second.number} ({params_text(second.params)}), is {behind}"
+    verdict = answer.against.get(second.number)
+    if isinstance(verdict, Verdict):
+        if verdict.word == "better":
+            return f"{who}, and really worse: {_range(verdict)}."
+        return (
+            f"{who}, which is within noise ({_range(verdict)}): choose between the two by what "
+            "they cost, or train both with further seeds."
+        )
+    reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
+    return f"{who}; whether that is more than noise cannot be said{reason}."
+
+
+def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
+    who = f"The baseline, trial {base.number} ({params_text(base.params)})"
+    best = data.best
+    if best is not None and base.epochs < best.epochs:
+        at = best.score_at(base.epochs)
+        then = "" if at is None else f", when the best trial had {score_text(data, at)}"
+        return (
+            f"{who}, was stopped at {score_text(data, base.score)} after "
+            f"{base.epochs} of {best.epochs} epochs{then}; trained to its end it would be better "
+            "than it looks here."
+        )
+    gap = score_text(data, abs((base.score or 0.0) - (best.score if best and best.score else 0.0)))
+    verdict = answer.against.get(base.number)
+    if isinstance(verdict, Verdict):
+        sure = "clearly better" if verdict.word == "better" else "within noise of it"
+        return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
+    return f"{who}, is {gap} behind; whether that is more than noise cannot be said."
+
+
+def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
+    if data.baseline is None or data.best is None:
+        return []
+    if data.baseline is data.best:
+        return ["The best is the baseline itself: the search has found nothing better."]
+    return [_baseline_text(data, data.baseline, answer)]
+
+
+def _verified(data: StudyData) -> list[str]:
+    found = verified(data.summary) if data.summary.is_over else None
+    if found is None or not found.text:
+        return []
+    # The name of a network stays as it is.
+    is_name = found.text.startswith(tuple(map(str, found.left)))
+    return [f"{found.text[0] if is_name else found.text[0].upper()}{found.text[1:]}."]
+
+
+def _standing(data: StudyData) -> list[str]:
+    """Says whether the study still goes on."""
+    summary = data.summary
+    running = summary.count(TrialState.RUNNING)
+    if not (summary.is_searched and (running or not summary.is_over)):
+        return []
+    target = f" of {summary.target}" if summary.target else ""
+    return [
+        f"The study is being searched: {summary.finished}{target} trials are finished and "
+        f"{running} run. This is how it stood at {data.read:%H:%M}."
+    ]
+
+
+def _without_best(data: StudyData) -> list[str]:
+    if not data.trials:
+        return ["canopy search begins them; this page can then be written again."]
+    return [f"So far: {counts_text(data.summary)}."]
+
+
+def _score_fact(data: StudyData, best: TrialData, answer: Answer) -> Fact:
+    name = "AP on validation" if data.is_ours else data.metric[:1].upper() + data.metric[1:]
+    if isinstance(answer.interval, NoVerdict):
+        return Fact(name, score_text(data, best.score), "no interval" if data.is_ours else "")
+    low, high = _short(answer.interval.low), _short(answer.interval.high)
+    return Fact(name, score_text(data, best.score), f"95 % interval {low} to {high}")
+
+
+def _time_fact(data: StudyData, best: TrialData) -> Fact:
+    notes = [f"{best.epochs} epochs from the start"] if best.stages else ["from begin to end"]
+    device = (data.record or {}).get("training", {}).get("device")
+    notes[0] += f" on {device}" if device else ""
+    if data.summary.seconds:
+        notes.append(f"the whole search trained for {duration_text(data.summary.seconds)}")
+    return Fact("Time to train it", duration_text(best.seconds or 0.0), "; ".join(notes))
+
+
+def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) -> Fact:
+    best = data.best
+    gap = abs((best.score if best and best.score else 0.0) - (other.score or 0.0))
+    setting = f"trial {other.number}, {params_text(other.params)}"
+    if best is not None and other.epochs < best.epochs:
+        return Fact(
+            name, "stopped early", f"{setting}, after {other.epochs} of {best.epochs} epochs"
+        )
+    verdict = answer.against.get(other.number)
+    words = {"better": "worse", "worse": "better", "within noise": "within noise"}
+    word = words[verdict.word] if isinstance(verdict, Verdict) else "behind"
+    range_ = f"; {_range(verdict)}" if isinstance(verdict, Verdict) else ""
+    if word == "within noise":
+        return Fact(name, word, f"{setting}, {score_text(data, gap)} behind{range_}")
+    return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
+
+
+def _turned(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:
+    """Returns how the reference compares with the other, in place of the other way round."""
+    if isinstance(verdict, NoVerdict):
+        return verdict
+    return Verdict(-verdict.difference, -verdict.high, -verdict.low, verdict.comparisons)
+
+
+def _value(data: StudyData, trial: TrialData) -> str:
+    name = "AP" if data.is_ours else data.metric
+    return f"{name} {score_text(data, trial.score)}"
+
+
+def _range(verdict: Verdict) -> str:
+    return f"95 % interval of the difference {_signed(verdict.low)} to {_signed(verdict.high)}"
+
+
+def _short(ap: float) -> str:
+    """Returns an end of an interval; more than three digits are none that mean anything."""
+    return f"{min(1.0, max(0.0, ap)):.3f}".removeprefix("0")
+
+
+def _signed(difference: float) -> str:
+    return f"{'+' if difference >= 0 else '−'}{ap_text(abs(difference))}"

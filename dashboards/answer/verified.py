@@ -1,0 +1,136 @@
+"""What a search has verified of its answer before it ended, and what it has not."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+
+from canopy_search.dashboards.formatting.tables import counted, listed_text, value_text
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.study.parameters import NETWORK
+from canopy_search.storage.study.trial_attributes import CONTENDER, NEIGHBOUR, UNTRAINED
+
+_FEW = 3
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was verified of a study's answer.
+
+    Attributes:
+        epochs: that were trained for it.
+        neighbours: trials that differ from the best one in one number.
+        contenders: trials that were heading as high as the best one.
+        untrained: trials of networks of which none had run to its end.
+        left: networks of which none has.
+        beside: number of the best setting → the nearest ones that were tried with all else equal.
+        stopped: those of these numbers of which a trial beside was not fully trained.
+        best: the best trial.
+    """
+
+    epochs: int
+    neighbours: int
+    contenders: int
+    untrained: int
+    left: list[str]
+    beside: dict[str, list[float]]
+    stopped: list[str]
+    best: TrialSummary
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy status --json`` prints of it."""
+        shown = asdict(self)
+        del shown["best"]
+        return shown
+
+    @property
+    def text(self) -> str:
+        """What is known beside the answer, in words; empty where there is nothing to say."""
+        parts = [
+            f"beside {name} {value_text(self.best.params[name])}, "
+            f"{listed_text([value_text(each) for each in values])} "
+            + (
+                "did not look better before the end"
+                if name in self.stopped
+                else f"{'is' if len(values) == 1 else 'are'} no better"
+            )
+            for name, values in self.beside.items()
+            if values
+        ]
+        if self.left:
+            shown = self.left[:_FEW]
+            more = len(self.left) - len(shown)
+            names = listed_text([*shown, counted(more, "more network")] if more else shown)
+            parts.append(f"{names} {'was' if len(self.left) == 1 else 'were'} not fully trained")
+        if not self.epochs:
+            return "; ".join(parts)
+        epochs = counted(self.epochs, "epoch")
+        return f"verified with {epochs}: {'; '.join(parts)}" if parts else f"verified with {epochs}"
+
+
+def verified(summary: StudySummary) -> Verified | None:
+    """Returns what was verified of a study's answer; None while there is none."""
+    best = summary.best
+    if best is None:
+        return None
+    checks = [trial for trial in summary.trials if trial.verifies is not None]
+    kinds = Counter(trial.verifies for trial in checks)
+    trained = {
+        trial.params.get(NETWORK)
+        for trial in summary.trials
+        if trial.state == TrialState.COMPLETE.name
+    }
+    known = {
+        str(trial.params[NETWORK]): None for trial in summary.trials if NETWORK in trial.params
+    }
+    numbers = [
+        name
+        for name, value in best.params.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    beside = {name: _beside(summary, best, name) for name in numbers}
+    return Verified(
+        epochs=sum(trial.epochs_verifying for trial in checks),
+        neighbours=kinds[NEIGHBOUR],
+        contenders=kinds[CONTENDER],
+        untrained=kinds[UNTRAINED],
+        left=[name for name in known if name not in trained],
+        beside={name: [trial.params[name] for trial in each] for name, each in beside.items()},
+        stopped=[
+            name
+            for name, each in beside.items()
+            if any(trial.state != TrialState.COMPLETE.name for trial in each)
+        ],
+        best=best,
+    )
+
+
+def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialSummary]:
+    """Returns the trials with the nearest numbers below and above, all else equal.
+
+    Only those that went beyond epoch 1 were tried; of several with one number the furthest counts.
+    """
+    tried = [
+        trial
+        for trial in summary.trials
+        if len(trial.metrics) > 1
+        and name in trial.params
+        and _others(trial, name) == _others(best, name)
+    ]
+    at = best.params[name]
+    below = max(
+        (trial for trial in tried if trial.params[name] < at),
+        key=lambda trial: (trial.params[name], len(trial.metrics)),
+        default=None,
+    )
+    above = min(
+        (trial for trial in tried if trial.params[name] > at),
+        key=lambda trial: (trial.params[name], -len(trial.metrics)),
+        default=None,
+    )
+    return [trial for trial in (below, above) if trial is not None]
+
+
+def _others(trial: TrialSummary, name: str) -> dict[str, Any]:
+    return {key: value for key, value in trial.params.items() if key != name}

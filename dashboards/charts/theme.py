@@ -1,0 +1,199 @@
+"""How figures look: one template, one colour and one mark for each category, everywhere."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import plotly.graph_objects as go
+
+from canopy_search.dashboards.formatting.tables import (
+    params_text,
+    score_text,
+    value_text,
+)
+from canopy_search.dashboards.html.page import Key
+from canopy_search.dashboards.study.reader import StudyData, TrialData
+
+# Three times as bright or dark as white paper and as a dark page are, so that they serve on both,
+# and apart for people who see few colours; beside each stands a mark, a dash or a word.
+COLOURS = ("#2a78c2", "#d1570a", "#12956f", "#a45fa8", "#a67c00", "#cf4766", "#4b8ea6", "#7c7a3c")
+ACCENT = COLOURS[0]
+QUIET = "#7d838b"
+FAINT = "rgba(125,131,139,.5)"
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
+LETTERS = ("●", "■", "◆", "▲", "✚", "★", "⬢", "⬟")
+"""What looks like `SYMBOLS`, in a legend."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+# From nearly nothing to a full colour: it lies on a light page and on a dark one.
+SCALE = [[0.0, "rgba(42,120,194,.05)"], [1.0, "rgba(42,120,194,.75)"]]
+
+_COLOURED_FIRST = "backbone"
+_MARKED_FIRST = "loss"
+_AXIS = {
+    "automargin": True,
+    "showline": False,
+    "zeroline": False,
+    "ticks": "",
+    "gridcolor": "#dcdad4",
+    "title": {"standoff": 10},
+}
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"size": 13, "color": "#595f66"},
+        "colorway": COLOURS,
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "title": {"font": {"size": 14}, "x": 0, "xref": "paper", "xanchor": "left"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+        },
+    }
+)
+
+
+def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
+    """Returns an empty figure in the house's style.
+
+    Args:
+        x: what the horizontal axis measures, with its unit.
+        y: likewise the vertical one.
+        layout: further layout.
+    """
+    figure = go.Figure()
+    figure.update_layout(template=TEMPLATE, xaxis_title_text=plain(x), yaxis_title_text=plain(y))
+    return figure.update_layout(**layout)
+
+
+def plain(text: object) -> str:
+    """Returns a text so that Plotly shows it as it is: it takes some tags for markup."""
+    return html.escape(str(text), quote=False)
+
+
+def ink_on(colour: str) -> str:
+    """Returns black or white, whichever is read more easily on ``#rrggbb``.
+
+    References:
+        WCAG 2.2, relative luminance and contrast ratio.
+    """
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The colour and the mark of every trial of a study.
+
+    Attributes:
+        colours: value of the parameter that is shown by colour → colour.
+        symbols: value of the parameter that is shown by mark → Plotly's symbol.
+        dashes: likewise → dash of a line.
+        coloured: name of the parameter that is shown by colour; None if there is none.
+        marked: name of the parameter that is shown by mark; None if there is none.
+    """
+
+    colours: Mapping[Any, str]
+    symbols: Mapping[Any, str]
+    dashes: Mapping[Any, str]
+    coloured: str | None = None
+    marked: str | None = None
+
+    def colour(self, trial: TrialData) -> str:
+        """Returns the colour of a trial."""
+        return self.colours.get(self.colour_value(trial), QUIET if self.coloured else ACCENT)
+
+    def symbol(self, trial: TrialData) -> str:
+        """Returns the mark of a trial."""
+        return self.symbols.get(self.mark_value(trial), SYMBOLS[0])
+
+    def dash(self, trial: TrialData) -> str:
+        """Returns the dash of a trial's line."""
+        return self.dashes.get(self.mark_value(trial), DASHES[0])
+
+    def colour_value(self, trial: TrialData) -> Any:
+        """Returns the value that decides a trial's colour."""
+        return trial.params.get(self.coloured) if self.coloured else None
+
+    def mark_value(self, trial: TrialData) -> Any:
+        """Returns the value that decides a trial's mark."""
+        return trial.params.get(self.marked) if self.marked else None
+
+    def by_colour(self, trials: Iterable[TrialData]) -> list[tuple[str, str, list[TrialData]]]:
+        """Returns name, colour and trials of every group that has one colour and any trials.
+
+        The name is as the study has it, and may hold markup.
+        """
+        groups: dict[Any, list[TrialData]] = {value: [] for value in self.colours}
+        for trial in trials:
+            groups.setdefault(self.colour_value(trial), []).append(trial)
+        return [
+            (_category(value), self.colour(members[0]), members)
+            for value, members in groups.items()
+            if members
+        ]
+
+
+def marks_of(data: StudyData) -> Marks:
+    """Chooses which categories are shown by colour and which by mark, the same way every time."""
+    order = {_COLOURED_FIRST: -2, _MARKED_FIRST: -1}
+    names = sorted(data.categorical, key=lambda name: order.get(name, 0))
+    coloured, marked = [*names[:2], None, None][:2]
+    colours = _assigned(data, coloured, COLOURS)
+    return Marks(
+        colours,
+        _assigned(data, marked, SYMBOLS),
+        _assigned(data, marked, DASHES),
+        coloured,
+        marked,
+    )
+
+
+def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list[Key]:
+    """Returns what colours mean, and what marks mean and that open ones were stopped."""
+    keys = [Key(name, colour) for name, colour, _ in marks.by_colour(data.scored)]
+    keys = keys if marks.coloured else []
+    if not with_marks:
+        return keys
+    used = {marks.mark_value(trial) for trial in data.scored} if marks.marked else set()
+    for value, symbol in marks.symbols.items():
+        if value in used and len(used) > 1:
+            keys.append(Key(value_text(value), QUIET, LETTERS[SYMBOLS.index(symbol)]))
+    if any(not trial.is_complete for trial in data.scored):
+        keys.append(Key("open: not complete", QUIET, "○"))
+    return keys
+
+
+def trial_text(data: StudyData, trial: TrialData) -> str:
+    """Returns what a reader sees who points at a trial; Plotly's markup, with no other in it."""
+    epochs = f" after {data.step} {trial.epochs}" if trial.epochs else ""
+    state = trial.summary.state.lower()
+    return (
+        f"trial {trial.number} · {plain(params_text(trial.params))}<br>"
+        f"{plain(data.metric)} {score_text(data, trial.score)}{epochs} · {state}"
+    )
+
+
+def _assigned(data: StudyData, name: str | None, looks: Sequence[str]) -> dict[Any, str]:
+    """Gives each value of a parameter one of `looks`; from the last on they begin again."""
+    if name is None:
+        return {}
+    return dict(zip(data.categorical[name], cycle(looks), strict=False))
+
+
+def _category(value: Any) -> str:
+    return "trials" if value is None else value_text(value)

@@ -1,0 +1,253 @@
+"""The difference between what a task should look like and what was sent of it; sends it.
+
+What was sent is recorded after the server has acknowledged it, so a crash or a lost answer in
+between means that it is sent once more. Whatever is sent may therefore be sent twice, and gives the
+same: a task is looked for by its tag before it is made, scalars and plots replace those of the same
+name and step, states may be repeated. Lines of the log would double: whoever is not sure whether
+they arrived looks.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from canopy_search.dashboards.clearml.desired_state import (
+    CREATED,
+    FINAL,
+    RUNNING,
+    DesiredTask,
+    LogLine,
+    Plot,
+    digest,
+)
+from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
+from canopy_search.dashboards.errors import TrackerRejectsError
+from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+
+GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
+
+
+def is_gone(row: MirroredTask) -> bool:
+    """Whether a person deleted the task, and nobody asked for it again."""
+    return row.task is None and row.problem == GONE
+
+
+def differs(desired: DesiredTask, row: MirroredTask) -> bool:
+    """Whether anything of a task is still to be sent."""
+    if is_gone(row):
+        return False
+    return row.task is None or bool(
+        _state_differs(desired, row)
+        or _changed_parts(desired, row)
+        or _tags_differ(desired, row)
+        or _scalars_from(desired, row) is not None
+        or _new_plots(desired, row)
+        or _lines_differ(desired, row)
+    )
+
+
+class Reconciler:
+    """Brings tasks on a server to what they should look like.
+
+    Args:
+        server: that they are on.
+        store: records what was sent.
+        project: id of the project that new ones are made in.
+    """
+
+    def __init__(self, server: TrackerServer, store: MirrorStore, project: str) -> None:
+        self._server = server
+        self._store = store
+        self._project = project
+
+    def bring(
+        self,
+        desired: DesiredTask,
+        row: MirroredTask,
+        *,
+        found: FoundTask | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Sends the difference.
+
+        Args:
+            desired: what the task should look like.
+            row: what was sent of it; is brought up to date, and recorded.
+            found: the task on the server that has its tag, if `row` knows none and one is there.
+            parent: of a new task.
+
+        Raises:
+            TrackerUnavailableError: the server does not answer, or not as it should.
+            TrackerRejectsError: it takes a request for wrong; the row says so.
+        """
+        row.problem = None
+        try:
+            is_new = row.task is None and found is None
+            task = row.task or self._begin(desired, row, found, parent)
+            self._send(task, desired, row, is_new=is_new)
+        except TrackerRejectsError as error:
+            self._note_rejection(row, error)
+            raise
+
+    def begin(
+        self,
+        desired: DesiredTask,
+        row: MirroredTask,
+        *,
+        found: FoundTask | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Makes a task, or takes it over if it is there, and leaves the rest to `bring`.
+
+        Raises:
+            TrackerUnavailableError: as `bring` does.
+            TrackerRejectsError: likewise.
+        """
+        row.problem = None
+        try:
+            self._begin(desired, row, found, parent)
+        except TrackerRejectsError as error:
+            self._note_rejection(row, error)
+            raise
+
+    def _begin(
+        self, desired: DesiredTask, row: MirroredTask, found: FoundTask | None, parent: str | None
+    ) -> str:
+        """Returns the id of the task."""
+        forget(row)
+        # Whoever reads the row after this cannot know whether lines have come.
+        row.lines_unsure = True
+        if found is None:
+            row.task, row.state = self._server.create(desired, self._project, parent), CREATED
+            row.sent = {"parts": desired.parts, "tags": list(desired.tags)}
+        else:
+            row.task, row.state = found.id, found.state
+        self._store.write_task(row)
+        return row.task
+
+    def _send(self, task: str, desired: DesiredTask, row: MirroredTask, *, is_new: bool) -> None:
+        if row.state == CREATED and desired.state != CREATED:
+            self._server.start(task)
+            row.state = RUNNING
+        changed, has_other_tags = _changed_parts(desired, row), _tags_differ(desired, row)
+        self._doubt(row, changed, tags=has_other_tags)
+        if changed:
+            self._server.edit(task, desired, changed)
+            row.sent["parts"] = desired.parts
+        if has_other_tags:
+            self._server.set_tags(task, desired.tags)
+            row.sent["tags"] = list(desired.tags)
+        self._send_events(task, desired, row, is_new=is_new)
+        if _state_differs(desired, row):
+            if desired.number == STUDY_TASK:  # a search that is over may go on, and a trial may not
+                row.state = None
+                self._store.write_task(row)
+            if desired.state == RUNNING:
+                self._server.start(task)
+            else:
+                self._server.end(task, desired.state, desired.reason)
+            row.state = desired.state
+            row.sent["reason"] = desired.reason
+        self._store.write_task(row)
+
+    def _doubt(self, row: MirroredTask, parts: Sequence[str], *, tags: bool) -> None:
+        """Records what is about to be replaced as not known.
+
+        It may arrive without our hearing of it, and be something else again that is wanted then.
+        """
+        known = dict(row.sent)
+        known["parts"] = {k: v for k, v in row.sent.get("parts", {}).items() if k not in parts}
+        if tags:
+            known.pop("tags", None)
+        if (row.sent.get("parts", {}), row.sent.get("tags")) != (known["parts"], known.get("tags")):
+            row.sent = known
+            self._store.write_task(row)
+
+    def _send_events(
+        self, task: str, desired: DesiredTask, row: MirroredTask, *, is_new: bool
+    ) -> None:
+        first = _scalars_from(desired, row)
+        scalars = [s for s in desired.scalars if first is not None and s.step >= first]
+        plots = _new_plots(desired, row)
+        lines = desired.lines if is_new else self._missing_lines(task, desired, row)
+        if lines and not row.lines_unsure:
+            row.lines_unsure = True
+            self._store.write_task(row)
+        self._server.add_events(task, scalars, plots, lines, at_ms=round(time.time() * 1000))
+        row.epochs = desired.steps
+        row.lines, row.lines_unsure = len(desired.lines), False
+        sent_plots = {plot.key: digest(plot.figure) for plot in plots}
+        row.sent |= {
+            "scalars": _scalar_digest(desired, desired.steps),
+            "lines": _line_digest(desired, len(desired.lines)),
+            "plots": row.sent.get("plots", {}) | sent_plots,
+        }
+
+    def _missing_lines(
+        self, task: str, desired: DesiredTask, row: MirroredTask
+    ) -> Sequence[LogLine]:
+        if not _lines_differ(desired, row):
+            return ()
+        is_continued = not row.lines_unsure and (
+            row.lines == 0 or row.sent.get("lines") == _line_digest(desired, row.lines)
+        )
+        if is_continued:
+            return desired.lines[row.lines :]
+        there = self._server.lines(task)
+        return [line for line in desired.lines if (line.at_ms, line.text) not in there]
+
+    def _note_rejection(self, row: MirroredTask, error: TrackerRejectsError) -> None:
+        """Records why a task cannot be sent; the reason may be that it is not there any more."""
+        if row.task is not None and row.task not in self._server.existing([row.task]):
+            forget(row)
+            row.problem = GONE
+        else:
+            row.problem = str(error)
+        self._store.write_task(row)
+
+
+def forget(row: MirroredTask) -> None:
+    """Makes a row as it is before anything was sent."""
+    row.task, row.state, row.problem = None, None, None
+    row.epochs, row.lines, row.lines_unsure, row.sent = 0, 0, False, {}
+
+
+def _state_differs(desired: DesiredTask, row: MirroredTask) -> bool:
+    if desired.state != row.state:
+        return True
+    return desired.state in FINAL and row.sent.get("reason", "") != desired.reason
+
+
+def _changed_parts(desired: DesiredTask, row: MirroredTask) -> list[str]:
+    sent: dict[str, Any] = row.sent.get("parts", {})
+    return [name for name, value in desired.parts.items() if sent.get(name) != value]
+
+
+def _tags_differ(desired: DesiredTask, row: MirroredTask) -> bool:
+    return row.sent.get("tags") != list(desired.tags)
+
+
+def _scalars_from(desired: DesiredTask, row: MirroredTask) -> int | None:
+    """Returns the step from which on scalars are to be sent; None if there are none."""
+    if row.epochs and row.sent.get("scalars") != _scalar_digest(desired, row.epochs):
+        return 0  # what was sent is not what it should be, so all of it is sent again
+    return row.epochs + 1 if desired.steps > row.epochs else None
+
+
+def _scalar_digest(desired: DesiredTask, steps: int) -> str:
+    return digest([vars(scalar) for scalar in desired.scalars if scalar.step <= steps])
+
+
+def _new_plots(desired: DesiredTask, row: MirroredTask) -> list[Plot]:
+    sent = row.sent.get("plots", {})
+    return [plot for plot in desired.plots if sent.get(plot.key) != digest(plot.figure)]
+
+
+def _lines_differ(desired: DesiredTask, row: MirroredTask) -> bool:
+    if row.lines_unsure or len(desired.lines) != row.lines:
+        return bool(desired.lines) or row.lines_unsure
+    return bool(desired.lines) and row.sent.get("lines") != _line_digest(desired, row.lines)
+
+
+def _line_digest(desired: DesiredTask, count: int) -> str:
+    return digest([vars(line) for line in desired.lines[:count]])

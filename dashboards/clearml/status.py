@@ -1,0 +1,114 @@
+"""How far the mirror of a study is, by what is recorded of it; asks no server."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from canopy_search.dashboards.clearml.desired_state import task_state
+from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.reconcile import is_gone
+from canopy_search.dashboards.formatting.tables import counted
+from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.storage.study.studies import StudyStore
+
+_COMPARED = 3
+
+
+@dataclass(frozen=True)
+class MirrorSummary:
+    """The mirror of a study, for people and programs.
+
+    Attributes:
+        server: address of the server.
+        mirrored: trials whose epochs and state are there.
+        behind: trials whose are not.
+        deleted: trials whose task a person deleted on the server.
+        problem: what is wrong, if anything is.
+        since: since when.
+        url: of the study's page, if it is known.
+        comparison: of the page that compares the best trials, if it is known.
+        trials: trial number → address of its page.
+    """
+
+    server: str
+    mirrored: int
+    behind: int
+    deleted: int
+    problem: str | None
+    since: datetime | None
+    url: str | None
+    comparison: str | None
+    trials: dict[int, str]
+
+    def lines(self) -> list[str]:
+        """Returns what ``canopy status`` prints."""
+        parts = [f"{counted(self.mirrored, 'trial')} mirrored, {self.behind} behind"]
+        if self.deleted:
+            parts.append(
+                f"{self.deleted} deleted there (canopy mirror --recreate makes them again)"
+            )
+        if self.problem:
+            since = f" (since {self.since.astimezone():%Y-%m-%d %H:%M:%S})" if self.since else ""
+            parts.append(f"{self.problem}{since}")
+        return [f"ClearML: {'; '.join(parts)}", *([f"  {self.url}"] if self.url else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy status --json`` prints."""
+        return {
+            "server": self.server,
+            "mirrored": self.mirrored,
+            "behind": self.behind,
+            "deleted": self.deleted,
+            "problem": self.problem,
+            "since": self.since and self.since.isoformat(timespec="seconds"),
+            "url": self.url,
+            "comparison": self.comparison,
+            "trials": {str(number): url for number, url in self.trials.items()},
+        }
+
+
+def read_mirror(store: StudyStore, summary: StudySummary) -> MirrorSummary | None:
+    """Returns how far the mirror of a study is that worked last; None if it has none.
+
+    Raises:
+        UnknownStudyError: the study was deleted.
+    """
+    mirrors = store.mirrors(summary.study)
+    return mirror_summary(summary, *mirrors[0]) if mirrors else None
+
+
+def mirror_summary(
+    summary: StudySummary, state: MirrorState, rows: dict[int, MirroredTask]
+) -> MirrorSummary:
+    """Compares a study with what was sent of it.
+
+    Args:
+        summary: the study as it stands.
+        state: of the mirror.
+        rows: what was sent of each task.
+    """
+    deleted = sum(is_gone(row) for number, row in rows.items() if number != STUDY_TASK)
+    mirrored = sum(
+        (row := rows.get(trial.number)) is not None
+        and row.task is not None
+        and row.problem is None
+        and row.state == task_state(trial)
+        and row.epochs == len(trial.metrics)
+        for trial in summary.trials
+    )
+    ids = {number: row.task for number, row in rows.items() if row.task}
+    best = [ids[t.number] for t in summary.best_settings[:_COMPARED] if t.number in ids]
+    place = (state.web, state.api_version, state.project)
+    urls = {number: task_url(*place, task) for number, task in ids.items()}
+    return MirrorSummary(
+        server=state.server,
+        mirrored=mirrored,
+        behind=len(summary.trials) - mirrored - deleted,
+        deleted=deleted,
+        problem=state.problem,
+        since=state.since,
+        url=urls.get(STUDY_TASK),
+        comparison=comparison_url(*place, best) if len(best) > 1 else None,
+        trials={number: url for number, url in urls.items() if url and number != STUDY_TASK},
+    )

@@ -1,0 +1,279 @@
+"""Two to six trials side by side: what differs in their settings, metrics, curves and labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from canopy_search.dashboards.errors import ComparisonError
+from canopy_search.dashboards.stats.verdict import (
+    Interval,
+    NoVerdict,
+    Verdict,
+    ap_interval,
+    verdicts,
+)
+from canopy_search.dashboards.study.reader import StudyData, TrialData, read_study
+from canopy_search.dashboards.study.summary import looked_at
+from canopy_search.storage.database import Database
+from canopy_search.storage.study.predictions import Predictions, trial_predictions
+from canopy_search.storage.study.studies import StudyStore
+
+MOST = 6
+
+# Metrics that are no result, or that stand elsewhere.
+_NO_RESULTS = {"val_s", "val_ap_per_label", "val_labels_without_positives"}
+
+
+@dataclass(frozen=True)
+class TrialChoice:
+    """A trial that somebody names.
+
+    Attributes:
+        study: its study.
+        number: of the trial; None for the best one.
+    """
+
+    study: str
+    number: int | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One of the trials.
+
+    Attributes:
+        name: ``trial 3``, or ``planet:3`` where several studies are compared.
+        data: its study.
+        trial: the trial.
+        predictions: what it says of the validation images, if that was kept.
+        interval: of its AP.
+        verdict: how it compares with the first one; None for that itself.
+    """
+
+    name: str
+    data: StudyData
+    trial: TrialData
+    predictions: Predictions | None
+    interval: Interval | NoVerdict
+    verdict: Verdict | NoVerdict | None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Dotted name of a setting → value; of plain Optuna only what was searched."""
+        record = self.data.record or {}
+        parts = {key: record.get(key, {}) for key in ("data", "versions")}
+        return {**_flat(record.get("training", {})), **self.trial.params, **_flat(parts)}
+
+    @cached_property
+    def results(self) -> dict[str, float]:
+        """Metrics after its last epoch; of plain Optuna what it was told."""
+        if not self.trial.stages:
+            score = self.trial.score
+            return {} if score is None else {self.data.metric: score}
+        return {
+            name: float(value)
+            for name, value in self.trial.stages[-1].metrics.items()
+            if name.startswith("val_") and name not in _NO_RESULTS and value is not None
+        }
+
+    @cached_property
+    def ap_per_label(self) -> dict[str, float]:
+        """AP of each label that has one, after its last epoch."""
+        if not self.trial.stages:
+            return {}
+        found: Mapping[str, float | None] = (
+            self.trial.stages[-1].metrics.get("val_ap_per_label") or {}
+        )
+        return {label: ap for label, ap in found.items() if ap is not None}
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The trials; all are compared with the first.
+
+    Attributes:
+        trials: two to six.
+        looked_at: how many settings their studies have tried.
+    """
+
+    trials: Sequence[Shown]
+    looked_at: int
+
+    @property
+    def first(self) -> Shown:
+        """What the others are compared with."""
+        return self.trials[0]
+
+    @property
+    def others(self) -> Sequence[Shown]:
+        """All but the first."""
+        return self.trials[1:]
+
+    def is_comparable(self, shown: Shown) -> bool:
+        """Whether a trial is measured on the same images as the first one, as far as is known."""
+        first = self.first
+        if first.predictions is not None and shown.predictions is not None:
+            return first.predictions.validation.digest == shown.predictions.validation.digest
+        if first.data.name == shown.data.name:
+            return True
+        data, other = ((each.data.record or {}).get("data") for each in (first, shown))
+        return data is not None and data == other
+
+    @cached_property
+    def differing(self) -> dict[str, list[Any]]:
+        """Settings that are not the same for all → one value a trial, None where it has none.
+
+        Where one trial is plain Optuna's, of which only what was searched is known, the others'
+        further settings are no difference.
+        """
+        names = dict.fromkeys(name for shown in self.trials for name in shown.settings)
+        searched = {name for shown in self.trials for name in shown.trial.params}
+        found = {}
+        for name in names:
+            values = [shown.settings.get(name) for shown in self.trials]
+            is_known = name in searched or all(name in shown.settings for shown in self.trials)
+            if is_known and any(value != values[0] for value in values):
+                found[name] = values
+        return found
+
+    @cached_property
+    def results(self) -> dict[str, list[float | None]]:
+        """Metric → its value for each trial."""
+        names = dict.fromkeys(name for shown in self.trials for name in shown.results)
+        return {name: [shown.results.get(name) for shown in self.trials] for name in names}
+
+    @cached_property
+    def labels(self) -> dict[str, list[float | None]]:
+        """Label → its AP for each trial; the most frequent first, if that is known."""
+        names = dict.fromkeys(label for shown in self.trials for label in shown.ap_per_label)
+        images = self.images
+        ordered = sorted(names, key=lambda label: -images.get(label, 0))
+        return {
+            label: [shown.ap_per_label.get(label) for shown in self.trials] for label in ordered
+        }
+
+    @cached_property
+    def images(self) -> dict[str, int]:
+        """Label → how many validation images of the first trial that has predictions have it."""
+        for shown in self.trials:
+            if shown.predictions is not None:
+                validation = shown.predictions.validation
+                counts = validation.targets.sum(axis=0, dtype="int64").tolist()
+                return dict(zip(validation.labels, counts, strict=True))
+        return {}
+
+    @cached_property
+    def epochs(self) -> list[int]:
+        """The epochs that any trial reported."""
+        return sorted({epoch for shown in self.trials for epoch, _ in shown.trial.curve})
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``canopy compare --json`` prints."""
+        return {
+            "looked_at": self.looked_at,
+            "settings_that_differ": self.differing,
+            "trials": [_shown_json(shown) for shown in self.trials],
+        }
+
+
+def compare_trials(
+    store: StudyStore, database: Database, wanted: Sequence[TrialChoice], read: datetime
+) -> SideBySide:
+    """Reads trials, and compares each with the first one.
+
+    Args:
+        store: of the database.
+        database: opened.
+        wanted: the trials.
+        read: the time now, in local time.
+
+    Raises:
+        UnknownStudyError: there is no such study.
+        ComparisonError: they are too few, too many or twice the same, a study has no such trial, or
+            none that is complete.
+    """
+    if not 2 <= len(wanted) <= MOST:
+        raise ComparisonError(f"expected two to six trials or studies, found {len(wanted)}")
+    studies = {
+        name: read_study(store, database, name, read)
+        for name in dict.fromkeys(each.study for each in wanted)
+    }
+    chosen = [(studies[each.study], _trial(studies[each.study], each)) for each in wanted]
+    keys = [(data.name, trial.number) for data, trial in chosen]
+    for at, (study, number) in enumerate(keys):
+        if (study, number) in keys[:at]:
+            raise ComparisonError(f"trial {number} of study {study!r} is named twice")
+    predictions = {
+        (name, number): found
+        for name in studies
+        for number, found in trial_predictions(
+            database, name, [number for study, number in keys if study == name]
+        ).items()
+    }
+    seen = sum(looked_at(data.summary) for data in studies.values())
+    found = verdicts(predictions, keys[0], keys[1:], looked_at=seen)
+    return SideBySide(
+        [
+            Shown(
+                name=f"trial {key[1]}" if len(studies) == 1 else f"{key[0]}:{key[1]}",
+                data=data,
+                trial=trial,
+                predictions=predictions.get(key),
+                interval=ap_interval(predictions[key], looked_at=seen)
+                if key in predictions
+                else NoVerdict("no predictions were kept of it"),
+                verdict=found.get(key),
+            )
+            for key, (data, trial) in zip(keys, chosen, strict=True)
+        ],
+        seen,
+    )
+
+
+def _trial(data: StudyData, wanted: TrialChoice) -> TrialData:
+    if wanted.number is None:
+        if data.best is None:
+            raise ComparisonError(
+                f"study {data.name!r} has no complete trial, and so no best one; name a trial of "
+                f"it: {data.name}:NUMBER"
+            )
+        return data.best
+    if wanted.number < len(data.trials):
+        return data.trials[wanted.number]
+    there = f"its trials are 0 to {len(data.trials) - 1}" if data.trials else "it has none yet"
+    raise ComparisonError(f"study {data.name!r} has no trial {wanted.number}; {there}")
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown_json(shown: Shown) -> dict[str, Any]:
+    verdict, interval = shown.verdict, shown.interval
+    return {
+        "study": shown.data.name,
+        "number": shown.trial.number,
+        "state": shown.trial.summary.state,
+        "params": dict(shown.trial.params),
+        "epochs": shown.trial.epochs,
+        "seconds": shown.trial.seconds,
+        "results": shown.results,
+        "ap_interval": [interval.low, interval.high] if isinstance(interval, Interval) else None,
+        "verdict": verdict.word if isinstance(verdict, Verdict) else None,
+        "difference": verdict.difference if isinstance(verdict, Verdict) else None,
+        "difference_interval": [verdict.low, verdict.high]
+        if isinstance(verdict, Verdict)
+        else None,
+        "no_verdict_since": verdict.reason if isinstance(verdict, NoVerdict) else None,
+        "curve": [list(point) for point in shown.trial.curve],
+        "ap_per_label": shown.ap_per_label,
+    }

@@ -1,0 +1,184 @@
+"""Trials side by side in words: sentences, the cells of tables, and what a terminal shows."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from canopy_search.dashboards.comparison.comparison import Shown, SideBySide
+from canopy_search.dashboards.formatting.tables import (
+    ap_text,
+    counted,
+    duration_text,
+    printable,
+    signed_text,
+    value_text,
+)
+from canopy_search.dashboards.stats.verdict import Interval, NoVerdict, Verdict
+
+_MOST_EPOCHS = 10
+_MOST_LABELS = 20
+_WORDS = {"better": "better than", "worse": "worse than", "within noise": "within noise of"}
+
+
+def side_by_side_screen(compared: SideBySide) -> RenderableType:
+    """Returns what a terminal shows."""
+    lines, step = [*verdict_lines(compared), interval_note(compared)], compared.first.data.step
+    parts: list[RenderableType] = [
+        Text("\n".join(printable(line) for line in lines if line)),
+        _table(compared, "\nSettings that differ", setting_rows(compared)),
+        _table(compared, f"\nAfter the last {step}", result_rows(compared)),
+    ]
+    curves = list(curve_rows(compared, _MOST_EPOCHS))
+    if curves:
+        parts.append(_table(compared, f"\nAfter each {step}", curves))
+    labels = list(label_rows(compared))
+    if labels:
+        parts.append(_table(compared, "\nAP of each label", labels[:_MOST_LABELS]))
+    if more := len(labels[_MOST_LABELS:]):
+        parts.append(Text(f"and {more} rarer labels; --output FILE writes all"))
+    return Group(*parts)
+
+
+def setting_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+    """Yields each setting that differs, and a cell for each trial."""
+    for name, values in compared.differing.items():
+        yield name, [_setting_text(value) for value in values]
+
+
+def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+    """Yields each metric with its differences to the first trial, then what the trials took."""
+    trials = compared.trials
+    for name, values in compared.results.items():
+        cells = [_number_text(name, value) for value in values]
+        yield name, _with_differences(compared, cells, values)
+    intervals = [shown.interval for shown in trials]
+    if any(isinstance(interval, Interval) for interval in intervals):
+        yield "95 % interval", [_interval_text(interval) for interval in intervals]
+    if any(isinstance(shown.verdict, Verdict) for shown in trials):
+        yield "verdict", [_verdict_text(shown.verdict) for shown in trials]
+    yield f"last {compared.first.data.step}", [str(shown.trial.epochs) for shown in trials]
+    seconds = [shown.trial.seconds for shown in trials]
+    yield "time", ["–" if each is None else duration_text(each) for each in seconds]
+    yield "state", [shown.trial.summary.state.lower() for shown in trials]
+
+
+def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yields epochs, and what each trial had reached; the last and at most so many others."""
+    epochs = compared.epochs
+    step = 1 if most is None else max(1, -(-len(epochs) // most))
+    for epoch in sorted({*epochs[::-step]}):
+        scores = [shown.trial.score_at(epoch) for shown in compared.trials]
+        names = [shown.data.metric for shown in compared.trials]
+        yield str(epoch), [_number_text(*pair) for pair in zip(names, scores, strict=True)]
+
+
+def label_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+    """Yields each label with its AP, and the difference to the first trial's."""
+    for label, values in compared.labels.items():
+        yield label, _with_differences(compared, [ap_text(value) for value in values], values)
+
+
+def verdict_lines(compared: SideBySide) -> list[str]:
+    """Returns a sentence for each trial but the first."""
+    return [as_sentence(verdict_line(compared, shown)) for shown in compared.others]
+
+
+def verdict_line(compared: SideBySide, shown: Shown) -> str:
+    """Returns how a trial compares with the first one."""
+    verdict, first = shown.verdict, compared.first
+    if not isinstance(verdict, Verdict):
+        reason = verdict.reason if isinstance(verdict, NoVerdict) else ""
+        return f"{shown.name} against {first.name}: no verdict, {reason}"
+    text = f"{shown.name} is {_WORDS[verdict.word]} {first.name}: AP {range_text(verdict)}"
+    if shown.trial.epochs != first.trial.epochs:
+        had = counted(shown.trial.epochs, "epoch")
+        text += f"; it had {had}, {first.name} had {first.trial.epochs}"
+    return text
+
+
+def as_sentence(text: str) -> str:
+    """Returns a text with a capital; a study's name stays as it is."""
+    return f"T{text[1:]}" if text.startswith("trial ") else text
+
+
+def range_text(verdict: Verdict) -> str:
+    """Returns a difference with its interval."""
+    low, high = signed_text(verdict.low), signed_text(verdict.high)
+    return f"{signed_text(verdict.difference)}, 95 % interval {low} to {high}"
+
+
+def interval_note(compared: SideBySide) -> str:
+    """Says what the intervals allow for, if there are any."""
+    if not any(isinstance(shown.verdict, Verdict) for shown in compared.trials):
+        return ""
+    validation = next(s.predictions.validation for s in compared.trials if s.predictions)
+    return (
+        f"Intervals are by bootstrap over {len(validation.targets):,} validation images and allow "
+        f"for {compared.looked_at} settings having been looked at. All are compared with "
+        f"{compared.first.name}, which should be the baseline or the best."
+    )
+
+
+def _table(
+    compared: SideBySide, title: str, rows: Iterator[tuple[str, list[str]]] | Sequence[Any]
+) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=Text(title, style="bold"),
+        title_justify="left",
+    )
+    table.add_column("", no_wrap=True, max_width=24)
+    for shown in compared.trials:
+        table.add_column(Text(printable(shown.name)), justify="right", overflow="fold")
+    for name, cells in rows:
+        table.add_row(*(Text(_cell(cell)) for cell in (name, *cells)))
+    return table
+
+
+def _cell(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _setting_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value)) or "none"
+    text = "–" if value is None else value_text(value)
+    # A fingerprint is told apart by its beginning.
+    return text if len(text) < 40 else f"{text[:12]}…"
+
+
+def _number_text(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return ap_text(value) if name.startswith("val") and abs(value) <= 1 else f"{value:.4g}"
+
+
+def _with_differences(
+    compared: SideBySide, cells: Sequence[str], values: Sequence[float | None]
+) -> list[str]:
+    """Returns the cells, each but the first with its difference to that below it."""
+    first, found = values[0], []
+    for shown, cell, value in zip(compared.trials, cells, values, strict=True):
+        is_told = shown is compared.first or not compared.is_comparable(shown)
+        if is_told or value is None or first is None:
+            found.append(cell)
+        else:
+            found.append(f"{cell}\n{signed_text(value - first)}")
+    return found
+
+
+def _interval_text(interval: Interval | NoVerdict) -> str:
+    if isinstance(interval, NoVerdict):
+        return "–"
+    return f"{ap_text(max(0.0, interval.low))} to {ap_text(min(1.0, interval.high))}"
+
+
+def _verdict_text(verdict: Verdict | NoVerdict | None) -> str:
+    if verdict is None:
+        return ""
+    return verdict.word if isinstance(verdict, Verdict) else "–"

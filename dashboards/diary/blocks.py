@@ -1,0 +1,158 @@
+"""The blocks of numbers in a diary: metrics of VAL and TEST with their differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from canopy_search.dashboards.diary.data import DiaryData, ScoredRun
+from canopy_search.dashboards.diary.outline import Tried
+from canopy_search.dashboards.formatting.markdown import printable_line
+from canopy_search.dashboards.study.reader import StudyData, TrialData, is_number
+
+_LOSS = "_loss"
+# Name after the split's → as it is shown, and digits.
+_SHOWN = {
+    "f1": ("f1", 2),
+    "precision": ("precision", 2),
+    "recall": ("recall", 2),
+    "ap": ("AP", 2),
+    "hamming": ("hamming", 3),
+}
+_LOSS_DIGITS = 4
+_NONE = "–"
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a block.
+
+    Attributes:
+        label: of the split.
+        metrics: by their names without the split's.
+        base: the baseline's, of as many epochs or the same seeds; None for no differences.
+    """
+
+    label: str
+    metrics: Metrics
+    base: Metrics | None = None
+
+
+def number_text(value: float, digits: int = 2) -> str:
+    """Returns a number without a zero before its point: ``.62``."""
+    text = f"{abs(value):.{digits}f}".removeprefix("0")
+    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
+
+
+def signed_text(difference: float, digits: int = 2) -> str:
+    """Returns a difference with its sign: ``+.02``, ``−.02``, and ``±.00`` for none."""
+    if not float(f"{difference:.{digits}f}"):
+        return f"±{number_text(0.0, digits)}"
+    return f"{'+' if difference > 0 else '−'}{number_text(abs(difference), digits)}"
+
+
+def block(rows: Sequence[Row]) -> list[str]:
+    """Returns lines of a block, the metrics below one another."""
+    losses = sorted({name for row in rows for name in row.metrics if name.endswith(_LOSS)})
+    table = [[row.label, *_cells(row, losses)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return ["```", *lines, "```", ""]
+
+
+def metrics_block(data: DiaryData, tried: Tried) -> list[str]:
+    """Returns what is known of a setting; nothing where it has reported nothing.
+
+    Differences are to the baseline after as many epochs. Where the baseline was stopped earlier, a
+    line of its own says how the two compared then.
+    """
+    trial = tried.shown
+    if not data.study.is_ours:
+        return _plain_block(data, tried)
+    if not trial.summary.metrics:
+        return []
+    last = trial.summary.metrics[-1]
+    base = None if data.base is tried else data.base
+    then = _metrics_at(base.shown, last["epoch"]) if base else None
+    ended = "VAL" if trial.is_complete else f"VAL, epoch {last['epoch']}"
+    rows = [Row(ended, of_split(last, "val"), then and of_split(then, "val"))]
+    if base is not None and then is None and base.shown.summary.metrics:
+        theirs = base.shown.summary.metrics[-1]
+        ours = _metrics_at(trial, theirs["epoch"])
+        if ours is not None:
+            label = f"VAL, epoch {theirs['epoch']}"
+            rows.append(Row(label, of_split(ours, "val"), of_split(theirs, "val")))
+    runs = data.tests_of(tried.params)
+    if runs:
+        rows.append(_test_row(runs, () if base is None else data.base_tests))
+    return block(rows)
+
+
+def of_split(metrics: Metrics, split: str) -> dict[str, float]:
+    """Returns the numbers of a split by their names without it."""
+    prefix = f"{split}_"
+    return {
+        name.removeprefix(prefix): float(value)
+        for name, value in metrics.items()
+        if name.startswith(prefix) and is_number(value)
+    }
+
+
+def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of each metric that all of some runs have."""
+    names = [name for name in scores[0] if all(name in each for each in scores)]
+    return {name: fmean(each[name] for each in scores) for name in names}
+
+
+def _test_row(runs: Sequence[ScoredRun], base: Sequence[ScoredRun]) -> Row:
+    """Returns TEST as a mean over seeds; the differences are of the seeds that both have."""
+    metrics = mean_scores([of_split(run.test, "test") for run in runs])
+    theirs = {run.seed: of_split(run.test, "test") for run in base}
+    paired = [run for run in runs if run.seed in theirs]
+    if not paired:
+        return Row("TEST", metrics)
+    ours = mean_scores([of_split(run.test, "test") for run in paired])
+    them = mean_scores([theirs[run.seed] for run in paired])
+    # As if the baseline had the seeds that only this one has, with the same differences.
+    return Row(
+        "TEST",
+        metrics,
+        {name: metrics[name] - ours[name] + them[name] for name in metrics if name in them},
+    )
+
+
+def _cells(row: Row, losses: Sequence[str]) -> list[str]:
+    shown = [(name, name, _LOSS_DIGITS) for name in losses]
+    shown += [(name, *of) for name, of in _SHOWN.items()]
+    cells = []
+    for name, label, digits in shown:
+        value = row.metrics.get(name)
+        text = f"{label} {_NONE if value is None else number_text(value, digits)}"
+        if row.base is not None and value is not None and name in row.base:
+            text += f" ({signed_text(value - row.base[name], digits)})"
+        cells.append(text)
+    return cells
+
+
+def _metrics_at(trial: TrialData, epoch: int) -> Metrics | None:
+    return next((each for each in trial.summary.metrics if each["epoch"] == epoch), None)
+
+
+def _plain_block(data: DiaryData, tried: Tried) -> list[str]:
+    score = tried.shown.score
+    if score is None:
+        return []
+    text = f"{printable_line(data.study.metric)} {plain_score(data.study, score)}"
+    return ["```", f"VALUE   {text}", "```", ""]
+
+
+def plain_score(study: StudyData, score: float | None) -> str:
+    """Returns a score: AP as everywhere in a diary, what plain Optuna was told as it is."""
+    if score is None:
+        return _NONE
+    return number_text(score) if study.is_ours else f"{score:.4g}"

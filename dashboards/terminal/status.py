@@ -1,0 +1,144 @@
+"""A study and its workers in words: what `canopy status` prints, a line each."""
+
+from collections.abc import Sequence
+
+from optuna.trial import TrialState
+
+from canopy_search.dashboards.answer.verified import verified
+from canopy_search.dashboards.formatting.tables import (
+    ap_text,
+    counted,
+    counts_text,
+    params_text,
+    printable,
+    spent_text,
+    worker_name,
+)
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.workers.registry import LEFT, WorkerSummary
+
+RECENT_S = 600.0
+"""What a worker's end is news for."""
+MOST_FAILURES = 3
+_MOST_NUMBERS = 8
+_STILL_S = 60.0
+_ENDS = {TrialState.FAIL.name: "failed", TrialState.PRUNED.name: "pruned"}
+
+_CONTROLS = {
+    PAUSE: "it pauses; it goes on with: canopy resume",
+    STOP_FINISHING: "it stops: what runs runs to its end, and nothing begins",
+    STOP_PRUNING: "it stops: what runs ends as pruned, and nothing begins",
+}
+
+
+def status_lines(summary: StudySummary) -> list[str]:
+    """Returns how far a study is, who works on it, and what went wrong."""
+    lines = [f"study {summary.study}: {counts_text(summary)}"]
+    if summary.best is not None:
+        lines.append(best_text(summary.best))
+    if summary.is_over and (found := verified(summary)) and found.text:
+        lines.append(found.text)
+    lines.append(spent_text(summary))
+    if control := control_text(summary):
+        lines.append(control)
+    living = [worker for worker in summary.workers if worker.is_living]
+    if living:
+        lines.append(f"{counted(len(living), 'worker')}:")
+        lines += [f"  {worker_name(worker)}: {_work_text(worker)}" for worker in living]
+    return [*lines, *loss_lines(summary), *trouble_lines(summary)]
+
+
+def loss_lines(summary: StudySummary) -> list[str]:
+    """Returns which workers ended lately, and not by themselves."""
+    return [
+        f"{worker_name(worker)}: {worker.end}, last sign at {worker.seen.astimezone():%H:%M:%S}"
+        for worker in summary.workers
+        if worker.end not in {None, LEFT} and is_recent(worker)
+    ]
+
+
+def trouble_lines(summary: StudySummary) -> list[str]:
+    """Returns which trials are left behind, and which went wrong lately and why."""
+    lines = []
+    if interrupted := summary.interrupted:
+        lines.append(_interrupted_text(interrupted))
+    failures = summary.failures
+    for trial in failures[:MOST_FAILURES]:
+        reason = printable(trial.reason or "no reason is known")
+        lines.append(f"trial {trial.number} {_ENDS.get(trial.state, trial.state)}: {reason}")
+    if more := len(failures[MOST_FAILURES:]):
+        lines.append(f"{counted(more, 'trial')} went wrong before; see canopy trials")
+    return lines
+
+
+def best_text(best: TrialSummary) -> str:
+    """Returns the best trial and its setting."""
+    return f"best AP {ap_text(best.val_ap)}: trial {best.number}, {params_text(best.params)}"
+
+
+def control_text(summary: StudySummary) -> str | None:
+    """Returns what a person has told the study to do, unless it is to go on."""
+    if summary.control == RUN:
+        return None
+    if summary.control != PAUSE and not summary.is_searched:
+        return "it was told to stop; canopy search begins it again"
+    return _CONTROLS.get(summary.control, f"it is told to {summary.control}")
+
+
+def doing_text(worker: WorkerSummary) -> str:
+    """Returns what a worker does: ``trial 7, epoch 3 of 8, 40 %``, or ``waits``."""
+    if worker.trial_number is None or not worker.is_living:
+        return "waits" if worker.is_living else "–"
+    trial, doing = f"trial {worker.trial_number}", worker.doing or {}
+    # A worker tells of the next trial a moment after it has taken it.
+    if doing.get("trial") != worker.trial_number:
+        return trial
+    of_epochs = f" of {doing['epochs']}" if doing.get("epochs") else ""
+    text = f"{trial}, epoch {doing.get('epoch', '?')}{of_epochs}"
+    if doing.get("batches"):
+        text += f", {100 * doing.get('batch', 0) // doing['batches']} %"
+    return text
+
+
+def state_text(worker: WorkerSummary) -> str:
+    """Returns how a worker stands: works, waits, silent, died, answers no more, left."""
+    if not worker.is_living:
+        return worker.end or LEFT
+    if worker.is_silent:
+        return "silent"
+    return "waits" if worker.trial_number is None else "works"
+
+
+def is_recent(worker: WorkerSummary) -> bool:
+    """Whether a worker gave its last sign a short time ago."""
+    return worker.idle_s < RECENT_S
+
+
+def age_text(seconds: float | None) -> str:
+    """Returns how long ago something was, in one unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    if seconds is None:
+        return "–"
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 2 * 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 48 * 3600 else f"{whole // 86_400} d"
+
+
+def _work_text(worker: WorkerSummary) -> str:
+    """Returns what a living worker does, and what is odd about it."""
+    parts = [doing_text(worker)]
+    if worker.is_silent:
+        parts.append(f"silent for {age_text(worker.idle_s)}")
+    elif worker.trial_number is not None and (worker.stuck_s or 0.0) > _STILL_S:
+        parts.append(f"no progress for {age_text(worker.stuck_s)}")
+    return ", ".join(parts)
+
+
+def _interrupted_text(trials: Sequence[TrialSummary]) -> str:
+    numbers = ", ".join(str(trial.number) for trial in trials[:_MOST_NUMBERS])
+    more = f" and {len(trials) - _MOST_NUMBERS} more" if len(trials) > _MOST_NUMBERS else ""
+    word = "trial" if len(trials) == 1 else "trials"
+    return f"interrupted: {word} {numbers}{more}; the next free worker goes on"

@@ -1,0 +1,287 @@
+"""Reading, writing and listing the files of one place, with errors that are the same everywhere."""
+
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fsspec import get_filesystem_class
+from fsspec.asyn import AsyncFileSystem
+from fsspec.core import url_to_fs
+
+from canopy_search.filestore import s3
+from canopy_search.filestore.errors import FileStoreUrlError
+from canopy_search.filestore.translation import translated
+from canopy_search.filestore.urls import check_url, is_url, joined, shown_url
+
+# Where a file that is being written can be seen; elsewhere an object appears when it is complete,
+# and there are no folders to be made.
+_WITH_HALF_FILES = frozenset({"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs"})
+
+_LIST_S = 120.0
+_FIRST_S = 60.0
+_SLOWEST_BYTES_PER_S = 2**19
+_CLOSE_S = 2.0
+
+# What tells one content of an object from the next, by whatever name a file system has it.
+_STATES = ("ETag", "etag", "md5Hash", "generation", "VersionId", "version_id", "checksum")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a listing has it.
+
+    Attributes:
+        size: in bytes.
+        state: another one where the content is another; empty if the place does not say.
+    """
+
+    size: int
+    state: str
+
+
+class FileStore:
+    """The files at a URL. Names are relative to it, with ``/`` between their parts.
+
+    Nothing is opened before it is used, and what a process has opened is not used by those that
+    fork from it. Listings are never taken from memory. Every call ends after some time, also where
+    nobody answers.
+
+    Args:
+        url: a folder, or anything else that fsspec has a file system for.
+        connections: calls at the same time, from as many threads.
+
+    Attributes:
+        url: as people may see it.
+        is_local: whether it is a folder of this machine.
+        shows_halves: whether a file that is being written can be seen.
+
+    Raises:
+        FileStoreUrlError: there is no such file system, a package for it is missing, or the URL
+            holds a secret.
+    """
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        check_url(url)
+        self._url = url
+        self._connections = connections
+        self.url = shown_url(url)
+        scheme = url.partition("://")[0].rpartition("::")[2] if is_url(url) else "file"
+        try:
+            protocol = get_filesystem_class(scheme).protocol
+        except ImportError as error:
+            raise FileStoreUrlError(f"{self.url}: {_missing_package(scheme, error)}") from error
+        except ValueError as error:
+            raise FileStoreUrlError(
+                f"{self.url}: {str(error).splitlines()[0]}; write a folder, or a URL such as "
+                "s3://bucket/folder"
+            ) from error
+        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        self.is_local = "file" in protocols
+        self.shows_halves = bool(protocols & _WITH_HALF_FILES)
+        self._is_s3 = bool(protocols & s3.PROTOCOLS)
+        self._lock = threading.Lock()
+        self._opened: tuple[int, Any, str] | None = None
+
+    def path(self, name: str = "") -> str:
+        """Returns the path of a file as the file system itself writes it."""
+        return joined(self._root(), name) if name else self._root()
+
+    def read(self, name: str, *, size: int | None = None) -> bytes:
+        """Returns the content of a file, as it is now.
+
+        Args:
+            name: of the file.
+            size: in bytes, if it is known; large files are given more time.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: the place cannot be read.
+        """
+        content: bytes = self._call(
+            "cat_file", name, limit_s=_limit_s(2**29 if size is None else size)
+        )
+        return content
+
+    def read_beginning(self, name: str, size: int) -> bytes:
+        """Returns the first bytes of a file, all of them if it has no more than `size`.
+
+        Raises:
+            OSError: as for `read`.
+        """
+        content: bytes = self._call("cat_file", name, limit_s=_limit_s(size), start=0, end=size)
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file; where half files show, they show while this is at work.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        options = s3.write_options() if self._is_s3 else {}
+        try:
+            self._call("pipe_file", name, content, limit_s=_limit_s(len(content)), **options)
+        except BaseException:
+            if self._is_s3 and s3.is_in_parts(len(content)):
+                # Parts that have arrived stay and are paid for. Where this does not work either,
+                # whoever looks for `unfinished_uploads` finds them.
+                with suppress(Exception):
+                    self._abort_uploads(name)
+            raise
+
+    def move(self, name: str, to: str) -> None:
+        """Renames a file, where that is one step.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        self._call("mv", name, self.path(to), limit_s=_FIRST_S)
+
+    def make_folder(self, name: str = "") -> None:
+        """Makes a folder where files lie in folders; a bucket has none, and is never made.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self.shows_halves:
+            self._call("makedirs", name, limit_s=_FIRST_S, exist_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        try:
+            self._call("rm_file", name, limit_s=_FIRST_S)
+        except FileNotFoundError:
+            return
+
+    def list_folder(self, folder: str = "") -> dict[str, Entry]:
+        """Returns the files that lie directly in a folder, by their names in it.
+
+        Raises:
+            OSError: the place cannot be listed. A folder that is not there is an empty one.
+        """
+        try:
+            found = self._call("ls", folder, limit_s=_LIST_S, detail=True)
+        except FileNotFoundError:
+            return {}
+        return self._entries(found, folder)
+
+    def list_below(self, folder: str = "") -> dict[str, Entry]:
+        """Returns the files in a folder and all folders below, by their paths from it.
+
+        Raises:
+            OSError: as for `list_folder`.
+        """
+        try:
+            found = self._call("find", folder, limit_s=_LIST_S, detail=True)
+        except FileNotFoundError:
+            return {}
+        return self._entries(found.values(), folder)
+
+    def unfinished_uploads(self, folder: str) -> dict[tuple[str, str], int]:
+        """Returns uploads in parts that were begun below a folder and not ended.
+
+        Nobody sees their bytes, and they are paid for.
+
+        Returns:
+            Path of the file from the folder, and id of the upload → bytes that have arrived; empty
+            for a place that does not upload in parts.
+
+        Raises:
+            OSError: the place cannot be read.
+        """
+        if not self._is_s3:
+            return {}
+        prefix = f"{self.path(folder)}/"
+        with translated(self.url):
+            found = s3.unfinished_uploads(self._files(), prefix, _LIST_S)
+        return {(path.removeprefix(prefix), upload): size for (path, upload), size in found.items()}
+
+    def abort_upload(self, name: str, upload: str) -> None:
+        """Gives up an upload in parts, if it is still under way.
+
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        try:
+            with translated(self.url):
+                s3.abort_upload(self._files(), self.path(name), upload, _FIRST_S)
+        except FileNotFoundError:
+            return
+
+    def close(self) -> None:
+        """Closes connections; whoever reads or writes again opens new ones."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened[0] == os.getpid() and self._is_s3:
+            s3.close(opened[1], _CLOSE_S)
+
+    def _abort_uploads(self, name: str) -> None:
+        for path, upload in s3.unfinished_uploads(self._files(), self.path(name), _FIRST_S):
+            if path == self.path(name):
+                self.abort_upload(name, upload)
+
+    def _entries(self, found: Any, folder: str) -> dict[str, Entry]:
+        prefix = f"{self.path(folder).rstrip('/')}/"
+        entries = {}
+        for each in found:
+            # A folder can have an object of its own, whose name ends with a slash.
+            name = each["name"].removeprefix(prefix)
+            if each["type"] == "file" and name and not name.endswith("/"):
+                entries[name] = Entry(int(each["size"] or 0), _state(each))
+        return entries
+
+    def _call(self, method: str, name: str, *arguments: Any, limit_s: float, **options: Any) -> Any:
+        with translated(self.url):
+            files = self._files()
+            if isinstance(files, AsyncFileSystem):
+                options["timeout"] = limit_s
+            files.invalidate_cache()
+            return getattr(files, method)(self.path(name), *arguments, **options)
+
+    def _files(self) -> Any:
+        return self._open()[1]
+
+    def _root(self) -> str:
+        return self._open()[2]
+
+    def _open(self) -> tuple[int, Any, str]:
+        # A client with its thread does not live on in a process that was forked from this one.
+        pid = os.getpid()
+        with self._lock:
+            if self._opened is None or self._opened[0] != pid:
+                options = s3.options(self._connections) if self._is_s3 else {}
+                with translated(self.url):
+                    files, root = url_to_fs(self._url, skip_instance_cache=True, **options)
+                if self._is_s3:
+                    s3.try_once(files)
+                self._opened = (pid, files, root.rstrip("/") or root)
+            return self._opened
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    known = [entry[name] for name in _STATES if entry.get(name)][:1]
+    known += [entry[name] for name in _TIMES if entry.get(name)][:1]
+    return " ".join(
+        each.astimezone(UTC).isoformat() if isinstance(each, datetime) else str(each)
+        for each in known
+    )
+
+
+def _limit_s(size: int) -> float:
+    """How long a call may take that moves so many bytes."""
+    return _FIRST_S + size / _SLOWEST_BYTES_PER_S
+
+
+def _missing_package(scheme: str, error: ImportError) -> str:
+    if scheme in s3.PROTOCOLS:
+        return f"a bucket needs the package s3fs; pip install '{s3.EXTRA}'"
+    said = str(error).splitlines()[0]
+    return f"{said}; install what this kind of place needs"

@@ -1,0 +1,150 @@
+"""What clients of file systems raise → errors that say which place, what is wrong and what to do.
+
+Clients of buckets have errors of their own, which are known here by their names and codes, so that
+none of these packages has to be there.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from canopy_search.filestore.errors import (
+    FileStoreError,
+    FileStoreRefusedError,
+    FileStoreUnavailableError,
+)
+from canopy_search.filestore.urls import shown_url
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_NO_BUCKET = "NoSuchBucket"
+_NO_CREDENTIALS = {
+    "CredentialRetrievalError",
+    "InvalidConfigError",
+    "NoAuthTokenError",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "SSOTokenLoadError",
+    "TokenRetrievalError",
+    "UnauthorizedSSOTokenError",
+}
+_AWAY = {
+    "ClientConnectionError",
+    "ClientConnectorError",
+    "ClientPayloadError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "EndpointConnectionError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "ProxyConnectionError",
+    "ReadTimeoutError",
+    "ResponseParserError",
+    "ResponseStreamingError",
+    "ServerDisconnectedError",
+}
+_AWAY_CODES = {
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+}
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turns whatever a client raises into an OSError.
+
+    Args:
+        url: of the place, as people may see it.
+
+    Raises:
+        FileNotFoundError: the file is not there, and the place is.
+        FileStoreRefusedError: there are no credentials, they are refused, or there is no such
+            bucket.
+        FileStoreUnavailableError: it does not answer now.
+        OSError: anything else.
+    """
+    try:
+        yield
+    except FileStoreError:
+        raise
+    except Exception as error:
+        found = _translation(error, url)
+        if found is error:
+            raise
+        raise found from error
+
+
+def _translation(error: Exception, url: str) -> Exception:
+    if isinstance(error, OSError) and not _is_remote(url):
+        return error
+    code, status = _answer(error)
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = said.partition("\n")[0].rstrip(".")
+    if refused := _refused(error, url, code, status, text):
+        return FileStoreRefusedError(f"{url}: {refused}")
+    if isinstance(error, FileNotFoundError):
+        return error
+    if _is_remote(url) and _is_away(error, code, status):
+        address = f" and {_ENDPOINTS[1]}" if _is_s3(url) else ""
+        return FileStoreUnavailableError(
+            f"{url}: cannot be reached{_at(url)}; check the network{address}"
+        )
+    kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+    return FileStoreError(f"{url}: {kind}{text or 'it does not work'}")
+
+
+def _refused(error: Exception, url: str, code: str, status: int, text: str) -> str | None:
+    """Why no later attempt would succeed, and what to do; None if one may."""
+    name = type(error).__name__
+    if name in _NO_CREDENTIALS:
+        return (
+            f"no credentials ({text}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE"
+        )
+    if code == _NO_BUCKET:
+        return f"there is no such bucket{_at(url)}; make it, or correct its name"
+    if name == "SSLError":
+        return f"{text}; name its certificate in AWS_CA_BUNDLE"
+    if isinstance(error, PermissionError) or status in {401, 403}:
+        why = ": ".join(part for part in (code, text) if part)
+        return (
+            f"access denied ({why}); check the credentials, and whether they may list, read and "
+            "write there"
+        )
+    return None
+
+
+def _is_away(error: Exception, code: str, status: int) -> bool:
+    by_name = type(error).__name__ in _AWAY or code in _AWAY_CODES
+    by_kind = isinstance(error, ConnectionError | TimeoutError)
+    return by_name or by_kind or status >= 500 or status == 429
+
+
+def _answer(error: BaseException) -> tuple[str, int]:
+    """The code and the HTTP status that a server gave, if it is one that gives some."""
+    for each in (error, error.__cause__):
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):
+            code = str(response.get("Error", {}).get("Code", ""))
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return code, int(status or 0)
+    return "", 0
+
+
+def _at(url: str) -> str:
+    """At which address a bucket is looked for, if it is not Amazon's."""
+    address = next((value for name in _ENDPOINTS if (value := os.environ.get(name))), "")
+    return f" at {shown_url(address)}" if address and _is_s3(url) else ""
+
+
+def _is_remote(url: str) -> bool:
+    return "://" in url and not url.startswith(("file://", "local://"))
+
+
+def _is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))

@@ -1,0 +1,73 @@
+"""The command that puts trials side by side."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canopy_search.search.cli.options import ConfigOption, JsonOption, StudyOption, print_json
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.progress_display import open_console
+from canopy_search.search.study.configuration import load_config
+
+if TYPE_CHECKING:
+    from canopy_search.dashboards.comparison.comparison import TrialChoice
+    from canopy_search.storage.study.studies import StudyStore
+
+
+def compare(
+    trials: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TRIAL...",
+            help="Two to six: 3 is trial 3 of the study, planet:3 one of another study, planet its "
+            "best one. All are compared with the first.",
+        ),
+    ],
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file to write too, with figures.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Put trials side by side: settings, metrics, verdicts, curves, AP of each label."""
+    from canopy_search.dashboards.comparison.comparison import compare_trials
+    from canopy_search.dashboards.comparison.page import side_by_side_html
+    from canopy_search.dashboards.comparison.text import side_by_side_screen
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.study.studies import StudyStore
+    from canopy_search.training.atomic import check_writable, write_atomically
+
+    name = study or load_config(config).search.study
+    if output is not None:
+        check_writable(output)
+    database = open_existing_database(state_home(), database_url())
+    store = StudyStore(database)
+    wanted = [_wanted(store, name, each) for each in trials]
+    compared = compare_trials(store, database, wanted, datetime.now())
+    if json_:
+        print_json(compared.as_json())
+    else:
+        open_console().print(side_by_side_screen(compared))
+    if output is not None:
+        page = side_by_side_html(compared).encode()
+        write_atomically(output, page)
+        typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser", err=True)
+
+
+def _wanted(store: "StudyStore", own: str, text: str) -> "TrialChoice":
+    """Returns what a person means; a study's own name may look like anything."""
+    from canopy_search.dashboards.comparison.comparison import TrialChoice
+
+    if (number := _trial_number(text)) is not None:
+        return TrialChoice(own, number)
+    study, colon, behind = text.rpartition(":")
+    if colon and (number := _trial_number(behind)) is not None and text not in store.names():
+        return TrialChoice(study or own, number)
+    return TrialChoice(text, None)
+
+
+def _trial_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

@@ -1,0 +1,121 @@
+"""``canopy confirm``: the finalists and the baseline with further seeds, and their test."""
+
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import (
+    DEFAULT_PATIENCE_MIN,
+    INTERRUPTED,
+    AddressOption,
+    AllowMissingOption,
+    ConfigOption,
+    GpusOption,
+    HoursOption,
+    JsonOption,
+    OnOption,
+    PartitionOption,
+    PatienceOption,
+    SlurmOption,
+    StudyOption,
+    WorkersOption,
+    checked_workers,
+    command_text,
+    open_store,
+    options_again,
+    print_json,
+    selection,
+)
+from canopy_search.search.config.settings import MOST_SEEDS, ConfirmSettings
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.progress_display import open_console
+from canopy_search.search.study.configuration import load_config
+from canopy_search.search.workers.choose_backend import OF_EACH_JOB, BackendName, placement
+
+
+def confirm(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="Finalists; default the configuration's confirm.top, else 3."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=MOST_SEEDS,
+            metavar="S",
+            help="Further seeds of each; default the configuration's confirm.seeds, else 3.",
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    on: OnOption = BackendName.HERE,
+    address: AddressOption = None,
+    partition: PartitionOption = None,
+    gpus: GpusOption = None,
+    slurm: SlurmOption = None,
+    hours: HoursOption = None,
+    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
+    allow_missing: AllowMissingOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train the best settings and the baseline with further seeds, choose by the mean, and test.
+
+    What was trained and tested is kept: the same command again shows it, after a stop it goes on.
+    """
+    settings = load_config(config, allow_missing=allow_missing)
+    name = study or settings.search.study
+    at_place = {
+        "--address": address,
+        "--partition": partition,
+        "--gpus": gpus,
+        "--slurm": slurm,
+    }
+    elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
+    open_store()  # there must be something already
+    from canopy_search.search.workers.forkserver import warm_up
+
+    warm_up()
+    from canopy_search.search.workflows.confirm import confirm_on_screen, print_confirmation
+    from canopy_search.search.workflows.run_study import Limits
+
+    default = settings.confirm or ConfirmSettings()
+    asked = ConfirmSettings(top=top or default.top, seeds=seeds or default.seeds)
+    console = open_console(stderr=json_)
+    ended = confirm_on_screen(
+        settings,
+        state_home(),
+        database_url(),
+        name,
+        asked,
+        console,
+        limits=Limits(
+            checked_workers(workers, settings.search.workers),
+            None if on in OF_EACH_JOB else hours,
+            elsewhere,
+        ),
+        retry_for_s=60 * database_patience,
+    )
+    if ended is None:
+        options = {
+            "--top": top,
+            "--seeds": seeds,
+            "--on": "" if on is BackendName.HERE else on,
+            **at_place,
+            "--workers": workers,
+            "--hours": hours,
+            "--allow-missing": allow_missing,
+        }
+        command = command_text("confirm", *selection(config, study), *options_again(options))
+        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if json_:
+        print_json(ended.confirmation.as_json())
+        return
+    print_confirmation(ended, console)
+    if ended.confirmation.winner is not None:
+        best = command_text("best", *selection(config, study), "--output", "best.yaml")
+        typer.echo(f"Next:\n  {best}  the winner as YAML")

@@ -1,0 +1,53 @@
+"""Commands about the database that studies lie in."""
+
+from contextlib import closing
+
+import typer
+
+from canopy_search.search.cli.lazy_group import plain_typer
+from canopy_search.search.cli.options import JsonOption, print_json
+from canopy_search.search.environment import DATABASE_VARIABLE, database_url, state_home
+from canopy_search.search.errors import SearchError
+from canopy_search.storage.database import describe_database, embedded_postgres, open_database
+from canopy_search.storage.study.studies import StudyStore
+
+
+def status(json_: JsonOption = False) -> None:
+    """Say where the database is and whether it answers."""
+    state = describe_database(state_home(), database_url())
+    if json_:
+        print_json(state)
+    else:
+        for key, value in state.items():
+            typer.echo(f"{key:<10} {value}")
+
+
+def stop() -> None:
+    """Stop the embedded Postgres; the next command that needs it starts it again."""
+    if database_url():
+        raise SearchError(f"{DATABASE_VARIABLE} is set; that server is not ours to stop")
+    embedded = embedded_postgres(state_home())
+    if embedded.is_running() and (present := _living_workers()):
+        raise SearchError(
+            f"{present} worker{'s' * (present > 1)} would start it again; stop the search first, "
+            "with Ctrl-C where it runs or with: canopy stop"
+        )
+    stopped = embedded.stop()
+    typer.echo("stopped" if stopped else "was not running")
+
+
+def _living_workers() -> int:
+    with closing(open_database(state_home(), None, writes=False)) as database:
+        store = StudyStore(database)
+        studies = [store.workers(name) for name in store.names()]
+    return sum(worker.is_at_hand for workers in studies for worker in workers)
+
+
+def url() -> None:
+    """Print the URL of the database, its password masked; starts the embedded one."""
+    typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
+
+
+group = plain_typer("The database that studies lie in.")
+for command in (status, stop, url):
+    group.command()(command)

@@ -1,0 +1,78 @@
+"""The command that writes a study's diary, and what a search does about it."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canopy_search.dashboards.errors import DashboardError
+from canopy_search.search.cli.options import ConfigOption, StudyOption
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.study.configuration import load_config
+
+DEFAULT_OUTPUT = Path("EXPERIMENTS.md")
+
+
+def diary(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
+    force: Annotated[
+        bool, typer.Option("--force", help="Drop what was changed outside of the places for words.")
+    ] = False,
+) -> None:
+    """Write the study as a diary: what was tried in which order, and what came of it.
+
+    Your own words between its marked lines are kept when it is written again.
+    """
+    _write(output, study or load_config(config).search.study, drops_edits=force)
+
+
+def note_obstacle(path: Path | None, study: str) -> None:
+    """Says before a search why its diary will not be written, if it will not.
+
+    Args:
+        path: of the diary; None if none is wanted.
+        study: its name.
+    """
+    from canopy_search.dashboards.diary.diary import kept_words
+
+    if path is not None:
+        try:
+            kept_words(path, study)
+        except (DashboardError, OSError) as error:
+            _note(error)
+
+
+def write_after_search(path: Path | None, study: str) -> None:
+    """Writes the diary of a study that was searched; what hinders that is only said.
+
+    Args:
+        path: of the diary; None if none is wanted.
+        study: its name.
+    """
+    if path is not None:
+        try:
+            _write(path, study, drops_edits=False)
+        except (DashboardError, OSError) as error:
+            _note(error)
+
+
+def _write(path: Path, study: str, *, drops_edits: bool) -> None:
+    from canopy_search.dashboards.diary.diary import write_diary
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.study.studies import StudyStore
+
+    database = open_existing_database(state_home(), database_url())
+    store = StudyStore(database)
+    kept = write_diary(store, database, study, path, drops_edits=drops_edits)
+    words = f"; it keeps your words in {kept} place{'' if kept == 1 else 's'}" if kept else ""
+    typer.echo(f"wrote {os.path.relpath(path)}{words}")
+
+
+def _note(error: Exception) -> None:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    typer.echo(f"the diary is not written: {text}; then write it with canopy diary", err=True)

@@ -1,0 +1,58 @@
+"""The command that looks at everything a search needs around it."""
+
+from textwrap import wrap
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json
+from canopy_search.search.doctor.finding import Finding, Status, exit_status
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.progress_display import open_console
+
+_STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
+_STATUS_WIDTH = len("warning")
+_CHECK_WIDTH = len("configuration")
+_GAP = "  "
+
+
+def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
+    """Check all that a search needs; exit status 0: all is well, 1: a warning, 2: an error."""
+    from canopy_search.search.doctor.examine import examine
+
+    console = open_console()
+    findings = []
+    for finding in examine(state_home(), database_url(), config):
+        findings.append(finding)
+        if not json_:
+            _print_finding(finding, console)
+    if json_:
+        print_json([finding.as_json() for finding in findings])
+    else:
+        console.print(f"\n{_summary(findings)}", highlight=False)
+    raise typer.Exit(exit_status(findings))
+
+
+def _print_finding(finding: Finding, console: Console) -> None:
+    """Prints a finding as soon as it is there: some take seconds."""
+    indent = " " * (_STATUS_WIDTH + _CHECK_WIDTH + 2 * len(_GAP))
+    lines = [(line, "") for line in finding.found.splitlines()]
+    if finding.remedy:
+        lines.append((f"→ {finding.remedy}", "bold"))
+    text = Text(f"{finding.status:<{_STATUS_WIDTH}}", style=_STYLES[finding.status])
+    text = Text.assemble(text, f"{_GAP}{finding.check:<{_CHECK_WIDTH}}{_GAP}")
+    for number, (line, style) in enumerate(lines):
+        # In a pipe a line stays whole, for grep.
+        room = console.width - len(indent) if console.is_terminal else len(line)
+        parts = wrap(line, max(room, 20), break_long_words=False, break_on_hyphens=False)
+        text.append(("\n" + indent) * (number > 0) + ("\n" + indent).join(parts), style)
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+def _summary(findings: list[Finding]) -> str:
+    counts = {
+        kind: sum(finding.status == kind for finding in findings) for kind in ("error", "warning")
+    }
+    said = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count]
+    return " and ".join(said) if said else "all is well"

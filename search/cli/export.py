@@ -1,0 +1,34 @@
+"""The command that writes a study as a file for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import ConfigOption, StudyOption, open_store
+from canopy_search.search.study.configuration import load_config
+
+
+def export(
+    output: Annotated[Path, typer.Option(help="File to write.")],
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="csv|parquet|json", help="Default what the file's ending says."
+        ),
+    ] = None,
+) -> None:
+    """Write all trials with all metrics of every epoch: CSV, Parquet or JSON."""
+    from canopy_search.dashboards.study.export import export_bytes, export_format, export_study
+    from canopy_search.training.atomic import check_writable, write_atomically
+
+    file_format = export_format(output, format_)
+    check_writable(output)
+    exported = export_study(open_store(), study or load_config(config).search.study)
+    write_atomically(output, export_bytes(exported, file_format))
+    epochs = sum(len(trial.epochs) for trial in exported.trials)
+    typer.echo(
+        f"wrote {len(exported.trials):,} trials with {epochs:,} epochs to {output}", err=True
+    )

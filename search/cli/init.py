@@ -1,0 +1,81 @@
+"""Commands about data: look at it and write a first configuration."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import command_text, selection
+from canopy_search.search.environment import state_home
+from canopy_search.search.progress_display import open_console, open_screen
+from canopy_search.search.study.configuration import DEFAULT_CONFIG
+
+
+def init(
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels",
+            help="Label file: CSV, JSON lines or Parquet; a path or a URL.",
+            metavar="PATH|URL",
+        ),
+    ],
+    images: Annotated[
+        str,
+        typer.Option("--images", help="Folder of images, likewise.", metavar="PATH|URL"),
+    ],
+    output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None,
+    tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column that says train, validation or test.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column whose equal values stay in one part.")
+    ] = None,
+    image_px: Annotated[
+        int | None, typer.Option(min=8, max=2048, help="Side of the square; default fits.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of a full run; default fits.")] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="hflip, vflip or rot90, if a picture stays what it is; repeatable."),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="To search, in place of three resnets; repeatable.")
+    ] = None,
+) -> None:
+    """Look at labels and images, say what is there, and write a canopy.yaml that fits."""
+    from canopy_search.filestore.urls import source_of
+    from canopy_search.search.workflows.init import Wishes, check_augment, initialize
+    from canopy_search.search.workflows.init_report import report_lines
+    from canopy_search.training.data.labels.columns import Given
+
+    wishes = Wishes(
+        output=output,
+        force=force,
+        columns=Given(image_column, tags_column, split_column, group_column),
+        image_px=image_px,
+        augment=check_augment(augment or []),
+        epochs=epochs,
+        backbones=tuple(backbone or ()),
+    )
+    screen = open_screen(open_console(stderr=True))
+    try:
+        found = initialize(
+            source_of(labels), source_of(images), wishes, state_home(), screen.progress
+        )
+    finally:
+        screen.close()
+    for line in report_lines(found):
+        typer.echo(line)
+    where = selection(None if output == DEFAULT_CONFIG else output, None)
+    typer.echo(f"\nwrote {output}. Look at it, then:")
+    typer.echo(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
+    typer.echo(f"  {command_text('search', *where)}")
+    if not found.has_gpu and not backbone:
+        typer.echo(
+            "There is no GPU here, and large networks are slow without: "
+            "--backbone tinycnn_16 --backbone resnet18 makes a quick search."
+        )

@@ -1,0 +1,108 @@
+"""The command that mirrors a study to ClearML."""
+
+import time
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    StudyOption,
+    WaitOption,
+    command_text,
+    open_store,
+    selection,
+    wait_for_study,
+)
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.errors import MirrorError
+from canopy_search.search.study.configuration import load_config
+from canopy_search.storage.database import open_database
+from canopy_search.storage.study.studies import StudyStore
+
+
+def mirror(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Go on until the study is over and mirrored, or Ctrl-C."),
+    ] = False,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Make tasks again that were deleted on the server.")
+    ] = False,
+    wait: WaitOption = False,
+) -> None:
+    """Mirror a study to ClearML: what its server does not have yet. On any machine, at any time."""
+    from canopy_search.dashboards.clearml.credentials import HOW_TO
+    from canopy_search.dashboards.clearml.runner import BUSY, Follower, mirror_once
+    from canopy_search.dashboards.errors import TrackerUnavailableError
+    from canopy_search.search.workflows.mirror_process import mirror_plan
+
+    settings = load_config(config)
+    name = study or settings.search.study
+    open_store()  # there must be something already
+    with closing(open_database(state_home(), database_url())) as database:
+        store = StudyStore(database)
+        if not wait:
+            store.study_id(name)
+        plan = mirror_plan(
+            settings, state_home(), name, database, is_live=follow, recreate=recreate
+        )
+        if plan is None or not plan.tracker.is_usable:
+            missing = " and ".join(plan.tracker.missing) if plan else ""
+            what = f"{missing} missing" if missing else "not configured"
+            raise MirrorError(f"ClearML: {what}; {HOW_TO}")
+        if wait:
+            wait_for_study(store, name)
+        counter = _Counter()
+        again = command_text("mirror", *selection(config, study))
+        try:
+            if follow:
+                status = Follower(
+                    database,
+                    plan,
+                    note=lambda text: typer.echo(text, err=True),
+                    wait=_wait,
+                    after_task=counter.count,
+                ).run()
+            else:
+                status = mirror_once(
+                    database, plan, lambda text: typer.echo(text, err=True), counter.count
+                )
+        except TrackerUnavailableError as error:
+            raise MirrorError(
+                f"ClearML at {plan.server}: {error}; {counter.sent} tasks were sent, and "
+                f"{again} goes on"
+            ) from error
+        except KeyboardInterrupt:
+            typer.echo(f"\nends; go on with: {again}", err=True)
+            raise typer.Exit(130) from None
+    if status is None:
+        typer.echo(BUSY)
+        return
+    parts = [f"{status.mirrored} tasks are as they should be", f"{status.sent} were sent"]
+    if status.behind:
+        parts.append(f"{status.behind} are behind")
+    if status.gone:
+        parts.append(f"{status.gone} were deleted on the server (--recreate makes them again)")
+    typer.echo(f"study {name} at {plan.server}: {', '.join(parts)}")
+    if status.rejected:
+        raise MirrorError(f"ClearML: {status.rejected}")
+
+
+class _Counter:
+    """Counts the tasks that were sent something."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def count(self) -> None:
+        """One more."""
+        self.sent += 1
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False

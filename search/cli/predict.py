@@ -1,0 +1,85 @@
+"""`canopy predict`: tags and probabilities of images."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from canopy_search.search.errors import PredictionError
+from canopy_search.search.progress_display import open_console, open_screen
+
+Format = Literal["csv", "json"]
+
+
+Thresholds = Literal["f1", "f2", "half"]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model file, as `canopy train` writes it.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders with all below them, quoted globs.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="Default by the output's name, else csv.")
+    ] = None,
+    thresholds: Annotated[
+        Thresholds | None,
+        typer.Option(
+            help="From where on a label is a tag: chosen on validation for f1 or f2, or at "
+            "probability one half. Default f1."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
+) -> None:
+    """Write tags and probabilities of images: JSON, or CSV that is a label file."""
+    from canopy_search.search.workflows.predict import find_images, predict_images, writable_output
+    from canopy_search.training.atomic import write_atomically
+    from canopy_search.training.network.model_file import load_model
+    from canopy_search.training.prediction import tag_thresholds
+
+    files = find_images(images)
+    if not model.is_file():
+        found = "found a folder" if model.is_dir() else "there is no such file"
+        raise PredictionError(f"{model}: expected a model file of `canopy train`, {found}")
+    target = None if output is None else writable_output(output, model, files)
+    trained = load_model(model)
+    if thresholds is None and "f1" not in trained.thresholds:
+        typer.echo(
+            f"note: {model} keeps no thresholds, so tags begin at probability one half; "
+            "`canopy train` chooses them",
+            err=True,
+        )
+        thresholds = "half"
+    logit_thresholds = tag_thresholds(trained, thresholds or "f1")
+    is_json = output is not None and output.suffix.lower() == ".json"
+    screen = open_screen(open_console(stderr=True))
+    try:
+        predicted = predict_images(
+            trained,
+            files,
+            logit_thresholds,
+            format_ or ("json" if is_json else "csv"),
+            device=device,
+            batch_size=batch_size,
+            on_progress=lambda done, total: screen.progress("predicting", done, total),
+        )
+    finally:
+        screen.close()
+    if predicted.text and target is not None:
+        write_atomically(target, predicted.text.encode())
+    elif predicted.text:
+        typer.echo(predicted.text, nl=False)
+    for line in predicted.unreadable_lines():
+        typer.echo(line, err=True)
+    written = predicted.images - len(predicted.unreadable)
+    where = output or "standard output"
+    typer.echo(
+        f"wrote {written:,} of {predicted.images:,} images to {where}"
+        if written
+        else "no image could be read, so nothing was written",
+        err=True,
+    )
+    if predicted.unreadable:
+        raise typer.Exit(1)

@@ -1,0 +1,34 @@
+"""The command that writes a study's report."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import ConfigOption, StudyOption
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.study.configuration import load_config
+
+DEFAULT_OUTPUT = Path("report.html")
+
+
+def report(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
+) -> None:
+    """Write what the study has found as one HTML file that needs nothing else."""
+    from canopy_search.dashboards.report import report_html
+    from canopy_search.dashboards.study.reader import read_study
+    from canopy_search.storage.database import open_existing_database
+    from canopy_search.storage.study.studies import StudyStore
+    from canopy_search.training.atomic import check_writable, write_atomically
+
+    name = study or load_config(config).search.study
+    check_writable(output)
+    database = open_existing_database(state_home(), database_url())
+    data = read_study(StudyStore(database), database, name, datetime.now())
+    page = report_html(data).encode()
+    write_atomically(output, page)
+    typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser")

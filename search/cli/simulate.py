@@ -1,0 +1,125 @@
+"""`canopy simulate`: searches replayed on known learning curves."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from canopy_search.search.cli.options import JsonOption, print_json
+from canopy_search.search.progress_display import open_console
+
+if TYPE_CHECKING:
+    from canopy_search.search.simulation.curves import FiniteCurves
+    from canopy_search.search.simulation.landscapes import Family
+
+
+SAMPLERS = ("tpe", "random")
+
+
+PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha", "branches")
+
+
+_LISTED_DRAWS = 20
+
+
+def simulate(
+    table: Annotated[
+        Path | None, typer.Option(help="What canopy tabulate wrote, or a CSV file of curves.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Synthetic curves instead; another draw for each seed.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the families.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=VALUE,…: only these rows of the table. May be given again."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials of each search.")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches for each pair.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 0,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Of each search; 1 by default. May be given again."),
+    ] = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help="May be given again; NAME or NAME:PARAMETER=VALUE,…"),
+    ] = None,
+    pruner: Annotated[
+        list[str] | None,
+        typer.Option(help="May be given again; asha:reduction_factor=2, for example."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Replay searches on known learning curves, and compare samplers and pruners."""
+    from canopy_search.search.simulation.comparison import compare, comparison_table, differences
+    from canopy_search.search.simulation.curve_files import read_curves
+    from canopy_search.search.simulation.landscapes import (
+        FAMILIES,
+        Landscape,
+        find_family,
+        rank_correlations,
+    )
+
+    console = open_console()
+    if list_:
+        _list_families(console, FAMILIES.values(), json_=json_)
+        return
+    if (table is None) == (family is None):
+        raise typer.BadParameter("give one of --table FILE, --family NAME and --list")
+    used = range(first_seed, first_seed + seeds)
+    curves: Mapping[int, FiniteCurves]
+    if table is not None:
+        curves = dict.fromkeys(used, read_curves(table, _equations(where or [])))
+    elif where:
+        raise typer.BadParameter("--where chooses rows of a --table; a family has none")
+    else:
+        drawn_from = find_family(str(family))
+        curves = {seed: Landscape(drawn_from, seed) for seed in used}
+    with console.status("simulating"):
+        rows = compare(
+            curves,
+            sampler or SAMPLERS,
+            pruner or PRUNERS,
+            n_trials=trials,
+            workers=workers or (1,),
+        )
+    if json_:
+        print_json([row.as_json() for row in rows])
+        return
+    console.print(comparison_table(rows, n_trials=trials))
+    if table is None:
+        typer.echo(_correlations_text(rank_correlations(drawn_from, used)))
+    for line in differences(rows):
+        typer.echo(line)
+
+
+def _list_families(console: Console, families: "Iterable[Family]", *, json_: bool) -> None:
+    from canopy_search.search.simulation.landscapes import rank_correlations
+
+    found = [(family, rank_correlations(family, range(_LISTED_DRAWS))) for family in families]
+    if json_:
+        print_json([{**asdict(family), "rank_correlation": each} for family, each in found])
+        return
+    for family, correlations in found:
+        console.print(f"[bold]{family.name}[/bold]  {family.description}", highlight=False)
+        console.print(f"    {_correlations_text(correlations)}", highlight=False)
+
+
+def _correlations_text(correlations: Mapping[int, float]) -> str:
+    each = ", ".join(f"{value:+.2f} at {epoch}" for epoch, value in correlations.items())
+    return f"rank correlation of early AP with final AP, by epoch: {each}"
+
+
+def _equations(texts: Sequence[str]) -> dict[str, str]:
+    """Returns column → value of ``--where``."""
+    found = {}
+    for part in ",".join(texts).split(",") if texts else []:
+        column, equals, value = part.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--where {part}: expected COLUMN=VALUE")
+        found[column] = value
+    return found

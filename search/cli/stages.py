@@ -1,0 +1,66 @@
+"""Commands about the stage tree: promotions, its table of curves, simulations, its checkpoints."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canopy_search.search.cli.lazy_group import plain_typer
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    JsonOption,
+    print_json,
+)
+from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.study.configuration import load_config
+
+if TYPE_CHECKING:
+    pass
+
+
+def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
+    """Say what is known, and which checkpoints there are."""
+    from canopy_search.search.workflows.stages import list_stages
+    from canopy_search.training.sizes import size_text
+
+    listing = list_stages(load_config(config).stages, state_home(), database_url())
+    if json_:
+        print_json(listing.as_json())
+        return
+    typer.echo(f"{listing.known:,} epochs are known")
+    held = sum(entry.size for entry in listing.checkpoints)
+    typer.echo(
+        f"{len(listing.checkpoints):,} checkpoints in {listing.place}: {size_text(held)} of "
+        f"{size_text(listing.budget_bytes)}"
+    )
+    counts = Counter(entry.priority for entry in listing.checkpoints)
+    for priority, number in sorted(counts.items()):
+        typer.echo(f"  {number:>6,}  {priority.meaning}")
+
+
+def gc(
+    config: ConfigOption = None,
+    budget_gib: Annotated[
+        float | None,
+        typer.Option("--budget-gib", min=0, help="Another budget than the configuration's."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove what crashes left behind and what exceeds the budget; metrics stay."""
+    from canopy_search.search.workflows.stages import collect_stages
+    from canopy_search.training.sizes import size_text
+
+    found = collect_stages(
+        load_config(config).stages, state_home(), database_url(), budget_gib, dry_run=dry_run
+    )
+    verb = "would remove" if dry_run else "removed"
+    typer.echo(
+        f"{verb} {found.evicted} checkpoints beyond the budget, "
+        f"{found.orphans} files without a record, {found.lost} records without a whole file: "
+        f"{size_text(found.freed_bytes)}"
+    )
+
+
+group = plain_typer("Epochs that trials share, and their checkpoints.")
+for command in (ls, gc):
+    group.command()(command)

@@ -1,0 +1,56 @@
+"""The command that says how a study stands, once or again and again."""
+
+from typing import Annotated
+
+import typer
+
+from canopy_search.dashboards.study.summary import StudyReader
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    open_store,
+    print_json,
+)
+from canopy_search.search.errors import SearchError
+from canopy_search.search.progress_display import open_console
+from canopy_search.search.study.configuration import load_config
+
+EVERY_S = 2.0
+
+
+def status(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show it again and again, until the study is over or Ctrl-C."),
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: how often.")
+    ] = EVERY_S,
+    json_: JsonOption = False,
+) -> None:
+    """Say how far the study is, who works on it, what it cost, and what went wrong."""
+    from canopy_search.dashboards.answer.verified import verified
+    from canopy_search.dashboards.clearml.status import read_mirror
+    from canopy_search.dashboards.terminal.status import status_lines
+    from canopy_search.search.cli.watch import watch_study
+
+    if watch and json_:
+        raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")
+    settings = load_config(config)
+    store = open_store()
+    reader = StudyReader(store, study or settings.search.study)
+    if watch:
+        watch_study(reader.read, open_console(), every)
+        return
+    summary = reader.read()
+    mirror = read_mirror(store, summary)
+    if json_:
+        found = verified(summary)
+        shown = {"verified": found and found.as_json(), "clearml": mirror and mirror.as_json()}
+        print_json({**summary.as_json(), **shown})
+        return
+    for line in [*status_lines(summary), *(mirror.lines() if mirror else [])]:
+        typer.echo(line)

@@ -1,0 +1,32 @@
+"""Commands about one model: train it, and let it tag images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canopy_search.search.cli.options import AllowMissingOption, JsonOption, print_json
+from canopy_search.search.environment import state_home
+from canopy_search.search.progress_display import open_console
+from canopy_search.search.study.configuration import load_config
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Configuration, such as best.yaml.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Model file; default below the state folder.")
+    ] = None,
+    allow_missing: AllowMissingOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train one configuration in full, print validation and test metrics, keep the model."""
+    settings = load_config(config, allow_missing=allow_missing)
+    model = output or state_home() / "models" / f"{config.stem}.pt"
+    from canopy_search.search.workflows.train import print_result, train_on_screen
+
+    console = open_console(stderr=json_)
+    result = train_on_screen(settings, state_home(), model, console)
+    if json_:
+        print_json(result.as_json())
+    else:
+        print_result(result, console)

@@ -1,0 +1,179 @@
+"""Which trials of a study are listed, and in which order."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import ge, gt, le, lt
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+
+from canopy_search.dashboards.formatting.tables import value_text
+from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.search.errors import TrialFilterError
+from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED
+
+Order = Literal["ap", "time", "number"]
+
+STATES = {
+    "complete": TrialState.COMPLETE.name,
+    "pruned": TrialState.PRUNED.name,
+    "failed": TrialState.FAIL.name,
+    "running": TrialState.RUNNING.name,
+    "paused": PAUSED,
+    "interrupted": INTERRUPTED,
+    "waiting": TrialState.WAITING.name,
+}
+_MOST_VALUES = 12
+_CONDITION = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|<|>|=)\s*(.*?)\s*", re.DOTALL)
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": lt,
+    ">": gt,
+    "<=": le,
+    ">=": ge,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a parameter has to be: ``backbone=resnet18``, ``gamma>=0.9``.
+
+    Attributes:
+        text: as it was typed.
+        name: of the parameter.
+        operator: ``=``, ``<``, ``>``, ``<=`` or ``>=``.
+        wanted: the other side.
+    """
+
+    text: str
+    name: str
+    operator: str
+    wanted: str
+
+    def holds(self, trial: TrialSummary) -> bool:
+        """Whether a trial has the parameter, and it is so."""
+        if self.name not in trial.params:
+            return False
+        value = trial.params[self.name]
+        number = _number(self.wanted)
+        if number is None or not _is_number(value):
+            return self.operator == "=" and self.wanted in {str(value), value_text(value)}
+        if self.operator == "=":  # a table shows six digits
+            return bool(value == number) or value_text(float(value)) == value_text(number)
+        return _OPERATORS[self.operator](value, number)
+
+
+def parse_condition(text: str) -> Condition:
+    """Reads a condition.
+
+    Raises:
+        TrialFilterError: it is none.
+    """
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise TrialFilterError(
+            f"--where {text}: expected a parameter and its value, as in backbone=resnet18 or "
+            "'gamma>=0.9' (in quotes, since the shell reads < and >)"
+        )
+    return Condition(text, *found.groups())
+
+
+@dataclass(frozen=True)
+class TrialFilter:
+    """Which trials are listed.
+
+    Attributes:
+        states: any of them, keys of `STATES`; none for all.
+        conditions: all of them.
+        last: so many with the highest numbers; None for all.
+        top: so many with the best AP; None for all.
+        order: the best, the longest or the first comes first; None is the best with `top`, else
+            the first.
+    """
+
+    states: Sequence[str] = ()
+    conditions: Sequence[Condition] = ()
+    last: int | None = None
+    top: int | None = None
+    order: Order | None = None
+
+    def choose(
+        self, trials: Sequence[TrialSummary], *, higher_is_better: bool = True
+    ) -> list[TrialSummary]:
+        """Returns the trials that are wanted, in the order that is wanted.
+
+        Args:
+            trials: of the study, in the order of their numbers.
+            higher_is_better: whether a trial with a higher score is the better one.
+
+        Raises:
+            TrialFilterError: there is no such state or parameter, or no trial has such a value.
+        """
+        states = {STATES[_known_state(state)] for state in self.states}
+        for condition in self.conditions:
+            _check(condition, trials)
+        chosen = [
+            trial
+            for trial in trials
+            if (not states or trial.state in states)
+            and all(condition.holds(trial) for condition in self.conditions)
+        ]
+        if self.last is not None:
+            chosen = chosen[-self.last :]
+
+        def from_the_best(trial: TrialSummary) -> tuple[bool, float]:
+            score = trial.score or 0.0
+            return trial.score is None, -score if higher_is_better else score
+
+        if self.top is not None:
+            scored = [trial for trial in chosen if trial.score is not None]
+            best = sorted(scored, key=from_the_best)[: self.top]
+            chosen = sorted(best, key=lambda trial: trial.number)
+        order = self.order or ("number" if self.top is None else "ap")
+        if order == "ap":
+            return sorted(chosen, key=from_the_best)
+        if order == "time":
+            return sorted(chosen, key=lambda trial: -trial.seconds)
+        return chosen
+
+
+def _known_state(state: str) -> str:
+    word = state.lower()
+    word = "failed" if word == "fail" else word
+    if word not in STATES:
+        raise TrialFilterError(f"--state {state}: there are {', '.join(STATES)}")
+    return word
+
+
+def _check(condition: Condition, trials: Sequence[TrialSummary]) -> None:
+    """Raises TrialFilterError if a condition cannot have been meant so."""
+    if not trials:
+        return
+    values = [trial.params[condition.name] for trial in trials if condition.name in trial.params]
+    where = f"--where {condition.text}:"
+    if not values:
+        names = dict.fromkeys(name for trial in trials for name in trial.params)
+        there = f"there are {', '.join(names)}" if names else "the trials have none"
+        raise TrialFilterError(f"{where} no trial has a parameter {condition.name!r}; {there}")
+    texts = sorted({value_text(value) for value in values})
+    there = ", ".join(texts[:_MOST_VALUES]) + (" …" if len(texts) > _MOST_VALUES else "")
+    if all(map(_is_number, values)):
+        if _number(condition.wanted) is None:
+            raise TrialFilterError(f"{where} {condition.name} is a number: {there}")
+    elif condition.operator != "=":
+        raise TrialFilterError(
+            f"{where} {condition.name} is not a number; write = and one of {there}"
+        )
+    elif not any(condition.holds(trial) for trial in trials):
+        raise TrialFilterError(f"{where} no trial has that; there are {there}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,69 @@
+"""`canopy trials`: the trials of a study, or those of a kind."""
+
+from typing import Annotated
+
+import typer
+
+from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    open_store,
+    print_json,
+)
+from canopy_search.search.cli.trial_filters import Order
+from canopy_search.search.progress_display import open_console
+from canopy_search.search.study.configuration import load_config
+
+
+def trials(
+    config: ConfigOption = None,
+    study: StudyOption = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only complete, pruned, failed, running, paused, interrupted or waiting ones; "
+            "may be given again."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAMETER=VALUE",
+            help="Only those with such a setting; numbers with <, >, <=, >= too; may be given "
+            "again.",
+        ),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Only the K that began last.")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Only the K with the best AP, the best first."),
+    ] = None,
+    sort: Annotated[
+        Order | None, typer.Option(help="The best, the longest or the first one first.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the study's trials, or those of a kind."""
+    from canopy_search.dashboards.formatting.tables import trials_table
+    from canopy_search.search.cli.trial_filters import TrialFilter, parse_condition
+
+    chosen = TrialFilter(
+        state or (), [parse_condition(each) for each in where or ()], last, top, sort
+    )
+    name = study or load_config(config).search.study
+    store = open_store()
+    summary = summarize_study(store, name)
+    found = chosen.choose(summary.trials, higher_is_better=store.is_maximised(name))
+    if json_:
+        from canopy_search.dashboards.clearml.status import read_mirror
+
+        mirror = read_mirror(store, summary)
+        pages = mirror.trials if mirror else {}
+        print_json([{**each.as_json(), "clearml": pages.get(each.number)} for each in found])
+    else:
+        console = open_console()
+        console.print(trials_table(found, width=console.width))

@@ -1,1 +1,0 @@
-"""The commands of the `canopy` program, by what they are about."""

@@ -1,0 +1,155 @@
+"""A first canopy.yaml for a data set: settings that fit it, with comments that say why."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from canopy_search.filestore.urls import Source
+from canopy_search.search.config.settings import MISSION_SPACE
+from canopy_search.search.config.yaml_file import flow_text
+from canopy_search.storage.study.enqueued import FULL_KEY
+from canopy_search.training.data.labels.columns import Guess
+from canopy_search.training.settings import ColumnSettings
+
+# Sizes that networks halve without a remainder several times.
+IMAGE_SIZES_PX = (32, 48, 64, 96, 128, 160, 192, 224)
+LARGEST_ON_CPU_PX = 64
+LARGEST_BATCH = 64
+SMALLEST_BATCH = 8
+BATCHES_PER_EPOCH = 10
+COMMENT_COLUMN = 60
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a new configuration says; every field is a setting of that name."""
+
+    labels: Source
+    images: Source
+    guess: Guess
+    image_px: int
+    augment: tuple[str, ...]
+    allow_missing: bool
+    epochs: int
+    batch_size: int
+    study: str
+    backbones: tuple[str, ...]
+
+
+def fitting_image_px(median_side_px: int, *, has_gpu: bool) -> int:
+    """Returns the image size: no larger than the images are, or than the machine can bear.
+
+    Args:
+        median_side_px: median of the images' shorter sides.
+        has_gpu: without one, time grows with the area on a processor that has none to spare.
+    """
+    largest = IMAGE_SIZES_PX[-1] if has_gpu else LARGEST_ON_CPU_PX
+    fitting = [px for px in IMAGE_SIZES_PX if px <= min(largest, median_side_px)]
+    return max(fitting, default=IMAGE_SIZES_PX[0])
+
+
+def fitting_batch_size(train_images: int) -> int:
+    """Returns the batch size: 64, or less where an epoch would have fewer than ten steps."""
+    batch_size = LARGEST_BATCH
+    while batch_size > SMALLEST_BATCH and train_images < BATCHES_PER_EPOCH * batch_size:
+        batch_size //= 2
+    return batch_size
+
+
+def fitting_epochs(train_images: int) -> int:
+    """Returns the epochs: few images need more rounds, and cost less for each."""
+    if train_images >= 5000:
+        return 8
+    return 12 if train_images >= 1000 else 20
+
+
+def config_text(choices: Choices, folder: Path) -> str:
+    """Returns the configuration.
+
+    Args:
+        choices: what it says.
+        folder: that it will lie in; paths are written relative to it.
+    """
+    split: dict[str, Any] = {"validation": 0.15, "test": 0.15, "seed": 0}
+    guess = choices.guess
+    held_out: dict[str, Any] = {"column": guess.split} if guess.split else split
+    if guess.group:
+        held_out = held_out | {"group": guess.group}
+    data = [
+        ("labels", _path(choices.labels, folder), ""),
+        ("images", _path(choices.images, folder), ""),
+        *_columns(guess.columns),
+        ("image_px", choices.image_px, "every image is scaled to this square"),
+        ("split", held_out, _split_comment(guess)),
+        ("augment", list(choices.augment), "hflip, vflip, rot90 where a picture stays what it is"),
+    ]
+    if choices.allow_missing:
+        data.append(("allow_missing", True, "some images cannot be used; they are left out"))
+    training = [
+        ("epochs", choices.epochs, "of a full run; hopeless trials end earlier"),
+        ("batch_size", choices.batch_size, ""),
+        ("weights", "none", "imagenet starts from pretrained weights (a download)"),
+        ("optimizer", {"name": "adam", "lr": 0.001}, ""),
+        ("seed", 0, ""),
+    ]
+    search = [
+        ("study", choices.study, "its name in the database"),
+        ("trials", 40, "total of finished trials, complete or pruned"),
+        ("sampler", {"name": "tpe"}, ""),
+        ("pruner", {"name": "branches"}, "pauses trials and promotes the best; or median, none"),
+    ]
+    space = MISSION_SPACE | {"backbone": list(choices.backbones)}
+    space_lines = [(name, domain, "") for name, domain in space.items()]
+    first = {"backbone": choices.backbones[0], "loss": "bce", "gamma": 1.0, FULL_KEY: True}
+    return "\n".join(
+        [
+            "# Written by `canopy init`; every key is explained in docs/configuration.md.",
+            "# Check it with `canopy search --dry-run`, then: canopy search",
+            "",
+            "data:",
+            *_lines(data, 2),
+            "",
+            "training:",
+            *_lines(training, 2),
+            "",
+            "search:",
+            *_lines(search, 2),
+            "  space:",
+            *_lines(space_lines, 4),
+            "  enqueue:",
+            f"    - {flow_text(first)}  # the baseline, never pruned",
+            "",
+        ]
+    )
+
+
+def _columns(columns: ColumnSettings) -> list[tuple[str, Any, str]]:
+    """The line about columns, where they are not what Canopy expects anyway."""
+    named = columns.model_dump(mode="json", exclude_defaults=True)
+    return [("columns", named, "what the label file calls them")] if named else []
+
+
+def _split_comment(guess: Guess) -> str:
+    if guess.split:
+        return "the label file's own split"
+    together = "; a group stays in one part" if guess.group else ""
+    return "each label's share is kept" + together
+
+
+def _path(path: Source, folder: Path) -> str:
+    """A path as the configuration names it: relative, unless it is far away or a URL."""
+    if isinstance(path, str):
+        return path
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return str(path.resolve()) if relative.count("..") > 2 else relative
+
+
+def _lines(entries: Sequence[tuple[str, Any, str]], indent: int) -> list[str]:
+    lines = [
+        (f"{' ' * indent}{key}: {flow_text(value)}", comment) for key, value, comment in entries
+    ]
+    commented = [len(line) for line, comment in lines if comment]
+    width = max((length for length in commented if length <= COMMENT_COLUMN), default=0)
+    return [f"{line:<{width}}  # {comment}" if comment else line for line, comment in lines]

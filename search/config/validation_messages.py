@@ -1,0 +1,239 @@
+"""What pydantic finds wrong with a configuration → one line each, in a person's words."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from canopy_search.search.config.quoting import found_text, shown_key
+from canopy_search.search.config.settings import CanopyConfig, RangeSettings
+from canopy_search.training.errors import nearest_hint
+
+# pydantic's type of error → what was expected; braces are filled from the error's context.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "path_type": "the path of a file or folder",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "too_short": "at least {min_length} entry",
+}
+_PATTERNS = {r"^(auto|cpu|mps|cuda(:\d+)?)$": "auto, cpu, mps, cuda or cuda:1"}
+_CONTAINERS = {"list_type", "tuple_type", "dict_type", "model_type"}
+_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_WORDS |= {"true": "true", "false": "false", "1": "true", "0": "false"}
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+
+Steps = tuple[int | str, ...]
+
+
+def problem_lines(error: ValidationError, document: Any, start: Steps = ()) -> list[str]:
+    """Returns a line for each value that is wrong: its key, what was expected and found, a remedy.
+
+    Args:
+        error: what pydantic found.
+        document: what it looked at.
+        start: where in the configuration `document` stands.
+    """
+    details = error.errors(include_url=False)
+    places: dict[Steps, list[ErrorDetails]] = {}
+    for detail in details:
+        places.setdefault(_steps(detail, document), []).append(detail)
+    # The branches of a union that a list or a mapping is not, beside what is wrong inside of it.
+    kept = {
+        steps: [
+            detail
+            for detail in found
+            if detail["type"] not in _CONTAINERS or not _has_deeper(steps, places)
+        ]
+        for steps, found in places.items()
+    }
+    return [
+        line for steps, found in kept.items() if found for line in _lines((*start, *steps), found)
+    ]
+
+
+def key_text(steps: Iterable[int | str]) -> str:
+    """Returns the dotted name of a key: ``search.enqueue[0].gamma``."""
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{shown_key(step)}" if text else shown_key(step)
+    return text
+
+
+def _has_deeper(steps: Steps, places: Iterable[Steps]) -> bool:
+    return any(len(other) > len(steps) and other[: len(steps)] == steps for other in places)
+
+
+def _steps(detail: ErrorDetails, document: Any) -> Steps:
+    """Returns the keys to a value, without the branches of unions that pydantic names between."""
+    steps: list[int | str] = []
+    value = document
+    missing = detail["type"] == "missing"
+    for step in detail["loc"][:-1] if missing else detail["loc"]:
+        inside = (isinstance(value, dict) and step in value) or (
+            isinstance(value, list) and isinstance(step, int)
+        )
+        if inside:
+            steps.append(step)
+            value = value[step]
+    return (*steps, detail["loc"][-1]) if missing else tuple(steps)
+
+
+def _lines(steps: Steps, details: Sequence[ErrorDetails]) -> list[str]:
+    where = key_text(steps)
+    prefix = f"{where}: " if where else ""
+    lines, expected = [], []
+    for detail in details:
+        kind = detail["type"]
+        if kind == "extra_forbidden":
+            lines.append(f"{prefix}unknown key; {_key_hint(steps)}")
+        elif kind == "missing":
+            lines.append(f"{prefix}missing; add it")
+        elif kind in _EXPECTED:
+            expected.append(_EXPECTED[kind].format(**detail.get("ctx", {})))
+        elif kind == "string_pattern_mismatch":
+            pattern = str(detail["ctx"]["pattern"])
+            expected.append(_PATTERNS.get(pattern, f"text like {pattern}"))
+        else:
+            lines.append(prefix + _uncapitalised(detail["msg"].removeprefix("Value error, ")))
+    if expected:
+        value = details[0]["input"]
+        remedy = _remedy(details, value)
+        lines.append(
+            f"{prefix}expected {_alternatives(expected)}, found {found_text(value)}"
+            + (f"; {remedy}" if remedy else "")
+        )
+    return lines
+
+
+def _alternatives(expected: Sequence[str]) -> str:
+    """Joins what a union takes, without what another branch takes too."""
+    options = list(dict.fromkeys(expected))
+    if "true or false" in options and "text" in options:
+        return "a single value: a finite number, text, or true or false"
+    if "a number" in options or "a finite number" in options:
+        options = [option for option in options if option != "a whole number"]
+    return " or ".join(options)
+
+
+def _remedy(details: Sequence[ErrorDetails], value: Any) -> str:
+    """Says what to write, where what was meant can be told from what was found."""
+    kinds = {detail["type"] for detail in details}
+    if value is None:
+        return "write a value, or remove the key"
+    if "bool_type" in kinds and "string_type" not in kinds:
+        word = _WORDS.get(str(value).lower())
+        return f"write {word}" if word else ""
+    if kinds & {"int_type", "float_type"}:
+        number = _meant_number(value, whole="float_type" not in kinds)
+        return f"write {number}" if number else ""
+    if kinds <= {"string_type", "path_type"} and not isinstance(value, dict | list):
+        # 1e5 and 1_000 were written otherwise than they are shown.
+        return "put it in quotes" + (f": '{value}'" if isinstance(value, int | date) else "")
+    if kinds == {"literal_error"}:
+        return _nearest_option(str(details[0]["ctx"]["expected"]), value)
+    return _container_remedy(details, value)
+
+
+def _nearest_option(expected: str, value: Any) -> str:
+    options = re.findall(r"'([^']+)'", expected)
+    nearest = get_close_matches(str(value).lower(), options, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _container_remedy(details: Sequence[ErrorDetails], value: Any) -> str:
+    """Says how a value becomes the list or the mapping that is expected."""
+    models = {detail.get("ctx", {}).get("class_name") for detail in details}
+    kinds = {detail["type"] for detail in details}
+    if isinstance(value, str | int | float) and models & {"NamedSettings", "OptimizerSettings"}:
+        return f"write {{name: {shown_key(value)}}}"
+    if models & {"RangeSettings"}:
+        return "write [a, b] or {low: 0.1, high: 1.0}"
+    if kinds & {"list_type", "tuple_type"}:
+        return "begin it with '- '" if isinstance(value, dict) else f"write [{shown_key(value)}]"
+    if kinds & {"dict_type", "model_type"}:
+        return "write 'name: value' lines below it, indented"
+    return ""
+
+
+def _meant_number(value: Any, *, whole: bool) -> str:
+    """Returns the number that somebody meant, or nothing where that is not plain."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else ""
+    if not isinstance(value, str):
+        return ""
+    text = value.strip()
+    number = ""
+    if re.fullmatch(_NUMBER, text):
+        number = f"{text} without quotes"
+    elif re.fullmatch(r"[-+]?\d+,\d+", text):
+        number = text.replace(",", ".")
+    elif found := re.fullmatch(rf"({_NUMBER})\s*(?:[A-Za-z]+|[x×]\s*\1)", text):
+        number = found.group(1)
+    elif (found := re.fullmatch(r"(\d{1,3})\s*%", text)) and not whole:
+        number = f"{int(found.group(1)) / 100:g}"
+    return "" if whole and "." in number else number
+
+
+def _key_hint(steps: Steps) -> str:
+    """Names the nearest right key, or the section that a key belongs to."""
+    *section, key = steps
+    known = _known_keys(section)
+    homes = [
+        name
+        for name in ("data", "training", "search")
+        if key in _sections()[name].model_fields and [name] != section
+    ]
+    if homes and not {str(key)} & set(known):
+        return f"it belongs in {homes[0]}"
+    return nearest_hint(str(key), known)
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """Returns the model of each section of the configuration that has one."""
+    return {
+        name: models[0]
+        for name, field in CanopyConfig.model_fields.items()
+        if (models := _models(field.annotation))
+    }
+
+
+def _known_keys(steps: Sequence[int | str]) -> list[str]:
+    """Returns the keys that are right in the section that `steps` lead to."""
+    model: type[BaseModel] = CanopyConfig
+    for step in steps:
+        if step not in model.model_fields:
+            return list(RangeSettings.model_fields)
+        models = _models(model.model_fields[str(step)].annotation)
+        model = models[0] if models else RangeSettings
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    options = [annotation]
+    if get_origin(annotation) in {Union, UnionType}:
+        options = [option for option in get_args(annotation) if option is not NoneType]
+    return [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+
+
+def _uncapitalised(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,34 @@
+"""The check of a port that the dashboard can be served at."""
+
+import socket
+from collections.abc import Iterator
+
+from canopy_search.dashboards.optuna_dashboard.serve import FIRST_PORT, HOST, PORTS_TRIED
+from canopy_search.search.doctor.finding import Finding, ok, warning
+
+
+def check_dashboard_port() -> Iterator[Finding]:
+    """Says which port `canopy dashboard` will take."""
+    last = FIRST_PORT + PORTS_TRIED - 1
+    port = next((port for port in range(FIRST_PORT, last + 1) if _is_free(port)), None)
+    if port is None:
+        yield warning(
+            "dashboard",
+            f"ports {FIRST_PORT} to {last} are all in use",
+            "name a free one: canopy dashboard --port PORT",
+        )
+    elif port > FIRST_PORT:
+        yield ok("dashboard", f"port {FIRST_PORT} is in use, the dashboard will take {port}")
+    else:
+        yield ok("dashboard", f"port {port} is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the dashboard's own server does: what ended a moment ago is not in its way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,191 @@
+"""Checks of the device that trains, and of its memory."""
+
+import os
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.space import parse_space, with_params
+from canopy_search.search.doctor.finding import Finding, error, ok, warning
+from canopy_search.search.study.preflight import choices, largest_batch_size
+from canopy_search.training.device.memory import StepMemory, available_bytes, step_memory
+from canopy_search.training.network.backbones import check_backbone_fits
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.sizes import size_text
+
+_ASK_LIMIT_S = 10
+_PCI = Path("/sys/bus/pci/devices")
+_NVIDIA = "0x10de"
+_DISPLAY_CLASS = "0x03"
+_HIDDEN = {"", "-1"}
+# Of the free memory; an estimate may be a third too low (benchmarks/RESULTS.md).
+_TIGHT = 0.7
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU that the machine has, whether or not torch can use it.
+
+    Attributes:
+        name: as its driver calls it.
+        driver: version of the driver, None without one.
+    """
+
+    name: str
+    driver: str | None
+
+
+def check_device(training: TrainingSettings) -> Iterator[Finding]:
+    """Says what trains, and whether a GPU lies idle that torch cannot use.
+
+    Raises:
+        SettingsError: the device that the configuration names is not there.
+    """
+    cards = find_cards()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        gpus = torch.cuda.device_count()
+    resolved = resolve_settings(training)
+    device = torch.device(resolved.device)
+    threads = "1 CPU thread" if resolved.threads == 1 else f"{resolved.threads} CPU threads"
+    how = f"{resolved.precision}, {threads}"
+    if device.type == "cuda":
+        yield _cuda_finding(device, how, cards, gpus)
+        return
+    place = "the CPU" if device.type == "cpu" else "Apple's GPU"
+    found = f"trains on {place}: {how}"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus or not cards:
+        there = f"{gpus} GPU{'s' * (gpus > 1)} not asked for" if gpus else "no CUDA GPU here"
+        yield ok("device", f"{there}; {found}")
+    elif hidden in _HIDDEN:
+        yield ok("device", f"CUDA_VISIBLE_DEVICES hides the GPU; {found}")
+    else:
+        reason, remedy = _why_unusable(cards, [str(each.message) for each in said], hidden)
+        yield warning(
+            "device", f"{cards[0].name} is here, and torch cannot use it: {reason}; {found}", remedy
+        )
+
+
+def check_memory(config: CanopyConfig, labels: int) -> Iterator[Finding]:
+    """Compares the largest step of training that the search may try with the free memory.
+
+    Args:
+        config: the whole configuration.
+        labels: number of logits.
+
+    Raises:
+        TrainingError: a network does not exist or does not fit the images.
+    """
+    image_px = config.data.image_px
+    space = parse_space(config.search, config.training)
+    training = resolve_settings(space.training)
+    device = torch.device(training.device)
+    largest: tuple[int, str, StepMemory] | None = None
+    batch_size = largest_batch_size(space)
+    for backbone in choices(space, "backbone"):
+        check_backbone_fits(backbone, labels=labels, image_px=image_px)
+        memory = step_memory(
+            with_params(training, {"backbone": backbone}), labels=labels, image_px=image_px
+        )
+        needed = memory.total_bytes(batch_size)
+        if largest is None or needed > largest[0]:
+            largest = needed, backbone, memory
+    if largest is None:
+        return
+    needed, backbone, memory = largest
+    available = available_bytes(device)
+    place = "the CPU" if device.type == "cpu" else str(device)
+    found = (
+        f"{backbone} with {batch_size} images of {image_px} px needs about "
+        f"{size_text(needed)}, {size_text(available)} are free on {place}"
+    )
+    if needed > available:
+        fits = memory.largest_batch(int(_TIGHT * available))
+        yield error(
+            "memory",
+            found,
+            f"set training.batch_size to {fits} or less"
+            if fits
+            else "choose a smaller backbone or a smaller data.image_px",
+        )
+    elif needed > _TIGHT * available:
+        yield warning("memory", found, "it may not fit; lower training.batch_size, or free memory")
+    else:
+        yield ok("memory", found)
+
+
+def find_cards() -> list[Card]:
+    """Returns NVIDIA's GPUs of this machine: those its driver lists, else those on its bus."""
+    program = shutil.which("nvidia-smi")
+    if program:
+        query = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        try:
+            answer = subprocess.run(
+                query, capture_output=True, text=True, timeout=_ASK_LIMIT_S, check=True
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            answer = ""
+        rows = [line.split(", ") for line in answer.splitlines()]
+        cards = [Card(row[0], row[1]) for row in rows if len(row) == 2]
+        if cards:
+            return cards
+    return [Card("an NVIDIA GPU", None) for device in _PCI.glob("*") if _is_nvidia_gpu(device)]
+
+
+def _cuda_finding(device: torch.device, how: str, cards: Sequence[Card], gpus: int) -> Finding:
+    """Computes on the GPU: a driver can list one that fits neither it nor torch."""
+    try:
+        properties = torch.cuda.get_device_properties(device)
+        free = available_bytes(device)
+        torch.ones(8, device=device).sum().item()
+    except (RuntimeError, AssertionError) as problem:
+        return error(
+            "device",
+            f"{device} is here, and torch {torch.__version__} cannot compute on it: "
+            f"{_first_line(str(problem))}",
+            "update its driver, or set training.device to cpu",
+        )
+    driver = f", driver {cards[0].driver}" if cards and cards[0].driver else ""
+    more = f", {gpus - 1} more" if gpus > 1 else ""
+    return ok(
+        "device",
+        f"{properties.name} with {size_text(properties.total_memory)}, "
+        f"{size_text(free)} free{driver}{more}; trains on {device}: {how}",
+    )
+
+
+def _why_unusable(
+    cards: Sequence[Card], said: Sequence[str], visible: str | None
+) -> tuple[str, str]:
+    """Why torch sees no GPU where there is one, and what to do."""
+    if visible is not None:
+        return f"CUDA_VISIBLE_DEVICES is {visible!r}", "correct or unset CUDA_VISIBLE_DEVICES"
+    if cards[0].driver is None:
+        return "it has no working driver", "install NVIDIA's driver, until nvidia-smi lists it"
+    if torch.version.cuda is None:
+        return (
+            f"torch {torch.__version__} was built without CUDA",
+            "install the build with CUDA, see https://pytorch.org/get-started/locally",
+        )
+    reason = _first_line(said[0]) if said else f"driver {cards[0].driver} does not answer it"
+    return reason, f"update NVIDIA's driver to one that supports CUDA {torch.version.cuda}"
+
+
+def _is_nvidia_gpu(device: Path) -> bool:
+    try:
+        vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+    except OSError:
+        return False
+    return vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,173 @@
+"""Everything that a search needs around it, checked one by one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canopy_search.dashboards.errors import DashboardError
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.doctor.finding import Finding, error, failure, ok
+from canopy_search.search.doctor.packages import check_packages, check_python
+from canopy_search.search.errors import SearchError
+from canopy_search.search.study.configuration import DEFAULT_CONFIG, load_config
+from canopy_search.storage.connection.urls import DATABASE_FAILURES, failure_text
+from canopy_search.storage.errors import DatabaseUrlError, StorageError
+from canopy_search.training.errors import TrainingError
+from canopy_search.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from canopy_search.search.doctor.data import DataFacts
+
+_OURS = (SearchError, DashboardError, StorageError, TrainingError)
+_EXPECTED = (*_OURS, *DATABASE_FAILURES, OSError)
+
+# Where an error does not say itself what to do.
+_REMEDIES = {
+    "configuration": "correct the file; data and memory are checked then",
+    "data": "correct the label file, or data in the configuration",
+    "device": "correct training.device and training.precision",
+    "checkpoints": "correct stages.checkpoints",
+    "database": "check DATABASE_URL, and that the server runs",
+}
+_INSTALL = "install again what is missing or broken: make clean install, or see packages above"
+_REMEDY = "see what it says, or show it to who looks after this machine"
+
+
+def examine(home: Path, url: str | None, config_path: Path | None) -> Iterator[Finding]:
+    """Checks everything; what one check trips over is its finding, and the next one begins.
+
+    Nothing is changed, but an embedded server that is stopped is started.
+
+    Args:
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        config_path: the configuration; None for the default one.
+
+    Yields:
+        What was found, causes before their consequences.
+    """
+    for name, check in _Examination(home, url, config_path).checks().items():
+        try:
+            yield from check()
+        except DatabaseUrlError as problem:
+            yield error(name, str(problem), "correct DATABASE_URL")
+        except ImportError as problem:
+            yield error(name, _first_line(str(problem)), _INSTALL)
+        except _EXPECTED as problem:
+            yield failure(name, _message(problem), _REMEDIES.get(name, _REMEDY))
+
+
+class _Examination:
+    """The checks, and what earlier ones know that later ones need.
+
+    Checks are imported when their turn comes: a package that is missing must not hide the others.
+
+    Attributes:
+        config: None until it was read, and if it cannot be.
+        data: likewise.
+    """
+
+    def __init__(self, home: Path, url: str | None, config_path: Path | None) -> None:
+        self._home = home
+        self._url = url
+        self._config_path = config_path
+        self.config: CanopyConfig | None = None
+        self.data: DataFacts | None = None
+        self._has_folder = False
+
+    def checks(self) -> dict[str, Callable[[], Iterator[Finding]]]:
+        """Returns the checks in their order, by what they look at."""
+        return {
+            "python": check_python,
+            "packages": check_packages,
+            "configuration": self._check_configuration,
+            "data": self._check_data,
+            "device": self._check_device,
+            "memory": self._check_memory,
+            "state folder": self._check_state_folder,
+            "disk": self._check_disk,
+            "checkpoints": self._check_checkpoints,
+            "database": self._check_database,
+            "dashboard": self._check_dashboard_port,
+            "ClearML": self._check_tracker,
+        }
+
+    def _check_configuration(self) -> Iterator[Finding]:
+        from canopy_search.search.study.plan import plan_search
+
+        self.config = load_config(self._config_path)
+        search = self.config.search
+        plan_search(self.config, self._home, search.study, search.trials)
+        named: Path | str | None = self._config_path
+        if named is None:
+            named = DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else "the built-in demo"
+        yield ok(
+            "configuration",
+            f"{named}: study {search.study}, {search.trials} trials over {', '.join(search.space)}",
+        )
+
+    def _check_data(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.data import check_data
+
+        if self.config is not None:
+            self.data, finding = check_data(self.config.data)
+            yield finding
+
+    def _check_device(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.device import check_device
+
+        yield from check_device(self.config.training if self.config else TrainingSettings())
+
+    def _check_memory(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.device import check_memory
+
+        if self.config is not None and self.data is not None:
+            yield from check_memory(self.config, self.data.labels)
+
+    def _check_state_folder(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.state_folder import check_state_folder
+
+        for finding in check_state_folder(self._home):
+            self._has_folder = finding.status == "ok"
+            yield finding
+
+    def _check_disk(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.state_folder import check_disk
+
+        if self._has_folder:
+            yield from check_disk(self._home, self.data)
+
+    def _check_checkpoints(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.checkpoints import check_checkpoints
+
+        if self.config is not None:
+            yield from check_checkpoints(self.config.stages, self._home)
+
+    def _check_database(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.database import check_database
+
+        yield from check_database(self._home, self._url)
+
+    def _check_dashboard_port(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.dashboard_port import check_dashboard_port
+
+        yield from check_dashboard_port()
+
+    def _check_tracker(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.clearml import check_tracker
+
+        yield from check_tracker()
+
+
+def _message(problem: Exception) -> str:
+    if isinstance(problem, _OURS):
+        return str(problem)
+    if isinstance(problem, DATABASE_FAILURES):
+        return failure_text(problem)
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return _first_line(str(problem))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -1,1 +1,0 @@
-"""What `canopy doctor` checks, a file for each part of the surroundings."""

@@ -1,0 +1,19 @@
+"""What the environment says: where the state folder and the database are."""
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "CANOPY_HOME"
+
+
+DATABASE_VARIABLE = "DATABASE_URL"
+
+
+def state_home() -> Path:
+    """Returns the state folder."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".canopy").absolute()
+
+
+def database_url() -> str | None:
+    """Returns the URL that the environment names, if any."""
+    return os.environ.get(DATABASE_VARIABLE) or None

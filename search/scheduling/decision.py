@@ -1,0 +1,51 @@
+"""After an epoch: report it, and decide whether the trial goes on."""
+
+from collections.abc import Collection
+from enum import Enum
+
+import optuna
+from optuna.pruners import BasePruner
+
+from canopy_search.search.scheduling.open_study import runs_to_end
+from canopy_search.search.scheduling.pausing import PausingPruner, rung_mark
+from canopy_search.storage.study.trial_attributes import RUNG_ATTR
+
+
+class Decision(Enum):
+    """What becomes of a trial after an epoch."""
+
+    CONTINUE = "goes on"
+    STOP = "is pruned"
+    PAUSE = "pauses"
+
+
+def judge(
+    trial: optuna.trial.Trial,
+    pruner: BasePruner,
+    epoch: int,
+    epochs: int,
+    val_ap: float,
+    *,
+    reported: Collection[int] = (),
+) -> Decision:
+    """Reports one epoch to Optuna, unless it is, and decides.
+
+    Args:
+        trial: the running trial.
+        pruner: of the study.
+        epoch: counts from 1.
+        epochs: of a full run.
+        val_ap: validation AP after the epoch.
+        reported: the epochs that Optuna has.
+    """
+    if epoch not in reported:
+        trial.report(val_ap, epoch)
+    # After the last epoch there is nothing left to save, and what was decided stays.
+    if epoch >= epochs or epoch < max(reported, default=0) or runs_to_end(trial):
+        return Decision.CONTINUE
+    if isinstance(pruner, PausingPruner):
+        if not pruner.pauses(trial, epoch):
+            return Decision.CONTINUE
+        trial.set_user_attr(RUNG_ATTR, rung_mark(epoch, paused=True))
+        return Decision.PAUSE
+    return Decision.STOP if trial.should_prune() else Decision.CONTINUE

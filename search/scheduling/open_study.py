@@ -1,0 +1,93 @@
+"""A study with its storage: trials by their numbers, and what we note on them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from canopy_search.search.scheduling.trial_index import TrialIndex
+from canopy_search.storage.study.parameters import NETWORK
+from canopy_search.storage.study.trial_attributes import ACCUMULATION_ATTR, FULL_ATTR, PROMOTED_ATTR
+from canopy_search.training.optimization.accumulation import Accumulation
+
+STAGES_ATTR = "canopy:stages"
+_KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """An Optuna study and the storage that it lies in.
+
+    Attributes:
+        study: with the sampler and pruner of its next trial.
+        storage: in Postgres, or in memory for a simulation.
+        counted: the trials as they were when somebody asked for the census last.
+    """
+
+    study: optuna.Study
+    storage: BaseStorage
+    counted: TrialIndex = field(default_factory=TrialIndex, repr=False, compare=False)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Returns the trials in any of `states`, or all; not to be changed."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def trial_index(self) -> TrialIndex:
+        """Returns counts and ranks of all trials; changes with them when it is asked for again."""
+        self.counted.update(self.trials())
+        return self.counted
+
+    def trial_id(self, number: int) -> int:
+        """Returns the storage's id of a trial."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def take_up(self, number: int) -> optuna.trial.Trial:
+        """Returns a running trial to go on with."""
+        return optuna.trial.Trial(self.study, self.trial_id(number))
+
+    def set_stages(self, number: int, keys: list[str]) -> None:
+        """Notes which stages a trial consists of, for pruners that know the tree."""
+        short = [key[:_KEY_LETTERS] for key in keys]
+        self.storage.set_trial_system_attr(self.trial_id(number), STAGES_ATTR, short)
+
+
+def stage_at(trial: FrozenTrial, epoch: int) -> Any:
+    """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial itself."""
+    stages = trial.system_attrs.get(STAGES_ATTR, ())
+    return stages[epoch - 1] if epoch <= len(stages) else trial.number
+
+
+def network(trial: FrozenTrial) -> Any:
+    """Returns the network of a trial; None, the same for all, where no network is searched."""
+    return trial.params.get(NETWORK)
+
+
+def best_complete(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """Returns the complete trial with the best value, the first of equals; None if none is."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+
+
+def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:
+    """Whether a person has decided that the trial gets all its epochs."""
+    return PROMOTED_ATTR in trial.user_attrs
+
+
+def runs_to_end(trial: FrozenTrial | optuna.trial.Trial) -> bool:
+    """Whether no pruner has a say: the trial is a baseline, or a person promoted it."""
+    return FULL_ATTR in trial.user_attrs or is_promoted(trial)
+
+
+def accumulation_of(trial: FrozenTrial | optuna.trial.Trial) -> tuple[Accumulation, ...]:
+    """Returns how the batches of a trial are cut since memory ran out; empty if it did not."""
+    return tuple(Accumulation(*entry) for entry in trial.user_attrs.get(ACCUMULATION_ATTR, ()))
+
+
+def keep_accumulation(trial: optuna.trial.Trial, accumulation: Sequence[Accumulation]) -> None:
+    """Notes how the batches of a trial are cut, for whoever goes on with it."""
+    entries = [[each.from_epoch, each.steps] for each in accumulation]
+    trial.set_user_attr(ACCUMULATION_ATTR, entries)

@@ -1,0 +1,114 @@
+"""What pruners have in common under which a trial pauses at a rung and may resume."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from canopy_search.search.scheduling.open_study import runs_to_end
+from canopy_search.search.scheduling.trial_index import TrialIndex
+from canopy_search.storage.study.trial_attributes import RUNG_ATTR, is_paused
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A paused trial that resumes.
+
+    Attributes:
+        trial_number: which one.
+        to_epoch: the next rung, where it pauses again, or the last epoch.
+    """
+
+    trial_number: int
+    to_epoch: int
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """A trial that begins with a setting that nobody has sampled.
+
+    Attributes:
+        params: dotted name of a parameter → value, of all that are searched.
+        to_epoch: the rung where it pauses first, or the last epoch.
+    """
+
+    params: dict[str, Any]
+    to_epoch: int
+
+
+class PausingPruner(BasePruner):
+    """Pauses every trial at the first rung, and says which one resumes when a worker is free.
+
+    A decision waits for no other trial, and none is final before the study ends, whereas stopping
+    at a rung is final and is made when least is known.
+
+    Attributes:
+        rungs: epochs after which trials pause, ascending; the last epoch is none of them.
+        epochs: of a full run.
+    """
+
+    rungs: list[int]
+    epochs: int
+
+    @abstractmethod
+    def promotion(self, trial_index: TrialIndex, *, begins: bool) -> Promotion | NewTrial | None:
+        """Returns what is to happen before another setting is sampled, if anything.
+
+        Args:
+            trial_index: of the study.
+            begins: whether a trial may begin.
+        """
+
+    def closing_promotion(self, trial_index: TrialIndex) -> Promotion | None:  # noqa: ARG002 - for pruners that have one
+        """Returns the paused trial that resumes once no new trial is to begin, if one deserves it.
+
+        Args:
+            trial_index: of the study.
+        """
+        return None
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's signature
+        """Never: a trial pauses instead, see `pauses`."""
+        return False
+
+    def pauses(self, trial: optuna.trial.Trial, epoch: int) -> bool:
+        """Whether `trial` has come to the rung that it may run to."""
+        if epoch >= self.epochs or runs_to_end(trial):
+            return False
+        rung = trial.user_attrs.get(RUNG_ATTR)
+        first = self.rungs[0] if self.rungs else self.epochs
+        return epoch >= int(rung["to_epoch"] if rung else first)
+
+    def next_rung(self, epoch: int) -> int:
+        """Returns the rung after an epoch, or the last epoch."""
+        return next((rung for rung in self.rungs if rung > epoch), self.epochs)
+
+    def last_promotion(self, trials: Sequence[FrozenTrial]) -> Promotion | None:
+        """Returns the paused trial that resumes so that a search does not end without an answer.
+
+        With few trials none is fully trained by the rule. Then the best one of the highest rung
+        is, once nothing else is left to do.
+
+        Args:
+            trials: all of the study.
+        """
+        paused = [trial for trial in trials if is_paused(trial)]
+        if not paused or any(trial.state == TrialState.COMPLETE for trial in trials):
+            return None
+
+        def standing(trial: FrozenTrial) -> tuple[int, float, int]:
+            epoch = max(trial.intermediate_values)
+            return (epoch, trial.intermediate_values[epoch], -trial.number)
+
+        best = max(paused, key=standing)
+        return Promotion(best.number, self.next_rung(standing(best)[0]))
+
+
+def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:
+    """Returns what a trial's user attribute says of where it may run to."""
+    return {"to_epoch": to_epoch, "paused": paused}

@@ -1,0 +1,89 @@
+"""``canopy.yaml`` → checked, frozen settings."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from canopy_search.search.config.quoting import found_text, shown_path
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.space import parse_space
+from canopy_search.search.config.validation_messages import problem_lines
+from canopy_search.search.config.yaml_file import read_yaml
+from canopy_search.search.errors import ConfigError, SearchError
+from canopy_search.search.scheduling.factory import check_sampling
+
+DEFAULT_CONFIG = Path("canopy.yaml")
+DEMO_CONFIG = Path(str(files("canopy_search.search.config") / "demo.yaml"))
+
+
+def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConfig:
+    """Reads a configuration, and checks all that can be checked without data and database.
+
+    Args:
+        path: the file; None means ``./canopy.yaml`` if it is there, else the built-in demo. Paths
+            in the file are relative to its folder; URLs stay as they are.
+        allow_missing: sets ``data.allow_missing``, whatever the file says.
+
+    Raises:
+        ConfigError: the file cannot be read or used; one line for each thing that is wrong.
+    """
+    path = path or _default_config()
+    document = read_yaml(path)
+    if not isinstance(document, dict):
+        raise _problems_of(
+            path,
+            f"expected the sections data, training and search, found {found_text(document)}",
+        )
+    try:
+        config = CanopyConfig.model_validate(document)
+    except ValidationError as error:
+        raise _problems_of(path, *problem_lines(error, document)) from error
+    try:
+        space = parse_space(config.search, config.training)
+        check_sampling(config.search, space, config.training.epochs)
+    except SearchError as error:
+        raise _problems_of(path, *str(error).splitlines()) from error
+    folder = path.resolve().parent
+    data: dict[str, Any] = {
+        key: folder / _expanded(value)
+        for key in ("labels", "images")
+        if isinstance(value := getattr(config.data, key), Path)
+    }
+    if allow_missing:
+        data["allow_missing"] = True
+    updates: dict[str, Any] = {"data": config.data.model_copy(update=data)}
+    checkpoints = config.stages.checkpoints
+    if checkpoints != "auto" and "://" not in checkpoints:
+        place = str(folder / _expanded(Path(checkpoints)))
+        updates["stages"] = config.stages.model_copy(update={"checkpoints": place})
+    if config.search.diary is not None:
+        diary = {"diary": folder / _expanded(config.search.diary)}
+        updates["search"] = config.search.model_copy(update=diary)
+    return config.model_copy(update=updates)
+
+
+def _expanded(path: Path) -> Path:
+    """`path` with ``~`` as the home folder, if there is such a user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _default_config() -> Path:
+    # A link to nowhere and a file of the other ending are meant to be read, not passed over.
+    if DEFAULT_CONFIG.exists() or DEFAULT_CONFIG.is_symlink():
+        return DEFAULT_CONFIG
+    misnamed = DEFAULT_CONFIG.with_suffix(".yml")
+    if misnamed.exists():
+        raise _problems_of(
+            misnamed, f"rename it to {DEFAULT_CONFIG}, or name it with --config {misnamed}"
+        )
+    return DEMO_CONFIG
+
+
+def _problems_of(path: Path, *problems: str) -> ConfigError:
+    where = shown_path(path)
+    return ConfigError("\n".join(f"{where}: {problem}" for problem in problems))

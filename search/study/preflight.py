@@ -1,0 +1,87 @@
+"""What a search needs before its first trial: data to rank, and networks that fit."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, IntDistribution
+
+from canopy_search.search.config.space import SearchSpace, setting, with_params
+from canopy_search.search.events import SearchWatcher
+from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.device.memory import check_memory
+from canopy_search.training.errors import SplitError
+from canopy_search.training.network.backbones import check_backbone_fits
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.settings import DataSettings, TrainingSettings
+
+
+def choices(space: SearchSpace, name: str) -> Sequence[Any]:
+    """Returns every value that a setting which is a name can have in the study."""
+    distribution = space.distributions.get(name)
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    return [setting(space.training, name)]
+
+
+def largest_batch_size(space: SearchSpace) -> int:
+    """Returns the largest batch size that a trial of the study can have."""
+    distribution = space.distributions.get("batch_size")
+    if isinstance(distribution, IntDistribution):
+        return distribution.high
+    return int(max(choices(space, "batch_size")))
+
+
+def open_data(settings: DataSettings, home: Path, watcher: SearchWatcher) -> Dataset:
+    """Opens the data, says what is remarkable, and makes sure that there is something to rank.
+
+    Raises:
+        TrainingError: the data cannot be used.
+    """
+    dataset = open_dataset(settings, home, watcher.progress)
+    for warning in dataset.warnings:
+        watcher.note(warning)
+    if not dataset.targets[dataset.split.validation].any():
+        raise SplitError(
+            "no validation image has a label, so there is no validation AP to search by; "
+            "raise data.split.validation or label more images"
+        )
+    return dataset
+
+
+def check_networks(space: SearchSpace, dataset: Dataset) -> dict[str, int]:
+    """Checks that every backbone of the study takes such images and fits into the memory.
+
+    Returns:
+        The estimated memory of a training step, in bytes, the largest for each backbone.
+
+    Raises:
+        SettingsError: one does not.
+    """
+    needed: dict[str, int] = {}
+    varied = ("device", "precision", "optimizer.name")
+    for backbone in choices(space, "backbone"):
+        for values in product(*(choices(space, name) for name in varied)):
+            params = dict(zip(varied, values, strict=True))
+            params |= {"backbone": backbone, "batch_size": largest_batch_size(space)}
+            estimate = check_network(with_params(space.training, params), dataset)
+            needed[backbone] = max(estimate, needed.get(backbone, 0))
+    return needed
+
+
+def check_network(settings: TrainingSettings, dataset: Dataset) -> int:
+    """Checks that one backbone takes such images and fits into the memory of its device.
+
+    Returns:
+        The estimated memory of a training step, in bytes.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    shape = {"labels": len(dataset.labels), "image_px": dataset.image_px}
+    check_backbone_fits(settings.backbone, **shape)
+    # No batch has more images than there are.
+    batch_size = min(settings.batch_size, len(dataset.split.train))
+    resolved = resolve_settings(settings).model_copy(update={"batch_size": batch_size})
+    return check_memory(resolved, **shape).total_bytes(batch_size)

@@ -1,0 +1,52 @@
+"""Opens the stage tree for one worker."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from canopy_search.search.config.settings import StagesSettings
+from canopy_search.search.study.checkpoint_place import open_checkpoints
+from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
+from canopy_search.search.trial.stage_tree import StageTree
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.database import Database
+from canopy_search.storage.stages.stages import StageStore
+from canopy_search.storage.workers.session import WorkerSession
+from canopy_search.training.data.dataset import Dataset
+
+
+@contextmanager
+def open_tree(
+    settings: StagesSettings,
+    home: Path,
+    database: Database,
+    session: WorkerSession,
+    dataset: Dataset,
+    *,
+    retry_policy: RetryPolicy,
+    note: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
+) -> Iterator[StageTree]:
+    """Opens the stage tree, and ends its threads when the work is over.
+
+    Args:
+        settings: of the configuration.
+        home: the state folder.
+        database: an opened one.
+        session: of this worker.
+        dataset: the images and labels.
+        retry_policy: how long to wait for a database that is away.
+        note: is told what a person should know.
+        alive: is called again and again while somebody else is waited for.
+
+    Raises:
+        CheckpointPlaceError: checkpoints cannot lie where they are said to.
+    """
+    store = retry_policy.call(lambda: open_checkpoints(settings, home, database, session.worker))
+    writer = CheckpointWriter(store, note)
+    try:
+        stages = StageStore(database, session)
+        yield StageTree(stages, writer, dataset, retry_policy=retry_policy, note=note, alive=alive)
+    finally:
+        writer.close()
+        store.close()

@@ -1,0 +1,425 @@
+"""The stage tree at work: a run replays what is known and trains only what nobody has trained."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from canopy_search.search.errors import StageBusyError
+from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
+from canopy_search.storage.connection.retry import RetryPolicy, is_unavailability
+from canopy_search.storage.connection.urls import DATABASE_FAILURES
+from canopy_search.storage.stages.stages import Stage, StageStore, Write
+from canopy_search.storage.study.epochs import replaying
+from canopy_search.storage.study.predictions import ValidationSet, predicting
+from canopy_search.training.checkpoint import RunState
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.identity import parts_digest
+from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.optimization.accumulation import (
+    Accumulation,
+    cut_from,
+    finer_steps,
+    largest_batch,
+    micro_batch_size,
+    steps_at,
+)
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.run import BatchProgress, TrainingRun
+from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.stage_key import stage_keys
+
+_POLL_S, _RARE_POLL_S = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class RunEpoch:
+    """One epoch that a walk has come to.
+
+    Attributes:
+        key: its stage key.
+        metrics: JSON values by name.
+        is_new: whether it was trained for this walk.
+    """
+
+    key: str
+    metrics: dict[str, Any]
+    is_new: bool
+
+
+@dataclass
+class RunPath:
+    """One run's way from the root of the tree to its last epoch.
+
+    Attributes:
+        settings: of the run, every ``auto`` resolved.
+        keys: of its epochs.
+        known: the stages from the first on that were known when the walk began.
+        trial_id: the database's id of the trial that walks, if one does.
+        is_alone: whether that trial has a tree of its own.
+        accumulation: from which epochs on batches are cut because memory ran out.
+        resumed: epochs that a checkpoint saved from being trained again.
+        trained: epochs that were trained, repeated ones included.
+        trained_s: their training and validation time, in seconds.
+        waited_s: time spent on waiting for other workers, in seconds.
+        owed: what is to be written of it, in order; whoever walks takes it after every epoch.
+    """
+
+    settings: TrainingSettings
+    keys: list[str]
+    known: list[Stage]
+    trial_id: int | None
+    is_alone: bool = False
+    accumulation: tuple[Accumulation, ...] = ()
+    resumed: int = 0
+    trained: int = 0
+    trained_s: float = 0.0
+    waited_s: float = 0.0
+    owed: list[Write] = field(default_factory=list)
+
+    def take_owed(self) -> list[Write]:
+        """Returns what is to be written now, and leaves nothing."""
+        owed, self.owed = self.owed, []
+        return owed
+
+
+@dataclass
+class _Position:
+    """The run that is in memory, and the key of the stage that it is at."""
+
+    run: TrainingRun
+    key: str
+    is_kept: bool = False
+
+
+class StageTree:
+    """The runs of one worker on one data set, as branches of one tree.
+
+    Args:
+        stages: what is known, and who trains what.
+        checkpoints: states to go on from.
+        dataset: the images and labels.
+        retry_policy: how long to wait for a database that is away.
+        note: is told what a person should know.
+        alive: is called again and again while this waits for somebody else.
+    """
+
+    def __init__(
+        self,
+        stages: StageStore,
+        checkpoints: CheckpointWriter,
+        dataset: Dataset,
+        *,
+        retry_policy: RetryPolicy,
+        note: Callable[[str], None],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._stages = stages
+        self._checkpoints = checkpoints
+        self._dataset = dataset
+        self._validation = _validation_set(dataset)
+        self._retry_policy = retry_policy
+        self._note = note
+        self._alive = alive
+        self._position: _Position | None = None
+
+    def plan(
+        self,
+        settings: TrainingSettings,
+        trial_id: int | None = None,
+        *,
+        alone: bool = False,
+        accumulation: Sequence[Accumulation] = (),
+    ) -> RunPath:
+        """Looks up what is known of a run.
+
+        Args:
+            settings: of the run.
+            trial_id: the database's id of the trial that it is for, if it is for one.
+            alone: whether the trial shares nothing with others; it then has a tree of its own.
+            accumulation: that an earlier walk of the same trial came to.
+        """
+        resolved = resolve_settings(settings, len(self._dataset.split.train))
+        run_path = RunPath(resolved, [], [], trial_id, alone, tuple(accumulation))
+        run_path.keys = self._keys(run_path)
+        found = self._retry_policy.call(lambda: self._stages.known(run_path.keys))
+        for key in run_path.keys:
+            if key not in found:
+                break
+            run_path.known.append(found[key])
+        return run_path
+
+    def epochs(
+        self,
+        run_path: RunPath,
+        on_batch: BatchProgress | None = None,
+        *,
+        wait: bool = True,
+        on_cut: Callable[[str], None] | None = None,
+    ) -> Generator[RunEpoch]:
+        """Yields every epoch of a run, the known ones at once.
+
+        A stage that another worker trains is waited for; when that worker dies, it is trained here.
+        Where memory runs out, batches are cut from that epoch on: the walk takes another branch.
+        What is to be written of an epoch is owed when it is yielded, and its checkpoint follows
+        when the walk goes on. To end early, close the iterator: leases are given back then.
+
+        Args:
+            run_path: as `plan` returned it.
+            on_batch: called with (epoch, batches done, batches of the epoch).
+            wait: whether to wait for other workers.
+            on_cut: told in words when the walk has taken another branch and nothing of it is
+                recorded yet; by default, that is noted.
+
+        Raises:
+            DivergedError: the run diverges in the next epoch, now or when it was trained first.
+            StageBusyError: another worker trains the next epoch, and `wait` is false.
+            OutOfMemoryError: the next epoch does not fit into memory, however batches are cut.
+        """
+        try:
+            for epoch in range(1, len(run_path.keys) + 1):
+                step = self._walked(
+                    run_path, epoch, on_batch, wait=wait, on_cut=on_cut or self._note
+                )
+                try:
+                    yield step
+                finally:
+                    self._keep_checkpoint()
+        finally:
+            # What is lost with the database is free already, or soon.
+            with suppress(*DATABASE_FAILURES):
+                self._stages.release_all()
+
+    @property
+    def has_test(self) -> bool:
+        """Whether images are held out for test."""
+        return len(self._dataset.split.test) > 0
+
+    def test_scores(
+        self, run_path: RunPath, on_batch: BatchProgress | None = None
+    ) -> dict[str, Any]:
+        """Scores the model of a run that was walked to its end on test.
+
+        It is in memory, or comes from its checkpoint; where that is gone, it is trained again.
+
+        Raises:
+            DivergedError: a logit is not a number.
+        """
+        last = len(run_path.keys)
+        run = self._run_before(run_path, last + 1)
+        if not run.is_finished:
+            if run.epoch:
+                self._position = _Position(run, run_path.keys[run.epoch - 1], is_kept=True)
+            if reason := self._train(run_path, last, on_batch).diverged:
+                raise DivergedError(reason)
+            self._keep_checkpoint()
+            run = self._run_before(run_path, last + 1)
+        run.accumulation = steps_at(run_path.accumulation, run.epoch)
+        return run.evaluate(self._dataset.split.test).as_dict("test", run_path.settings.loss)
+
+    def write(self, run_path: RunPath) -> None:
+        """Writes what is owed of a walk that is no trial's."""
+        owed = run_path.take_owed()
+        self._retry_policy.call(lambda: self._stages.write(owed))
+
+    def forget(self, run_path: RunPath) -> None:
+        """Removes a tree that only one trial had, when that has ended."""
+        self._retry_policy.call(lambda: self._forget(run_path.keys))
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        self._checkpoints.discard(keys)
+        self._stages.forget(keys)
+
+    def _keys(self, run_path: RunPath) -> list[str]:
+        keys = stage_keys(run_path.settings, self._dataset, run_path.accumulation)
+        if run_path.is_alone:
+            return [
+                hashlib.sha256(f"{run_path.trial_id} {key}".encode()).hexdigest() for key in keys
+            ]
+        return keys
+
+    def _walked(
+        self,
+        run_path: RunPath,
+        epoch: int,
+        on_batch: BatchProgress | None,
+        *,
+        wait: bool,
+        on_cut: Callable[[str], None],
+    ) -> RunEpoch:
+        """Returns an epoch that is known, or that is trained in as many parts as it needs."""
+        stage = run_path.known[epoch - 1] if epoch <= len(run_path.known) else None
+        is_new = False
+        while stage is None:
+            key = run_path.keys[epoch - 1]
+            if (stage := self._obtain(run_path, key, wait=wait)) is None:
+                try:
+                    stage, is_new = self._train(run_path, epoch, on_batch), True
+                except OutOfMemoryError as error:
+                    with suppress(*DATABASE_FAILURES):
+                        self._stages.release(key)
+                    if error.made_room:
+                        self._note("out of memory; goes on with the images in the host's memory")
+                    else:
+                        on_cut(self._cut(run_path, error))
+                # Trained again only here, where the error's traceback holds no network any more.
+        if stage.metrics is None or stage.metrics.get("val_ap") is None:
+            raise DivergedError(stage.diverged or f"no AP is known after epoch {epoch}")
+        key = run_path.keys[epoch - 1]
+        if not is_new and run_path.trial_id is not None:
+            run_path.owed.append(replaying(run_path.trial_id, epoch, stage.metrics, key))
+        return RunEpoch(key, stage.metrics, is_new)
+
+    def _cut(self, run_path: RunPath, shortage: OutOfMemoryError) -> str:
+        """Moves a walk to the branch whose batches are cut finer where memory ran out, and says so.
+
+        Raises:
+            OutOfMemoryError: they cannot be cut any finer.
+        """
+        images, batch_size = len(self._dataset.split.train), run_path.settings.batch_size
+        steps = steps_at(run_path.accumulation, shortage.epoch)
+        finer = finer_steps(largest_batch(images, batch_size), steps)
+        if finer is None:
+            raise OutOfMemoryError(
+                shortage.facts,
+                "batches cannot be cut any finer: choose a smaller data.image_px, or leave this "
+                "backbone out",
+                epoch=shortage.epoch,
+            ) from None
+        left = run_path.keys[shortage.epoch - 1 :]
+        run_path.accumulation = cut_from(run_path.accumulation, shortage.epoch, finer)
+        run_path.keys = self._keys(run_path)
+        if run_path.is_alone:
+            self._retry_policy.call(lambda: self._forget(left))
+        whole = min(images, batch_size)
+        before, after = _cut_text(whole, steps), _cut_text(whole, finer)
+        return f"out of memory at batch {before}; goes on with {after}"
+
+    def _obtain(self, run_path: RunPath, key: str, *, wait: bool) -> Stage | None:
+        """Returns a stage that somebody trained meanwhile, or None with its lease for this worker.
+
+        Raises:
+            StageBusyError: another worker has it, and `wait` is false.
+        """
+        started = time.monotonic()
+        try:
+            return self._wait_for(key, wait=wait)
+        except DATABASE_FAILURES as error:
+            if not is_unavailability(error):
+                raise
+            return None  # to train what somebody else trains, too, costs time and no result
+        finally:
+            run_path.waited_s += time.monotonic() - started
+
+    def _wait_for(self, key: str, *, wait: bool) -> Stage | None:
+        is_told, began_s = False, time.monotonic()
+        while not self._stages.acquire(key):
+            if stage := self._stages.known([key]).get(key):
+                return stage
+            if not wait:
+                raise StageBusyError("another worker trains the next epoch")
+            if not is_told:
+                self._note("waiting for an epoch that another worker trains")
+                is_told = True
+            self._alive()
+            # Where many wait, each looks the more seldom the longer it has waited.
+            rare_s = min(
+                self._stages.longest_pause_s, _RARE_POLL_S, 0.2 * (time.monotonic() - began_s)
+            )
+            time.sleep(max(_POLL_S, random.uniform(0.5, 1) * rare_s))
+        # Its holder may have recorded it and given it back just before.
+        if stage := self._stages.known([key]).get(key):
+            self._stages.release(key)
+        return stage
+
+    def _train(self, run_path: RunPath, epoch: int, on_batch: BatchProgress | None) -> Stage:
+        """Trains up to and including `epoch`, from the nearest state before it.
+
+        Raises:
+            OutOfMemoryError: `epoch`, or one before it that has to be trained again, has no room.
+        """
+        run = self._run_before(run_path, epoch)
+        while True:
+            run.accumulation = steps_at(run_path.accumulation, run.epoch + 1)
+            metrics, logits, diverged = None, None, None
+            try:
+                trained = run.train_epoch(on_batch)
+                metrics, logits = trained.as_dict(), trained.validation_logits
+            except DivergedError as error:
+                diverged = str(error)
+            key = run_path.keys[run.epoch - 1]
+            stage = Stage(key, run.epoch, metrics, diverged)
+            is_last = run.epoch == epoch
+            follows = is_last and not run.is_finished and metrics is not None
+            write = self._stages.recording(
+                stage,
+                run_path.keys[run.epoch - 2] if run.epoch > 1 else None,
+                next_key=run_path.keys[run.epoch] if follows else None,
+                trial_id=run_path.trial_id,
+                # That of an epoch before is handed in at once, so nobody is told to wait for it.
+                place=self._checkpoints.place_id() if is_last else None,
+            )
+            run_path.owed.append(write)
+            if metrics is None or logits is None:
+                return stage
+            run_path.owed.append(predicting(key, self._validation, logits))
+            run_path.trained += 1
+            run_path.trained_s += metrics["train_s"] + metrics["val_s"]
+            self._position = _Position(run, key)
+            if is_last:
+                return stage
+            self._keep_checkpoint()
+            # An epoch that fails leaves the run in no state to go on from.
+            self._position = None
+
+    def _keep_checkpoint(self) -> None:
+        """Hands the state that was come to last to the writer, once."""
+        position = self._position
+        if position is not None and not position.is_kept:
+            position.is_kept = True
+            run = position.run
+            self._checkpoints.submit(position.key, run.state(), is_end=run.is_finished)
+
+    def drop(self) -> None:
+        """Frees the memory of the run that was walked last."""
+        self._position = None
+
+    def _run_before(self, run_path: RunPath, epoch: int) -> TrainingRun:
+        """Returns the run at the deepest state before `epoch` that can be had."""
+        position, self._position = self._position, None
+        before = run_path.keys[: epoch - 1]
+        run, at = None, 0
+        if position and position.run.settings == run_path.settings and position.key in before:
+            run, at = position.run, before.index(position.key) + 1
+        del position  # before another network needs the memory
+        found = self._found(before[at:])
+        for index in range(len(before) - 1, at - 1, -1):
+            if before[index] not in found:
+                continue
+            state = self._loaded(before[index], index + 1)
+            if state is not None:
+                run = run or TrainingRun(run_path.settings, self._dataset)
+                run.restore(state)
+                run_path.resumed = max(run_path.resumed, index + 1)
+                break
+        return run or TrainingRun(run_path.settings, self._dataset)
+
+    def _found(self, keys: list[str]) -> set[str]:
+        """Returns those of some stages that have a checkpoint."""
+        return self._retry_policy.call(lambda: self._checkpoints.find(keys)) if keys else set()
+
+    def _loaded(self, key: str, epoch: int) -> RunState | None:
+        return self._retry_policy.call(lambda: self._checkpoints.load(key, epoch))
+
+
+def _validation_set(dataset: Dataset) -> ValidationSet:
+    rows = dataset.split.validation
+    return ValidationSet(parts_digest(dataset, rows), dataset.labels, dataset.targets[rows])
+
+
+def _cut_text(batch: int, steps: int) -> str:
+    """Returns ``64`` for a whole batch, ``2 × 32`` for one in two parts."""
+    return f"{steps} × {micro_batch_size(batch, steps)}" if steps > 1 else str(batch)

@@ -1,0 +1,77 @@
+"""Ends a process whose trial makes no progress: nothing else ends a thread that hangs."""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from canopy_search.storage.study.trial_changes import Lease
+
+STALLED = 75
+"""Exit status of a worker whose trial stalled."""
+
+_LOOKS = 10
+
+
+class Watchdog:
+    """Watches the trial that is under way.
+
+    Args:
+        stall_s: seconds without progress that are too many; None watches nothing.
+        on_stall: is called with the lease and the reason, on the watchdog's thread, and records
+            that the trial failed.
+        end: ends the process.
+    """
+
+    def __init__(
+        self,
+        stall_s: float | None,
+        on_stall: Callable[[Lease, str], None],
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._stall_s = stall_s
+        self._on_stall = on_stall
+        self._end = end
+        self._moved_s = time.monotonic()
+
+    def progress(self) -> None:
+        """The trial has moved on."""
+        self._moved_s = time.monotonic()
+
+    @contextmanager
+    def watching(self, lease: Lease) -> Iterator[None]:
+        """Watches a trial until the context ends."""
+        if self._stall_s is None:
+            yield
+            return
+        is_over = threading.Event()
+        self.progress()
+        thread = threading.Thread(
+            target=self._watch, args=(lease, is_over), name="canopy watchdog", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+
+    def _watch(self, lease: Lease, is_over: threading.Event) -> None:
+        stall_s = self._stall_s or 0.0
+        looked_s = time.monotonic()
+        while not is_over.wait(stall_s / _LOOKS):
+            now_s = time.monotonic()
+            if now_s - looked_s > stall_s / 2:
+                self.progress()  # the whole process was stopped, or the machine slept
+            looked_s = now_s
+            still_s = now_s - self._moved_s
+            if still_s > stall_s:
+                reason = f"stall_s: no progress for {still_s:.0f} s"
+                try:
+                    self._on_stall(lease, reason)
+                except Exception:  # noqa: BLE001 - for the log; what others need they find out
+                    traceback.print_exc()
+                finally:
+                    self._end(STALLED)
+                return

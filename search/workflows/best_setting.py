@@ -1,0 +1,202 @@
+"""The best trial → YAML that is itself a configuration."""
+
+import textwrap
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ruamel.yaml.comments import CommentedMap
+
+from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
+from canopy_search.dashboards.answer.verified import verified
+from canopy_search.dashboards.formatting.tables import ap_text
+from canopy_search.dashboards.study.confirmation import METHOD, Confirmation, Confirmed
+from canopy_search.dashboards.study.finalists import SEED
+from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.search.config.space import with_params
+from canopy_search.search.config.yaml_file import yaml_text
+from canopy_search.search.errors import NothingFoundError
+from canopy_search.search.study.record import Record, fixed_settings
+from canopy_search.training.settings import DataSettings
+
+
+def best_trial(summary: StudySummary) -> TrialSummary:
+    """Returns the complete trial with the best validation AP.
+
+    Raises:
+        NothingFoundError: the study has no complete trial yet.
+    """
+    if summary.best is None:
+        raise NothingFoundError(
+            f"study {summary.study!r} has no complete trial yet; go on with canopy search"
+        )
+    return summary.best
+
+
+COMMENT_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting to take home, with one run of it.
+
+    Attributes:
+        trial: number of its trial in the search, if it had one.
+        params: what was searched.
+        run_params: what the run has besides the study's fixed settings.
+        val_ap: validation AP of the run.
+        metrics: of the run's last epoch.
+        chosen: on what it was chosen, in words.
+        confirmation: likewise for programs, if finalists were confirmed.
+    """
+
+    trial: int | None
+    params: dict[str, Any]
+    run_params: dict[str, Any]
+    val_ap: float | None
+    metrics: dict[str, Any]
+    chosen: str
+    confirmation: dict[str, Any] | None = None
+
+
+def best_choice(summary: StudySummary, confirmation: Confirmation | None = None) -> Choice:
+    """Returns what is best by all that is known.
+
+    If the finalists were confirmed, that is the setting with the best mean, and its run is the one
+    with the first of the further seeds: whichever seed came out best would say nothing of the next.
+
+    Args:
+        summary: the study as it stands.
+        confirmation: that was asked for last, if one was.
+
+    Raises:
+        NothingFoundError: the study has no complete trial yet.
+    """
+    if confirmation is not None and confirmation.winner is not None:
+        return _confirmed_choice(confirmation, confirmation.winner)
+    trial = best_trial(summary)
+    chosen = (
+        f"The best of {summary.finished} finished trials of study {summary.study}: trial "
+        f"{trial.number}, validation AP {ap_text(trial.val_ap)}."
+    )
+    if confirmation is not None:
+        chosen += (
+            "\nNot confirmed: the finalists that it has now lack runs; canopy confirm adds them."
+        )
+    return Choice(trial.number, trial.params, trial.params, trial.val_ap, trial.metrics[-1], chosen)
+
+
+def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
+    run, candidate = winner.runs[0], winner.candidate
+    known = confirmation.as_json()
+    base = "" if confirmation.base.candidate.is_finalist else " and the baseline"
+    chosen = (
+        f"Chosen by mean validation AP over {len(confirmation.seeds)} further seeds, of "
+        f"{confirmation.finalists} finalists{base} of study {confirmation.study}.\n"
+        + "\n".join(_sentence(line) for line in confirmation_lines(confirmation))
+        + "\nThe seed below is the first of the further ones; its run is trial "
+        f"{run.trial} of study {confirmation.confirming}."
+    )
+    return Choice(
+        trial=candidate.trial,
+        params=candidate.params,
+        run_params={**candidate.params, SEED: run.seed},
+        val_ap=run.val_ap,
+        metrics=run.last,
+        chosen=chosen,
+        confirmation={
+            "study": confirmation.confirming,
+            "trial": run.trial,
+            "finalists": confirmation.finalists,
+            "seeds": list(confirmation.seeds),
+            "method": METHOD,
+            "val_ap": winner.val_ap and winner.val_ap.as_json(),
+            "test_ap": winner.test_ap and winner.test_ap.as_json(),
+            **{key: known[key] for key in ("against_second", "against_baseline")},
+        },
+    )
+
+
+def _sentence(line: str) -> str:
+    text = line[0].upper() + line[1:] + "."
+    return textwrap.fill(text, COMMENT_WIDTH, subsequent_indent="  ", break_long_words=False)
+
+
+def best_yaml(
+    summary: StudySummary,
+    record: Record,
+    data: DataSettings | None = None,
+    confirmation: Confirmation | None = None,
+) -> str:
+    """Returns the best setting as a commented ``canopy.yaml``.
+
+    Args:
+        summary: the study as it stands.
+        record: what it was begun with.
+        data: where the data is now; None for where it was when the study began.
+        confirmation: that was asked for last, if one was.
+
+    Raises:
+        NothingFoundError: the study has no complete trial yet.
+    """
+    choice = best_choice(summary, confirmation)
+    places = data.model_dump(mode="json", include={"labels", "images"}) if data else {}
+    document = CommentedMap()
+    document["data"] = _without_none(record["config"]["data"] | places)
+    document["training"] = _training(choice, record)
+    document["provenance"] = provenance(summary, choice, record)
+    checked = verified(summary)
+    beside = f"{checked.text}\n" if checked and checked.text else ""
+    document.yaml_set_start_comment(
+        f"{choice.chosen}\n{beside}"
+        "A canopy.yaml of its own: `canopy train` with this file trains it in full and tests it.\n"
+    )
+    document.yaml_set_comment_before_after_key("training", before="\none run, every setting")
+    document.yaml_set_comment_before_after_key(
+        "provenance", before="\nwhere it comes from; nothing here changes a run"
+    )
+    return yaml_text(document)
+
+
+def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[str, Any]:
+    """Returns where a setting comes from: study, trial, metrics, versions and data."""
+    search = record["config"]["search"]
+    return {
+        "study": summary.study,
+        "trial": choice.trial,
+        "val_ap": choice.val_ap,
+        "params": choice.params,
+        "metrics": choice.metrics,
+        **({"confirmation": choice.confirmation} if choice.confirmation else {}),
+        "trials_finished": summary.finished,
+        "search": {
+            **{key: search[key] for key in ("sampler", "pruner", "seed")},
+            "space": record["space"],
+        },
+        "data_fingerprint": record["data"]["fingerprint"],
+        "versions": record["versions"],
+        "git": record["git"],
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _training(choice: Choice, record: Record) -> CommentedMap:
+    """Returns all settings of the run; those that were searched are marked."""
+    fixed = fixed_settings(record)
+    document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
+    if record["config"]["training"]["device"] == "auto":
+        document["device"] = "auto"  # the GPU of this machine means nothing to the next one
+    if choice.confirmation is not None:
+        document.yaml_add_eol_comment("the first of the further seeds", SEED)
+    for name in choice.params:
+        section, _, key = name.rpartition(".")
+        if section:
+            document[section] = CommentedMap(document[section])
+            document[section].yaml_add_eol_comment("searched", key)
+        else:
+            document.yaml_add_eol_comment("searched", key)
+    return document
+
+
+def _without_none(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value is not None}

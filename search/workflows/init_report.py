@@ -1,0 +1,167 @@
+"""What `canopy init` found, in words."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from canopy_search.search.workflows.init import Examination
+from canopy_search.training.data.images.skipped import skipped_text
+from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.splits import PARTS
+from canopy_search.training.data.survey import (
+    FileSurvey,
+    LabelPair,
+    always_together,
+    copies,
+    never_together,
+)
+from canopy_search.training.data.warnings import labels_without_positives
+
+SHOWN = 10
+LABELS_SHOWN = 40
+BAR = 24
+FEWER_THAN_PARTS = 3
+
+
+def report_lines(found: Examination) -> Iterator[str]:
+    """Yields the report line by line."""
+    yield from _images(found)
+    yield ""
+    yield from _labels(found)
+    yield ""
+    yield from _split(found)
+    yield from _together(found)
+    yield from _copies(found)
+
+
+def _images(found: Examination) -> Iterator[str]:
+    images = len(found.table.image_names)
+    dataset = found.dataset
+    yield f"images    {len(dataset.image_names):,} of {images:,} can be used; {_files(found.files)}"
+    if dataset.skipped:
+        yield f"          left out: {skipped_text(dataset.skipped, images)}"
+    for count, what in (
+        (found.files.animated, "with several frames, of which the first one is used"),
+        (found.files.rotated, "turned as their EXIF data says"),
+        (found.unnamed, "in the folder that the label file does not name"),
+    ):
+        if count:
+            yield f"          {_counted(count)} {what}"
+
+
+def _files(files: FileSurvey) -> str:
+    formats = ", ".join(f"{count:,} {name}" for name, count in files.formats.most_common())
+    modes = [f"{count:,} {name}" for name, count in files.modes.most_common() if name != "RGB"]
+    if not files.sizes:
+        return "none of them has a header that can be read"
+    widths, heights = zip(*files.sizes, strict=True)
+    (width, height), count = files.sizes.most_common(1)[0]
+    sizes = (
+        f"all {width}×{height} px"
+        if len(files.sizes) == 1
+        else f"{min(widths)}×{min(heights)} to {max(widths)}×{max(heights)} px, "
+        f"most often {width}×{height} ({count:,})"
+    )
+    return f"{formats}; {sizes}" + (f"; {', '.join(modes)}" if modes else "")
+
+
+def _labels(found: Examination) -> Iterator[str]:
+    table, targets = found.table, found.dataset.targets
+    images = len(targets)
+    counts = sorted(found.dataset.label_counts().items(), key=lambda entry: (-entry[1], entry[0]))
+    unlabelled = int((~targets.any(axis=1)).sum())
+    yield (
+        f"labels    {len(counts):,}, {targets.sum() / images:.1f} an image; {table.layout}; "
+        f"{_counted(unlabelled)} without a label"
+    )
+    width = max(len(label) for label, _ in counts) if counts else 0
+    for label, count in counts[:LABELS_SHOWN]:
+        share = f"{100 * count / images:>5.1f} %  {'█' * round(BAR * count / images)}"
+        yield f"          {label:<{width}}  {count:>7,}  {share}".rstrip()
+    if len(counts) > LABELS_SHOWN:
+        rarest = ", ".join(f"{label} {count}" for label, count in counts[-SHOWN:])
+        yield f"          … and {len(counts) - LABELS_SHOWN:,} more; the rarest: {rarest}"
+    if table.ignored:
+        yield f"          not read: {_named(table.ignored)}"
+
+
+def _split(found: Examination) -> Iterator[str]:
+    dataset, table = found.dataset, _used(found)
+    sizes = " / ".join(f"{len(getattr(dataset.split, part)):,}" for part in PARTS)
+    how = f"by the column {found.guess.split!r}" if found.guess.split else "at random, stratified"
+    if found.guess.group:
+        groups = Counter(table.groups or ())
+        how += f"; {len(groups):,} groups by {found.guess.group!r} stay whole"
+    yield f"split     train / validation / test {sizes}, {how}"
+    rare = [label for label, n in dataset.label_counts().items() if n < FEWER_THAN_PARTS]
+    if rare:
+        yield f"          too rare for three parts (fewer than 3 images): {_named(rare)}"
+    for part in PARTS:
+        missing = [
+            label
+            for label in labels_without_positives(table, dataset.split, part)
+            if label not in rare
+        ]
+        if missing:
+            yield f"          no image for {part}: {_named(missing)}"
+
+
+def _together(found: Examination) -> Iterator[str]:
+    targets, labels = found.dataset.targets, found.dataset.labels
+    for pair in _first(always := always_together(targets, labels)):
+        joint = "and" if pair.both_ways else "never without"
+        times = _counted(pair.count)
+        yield (
+            f"together  {pair.one} {joint} {pair.other}"
+            + (f": always the same {times}; one of them says nothing" * pair.both_ways)
+            + (f" ({times})" * (not pair.both_ways))
+        )
+    yield from _more(always, "together")
+    for pair in _first(never := never_together(targets, labels)):
+        yield f"apart     {pair.one} never with {pair.other}, though both are frequent"
+    yield from _more(never, "apart")
+
+
+def _copies(found: Examination) -> Iterator[str]:
+    names = found.dataset.image_names
+    same = copies(found.dataset.digests)
+    if not same:
+        return
+    extra = sum(len(positions) - 1 for positions in same)
+    differing = sum(
+        bool((found.dataset.targets[positions] != found.dataset.targets[positions[0]]).any())
+        for positions in same
+    )
+    yield f"copies    {_counted(extra)} byte for byte like another one"
+    if differing:
+        yield f"          {_counted(differing)} with other labels than the copy"
+    for positions in same[:SHOWN]:
+        yield (
+            "          "
+            + " = ".join(names[at] for at in positions[:4])
+            + " …" * (len(positions) > 4)
+        )
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
+
+
+def _used(found: Examination) -> LabelTable:
+    """The label table without the images that are left out."""
+    used = set(found.dataset.image_names)
+    return found.table.select(
+        [at for at, name in enumerate(found.table.image_names) if name in used]
+    )
+
+
+def _first(pairs: Sequence[LabelPair]) -> Sequence[LabelPair]:
+    return pairs[:SHOWN]
+
+
+def _more(pairs: Sequence[LabelPair], what: str) -> Iterator[str]:
+    if len(pairs) > SHOWN:
+        yield f"          {len(pairs) - SHOWN:,} more pairs {what}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f", … ({len(names):,} in all)" if len(names) > SHOWN else "")

@@ -1,0 +1,148 @@
+"""The mirror's process beside a search: its log, its orders to end, and what it tells."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracker_settings
+from canopy_search.dashboards.errors import TrackerConfigError
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.errors import SearchError
+from canopy_search.search.workers.graceful_exit import leaving_in_time
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.errors import UnknownStudyError
+
+if TYPE_CHECKING:
+    from canopy_search.dashboards.clearml.mirror import MirrorPlan, MirrorStatus
+
+NOTE, PROGRESS, BEHIND, WRONG = "note", "progress", "behind", "wrong"
+_NICENESS = 10
+
+Emit = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True)
+class MirrorJob:
+    """What the mirror's process is started with.
+
+    Attributes:
+        config: the whole configuration.
+        home: the state folder.
+        study: name of the study.
+        url: of the database; None for the embedded one.
+        log: the file that it writes to.
+    """
+
+    config: CanopyConfig
+    home: Path
+    study: str
+    url: str | None = field(repr=False)
+    log: Path
+
+
+def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
+    """The whole life of the mirror's process; whatever arrives on `connection` says: the end."""
+    os.setsid()  # Ctrl-C in the terminal is the search's
+    os.nice(_NICENESS)
+    log = job.log.open("a", buffering=1, encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log.fileno(), stream.fileno())
+
+    logged: dict[str, Any] = {}
+
+    def emit(kind: str, value: Any) -> None:
+        if kind != PROGRESS and logged.get(kind, ...) != value:
+            logged[kind] = value
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind}: {value}\n")
+        with suppress(OSError):
+            connection.send((kind, value))
+
+    parent = parent_process()
+    try:
+        with leaving_in_time(parent.sentinel if parent else None):
+            _mirror(job, connection, emit)
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except (SearchError, TrackerConfigError, UnknownStudyError) as error:
+        emit(NOTE, f"the mirror in ClearML ends: {error}")
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - in the log; the search begins another mirror
+        traceback.print_exc(file=log)
+        sys.exit(1)
+
+
+def mirror_plan(
+    config: CanopyConfig,
+    home: Path,
+    study: str,
+    database: Database,
+    *,
+    is_live: bool,
+    recreate: bool = False,
+) -> "MirrorPlan | None":
+    """Returns what is mirrored and to where; None where ClearML is not configured.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        study: name of the study.
+        database: an opened one.
+        is_live: whether the mirror follows a search.
+        recreate: whether to make tasks again that a person deleted.
+
+    Raises:
+        TrackerConfigError: ClearML's own configuration cannot be read.
+    """
+    from canopy_search.dashboards.clearml.mirror import MirrorPlan
+    from canopy_search.search.workflows.best_files import best_files
+
+    ours = config.clearml
+    tracker = tracker_settings(ours.api_server if ours else None)
+    if tracker is None:
+        return None
+    data = config.data if study == config.search.study else None
+    return MirrorPlan(
+        study=study,
+        tracker=tracker,
+        addresses=ServerAddresses(
+            *((ours.api_server, ours.web_server, ours.files_server) if ours else ())
+        ),
+        project=ours.project if ours else None,
+        is_live=is_live,
+        recreate=recreate,
+        attachments=best_files(database, home, data),
+    )
+
+
+def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> None:
+    # Plotly and what else it needs: the search, which imports this file too, does without.
+    from canopy_search.dashboards.clearml.runner import Follower
+
+    with closing(open_database(job.home, job.url)) as database:
+        plan = mirror_plan(job.config, job.home, job.study, database, is_live=True)
+        if plan is None:
+            return
+
+        def after_round(outcome: "MirrorStatus | str") -> None:
+            if isinstance(outcome, str):
+                emit(WRONG, outcome)
+            else:
+                emit(BEHIND, outcome.behind)
+
+        follower = Follower(
+            database,
+            plan,
+            note=lambda text: emit(NOTE, text),
+            wait=lambda seconds: bool(connection.poll(seconds)),
+            after_task=lambda: emit(PROGRESS, None),
+            after_round=after_round,
+        )
+        follower.run()

@@ -1,0 +1,291 @@
+"""Tags and probabilities of images, as CSV or JSON."""
+
+import csv
+import glob
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from canopy_search.search.config.quoting import shown_path
+from canopy_search.search.errors import PredictionError
+from canopy_search.training.atomic import check_writable
+from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
+from canopy_search.training.network.model_file import TrainedModel
+from canopy_search.training.prediction import Prediction, predict
+from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
+
+Format = Literal["csv", "json"]
+
+MARKS = "|;,"
+"""What Canopy takes for a separator of tags wherever it occurs in a label file."""
+
+REASONS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image that was named.
+
+    Attributes:
+        name: what the output calls it: the path below the folder, if one folder is all that was
+            named; else the path as named, so that the images of two folders stay apart.
+        path: the file.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What came out.
+
+    Attributes:
+        text: the whole output; empty if no image could be read.
+        images: number of images that were asked for.
+        unreadable: name and reason of those that could not be read.
+    """
+
+    text: str
+    images: int
+    unreadable: list[tuple[str, str]]
+
+    def unreadable_lines(self) -> list[str]:
+        """Says how many images could not be read, and why the first ten."""
+        if not self.unreadable:
+            return []
+        count = len(self.unreadable)
+        lines = [f"{count:,} of {self.images:,} images cannot be read:"]
+        lines += [
+            f"  {shown_path(name)}: {reason}" for name, reason in self.unreadable[:REASONS_SHOWN]
+        ]
+        if count > REASONS_SHOWN:
+            lines.append(f"  … and {count - REASONS_SHOWN:,} more")
+        return lines
+
+
+def predict_images(
+    model: TrainedModel,
+    files: Sequence[ImageFile],
+    thresholds: npt.NDArray[np.float32],
+    output_format: Format,
+    *,
+    device: str,
+    batch_size: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
+    """Predicts all images.
+
+    Args:
+        model: as `load_model` gives it.
+        files: the images.
+        thresholds: (labels,), the logit from which on a label is a tag.
+        output_format: of the text that is returned.
+        device: ``auto`` is the first GPU, else the CPU.
+        batch_size: images at a time.
+        on_progress: called with (images done, images).
+
+    Raises:
+        PredictionError: the labels cannot be told apart in a CSV.
+        SettingsError: the device is not there.
+    """
+    separator = tag_separator(model.labels) if output_format == "csv" else ""
+    rows: list[Row] = []
+    unreadable: list[tuple[str, str]] = []
+    predictions = predict(
+        model, [file.path for file in files], device=device, batch_size=batch_size
+    )
+    for done, (file, prediction) in enumerate(zip(files, predictions, strict=True), start=1):
+        if prediction.logits is None:
+            unreadable.append((file.name, prediction.reason))
+        else:
+            present = prediction.logits >= thresholds
+            tags = [label for label, is_tag in zip(model.labels, present, strict=True) if is_tag]
+            rows.append(Row(file.name, tags, prediction))
+        if on_progress is not None:
+            on_progress(done, len(files))
+    text = ""
+    if rows and output_format == "csv":
+        text = _csv_text(model.labels, rows, separator)
+    elif rows:
+        text = _json_text(model.labels, rows)
+    return Predicted(text, len(files), unreadable)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of the output.
+
+    Attributes:
+        image_name: what the output calls it.
+        tags: its labels.
+        prediction: with its probabilities.
+    """
+
+    image_name: str
+    tags: list[str]
+    prediction: Prediction
+
+    @property
+    def probabilities(self) -> list[str]:
+        """To six digits, about what float32 holds; the same in every format."""
+        return [f"{p:.6g}" for p in self.prediction.probabilities]
+
+
+def tag_separator(labels: Sequence[str]) -> str:
+    """Returns what to write between two tags so that Canopy reads the same tags again.
+
+    A space, unless it or a mark that would be taken for the separator occurs in a label; then the
+    first mark that occurs in none.
+
+    Raises:
+        PredictionError: there is no such mark.
+    """
+    text = "".join(labels)
+    if not any(character in MARKS or character.isspace() for character in text):
+        return " "
+    for mark in MARKS:
+        if mark not in text:
+            return mark
+    raise PredictionError(
+        f"expected a separator of tags that occurs in no label, found each of {' '.join(MARKS)} in "
+        "the labels of the model; use --format json"
+    )
+
+
+def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str:
+    """A label file with the probabilities beside the tags."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([NAME_COLUMN, TAGS_COLUMN, *(f"p_{label}" for label in labels)])
+    for row in rows:
+        writer.writerow([row.image_name, separator.join(row.tags), *row.probabilities])
+    return text.getvalue()
+
+
+def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:
+    """One array with a line for each image, so that grep and diff are of use too."""
+    document: list[dict[str, Any]] = [
+        {
+            NAME_COLUMN: row.image_name,
+            TAGS_COLUMN: row.tags,
+            "probabilities": dict(zip(labels, map(float, row.probabilities), strict=True)),
+        }
+        for row in rows
+    ]
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in document) + "\n]\n"
+
+
+def writable_output(output: Path, model: Path, files: Sequence[ImageFile]) -> Path:
+    """Returns the file to replace: `output`, or what it points to if it is a link.
+
+    Args:
+        output: as named on the command line.
+        model: the model file.
+        files: the images.
+
+    Raises:
+        PredictionError: `output` is a folder, a device, an image or the model.
+        OSError: its folder cannot be made or written to.
+    """
+    target = output.resolve()
+    if target.is_dir():
+        raise _refusal(output, "found a folder; name a file in it")
+    if target.exists() and not target.is_file():
+        raise _refusal(
+            output, "found a device or pipe; leave --output out to write to standard output"
+        )
+    if target.suffix.lower() in EXTENSIONS:
+        # `--output *.jpg` is one asterisk away, and the first photograph would be overwritten.
+        raise _refusal(
+            output,
+            "found the name of an image; write --output tags.csv, say, and globs after it",
+        )
+    # Only an image that was named by itself can have another extension than those.
+    others = [file.path for file in files if file.path.suffix.lower() not in EXTENSIONS]
+    if target.exists() and any(target.samefile(path) for path in (model, *others)):
+        raise _refusal(output, "but that file is read here; name another one")
+    check_writable(target)
+    return target
+
+
+def _refusal(output: Path, found: str) -> PredictionError:
+    return PredictionError(f"--output {output}: expected a file for the predictions, {found}")
+
+
+def find_images(arguments: Sequence[str]) -> list[ImageFile]:
+    """Returns the images that files, folders and globs stand for, each once, in order.
+
+    Args:
+        arguments: a file stands for itself, whatever its extension; a folder for the image files in
+            and below it, sorted, without links that lead out of it; a glob for the image files that
+            it matches, sorted, where ``**`` is any number of folders.
+
+    Raises:
+        PredictionError: an argument stands for nothing.
+        OSError: a folder cannot be listed.
+    """
+    found: dict[tuple[Path, str], ImageFile] = {}
+    folders: dict[Path, Path] = {}
+    for argument in arguments:
+        images = list(_expanded(argument, is_alone=len(arguments) == 1))
+        if not images:
+            raise PredictionError(_nothing(argument))
+        for image in images:
+            parent = image.path.parent
+            if parent not in folders:
+                folders[parent] = parent.resolve()
+            found.setdefault((folders[parent], image.path.name), image)
+    return list(found.values())
+
+
+def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
+    path = Path(argument)
+    if not argument:
+        return  # a shell's variable that is not set, and for Path the folder one stands in
+    if path.is_dir():
+        for name in sorted(_images_below(path)):
+            yield ImageFile(_shown(name if is_alone else (path / name).as_posix()), path / name)
+    elif path.is_file():
+        yield ImageFile(_shown(argument), path)
+    else:
+        for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - may be absolute
+            if is_image_name(match) and Path(match).is_file():
+                yield ImageFile(_shown(match), Path(match))
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    """The image files in and below a folder, as paths relative to it."""
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        for name in filter(is_image_name, names):
+            path = Path(parent, name)
+            if not path.is_symlink() or path.resolve().is_relative_to(folder.resolve()):
+                yield path.relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    # By itself os.walk goes on, and the images of that folder would be missing without a word.
+    raise error
+
+
+def _shown(name: str) -> str:
+    r"""The name as text that can be written, with ``\xff`` for a byte that is not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _nothing(argument: str) -> str:
+    known = f"expected {', '.join(EXTENSIONS)}"
+    if not argument:
+        return "an argument is empty; name image files, folders or quoted globs"
+    if Path(argument).is_dir():
+        return f"{argument}: no images in this folder; {known} in it or below, no links out of it"
+    if glob.has_magic(argument):
+        return f"{argument}: no image matches; {known}"
+    return f"{argument}: no such file or folder; name image files, folders or quoted globs"

@@ -1,0 +1,167 @@
+"""``canopy promote``: gives pruned and paused trials the rest of their epochs."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.errors import PromotionError
+from canopy_search.search.events import SearchWatcher, TrialEnd
+from canopy_search.search.progress_display import open_screen
+from canopy_search.search.scheduling.next_trial import finished_count
+from canopy_search.search.scheduling.open_study import OpenStudy
+from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
+from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.workers.loop import best_ap, open_objective
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.study.trial_attributes import (
+    ACCUMULATION_ATTR,
+    DIVERGED,
+    PROMOTED_ATTR,
+    REASON_ATTR,
+    RUNG_ATTR,
+    is_paused,
+)
+
+
+def promote(
+    plan: SearchPlan, database: Database, numbers: Sequence[int], watcher: SearchWatcher
+) -> list[TrialEnd]:
+    """Trains trials to their last epoch, whatever the pruner thinks of them.
+
+    A pruned trial is final for Optuna, so a new one with the same parameters goes on from where it
+    stopped; a paused one goes on itself. Both are kept with the trials of the study and are not
+    pruned any more. What was interrupted goes on when it is promoted again.
+
+    Args:
+        plan: of the study.
+        database: opened and migrated.
+        numbers: of the trials.
+        watcher: is told what happens.
+
+    Raises:
+        UnknownStudyError: there is no such study.
+        PromotionError: a trial does not exist or cannot go on; nothing has begun then.
+    """
+    # Before any data is read, and again when nobody else decides.
+    store = StudyStore(database)
+    _check(store.load_study(plan.study), numbers)
+    dataset = open_data(plan.config.data, plan.home, watcher)
+    check_networks(plan.space, dataset)
+    begun = join_study(plan, store, dataset)
+    store.close()
+    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note)
+    with open_objective(begun, database, watcher, retry_policy, obeys=False) as objective:
+        opened, trial_queue = objective.opened, objective.trial_queue
+        ends: list[TrialEnd] = []
+        for number in numbers:
+            with trial_queue.locked() as snapshot:
+                trials = _check(opened.study, numbers[len(ends) :], snapshot.owned)
+                trial = _promoted(opened, trials[number])
+                snapshot.taken = trial.number
+            if not ends:
+                finished = finished_count(opened.study)
+                total = finished + len(numbers)
+                watcher.search_started(plan.study, finished, total, best_ap(opened.study))
+            end = objective.run_trial(trial)
+            watcher.trial_ended(end, finished_count(opened.study), best_ap(opened.study))
+            ends.append(end)
+        return ends
+
+
+def _check(
+    study: optuna.Study, numbers: Sequence[int], owned: Collection[int] = ()
+) -> dict[int, FrozenTrial]:
+    """Returns the study's trials by number; raises PromotionError if one cannot go on."""
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    for number in numbers:
+        _check_trial(number, trials.get(number))
+        if number in owned:
+            raise PromotionError(f"trial {number} is a worker's now; wait for it to pause or end")
+        for other in trials.values():
+            is_own = other.user_attrs.get(PROMOTED_ATTR) == number != other.number
+            if is_own and other.state == TrialState.COMPLETE:
+                raise PromotionError(
+                    f"trial {number} was promoted before: see trial {other.number}"
+                )
+    return trials
+
+
+def _check_trial(number: int, trial: FrozenTrial | None) -> None:
+    if trial is None:
+        raise PromotionError(f"trial {number}: the study has no such trial; see: canopy trials")
+    reason = str(trial.user_attrs.get(REASON_ATTR, ""))
+    if trial.state == TrialState.COMPLETE:
+        raise PromotionError(f"trial {number} is complete; there is nothing left to train")
+    if trial.state == TrialState.FAIL:
+        raise PromotionError(f"trial {number} failed ({reason}); promote a pruned trial")
+    if trial.state == TrialState.PRUNED and reason.startswith(DIVERGED):
+        raise PromotionError(f"trial {number} {reason}; it cannot go on")
+    goes_on = is_paused(trial) or trial.user_attrs.get(PROMOTED_ATTR) == number
+    if trial.state in {TrialState.WAITING, TrialState.RUNNING} and not goes_on:
+        raise PromotionError(
+            f"trial {number} has not come to its end; canopy search goes on with it"
+        )
+
+
+def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
+    """Returns the trial that goes on where `source` stopped."""
+    if source.state == TrialState.RUNNING:
+        trial = opened.take_up(source.number)
+        trial.set_user_attr(PROMOTED_ATTR, source.number)
+        trial.set_user_attr(RUNG_ATTR, rung_mark(max(source.intermediate_values), paused=False))
+        return trial
+    for other in opened.trials(TrialState.RUNNING):
+        if other.user_attrs.get(PROMOTED_ATTR) == source.number:
+            return opened.take_up(other.number)
+    before = len(opened.trials())
+    attributes = {PROMOTED_ATTR: source.number}
+    if ACCUMULATION_ATTR in source.user_attrs:  # it goes on on the same branch of the tree
+        attributes[ACCUMULATION_ATTR] = source.user_attrs[ACCUMULATION_ATTR]
+    opened.study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=source.params,
+            distributions=source.distributions,
+            user_attrs=attributes,
+        )
+    )
+    return opened.take_up(before)
+
+
+def promote_on_screen(  # noqa: PLR0917 - as above
+    config: CanopyConfig,
+    home: Path,
+    url: str | None,
+    study: str,
+    numbers: list[int],
+    console: Console,
+) -> bool:
+    """Gives trials the rest of their epochs and shows it.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        study: name of the study.
+        numbers: of the trials.
+        console: where it is shown.
+
+    Returns:
+        False if somebody interrupted it.
+    """
+    screen = open_screen(console)
+    try:
+        plan = plan_search(config, home, study, config.search.trials)
+        promote(plan, open_database(home, url), numbers, screen)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        screen.close()
+    return True

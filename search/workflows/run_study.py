@@ -1,0 +1,155 @@
+"""The main job: begins a study or goes on with one, and lets workers search it."""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal
+
+from optuna.trial import TrialState
+
+from canopy_search.search.progress_display import SearchScreen
+from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
+from canopy_search.search.study.plan import SearchPlan, as_begun, begin_study, check_ours
+from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.workers.backend import Backend, Placement
+from canopy_search.search.workers.device_slots import device_slots
+from canopy_search.search.workers.launcher import Launcher
+from canopy_search.search.workers.local_backend import LocalBackend
+from canopy_search.search.workers.logs import log_folder
+from canopy_search.search.workers.loop import best_ap
+from canopy_search.search.workflows.mirror_beside import mirroring
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.database import Database
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workers.control import PAUSE, RUN
+from canopy_search.training.data.dataset import Dataset
+
+
+class SearchEnd(Enum):
+    """Why a search is over."""
+
+    COMPLETE = "the study has all its trials"
+    TIME_UP = "the time is up; the same command goes on"
+    STOPPED = "somebody stopped the study; the same command begins it again"
+    PLATEAU = "the last trials were no better than the best one before them (search.stop_when)"
+    EXHAUSTED = "the grid has no more points"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a search besides its trials.
+
+    Attributes:
+        workers: on this machine.
+        hours: after which it stops; None for no limit.
+        elsewhere: the engine that places the workers on other machines; None for this one.
+    """
+
+    workers: int | Literal["auto"] = "auto"
+    hours: float | None = None
+    elsewhere: Placement | None = None
+
+
+def run_search(  # noqa: PLR0917 - what a search needs
+    plan: SearchPlan,
+    database: Database,
+    url: str | None,
+    limits: Limits,
+    screen: SearchScreen,
+    dataset: Dataset | None = None,
+) -> SearchEnd:
+    """Searches until the study has `plan.n_trials` finished trials, or a limit is reached.
+
+    Args:
+        plan: what to do.
+        database: opened and migrated.
+        url: of the database, for the workers; None for the embedded one.
+        limits: what bounds the search besides.
+        screen: shows what happens.
+        dataset: the images and labels, where they are open already. Workers on other machines
+            open theirs, and begin the study.
+
+    Raises:
+        StudyDiffersError: the study began with other data or other fixed settings.
+        PlacementError: the engine cannot be used.
+        SearchFailedError: too many trials failed, or workers die again and again.
+        DatabaseUnavailableError: the database was away for too long.
+        KeyboardInterrupt: somebody wants to stop; no worker is left.
+    """
+    deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
+    store = StudyStore(database)
+    if plan.study in store.names():
+        plan = as_begun(plan, store.read_record(plan.study))
+    backend: Backend
+    if limits.elsewhere is None:
+        backend = _begin_here(plan, url, store, limits, screen, dataset)
+    else:
+        check_ours(plan, store)
+        backend = limits.elsewhere.open(plan, url, screen.note)
+    with closing(backend):
+        store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
+        with mirroring(plan, url, store, screen.note) as look_at_mirror:
+            logs = log_folder(plan.home, plan.study)
+            launcher = Launcher(backend, logs, screen, deadline_s, on_tick=look_at_mirror)
+            return _let_workers_search(plan, database, store, screen, launcher)
+
+
+def _begin_here(  # noqa: PLR0917 - as above
+    plan: SearchPlan,
+    url: str | None,
+    store: StudyStore,
+    limits: Limits,
+    screen: SearchScreen,
+    dataset: Dataset | None,
+) -> LocalBackend:
+    """Begins the study with the data of this machine, whose slots are the workers'."""
+    search = plan.config.search
+    slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
+    if dataset is None:
+        dataset = open_data(plan.config.data, plan.home, screen)
+    check_networks(plan.space, dataset)
+    plan = replace(plan, workers=len(slots))
+    begin_study(plan, store, dataset)
+    return LocalBackend(plan, url, slots)
+
+
+def _let_workers_search(
+    plan: SearchPlan,
+    database: Database,
+    store: StudyStore,
+    screen: SearchScreen,
+    launcher: Launcher,
+) -> SearchEnd:
+    study = store.load_study(plan.study)
+    finished = finished_count(study)
+    screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
+    if finished >= plan.n_trials and not study.get_trials(
+        deepcopy=False, states=(TrialState.RUNNING,)
+    ):
+        return SearchEnd.COMPLETE
+    if store.control(plan.study) == PAUSE:
+        screen.note("the study pauses; it goes on with: canopy resume")
+    slots = launcher.backend.slots()
+    if len(slots) > 1 and launcher.backend.one_machine:
+        devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
+        screen.note(f"{len(slots)} workers on {devices}")
+    store.close()
+    database.close()  # the workers have their own connections
+    if not launcher.run():
+        return SearchEnd.TIME_UP
+    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=screen.note)
+    return retry_policy.call(lambda: _end_of(plan, store))
+
+
+def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:
+    study = store.load_study(plan.study)
+    if finished_count(study) >= plan.n_trials:
+        return SearchEnd.COMPLETE
+    if store.control(plan.study) != RUN:
+        return SearchEnd.STOPPED
+    if is_on_plateau(
+        study.get_trials(deepcopy=False), plan.config.search.stop_when.no_improvement_trials
+    ):
+        return SearchEnd.PLATEAU
+    return SearchEnd.EXHAUSTED

@@ -1,0 +1,187 @@
+"""``canopy tabulate``: trains every point of a finite space, through the stage tree."""
+
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.space import SearchSpace
+from canopy_search.search.errors import StageBusyError
+from canopy_search.search.events import SearchWatcher
+from canopy_search.search.progress_display import open_screen
+from canopy_search.search.scheduling.factory import grid
+from canopy_search.search.simulation.curve_files import write_curves
+from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.study.record import package_versions
+from canopy_search.search.trial.open_tree import open_tree
+from canopy_search.search.trial.stage_tree import StageTree
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.workers.session import worker_session
+from canopy_search.training.atomic import check_writable
+from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.errors import DivergedError
+from canopy_search.training.optimization.accumulation import Accumulation
+from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.stage_key import ENGINE_REVISION
+
+_ALL_BUSY_S = 1.0
+
+Params = dict[str, Any]
+
+
+def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: SearchWatcher) -> int:
+    """Trains every point of the space to its last epoch, and writes all learning curves.
+
+    What is known is not trained again, so it can be stopped and goes on, and any number of workers
+    can do it at once: each trains what no other one is training.
+
+    Args:
+        plan: the space, data and state folder; sampler, pruner and number of trials do not matter.
+        database: opened and migrated.
+        output: the Parquet file.
+        watcher: is told what happens.
+
+    Returns:
+        The number of points.
+
+    Raises:
+        SamplerError: the space is not finite, or too large.
+    """
+    values = grid(plan.space, "canopy tabulate")
+    points = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
+    dataset = open_data(plan.config.data, plan.home, watcher)
+    check_networks(plan.space, dataset)
+    training = resolve_settings(plan.space.training, len(dataset.split.train))
+    space = SearchSpace(training, plan.space.distributions)
+    with (
+        worker_session(database.url, throttle=database.throttle) as session,
+        open_tree(
+            plan.config.stages,
+            plan.home,
+            database,
+            session,
+            dataset,
+            retry_policy=RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note),
+            note=watcher.note,
+        ) as tree,
+    ):
+        accumulations = _train_all(tree, space, points, watcher)
+        rows = [
+            row
+            for params in points
+            for row in _rows(tree, space, params, accumulations[repr(params)])
+        ]
+    write_curves(output, rows, space.distributions, _about(plan, space, dataset))
+    return len(points)
+
+
+def _train_all(
+    tree: StageTree, space: SearchSpace, points: Sequence[Params], watcher: SearchWatcher
+) -> dict[str, tuple[Accumulation, ...]]:
+    """Walks every point; those that others are at are put off.
+
+    Returns:
+        How the batches of each point had to be cut to fit into memory, by its parameters' text.
+    """
+    # Workers that begin at different points seldom meet.
+    shuffled = list(points)
+    random.shuffle(shuffled)
+    left = deque(shuffled)
+    accumulations: dict[str, tuple[Accumulation, ...]] = {}
+    put_off = 0
+    while left:
+        params = left.popleft()
+        cut = accumulations.get(repr(params), ())
+        run_path = tree.plan(space.training_settings(params), accumulation=cut)
+        try:
+            with closing(tree.epochs(run_path, watcher.batch_done, wait=False)) as epochs:
+                for _ in epochs:
+                    tree.write(run_path)
+        except DivergedError:
+            tree.write(run_path)  # that is its curve
+        except StageBusyError:
+            left.append(params)
+            put_off += 1
+            if put_off >= len(left):
+                time.sleep(_ALL_BUSY_S)
+                put_off = 0
+            continue
+        finally:
+            accumulations[repr(params)] = run_path.accumulation
+        put_off = 0
+        watcher.progress("training points", len(points) - len(left), len(points))
+    return accumulations
+
+
+def _rows(
+    tree: StageTree,
+    space: SearchSpace,
+    params: Params,
+    accumulation: Sequence[Accumulation],
+) -> list[dict[str, Any]]:
+    run_path = tree.plan(space.training_settings(params), accumulation=accumulation)
+    return [
+        {
+            **params,
+            "epoch": stage.epoch,
+            "stage": stage.key,
+            "diverged": stage.diverged,
+            **(stage.metrics or {}),
+        }
+        for stage in run_path.known
+    ]
+
+
+def _about(plan: SearchPlan, space: SearchSpace, dataset: Dataset) -> dict[str, Any]:
+    """Says what the curves are of, without a path of anybody's machine."""
+    return {
+        "epochs": space.training.epochs,
+        "study": plan.study,
+        "engine_revision": ENGINE_REVISION,
+        "training": space.training.model_dump(mode="json"),
+        "data": {
+            "fingerprint": dataset.fingerprint,
+            "image_px": dataset.image_px,
+            "labels": list(dataset.labels),
+            "train": len(dataset.split.train),
+            "validation": len(dataset.split.validation),
+        },
+        "versions": package_versions(),
+    }
+
+
+def tabulate_on_screen(
+    config: CanopyConfig, home: Path, url: str | None, output: Path, console: Console
+) -> int | None:
+    """Trains every point of a space and shows how far it is.
+
+    Args:
+        config: the whole configuration.
+        home: the state folder.
+        url: of the database; None for the embedded one.
+        output: the Parquet file to write.
+        console: where it is shown.
+
+    Returns:
+        The number of points; None if somebody interrupted it.
+    """
+    screen = open_screen(console)
+    try:
+        plan = plan_search(config, home, config.search.study, config.search.trials)
+        check_writable(output)
+        database = open_database(home, url)
+        screen.note(f"database: {database.place}")
+        return tabulate(plan, database, output, screen)
+    except KeyboardInterrupt:
+        return None
+    finally:
+        screen.close()

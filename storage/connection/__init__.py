@@ -1,0 +1,4 @@
+"""Database URLs, engines, retries, and connections where they are scarce.
+
+Nothing here knows a table.
+"""

@@ -1,0 +1,4 @@
+"""A study's rows: its record, trials, epochs, predictions, confirmations, and what was mirrored.
+
+Checkpoints and stages are in `stages`, the workers' rows in `workers`.
+"""

@@ -1,0 +1,139 @@
+"""What trials' models say of each validation image, by which trials can be compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import sqlalchemy
+from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql
+
+from canopy_search.storage.database import Database
+from canopy_search.storage.schema.tables import EPOCH, PREDICTION, STUDIES, TRIALS, VALIDATION
+
+_LITTLE_ENDIAN = np.dtype("<f4")
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """The images that trials are judged by, in their order.
+
+    Attributes:
+        digest: the same for two sets of the same images and labels, whatever their paths.
+        labels: names of the columns.
+        targets: (images, labels), uint8, 0 or 1.
+    """
+
+    digest: str
+    labels: tuple[str, ...]
+    targets: NDArray[np.uint8]
+
+    @cached_property
+    def packed_targets(self) -> bytes:
+        """Eight of them in a byte, row by row."""
+        return np.packbits(self.targets).tobytes()
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one model says of the validation images.
+
+    Attributes:
+        validation: the images' labels.
+        logits: (images, labels), float32, unnormalised.
+    """
+
+    validation: ValidationSet
+    logits: NDArray[np.float32]
+
+
+def predicting(
+    key: str, validation: ValidationSet, logits: NDArray[np.float32]
+) -> Callable[[sqlalchemy.Connection], None]:
+    """Returns what records the predictions of a stage, unless there are some.
+
+    Args:
+        key: of the stage.
+        validation: what was predicted.
+        logits: (images, labels), float32.
+    """
+    images = postgresql.insert(VALIDATION).values(
+        digest=validation.digest,
+        labels=list(validation.labels),
+        images=len(validation.targets),
+        targets=validation.packed_targets,
+    )
+    insert = postgresql.insert(PREDICTION).values(
+        key=key,
+        validation=validation.digest,
+        logits=np.ascontiguousarray(logits, dtype=_LITTLE_ENDIAN).tobytes(),
+    )
+
+    def write(connection: sqlalchemy.Connection) -> None:
+        connection.execute(images.on_conflict_do_nothing())
+        connection.execute(insert.on_conflict_do_nothing())
+
+    return write
+
+
+def trial_predictions(
+    database: Database, study: str, numbers: Sequence[int]
+) -> dict[int, Predictions]:
+    """Reads what some trials' models said after their last epoch.
+
+    Args:
+        database: an opened one.
+        study: name of the trials' study.
+        numbers: of the trials.
+
+    Returns:
+        Trial number → predictions; trials that have no epoch, or whose last one was trained by a
+        Canopy that did not keep any, are not in it.
+    """
+    last = (
+        sqlalchemy.select(TRIALS.c.number, EPOCH.c.stage)
+        .ext(postgresql.distinct_on(EPOCH.c.trial_id))
+        .select_from(EPOCH.join(TRIALS).join(STUDIES))
+        .where(STUDIES.c.study_name == study, TRIALS.c.number.in_(numbers))
+        .order_by(EPOCH.c.trial_id, EPOCH.c.epoch.desc())
+        .subquery()
+    )
+    query = sqlalchemy.select(
+        last.c.number, PREDICTION.c.validation, PREDICTION.c.logits
+    ).join_from(last, PREDICTION, PREDICTION.c.key == last.c.stage)
+    with database.engine.connect() as connection:
+        rows = connection.execute(query).all()
+        digests = {row.validation for row in rows}
+        sets = {digest: _validation_set(connection, digest) for digest in digests}
+    return {
+        row.number: Predictions(
+            sets[row.validation],
+            np.frombuffer(row.logits, dtype=_LITTLE_ENDIAN)
+            .astype(np.float32)  # a copy, which can be written to
+            .reshape(sets[row.validation].targets.shape),
+        )
+        for row in rows
+    }
+
+
+def forget_predictions(connection: sqlalchemy.Connection, keys: Sequence[str]) -> None:
+    """Removes the predictions of some stages, but for those of a trial's last epoch."""
+    later = EPOCH.alias()
+    is_not_last = sqlalchemy.exists().where(
+        EPOCH.c.stage == PREDICTION.c.key,
+        later.c.trial_id == EPOCH.c.trial_id,
+        later.c.epoch > EPOCH.c.epoch,
+    )
+    connection.execute(sqlalchemy.delete(PREDICTION).where(PREDICTION.c.key.in_(keys), is_not_last))
+
+
+def _validation_set(connection: sqlalchemy.Connection, digest: str) -> ValidationSet:
+    row = connection.execute(
+        sqlalchemy.select(VALIDATION.c.labels, VALIDATION.c.images, VALIDATION.c.targets).where(
+            VALIDATION.c.digest == digest
+        )
+    ).one()
+    shape = (row.images, len(row.labels))
+    bits = np.unpackbits(np.frombuffer(row.targets, dtype=np.uint8), count=shape[0] * shape[1])
+    return ValidationSet(digest, tuple(row.labels), bits.reshape(shape))

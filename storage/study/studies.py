@@ -1,0 +1,356 @@
+"""Studies: Optuna's storage, and what we keep beside it for each study and epoch."""
+
+import difflib
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from sqlalchemy.dialects import postgresql
+
+from canopy_search.storage.connection.urls import connect_options, optuna_url
+from canopy_search.storage.database import Database
+from canopy_search.storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
+from canopy_search.storage.schema.tables import EPOCH, STUDIES, STUDY, TRIALS
+from canopy_search.storage.study.epochs import EpochRecord
+from canopy_search.storage.study.finite import check_finite
+from canopy_search.storage.study.mirrored import MirroredTask, MirrorState, read_mirrors
+from canopy_search.storage.study.replica import StudyReplica
+from canopy_search.storage.study.trial_queue import TrialQueue
+from canopy_search.storage.study.trial_rows import check_optuna_tables
+from canopy_search.storage.workers.control import PAUSE, RUN
+from canopy_search.storage.workers.registry import WorkerSummary, left_behind, list_workers
+from canopy_search.storage.workers.session import WorkerSession
+
+
+class StudyStore:
+    """All studies of a database.
+
+    Args:
+        database: an opened one. It stays the caller's to close.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = database.engine
+
+    @cached_property
+    def optuna_storage(self) -> RDBStorage:
+        """Optuna's own storage, with connections of its own; workers do without.
+
+        Raises:
+            DatabaseSchemaError: another Optuna changed its tables.
+        """
+        url = self._database.url
+        try:
+            return RDBStorage(
+                optuna_url(url),
+                engine_kwargs={
+                    "pool_pre_ping": True,
+                    "pool_size": 1,
+                    "max_overflow": 1,
+                    "connect_args": connect_options(url, "canopy"),
+                },
+                skip_table_creation=True,
+            )
+        except RuntimeError as error:
+            raise DatabaseSchemaError(
+                f"Optuna's tables in database {url.database!r} were made by another Optuna than "
+                "this one; update canopy-search"
+            ) from error
+
+    def close(self) -> None:
+        """Closes Optuna's connections, if there are any."""
+        if "optuna_storage" in vars(self):
+            self.optuna_storage.remove_session()
+            self.optuna_storage.engine.dispose()
+
+    def names(self) -> list[str]:
+        """Returns the names of all studies, sorted."""
+        with self._engine.connect() as connection:
+            return sorted(connection.scalars(sqlalchemy.select(STUDIES.c.study_name)))
+
+    def open_study(
+        self,
+        name: str,
+        *,
+        sampler: BaseSampler | None = None,
+        pruner: BasePruner | None = None,
+    ) -> optuna.Study:
+        """Returns the study of that name, which is begun if there is none.
+
+        Raises:
+            StudyDirectionError: somebody else's study of that name does not maximise one value.
+        """
+        study = optuna.create_study(
+            storage=self.optuna_storage,
+            study_name=name,
+            direction=StudyDirection.MAXIMIZE,
+            sampler=sampler,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        if study.directions != [StudyDirection.MAXIMIZE]:
+            raise StudyDirectionError(
+                f"study {name!r} exists and does not maximise a single value, so it was not made "
+                "by Canopy; choose another name with --study"
+            )
+        return study
+
+    def load_study(
+        self,
+        name: str,
+        *,
+        sampler: BaseSampler | None = None,
+        pruner: BasePruner | None = None,
+    ) -> optuna.Study:
+        """Returns the study of that name.
+
+        Raises:
+            UnknownStudyError: there is none.
+        """
+        self._study_id(name)
+        return optuna.load_study(
+            storage=self.optuna_storage, study_name=name, sampler=sampler, pruner=pruner
+        )
+
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        """Returns what was recorded for a study when it began, if anything was.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            record: dict[str, Any] | None = connection.scalar(query)
+        return record
+
+    def is_begun(self, name: str) -> bool:
+        """Says whether a search has begun the study, and recorded with what."""
+        try:
+            return self.read_record(name) is not None
+        except UnknownStudyError:
+            return False
+
+    def write_record(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Records what a study began with, unless something is recorded already.
+
+        Args:
+            name: of the study.
+            record: JSON values.
+
+        Returns:
+            What is recorded: `record`, or that of the process that came first.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            ValueError: a number is NaN or infinite.
+        """
+        check_finite("record", record)
+        study_id = self._study_id(name)
+        insert = postgresql.insert(STUDY).values(study_id=study_id, record=record)
+        query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == study_id)
+        with self._engine.begin() as connection:
+            connection.execute(insert.on_conflict_do_nothing())
+            kept: dict[str, Any] = connection.execute(query).scalar_one()
+        return kept
+
+    def trial_id(self, name: str, trial_number: int) -> int:
+        """Returns the database's id of a trial.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            KeyError: it has no such trial.
+        """
+        return self.optuna_storage.get_trial_id_from_study_id_trial_number(
+            self._study_id(name), trial_number
+        )
+
+    def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
+        """Returns all recorded epochs of a study, in their order, by the number of the trial.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = (
+            sqlalchemy.select(
+                TRIALS.c.number,
+                EPOCH.c.epoch,
+                EPOCH.c.metrics,
+                EPOCH.c.times_trained,
+                EPOCH.c.recorded,
+                EPOCH.c.replayed,
+                EPOCH.c.stage,
+            )
+            .join_from(EPOCH, TRIALS)
+            .where(TRIALS.c.study_id == self._study_id(name))
+            .order_by(TRIALS.c.number, EPOCH.c.epoch)
+        )
+        found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
+        with self._engine.connect() as connection:
+            for number, *values in connection.execute(query):
+                found[number].append(EpochRecord(*values))
+        return dict(found)
+
+    def open_trial_queue(self, name: str, session: WorkerSession) -> TrialQueue:
+        """Returns a study as one worker works on it.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            DatabaseSchemaError: another Optuna changed its tables.
+        """
+        study_id = self._study_id(name)
+        query = sqlalchemy.text(
+            "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
+        )
+        with self._engine.connect() as connection:
+            check_optuna_tables(connection)
+            rows = connection.execute(query, {"study_id": study_id})
+            attributes = {key: json.loads(text) for key, text in rows}
+        return TrialQueue(self._engine, session, study_id, name, attributes)
+
+    def open_replica(self, name: str) -> StudyReplica:
+        """Returns the trials of a study for one who only reads, none before `refresh`.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            DatabaseSchemaError: another Optuna changed its tables.
+        """
+        self.optuna_storage.remove_session()  # it is made to be checked, and not used
+        self.optuna_storage.engine.dispose()
+        return StudyReplica(self._study_id(name), name, {})
+
+    def refresh(self, replica: StudyReplica) -> None:
+        """Reads what has changed in a study since the last time."""
+        with self._engine.begin() as connection:
+            replica.refresh(connection, check=True)
+
+    def study_id(self, name: str) -> int:
+        """Returns the database's id of a study.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        return self._study_id(name)
+
+    def is_maximised(self, name: str) -> bool:
+        """Whether a higher value of a study's first objective is the better one.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.text(
+            "SELECT direction FROM study_directions WHERE study_id = :study_id AND objective = 0"
+        )
+        with self._engine.connect() as connection:
+            direction = connection.scalar(query, {"study_id": self._study_id(name)})
+        return bool(direction != StudyDirection.MINIMIZE.name)
+
+    def launch(self, name: str, target: int, search: Mapping[str, Any]) -> None:
+        """Sets what is wanted of a study now, and begins to count failures anew.
+
+        A study that was stopped runs again; one that pauses goes on pausing.
+
+        Args:
+            name: of the study.
+            target: how many finished trials.
+            search: how it is searched, JSON values, for workers of other machines.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        stays = STUDY.c.control == PAUSE
+        control = sqlalchemy.case((stays, PAUSE), else_=RUN)
+        now = sqlalchemy.func.now()
+        self._update(name, target=target, search=dict(search), launched=now, control=control)
+
+    def launched(self, name: str) -> dict[str, Any] | None:
+        """Returns how a study is searched since its last launch; None before the first.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.search).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            search: dict[str, Any] | None = connection.scalar(query)
+        return search
+
+    def set_control(self, name: str, control: str) -> str:
+        """Says what a study is to do, one of the words of `storage.workers.control`.
+
+        Returns:
+            What it did before.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        before = self.control(name)
+        self._update(name, control=control)
+        return before
+
+    def control(self, name: str) -> str:
+        """Returns what a study is to do.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.control).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            return str(connection.scalar(query) or RUN)
+
+    def target(self, name: str) -> int | None:
+        """Returns how many finished trials are wanted, if anybody has said.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        query = sqlalchemy.select(STUDY.c.target).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
+
+    def _update(self, name: str, **values: Any) -> None:
+        update = sqlalchemy.update(STUDY).where(STUDY.c.study_id == self._study_id(name))
+        with self._engine.begin() as connection:
+            connection.execute(update.values(**values))
+
+    def workers(self, name: str) -> list[WorkerSummary]:
+        """Returns the workers that a study has and has had, the first one first."""
+        with self._engine.connect() as connection:
+            return list_workers(connection, name)
+
+    def left_behind(self, name: str) -> set[int]:
+        """Returns the numbers of the running trials that no living worker has, paused ones too."""
+        with self._engine.connect() as connection:
+            return left_behind(connection, name)
+
+    def mirrors(self, name: str) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
+        """Returns the mirrors that a study has, with what each has sent; the latest used first.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
+        study_id = self._study_id(name)
+        with self._engine.connect() as connection:
+            return read_mirrors(connection, study_id)
+
+    def _study_id(self, name: str) -> int:
+        query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
+        with self._engine.connect() as connection:
+            study_id = connection.scalar(query)
+        if study_id is None:
+            raise UnknownStudyError(self._unknown(name))
+        return int(study_id)
+
+    def _unknown(self, name: str) -> str:
+        nearest = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f"did you mean {nearest[0]!r}? Otherwise " if nearest else ""
+        command = f"canopy search --study {shlex.quote(name)}"
+        return f"there is no study {name!r}; {hint}begin it with: {command}"

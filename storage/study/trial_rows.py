@@ -1,0 +1,174 @@
+"""Trials as Optuna's tables hold them → Optuna's FrozenTrial, many at once."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy
+from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.trial import FrozenTrial, TrialState
+
+from canopy_search.storage.errors import DatabaseSchemaError
+
+OPTUNA_REVISION = "v3.2.0.a"
+"""The revision of Optuna's tables that is read here and written in `trial_changes`."""
+
+_REVISION = sqlalchemy.text("SELECT version_num FROM alembic_version")
+# All from one snapshot: what it does not see has not been changed by an older transaction than its
+# oldest one. Each part reads an index, and grows with what has changed.
+_NEWS = """
+    SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS horizon,
+    ARRAY(
+        SELECT trial_id FROM trials JOIN canopy_trial USING (trial_id)
+            WHERE study_id = :study_id AND changed >= :since
+        UNION SELECT trial_id FROM trials WHERE study_id = :study_id AND trial_id > :last_id
+        UNION SELECT trial_id FROM trials WHERE trial_id = ANY(CAST(:waiting AS int[]))
+    ) AS trial_ids
+"""
+_LOOK = sqlalchemy.text(_NEWS)
+_LOOK_AND_COUNT = sqlalchemy.text(f"""
+    {_NEWS}, ARRAY(
+        SELECT CAST(state AS text) || ' ' || count(*) FROM trials WHERE study_id = :study_id
+        GROUP BY state
+    ) AS counts
+""")  # noqa: S608 - our own text
+_TRIALS = sqlalchemy.text("""
+    SELECT trial_id, number, state, datetime_start, datetime_complete
+    FROM trials WHERE trial_id = ANY(:ids)
+""")
+# One statement, and so one snapshot. The first column says what a row is.
+_PARTS = sqlalchemy.text("""
+    SELECT 'value', trial_id, 0, NULL, CASE value_type WHEN 'FINITE' THEN value
+            WHEN 'INF_POS' THEN 'infinity' ELSE '-infinity' END, NULL
+        FROM trial_values WHERE trial_id = ANY(:ids) AND objective = 0
+    UNION ALL
+    SELECT 'report', trial_id, step, NULL, CASE intermediate_value_type
+            WHEN 'FINITE' THEN intermediate_value
+            WHEN 'INF_POS' THEN 'infinity' WHEN 'INF_NEG' THEN '-infinity' ELSE 'nan' END, NULL
+        FROM trial_intermediate_values WHERE trial_id = ANY(:ids)
+    UNION ALL
+    SELECT 'param', trial_id, param_id, param_name, param_value, distribution_json
+        FROM trial_params WHERE trial_id = ANY(:ids)
+    UNION ALL
+    SELECT 'user', trial_id, trial_user_attribute_id, key, NULL, value_json
+        FROM trial_user_attributes WHERE trial_id = ANY(:ids)
+    UNION ALL
+    SELECT 'system', trial_id, trial_system_attribute_id, key, NULL, value_json
+        FROM trial_system_attributes WHERE trial_id = ANY(:ids)
+    ORDER BY 3
+""")
+
+
+def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
+    """Raises DatabaseSchemaError if Optuna's tables are not those that we know."""
+    revision = connection.scalar(_REVISION)
+    if revision != OPTUNA_REVISION:
+        raise DatabaseSchemaError(
+            f"Optuna's tables are of revision {revision} and {OPTUNA_REVISION} is needed: another "
+            "Optuna than this one's made them; update canopy-search"
+        )
+
+
+@dataclass(frozen=True)
+class News:
+    """What has changed in a study since an earlier look.
+
+    Attributes:
+        horizon: the oldest transaction that may have been under way. What the next look has to read
+            again is what this one or a later one has changed.
+        trial_ids: of the trials that may have changed.
+        counts: how many trials are in each state; None if nobody asked.
+    """
+
+    horizon: int
+    trial_ids: list[int]
+    counts: dict[TrialState, int] | None
+
+
+def look(
+    connection: sqlalchemy.Connection,
+    study_id: int,
+    since: int = 0,
+    last_id: int = -1,
+    waiting: Sequence[int] = (),
+    *,
+    count: bool = False,
+) -> News:
+    """Returns what has changed; all trials if nothing is known yet.
+
+    Args:
+        connection: of any kind.
+        study_id: the database's id of the study.
+        since: the horizon of the last look.
+        last_id: the highest id of a trial that is known.
+        waiting: ids of the trials that are known as waiting; Optuna alone may begin them.
+        count: whether to count the trials.
+    """
+    values = {
+        "study_id": study_id,
+        "since": since,
+        "last_id": last_id,
+        "waiting": list(waiting),
+    }
+    row = connection.execute(_LOOK_AND_COUNT if count else _LOOK, values).one()
+    counts = None
+    if count:
+        pairs = (text.split() for text in row.counts)
+        counts = {TrialState[name]: int(number) for name, number in pairs}
+    return News(row.horizon, row.trial_ids, counts)
+
+
+def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
+    """Returns trials by their ids, in the order of their numbers."""
+    if not ids:
+        return []
+    chosen = {"ids": list(ids)}
+    # Others write meanwhile, so the order counts: whoever sees the state of a trial that has ended
+    # finds all of it afterwards, and whoever sees that one pauses finds the report before that.
+    rows = connection.execute(_TRIALS, chosen).all()
+    parts: defaultdict[tuple[str, int], list[tuple[Any, ...]]] = defaultdict(list)
+    for what, trial_id, *part in connection.execute(_PARTS, chosen):
+        parts[what, trial_id].append(tuple(part))
+    trials = []
+    for trial_id, number, name, start, complete in rows:
+        state = TrialState[name]
+        values = [float(at) for _, _, at, _ in parts["value", trial_id]]
+        params = parts["param", trial_id]
+        domains = {name: _distribution(text) for _, name, _, text in params}
+        trials.append(
+            FrozenTrial(
+                number=number,
+                trial_id=trial_id,
+                state=state,
+                value=None,
+                values=values if values and state.is_finished() else None,
+                datetime_start=_local(start),
+                datetime_complete=_local(complete),
+                params={name: domains[name].to_external_repr(raw) for _, name, raw, _ in params},
+                distributions=domains,
+                user_attrs=_attributes(parts["user", trial_id]),
+                system_attrs=_attributes(parts["system", trial_id]),
+                intermediate_values={
+                    step: float(at) for step, _, at, _ in parts["report", trial_id]
+                },
+            )
+        )
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _attributes(parts: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    return {key: json.loads(text) for _, key, _, text in parts}
+
+
+@lru_cache(maxsize=4096)
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
+
+
+def _local(instant: datetime | None) -> datetime | None:
+    """Optuna's tables hold UTC without saying so, and its trials local time likewise."""
+    return instant and instant.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

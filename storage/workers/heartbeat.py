@@ -1,0 +1,123 @@
+"""What a worker's session says to the database, in one statement each, and what it hears."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.dialects.postgresql import JSON
+
+from canopy_search.storage.connection.urls import is_pooled
+from canopy_search.storage.workers import registry
+from canopy_search.storage.workers.control import RUN
+
+_A_SECOND = 10.0
+"""Workers without sessions beat so often, all of them together, and look for work likewise."""
+
+# What the server allows everybody but superusers, or this user, or in this database.
+_CONNECTIONS = """
+    least(
+        current_setting('max_connections')::int
+            - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0),
+        (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+        (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+    )
+"""
+# A sign of life that is lost when the server crashes is followed by another one, so nobody waits
+# for the disk.
+_BEAT = sqlalchemy.text(f"""
+    WITH at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+    beat AS (
+        INSERT INTO canopy_worker AS mine
+            (id, study_id, host, pid, slot, doing, progressed, silence_allowed_s)
+        SELECT :id, :study_id, :host, :pid, :slot, :doing,
+            CASE WHEN :has_progressed THEN now() END, :silence_allowed_s FROM at_ease
+        ON CONFLICT (id) DO UPDATE SET seen = now(), ended = NULL, end_reason = NULL,
+            doing = excluded.doing, progressed = coalesce(excluded.progressed, mine.progressed),
+            silence_allowed_s = excluded.silence_allowed_s
+    )
+    SELECT (SELECT control FROM canopy_study WHERE study_id = :study_id) AS control,
+        (SELECT 1 + count(*) FROM canopy_worker WHERE ended IS NULL AND id <> :id) AS workers,
+        {_CONNECTIONS} AS connections, pg_backend_pid() AS backend
+""").bindparams(  # noqa: S608 - our own text
+    sqlalchemy.bindparam("doing", type_=JSON(none_as_null=True)),
+    sqlalchemy.bindparam("study_id", type_=sqlalchemy.Integer),
+    sqlalchemy.bindparam("silence_allowed_s", type_=sqlalchemy.Float),
+)
+_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:worker)")
+# Who left long ago is of no interest to anybody.
+_FORGET = sqlalchemy.text("""
+    DELETE FROM canopy_worker
+    WHERE study_id = :study_id AND ended < now() - interval '7 days'
+       OR study_id IS NULL AND ended IS NOT NULL
+""")
+_LEAVE = sqlalchemy.text("""
+    WITH trials AS (UPDATE canopy_trial SET worker = NULL WHERE worker = :worker),
+    stages AS (DELETE FROM canopy_stage_lease WHERE worker = :worker)
+    UPDATE canopy_worker SET ended = now(), end_reason = :reason, doing = NULL WHERE id = :worker
+""")
+
+
+@dataclass(frozen=True)
+class ServerLoad:
+    """Who shares the server, as a worker heard with its last beat.
+
+    Attributes:
+        workers: that are not declared dead, of all studies, this one included.
+        connections: that the server allows us at most; 0 before that is known.
+        is_pooled: whether a pooler is between us, whose connections are nobody's for long.
+    """
+
+    workers: int = 1
+    connections: int = 0
+    is_pooled: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was heard yet."""
+        return self.connections > 0
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between the beats of a worker that holds no connection, which cost one each."""
+        return max(registry.LEASE_S / 3, self.pause_s)
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds after which each does something that all may do ten times a second together."""
+        return self.workers / _A_SECOND
+
+
+def silence_allowed_s(beat_s: float) -> float:
+    """Returns for how long a worker without a session may say nothing, that beats so often."""
+    return max(registry.LEASE_S, 3 * beat_s)
+
+
+def beat(connection: sqlalchemy.Connection, values: dict[str, Any]) -> tuple[str, ServerLoad]:
+    """Says that a worker is there.
+
+    Args:
+        connection: with AUTOCOMMIT.
+        values: of its row, and `has_progressed`.
+
+    Returns:
+        What a person wants of its study, and who shares the server.
+    """
+    row = connection.execute(_BEAT, values).one()
+    pooled = is_pooled(connection, row.backend)
+    return row.control or RUN, ServerLoad(row.workers, row.connections, pooled)
+
+
+def lock(connection: sqlalchemy.Connection, worker: int) -> bool:
+    """Lets the server notice the end of this connection; returns whether it will."""
+    return bool(connection.scalar(_LOCK, {"worker": worker}))
+
+
+def forget_old(connection: sqlalchemy.Connection, study_id: int | None) -> None:
+    """Removes workers of a study that left long ago."""
+    connection.execute(_FORGET, {"study_id": study_id})
+
+
+def leave(connection: sqlalchemy.Connection, worker: int, reason: str) -> None:
+    """Gives back whatever a worker has leased, and says why it leaves."""
+    connection.execute(_LEAVE, {"worker": worker, "reason": reason})

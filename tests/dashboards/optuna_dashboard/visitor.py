@@ -1,0 +1,72 @@
+"""Asks the dashboard's application as a browser does, without a server."""
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from canopy_search.dashboards.optuna_dashboard.pages import Pages
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: of HTTP.
+        headers: by their names in small letters.
+        body: as it came.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Visitor:
+    """One who looks at the dashboard.
+
+    Args:
+        pages: the application.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    def get(self, address: str) -> Reply:
+        return self.send("GET", address)
+
+    def study(self, study_id: int) -> Any:
+        reply = self.get(f"/api/studies/{study_id}")
+        assert reply.status == 200, reply.body
+        return reply.json()
+
+    def send(self, method: str, address: str, document: Any = None) -> Reply:
+        body = b"" if document is None else json.dumps(document).encode()
+        place = urlsplit(address)
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": place.path,
+            "QUERY_STRING": place.query,
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "8080",
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": sys.stderr,
+        }
+        told: dict[str, Any] = {}
+
+        def start(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
+            told["status"], told["headers"] = status, headers
+
+        answer = b"".join(self._pages(environ, start))
+        headers = {name.lower(): value for name, value in told["headers"]}
+        assert int(headers["content-length"]) == len(answer)
+        return Reply(int(told["status"].split()[0]), headers, answer)

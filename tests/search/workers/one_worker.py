@@ -1,0 +1,62 @@
+"""One worker in the test's own process, so that a test can replace what it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.events import TrialEnd
+from canopy_search.search.study.plan import begin_study, join_study, plan_search
+from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.workers.loop import open_objective, work
+from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.database import Database
+from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workers.session import WorkerSession
+
+
+class Witness:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.ends: list[TrialEnd] = []
+        self.notes: list[str] = []
+        self.epochs: list[tuple[Any, ...]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
+        self.ends.append(end)
+
+    def epoch_done(self, *values: Any) -> None:
+        self.epochs.append(values)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: None
+
+
+def hear_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets workers hear at once what a person wants of the study."""
+    options = WorkerSession.__init__.__kwdefaults__
+    monkeypatch.setitem(options, "beat_s", 0.1)
+
+
+def search_here(
+    database: Database, config: CanopyConfig, home: Path, trials: int, study: str = "planet"
+) -> Witness:
+    """Begins a study or goes on with it, and runs its trials here."""
+    witness = Witness()
+    plan = plan_search(config, home, study, trials)
+    dataset = open_data(config.data, home, witness)
+    check_networks(plan.space, dataset)
+    store = StudyStore(database)
+    begin_study(plan, store, dataset)
+    store.launch(study, trials, config.search.model_dump(mode="json"))
+    retry_policy = RetryPolicy(plan.retry_for_s, note=witness.note)
+    begun = join_study(plan, store, dataset)
+    store.close()
+    with open_objective(begun, database, witness, retry_policy) as objective:
+        work(plan, objective, retry_policy)
+    return witness

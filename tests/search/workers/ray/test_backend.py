@@ -1,0 +1,184 @@
+"""The engine of Ray as the launcher sees it; what speaks with Ray is a pipe that a test holds."""
+
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.search.study.plan import plan_search
+from canopy_search.search.workers.backend import FAILED, LOG, WorkerEvent, WorkerSlot
+from canopy_search.search.workers.ray import backend as on_ray
+from canopy_search.search.workers.ray.backend import FULL_S, SILENT_S, RayBackend, _Link
+from canopy_search.search.workers.ray.driver import (
+    ALIVE,
+    EVENTS,
+    FORGET,
+    KILL,
+    LEAVE,
+    NODES,
+    OVER,
+    PLACE,
+    PLACED,
+)
+from canopy_search.search.workers.ray.slots import Node, RaySlots
+
+NEAR = Node("id-near", "127.0.0.1", "near", 1, 0)
+FAR = Node("id-far", "192.0.2.77", "far", 1, 0)
+SERVER = "postgresql://user:secret@db.example/canopy"
+
+
+class _Clock:
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    clock = _Clock()
+    monkeypatch.setattr(on_ray, "time", clock)
+    return clock
+
+
+class _Spoken:
+    """An engine, the other end of its pipe, and what it has noted."""
+
+    def __init__(self, nodes: list[Node], url: str | None, home: Path) -> None:
+        ours, self.ray = Pipe()
+        self.notes: list[str] = []
+        link = _Link(cast("Any", None), cast("Connection[Any, Any]", ours), home / "ray.log", "h:1")
+        config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
+        plan = plan_search(config, home, "demo", 4)
+        self.backend = RayBackend(link, plan, url, RaySlots("cpu", 1), nodes, self.notes.append)
+
+    def orders(self) -> list[tuple[Any, ...]]:
+        found = []
+        while self.ray.poll():
+            name, arguments = self.ray.recv()
+            found.append((name, arguments[0]))
+        return found
+
+    def close(self) -> None:
+        self.backend.link.connection.close()
+        self.ray.close()
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Iterator[Any]:
+    made: list[_Spoken] = []
+
+    def make(nodes: list[Node], url: str | None = None) -> _Spoken:
+        made.append(_Spoken(nodes, url, tmp_path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_database_of_this_machine_and_a_node_of_another_one_do_not_go_together(
+    spoken: Any, words: SnapshotAssertion
+) -> None:
+    spoken([NEAR]).backend.check_database()
+    spoken([NEAR, FAR], SERVER).backend.check_database()
+    with pytest.raises(PlacementError) as raised:
+        spoken([NEAR, FAR]).backend.check_database()
+    assert str(raised.value) == words(name="embedded")
+    local = "postgresql://user:secret@localhost/canopy"
+    with pytest.raises(PlacementError) as raised:
+        spoken([NEAR, FAR], local).backend.check_database()
+    assert str(raised.value) == words(name="of this machine")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_node_that_comes_later_and_cannot_reach_the_database_is_unfit(
+    spoken: Any, tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    with_ray = spoken([NEAR])
+    with_ray.ray.send((NODES, ([NEAR, FAR],)))
+    slots = with_ray.backend.slots()
+    assert [slot.host for slot in slots] == ["near", "far"]
+    worker = with_ray.backend.place(slots[1], tmp_path / "log")
+    [event] = worker.poll()
+    assert (event.name, event.arguments[1]) == (FAILED, False)
+    assert event.arguments[0] == words
+    assert worker.end_text() is not None
+    assert with_ray.orders() == []
+
+
+def test_a_worker_is_heard_until_it_ends(spoken: Any, tmp_path: Path) -> None:
+    with_ray = spoken([NEAR])
+    [slot] = with_ray.backend.slots()
+    assert slot == WorkerSlot("id-near:0", "cpu", "near")
+    worker = with_ray.backend.place(slot, tmp_path / "log")
+    assert worker.is_waiting
+    with_ray.ray.send((PLACED, (1,)))
+    with_ray.ray.send((EVENTS, (1, [(LOG, ("a line\n",), ".2")])))
+    with_ray.backend.wait([worker], 10.0)
+    with_ray.backend.wait([worker], 10.0)
+    assert not worker.is_waiting
+    assert worker.poll() == [WorkerEvent(LOG, ("a line\n",), ".2")]
+    assert worker.end_text() is None
+    worker.leave()
+    with_ray.ray.send((OVER, (1, "ended")))
+    with_ray.backend.wait([worker], 10.0)
+    assert worker.end_text() == "ended"
+    worker.close()
+    assert with_ray.orders() == [(PLACE, 1), (LEAVE, 1), (FORGET, 1)]
+
+
+def test_who_is_still_waited_for_need_not_leave(spoken: Any, tmp_path: Path) -> None:
+    with_ray = spoken([NEAR])
+    with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log").leave()
+    assert with_ray.orders() == [(PLACE, 1), (KILL, 1)]
+
+
+def test_the_end_of_a_worker_whose_node_is_lost_is_no_death(spoken: Any, tmp_path: Path) -> None:
+    with_ray = spoken([NEAR])
+    worker = with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
+    with_ray.ray.send((NODES, ([],)))
+    with_ray.ray.send((OVER, (1, "was lost with its node")))
+    assert with_ray.backend.slots() == []
+    assert worker.end_text() is None
+
+
+def test_a_cluster_that_is_silent_is_said_once_and_one_that_is_lost_ends_the_search(
+    spoken: Any, clock: _Clock, words: SnapshotAssertion
+) -> None:
+    with_ray = spoken([NEAR])
+    for seconds in (SILENT_S, SILENT_S, SILENT_S):
+        clock.sleep(seconds + 1)
+        with_ray.backend.slots()
+    assert len(with_ray.notes) == 1
+    assert with_ray.notes[0] == words
+    with_ray.ray.send((ALIVE, ()))
+    with_ray.backend.slots()
+    clock.sleep(SILENT_S + 1)
+    with_ray.backend.slots()
+    assert len(with_ray.notes) == 2
+    with_ray.ray.close()
+    with pytest.raises(SearchFailedError, match="the Ray cluster is lost"):
+        with_ray.backend.slots()
+
+
+def test_a_node_without_room_is_said_once(
+    spoken: Any, clock: _Clock, tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    with_ray = spoken([NEAR])
+    with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
+    for _ in range(3):
+        with_ray.ray.send((ALIVE, ()))
+        clock.sleep(FULL_S / 2 + 1)
+        with_ray.ray.send((ALIVE, ()))
+        with_ray.backend.slots()
+    assert [note for note in with_ray.notes if "near" in note] == words

@@ -1,0 +1,70 @@
+"""A worker leaves in time, also from an operation that notices no signal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.waiting import HANG_S
+
+_SCRIPT = """
+import hashlib, sys, time
+from canopy_search.search.workers import graceful_exit
+how, parent = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
+graceful_exit.GRACE_S = 600.0 if how == "sleeps" else 0.5
+try:
+    with graceful_exit.leaving_in_time(parent):
+        print("ready", flush=True)
+        if how == "sleeps":
+            time.sleep(600)
+        else:  # as a long operation of torch: no Python runs until it is over
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+except KeyboardInterrupt:
+    print("left", flush=True)
+    sys.exit(130)
+"""
+
+
+def start(how: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, how, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts(number: signal.Signals) -> None:
+    process = start("sleeps")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=HANG_S)
+    assert (process.returncode, output) == (130, "left\n")
+
+
+def test_what_cannot_be_interrupted_ends_without_a_word() -> None:
+    process = start("computes")
+    computing = psutil.Process(process.pid)
+    begun_s = computing.cpu_times().user
+    while computing.cpu_times().user < begun_s + 0.2:  # until it is in the middle of it
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=HANG_S)
+    # Had it been interrupted after its computation, it would have said so.
+    assert (process.returncode, output) == (143, "")
+
+
+def test_the_death_of_the_parent_counts() -> None:
+    ours, theirs = os.pipe()
+    process = start("sleeps", str(ours), pass_fds=[ours])
+    os.close(theirs)
+    output, _ = process.communicate(timeout=HANG_S)
+    os.close(ours)
+    assert (process.returncode, output) == (130, "left\n")

@@ -1,0 +1,285 @@
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from canopy_search.training.data.cache import pixels as cache_module
+from canopy_search.training.data.cache.pixels import open_cache
+from canopy_search.training.data.images.decoding import decode_image
+from canopy_search.training.errors import DiskFullError, ImageError
+from canopy_search.training.settings import DataSettings
+from tests.reading_docs import ROOT
+
+BUILDER = """
+import hashlib, sys, time
+from pathlib import Path
+from canopy_search.training.data.files import atomic_directory
+from canopy_search.training.data.cache.pixels import open_cache
+
+folder, images, signals, name = map(Path, sys.argv[1:])
+paths = sorted(images.iterdir())
+digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+def pause(done, total):
+    (signals / f"{name}-decodes").touch()
+    while not (signals / "go").exists():
+        time.sleep(0.01)
+
+class Lock(atomic_directory.FileLock):
+    def acquire(self, *arguments, **options):
+        (signals / f"{name}-asks").touch()
+        return super().acquire(*arguments, **options)
+
+atomic_directory.FileLock = Lock
+pixels = open_cache(folder, paths, digests, 16, pause).pixels
+print(int(pixels.sum(dtype="int64")))
+"""
+
+
+class Images(NamedTuple):
+    """Image files, their digests, and how often they were decoded."""
+
+    paths: list[Path]
+    digests: list[str]
+
+
+@pytest.fixture
+def images(planet: Callable[..., DataSettings]) -> Images:
+    settings = planet(images=50)
+    assert settings.images is not None
+    paths = sorted(settings.images.iterdir())
+    return Images(paths, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+
+
+class Decoded:
+    """Counts the images that a cache had to decode."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.steps.append((done, total))
+
+
+def only_cache(folder: Path) -> Path:
+    """The one cache there is; nothing half-built lies beside it."""
+    entries = [path for path in folder.iterdir() if path.name != ".lock"]
+    assert len(entries) == 1
+    assert len(entries[0].name) == 64
+    return entries[0]
+
+
+def test_pixels_are_the_decoded_images_in_order_and_read_only(
+    tmp_path: Path, images: Images
+) -> None:
+    decoded = Decoded()
+
+    pixels = open_cache(tmp_path / "cache", *images, 16, decoded).pixels
+
+    assert isinstance(pixels, np.memmap)
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, np.stack([decode_image(path, 16) for path in images.paths]))
+    with pytest.raises(ValueError, match="read-only"):
+        pixels[0] = 0
+    assert decoded.steps == [(32, 50), (50, 50)]
+
+
+def test_a_cache_is_built_once_for_a_content(tmp_path: Path, images: Images) -> None:
+    folder, decoded = tmp_path / "cache", Decoded()
+    open_cache(folder, *images, 16)
+    moved = [path.rename(path.with_name(f"moved-{path.name}")) for path in images.paths]
+
+    open_cache(folder, moved, images.digests, 16, decoded)
+
+    assert decoded.steps == []
+    only_cache(folder)
+
+
+def test_size_order_content_and_decoding_rule_make_caches_of_their_own(
+    tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    paths, digests = images
+    open_cache(folder, paths, digests, 16)
+    open_cache(folder, paths, digests, 8)
+    open_cache(folder, paths[::-1], digests[::-1], 16)
+    open_cache(folder, paths[1:], digests[1:], 16)
+    monkeypatch.setattr(cache_module, "DECODING_RULE", "another")
+    open_cache(folder, paths, digests, 16)
+
+    assert sum(path.is_dir() for path in folder.iterdir()) == 5
+
+
+@pytest.mark.parametrize(
+    "damage", ["short file", "long file", "no file", "no meta", "cut meta", "other meta"]
+)
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str) -> None:
+    folder = tmp_path / "cache"
+    whole = np.array(open_cache(folder, *images, 16).pixels)
+    pixels_file, meta_file = only_cache(folder) / "pixels.bin", only_cache(folder) / "meta.json"
+    meta = json.loads(meta_file.read_text())
+    if damage == "short file":
+        os.truncate(pixels_file, pixels_file.stat().st_size - 1)
+    elif damage == "long file":
+        os.truncate(pixels_file, pixels_file.stat().st_size + 1)
+    elif damage == "no file":
+        pixels_file.unlink()
+    elif damage == "no meta":
+        meta_file.unlink()
+    elif damage == "cut meta":
+        meta_file.write_bytes(meta_file.read_bytes()[:20])
+    else:
+        meta_file.write_text(json.dumps({**meta, "damaged": [[0, "no image", ""]]}))
+    decoded = Decoded()
+
+    rebuilt = open_cache(folder, *images, 16, decoded).pixels
+
+    assert decoded.steps[-1] == (50, 50)
+    assert np.array_equal(rebuilt, whole)
+    assert json.loads(meta_file.read_text()) == meta
+
+
+def test_an_image_that_changed_after_its_digest_is_refused(tmp_path: Path, images: Images) -> None:
+    shutil.copy(images.paths[4], images.paths[5])
+
+    with pytest.raises(ImageError, match=f"{images.paths[5].name}: changed since its digest"):
+        open_cache(tmp_path / "cache", *images, 16)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_undecodable_images_are_told_apart_and_remembered(tmp_path: Path, images: Images) -> None:
+    for at, content in ((40, b"no image"), (3, b"")):
+        images.paths[at].write_bytes(content)
+        images.digests[at] = hashlib.sha256(content).hexdigest()
+    folder, decoded = tmp_path / "cache", Decoded()
+
+    first = open_cache(folder, *images, 16)
+    second = open_cache(folder, *images, 16, decoded)
+
+    good = [path for at, path in enumerate(images.paths) if at not in {3, 40}]
+    assert np.array_equal(first.pixels, np.stack([decode_image(path, 16) for path in good]))
+    assert [(image.position, image.kind) for image in first.damaged] == [
+        (3, "empty"),
+        (40, "no image"),
+    ]
+    assert np.array_equal(second.pixels, first.pixels)
+    assert second.damaged == first.damaged
+    assert decoded.steps == []
+
+
+def test_an_image_that_vanished_after_its_digest_is_named(tmp_path: Path, images: Images) -> None:
+    images.paths[7].unlink()
+
+    with pytest.raises(ImageError, match=f"{images.paths[7].name}: cannot be read any more"):
+        open_cache(tmp_path / "cache", *images, 16)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_cache_without_a_single_image_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"")
+
+    cache = open_cache(tmp_path / "cache", [path], [hashlib.sha256(b"").hexdigest()], 16)
+
+    assert cache.pixels.shape == (0, 16, 16, 3)
+    assert [image.kind for image in cache.damaged] == ["empty"]
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(
+    tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50 * 16 * 16 * 3 - 1))
+    decoded = Decoded()
+
+    with pytest.raises(DiskFullError, match=r"needs 0\.037 MiB.*lower data\.image_px"):
+        open_cache(tmp_path / "cache", *images, 16, decoded)
+    assert decoded.steps == []
+
+
+def test_a_disk_that_fills_up_meanwhile_is_the_same_error(
+    tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(DiskFullError, match="make room"):
+        open_cache(tmp_path / "cache", *images, 16)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+class Builders:
+    """Real processes that build the cache of the images, and pause after the first ones."""
+
+    def __init__(self, tmp_path: Path, images: Images) -> None:
+        self.folder = tmp_path / "cache"
+        self.signals = tmp_path / "signals"
+        self.signals.mkdir()
+        self._images = images.paths[0].parent
+
+    def start(self, name: str) -> subprocess.Popen[str]:
+        arguments = [self.folder, self._images, self.signals, name]
+        return subprocess.Popen(
+            [sys.executable, "-c", BUILDER, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def wait_for(self, signal_name: str) -> None:
+        deadline = time.monotonic() + 240
+        while not (self.signals / signal_name).exists():
+            assert time.monotonic() < deadline, f"{signal_name} did not happen"
+            time.sleep(0.01)
+
+    def go_on(self) -> None:
+        (self.signals / "go").touch()
+
+
+@pytest.fixture
+def builders(tmp_path: Path, images: Images) -> Builders:
+    return Builders(tmp_path, images)
+
+
+def test_of_two_builders_at_once_the_second_waits_and_uses_the_first_ones(
+    builders: Builders, images: Images
+) -> None:
+    first = builders.start("first")
+    builders.wait_for("first-decodes")
+    second = builders.start("second")
+    builders.wait_for("second-asks")
+    assert second.poll() is None
+
+    builders.go_on()
+    sums = [process.communicate()[0] for process in (first, second)]
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert not (builders.signals / "second-decodes").exists()
+    expected = sum(int(decode_image(path, 16).sum(dtype=np.int64)) for path in images.paths)
+    assert sums == [f"{expected}\n"] * 2
+
+
+def test_a_killed_builder_leaves_nothing_that_matters(builders: Builders, images: Images) -> None:
+    killed = builders.start("killed")
+    builders.wait_for("killed-decodes")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    leftovers = [path.name for path in builders.folder.iterdir() if path.name != ".lock"]
+    assert [Path(name).suffix for name in leftovers] == [".partial"]
+
+    pixels = open_cache(builders.folder, *images, 16).pixels
+
+    assert np.array_equal(pixels, np.stack([decode_image(path, 16) for path in images.paths]))
+    assert only_cache(builders.folder).name == Path(leftovers[0]).stem

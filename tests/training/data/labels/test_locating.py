@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.labels.locating import locate_images
+from canopy_search.training.errors import ImageError, LabelFileError
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def table(*names: str, targets: list[int] | None = None) -> LabelTable:
+    """A label file with one label whose first image is in row 2."""
+    return LabelTable(
+        path=Path("labels.csv"),
+        layout="",
+        image_names=names,
+        labels=("x",),
+        targets=np.array(targets or [1] * len(names), np.uint8)[:, None],
+        row_numbers=tuple(range(2, len(names) + 2)),
+    )
+
+
+def test_images_are_found_with_and_without_extension_in_any_case(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.JPEG", "c.PNG", "v1.2.png", "sub/d.Jpg", "a.txt", "e.JPG", "f.tif")
+
+    found = locate_images(table("c", "a.jpg", "v1.2", "b", "sub/d", "e.jpg", "f"), tmp_path)
+
+    names = ["c.PNG", "a.jpg", "v1.2.png", "b.JPEG", "sub/d.Jpg", "e.JPG", "f.tif"]
+    assert found.paths == [tmp_path / name for name in names]
+    assert found.skipped == []
+
+
+def test_missing_images_are_left_out_with_their_rows(tmp_path: Path) -> None:
+    touch(tmp_path, "x0.jpg", "x1.txt", "x4.jpg")
+    (tmp_path / "x2.jpg").mkdir()
+    (tmp_path / "x3.jpg").symlink_to(tmp_path / "gone.jpg")
+
+    found = locate_images(table(*(f"x{at}" for at in range(5)), "no/x", "y" * 300), tmp_path)
+
+    assert found.table.image_names == ("x0", "x4")
+    assert found.table.row_numbers == (2, 6)
+    assert found.paths == [tmp_path / "x0.jpg", tmp_path / "x4.jpg"]
+    assert [(image.row, image.kind) for image in found.skipped] == [
+        (row, "missing") for row in (3, 4, 5, 7, 8)
+    ]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, words: SnapshotAssertion) -> None:
+    with pytest.raises(ImageError, match="train-jpg: ") as caught:
+        locate_images(table("a"), tmp_path / "train-jpg")
+    assert str(caught.value) == words
+
+
+def test_a_name_that_fits_two_files_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png")
+
+    with pytest.raises(ImageError, match=r"row 2: 'a' fits a\.jpg and a\.png"):
+        locate_images(table("a"), tmp_path)
+    assert locate_images(table("a.png"), tmp_path).paths == [tmp_path / "a.png"]
+
+
+def test_two_names_for_one_file_count_once_or_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg")
+
+    found = locate_images(table("a", "a.jpg", "b"), tmp_path)
+
+    assert found.table.image_names == ("a", "b")
+    with pytest.raises(LabelFileError, match=r"rows 2 and 3: 'a' and 'a\.jpg' "):
+        locate_images(table("a", "a.jpg", targets=[0, 1]), tmp_path)
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_a_link_that_leads_outside_is_refused_and_one_inside_is_followed(
+    tmp_path: Path, link: str, words: SnapshotAssertion
+) -> None:
+    images = tmp_path / "images"
+    touch(tmp_path, "outside/secret.jpg", "images/inside/a.jpg")
+    if link == "file":
+        (images / "secret.jpg").symlink_to(tmp_path / "outside" / "secret.jpg")
+        (images / "a.jpg").symlink_to(images / "inside" / "a.jpg")
+        names = ("a", "secret")
+    else:
+        (images / "sub").symlink_to(tmp_path / "outside")
+        (images / "alias").symlink_to(images / "inside")
+        names = ("alias/a", "sub/secret")
+
+    assert locate_images(table(names[0]), images).skipped == []
+    with pytest.raises(ImageError, match="row 3: ") as caught:
+        locate_images(table(*names), images)
+    assert str(tmp_path / "outside") in str(caught.value)
+    assert str(caught.value) == words
+
+
+def test_a_folder_that_is_a_link_itself_is_what_the_user_named(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg")
+    (tmp_path / "images").symlink_to(tmp_path / "real")
+
+    assert locate_images(table("a"), tmp_path / "images").paths == [tmp_path / "real" / "a.jpg"]

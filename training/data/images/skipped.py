@@ -1,0 +1,80 @@
+"""Images that the label file names and no run can use: missing or damaged ones."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from canopy_search.filestore.urls import Source
+from canopy_search.training.atomic import write_atomically
+from canopy_search.training.errors import ImageError
+
+TOLERATED = 0.01
+"""Share of the images that may be left out before somebody has to say that it is all right."""
+
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """One image that is left out.
+
+    Attributes:
+        row: of the label file.
+        image_name: as the label file writes it.
+        kind: ``missing``, ``empty``, ``truncated``, ``no image``, ``too large``, ``damaged``,
+            ``unreadable``.
+        detail: what else is known.
+    """
+
+    row: int
+    image_name: str
+    kind: str
+    detail: str = ""
+
+
+def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
+    """Says how many images are left out, why, and names the first ten.
+
+    Args:
+        skipped: at least one image.
+        images: number of images of the label file.
+    """
+    kinds = Counter(image.kind for image in skipped)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    named = ", ".join(
+        f"row {image.row} {image.image_name!r} {image.kind}" for image in skipped[:_NAMED]
+    )
+    more = ", …" if len(skipped) > _NAMED else ""
+    share = 100 * len(skipped) / images
+    return f"{len(skipped)} of {images:,} images ({share:.2g} %): {counts} ({named}{more})"
+
+
+def check_skipped(
+    skipped: Sequence[SkippedImage], images: int, label_file: Source, *, allow_missing: bool
+) -> None:
+    """Raises ImageError if more is left out than goes without saying, or everything is."""
+    if not skipped:
+        return
+    text = skipped_text(skipped, images)
+    if len(skipped) == images:
+        raise ImageError(
+            f"{label_file}: no image can be used, {text}; check data.images, and whether the names "
+            "are paths below it"
+        )
+    if len(skipped) > TOLERATED * images and not allow_missing:
+        raise ImageError(
+            f"{label_file}: cannot use {text}; that is more than {TOLERATED:.0%}: mend the images "
+            "or remove their rows, or go on without them with --allow-missing"
+        )
+
+
+def write_skipped(path: Path, skipped: Sequence[SkippedImage]) -> None:
+    """Writes all images that are left out as CSV: row, image_name, kind, detail."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "image_name", "kind", "detail"])
+    writer.writerows([each.row, each.image_name, each.kind, each.detail] for each in skipped)
+    write_atomically(path, text.getvalue().encode())

@@ -1,0 +1,235 @@
+"""From the columns of a label file to names, labels and a 0/1 target matrix."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canopy_search.filestore.urls import Source
+from canopy_search.filestore.waiting import Waiting
+from canopy_search.training.data.labels.rows import LabelRows, read_rows
+from canopy_search.training.data.labels.targets import Targets, one_hot_targets, tag_targets
+from canopy_search.training.errors import LabelFileError, nearest_hint
+from canopy_search.training.settings import ColumnSettings, SplitSettings
+
+Part = Literal["train", "validation", "test"]
+
+SPLIT_COLUMN = "split"
+GROUP_COLUMN = "group"
+PART_WORDS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+# Nearly every name; splitting 40,000 of them into the parts of a path takes over a second.
+_PLAIN_NAME = re.compile(r"\w[\w-]*(\.\w+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """What a label file says, in an order that does not depend on the order of its rows.
+
+    Attributes:
+        path: the file, or its URL.
+        layout: how it is written, in words: ``CSV, tags separated by spaces``.
+        image_names: sorted and unique, as the file writes them, with or without an extension.
+        labels: every label that occurs, sorted; of a file with a column a label, these columns.
+        targets: (images, labels), uint8, 1 where the image has the label.
+        row_numbers: for each image the row that a person finds it by.
+        parts: for each image what the split column says, None where there is no such column.
+        groups: for each image what must stay with it, None where there is no such column; "" is a
+            group of its own.
+        ignored: columns that nothing reads.
+    """
+
+    path: Source
+    layout: str
+    image_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    targets: NDArray[np.uint8]
+    row_numbers: tuple[int, ...]
+    parts: tuple[Part, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def select(self, images: Sequence[int]) -> "LabelTable":
+        """Returns the table with the images at these positions only, and all labels."""
+        return replace(
+            self,
+            image_names=tuple(self.image_names[at] for at in images),
+            targets=self.targets[list(images)],
+            row_numbers=tuple(self.row_numbers[at] for at in images),
+            parts=self.parts and tuple(self.parts[at] for at in images),
+            groups=self.groups and tuple(self.groups[at] for at in images),
+        )
+
+    def same_row(self, one: int, other: int) -> bool:
+        """Whether two images have the same labels, part and group."""
+        same = bool((self.targets[one] == self.targets[other]).all())
+        for column in (self.parts, self.groups):
+            same = same and (column is None or column[one] == column[other])
+        return same
+
+
+def read_label_file(
+    path: Source,
+    columns: ColumnSettings | None = None,
+    split: SplitSettings | None = None,
+    waiting: Waiting | None = None,
+) -> LabelTable:
+    """Reads tags in one column, or a column of 0 and 1 for each label.
+
+    An image with empty tags has none of the labels. Two equal rows count once.
+
+    Args:
+        path: CSV, JSON lines or Parquet, see `read_rows`.
+        columns: what the columns are called; default ``image_name`` and ``tags``.
+        split: which columns say how to split; by default those named ``split`` and ``group``.
+        waiting: for a place that is away; by default some minutes.
+
+    Raises:
+        LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
+            outside the folder, or gives one image two different sets of labels; with the row.
+    """
+    return label_table(
+        read_rows(path, waiting), columns or ColumnSettings(), split or SplitSettings()
+    )
+
+
+def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) -> LabelTable:
+    """Makes the table of rows that are read already; see `read_label_file`.
+
+    Raises:
+        LabelFileError: likewise.
+    """
+    path = rows.path
+    has_tags = columns.tags in rows.columns and columns.labels is None
+    _check_columns(rows, columns, has_tags=has_tags)
+    part_column = _optional_column(rows, split.column, SPLIT_COLUMN, "data.split.column")
+    group_column = _optional_column(rows, split.group, GROUP_COLUMN, "data.split.group")
+    if not rows.numbers:
+        raise LabelFileError(f"{path}: no images below the header; add a row for every image")
+    known = {columns.image, part_column, group_column}
+    if has_tags:
+        targets = tag_targets(rows, columns.tags, columns.separator)
+        known.add(columns.tags)
+    else:
+        # A column for the user's own split is no label, whether or not it is used.
+        reserved = known | {SPLIT_COLUMN, GROUP_COLUMN}
+        labels = columns.labels or tuple(name for name in rows.columns if name not in reserved)
+        targets = one_hot_targets(rows, labels, are_listed=columns.labels is not None)
+        known |= set(labels)
+    names = [_checked_name(rows, at, value) for at, value in enumerate(rows.column(columns.image))]
+    parts = _parts(rows, part_column) if part_column else None
+    groups = _groups(rows, group_column) if group_column else None
+    table = LabelTable(
+        path=path,
+        layout=f"{rows.layout}, {targets.layout}",
+        image_names=tuple(names),
+        labels=targets.labels,
+        targets=targets.matrix,
+        row_numbers=tuple(rows.numbers),
+        parts=parts,
+        groups=groups,
+        ignored=tuple(name for name in rows.columns if name not in known),
+    )
+    return table.select(_first_rows(table, targets))
+
+
+def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) -> None:
+    """Raises unless the columns are there that the settings speak of."""
+    found = ",".join(rows.columns) if len(rows.columns) < 20 else f"{len(rows.columns)} columns"
+    labels = columns.labels or ()
+    missing = [name for name in (columns.image, *labels) if name not in rows.columns]
+    no_labels = not has_tags and not labels and set(rows.columns) <= {columns.image}
+    if no_labels or (missing == [columns.image] and not has_tags and not labels):
+        missing.append(columns.tags)
+    if missing:
+        hint = nearest_hint(missing[0], rows.columns)
+        raise LabelFileError(
+            f"{rows.path}: row 1: expected the columns {columns.image},"
+            f"{','.join(labels) or columns.tags}, found {found}; {' and '.join(missing)} missing; "
+            f"correct the header, or name the columns in data.columns ({hint})"
+        )
+
+
+def _optional_column(rows: LabelRows, name: str | None, default: str, key: str) -> str | None:
+    """The column that a setting names, if there is one or must be one."""
+    if name is None or (name == "auto" and default not in rows.columns):
+        return None
+    if name == "auto":
+        return default
+    if name not in rows.columns:
+        raise LabelFileError(
+            f"{rows.path}: {key}: no column {name!r}; {nearest_hint(name, rows.columns)}"
+        )
+    return name
+
+
+def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
+    """The name, in one spelling, if it lies below the folder of images."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise rows.error(at, f"expected the name of an image, found {value!r}; write it as text")
+    name = (value or "").strip()
+    if not name:
+        raise rows.error(at, "the name of the image is empty; name the image")
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    windows = PureWindowsPath(name)
+    posix = PurePosixPath(name)
+    outside = posix.is_absolute() or windows.anchor or ".." in posix.parts + windows.parts
+    if outside or not posix.name or not name.isprintable():
+        raise rows.error(
+            at,
+            f"{name!r} does not lie in the folder of images; write a path relative to data.images, "
+            "without '..' and control characters",
+        )
+    return str(posix)
+
+
+def _parts(rows: LabelRows, column: str) -> tuple[Part, ...]:
+    parts = []
+    for at, value in enumerate(rows.column(column)):
+        part = PART_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+        if part is None:
+            raise rows.error(
+                at,
+                f"column {column!r}: expected train, validation or test, found {value!r}; "
+                "correct it, or set data.split.column to null to split at random",
+            )
+        parts.append(part)
+    return tuple(parts)
+
+
+def _groups(rows: LabelRows, column: str) -> tuple[str, ...]:
+    values = rows.column(column)
+    return tuple("" if value is None else str(value).strip() for value in values)
+
+
+def _first_rows(table: LabelTable, targets: Targets) -> list[int]:
+    """The position of each image's first row, in the order of the names."""
+    first: dict[str, int] = {}
+    for at, name in enumerate(table.image_names):
+        before = first.setdefault(name, at)
+        if before == at or table.same_row(before, at):
+            continue
+        one, other = table.row_numbers[before], table.row_numbers[at]
+        here, there = targets.text(before), targets.text(at)
+        what = f"labels, {here} and {there}" if here != there else "splits or groups"
+        raise LabelFileError(
+            f"{table.path}: rows {one} and {other}: {name!r} has two different sets of {what}; "
+            "keep one of them"
+        )
+    return [first[name] for name in sorted(first)]

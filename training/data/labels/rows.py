@@ -1,0 +1,241 @@
+"""Label files as plain columns: CSV, JSON lines or Parquet, recognised by their content."""
+
+import csv
+import io
+import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from canopy_search.filestore.urls import Source
+from canopy_search.filestore.waiting import Waiting
+from canopy_search.training.data.files.sources import read_source, reported
+from canopy_search.training.errors import LabelFileError
+
+_PARQUET = b"PAR1"
+_NO_LABEL_FILE = {
+    b"PK\x03\x04": "a zip or Excel file; save the table as CSV in UTF-8",
+    b"\x1f\x8b": "a gzip file; unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the table as CSV in UTF-8",
+    b"\x89PNG": "a PNG image; data.labels names the table, data.images the pictures",
+    b"\xff\xd8\xff": "a JPEG image; data.labels names the table, data.images the pictures",
+    b"%PDF": "a PDF; save the table as CSV in UTF-8",
+}
+_DELIMITERS = {",": "CSV", ";": "CSV with semicolons", "\t": "tab-separated"}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRows:
+    """A label file as it is written, before anything is made of it.
+
+    Attributes:
+        path: the file, or its URL.
+        layout: what kind of file it is, in words.
+        columns: their names, in order.
+        numbers: for each row the number that a person finds it by: lines of a text file, the header
+            of a CSV being row 1; rows of a Parquet file from 1.
+        column: name → one value for each row: text in a CSV, else what the file holds, None where
+            it holds nothing.
+    """
+
+    path: Source
+    layout: str
+    columns: tuple[str, ...]
+    numbers: Sequence[int]
+    column: Callable[[str], Sequence[Any]]
+
+    def error(self, row: int, message: str) -> LabelFileError:
+        """Returns an error about the row at position `row`."""
+        return LabelFileError(f"{self.path}: row {self.numbers[row]}: {message}")
+
+
+def read_rows(path: Source, waiting: Waiting | None = None) -> LabelRows:
+    """Reads a label file.
+
+    Args:
+        path: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; JSON
+            lines, an object a line; or Parquet.
+        waiting: for a place that is away; by default some minutes.
+
+    Raises:
+        LabelFileError: the file is missing, empty, damaged or something else; with the row.
+    """
+    try:
+        with reported(LabelFileError):
+            content = read_source(path, waiting)
+    except FileNotFoundError:
+        raise LabelFileError(f"{path}: no such label file; check data.labels") from None
+    except OSError as error:
+        raise LabelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    for beginning, what in _NO_LABEL_FILE.items():
+        if content.startswith(beginning):
+            raise LabelFileError(f"{path}: this is {what}")
+    rows = (
+        _parquet_rows(path, content) if content.startswith(_PARQUET) else _text_rows(path, content)
+    )
+    twice = {name for name in rows.columns if rows.columns.count(name) > 1}
+    if twice:
+        raise LabelFileError(
+            f"{path}: row 1: the column {min(twice)!r} stands twice; rename or remove one"
+        )
+    return rows
+
+
+def _text_rows(path: Source, content: bytes) -> LabelRows:
+    text = _decoded(path, content)
+    first = text.lstrip()[:1]
+    if not first:
+        raise LabelFileError(
+            f"{path}: the file is empty; expected a header such as image_name,tags and a row for "
+            "every image"
+        )
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise LabelFileError(
+            f"{path}: row {row}: a NUL byte, which no text holds; the file is damaged, or UTF-16 "
+            "without a byte order mark; save it as CSV in UTF-8"
+        )
+    if first == "{":
+        return _json_rows(path, text)
+    if first == "[":
+        raise LabelFileError(
+            f"{path}: row 1: a JSON array; expected JSON lines, an object for each image on a line "
+            "of its own"
+        )
+    return _csv_rows(path, text)
+
+
+def _decoded(path: Source, content: bytes) -> str:
+    utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise LabelFileError(
+            f"{path}: row {row}: expected UTF-8 text, found byte 0x{content[error.start]:02x} "
+            f"({error.reason}); save the file as CSV in UTF-8"
+        ) from error
+
+
+def _csv_rows(path: Source, text: str) -> LabelRows:
+    delimiter = _delimiter(text.lstrip().partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: tuple[str, ...] = ()
+    numbers: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        for cells in reader:
+            if not any(cells):
+                continue
+            if not columns:
+                columns = tuple(cell.strip() for cell in cells)
+                continue
+            numbers.append(reader.line_num)
+            if len(cells) == len(columns):
+                rows.append(cells)
+            else:
+                rows.append(_fitted(path, reader.line_num, cells, columns, delimiter))
+    except csv.Error as error:
+        raise LabelFileError(
+            f"{path}: row {reader.line_num}: not CSV: {error}; correct the row"
+        ) from error
+    values = list(zip(*rows, strict=True)) or [() for _ in columns]
+    return LabelRows(
+        path=path,
+        layout=_DELIMITERS[delimiter],
+        columns=columns,
+        numbers=numbers,
+        column=lambda name: values[columns.index(name)],
+    )
+
+
+def _delimiter(header: str) -> str:
+    """The delimiter that occurs most in a header, a comma where none does."""
+    unquoted = "".join(header.split('"')[::2])
+    return max(_DELIMITERS, key=unquoted.count)
+
+
+def _fitted(
+    path: Source, line: int, cells: list[str], columns: tuple[str, ...], delimiter: str
+) -> list[str]:
+    """A row with as many cells as there are columns, where only empty ones are over."""
+    if len(cells) < len(columns):
+        missing = ", ".join(columns[len(cells) :][:5])
+        raise LabelFileError(
+            f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
+            f"{delimiter.join(cells)[:80]!r}; {missing} missing, add what stands between the "
+            f"{delimiter!r}"
+        )
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        raise LabelFileError(
+            f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
+            f"{delimiter.join(cells)[:80]!r}; put double quotes around a cell that holds "
+            f"{delimiter!r}"
+        )
+    return cells[: len(columns)]
+
+
+def _json_rows(path: Source, text: str) -> LabelRows:
+    numbers: list[int] = []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise LabelFileError(
+                f"{path}: row {number}: not a JSON object on one line: {error}; correct the row"
+            ) from error
+        if not isinstance(row, dict):
+            raise LabelFileError(
+                f"{path}: row {number}: expected a JSON object, found {line.strip()[:80]!r}"
+            )
+        numbers.append(number)
+        rows.append(row)
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    return LabelRows(
+        path=path,
+        layout="JSON lines",
+        columns=columns,
+        numbers=numbers,
+        column=lambda name: [row.get(name) for row in rows],
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return row
+
+
+def _parquet_rows(path: Source, content: bytes) -> LabelRows:
+    # Only who has such a file waits for the import.
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(io.BytesIO(content))
+        columns = tuple(file.schema_arrow.names)
+        count = file.metadata.num_rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise LabelFileError(_no_parquet(path, error)) from error
+
+    def column(name: str) -> list[Any]:
+        # One at a time: beside names and tags the file may hold the images themselves.
+        try:
+            values: list[Any] = file.read(columns=[name]).column(name).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise LabelFileError(_no_parquet(path, error)) from error
+        return values
+
+    return LabelRows(path, "Parquet", columns, range(1, count + 1), column)
+
+
+def _no_parquet(path: Source, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    return f"{path}: a damaged Parquet file ({reason}); write it anew"

@@ -1,0 +1,85 @@
+"""What a person should know about their data before hours are spent on it, a line each."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from canopy_search.training.data.images.skipped import SkippedImage, skipped_text
+from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.splits import PARTS, Split
+
+_NAMED = 10
+
+
+def dataset_warnings(
+    table: LabelTable,
+    split: Split,
+    digests: Sequence[str],
+    skipped: Sequence[SkippedImage],
+    report: Path,
+) -> list[str]:
+    """Returns how the label file was read, and what is odd about the data.
+
+    Args:
+        table: the images that are used.
+        split: of these images.
+        digests: SHA-256 of each image, hexadecimal.
+        skipped: the images that are not used.
+        report: where these are listed.
+    """
+    warnings = [_reading(table, split)]
+    if skipped:
+        images = len(table.image_names) + len(skipped)
+        warnings.append(f"left out: {skipped_text(skipped, images)}; all of them are in {report}")
+    for part in PARTS:
+        if names := labels_without_positives(table, split, part):
+            what = "cannot be learnt" if part == "train" else f"have no {part} AP"
+            warnings.append(f"no image for {part} has {_named(names)}: these labels {what}")
+    if copies := copies_across_parts(split, digests):
+        names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
+        warnings.append(
+            f"copies of an image in another part of the split: {len(copies)}, which flatters the "
+            f"scores ({_named(names)})"
+        )
+    return warnings
+
+
+def labels_without_positives(table: LabelTable, split: Split, part: str) -> list[str]:
+    """Returns the labels that no image of a part of the split has; none where it has no images."""
+    rows = getattr(split, part)
+    if not len(rows):
+        return []
+    return [table.labels[at] for at in np.flatnonzero(~table.targets[rows].any(axis=0))]
+
+
+def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int, int]]:
+    """Returns the images whose bytes are in another part too, each with the first of these."""
+    parts = np.empty(len(digests), np.int64)
+    for number, part in enumerate(PARTS):
+        parts[getattr(split, part)] = number
+    images: dict[str, list[int]] = defaultdict(list)
+    for at, digest in enumerate(digests):
+        images[digest].append(at)
+    return [
+        (same[0], other)
+        for same in images.values()
+        for other in same[1:]
+        if parts[other] != parts[same[0]]
+    ]
+
+
+def _reading(table: LabelTable, split: Split) -> str:
+    counts = " / ".join(f"{len(getattr(split, part)):,}" for part in PARTS)
+    how = "by the file's own column" if table.parts is not None else "at random"
+    together = ", groups together" if table.groups is not None else ""
+    return (
+        f"data: {len(table.image_names):,} images, {len(table.labels):,} labels ({table.layout}); "
+        f"train / validation / test {counts} {how}{together}"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,209 @@
+"""How much memory a training step needs, and how much there is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
+
+from canopy_search.training.errors import SettingsError
+from canopy_search.training.network.backbones import meta_backbone
+from canopy_search.training.settings import OptimizerSettings, TrainingSettings
+from canopy_search.training.sizes import size_text
+
+_CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+# Batches that the growth with the batch size is measured at.
+_BATCHES = (2, 4)
+
+# Of the free memory, what a suggested batch may take by the estimate, which is up to 35 % low where
+# steps are large enough to matter (benchmarks/RESULTS.md).
+_SUGGESTED_SHARE = 0.6
+
+# Under autocast a kept tensor has half the bytes, where it is not normalisation's in float32.
+_AUTOCAST_SHARE = {"fp32": 1.0, "bf16": 0.5, "fp16": 0.5}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a training step holds at the end of its forward pass, in bytes: the least it needs.
+
+    Attributes:
+        fixed_bytes: weights, gradients and the optimizer's state.
+        image_bytes: what each image of the batch adds: what its forward pass keeps for the
+            backward pass.
+    """
+
+    fixed_bytes: int
+    image_bytes: int
+
+    def total_bytes(self, batch_size: int) -> int:
+        """Returns the whole of it for a batch."""
+        return self.fixed_bytes + batch_size * self.image_bytes
+
+    def largest_batch(self, available_bytes: int) -> int:
+        """Returns the largest batch size that fits; 0 if none does."""
+        return max(0, (available_bytes - self.fixed_bytes) // self.image_bytes)
+
+
+def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
+    """Estimates the memory of a step from the shapes of everything that autograd keeps.
+
+    What kernels take for a moment is left out. It depends on the machine, and it mostly comes when
+    the backward pass has freed what was kept: counted on top, it would refuse runs that fit.
+
+    The network runs on torch's meta device, where tensors have shapes but no values, so the
+    estimate takes part of a second and no memory.
+
+    Args:
+        settings: of the run, without ``auto`` in its precision.
+        labels: number of logits.
+        image_px: side of the images.
+    """
+    model = meta_backbone(settings.backbone, labels=labels, image_px=image_px)
+    parameter_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.MultiheadAttention):
+            model.set_submodule(name, _FusedAttention(layer))
+    few, more = (_kept_bytes(model, batch, image_px) for batch in _BATCHES)
+    share = _AUTOCAST_SHARE.get(settings.precision, 1.0)
+    image_bytes = share * (more - few) / (_BATCHES[1] - _BATCHES[0])
+    copies = 2 + _state_copies(settings.optimizer)
+    return StepMemory(fixed_bytes=copies * parameter_bytes, image_bytes=int(image_bytes))
+
+
+def available_bytes(device: torch.device) -> int:
+    """Returns the memory that is free on a device; a container's limit counts."""
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        # What torch holds and does not use is free for the run too.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = psutil.virtual_memory().available
+    return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
+
+
+def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
+    """Raises if a run cannot fit into the memory of its device.
+
+    Args:
+        settings: of the run, without ``auto``.
+        labels: number of logits.
+        image_px: side of the images.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        SettingsError: it does not fit; the message names a batch size that would.
+    """
+    memory = step_memory(settings, labels=labels, image_px=image_px)
+    available = available_bytes(torch.device(settings.device))
+    needed = memory.total_bytes(settings.batch_size)
+    # The estimate leaves out what kernels take for a moment (benchmarks/RESULTS.md): what exceeds
+    # the free memory by it alone would exceed it in truth.
+    if needed > available:
+        largest = memory.largest_batch(int(_SUGGESTED_SHARE * available))
+        remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
+        raise SettingsError(
+            f"training.batch_size: {settings.batch_size} images of {image_px} px with backbone "
+            f"{settings.backbone!r} need at least {size_text(needed)}, and "
+            f"{size_text(available)} are free on {settings.device}; {remedy}"
+        )
+    return memory
+
+
+def _kept_bytes(model: nn.Module, batch: int, image_px: int) -> int:
+    """Bytes of all tensors that a forward pass keeps for the backward pass, weights left out."""
+    identity: Any = StorageWeakRef  # equal for two tensors of one storage, which counts once
+    sizes = {identity(parameter.untyped_storage()): 0 for parameter in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes.setdefault(identity(storage), storage.nbytes())
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = model(torch.empty(batch, 3, image_px, image_px, device="meta"))
+        del logits
+    return sum(sizes.values())
+
+
+class _FusedAttention(nn.Module):
+    """Keeps what attention over one sequence keeps on real devices.
+
+    On the meta device torch takes the kernel that keeps the attention of every token to every other
+    one, a third more for a ViT at 224 px.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, tokens: Tensor, *_same: Tensor, **_options: object) -> tuple[Tensor, None]:
+        """Returns the shape of (batch, tokens, features), and no attention weights."""
+        layer = self.attention
+        packed = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
+        result: Tensor = _KeepsOperands.apply(*packed.chunk(3, dim=-1))
+        return layer.out_proj(result), None
+
+
+class _KeepsOperands(torch.autograd.Function):
+    """Keeps queries, keys, values and the result, as attention in one kernel does."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, result)
+        return result
+
+
+def _state_copies(optimizer: OptimizerSettings) -> int:
+    """How many numbers an optimizer keeps for each weight."""
+    if optimizer.name == "sgd":
+        return int(optimizer.momentum > 0)
+    return 2
+
+
+def _cgroup_limits(root: Path, own: Path) -> list[int]:
+    """What each group of ours may still take, those without a limit left out.
+
+    A container sees its own group as the root; a job of systemd or SLURM lies in groups below it,
+    each of which may have a limit.
+
+    References:
+        ``/proc/<pid>/cgroup`` in https://man7.org/linux/man-pages/man7/cgroups.7.html
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    inner = root / path.strip("/")
+    folders = [inner, *inner.parents] if ".." not in inner.parts else [root]
+    limits = (_cgroup_available(folder) for folder in folders if folder.is_relative_to(root))
+    return [limit for limit in limits if limit is not None]
+
+
+def _cgroup_available(folder: Path) -> int | None:
+    """Bytes that a container may still take, None without a limit.
+
+    References:
+        ``memory.max`` in https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text())
+        statistics = (folder / "memory.stat").read_text().split()
+    except OSError:
+        return None
+    # The cache of files is given back when memory runs short.
+    cached = int(statistics[statistics.index("inactive_file") + 1])
+    return max(0, int(limit) - used + cached)

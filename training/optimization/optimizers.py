@@ -1,0 +1,67 @@
+"""Optimizers by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from canopy_search.training.errors import UnknownNameError, unknown_name_message
+from canopy_search.training.optimization.contiguous_steps import (
+    ContiguousAdam,
+    ContiguousAdamW,
+    ContiguousSGD,
+)
+from canopy_search.training.settings import OptimizerSettings
+
+OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
+    {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+)
+
+_CPU_OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
+    {"adam": ContiguousAdam, "adamw": ContiguousAdamW, "sgd": ContiguousSGD}
+)
+
+# Where torch can update all parameters in one kernel, for each of the three.
+_FUSED_DEVICE_TYPES = frozenset({"cpu", "cuda", "mps"})
+
+
+def check_optimizer(name: str) -> None:
+    """Raises UnknownNameError unless there is an optimizer of that name."""
+    if name not in OPTIMIZERS:
+        raise UnknownNameError(unknown_name_message("optimizer", name, OPTIMIZERS))
+
+
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, device: torch.device
+) -> Optimizer:
+    """Builds the optimizer that the settings name, fused where the device can.
+
+    Weight decay is a term of the gradient for ``adam`` and ``sgd``, decoupled for ``adamw``.
+
+    Args:
+        model: its parameters must lie on `device` already.
+        settings: name and parameters; ``momentum`` is read by ``sgd`` alone.
+        device: where the parameters lie.
+
+    Raises:
+        UnknownNameError: there is no optimizer of that name.
+    """
+    check_optimizer(settings.name)
+    options: dict[str, Any] = {
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "fused": device.type in _FUSED_DEVICE_TYPES,
+    }
+    if settings.name == "sgd":
+        options["momentum"] = settings.momentum
+    optimizers = _CPU_OPTIMIZERS if device.type == "cpu" else OPTIMIZERS
+    return optimizers[settings.name](model.parameters(), **options)
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Sets the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
