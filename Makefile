@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # What Canopy is compared with; two versions of Syne Tune need two environments.
 PEERS := .venv-peers
 PEERS_OLD := .venv-peers-syne-tune-0.13
-CODE := canopy_search search dashboards training storage tests benchmarks
+CODE := canopy_search search dashboards training storage filestore tests benchmarks
 
 SELECT := $(if $(CONFIG),--config "$(CONFIG)") $(if $(STUDY),--study "$(STUDY)")
 

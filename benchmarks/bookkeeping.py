@@ -32,7 +32,7 @@ from benchmarks.machine import machine_text
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.events import TrialEnd
 from canopy_search.search.study.configuration import load_config
-from canopy_search.search.study.plan import BegunStudy, SearchPlan, plan_search
+from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search
 from canopy_search.search.trial import stage_tree
 from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.search.workers import loop as worker
@@ -236,7 +236,7 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
         patch.object(worker, "open_tree", open_tree),
         patch.object(stage_tree, "TrainingRun", InstantRun),
         open_objective(
-            BegunStudy(plan, space, dataset), database, watcher, retry_policy
+            StartedStudy(plan, space, dataset), database, watcher, retry_policy
         ) as objective,
     ):
         work(plan, objective, retry_policy)

@@ -171,7 +171,7 @@ def work_together(search: Search, watched: Watched, workers: int) -> None:
             print(worker.said())
     first = min(trial.datetime_start for trial in outcome.trials if trial.datetime_start)
     last = max(trial.datetime_complete for trial in outcome.trials if trial.datetime_complete)
-    notes = sum("database is away" in worker.said() for worker in started)
+    notes = sum("database is unavailable" in worker.said() for worker in started)
     span_s = (last - first).total_seconds()
     print(
         f"  Canopy, {workers} workers: {len(outcome.trials)} of {search.n_trials} finished, none "

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import machine_text, spread_text
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.forecast.figures import Range
-from canopy_search.search.forecast.forecast import WALK_S
+from canopy_search.search.forecast.forecast import TRIAL_OVERHEAD_S
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import measure_speed
 from canopy_search.search.study.plan import SearchPlan, plan_search
@@ -84,15 +84,15 @@ def row(way: str, gpus: int, home: Path, sample: DataSample, sizes: dict[str, in
         resolve_settings(plan.config.training),
         sample.dataset,
         lambda network: epoch_s(network.backbone),
-        lambda _network: WALK_S,
+        lambda _network: TRIAL_OVERHEAD_S,
     )
 
     def text(values: list[float], digits: int = 0) -> str:
-        found = Range.of(values)
+        found = Range.from_values(values)
         return f"{found.likely:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
     parts = [
-        f"{Range.of([trained(replay, name) for replay in replays]).likely:.0f}"
+        f"{Range.from_values([trained(replay, name) for replay in replays]).likely:.0f}"
         for name in BACKBONES
     ]
     held = [

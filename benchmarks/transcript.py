@@ -70,7 +70,7 @@ def ending(output: str) -> str:
     """
     lines = [line.rstrip() for line in output.splitlines()]
     first = max((at for at, line in enumerate(lines) if line.startswith("[40/40]")), default=None)
-    spent = next((at for at, line in enumerate(lines) if "reported ones" in line), None)
+    spent = next((at for at, line in enumerate(lines) if "reported epochs" in line), None)
     if first is None or spent is None:
         raise ValueError(f"a search of {TRIALS} trials does not end as it did:\n{output}")
     last = lines.index("", spent) if "" in lines[spent:] else len(lines)

@@ -75,7 +75,7 @@ def search(home: Path, options: list[str]) -> float:
     for line in output:
         if line.startswith("study ") and "trials finished" in line:
             began_s = time.perf_counter()
-        if "paused trials end as pruned" in line or line.startswith("The best settings"):
+        if "paused trials are marked pruned" in line or line.startswith("The best settings"):
             break
     ended_s = time.perf_counter()
     output.read()

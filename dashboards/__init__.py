@@ -1,1 +1,1 @@
-"""What a person looks at; reads studies and writes none."""
+"""What the user looks at; reads studies and writes none."""

@@ -1,57 +1,57 @@
-"""What can be wrong with pages and pictures."""
+"""Errors that pages, charts and mirrors raise."""
 
 
 class DashboardError(Exception):
-    """Base of every error that `dashboards` raises on purpose.
+    """Base class of all errors of `dashboards`.
 
     Attributes:
-        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
+        exit_status: of the command: 2 for a mistake of the caller, 1 for a failure.
     """
 
     exit_status = 1
 
 
 class PortInUseError(DashboardError):
-    """Another program listens on the port."""
+    """Another program uses the port."""
 
     exit_status = 2
 
 
 class TrackerError(DashboardError):
-    """Base of what can go wrong between the mirror and the tracker's server."""
+    """Base class of errors between the mirror and the tracking server."""
 
 
 class TrackerConfigError(TrackerError):
-    """The tracker's own configuration is missing or cannot be read."""
+    """The tracker's configuration is missing or unreadable."""
 
     exit_status = 2
 
 
 class TrackerUnavailableError(TrackerError):
-    """The server does not answer, or not as it should; it may later."""
+    """The server does not answer, or answers incorrectly; retry later."""
 
 
 class TrackerRefusesError(TrackerUnavailableError):
-    """The server refuses the credentials; somebody has to mend that."""
+    """The server refuses the credentials; the user has to fix them."""
 
 
 class TrackerRejectsError(TrackerError):
-    """The server takes one request for wrong, and will again."""
+    """The server rejects one request; a retry will fail too."""
 
 
 class ExportFormatError(DashboardError):
-    """It cannot be told in which format a file is to be written."""
+    """The format of the output file is unknown."""
 
     exit_status = 2
 
 
 class DiaryError(DashboardError):
-    """A file is no diary of the study, or its marks are broken, so that it is not replaced."""
+    """A file is not a diary of the study, or its markers are broken; it is not overwritten."""
 
     exit_status = 2
 
 
 class ComparisonError(DashboardError):
-    """Trials that are to be compared do not exist, or are not two to six."""
+    """The trials to compare do not exist, or are not two to six."""
 
     exit_status = 2

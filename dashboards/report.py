@@ -1,4 +1,4 @@
-"""The report of a study: one page that opens with the answer."""
+"""The report of a study: one HTML page that starts with the answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 
 def report_html(data: StudyData) -> str:
-    """Returns the report of a study as one HTML file, which needs nothing else."""
+    """Returns the report of a study as one self-contained HTML file."""
     return page_html(report_page(data))
 
 
@@ -33,7 +33,7 @@ def report_page(data: StudyData) -> Page:
     """Returns the report of a study.
 
     Args:
-        data: the study; whatever is missing in it is left out or said to be missing.
+        data: the study; sections without data are omitted.
     """
     answer = answer_of(data)
     return Page(
@@ -47,7 +47,7 @@ def report_page(data: StudyData) -> Page:
 
 
 def trials_table(data: StudyData) -> Table:
-    """Returns all trials of a study, a row each."""
+    """Returns all trials of a study, one per row."""
     names = list(data.distributions)
     numeric, categorical = set(data.numeric), data.categorical
     columns = [Column("trial", is_number=True)]
@@ -67,7 +67,7 @@ def trials_table(data: StudyData) -> Table:
         row += [_duration(trial), Cell(trial.summary.state.lower())]
         row += [Cell(trial.summary.reason or "")] if has_reasons else []
         rows.append(row)
-    caption = f"All {len(rows)} trials; a heading sorts, and sorts the other way round"
+    caption = f"All {len(rows)} trials; click a heading to sort, again to reverse"
     return Table("trials", caption, columns, rows, has_filter=len(rows) > 1)
 
 
@@ -86,7 +86,7 @@ def _sections(data: StudyData) -> list[Section]:
     sections = [Section(k, heading, text, drawn) for k, heading, text, drawn in candidates if drawn]
     if data.confirmation is not None:
         drawn, table = confirmed_charts(data.confirmation), confirmed_table(data.confirmation)
-        heading = "Confirmed with further seeds"
+        heading = "Confirmed with additional seeds"
         sections.insert(0, Section("confirmed", heading, charts=drawn, tables=[table]))
     if data.trials:
         sections.append(Section("all", "All trials", tables=[trials_table(data)]))
@@ -102,20 +102,20 @@ def _colophon(data: StudyData) -> str:
         for name in ("canopy-search", "optuna", "torch")
         if name in versions
     ]
-    made = f" Begun with {', '.join(named)}." if named else ""
+    made = f" Started with {', '.join(named)}." if named else ""
     fingerprint = (data.record or {}).get("data", {}).get("fingerprint")
     where = f" Data {fingerprint[:12]}." if isinstance(fingerprint, str) else ""
     return f"{text}{made}{where}{_test_text(data)}"
 
 
 def _test_text(data: StudyData) -> str:
-    """Says for whom the test images were looked at."""
+    """Says which settings were scored on the test images."""
     if not data.is_ours:
         return ""
     settings = data.confirmation.settings if data.confirmation is not None else ()
     if any(run.test is not None for each in settings for run in each.runs):
-        return " Validation decided; of test images, only what was confirmed was scored on them."
-    return " Validation decides; test images were not looked at."
+        return " Settings were chosen on validation; only confirmed ones were scored on test."
+    return " Settings are chosen on validation; test images were not used."
 
 
 def _param(params: Mapping[str, Any], name: str, *, is_number: bool) -> Cell:

@@ -1,1 +1,1 @@
-"""Files in a folder, a bucket or anything else that fsspec has a file system for."""
+"""Files in a folder, a bucket or any other file system that fsspec supports."""

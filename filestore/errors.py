@@ -1,8 +1,8 @@
-"""What can be wrong with a place of files; each says where, what, and what to do."""
+"""Errors of file stores; each message says where, what is wrong, and what to do."""
 
 
 class FileStoreError(OSError):
-    """Base of every error that `places` raises on purpose; a file that is not there has Python's.
+    """Base of every error that `filestore` raises; a missing file raises FileNotFoundError.
 
     Attributes:
         exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
@@ -12,16 +12,16 @@ class FileStoreError(OSError):
 
 
 class FileStoreUrlError(FileStoreError):
-    """A URL names no kind of place that there is, lacks a package, or holds a secret."""
+    """A URL has an unknown scheme, needs a package that is missing, or contains a secret."""
 
     exit_status = 2
 
 
 class FileStoreRefusedError(FileStoreError):
-    """There are no credentials, they are refused, or there is no such bucket."""
+    """There are no credentials, they are rejected, or there is no such bucket."""
 
     exit_status = 2
 
 
 class FileStoreUnavailableError(FileStoreError):
-    """The place does not answer now; a later attempt may succeed."""
+    """The file store is unavailable for now; a later attempt may succeed."""

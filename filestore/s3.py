@@ -1,4 +1,4 @@
-"""What is particular to buckets that speak S3, as s3fs reaches them."""
+"""Options and calls that are specific to S3 buckets, through s3fs."""
 
 from contextlib import suppress
 from typing import Any
@@ -8,8 +8,8 @@ from fsspec.asyn import sync
 PROTOCOLS = frozenset({"s3", "s3a"})
 EXTRA = "canopy-search[s3]"
 
-# Silence for as long as this is an answer, too. A call is tried twice in all; who can wait for
-# longer than that waits on top of it.
+# A call fails after this long without an answer, and is tried twice in all; callers that can wait
+# longer retry on top of that.
 _CONNECT_S = 5
 _SILENCE_S = 15
 _ATTEMPTS = 2
@@ -19,15 +19,15 @@ _PARTS_AT_ONCE = 4
 
 
 def options(connections: int) -> dict[str, Any]:
-    """Returns what s3fs is opened with; credentials and address are botocore's own affair.
+    """Returns the options of s3fs; botocore finds credentials and address itself.
 
     Args:
-        connections: calls at the same time.
+        connections: number of concurrent calls.
     """
     return {
-        # Other machines write there, too.
+        # Other machines write to the same bucket.
         "use_listings_cache": False,
-        # With more, each reading of an object would ask for its size first.
+        # With more, each read of an object would request its size first.
         "max_concurrency": 1,
         "config_kwargs": {
             "connect_timeout": _CONNECT_S,
@@ -39,27 +39,27 @@ def options(connections: int) -> dict[str, Any]:
 
 
 def write_options() -> dict[str, Any]:
-    """Returns how an object is written."""
+    """Returns the options for writing an object."""
     return {"chunksize": PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
 
 
 def is_in_parts(size: int) -> bool:
-    """Whether s3fs writes an object of this many bytes in parts."""
+    """Whether s3fs writes an object with this many bytes as a multipart upload."""
     return size >= 2 * PART_BYTES
 
 
 def try_once(files: Any) -> None:
-    """Leaves repeating to botocore: s3fs would repeat each of its attempts five times."""
+    """Leaves retries to botocore: s3fs would repeat each of its attempts five times."""
     files.retries = 1
 
 
 def unfinished_uploads(files: Any, prefix: str, limit_s: float) -> dict[tuple[str, str], int]:
-    """Returns uploads in parts that were not ended: path with bucket, and id → bytes so far.
+    """Returns unfinished multipart uploads: path with bucket, and id → bytes so far.
 
     Args:
         files: the file system.
-        prefix: bucket and beginning of the keys.
-        limit_s: longest time of a call, in seconds.
+        prefix: bucket and prefix of the keys.
+        limit_s: time limit of a call, in seconds.
     """
     bucket, _, key = prefix.partition("/")
     found: dict[tuple[str, str], int] = {}
@@ -68,16 +68,16 @@ def unfinished_uploads(files: Any, prefix: str, limit_s: float) -> dict[tuple[st
         page = files.call_s3(
             "list_multipart_uploads", Bucket=bucket, Prefix=key, **marker, timeout=limit_s
         )
-        for each in page.get("Uploads", ()):
+        for upload in page.get("Uploads", ()):
             parts = files.call_s3(
                 "list_parts",
                 Bucket=bucket,
-                Key=each["Key"],
-                UploadId=each["UploadId"],
+                Key=upload["Key"],
+                UploadId=upload["UploadId"],
                 timeout=limit_s,
             )
             size = sum(int(part["Size"]) for part in parts.get("Parts", ()))
-            found[f"{bucket}/{each['Key']}", each["UploadId"]] = size
+            found[f"{bucket}/{upload['Key']}", upload["UploadId"]] = size
         if not page.get("IsTruncated"):
             return found
         marker = {
@@ -87,13 +87,13 @@ def unfinished_uploads(files: Any, prefix: str, limit_s: float) -> dict[tuple[st
 
 
 def abort_upload(files: Any, path: str, upload: str, limit_s: float) -> None:
-    """Gives up an upload in parts.
+    """Aborts a multipart upload.
 
     Args:
         files: the file system.
         path: bucket and key.
         upload: its id.
-        limit_s: longest time of the call, in seconds.
+        limit_s: time limit of the call, in seconds.
     """
     bucket, _, key = path.partition("/")
     files.call_s3(
@@ -102,11 +102,11 @@ def abort_upload(files: Any, path: str, upload: str, limit_s: float) -> None:
 
 
 def close(files: Any, limit_s: float) -> None:
-    """Closes the connections; by itself s3fs does so when its turn comes, and complains then.
+    """Closes the connections; s3fs itself does so late, and then prints warnings.
 
     Args:
         files: the file system.
         limit_s: longest time to wait, in seconds.
     """
-    with suppress(Exception):  # whatever is wrong with them, nobody needs them any more
+    with suppress(Exception):  # they are not needed any more, so errors do not matter
         sync(files.loop, files.s3.close, timeout=limit_s)

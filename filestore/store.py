@@ -1,4 +1,4 @@
-"""Reading, writing and listing the files of one place, with errors that are the same everywhere."""
+"""Reads, writes and lists the files of one file store, with the same errors everywhere."""
 
 import os
 import threading
@@ -17,27 +17,27 @@ from canopy_search.filestore.errors import FileStoreUrlError
 from canopy_search.filestore.translation import translated
 from canopy_search.filestore.urls import check_url, is_url, joined, shown_url
 
-# Where a file that is being written can be seen; elsewhere an object appears when it is complete,
-# and there are no folders to be made.
-_WITH_HALF_FILES = frozenset({"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs"})
+# File systems with folders, where a file can be seen while it is being written; elsewhere an object
+# appears when it is complete.
+_WITH_PARTIAL_FILES = frozenset({"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs"})
 
 _LIST_S = 120.0
 _FIRST_S = 60.0
 _SLOWEST_BYTES_PER_S = 2**19
 _CLOSE_S = 2.0
 
-# What tells one content of an object from the next, by whatever name a file system has it.
+# Entries of a listing that identify the content of an object; file systems use different names.
 _STATES = ("ETag", "etag", "md5Hash", "generation", "VersionId", "version_id", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as a listing has it.
+    """A file in a listing.
 
     Attributes:
         size: in bytes.
-        state: another one where the content is another; empty if the place does not say.
+        state: changes with the content; empty if the file store does not report any.
     """
 
     size: int
@@ -47,22 +47,21 @@ class Entry:
 class FileStore:
     """The files at a URL. Names are relative to it, with ``/`` between their parts.
 
-    Nothing is opened before it is used, and what a process has opened is not used by those that
-    fork from it. Listings are never taken from memory. Every call ends after some time, also where
-    nobody answers.
+    Connections are opened at the first use, and never shared with forked processes. Listings are
+    never cached. Every call has a time limit, also if there is no answer.
 
     Args:
         url: a folder, or anything else that fsspec has a file system for.
-        connections: calls at the same time, from as many threads.
+        connections: number of concurrent calls, from as many threads.
 
     Attributes:
-        url: as people may see it.
-        is_local: whether it is a folder of this machine.
-        shows_halves: whether a file that is being written can be seen.
+        url: without secrets.
+        is_local: whether it is a folder on this machine.
+        shows_partial_files: whether a file can be seen while it is being written.
 
     Raises:
         FileStoreUrlError: there is no such file system, a package for it is missing, or the URL
-            holds a secret.
+            contains a secret.
     """
 
     def __init__(self, url: str, *, connections: int = 10) -> None:
@@ -82,25 +81,25 @@ class FileStore:
             ) from error
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         self.is_local = "file" in protocols
-        self.shows_halves = bool(protocols & _WITH_HALF_FILES)
+        self.shows_partial_files = bool(protocols & _WITH_PARTIAL_FILES)
         self._is_s3 = bool(protocols & s3.PROTOCOLS)
         self._lock = threading.Lock()
         self._opened: tuple[int, Any, str] | None = None
 
     def path(self, name: str = "") -> str:
-        """Returns the path of a file as the file system itself writes it."""
+        """Returns the path of a file inside its file system."""
         return joined(self._root(), name) if name else self._root()
 
     def read(self, name: str, *, size: int | None = None) -> bytes:
-        """Returns the content of a file, as it is now.
+        """Returns the current content of a file.
 
         Args:
             name: of the file.
-            size: in bytes, if it is known; large files are given more time.
+            size: in bytes, if known; large files get more time.
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: the place cannot be read.
+            OSError: the file store cannot be read.
         """
         content: bytes = self._call(
             "cat_file", name, limit_s=_limit_s(2**29 if size is None else size)
@@ -108,7 +107,7 @@ class FileStore:
         return content
 
     def read_beginning(self, name: str, size: int) -> bytes:
-        """Returns the first bytes of a file, all of them if it has no more than `size`.
+        """Returns the first `size` bytes of a file, or all of a shorter one.
 
         Raises:
             OSError: as for `read`.
@@ -117,7 +116,7 @@ class FileStore:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file; where half files show, they show while this is at work.
+        """Writes a file; with `shows_partial_files` it can be seen before it is complete.
 
         Raises:
             OSError: it cannot be written.
@@ -127,14 +126,14 @@ class FileStore:
             self._call("pipe_file", name, content, limit_s=_limit_s(len(content)), **options)
         except BaseException:
             if self._is_s3 and s3.is_in_parts(len(content)):
-                # Parts that have arrived stay and are paid for. Where this does not work either,
-                # whoever looks for `unfinished_uploads` finds them.
+                # Parts that have arrived stay and cost money. If this fails, too,
+                # `unfinished_uploads` finds them.
                 with suppress(Exception):
                     self._abort_uploads(name)
             raise
 
     def move(self, name: str, to: str) -> None:
-        """Renames a file, where that is one step.
+        """Renames a file, for file systems where that is atomic.
 
         Raises:
             OSError: it cannot be renamed.
@@ -142,16 +141,16 @@ class FileStore:
         self._call("mv", name, self.path(to), limit_s=_FIRST_S)
 
     def make_folder(self, name: str = "") -> None:
-        """Makes a folder where files lie in folders; a bucket has none, and is never made.
+        """Creates a folder, if the file system has folders; a bucket is never created.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
-        if self.shows_halves:
+        if self.shows_partial_files:
             self._call("makedirs", name, limit_s=_FIRST_S, exist_ok=True)
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there.
+        """Removes a file, if it exists.
 
         Raises:
             OSError: it cannot be removed.
@@ -162,10 +161,10 @@ class FileStore:
             return
 
     def list_folder(self, folder: str = "") -> dict[str, Entry]:
-        """Returns the files that lie directly in a folder, by their names in it.
+        """Returns the files directly in a folder, by name.
 
         Raises:
-            OSError: the place cannot be listed. A folder that is not there is an empty one.
+            OSError: the file store cannot be listed. A missing folder counts as empty.
         """
         try:
             found = self._call("ls", folder, limit_s=_LIST_S, detail=True)
@@ -174,7 +173,7 @@ class FileStore:
         return self._entries(found, folder)
 
     def list_below(self, folder: str = "") -> dict[str, Entry]:
-        """Returns the files in a folder and all folders below, by their paths from it.
+        """Returns the files in a folder and its subfolders, by relative path.
 
         Raises:
             OSError: as for `list_folder`.
@@ -186,16 +185,16 @@ class FileStore:
         return self._entries(found.values(), folder)
 
     def unfinished_uploads(self, folder: str) -> dict[tuple[str, str], int]:
-        """Returns uploads in parts that were begun below a folder and not ended.
+        """Returns unfinished multipart uploads below a folder.
 
-        Nobody sees their bytes, and they are paid for.
+        Their bytes cannot be read, and cost money.
 
         Returns:
-            Path of the file from the folder, and id of the upload → bytes that have arrived; empty
-            for a place that does not upload in parts.
+            Relative path of the file, and id of the upload → bytes that have arrived; empty for a
+            file store without multipart uploads.
 
         Raises:
-            OSError: the place cannot be read.
+            OSError: the file store cannot be read.
         """
         if not self._is_s3:
             return {}
@@ -205,10 +204,10 @@ class FileStore:
         return {(path.removeprefix(prefix), upload): size for (path, upload), size in found.items()}
 
     def abort_upload(self, name: str, upload: str) -> None:
-        """Gives up an upload in parts, if it is still under way.
+        """Aborts a multipart upload, if it still exists.
 
         Raises:
-            OSError: the place cannot be written to.
+            OSError: the file store cannot be written to.
         """
         try:
             with translated(self.url):
@@ -217,7 +216,7 @@ class FileStore:
             return
 
     def close(self) -> None:
-        """Closes connections; whoever reads or writes again opens new ones."""
+        """Closes connections; later reads and writes open new ones."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid() and self._is_s3:
@@ -231,11 +230,11 @@ class FileStore:
     def _entries(self, found: Any, folder: str) -> dict[str, Entry]:
         prefix = f"{self.path(folder).rstrip('/')}/"
         entries = {}
-        for each in found:
+        for info in found:
             # A folder can have an object of its own, whose name ends with a slash.
-            name = each["name"].removeprefix(prefix)
-            if each["type"] == "file" and name and not name.endswith("/"):
-                entries[name] = Entry(int(each["size"] or 0), _state(each))
+            name = info["name"].removeprefix(prefix)
+            if info["type"] == "file" and name and not name.endswith("/"):
+                entries[name] = Entry(int(info["size"] or 0), _state(info))
         return entries
 
     def _call(self, method: str, name: str, *arguments: Any, limit_s: float, **options: Any) -> Any:
@@ -253,7 +252,7 @@ class FileStore:
         return self._open()[2]
 
     def _open(self) -> tuple[int, Any, str]:
-        # A client with its thread does not live on in a process that was forked from this one.
+        # A client's thread does not exist in a process that was forked from this one.
         pid = os.getpid()
         with self._lock:
             if self._opened is None or self._opened[0] != pid:
@@ -270,18 +269,18 @@ def _state(entry: Mapping[str, Any]) -> str:
     known = [entry[name] for name in _STATES if entry.get(name)][:1]
     known += [entry[name] for name in _TIMES if entry.get(name)][:1]
     return " ".join(
-        each.astimezone(UTC).isoformat() if isinstance(each, datetime) else str(each)
-        for each in known
+        value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+        for value in known
     )
 
 
 def _limit_s(size: int) -> float:
-    """How long a call may take that moves so many bytes."""
+    """Returns the time limit of a call that transfers `size` bytes."""
     return _FIRST_S + size / _SLOWEST_BYTES_PER_S
 
 
 def _missing_package(scheme: str, error: ImportError) -> str:
     if scheme in s3.PROTOCOLS:
         return f"a bucket needs the package s3fs; pip install '{s3.EXTRA}'"
-    said = str(error).splitlines()[0]
-    return f"{said}; install what this kind of place needs"
+    reason = str(error).splitlines()[0]
+    return f"{reason}; install the package that this kind of URL needs"

@@ -1,7 +1,7 @@
-"""What clients of file systems raise → errors that say which place, what is wrong and what to do.
+"""Translates errors of fsspec's file systems into errors with the URL, the reason and a remedy.
 
-Clients of buckets have errors of their own, which are known here by their names and codes, so that
-none of these packages has to be there.
+Clients of buckets have error classes of their own, which are recognised here by their names and
+codes, so that none of these packages has to be installed.
 """
 
 import os
@@ -28,7 +28,7 @@ _NO_CREDENTIALS = {
     "TokenRetrievalError",
     "UnauthorizedSSOTokenError",
 }
-_AWAY = {
+_UNAVAILABLE = {
     "ClientConnectionError",
     "ClientConnectorError",
     "ClientPayloadError",
@@ -43,7 +43,7 @@ _AWAY = {
     "ResponseStreamingError",
     "ServerDisconnectedError",
 }
-_AWAY_CODES = {
+_UNAVAILABLE_CODES = {
     "InternalError",
     "OperationAborted",
     "RequestTimeout",
@@ -56,16 +56,16 @@ _AWAY_CODES = {
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turns whatever a client raises into an OSError.
+    """Turns any error of a client into an OSError.
 
     Args:
-        url: of the place, as people may see it.
+        url: of the file store, without secrets.
 
     Raises:
-        FileNotFoundError: the file is not there, and the place is.
-        FileStoreRefusedError: there are no credentials, they are refused, or there is no such
+        FileNotFoundError: the file does not exist, and the file store does.
+        FileStoreRefusedError: there are no credentials, they are rejected, or there is no such
             bucket.
-        FileStoreUnavailableError: it does not answer now.
+        FileStoreUnavailableError: it is unavailable for now.
         OSError: anything else.
     """
     try:
@@ -83,23 +83,23 @@ def _translation(error: Exception, url: str) -> Exception:
     if isinstance(error, OSError) and not _is_remote(url):
         return error
     code, status = _answer(error)
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = said.partition("\n")[0].rstrip(".")
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = message.partition("\n")[0].rstrip(".")
     if refused := _refused(error, url, code, status, text):
         return FileStoreRefusedError(f"{url}: {refused}")
     if isinstance(error, FileNotFoundError):
         return error
-    if _is_remote(url) and _is_away(error, code, status):
+    if _is_remote(url) and _is_unavailable(error, code, status):
         address = f" and {_ENDPOINTS[1]}" if _is_s3(url) else ""
         return FileStoreUnavailableError(
             f"{url}: cannot be reached{_at(url)}; check the network{address}"
         )
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-    return FileStoreError(f"{url}: {kind}{text or 'it does not work'}")
+    return FileStoreError(f"{url}: {kind}{text or 'unknown error'}")
 
 
 def _refused(error: Exception, url: str, code: str, status: int, text: str) -> str | None:
-    """Why no later attempt would succeed, and what to do; None if one may."""
+    """Returns why no later attempt can succeed, and what to do; None if one may."""
     name = type(error).__name__
     if name in _NO_CREDENTIALS:
         return (
@@ -107,7 +107,7 @@ def _refused(error: Exception, url: str, code: str, status: int, text: str) -> s
             "AWS_PROFILE"
         )
     if code == _NO_BUCKET:
-        return f"there is no such bucket{_at(url)}; make it, or correct its name"
+        return f"there is no such bucket{_at(url)}; create it, or correct its name"
     if name == "SSLError":
         return f"{text}; name its certificate in AWS_CA_BUNDLE"
     if isinstance(error, PermissionError) or status in {401, 403}:
@@ -119,16 +119,16 @@ def _refused(error: Exception, url: str, code: str, status: int, text: str) -> s
     return None
 
 
-def _is_away(error: Exception, code: str, status: int) -> bool:
-    by_name = type(error).__name__ in _AWAY or code in _AWAY_CODES
+def _is_unavailable(error: Exception, code: str, status: int) -> bool:
+    by_name = type(error).__name__ in _UNAVAILABLE or code in _UNAVAILABLE_CODES
     by_kind = isinstance(error, ConnectionError | TimeoutError)
     return by_name or by_kind or status >= 500 or status == 429
 
 
 def _answer(error: BaseException) -> tuple[str, int]:
-    """The code and the HTTP status that a server gave, if it is one that gives some."""
-    for each in (error, error.__cause__):
-        response = getattr(each, "response", None)
+    """Returns the error code and HTTP status of a server's response, if there are any."""
+    for source in (error, error.__cause__):
+        response = getattr(source, "response", None)
         if isinstance(response, dict):
             code = str(response.get("Error", {}).get("Code", ""))
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -137,7 +137,7 @@ def _answer(error: BaseException) -> tuple[str, int]:
 
 
 def _at(url: str) -> str:
-    """At which address a bucket is looked for, if it is not Amazon's."""
+    """Returns the address of the bucket's server for the message, if it is not Amazon's."""
     address = next((value for name in _ENDPOINTS if (value := os.environ.get(name))), "")
     return f" at {shown_url(address)}" if address and _is_s3(url) else ""
 

@@ -1,4 +1,4 @@
-"""URLs of places: which texts are URLs, what of them people may see, and what none may hold."""
+"""URLs of file stores: recognises them, removes secrets for messages, and rejects secrets."""
 
 import re
 from pathlib import Path
@@ -7,22 +7,22 @@ from urllib.parse import unquote
 from canopy_search.filestore.errors import FileStoreUrlError
 
 Source = Path | str
-"""A path on this machine, or the URL of anything else that fsspec reads."""
+"""A path on this machine, or a URL that fsspec can read."""
 
 _LOCAL = re.compile(r"(?:file|local)://(?=/)")
 _SECRET_WORDS = ("key", "secret", "token", "password", "signature", "credential", "sig=")
 
 
 def is_url(text: str) -> bool:
-    """Whether a text names a place by a URL and not by a path."""
+    """Whether a text is a URL and not a path."""
     return "://" in text
 
 
 def source_of(text: str) -> Source:
-    """Returns what a text names: a path, also where it is written as ``file://``, or a URL.
+    """Returns the path, also for a ``file://`` URL, or the URL that a text contains.
 
     Raises:
-        FileStoreUrlError: the URL holds a secret.
+        FileStoreUrlError: the URL contains a secret.
     """
     if not is_url(text):
         return Path(text)
@@ -33,12 +33,12 @@ def source_of(text: str) -> Source:
 
 
 def joined(url: str, *names: str) -> str:
-    """Returns the URL of something below another one."""
+    """Returns a URL extended by path components."""
     return "/".join([url.rstrip("/"), *(name for name in names if name)])
 
 
 def shown_url(url: str) -> str:
-    """Returns a URL as people may see it: without user, password and query."""
+    """Returns a URL without its secrets: user, password and query."""
     scheme, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     if not separator:
@@ -49,10 +49,10 @@ def shown_url(url: str) -> str:
 
 
 def check_url(url: str) -> None:
-    """Makes sure that a URL holds no secret: it would be kept in a study, a log or a report.
+    """Checks that a URL contains no secret, which would be stored in a study, log or report.
 
     Raises:
-        FileStoreUrlError: it does; the message does not.
+        FileStoreUrlError: it contains one; the message does not repeat it.
     """
     scheme, _, rest = url.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
@@ -64,8 +64,8 @@ def check_url(url: str) -> None:
     else:
         return
     raise FileStoreUrlError(
-        f"{shown_url(url)}: {what} in a URL would be kept with the study; take it out, and "
-        f"{_REMEDY if _is_bucket(scheme) else 'leave it to the configuration of that service'}"
+        f"{shown_url(url)}: {what} in a URL would be stored with the study; remove it, and "
+        f"{_REMEDY if _is_bucket(scheme) else 'put it into the configuration of that service'}"
     )
 
 

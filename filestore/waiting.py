@@ -1,4 +1,4 @@
-"""Waiting for a place that is away, together with whoever else reads from it."""
+"""Retries while a file store is unavailable, shared by all threads that read from it."""
 
 import threading
 import time
@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from canopy_search.filestore.errors import FileStoreUnavailableError
 
-PATIENCE_S = 300.0
-"""A place that is away is waited for as long as this, in seconds."""
+DEFAULT_RETRY_FOR_S = 300.0
+"""How long to retry while a file store is unavailable, in seconds."""
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
@@ -17,26 +17,25 @@ Result = TypeVar("Result")
 
 
 class Waiting:
-    """Repeats what fails because a place is away, until nobody has got anything for too long.
+    """Retries calls while a file store is unavailable, until none has succeeded for too long.
 
-    One of these serves all threads that read from a place.
+    All threads that read from a file store share one.
 
     Args:
-        retry_for_s: how long nothing may come, in seconds; 0 does not wait.
-        on_wait: called with the error when waiting begins or goes on, by one thread at
-            a time.
+        retry_for_s: longest time without a success, in seconds; 0 does not retry.
+        on_wait: called with the error before each wait, by one thread at a time.
     """
 
     def __init__(
         self,
-        retry_for_s: float = PATIENCE_S,
+        retry_for_s: float = DEFAULT_RETRY_FOR_S,
         on_wait: Callable[[FileStoreUnavailableError], None] = lambda _error: None,
     ) -> None:
         self._retry_for_s = retry_for_s
         self._on_wait = on_wait
         self._failing_since_s: float | None = None
         self._ended = threading.Event()
-        self._telling = threading.Lock()
+        self._on_wait_lock = threading.Lock()
 
     def call(self, action: Callable[[], Result]) -> Result:
         """Returns what the action returns.
@@ -45,7 +44,7 @@ class Waiting:
             action: may be called several times.
 
         Raises:
-            FileStoreUnavailableError: the place was away for too long, or waiting was ended.
+            FileStoreUnavailableError: it was unavailable for too long, or `end` was called.
             OSError: what the action raises otherwise.
         """
         attempt = 0
@@ -60,7 +59,7 @@ class Waiting:
                 return result
 
     def end(self) -> None:
-        """Lets everybody who waits give up now."""
+        """Lets all waiting threads give up now."""
         self._ended.set()
 
     def _wait(self, error: FileStoreUnavailableError, attempt: int) -> None:
@@ -72,7 +71,9 @@ class Waiting:
         if self._ended.is_set() or not self._retry_for_s:
             raise error
         if waited_s >= self._retry_for_s:
-            raise FileStoreUnavailableError(f"waited {waited_s:.0f} s in vain: {error}") from error
-        with self._telling:
+            raise FileStoreUnavailableError(
+                f"waited {waited_s:.0f} s without success: {error}"
+            ) from error
+        with self._on_wait_lock:
             self._on_wait(error)
         self._ended.wait(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))

@@ -1,4 +1,4 @@
-"""What the environment says: where the state folder and the database are."""
+"""The environment variables for the state folder and the database."""
 
 import os
 from pathlib import Path
@@ -15,5 +15,5 @@ def state_home() -> Path:
 
 
 def database_url() -> str | None:
-    """Returns the URL that the environment names, if any."""
+    """Returns the database URL from the environment, if it is set."""
     return os.environ.get(DATABASE_VARIABLE) or None

@@ -1,18 +1,18 @@
-"""What can be wrong with a configuration and a search."""
+"""Errors of a configuration and a search."""
 
 
 class SearchError(Exception):
     """Base of every error that `search` raises on purpose.
 
     Attributes:
-        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
+        exit_status: exit status of the command: 2 for a mistake of the caller, 1 for a failure.
     """
 
     exit_status = 2
 
 
 class ConfigError(SearchError):
-    """A configuration file is missing, is not YAML, or has a key or value that is wrong."""
+    """A configuration file is missing, is not YAML, or has a wrong key or value."""
 
 
 class SearchSpaceError(SearchError):
@@ -20,72 +20,72 @@ class SearchSpaceError(SearchError):
 
 
 class SamplerError(SearchError):
-    """A sampler or pruner does not exist, or does not take its parameters."""
+    """A sampler or pruner does not exist, or does not accept its parameters."""
 
 
 class StudyDiffersError(SearchError):
-    """A study of that name exists with other data or other fixed settings."""
+    """A study with that name exists with other data or other fixed settings."""
 
 
 class NothingFoundError(SearchError):
-    """There is no finished trial to answer with."""
+    """The study has no finished trial yet."""
 
     exit_status = 1
 
 
 class PredictionError(SearchError):
-    """There is no image to predict, or no way to write what is predicted."""
+    """There is no image to predict, or the predictions cannot be written."""
 
 
 class SearchFailedError(SearchError):
-    """The search ended before it had its trials."""
+    """The search ended before it finished its trials."""
 
     exit_status = 1
 
 
 class UnfitMachineError(SearchFailedError):
-    """A machine lacks what work on the study needs, or its workers die again and again."""
+    """A machine lacks something the study needs, or its workers died repeatedly."""
 
 
 class PlacementError(SearchError):
-    """Workers cannot be placed where they are said to: an engine is missing or lacks something."""
+    """Workers cannot be placed as requested: a backend is missing or lacks something."""
 
 
 class StudyPausedError(SearchError):
-    """A person pauses the study, and so this worker."""
+    """The user paused the study, and so this worker."""
 
     exit_status = 1
 
 
 class TrialEndedError(SearchError):
-    """A trial is ended that is not hopeless: it takes too long, or a person stops the study."""
+    """A trial is stopped whatever its score: it takes too long, or the user stopped the study."""
 
     exit_status = 1
 
 
 class StageBusyError(SearchError):
-    """Another worker trains the epoch that this one would train next."""
+    """Another worker is training the next epoch of this run."""
 
     exit_status = 1
 
 
 class PromotionError(SearchError):
-    """A trial has nothing left to train, or cannot go on."""
+    """A trial has nothing left to train, or cannot continue."""
 
 
 class ConfirmationError(SearchError):
-    """A study has nothing to confirm, or not as much as is asked for."""
+    """A study has nothing to confirm, or fewer finalists than requested."""
 
 
 class CurveTableError(SearchError):
-    """A table of learning curves is missing, something else, or does not hold a point."""
+    """A table of learning curves is missing or invalid, or lacks a point of the space."""
 
 
 class MirrorError(SearchError):
-    """A study cannot be mirrored, or not all of it."""
+    """A study cannot be mirrored, or only part of it."""
 
     exit_status = 1
 
 
 class TrialFilterError(SearchError):
-    """Trials are asked for by a state, parameter or value that there is none of."""
+    """A filter of trials names a state, parameter or value that does not exist."""

@@ -1,4 +1,4 @@
-"""What a search tells whoever watches it."""
+"""Events that a search sends to its display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from optuna.trial import TrialState
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How one trial ended, or that it pauses.
+    """How one trial ended or paused.
 
     Attributes:
-        number: of the trial in its study.
-        state: complete, pruned or failed; running for a trial that pauses.
+        number: trial number within the study.
+        state: complete, pruned or failed; running for a paused trial.
         val_ap: validation AP after its last epoch, if there is one.
         epochs: epochs that it reported.
-        trained: epochs that were trained for it now, repeated ones included.
+        trained: epochs trained for it in this run, repeated ones included.
         seconds: their training and validation time.
         reason: why it ended early.
-        shared_prefix: whose epochs it began with, if not with its own.
+        shared_prefix: the epochs of another trial that it started from, if any.
     """
 
     number: int
@@ -34,12 +34,12 @@ class TrialEnd:
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The epochs of somebody else that a trial begins with.
+    """Epochs of another trial that a trial starts from.
 
     Attributes:
         epoch: the last of them.
-        trial_number: of the trial that trained it; None if that is not there any more.
-        study: of that trial, where it is another one.
+        trial_number: trial that trained it; None if that trial no longer exists.
+        study: that trial's study, if it is a different one.
     """
 
     epoch: int
@@ -51,13 +51,13 @@ class SearchWatcher(Protocol):
     """Receives the events of a search in order, on the thread that runs it."""
 
     def note(self, text: str) -> None:
-        """Something happened that a person should know."""
+        """Something happened that the user should know."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A preparation such as decoding images has come so far."""
+        """Progress of a preparation such as decoding images."""
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """The search begins or goes on."""
+        """The search starts or resumes."""
 
     def trial_started(
         self,
@@ -66,7 +66,7 @@ class SearchWatcher(Protocol):
         from_epoch: int,
         shared_prefix: SharedPrefix | None = None,
     ) -> None:
-        """A trial begins, or goes on after `from_epoch` epochs of its own, or after a trunk."""
+        """A trial starts, resumes after `from_epoch` own epochs, or starts from a shared prefix."""
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
         """One optimizer step of the running trial is done."""
@@ -78,13 +78,13 @@ class SearchWatcher(Protocol):
 
         Args:
             epoch: counts from 1.
-            epochs: of a full run.
-            val_ap: after this epoch.
+            epochs: epochs of a full run.
+            val_ap: validation AP after this epoch.
             best_of_others: the best AP of the other trials at this epoch, if there is one.
         """
 
     def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """The running trial has ended or pauses; it is one of the `settled` ones that did."""
+        """The running trial ended or paused; `settled` counts the trials that did so far."""
 
     def close(self) -> None:
-        """The search is over or interrupted."""
+        """The search ended or was interrupted."""

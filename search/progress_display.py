@@ -1,4 +1,4 @@
-"""What a search shows: a calm screen on a terminal, plain lines elsewhere."""
+"""Progress display of a search: a live screen on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ STATE_WORDS = {
     TrialState.COMPLETE: ("complete", "green"),
     TrialState.PRUNED: ("pruned", "yellow"),
     TrialState.FAIL: ("failed", "red"),
-    TrialState.RUNNING: ("pauses", "cyan"),
+    TrialState.RUNNING: ("paused", "cyan"),
 }
 REFRESH_PER_S = 4
 PROGRESS_EVERY_S = 15
@@ -29,7 +29,7 @@ PLAIN_WIDTH = 160
 
 
 def open_screen(console: Console) -> "SearchScreen":
-    """Returns the screen that fits: live on a terminal, lines in a pipe or with ``CI`` set."""
+    """Returns a live screen on a terminal, and plain lines in a pipe or with ``CI`` set."""
     return LiveScreen(console) if is_live(console) else LineScreen(console)
 
 
@@ -42,33 +42,33 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines may move: on a terminal that can."""
+    """Whether the console is a terminal that can redraw lines."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def against_text(val_ap: float, best_of_others: float | None) -> str:
+def ap_comparison_text(val_ap: float, best_of_others: float | None) -> str:
     """Returns an AP, and the best of the other trials at this epoch if there is one."""
-    against = (
+    best_text = (
         f" (best at this epoch {ap_text(best_of_others)})" if best_of_others is not None else ""
     )
-    return f"AP {ap_text(val_ap)}{against}"
+    return f"AP {ap_text(val_ap)}{best_text}"
 
 
 def shared_prefix_text(shared_prefix: SharedPrefix) -> str:
     """Returns ``from epoch 3 of trial 12``."""
-    whose = (
+    source = (
         "an earlier study"
         if shared_prefix.trial_number is None
         else f"trial {shared_prefix.trial_number}"
     )
-    return f"from epoch {shared_prefix.epoch} of {whose}" + (
+    return f"from epoch {shared_prefix.epoch} of {source}" + (
         f" of {shared_prefix.study}" if shared_prefix.study else ""
     )
 
 
 @dataclass
 class _Running:
-    """What a worker is at, in words."""
+    """What a worker is doing, as text."""
 
     number: int = -1
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class _Running:
 
 
 class LineScreen:
-    """One plain line an event, without control characters; also what stays on a terminal."""
+    """One plain line per event, without control characters; `LiveScreen` prints them too."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -98,9 +98,9 @@ class LineScreen:
         """Shows an event of one of several workers.
 
         Args:
-            worker: its name.
+            worker: name of the worker.
             event: name of a method of `SearchWatcher`.
-            arguments: of the method.
+            arguments: arguments of the method.
         """
         self._worker_id = worker
         try:
@@ -109,29 +109,29 @@ class LineScreen:
             self._worker_id = ""
 
     def worker_gone(self, worker: str) -> None:
-        """A worker's process is over."""
+        """A worker's process ended."""
         self.workers.pop(worker, None)
 
     def note(self, text: str) -> None:
-        """Prints `text`, unless another worker has just said the same."""
+        """Prints `text`, unless another worker has just printed the same."""
         now_s = time.monotonic()
-        worker_id, said_s = self._notes.get(text, (self._worker_id, now_s))
-        if worker_id != self._worker_id and now_s - said_s < SAME_NOTE_AFTER_S:
+        worker_id, printed_s = self._notes.get(text, (self._worker_id, now_s))
+        if worker_id != self._worker_id and now_s - printed_s < SAME_NOTE_AFTER_S:
             return
         self._notes[text] = self._worker_id, now_s
-        whose = f"{self._worker_id}: " if self._worker_id and len(self.workers) > 1 else ""
-        self._print(whose + text)
+        prefix = f"{self._worker_id}: " if self._worker_id and len(self.workers) > 1 else ""
+        self._print(prefix + text)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Prints a preparation when it is done, and now and then while it takes long."""
+        """Prints a preparation when it is done, and every 15 s while it runs."""
         now_s = time.monotonic()
         if done >= total or now_s - self._progress_s > PROGRESS_EVERY_S:
             self._progress_s = now_s
-            whose = f"{self._worker_id}: " if self._worker_id else ""
-            self._print(f"{whose}{what}: {done:,} of {total:,}")
+            prefix = f"{self._worker_id}: " if self._worker_id else ""
+            self._print(f"{prefix}{what}: {done:,} of {total:,}")
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """Prints where the study stands."""
+        """Prints the progress of the study."""
         self.study, self.settled, self.n_trials, self.best = study, finished, n_trials, best
         self._pace.start()
         if finished < n_trials:
@@ -145,33 +145,33 @@ class LineScreen:
         from_epoch: int,
         shared_prefix: SharedPrefix | None = None,
     ) -> None:
-        """Remembers the trial; says so where it goes on after a stop."""
+        """Remembers the trial; prints a line if it resumes after a stop."""
         trial = f"trial {number}  {params_text(params)}"
         if shared_prefix is not None:
             trial += f"  {shared_prefix_text(shared_prefix)}"
         self.workers[self._worker_id] = _Running(number, params, trial)
         if from_epoch and number not in self._paused:
-            self._print(f"trial {number} goes on after epoch {from_epoch}")
+            self._print(f"trial {number} resumes after epoch {from_epoch}")
 
     def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """Remembers how far the epoch is; too small a step for a line."""
+        """Remembers the progress of the epoch, without a line for it."""
         running = self._running()
         running.epoch = f"epoch {epoch} {100 * done // total:>3} %" + running.latest_ap
 
     def epoch_done(
         self, epoch: int, epochs: int, val_ap: float, best_of_others: float | None
     ) -> None:
-        """Prints a line where the last one is a minute old: a log must not seem dead."""
-        running, against = self._running(), against_text(val_ap, best_of_others)
-        running.latest_ap = f" · after epoch {epoch} of {epochs} {against}"
+        """Prints a line if the last one is a minute old, so that a log does not look stuck."""
+        running, comparison = self._running(), ap_comparison_text(val_ap, best_of_others)
+        running.latest_ap = f" · after epoch {epoch} of {epochs} {comparison}"
         if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
-            whose = f"trial {running.number} " if self._worker_id else ""
-            self._print(f"  {whose}epoch {epoch} of {epochs}  {against}")
+            prefix = f"trial {running.number} " if self._worker_id else ""
+            self._print(f"  {prefix}epoch {epoch} of {epochs}  {comparison}")
 
     def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
         """Prints the trial's line."""
         is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
-        # What workers tell may cross on its way.
+        # Events of different workers may arrive out of order.
         self.settled = max(self.settled, settled)
         self.best = max((ap for ap in (best, self.best) if ap is not None), default=None)
         self._pace.trial_ended()
@@ -181,7 +181,7 @@ class LineScreen:
         self.workers[self._worker_id] = _Running()
 
     def close(self) -> None:
-        """Nothing to put away."""
+        """Does nothing: lines stay as printed."""
 
     def _running(self) -> _Running:
         return self.workers.setdefault(self._worker_id, _Running())
@@ -210,7 +210,7 @@ class LineScreen:
 
 
 class LiveScreen(LineScreen):
-    """The lines, and below them one line for the search and one for every running trial."""
+    """The plain lines, and below them one line for the search and one for each running trial."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -228,17 +228,17 @@ class LiveScreen(LineScreen):
         filled = 24 * done // total if total else 24
         bar = "━" * filled + "╌" * (24 - filled)
         line = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
-        if self._worker_id:  # one of several, while others may search already
+        if self._worker_id:  # one of several workers; others may already be training
             self._running().trial = line
         else:
             self._preparing = line
 
     def close(self) -> None:
-        """Takes the lines away and gives the terminal back."""
+        """Removes the live lines and releases the terminal."""
         self._live.stop()
 
     def lines(self) -> str:
-        """Returns the lines that are shown now."""
+        """Returns the lines currently shown."""
         return self._render().plain
 
     def _render(self) -> Text:
@@ -254,38 +254,38 @@ class LiveScreen(LineScreen):
         ]
         lines = Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
         for name, running in sorted(self.workers.items()):
-            whose = f"{name}  " if len(self.workers) > 1 else ""
-            lines.append(f"\n{whose}{running.trial}  {running.epoch}", style="not bold")
+            prefix = f"{name}  " if len(self.workers) > 1 else ""
+            lines.append(f"\n{prefix}{running.trial}  {running.epoch}", style="not bold")
         return lines
 
     def _left_text(self) -> str:
         if self.settled >= self.n_trials:
-            return "the best paused trials go on"
+            return "the best paused trials resume"
         left = self._pace.seconds_left(self.n_trials - self.settled)
         return f"about {duration_text(left)} left" if left is not None else "time left unknown yet"
 
 
 SearchScreen = LineScreen
-"""What shows a search, for one worker or several."""
+"""The display of a search, for one worker or several."""
 
 
 class Pace:
-    """Time left, from the mean time of the trials that this process has finished."""
+    """Time left, estimated from the mean time of the trials finished in this process."""
 
     def __init__(self) -> None:
         self._started_s = time.monotonic()
         self._trials = 0
 
     def start(self) -> None:
-        """The first trial begins."""
+        """Starts the clock before the first trial."""
         self._started_s = time.monotonic()
 
     def trial_ended(self) -> None:
-        """One more trial is over."""
+        """Counts one more finished trial."""
         self._trials += 1
 
     def seconds_left(self, trials: int) -> float | None:
-        """Returns the time that `trials` more take, or None before the first has ended."""
+        """Returns the time for `trials` more trials, or None before the first has ended."""
         if not self._trials:
             return None
         return trials * (time.monotonic() - self._started_s) / self._trials

@@ -1,1 +1,1 @@
-"""One place for everything that must survive."""
+"""Persistent state: the database and the checkpoint files."""

@@ -1,4 +1,4 @@
-"""The one database: a server that the caller names, or the embedded one."""
+"""The database: the server that DATABASE_URL names, or the embedded Postgres."""
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from canopy_search.storage.connection.throttle import ConnectionThrottle
 from canopy_search.storage.connection.urls import (
     check_reachable,
     connect_options,
-    never_idle_for_long,
+    limit_idle_transactions,
+    masked,
     parse_database_url,
-    resets_at_no_cost,
-    shown,
+    skip_isolation_reset,
 )
 from canopy_search.storage.errors import (
     DatabaseUnreachableError,
@@ -26,7 +26,7 @@ from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.schema.tables import DATABASE
 from canopy_search.storage.schema.upgrade import check_writable, prepare_schema
 
-# A connection is somebody's for milliseconds; for as long as this only where the server hangs.
+# A connection is used for milliseconds; it takes this long only if the server hangs.
 _POOL_TIMEOUT_S = 60
 
 
@@ -35,10 +35,11 @@ class Database:
     """A database with all tables in place.
 
     Attributes:
-        url: where it is, password included.
-        engine: its connections: one for a worker, some for a command that only reads.
-        embedded: the server behind it, if that is the embedded one.
-        throttle: whether the connection of a worker is held.
+        url: of the server, password included.
+        engine: its connection pool: one connection for a worker, some for a command that only
+            reads.
+        embedded: the embedded server, if that is used.
+        throttle: decides whether a worker keeps its connection open.
     """
 
     url: sqlalchemy.URL = field(repr=False)
@@ -51,71 +52,71 @@ class Database:
 
     @property
     def shown_url(self) -> str:
-        """The URL as people may see it."""
-        return shown(self.url)
+        """The URL without its password."""
+        return masked(self.url)
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """The location of the database, for messages."""
         if self.embedded is None:
             return self.shown_url
         return f"embedded Postgres in {self.embedded.folder}"
 
     def read_id(self) -> str:
-        """Returns the id that the database was given when its tables were made."""
+        """Returns the id that the database got when its tables were created."""
         with self.engine.connect() as connection:
             return str(connection.scalar(sqlalchemy.select(DATABASE.c.id)))
 
     def revive(self) -> None:
-        """Starts the embedded server again if it died; another server is not ours to start."""
+        """Restarts the embedded server if it died; does nothing for another server."""
         if self.embedded is not None:
             with suppress(EmbeddedPostgresError):
                 self.embedded.start()
 
     def close(self) -> None:
-        """Closes the connections; the server stays."""
+        """Closes the connections; the server keeps running."""
         self.engine.dispose()
 
 
 def open_database(home: Path, url: str | None, *, writes: bool = True) -> Database:
-    """Opens the database, starts the embedded server if need be, and prepares the tables.
+    """Opens the database, starts the embedded server if needed, and prepares the tables.
 
     Args:
-        home: the state folder, which the embedded server's data lies in.
+        home: the state folder, which contains the embedded server's data.
         url: of another server; None or blank for the embedded one.
-        writes: whether the caller will write; one who only reads can do with a standby.
+        writes: whether the caller writes; a standby is enough for reading.
 
     Raises:
-        DatabaseUrlError: `url` is not one of a Postgres server.
-        DatabaseUnreachableError: the server does not answer, or refuses us.
-        DatabaseVersionError: the server is older than we need.
-        DatabaseReadOnlyError: it only reads, and the caller writes or there are no tables yet.
-        DatabaseSchemaError: the tables are a newer Canopy's, or cannot be made.
+        DatabaseUrlError: `url` is not the URL of a Postgres server.
+        DatabaseUnreachableError: the server does not answer, or refuses the connection.
+        DatabaseVersionError: the server is too old.
+        DatabaseReadOnlyError: it is read-only, and the caller writes or there are no tables yet.
+        DatabaseSchemaError: a newer Canopy created the tables, or they cannot be created.
         EmbeddedPostgresError: the embedded server cannot be started.
     """
     embedded = None if _is_given(url) else embedded_postgres(home)
-    place = embedded.start() if embedded else parse_database_url(url or "")
-    engine, throttle = make_engine(place, connections=1 if writes else 3), ConnectionThrottle()
+    server = embedded.start() if embedded else parse_database_url(url or "")
+    engine, throttle = make_engine(server, connections=1 if writes else 3), ConnectionThrottle()
     if writes:
-        throttle.govern(engine)
+        throttle.manage(engine)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
-        check_reachable(place)
+        check_reachable(server)
         prepare_schema(engine)
         if writes:
             check_writable(engine)
         on_failure.pop_all()
-    return Database(place, engine, embedded, throttle)
+    return Database(server, engine, embedded, throttle)
 
 
 def open_existing_database(home: Path, url: str | None) -> Database:
-    """Opens the database like `open_database`, but makes no new embedded one, and only reads.
+    """Opens the database for reading, like `open_database`, but creates no embedded one.
 
     Raises:
-        NoDatabaseError: nothing was ever stored below `home`.
+        NoDatabaseError: nothing is stored below `home` yet.
     """
     if not _is_given(url) and not embedded_postgres(home).has_data():
-        raise NoDatabaseError(f"nothing is stored in {home} yet; begin with: canopy search")
+        raise NoDatabaseError(f"nothing is stored in {home} yet; start with: canopy search")
     return open_database(home, url, writes=False)
 
 
@@ -125,34 +126,34 @@ def embedded_postgres(home: Path) -> EmbeddedPostgres:
 
 
 def describe_database(home: Path, url: str | None) -> dict[str, Any]:
-    """Says where the database is and whether it answers; starts and changes nothing.
+    """Describes where the database is and whether it answers; starts and changes nothing.
 
     Returns:
-        `kind` (embedded or server), `url` (its password masked), `running`; of an embedded one also
-        `log`, of a server that does not answer also `reason`.
+        `kind` (embedded or server), `url` (its password masked), `running`; for an embedded one
+        also `log`, for a server that does not answer also `reason`.
 
     Raises:
-        DatabaseUrlError: `url` is not one of a Postgres server.
+        DatabaseUrlError: `url` is not the URL of a Postgres server.
     """
     if not _is_given(url):
         embedded = embedded_postgres(home)
         return {
             "kind": "embedded",
-            "url": shown(embedded.url),
+            "url": masked(embedded.url),
             "running": embedded.is_running(),
             "log": str(embedded.log_path),
         }
-    place = parse_database_url(url or "")
-    state: dict[str, Any] = {"kind": "server", "url": shown(place), "running": True}
+    server = parse_database_url(url or "")
+    state: dict[str, Any] = {"kind": "server", "url": masked(server), "running": True}
     try:
-        check_reachable(place)
+        check_reachable(server)
     except (DatabaseUnreachableError, DatabaseVersionError) as error:
         state |= {"running": False, "reason": str(error)}
     return state
 
 
 def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
-    """Returns an engine of so many connections at most, checked before use."""
+    """Returns an engine with at most `connections` connections, each checked before use."""
     engine = sqlalchemy.create_engine(
         url,
         pool_pre_ping=True,
@@ -161,8 +162,8 @@ def make_engine(url: sqlalchemy.URL, *, connections: int) -> sqlalchemy.Engine:
         pool_timeout=_POOL_TIMEOUT_S,
         connect_args=connect_options(url, "canopy"),
     )
-    never_idle_for_long(engine)
-    resets_at_no_cost(engine)
+    limit_idle_transactions(engine)
+    skip_isolation_reset(engine)
     return engine
 
 

@@ -1,33 +1,32 @@
-"""What can be wrong with the database and what is kept in it."""
+"""Errors of the database and of the data stored in it."""
 
 
 class StorageError(Exception):
     """Base of every error that `storage` raises on purpose.
 
     Attributes:
-        exit_status: what the command line ends with: 2 for a mistake of the caller, 1 for a
-            failure.
+        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
     """
 
     exit_status = 1
 
 
 class DatabaseUrlError(StorageError):
-    """The URL is not one of a Postgres server."""
+    """The URL is not the URL of a Postgres server."""
 
     exit_status = 2
 
 
 class DatabaseUnreachableError(StorageError):
-    """The server does not answer, or refuses us."""
+    """The server does not answer, or refuses the connection."""
 
 
 class DatabaseVersionError(StorageError):
-    """The server is older than we need."""
+    """The server is too old."""
 
 
 class DatabaseReadOnlyError(StorageError):
-    """The server only reads: a standby, or set so."""
+    """The server is read-only: a standby, or configured so."""
 
 
 class EmbeddedPostgresError(StorageError):
@@ -35,48 +34,48 @@ class EmbeddedPostgresError(StorageError):
 
 
 class UnknownStudyError(StorageError):
-    """There is no study of that name."""
+    """There is no study with that name."""
 
     exit_status = 2
 
 
 class DatabaseUnavailableError(StorageError):
-    """The database has been away for longer than somebody wants to wait."""
+    """The database was unavailable for longer than the retry policy allows."""
 
 
 class LeaseLostError(StorageError):
-    """A trial is another worker's by now, or somebody ended it; nothing more is written to it."""
+    """Another worker took the trial over, or the trial ended; nothing more is written to it."""
 
 
 class StudyGoneError(StorageError):
-    """The study was deleted while it was searched."""
+    """The study was deleted during the search."""
 
 
 class DatabaseSchemaError(StorageError):
-    """The tables are those of a newer Canopy, or cannot be made."""
+    """A newer Canopy created the tables, or they cannot be created."""
 
 
 class StudyDirectionError(StorageError):
-    """A study of that name exists and is not one that maximises a single value."""
+    """A study with that name exists and does not maximise a single value."""
 
     exit_status = 2
 
 
 class NoDatabaseError(StorageError):
-    """Nothing was stored yet, so there is nothing to read."""
+    """Nothing is stored yet, so there is nothing to read."""
 
     exit_status = 2
 
 
 class CheckpointPlaceError(StorageError):
-    """Checkpoints cannot lie where they are said to."""
+    """Checkpoints cannot be stored at the configured location."""
 
     exit_status = 2
 
 
 class CheckpointMissError(StorageError):
-    """A checkpoint that was recorded is missing or is not what was written; it is trained again."""
+    """A recorded checkpoint is missing or corrupt; its epochs are trained again."""
 
 
 class CheckpointBudgetError(StorageError):
-    """There is no room for a checkpoint below what is worth more."""
+    """There is no room for a checkpoint, because all others have a higher priority."""

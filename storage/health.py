@@ -1,15 +1,15 @@
-"""What a server says of itself: enough to know whether a search can live on it."""
+"""What a server reports about itself: enough to tell whether a search can run on it."""
 
 from dataclasses import dataclass
 
 import sqlalchemy
 
-from canopy_search.storage.connection.urls import check_reachable, shown, version_text
+from canopy_search.storage.connection.urls import check_reachable, masked, version_text
 from canopy_search.storage.database import make_engine
 from canopy_search.storage.schema.upgrade import TableState, is_read_only, table_state
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
-# pg_stat_activity would hide what connections of other users are; PostgreSQL 16 reserves more.
+# pg_stat_activity hides what other users' connections are; PostgreSQL 16 reserves more.
 _CONNECTIONS = sqlalchemy.text("""
     SELECT current_setting('max_connections')::int
          - current_setting('superuser_reserved_connections')::int
@@ -20,16 +20,16 @@ _CONNECTIONS = sqlalchemy.text("""
 
 @dataclass(frozen=True)
 class ServerHealth:
-    """A server that lets us in.
+    """The state of a server that accepts our connections.
 
     Attributes:
-        url: where it is, its password masked.
-        version: as people write it.
+        url: of the server, its password masked.
+        version: as it is usually written, such as ``18.4``.
         is_read_only: whether nothing can be written.
-        may_create: whether we may make tables.
-        connections_allowed: for everybody but superusers.
-        connections_used: by everybody, ours included.
-        tables: how ours and Optuna's are.
+        may_create: whether this user may create tables.
+        connections_allowed: for all users but superusers.
+        connections_used: by all users, this one included.
+        tables: the state of our tables and Optuna's.
     """
 
     url: str
@@ -42,19 +42,19 @@ class ServerHealth:
 
     @property
     def connections_free(self) -> int:
-        """How many more there can be, now that ours is over."""
+        """How many more connections there can be, now that ours is closed."""
         return max(0, self.connections_allowed - self.connections_used + 1)
 
 
 def server_health(url: sqlalchemy.URL) -> ServerHealth:
-    """Asks a server; changes nothing.
+    """Reads the state of a server; changes nothing.
 
     Args:
-        url: as `parse_database_url` gives it.
+        url: as `parse_database_url` returns it.
 
     Raises:
-        DatabaseUnreachableError: it does not answer, or refuses us.
-        DatabaseVersionError: it is older than we need.
+        DatabaseUnreachableError: it does not answer, or refuses the connection.
+        DatabaseVersionError: it is too old.
     """
     check_reachable(url)
     engine = make_engine(url, connections=2)
@@ -63,7 +63,7 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
             version = connection.scalar(sqlalchemy.text("SHOW server_version_num"))
             connections = connection.execute(_CONNECTIONS).one()
             return ServerHealth(
-                url=shown(url.set(drivername="postgresql")),
+                url=masked(url.set(drivername="postgresql")),
                 version=version_text(int(version)),
                 is_read_only=is_read_only(connection),
                 may_create=bool(connection.scalar(_RIGHTS)),

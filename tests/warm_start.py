@@ -25,7 +25,12 @@ from uuid import uuid4
 WARM = sys.platform == "linux"
 """Elsewhere a process cannot be made another's child, and is begun as usual."""
 
-_MODULES = ("search.worker_process", "search.run_search", "search.session", "search.screen")
+_MODULES = (
+    "canopy_search.search.workers.process",
+    "canopy_search.search.workflows.run_study",
+    "canopy_search.search.workflows.search",
+    "canopy_search.search.progress_display",
+)
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 _SPARE = 700  # above every descriptor that a copy is given
 _LIMIT = 1 << 17

@@ -1,1 +1,1 @@
-"""One training run; knows nothing of searches, databases and trackers."""
+"""One training run; imports nothing from searches, databases or experiment trackers."""

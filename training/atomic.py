@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old one or the new one, and never a half of either."""
+"""Atomic file writes: a reader sees the old file or the new one, never a partial one."""
 
 import errno
 import os
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` by way of a temporary file beside it.
+    """Writes `content` to `path` through a temporary file in the same folder.
 
-    A symbolic link stays one and its target is replaced. A device or a pipe, such as
-    ``/dev/stdout``, is written to and not replaced.
+    A symbolic link stays a link and its target is replaced. A device or a pipe, such as
+    ``/dev/stdout``, is written to directly.
 
     Args:
-        path: the file; its folder is made if missing.
-        content: all of its bytes.
+        path: the file; its folder is created if missing.
+        content: the complete content.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; `path` is then as it was before.
+        OSError: the folder is not writable or the disk is full; `path` is then unchanged.
     """
-    if _is_no_plain_file(path):
-        path.write_bytes(content)  # a folder fails here, and says so
+    if _is_special_file(path):
+        path.write_bytes(content)  # raises if it is a folder
         return
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,26 +39,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _is_no_plain_file(path: Path) -> bool:
-    """Whether something is there that must not be replaced, such as a device, a pipe, a folder."""
-    # /dev/stdout may lead to a plain file that the shell holds open.
+def _is_special_file(path: Path) -> bool:
+    """Whether the path must not be replaced, such as a device, a pipe or a folder."""
+    # /dev/stdout may point to a regular file that the shell has open.
     return path.exists() and (not path.is_file() or path.absolute().parts[1:2] == ("dev",))
 
 
 def _target(path: Path) -> Path:
-    """Where the content goes in the end."""
+    """Returns the file to replace, with symbolic links resolved."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_writable(path: Path) -> None:
-    """Makes sure that `write_atomically` will find a folder that it can write to.
+    """Checks that `write_atomically` can write to the folder of `path`.
 
     Raises:
-        OSError: it cannot; the error names the folder.
+        OSError: it cannot be written; the error names the folder.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if _is_no_plain_file(path):
+    if _is_special_file(path):
         return
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)

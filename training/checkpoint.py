@@ -1,4 +1,4 @@
-"""The state of a training run ↔ bytes on a disk."""
+"""Checkpoints: the state of a training run, written to and read from disk."""
 
 import io
 import pickle
@@ -14,9 +14,9 @@ from canopy_search.training.errors import CheckpointError
 
 
 class RunState(TypedDict):
-    """Everything that the next epoch depends on besides the settings and the data.
+    """Everything that the next epoch depends on, apart from settings and data.
 
-    There is no generator state in it: all randomness of an epoch follows from (seed, epoch).
+    It has no generator state: all randomness of an epoch follows from (seed, epoch).
     """
 
     epoch: int
@@ -26,7 +26,7 @@ class RunState(TypedDict):
 
 
 def snapshot(state: RunState) -> RunState:
-    """Returns a copy in the CPU's memory, which stays as it is while the run trains on."""
+    """Returns a copy in the CPU's memory, which does not change while the run trains."""
     return cast(RunState, _copied(state))
 
 
@@ -41,17 +41,17 @@ def _copied(value: Any) -> Any:
 
 
 def state_to_bytes(state: RunState) -> bytes:
-    """Returns `state` in torch's own file format."""
+    """Returns `state` in torch's file format."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
 def state_from_bytes(content: bytes) -> RunState:
-    """Returns the state that `state_to_bytes` wrote, its tensors on the CPU.
+    """Returns the state that `state_to_bytes` wrote, with tensors on the CPU.
 
     Raises:
-        CheckpointError: the bytes are truncated, altered or something else.
+        CheckpointError: the bytes are truncated, altered or not a checkpoint.
     """
     state = load_tensors(content)
     if not isinstance(state, dict) or state.keys() != RunState.__annotations__.keys():
@@ -60,18 +60,18 @@ def state_from_bytes(content: bytes) -> RunState:
 
 
 def load_tensors(content: bytes) -> Any:
-    """Returns what `torch.save` wrote, its tensors on the CPU; nothing in it is ever run.
+    """Returns what `torch.save` wrote, with tensors on the CPU; never runs pickled code.
 
     Raises:
-        CheckpointError: the bytes are truncated, altered or something else.
+        CheckpointError: the bytes are truncated, altered or not a checkpoint.
     """
-    # Without this, torch takes any bytes for its format of old, and fails in any way.
+    # Without this check, torch tries its legacy format and fails with arbitrary errors.
     if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise CheckpointError("truncated, or not a file of torch's")
+        raise CheckpointError("truncated, or not a torch file")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"not readable: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def write_checkpoint(path: Path, state: RunState) -> None:
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> RunState:
     """Reads the state that `write_checkpoint` wrote.
 
     Raises:
-        CheckpointError: there is no such file, or it cannot be used; the message names it.
+        CheckpointError: the file is missing or cannot be used; the message names it.
     """
     try:
         return state_from_bytes(path.read_bytes())

@@ -1,4 +1,4 @@
-"""What can be wrong with data, settings and training runs."""
+"""Errors about data, settings and training runs."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ class TrainingError(Exception):
     """Base of every error that `training` raises on purpose.
 
     Attributes:
-        exit_status: of the command line: 2 for a mistake of the caller, 1 for a failure.
+        exit_status: of the command line: 2 for a mistake by the caller, 1 for a failure.
     """
 
     exit_status = 2
@@ -23,37 +23,37 @@ class ImageError(TrainingError):
 
 
 class SplitError(TrainingError):
-    """The data cannot be split as asked."""
+    """The data cannot be split as requested."""
 
 
 class UnknownNameError(TrainingError):
-    """A backbone, loss, optimizer or the like of that name does not exist."""
+    """There is no backbone, loss, optimizer or similar with that name."""
 
 
 class SettingsError(TrainingError):
-    """Settings that are right one by one do not fit together, the machine or the data."""
+    """Settings that are valid one by one do not fit together, the machine or the data."""
 
 
 class DiskFullError(TrainingError):
-    """The disk has no room for what a run needs."""
+    """The disk has too little free space for a run."""
 
     exit_status = 1
 
 
 class DivergedError(TrainingError):
-    """The loss or the logits are not finite any more."""
+    """The loss or the logits are no longer finite."""
 
     exit_status = 1
 
 
 class OutOfMemoryError(TrainingError):
-    """The device or the host has no memory for an epoch.
+    """The device or the host ran out of memory during an epoch.
 
     Attributes:
         facts: the message without its remedy.
-        epoch: that could not be trained or validated, counted from 1.
-        made_room: whether the images have left the device's memory since, so that the same epoch
-            may fit.
+        epoch: the epoch that could not be trained or validated, counted from 1.
+        made_room: whether the images cached in the device's memory were freed since, so that the
+            same epoch may now fit.
     """
 
     exit_status = 1
@@ -66,25 +66,25 @@ class OutOfMemoryError(TrainingError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint or model file is missing, damaged or not one of ours."""
+    """A checkpoint or model file is missing, damaged or not written by Canopy."""
 
     exit_status = 1
 
 
 def unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
-    """Says that `name` is not known and which known name is nearest.
+    """Returns a message that `name` is unknown, with the closest known name.
 
     Args:
         kind: what the name is for, such as ``backbone``.
-        name: the name that was asked for.
+        name: the requested name.
         known: all names that exist.
     """
     return f"unknown {kind} {name!r}; {nearest_hint(name, sorted(known))}"
 
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:
-    """Returns ``did you mean …?``, or all known names where none is near."""
+    """Returns ``did you mean …?``, or all known names if none is close."""
     nearest = get_close_matches(name, known, n=1)
     if nearest:
         return f"did you mean {nearest[0]!r}?"
-    return f"known are {', '.join(known)}" if known else "there are none"
+    return f"available: {', '.join(known)}" if known else "there are none"

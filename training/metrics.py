@@ -1,8 +1,8 @@
-"""What is measured after every epoch: AP ranked by logits, and the thresholded measures.
+"""Metrics after every epoch: AP, ranked by logits, and thresholded metrics.
 
-Macro figures are means over the labels that have a positive example. For a label without one, AP
-and recall are undefined; scikit-learn and torchmetrics count it as 0 and so report a lower mean
-for the same predictions, the more so the smaller the split. How many were left out is reported.
+Macro metrics are means over the labels that have a positive example. For a label without one, AP
+and recall are undefined; scikit-learn and torchmetrics count it as 0 and so report a lower mean for
+the same predictions, especially on small splits. The number of excluded labels is reported.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from torchmetrics.functional.classification import (
 
 from canopy_search.training.errors import TrainingError
 
-# With validation on, torchmetrics refuses a data set of one label.
+# With validation on, torchmetrics rejects data with one label.
 _EACH_COLUMN: dict[str, Any] = {"average": "none", "validate_args": False}
 
 
 class NonFiniteLogitsError(TrainingError):
-    """A model's logits hold NaN or infinity, which no ranking is defined for."""
+    """A model's logits contain NaN or infinity, which cannot be ranked."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True)
 class MultilabelMetrics:
-    """The measures of one split. None stands for a mean over no label at all.
+    """The metrics of one split. None is a mean over zero labels.
 
     Attributes:
         ap: macro average precision.
@@ -42,10 +42,10 @@ class MultilabelMetrics:
         f1: macro F1.
         precision: macro precision; 0 for a label that is never predicted.
         recall: macro recall.
-        hamming: Hamming distance, the share of wrong decisions among all images and labels.
-        f2: F2 of each image's set of labels, averaged over images, Planet's own measure; 0 for an
+        hamming: Hamming distance, the share of wrong predictions over all images and labels.
+        f2: F2 of each image's set of labels, averaged over images, the metric of Planet; 0 for an
             image without labels, predicted or true, as scikit-learn counts it.
-        labels_without_positives: number of labels that the macro figures leave out.
+        labels_without_positives: number of labels excluded from the macro metrics.
     """
 
     ap: float | None
@@ -61,18 +61,18 @@ class MultilabelMetrics:
 def multilabel_metrics(
     logits: Tensor, targets: Tensor, *, labels: Sequence[str], thresholds: Tensor | None = None
 ) -> MultilabelMetrics:
-    """Measures the predictions for one split.
+    """Computes the metrics of one split.
 
     Args:
         logits: (images, labels), float32 on the CPU, unnormalised.
         targets: (images, labels), 0 or 1 of any dtype, on the CPU.
         labels: names of the labels, in the order of the columns.
-        thresholds: (labels,), float32; a label is predicted where its logit is at least this, by
-            default 0, that is, where its probability is at least 0.5.
+        thresholds: (labels,), float32; a label is predicted if its logit is at least this. The
+            default is 0, a probability of 0.5.
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite.
-        ValueError: shapes do not fit together, or there is no image.
+        ValueError: shapes do not match, or there is no image.
     """
     ap = average_precision(logits, targets)
     if len(labels) != len(ap):
@@ -86,7 +86,7 @@ def multilabel_metrics(
         scores = score(predicted, true, num_labels=len(labels), **_EACH_COLUMN)
         return _mean(scores.reshape(-1).double().numpy()[defined])
 
-    # Turned over, an image's set of labels is what a label's set of images is.
+    # Transposed, so that the scores are per image instead of per label.
     f2 = multilabel_fbeta_score(predicted.T, true.T, 2.0, num_labels=len(true), **_EACH_COLUMN)
     return MultilabelMetrics(
         ap=_mean(ap[defined]),
@@ -104,15 +104,15 @@ def multilabel_metrics(
 
 
 def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64]:
-    """Returns each label's average precision, exactly.
+    """Returns the exact average precision of each label.
 
     AP is the sum over the distinct scores, from the highest on, of the precision at that score
-    times the recall gained there. Equal scores are one step, as in scikit-learn's
+    times the recall gained there. Equal scores form one step, as in scikit-learn's
     ``average_precision_score``, so the order of the images does not matter.
 
     Args:
         logits: (images, labels), float32 on the CPU. Not probabilities: the sigmoid of large logits
-            saturates, images that the model tells apart become ties, and AP changes.
+            saturates, so that distinct logits become ties and AP changes.
         targets: (images, labels), 0 or 1 of any dtype, on the CPU.
 
     Returns:
@@ -120,7 +120,7 @@ def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite.
-        ValueError: shapes do not fit together, or there is no image.
+        ValueError: shapes do not match, or there is no image.
     """
     check_logits(logits, targets)
     images, labels = logits.shape
@@ -135,8 +135,8 @@ def average_precision(logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64
     ends_tie = np.ones(scores.shape, dtype=bool)
     np.not_equal(scores[:, :-1], scores[:, 1:], out=ends_tie[:, :-1])
 
-    # Only positives gain recall, and each counts with the precision at the end of its tie. From
-    # here on, positions run through the rows of all labels one after the other.
+    # Only positives add recall, and each counts with the precision at the end of its tie. From here
+    # on, positions index the flattened rows of all labels.
     tie_ends = np.flatnonzero(ends_tie)
     positives = np.flatnonzero(relevant)
     ends = tie_ends[np.searchsorted(tie_ends, positives)]
@@ -153,11 +153,11 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 
 
 def check_logits(logits: Tensor, targets: Tensor) -> None:
-    """Raises unless something can be measured.
+    """Checks that metrics can be computed.
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite.
-        ValueError: shapes do not fit together, there is no image, or logits are not float32.
+        ValueError: shapes do not match, there is no image, or logits are not float32.
     """
     if logits.ndim != 2 or logits.shape != targets.shape:
         raise ValueError(
@@ -168,7 +168,7 @@ def check_logits(logits: Tensor, targets: Tensor) -> None:
         raise ValueError(f"nothing to measure in logits of shape {tuple(logits.shape)}")
     if logits.dtype != torch.float32:
         raise ValueError(
-            f"logits are {logits.dtype}; pass float32, coarser types tie in the ranking"
+            f"logits are {logits.dtype}; pass float32, lower precision causes ties in the ranking"
         )
     finite = torch.isfinite(logits)
     if not bool(finite.all()):

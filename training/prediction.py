@@ -1,4 +1,4 @@
-"""From image files to the probabilities of a trained model."""
+"""Predicts the labels of image files with a trained model."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one image.
+    """A model's prediction for one image.
 
     Attributes:
         path: the file.
@@ -49,23 +49,23 @@ def predict(
     device: str = "auto",
     batch_size: int = BATCH_SIZE,
 ) -> Generator[Prediction, None, None]:
-    """Yields a prediction for every file, in order; one that cannot be read stops nothing.
+    """Yields a prediction for every file, in order; unreadable files do not stop it.
 
     Images are decoded in threads, two batches ahead of the network, so memory does not grow with
     their number. The network computes in float32.
 
     Args:
-        model: as `load_model` gives it; its network is moved to the device.
+        model: as returned by `load_model`; its network is moved to the device.
         paths: image files.
         device: ``auto`` is the first GPU, else the CPU.
-        batch_size: images at a time.
+        batch_size: images per batch.
 
     Raises:
-        SettingsError: the device is not there, or its memory is too small for a batch.
-        CheckpointError: the model gives NaN or infinity.
+        SettingsError: there is no such device, or its memory is too small for a batch.
+        CheckpointError: the model outputs NaN or infinity.
     """
-    place = _place(device)
-    network = model.network.to(memory_format=torch.channels_last).to(place).eval()
+    torch_device = _resolved_device(device)
+    network = model.network.to(memory_format=torch.channels_last).to(torch_device).eval()
 
     def decode(path: Path) -> tuple[Path, npt.NDArray[np.uint8] | str]:
         return path, _decoded(path, model.image_px)
@@ -74,7 +74,7 @@ def predict(
     images = map_in_order(decode, paths, threads=cores, ahead=2 * batch_size + cores)
     while batch := list(islice(images, batch_size)):
         pixels = [image for _, image in batch if not isinstance(image, str)]
-        logits = iter(_logits(network, pixels, place) if pixels else ())
+        logits = iter(_logits(network, pixels, torch_device) if pixels else ())
         for path, image in batch:
             if isinstance(image, str):
                 yield Prediction(path, None, image)
@@ -83,43 +83,44 @@ def predict(
 
 
 def tag_thresholds(model: TrainedModel, choice: str) -> npt.NDArray[np.float32]:
-    """Returns the logit from which on each label is a tag.
+    """Returns the smallest logit at which each label becomes a tag.
 
     Args:
-        model: as `load_model` gives it.
-        choice: ``f1`` or ``f2`` for what was chosen on validation, ``half`` for probability 0.5.
+        model: as returned by `load_model`.
+        choice: ``f1`` or ``f2``, chosen on the validation split; ``half`` is probability 0.5.
 
     Returns:
         (labels,), float32.
 
     Raises:
-        SettingsError: the model keeps no such thresholds.
+        SettingsError: the model file has no such thresholds.
     """
     if choice == "half":
         return np.full(len(model.labels), ONE_HALF, np.float32)
     if choice not in model.thresholds:
-        kept = ", ".join(model.thresholds) or "none, it is of an earlier Canopy"
+        available = ", ".join(model.thresholds) or "none; an earlier version of Canopy wrote it"
         raise SettingsError(
-            f"the model keeps no thresholds for {choice!r} (it keeps {kept}); use --thresholds half"
+            f"the model has no thresholds for {choice!r} (it has {available}); use "
+            "--thresholds half"
         )
     return np.array(model.thresholds[choice], np.float32)
 
 
-def _place(device: str) -> torch.device:
+def _resolved_device(device: str) -> torch.device:
     unknown = SettingsError(f"device: expected auto, cpu, mps, cuda or cuda:N, found {device!r}")
-    # torch knows many more, of which nobody has tried whether they work here.
+    # torch knows many more device types, which are untested here.
     if device.partition(":")[0] not in {"auto", "cpu", "cuda", "mps"}:
         raise unknown
     try:
         return resolve_device(device)
     except SettingsError as error:
         raise SettingsError(str(error).removeprefix("training.")) from error
-    except RuntimeError:  # torch's, of a number that is none
+    except RuntimeError:  # from torch, for an invalid device number
         raise unknown from None
 
 
 def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
-    """The pixels, or why there are none."""
+    """Returns the pixels, or the reason why the image cannot be read."""
     try:
         return decode_image(path.read_bytes(), image_px)
     except DamagedImageError as error:
@@ -132,16 +133,16 @@ def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
 def _logits(
     network: torch.nn.Module, pixels: Sequence[npt.NDArray[np.uint8]], device: torch.device
 ) -> npt.NDArray[np.float32]:
-    """(images, labels), float32, of at least one image."""
+    """Returns logits, (images, labels), float32, of at least one image."""
     batch = torch.from_numpy(np.stack(pixels)).to(device)
     try:
         logits = network(normalised(batch)).float().cpu()
     except torch.OutOfMemoryError as error:
         raise SettingsError(
-            f"{len(pixels)} images at a time do not fit the memory of {device}; choose a smaller "
+            f"a batch of {len(pixels)} images does not fit in memory on {device}; choose a smaller "
             "--batch-size, or --device cpu"
         ) from error
     if not bool(torch.isfinite(logits).all()):
-        raise CheckpointError("the model gives NaN or infinity, so there is no answer; train anew")
+        raise CheckpointError("the model outputs NaN or infinity; train it again")
     values: npt.NDArray[np.float32] = logits.numpy()
     return values

@@ -1,4 +1,4 @@
-"""Settings that say ``auto`` → settings that say what this machine will do."""
+"""Replaces ``auto`` in settings with what this machine will use."""
 
 import torch
 
@@ -12,17 +12,17 @@ from canopy_search.training.settings import TrainingSettings
 
 
 def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> TrainingSettings:
-    """Replaces every ``auto`` in `settings`, so that a run depends on nothing but its settings.
+    """Replaces every ``auto`` in `settings`, so that a run depends only on its settings.
 
-    That of ``device_cache`` stays: it changes no number, and what fits is known when a run begins.
+    ``device_cache`` stays ``auto``: it changes no number, and what fits is known when a run starts.
 
     Args:
         settings: of the run.
-        training_images: of an epoch; 0 where nothing is trained. Whether compiling pays depends on
-            it.
+        training_images: images per epoch; 0 if nothing is trained. Decides whether compiling saves
+            time.
 
     Raises:
-        SettingsError: the device is not there, or cannot do the precision or CUDA graphs.
+        SettingsError: there is no such device, or it does not support the precision or CUDA graphs.
     """
     device = resolve_device(settings.device)
     steps = settings.epochs * -(-training_images // settings.batch_size)

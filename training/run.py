@@ -52,11 +52,11 @@ GPU_LOADER_THREADS = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model scores on one split.
+    """A model's scores on one split.
 
     Attributes:
         loss: mean loss over images and labels.
-        metrics: everything that compares logits with targets.
+        metrics: all measures that compare logits with targets.
         logits: (images, labels), float32, in the order of the split.
         seconds: wall time of the pass.
     """
@@ -84,19 +84,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch gave and what it took.
+    """Results and cost of one epoch.
 
     Attributes:
         epoch: 1 for the first.
-        lr: learning rate of all its steps.
+        lr: learning rate of all steps of the epoch.
         loss_name: the loss that was minimised.
-        train_loss: mean over the epoch's steps, while the weights moved.
+        train_loss: mean over the epoch's steps, computed while the weights change.
         validation: scores on the validation split after the epoch.
         train_s: wall time of the training steps, in seconds.
-        wait_s: the part of `train_s` in which training waited for data.
-        images_per_s: training images a second.
+        wait_s: the part of `train_s` spent waiting for data.
+        images_per_s: training images per second.
         peak_memory_mib: largest allocation on the GPU in this epoch; on the CPU the largest
-            resident size of the process so far.
+            resident set size of the process so far.
     """
 
     epoch: int
@@ -111,11 +111,11 @@ class EpochMetrics:
 
     @property
     def validation_logits(self) -> npt.NDArray[np.float32]:
-        """What the model says of the validation images, (images, labels)."""
+        """Logits of the validation images, (images, labels)."""
         return self.validation.logits
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the metrics as JSON values, flat but for the AP of each label."""
+        """Returns the metrics as JSON values, flat except for the AP of each label."""
         return {
             "epoch": self.epoch,
             "lr": self.lr,
@@ -133,8 +133,8 @@ class TrainingRun:
     """A training run as a pure function of its settings and data.
 
     The state after epoch k and the settings give the state after epoch k+1: all randomness of an
-    epoch comes from (seed, epoch). A run restored at k equals one that never stopped, on the CPU
-    bit for bit, on a GPU with ``deterministic: true``.
+    epoch comes from (seed, epoch). A run restored at k equals an uninterrupted run bit for bit: on
+    the CPU always, on a GPU with ``deterministic: true``.
 
     Args:
         settings: one run's settings; every ``auto`` is resolved for this machine.
@@ -142,9 +142,9 @@ class TrainingRun:
         accumulation: see the attribute.
 
     Attributes:
-        accumulation: micro-batches that every batch of the next epochs is cut into, to need less
-            memory. The gradient of a step stays the mean over the whole batch; what looks at a
-            micro-batch alone, batch normalisation and dropout, gives other numbers.
+        accumulation: number of micro-batches per batch in the next epochs, to need less memory. The
+            gradient of a step stays the mean over the whole batch; batch normalisation and dropout,
+            which see one micro-batch at a time, give different numbers.
 
     Raises:
         TrainingError: a name is unknown, or the settings do not fit together or the machine.
@@ -178,7 +178,7 @@ class TrainingRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs of the settings are done."""
+        """Whether all epochs of the settings are trained."""
         return self.epoch >= self.settings.epochs
 
     def train_epoch(self, on_batch: BatchProgress | None = None) -> EpochMetrics:
@@ -188,9 +188,9 @@ class TrainingRun:
             on_batch: called with (epoch, batches done, batches of the epoch).
 
         Raises:
-            DivergedError: the loss or a logit is NaN or infinite; the run cannot go on.
-            OutOfMemoryError: the device or the host has no room. The run is then somewhere within
-                the epoch: only `restore`, or another run, gives a state to go on from.
+            DivergedError: the loss or a logit is NaN or infinite; the run cannot continue.
+            OutOfMemoryError: the device or the host ran out of memory. The run then stopped in the
+                middle of an epoch: call `restore`, or build another run, before training on.
         """
         epoch = self.epoch + 1
         try:
@@ -199,12 +199,12 @@ class TrainingRun:
             if not is_out_of_memory(error):
                 raise
             shortage = shortage_text(error)
-        # Outside the handler: the error's traceback kept alive what the step had allocated.
+        # Outside the handler, because the traceback keeps the step's tensors alive.
         made_room = self._free_memory()
         raise self._out_of_memory(epoch, shortage, made_room=made_room)
 
     def _next_epoch(self, on_batch: BatchProgress | None) -> EpochMetrics:
-        """Trains the next epoch and validates, in the memory that there is."""
+        """Trains the next epoch and validates, without handling out-of-memory errors."""
         settings = self.settings
         lr = exponential_lr(settings.optimizer.lr, settings.gamma, self.epoch)
         set_learning_rate(self._optimizer, lr)
@@ -232,10 +232,10 @@ class TrainingRun:
         """Takes the epoch's optimizer steps and returns their mean loss."""
         settings = self.settings
         self.model.train()
-        # Summed on the device: asking for each step's loss would make a GPU wait for the host.
+        # Summed on the device: reading each step's loss would make the GPU wait for the host.
         loss_sum = torch.zeros((), device=self._device)
         epoch = self.epoch + 1
-        # Closed in any case: the traceback of an error would keep the threads that gather batches.
+        # Always closed: the traceback of an error would keep the loader's threads alive.
         with (
             self._forked_rng(),
             closing(self._train_loader.training_batches(settings.seed, epoch)) as batches,
@@ -256,7 +256,7 @@ class TrainingRun:
             with autocast(self._precision, self._device):
                 logits = self._network(normalised(part.pixels), is_cut=count > 1)
             loss = self._loss(logits, part.targets)
-            # Losses are means over images, so parts weigh as the images that they have.
+            # Losses are means over images, so each part is weighted by its number of images.
             share = len(part.targets) / len(batch.targets)
             self._scaler.scale(loss * share).backward()
             loss_sum += loss.detach() * len(part.targets)
@@ -269,7 +269,7 @@ class TrainingRun:
         return loss_sum
 
     def evaluate(self, indices: npt.NDArray[np.int64]) -> Evaluation:
-        """Scores the model as it is on the images of `indices`.
+        """Scores the current model on the images at `indices`.
 
         Raises:
             DivergedError: the loss or a logit is NaN or infinite.
@@ -301,7 +301,7 @@ class TrainingRun:
         return torch.cat(logits), torch.cat(targets)
 
     def state(self) -> RunState:
-        """Returns the state after the latest epoch; its tensors are the run's own, not copies."""
+        """Returns the state after the latest epoch; its tensors are not copied."""
         return RunState(
             epoch=self.epoch,
             model=self.model.state_dict(),
@@ -310,11 +310,11 @@ class TrainingRun:
         )
 
     def restore(self, state: RunState) -> None:
-        """Puts the run where `state` left off.
+        """Sets the run to `state`.
 
         Raises:
-            RuntimeError: the state is one of another backbone.
-            ValueError: the state is one of another optimizer.
+            RuntimeError: the state belongs to another backbone.
+            ValueError: the state belongs to another optimizer.
         """
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -340,15 +340,15 @@ class TrainingRun:
         )
 
     def _forked_rng(self) -> AbstractContextManager[None]:
-        """Keeps the process's own generators as they are while an epoch seeds them."""
+        """Restores the process's random generators after an epoch has seeded them."""
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
 
     def _free_memory(self) -> bool:
-        """Gives back what a step that failed held, for whoever tries again.
+        """Frees the memory of a failed step, so that it can be retried.
 
         Returns:
-            Whether the images were given back too, which were in the device's memory.
+            Whether the images cached in the device's memory were freed too.
         """
         self._optimizer.zero_grad(set_to_none=True)
         made_room = release_images(self.dataset, self.settings.device_cache)
@@ -367,8 +367,8 @@ class TrainingRun:
         cut = f" in micro-batches of {micro}" if micro < images else ""
         return OutOfMemoryError(
             f"{settings.backbone} with batch_size {settings.batch_size}{cut} and images of "
-            f"{self.dataset.image_px} px has no room on {settings.device} in epoch {epoch} "
-            f"({shortage})",
+            f"{self.dataset.image_px} px does not fit in memory on {settings.device} in epoch "
+            f"{epoch} ({shortage})",
             "set training.device_cache to off, or choose a smaller training.batch_size"
             if made_room
             else "choose a smaller training.batch_size or data.image_px, or another backbone",
@@ -384,7 +384,7 @@ class TrainingRun:
 
 
 def _configure_backend(settings: TrainingSettings) -> None:
-    """Sets the process-wide switches that the numbers of a run, or its speed, depend on."""
+    """Sets the process-wide switches that affect a run's numbers or speed."""
     if settings.device == "cpu":
         keep_freed_memory()
     if settings.deterministic:

@@ -1,8 +1,8 @@
 """The settings of one training run, checked and frozen.
 
-Everything that can change the numbers of a run is in here, and nothing about searches. One setting
-changes its speed alone: `TrainingSettings.device_cache`. The YAML
-keys of ``canopy.yaml`` under ``data`` and ``training`` are these fields.
+This module holds everything that can change the numbers of a run, and nothing about searches. One
+setting changes only its speed: `TrainingSettings.device_cache`. The YAML keys of ``canopy.yaml``
+under ``data`` and ``training`` are these fields.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ TAGS_COLUMN = "tags"
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys, no silent conversions of type."""
+    """Base of all settings: frozen, no unknown keys, no silent type conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -38,7 +38,7 @@ def _checked_source(value: Any) -> Source:
 
 
 SourceSetting = Annotated[Source, PlainValidator(_checked_source)]
-"""A path, or a URL that holds no secret; a URL that is text and no path keeps its slashes."""
+"""A path, or a URL without secrets; a URL stays text, because a path would lose its slashes."""
 
 
 class SplitSettings(Settings):
@@ -46,12 +46,12 @@ class SplitSettings(Settings):
 
     Attributes:
         validation: fraction of the images.
-        test: fraction of the images; 0 holds none out.
+        test: fraction of the images; 0 for no test split.
         seed: of the stratified split.
-        column: the label file's column that says train, validation or test; the fractions and the
-            seed are then idle. ``auto`` is a column named ``split`` if there is one.
-        group: the label file's column whose equal values stay together. ``auto`` is a column named
-            ``group`` if there is one.
+        column: the label file's column with train, validation or test; the fractions and the seed
+            are then unused. ``auto`` is a column named ``split`` if there is one.
+        group: the label file's column of groups; images of one group stay in one part. ``auto`` is
+            a column named ``group`` if there is one.
     """
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
@@ -71,15 +71,15 @@ class SplitSettings(Settings):
 
 
 class ColumnSettings(Settings):
-    """What the columns of the label file are called.
+    """Names of the label file's columns.
 
     Attributes:
         image: the column of image names.
         tags: the column with all tags of an image.
-        labels: columns of 0 and 1, one a label, in place of tags. None: all columns but those of
-            image, split and group, where the file has no column of tags.
-        separator: what stands between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that
-            occurs, else white space.
+        labels: columns of 0 and 1, one per label, in place of tags. None: all columns except image,
+            split and group, if the file has no column of tags.
+        separator: between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that occurs, else
+            white space.
     """
 
     image: str = NAME_COLUMN
@@ -94,13 +94,13 @@ class DataSettings(Settings):
     Attributes:
         demo: the built-in demo set in place of `labels` and `images`.
         labels: the label file: CSV, JSON lines or Parquet; a path, or a URL as text.
-        images: the folder of image files, likewise.
-        columns: what the label file's columns are called.
+        images: the folder of image files; a path, or a URL as text.
+        columns: names of the label file's columns.
         image_px: side of the square that every image is scaled to.
-        split: what is held out.
+        split: which images are held out.
         augment: random flips and quarter turns of the training images.
-        allow_missing: go on however many images are missing or damaged; otherwise more than 1 % is
-            an error.
+        allow_missing: continue however many images are missing or damaged; otherwise more than 1 %
+            is an error.
     """
 
     demo: Literal["digits"] | None = None
@@ -124,7 +124,7 @@ class DataSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """The optimizer. `momentum` is SGD's alone."""
+    """The optimizer. Only SGD reads `momentum`."""
 
     name: str = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -151,22 +151,22 @@ class TrainingSettings(Settings):
     """One training run.
 
     Attributes:
-        epochs: number of epochs of a full run.
-        batch_size: images per optimizer step; an epoch is cut into batches of nearly this size.
+        epochs: number of epochs of a complete run.
+        batch_size: images per optimizer step; batches of an epoch have nearly this size.
         backbone: name of a network, see `training.network.backbones`.
         weights: ``imagenet`` starts from torchvision's pretrained weights (a download).
         loss: name of a loss, see `training.optimization.losses`.
         gamma: ExponentialLR's factor per epoch; 1.0 is a constant rate.
         clip_norm: largest norm of the gradient; None does not clip.
-        precision: ``auto`` is the fastest that keeps AP on the device.
+        precision: ``auto`` is the fastest on the device that does not lower AP.
         device: ``auto`` is the first GPU, else the CPU.
-        threads: CPU threads; their number changes the last bits of a result on the CPU.
+        threads: CPU threads; their number changes the last bits of results on the CPU.
         seed: of weights, shuffling, augmentation and dropout.
-        deterministic: bit-for-bit repeatable on a GPU too, at some cost of speed.
-        compile: whether ``torch.compile`` makes one program of the network; ``graphs`` with CUDA
-            graphs. ``auto`` does on a GPU if a full run has steps enough, and without graphs.
-        device_cache: whether the images lie in the device's memory, which changes no number;
-            ``auto`` is on a GPU where a quarter of the free memory has room for them.
+        deterministic: bit-for-bit reproducible on a GPU too, but slower.
+        compile: whether ``torch.compile`` compiles the network; ``graphs`` also uses CUDA graphs.
+            ``auto`` compiles on a GPU if a complete run has enough steps, without graphs.
+        device_cache: whether the images are kept in the device's memory, which changes no number;
+            ``auto`` keeps them on a GPU if they fit in a quarter of its free memory.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 8

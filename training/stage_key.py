@@ -1,30 +1,30 @@
-"""What makes two epochs the same: the key of every stage of a training run.
+"""Stage keys: two epochs with the same key are the same.
 
 A stage is one epoch of one run. Its key is a chain of SHA-256 digests::
 
-    key(0)   = H(everything but the learning rate that can change the run's numbers)
+    key(0)   = H(everything except the learning rate that can change the run's numbers)
     key(k+1) = H(key(k), learning rate of epoch k+1, accumulation of epoch k+1 unless it is 1)
 
 so two runs share their keys up to the first epoch whose learning rates differ, however often each
-was interrupted, and whoever trained it. Accumulation, into how many micro-batches a batch is cut
-because memory ran out, changes what batch normalisation and dropout see, so a run that is cut from
-some epoch on is a branch of its own from there. What is in ``key(0)``, and why:
+was interrupted, and whichever worker trained it. Accumulation, the number of micro-batches per
+batch after memory ran out, changes what batch normalisation and dropout see, so a run with
+accumulation from some epoch on is a separate branch from there. ``key(0)`` covers:
 
 - the engine revision, raised by hand whenever the numerics of training change;
 - bytes and labels of the training and validation images, in their order, and the labels' names:
-  images are gathered and shuffled by position, and metrics name the labels. Images held out for the
-  test change no number of a run and are not in it;
-- how pixels are made of bytes: decoding rule, image size, augmentation;
-- backbone, pretrained weights, loss and those parameters that this loss reads, optimizer and those
+  images are gathered and shuffled by position, and metrics name the labels. Test images change no
+  number of a run and are not covered;
+- how bytes become pixels: decoding rule, image size, augmentation;
+- backbone, pretrained weights, loss and the parameters that this loss reads, optimizer and the
   parameters that this optimizer reads, the norm that gradients are clipped to;
 - batch size, seed;
 - precision, device type, determinism, CPU threads (which change the last bits on the CPU), whether
   and how the network is compiled, and the versions of torch and torchvision.
 
-Not in it, because none changes a number: paths, names of files, the study, the worker, its host,
-which of several GPUs it was, threads that load data, images in the device's memory or not, where
-checkpoints lie, the number of epochs,
-and ExponentialLR's gamma, which is in the learning rates.
+Not covered, because they change no number: paths, file names, the study, the worker, its host,
+which of several GPUs was used, data-loading threads, whether images are cached in the device's
+memory, where checkpoints are stored, the number of epochs, and ExponentialLR's gamma, which is part
+of the learning rates.
 """
 
 import hashlib
@@ -44,12 +44,12 @@ from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.settings import TrainingSettings
 
 ENGINE_REVISION = 2
-"""Raise it whenever the same settings and data give other metrics than before.
+"""Raise it whenever the same settings and data give different metrics than before.
 
-A test with recorded metrics of a tiny run fails when that happens unnoticed.
+A test compares a tiny run with recorded metrics and fails if they change.
 """
 
-# Every trial asks, and tens of thousands of images take a while.
+# Every trial needs it, and hashing tens of thousands of images takes a while.
 _DATA_DIGESTS: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()
 _FOCAL_LOSSES = frozenset({"focal", "focal_bce"})
 
@@ -57,12 +57,12 @@ _FOCAL_LOSSES = frozenset({"focal", "focal_bce"})
 def stage_keys(
     settings: TrainingSettings, dataset: Dataset, accumulation: Sequence[Accumulation] = ()
 ) -> list[str]:
-    """Returns the keys of a run's epochs, the first epoch's first.
+    """Returns the keys of a run's epochs, in order.
 
     Args:
-        settings: of the run, every ``auto`` resolved.
+        settings: of the run, with every ``auto`` resolved.
         dataset: with the digests of its images.
-        accumulation: from which epochs on batches are cut, and how, in the order of their epochs.
+        accumulation: changes of the number of micro-batches, in the order of their epochs.
     """
     keys = []
     key = root_key(settings, dataset)
@@ -77,11 +77,11 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
     """Returns the key of a run before its first epoch, 64 hexadecimal digits.
 
     Args:
-        settings: of the run, every ``auto`` resolved.
+        settings: of the run, with every ``auto`` resolved.
         dataset: with the digests of its images.
 
     Raises:
-        ValueError: a setting still says ``auto``, so what it will be is not known.
+        ValueError: a setting is still ``auto``, so its value is unknown.
     """
     for name in ("device", "precision", "threads", "compile"):
         if getattr(settings, name) == "auto":
@@ -104,19 +104,19 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
 
 
 def next_key(key: str, lr: float, accumulation: int = 1) -> str:
-    """Returns the key of the stage that follows `key`.
+    """Returns the key of the stage after `key`.
 
     Args:
-        key: of the epoch before, or of the root.
+        key: of the previous epoch, or of the root.
         lr: learning rate of the stage.
-        accumulation: micro-batches that its batches are cut into.
+        accumulation: number of micro-batches per batch.
     """
     cut = f" {accumulation}" if accumulation != 1 else ""
     return hashlib.sha256(f"{key} {lr.hex()}{cut}".encode()).hexdigest()
 
 
 def _data_digest(dataset: Dataset) -> str:
-    """Covers bytes and labels of the images that a run trains and validates with."""
+    """Returns the digest of bytes and labels of the training and validation images."""
     if dataset not in _DATA_DIGESTS:
         split = dataset.split
         _DATA_DIGESTS[dataset] = parts_digest(dataset, split.train, split.validation)
@@ -130,19 +130,19 @@ def _loss_parameters(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def _optimizer_parameters(settings: TrainingSettings) -> dict[str, Any]:
-    """All but the learning rate, which every stage adds for itself."""
-    unread = {"lr"} if settings.optimizer.name == "sgd" else {"lr", "momentum"}
-    return settings.optimizer.model_dump(exclude=unread)
+    """Returns all parameters except the learning rate, which is part of each stage's key."""
+    excluded = {"lr"} if settings.optimizer.name == "sgd" else {"lr", "momentum"}
+    return settings.optimizer.model_dump(exclude=excluded)
 
 
 def _machine(settings: TrainingSettings) -> list[Any]:
     device_type = settings.device.partition(":")[0]
     threads = settings.threads if device_type == "cpu" else None
-    # Nothing where it is off, so that what was trained before there was a choice keeps its key.
+    # Empty if off, so that stages trained before this setting existed keep their keys.
     compiled = [] if settings.compile == "off" else [f"compile {settings.compile}"]
     return [device_type, threads, settings.precision, settings.deterministic, *compiled]
 
 
-def _digest(ingredients: dict[str, Any]) -> str:
-    text = json.dumps(ingredients, sort_keys=True, allow_nan=False)
+def _digest(parts: dict[str, Any]) -> str:
+    text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A confirmation as a table and sentences for a terminal."""
+"""A confirmation as a terminal table and as sentences."""
 
 from rich import box
 from rich.table import Table
@@ -9,7 +9,7 @@ from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 
 
 def confirmation_table(confirmation: Confirmation) -> Table:
-    """Returns one row a setting: its trial, mean and spread of validation AP and of test AP."""
+    """Returns one row per setting: its trial, mean and spread of validation and test AP."""
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -26,8 +26,8 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         table.add_column("TEST AP ± sd", justify="right", no_wrap=True)
     for each in confirmation.settings:
         is_base = each.candidate.is_baseline
-        is_known = len(each.runs) == len(confirmation.seeds)  # of fewer, a mean misleads
-        val_ap, test_ap = (each.val_ap, each.test_ap) if is_known else (None, None)
+        is_complete = len(each.runs) == len(confirmation.seeds)  # a mean of fewer is misleading
+        val_ap, test_ap = (each.val_ap, each.test_ap) if is_complete else (None, None)
         cells = [
             "–" if each.candidate.trial is None else str(each.candidate.trial),
             params_text(each.candidate.params) + " (baseline)" * is_base,
@@ -39,24 +39,24 @@ def confirmation_table(confirmation: Confirmation) -> Table:
 
 
 def confirmation_lines(confirmation: Confirmation) -> list[str]:
-    """Returns what the numbers say, a sentence a line."""
+    """Returns the result in sentences, one per line."""
     winner = confirmation.winner
     if winner is None or winner.val_ap is None:
         if not confirmation.is_complete:
             runs = len(confirmation.missing)
-            return [f"{runs} of {len(confirmation.wanted)} runs are missing yet"]
-        return ["every setting diverged with one of the seeds, so none is chosen"]
+            return [f"{runs} of {len(confirmation.wanted)} runs are still missing"]
+        return ["every setting diverged with at least one seed, so none was chosen"]
     lines = [f"winner: {_name(winner)}, mean validation AP {_spread_text(winner.val_ap)}"]
     second, base = confirmation.second, confirmation.base
     if winner is base:
-        lines.append("it is the baseline: the search has found nothing better")
+        lines.append("it is the baseline: the search found nothing better")
     if second is not None and second is not base:
         lines.append(_lead_line(f"the second, {_name(second)}", confirmation.against_second))
     if winner is not base:
         lines.append(_lead_line("the baseline", confirmation.against_baseline))
     if winner.test_ap is not None:
         test = _spread_text(winner.test_ap)
-        lines.append(f"TEST AP of the winner: {test}, for information; it decided nothing")
+        lines.append(f"TEST AP of the winner: {test}, not used to choose it")
     return lines
 
 
@@ -80,9 +80,9 @@ def _title(confirmation: Confirmation) -> str:
     )
 
 
-def _lead_line(rival: str, lead: Difference | None) -> str:
-    text = "which diverged with one of the seeds" if lead is None else verdict_text(lead)
-    return f"against {rival}: {text}"
+def _lead_line(other: str, lead: Difference | None) -> str:
+    text = "it diverged with at least one seed" if lead is None else verdict_text(lead)
+    return f"against {other}: {text}"
 
 
 def _name(confirmed: Confirmed) -> str:
@@ -119,10 +119,10 @@ def _signed(value: float) -> str:
 
 
 def confirmation_text(confirmation: Confirmation) -> str:
-    """Returns what a confirmation has found, as a paragraph."""
+    """Returns the result of a confirmation as a paragraph."""
     lines = confirmation_lines(confirmation)
     seeds = ", ".join(map(str, confirmation.seeds))
     if not confirmation.is_complete:
-        return f"Being confirmed with seeds {seeds}: {'; '.join(lines)}."
-    said = [line[:1].upper() + line[1:] for line in lines]
-    return f"Trained again with seeds {seeds}. {'. '.join(said)}."
+        return f"Confirmation with seeds {seeds} in progress: {'; '.join(lines)}."
+    sentences = [line[:1].upper() + line[1:] for line in lines]
+    return f"Trained again with seeds {seeds}. {'. '.join(sentences)}."

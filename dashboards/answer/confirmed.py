@@ -1,4 +1,4 @@
-"""What a search answers once its finalists were trained with further seeds."""
+"""The answer of a search after its finalists were trained with additional seeds."""
 
 from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
 from canopy_search.dashboards.html.page import Fact
@@ -17,19 +17,19 @@ def confirmed_title(winner: Confirmed) -> str:
 
 
 def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirmed) -> list[Fact]:
-    """Returns the few figures that a decision needs."""
+    """Returns the figures needed for a decision."""
     number = winner.candidate.trial
     found = [
         Fact(
             "Best setting",
             params_text(winner.candidate.params) or "–",
-            "chosen by the mean over further seeds"
+            "chosen by the mean over additional seeds"
             + (f"; trial {number} of the search" if number is not None else ""),
         ),
         Fact("AP on validation", _spread_text(winner.val_ap), _interval_text(winner.val_ap)),
     ]
     if winner.test_ap is not None:
-        note = "mean and standard deviation; it decided nothing"
+        note = "mean and standard deviation; not used to choose"
         found.append(Fact("AP on test", _spread_text(winner.test_ap), note))
     trained = _trained(data, winner)
     if trained is not None and trained.seconds is not None:
@@ -46,14 +46,14 @@ def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirm
 def _against(name: str, other: Confirmed, lead: Difference | None) -> Fact:
     setting = params_text(other.candidate.params)
     if lead is None:
-        return Fact(name, "diverged", f"{setting}, with one of the seeds")
+        return Fact(name, "diverged", f"{setting}, with at least one seed")
     interval = f"{100 * lead.confidence:.3g} % interval {_signed(lead.low)} to {_signed(lead.high)}"
     note = f"{setting}, {ap_text(abs(lead.mean))} behind; {interval}"
     return Fact(name, _OTHERS[lead.verdict], note)
 
 
 def _trained(data: StudyData, winner: Confirmed) -> TrialData | None:
-    """Returns the trial of the search that had the winner's setting, if it ran to its end."""
+    """Returns the search's trial with the winner's setting, if it was fully trained."""
     found = (trial for trial in data.ranking if trial.number == winner.candidate.trial)
     return next(found, None)
 

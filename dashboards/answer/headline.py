@@ -1,4 +1,4 @@
-"""What a search answers: the best setting, how sure its AP is, what it costs, and what it beats."""
+"""The answer of a search: the best setting, its AP with an interval, its cost, what it beats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from canopy_search.dashboards.answer.confirmed import confirmed_facts, confirmed
 from canopy_search.dashboards.answer.verified import verified
 from canopy_search.dashboards.formatting.tables import (
     ap_text,
+    counted,
     counts_text,
     duration_text,
     params_text,
@@ -29,12 +30,12 @@ from canopy_search.dashboards.study.summary import looked_at
 
 @dataclass(frozen=True)
 class Answer:
-    """How sure the ranking is.
+    """How certain the ranking is.
 
     Attributes:
         interval: of the best trial's AP, or why there is none.
-        against: trial number → how the best compares with that trial, or why nobody can say.
-        looked_at: how many settings the best was chosen from.
+        against: trial number → verdict on the best against that trial, or why there is none.
+        looked_at: number of settings that the best was chosen from.
     """
 
     interval: Interval | NoVerdict
@@ -50,14 +51,14 @@ def answer_of(data: StudyData) -> Answer:
     seen = looked_at(data.summary)
     own = data.predictions.get(best.number)
     if own is None:
-        return Answer(NoVerdict("what it says of each validation image was not kept"), {}, seen)
+        return Answer(NoVerdict("its predictions were not kept"), {}, seen)
     others = [t for t in (data.runner_up, data.baseline) if t is not None and t is not best]
     numbers = list(dict.fromkeys(trial.number for trial in others))
-    # `verdicts` says how others compare with one that is fixed; here it is the other way round.
+    # `verdicts` compares others with a fixed trial; here the fixed one is compared with them.
     found = verdicts(data.predictions, best.number, numbers, looked_at=seen)
     return Answer(
         ap_interval(own, looked_at=seen),
-        {number: _turned(verdict) for number, verdict in found.items()},
+        {number: _reversed(verdict) for number, verdict in found.items()},
         seen,
     )
 
@@ -81,33 +82,33 @@ def title(data: StudyData) -> str:
 
 
 def lead(data: StudyData, answer: Answer) -> list[str]:
-    """Returns what has to be known with the answer, a paragraph each."""
+    """Returns the context of the answer, one paragraph each."""
     confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
     if data.confirmation is not None and data.confirmation.winner and data.best is not None:
-        return [*confirmed, _searched_text(data, data.best, answer), *_standing(data)]
+        return [*confirmed, _searched_text(data, data.best, answer), *_progress(data)]
     if data.best is None:
-        return [*confirmed, *_standing(data), *_without_best(data)]
+        return [*confirmed, *_progress(data), *_without_best(data)]
     first = _best_text(data, data.best, answer)
     if data.runner_up is not None:
         first += " " + _runner_up_text(data, data.runner_up, answer)
-    paragraphs = [*confirmed, first, *_standing(data)]
+    paragraphs = [*confirmed, first, *_progress(data)]
     if data.baseline is not data.runner_up:
         paragraphs += _against_baseline(data, answer)
     paragraphs += _verified(data)
     if data.objectives > 1:
         paragraphs.append(
-            f"The study has {data.objectives} objectives; all that follows is about the first one."
+            f"The study has {data.objectives} objectives; everything below is about the first one."
         )
     return paragraphs
 
 
 def closing(data: StudyData) -> list[str]:
-    """Returns what a search ends with: its verdict against the baseline, and what was verified."""
+    """Returns the last lines of a search: verdict against the baseline, and what was verified."""
     return [*_against_baseline(data, answer_of(data)), *_verified(data)]
 
 
 def facts(data: StudyData, answer: Answer) -> list[Fact]:
-    """Returns the few figures that a decision needs."""
+    """Returns the figures needed for a decision."""
     best = data.best
     if data.confirmation is not None and data.confirmation.winner is not None:
         return confirmed_facts(data, data.confirmation, data.confirmation.winner)
@@ -130,25 +131,27 @@ def facts(data: StudyData, answer: Answer) -> list[Fact]:
 def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
     if not data.is_ours:
         return (
-            f"Trial {best.number} is the best of {len(data.ranking)} complete ones. Plain Optuna "
-            "wrote this study, so nothing is known of its epochs, its data or its predictions."
+            f"Trial {best.number} is the best of {counted(len(data.ranking), 'complete trial')}. "
+            "Plain Optuna wrote this study, so its epochs, data and predictions are unknown."
         )
-    of = f"Trial {best.number} is the best of {answer.looked_at} settings."
+    settings = counted(answer.looked_at, "setting")
+    sentence = f"Trial {best.number} is the best of {settings}."
     if isinstance(answer.interval, NoVerdict):
-        return f"{of} How sure its AP is cannot be said: {answer.interval.reason}."
+        return f"{sentence} Its AP has no confidence interval: {answer.interval.reason}."
     images = len(data.predictions[best.number].validation.targets)
     return (
-        f"{of} With other images of the same kind its AP would lie between "
-        f"{_short(answer.interval.low)} and {_short(answer.interval.high)}: a 95 % interval by "
-        f"bootstrap over {images:,} validation images, which allows for its having been chosen."
+        f"{sentence} The 95 % interval of its AP is {_short(answer.interval.low)} to "
+        f"{_short(answer.interval.high)}, by bootstrap over {images:,} validation images, adjusted "
+        f"for picking the best of {settings}."
     )
 
 
 def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
-    """Says what the search alone would have answered."""
+    """Returns the answer of the search without the confirmation."""
     return (
         f"In the search, with one seed for all, trial {best.number} ({params_text(best.params)}) "
-        f"was the best of {answer.looked_at} settings, with {score_text(data, best.score)}."
+        f"was the best of {counted(answer.looked_at, 'setting')}, with "
+        f"{score_text(data, best.score)}."
     )
 
 
@@ -160,39 +163,38 @@ def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
     verdict = answer.against.get(second.number)
     if isinstance(verdict, Verdict):
         if verdict.word == "better":
-            return f"{who}, and really worse: {_range(verdict)}."
+            return f"{who}, which is more than noise ({_range(verdict)})."
         return (
-            f"{who}, which is within noise ({_range(verdict)}): choose between the two by what "
-            "they cost, or train both with further seeds."
+            f"{who}, which is within noise ({_range(verdict)}): choose between the two by cost, or "
+            "train both with additional seeds."
         )
     reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
-    return f"{who}; whether that is more than noise cannot be said{reason}."
+    return f"{who}; whether that is more than noise is unknown{reason}."
 
 
 def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
     who = f"The baseline, trial {base.number} ({params_text(base.params)})"
     best = data.best
     if best is not None and base.epochs < best.epochs:
-        at = best.score_at(base.epochs)
-        then = "" if at is None else f", when the best trial had {score_text(data, at)}"
+        best_then = best.score_at(base.epochs)
+        then = "" if best_then is None else f" (the best trial then: {score_text(data, best_then)})"
         return (
-            f"{who}, was stopped at {score_text(data, base.score)} after "
-            f"{base.epochs} of {best.epochs} epochs{then}; trained to its end it would be better "
-            "than it looks here."
+            f"{who}, stopped at {score_text(data, base.score)} after {base.epochs} of "
+            f"{best.epochs} epochs{then}; its score is not final."
         )
     gap = score_text(data, abs((base.score or 0.0) - (best.score if best and best.score else 0.0)))
     verdict = answer.against.get(base.number)
     if isinstance(verdict, Verdict):
         sure = "clearly better" if verdict.word == "better" else "within noise of it"
         return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
-    return f"{who}, is {gap} behind; whether that is more than noise cannot be said."
+    return f"{who}, is {gap} behind; whether that is more than noise is unknown."
 
 
 def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
     if data.baseline is None or data.best is None:
         return []
     if data.baseline is data.best:
-        return ["The best is the baseline itself: the search has found nothing better."]
+        return ["The best is the baseline itself: the search found nothing better."]
     return [_baseline_text(data, data.baseline, answer)]
 
 
@@ -200,27 +202,27 @@ def _verified(data: StudyData) -> list[str]:
     found = verified(data.summary) if data.summary.is_over else None
     if found is None or not found.text:
         return []
-    # The name of a network stays as it is.
+    # Do not capitalise the name of a network.
     is_name = found.text.startswith(tuple(map(str, found.left)))
     return [f"{found.text[0] if is_name else found.text[0].upper()}{found.text[1:]}."]
 
 
-def _standing(data: StudyData) -> list[str]:
-    """Says whether the study still goes on."""
+def _progress(data: StudyData) -> list[str]:
+    """Returns the progress of a search that is still running."""
     summary = data.summary
     running = summary.count(TrialState.RUNNING)
     if not (summary.is_searched and (running or not summary.is_over)):
         return []
     target = f" of {summary.target}" if summary.target else ""
     return [
-        f"The study is being searched: {summary.finished}{target} trials are finished and "
-        f"{running} run. This is how it stood at {data.read:%H:%M}."
+        f"The search is still running (at {data.read:%H:%M}): {summary.finished}{target} trials "
+        f"finished, {running} running."
     ]
 
 
 def _without_best(data: StudyData) -> list[str]:
     if not data.trials:
-        return ["canopy search begins them; this page can then be written again."]
+        return ["Start trials with canopy search, then write this page again."]
     return [f"So far: {counts_text(data.summary)}."]
 
 
@@ -233,7 +235,7 @@ def _score_fact(data: StudyData, best: TrialData, answer: Answer) -> Fact:
 
 
 def _time_fact(data: StudyData, best: TrialData) -> Fact:
-    notes = [f"{best.epochs} epochs from the start"] if best.stages else ["from begin to end"]
+    notes = [f"{best.epochs} epochs from the start"] if best.stages else ["from start to end"]
     device = (data.record or {}).get("training", {}).get("device")
     notes[0] += f" on {device}" if device else ""
     if data.summary.seconds:
@@ -258,8 +260,8 @@ def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) 
     return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
 
 
-def _turned(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:
-    """Returns how the reference compares with the other, in place of the other way round."""
+def _reversed(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:
+    """Returns the verdict on the reference against the other trial."""
     if isinstance(verdict, NoVerdict):
         return verdict
     return Verdict(-verdict.difference, -verdict.high, -verdict.low, verdict.comparisons)
@@ -275,7 +277,7 @@ def _range(verdict: Verdict) -> str:
 
 
 def _short(ap: float) -> str:
-    """Returns an end of an interval; more than three digits are none that mean anything."""
+    """Returns an end of an interval with three digits; more would not be significant."""
     return f"{min(1.0, max(0.0, ap)):.3f}".removeprefix("0")
 
 

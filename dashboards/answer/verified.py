@@ -1,4 +1,4 @@
-"""What a search has verified of its answer before it ended, and what it has not."""
+"""What a search verified about its answer before it ended, and what it did not."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -16,16 +16,16 @@ _FEW = 3
 
 @dataclass(frozen=True)
 class Verified:
-    """What was verified of a study's answer.
+    """What was verified about a study's answer.
 
     Attributes:
-        epochs: that were trained for it.
+        epochs: number of epochs trained for it.
         neighbours: trials that differ from the best one in one number.
-        contenders: trials that were heading as high as the best one.
-        untrained: trials of networks of which none had run to its end.
-        left: networks of which none has.
-        beside: number of the best setting → the nearest ones that were tried with all else equal.
-        stopped: those of these numbers of which a trial beside was not fully trained.
+        contenders: trials that seemed able to reach the best one's AP.
+        untrained: trials of networks that had no fully trained trial before.
+        left: networks that still have no fully trained trial.
+        beside: numeric parameter → the nearest values that were tried with all else equal.
+        stopped: the parameters in `beside` for which one of these trials was not fully trained.
         best: the best trial.
     """
 
@@ -39,17 +39,17 @@ class Verified:
     best: TrialSummary
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what ``canopy status --json`` prints of it."""
+        """Returns what ``canopy status --json`` prints for it."""
         shown = asdict(self)
         del shown["best"]
         return shown
 
     @property
     def text(self) -> str:
-        """What is known beside the answer, in words; empty where there is nothing to say."""
+        """What was verified, in words; empty if there is nothing to report."""
         parts = [
-            f"beside {name} {value_text(self.best.params[name])}, "
-            f"{listed_text([value_text(each) for each in values])} "
+            f"compared with {name} {value_text(self.best.params[name])}, "
+            f"{listed_text([value_text(value) for value in values])} "
             + (
                 "did not look better before the end"
                 if name in self.stopped
@@ -70,7 +70,7 @@ class Verified:
 
 
 def verified(summary: StudySummary) -> Verified | None:
-    """Returns what was verified of a study's answer; None while there is none."""
+    """Returns what was verified about a study's answer; None while there is no answer."""
     best = summary.best
     if best is None:
         return None
@@ -89,27 +89,27 @@ def verified(summary: StudySummary) -> Verified | None:
         for name, value in best.params.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    beside = {name: _beside(summary, best, name) for name in numbers}
+    nearest = {name: _nearest(summary, best, name) for name in numbers}
     return Verified(
         epochs=sum(trial.epochs_verifying for trial in checks),
         neighbours=kinds[NEIGHBOUR],
         contenders=kinds[CONTENDER],
         untrained=kinds[UNTRAINED],
         left=[name for name in known if name not in trained],
-        beside={name: [trial.params[name] for trial in each] for name, each in beside.items()},
+        beside={name: [trial.params[name] for trial in trials] for name, trials in nearest.items()},
         stopped=[
             name
-            for name, each in beside.items()
-            if any(trial.state != TrialState.COMPLETE.name for trial in each)
+            for name, trials in nearest.items()
+            if any(trial.state != TrialState.COMPLETE.name for trial in trials)
         ],
         best=best,
     )
 
 
-def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialSummary]:
-    """Returns the trials with the nearest numbers below and above, all else equal.
+def _nearest(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialSummary]:
+    """Returns the trials with the nearest values below and above, all else equal.
 
-    Only those that went beyond epoch 1 were tried; of several with one number the furthest counts.
+    Only trials with more than one epoch count; of several with one value, the longest trained.
     """
     tried = [
         trial
@@ -118,14 +118,14 @@ def _beside(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialS
         and name in trial.params
         and _others(trial, name) == _others(best, name)
     ]
-    at = best.params[name]
+    best_value = best.params[name]
     below = max(
-        (trial for trial in tried if trial.params[name] < at),
+        (trial for trial in tried if trial.params[name] < best_value),
         key=lambda trial: (trial.params[name], len(trial.metrics)),
         default=None,
     )
     above = min(
-        (trial for trial in tried if trial.params[name] > at),
+        (trial for trial in tried if trial.params[name] > best_value),
         key=lambda trial: (trial.params[name], -len(trial.metrics)),
         default=None,
     )

@@ -1,1 +1,1 @@
-"""What a study shows: each module computes one thing, draws it, and says it in a sentence."""
+"""Charts of a study: each module computes one thing, draws it, and describes it in a sentence."""

@@ -1,4 +1,4 @@
-"""The finalists and the baseline with further seeds: what each seed gave, and the mean."""
+"""The finalists and the baseline with additional seeds: each run, and the means."""
 
 import plotly.graph_objects as go
 
@@ -12,36 +12,36 @@ _ROW_PX = 38
 
 
 def confirmed_charts(confirmation: Confirmation) -> list[Chart]:
-    """Returns AP of each seed, if any run is known."""
+    """Returns AP of each seed, if any run has one."""
     if not any(run.val_ap is not None for each in confirmation.settings for run in each.runs):
         return []
     legend = [
         Key("one seed", QUIET, "●"),
         Key("mean and its 95 % interval", ACCENT, "◆"),
-        Key("the search, seed of all trials", QUIET, "○"),
+        Key("the search, with its own seed", QUIET, "○"),
     ]
     height_px = 100 + _ROW_PX * len(confirmation.settings)
-    title = "Validation AP with further seeds"
+    title = "Validation AP with additional seeds"
     return [
         Chart("seeds", title, sentence(confirmation), [figure(confirmation)], height_px, legend)
     ]
 
 
 def sentence(confirmation: Confirmation) -> str:
-    """Says how far the seeds of one setting lie apart, and the settings' means."""
+    """Returns how much the seeds of one setting differ, and how much the settings' means."""
     known = [each.val_ap for each in confirmation.settings if each.val_ap is not None]
     spreads = [spread.sd for spread in known if spread.sd is not None]
     if len(known) < 2 or not spreads:
-        return "Too few runs are known yet to say how much a seed changes."
-    apart = max(spread.mean for spread in known) - min(spread.mean for spread in known)
+        return "Too few runs so far to estimate the effect of the seed."
+    range_ = max(spread.mean for spread in known) - min(spread.mean for spread in known)
     noise = max(spreads)
     text = (
         f"Seeds of one setting differ by a standard deviation of up to {ap_text(noise)}, the means "
-        f"of the settings by up to {ap_text(apart)}"
+        f"of the settings by up to {ap_text(range_)}"
     )
     leads = (confirmation.against_second, confirmation.against_baseline)
     if any(lead is not None and lead.verdict == BETTER for lead in leads):
-        return f"{text}: there the setting matters more than the seed."
+        return f"{text}: the setting matters more than the seed."
     return f"{text}: with so few seeds none of these differences is more than noise."
 
 
@@ -110,17 +110,17 @@ def confirmed_table(confirmation: Confirmation) -> Table:
                 *_spread_cells(each.test_ap),
             ]
         )
-    return Table("confirmed-settings", "Means over the further seeds", columns, rows)
+    return Table("confirmed-settings", "Means over the additional seeds", columns, rows)
 
 
 def name_of(confirmed: Confirmed) -> str:
-    """Returns a setting, and whether it is the baseline."""
+    """Returns a setting, marked if it is the baseline."""
     base = " (baseline)" if confirmed.candidate.is_baseline else ""
     return params_text(confirmed.candidate.params) + base
 
 
 def _is_comparable(confirmed: Confirmed) -> bool:
-    """Whether the search trained a setting as long as the confirmation did."""
+    """Whether the search trained a setting for as many epochs as the confirmation."""
     epochs = {int(run.last.get("epoch", 0)) for run in confirmed.runs}
     return confirmed.candidate.searched_ap is not None and epochs == {
         confirmed.candidate.searched_epochs

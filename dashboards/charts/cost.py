@@ -1,4 +1,4 @@
-"""What a score costs: training time against AP, and the settings that nothing beats in both."""
+"""Score against training time, and the Pareto front of both."""
 
 import math
 
@@ -17,20 +17,20 @@ from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _ALIKE = 1.3
-"""Times that differ by less than this factor may well be equal."""
+"""Times that differ by less than this factor are treated as equal."""
 _SPREAD = 30.0
-"""Times are drawn on a logarithmic axis where the longest is so many times the shortest."""
+"""Ratio of the longest to the shortest time above which the axis is logarithmic."""
 
 
 def pareto_front(data: StudyData) -> list[TrialData]:
     """Returns the complete trials that no other one beats in score without taking longer.
 
     Returns:
-        The fastest one first.
+        The trials, the fastest first.
     """
     timed = [(t.seconds, t) for t in data.ranking if t.seconds is not None]
     front: list[TrialData] = []
-    # Of two that take as long the better one comes first, and of equals the earlier.
+    # Of two with equal time, the better comes first; of equals, the earlier.
     for _, trial in sorted(
         timed, key=lambda pair: (pair[0], -data.worth(pair[1].score), pair[1].number)
     ):
@@ -40,7 +40,7 @@ def pareto_front(data: StudyData) -> list[TrialData]:
 
 
 def cost_charts(data: StudyData, marks: Marks) -> list[Chart]:
-    """Returns score against training time, if any complete trial has both."""
+    """Returns score against training time, if a complete trial has both."""
     if not pareto_front(data):
         return []
     title = f"{data.metric[:1].upper()}{data.metric[1:]} against training time"
@@ -49,7 +49,7 @@ def cost_charts(data: StudyData, marks: Marks) -> list[Chart]:
 
 
 def sentence(data: StudyData) -> str:
-    """Says whether something faster is nearly as good as the best."""
+    """Returns how much faster other good settings are than the best."""
     front = pareto_front(data)
     best, fastest = front[-1], front[0]
     best_s, fastest_s = best.seconds or 0.0, fastest.seconds or 0.0
@@ -59,28 +59,28 @@ def sentence(data: StudyData) -> str:
             return f"The only complete trial takes {duration_text(best_s)} to train."
         return (
             f"The best trial is also the fastest of {count} complete ones: it takes "
-            f"{duration_text(best_s)}, and nothing is gained by training longer."
+            f"{duration_text(best_s)}, and longer training gains nothing."
         )
     if best_s < _ALIKE * fastest_s:
         return (
             f"No setting is much faster than the best, which takes {duration_text(best_s)}: the "
-            f"fastest takes {duration_text(fastest_s)}, and such a difference may come from what "
-            "else the machine did."
+            f"fastest takes {duration_text(fastest_s)}, a difference that other load on the "
+            "machine may explain."
         )
     text = (
-        f"{len(front)} settings are worth choosing among: the others take longer than one of these "
-        "and are no better."
+        f"{len(front)} settings are worth considering: each of the others takes longer than one of "
+        "these and is no better."
     )
     loss = abs((best.score or 0.0) - (fastest.score or 0.0))
     return (
         f"{text} The best takes {duration_text(best_s)}; the fastest, "
         f"{params_text(fastest.params)}, takes {duration_text(fastest_s)} "
-        f"({_times(best_s, fastest_s)}) and gives up {score_text(data, loss)}."
+        f"({_times(best_s, fastest_s)}) and is {score_text(data, loss)} worse."
     )
 
 
 def figure(data: StudyData, marks: Marks) -> go.Figure:
-    """Draws complete trials, and the front as a line."""
+    """Draws complete trials, and the Pareto front as a line."""
     timed = [trial for trial in data.ranking if trial.seconds is not None]
     longest = max(trial.seconds or 0.0 for trial in timed)
     unit_s, unit = next(

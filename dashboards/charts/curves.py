@@ -1,4 +1,4 @@
-"""How trials learn, epoch by epoch, and where they were stopped."""
+"""Learning curves of trials, and where they were stopped."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _MOST_COMPLETE = 60
-"""Further complete trials than the best so many are drawn like stopped ones."""
+"""Number of best complete trials drawn in colour; others are drawn like stopped ones."""
 
 
 def curves_charts(data: StudyData, marks: Marks) -> list[Chart]:
-    """Returns the learning curves, if any trial reported while it ran."""
+    """Returns the learning curves, if any trial reported intermediate values."""
     return (
         [Chart("curves", "Learning curves", sentence(data), [figure(data, marks)], height_px=460)]
         if any(len(trial.curve) > 0 for trial in data.trials)
@@ -29,25 +29,25 @@ def curves_charts(data: StudyData, marks: Marks) -> list[Chart]:
 
 
 def sentence(data: StudyData) -> str:
-    """Says where trials were stopped, and whether the best was still improving at its end."""
+    """Returns where trials were stopped, and whether the best was still improving."""
     curved = [trial for trial in data.trials if trial.curve]
     stopped = Counter(trial.epochs for trial in curved if trial.ended_early)
     complete = sum(trial.is_complete for trial in curved)
-    text = f"{complete} of {len(curved)} trials ran to their end"
+    text = f"{complete} of {len(curved)} trials were fully trained"
     if stopped:
         where = listed_text(
             [f"{count} after {data.step} {epoch}" for epoch, count in sorted(stopped.items())]
         )
-        text += f"; stopped were {where}"
+        text += f"; stopped: {where}"
     trained = sum(len(trial.curve) for trial in curved)
     planned = data.planned_epochs * len(curved)
     if stopped and planned > trained:
-        text += f", which left out {percent_text(1 - trained / planned)} of all {data.step}s"
+        text += f", which skipped {percent_text(1 - trained / planned)} of all {data.step}s"
     return f"{text}. {_ending(data)}".strip()
 
 
 def _ending(data: StudyData) -> str:
-    """Says whether more epochs might help the best trial."""
+    """Returns whether more epochs might help the best trial."""
     best = data.best
     if best is None or len(best.curve) < 3:
         return ""
@@ -57,25 +57,25 @@ def _ending(data: StudyData) -> str:
     if top < len(scores) - 1:
         return (
             f"The best trial was better after {data.step} {best.curve[top][0]} "
-            f"({score_text(data, best.curve[top][1])}) than at its end: fewer {data.step}s may "
-            "do."
+            f"({score_text(data, best.curve[top][1])}) than after its last one: fewer "
+            f"{data.step}s may be enough."
         )
     if gain > 0 and last > 0.05 * gain:
         return (
             f"The best trial still gained {score_text(data, last)} in its last {data.step}: "
             f"more {data.step}s may help."
         )
-    return "The best trial had nearly stopped improving at its end."
+    return f"The best trial had nearly stopped improving by its last {data.step}."
 
 
 def figure(data: StudyData, marks: Marks) -> go.Figure:
-    """Draws stopped trials faintly with a cross at their end, complete ones in their colours."""
+    """Draws stopped trials faintly with a cross at the end, complete ones in colour."""
     drawn = new_figure(data.step, data.metric)
     complete = [t for t in data.ranking if t.curve][:_MOST_COMPLETE]
     leader = data.leader
     chosen = {trial.number for trial in complete}
     others = [t for t in data.trials if t.curve and t.number not in chosen and t is not leader]
-    _add_lines(drawn, others, "stopped or under way", FAINT, 1.0)
+    _add_lines(drawn, others, "stopped or running", FAINT, 1.0)
     ends = [trial for trial in others if trial.ended_early]
     if ends:
         drawn.add_scatter(
@@ -94,7 +94,7 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
             x=[epoch for epoch, _ in leader.curve],
             y=[score for _, score in leader.curve],
             mode="lines+markers",
-            name=f"ahead: trial {leader.number}, {plain(params_text(leader.params))}",
+            name=f"leader: trial {leader.number}, {plain(params_text(leader.params))}",
             line={"width": 3.5, "color": marks.colour(leader)},
             marker={"size": 8, "symbol": marks.symbol(leader)},
             hovertemplate="%{x}: %{y:.4f}<extra></extra>",
@@ -105,7 +105,7 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
 def _add_lines(
     drawn: go.Figure, trials: Sequence[TrialData], name: str, colour: str, width: float
 ) -> None:
-    """Draws many curves as one trace, with gaps between them: a thousand traces are slow."""
+    """Draws many curves as one trace with gaps, since a thousand traces are slow."""
     if not trials:
         return
     drawn.add_scatter(

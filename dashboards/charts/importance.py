@@ -1,4 +1,4 @@
-"""Which parameters decide whether a trial is among the best, by PED-ANOVA, and beside chance."""
+"""Which parameters decide whether a trial is among the best, by PED-ANOVA, and tests of chance."""
 
 import math
 import warnings
@@ -20,27 +20,27 @@ from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 FEWEST = 10
-"""Of fewer settings nothing is said."""
+"""Fewest settings that are compared."""
 FEW = 60
-"""Of fewer settings it is said that they are few."""
+"""With fewer settings the sentence warns that they are few."""
 _FEWEST_GOOD = 5
 _LEVEL = 0.05
 _RESAMPLES = 999
-# The first epoch runs at the first learning rate, whatever the decay.
+# The first epoch uses the initial learning rate, whatever the decay.
 _NEEDS_SECOND_EPOCH = "gamma"
 
 
 @dataclass(frozen=True)
 class Importances:
-    """What parameters matter.
+    """How much parameters matter.
 
     Attributes:
         shares: name → importance; they sum to one unless all are zero.
-        chance: name → how likely the best differ so much from the others if it had no effect.
-        settings: how many settings were compared.
-        good: how many of them count as the best.
-        epoch: after which they were compared; None for complete trials.
-        skipped: parameters that cannot have had an effect by then.
+        chance: name → p-value of the difference between the best and the others.
+        settings: number of compared settings.
+        good: number of them that count as the best.
+        epoch: epoch after which they were compared; None for complete trials.
+        skipped: parameters that have no effect by then.
     """
 
     shares: Mapping[str, float]
@@ -52,9 +52,9 @@ class Importances:
 
     @property
     def clear(self) -> list[str]:
-        """The parameters of which it is clear that they matter, the most important first.
+        """The parameters that clearly matter, the most important first.
 
-        Of several that do not matter, one is called clear in one study of twenty.
+        If none matters, one study in twenty still has a clear one.
         """
         below = [name for name, p in self.chance.items() if p < _LEVEL / len(self.chance)]
         return sorted(below, key=lambda name: -self.shares[name])
@@ -63,15 +63,15 @@ class Importances:
 def importances(data: StudyData) -> Importances | None:
     """Compares the best settings with all others.
 
-    Trials are compared after the same epoch: at their end if enough are complete, else after the
-    last epoch that enough of them reached. A setting that was tried twice counts once. PED-ANOVA
-    says how much each parameter tells the best from the others; whether that is more than chance it
-    does not say, and Optuna's smooths so much that for few trials it cannot be read off. So that is
-    asked of the values themselves: of categories by a chi-squared test with resampling, of numbers
-    by the test of Kolmogorov and Smirnov.
+    Trials are compared after the same epoch: the last one if enough are complete, else the last
+    epoch that enough of them reached. A setting that was tried twice counts once. PED-ANOVA
+    measures how well each parameter separates the best from the others, but not whether that is
+    more than chance, and Optuna's version smooths too much to infer it from few trials. So the
+    values themselves are tested: categories by a chi-squared test with resampling, numbers by the
+    Kolmogorov-Smirnov test.
 
     Returns:
-        None where too few settings can be compared.
+        The importances; None if too few settings can be compared.
 
     References:
         Watanabe, Bansal and Hutter (2023), PED-ANOVA: Efficiently Quantifying Hyperparameter
@@ -100,7 +100,7 @@ def importances(data: StudyData) -> Importances | None:
 
 
 def importance_charts(data: StudyData) -> list[Chart]:
-    """Returns the importances, or a sentence that says why there are none."""
+    """Returns the importances, or a sentence on why there are none."""
     if len(data.distributions) < 2 or not data.scored:
         return []
     found = importances(data)
@@ -112,20 +112,20 @@ def importance_charts(data: StudyData) -> list[Chart]:
 
 
 def sentence(data: StudyData, found: Importances | None) -> str:
-    """Says which parameters matter, and how sure that is."""
+    """Returns which parameters matter, and how certain that is."""
     if found is None:
         _, scored = _comparable(data)
         return (
-            f"{len(scored)} settings can be compared after the same number of {data.step}s; from "
-            f"{FEWEST} on it can be said which parameters matter."
+            f"{len(scored)} settings can be compared after the same number of {data.step}s; at "
+            f"least {FEWEST} are needed to say which parameters matter."
         )
     when = "complete trials" if found.epoch is None else f"trials after {data.step} {found.epoch}"
     text = f"The {found.good} best of {found.settings} settings, compared as {when}, differ from "
     clear = found.clear
     if not clear:
         text += (
-            "the others in no parameter by more than chance may do, so the shares below should not "
-            "be relied on."
+            "the others in no parameter by more than chance, so the shares below should not be "
+            "relied on."
         )
     else:
         first = clear[0]
@@ -135,7 +135,7 @@ def sentence(data: StudyData, found: Importances | None) -> str:
         if len(clear) > 1:
             text += ", and clearly in " + " and ".join(clear[1:])
         rest = [name for name in found.shares if name not in clear]
-        text += f"; of {' and '.join(rest)} that may be chance." if rest else "."
+        text += f"; for {' and '.join(rest)} it may be chance." if rest else "."
     if found.skipped:
         text += (
             f" {' and '.join(found.skipped)} cannot be judged: it has no effect before the second "
@@ -147,7 +147,7 @@ def sentence(data: StudyData, found: Importances | None) -> str:
 
 
 def figure(found: Importances) -> go.Figure:
-    """Draws a bar for each parameter, grey where it may be chance."""
+    """Draws a bar for each parameter, grey if it may be chance."""
     names = sorted(found.shares, key=lambda name: found.shares[name])
     clear = set(found.clear)
     drawn = new_figure("share of the importance (%)", "")
@@ -165,7 +165,7 @@ def figure(found: Importances) -> go.Figure:
 
 
 def _comparable(data: StudyData) -> tuple[int | None, list[tuple[TrialData, float]]]:
-    """Returns the epoch to compare after, None for the end, and each setting with its score."""
+    """Returns the epoch to compare after, None for complete trials, and settings with scores."""
     complete = _once(data, None, [(t, t.score) for t in data.ranking if t.score is not None])
     if len(complete) >= FEWEST:
         return None, complete
@@ -184,7 +184,7 @@ def _comparable(data: StudyData) -> tuple[int | None, list[tuple[TrialData, floa
 def _once(
     data: StudyData, epoch: int | None, pairs: Sequence[tuple[TrialData, float]]
 ) -> list[tuple[TrialData, float]]:
-    """Returns each setting once, apart from what has had no effect by then."""
+    """Returns each setting once, ignoring parameters without effect by then."""
     skipped = _without_effect(data, epoch)
     found: dict[str, tuple[TrialData, float]] = {}
     for trial, score in pairs:
@@ -194,7 +194,7 @@ def _once(
 
 
 def _without_effect(data: StudyData, epoch: int | None) -> list[str]:
-    """Returns the parameters that change nothing up to an epoch."""
+    """Returns the parameters that have no effect up to an epoch."""
     is_early = data.is_ours and epoch == 1 and _NEEDS_SECOND_EPOCH in data.distributions
     return [_NEEDS_SECOND_EPOCH] if is_early else []
 
@@ -202,7 +202,7 @@ def _without_effect(data: StudyData, epoch: int | None) -> list[str]:
 def _chance(
     data: StudyData, name: str, trials: Sequence[TrialData], good: NDArray[np.bool_]
 ) -> float:
-    """Returns the probability that the best differ so much in a parameter if it does not matter."""
+    """Returns the p-value of a parameter's difference between the best and the others."""
     values = [trial.params.get(name) for trial in trials]
     if name in data.numeric:
         numbers = np.array([float("nan") if v is None else float(v) for v in values])
@@ -221,7 +221,7 @@ def _chance(
 def _study(
     trials: Sequence[TrialData], names: Sequence[str], domains: Mapping[str, BaseDistribution]
 ) -> optuna.Study:
-    """Returns trials as complete ones of a study in memory, which Optuna can evaluate."""
+    """Returns an in-memory study with the trials as complete ones, for Optuna's evaluator."""
     study = optuna.create_study()
     for trial in trials:
         params = {
@@ -241,7 +241,7 @@ def _study(
 
 
 def _fits(domain: BaseDistribution, value: object) -> bool:
-    """Whether a value lies in the latest domain of its parameter; somebody may have changed it."""
+    """Whether a value is in the latest domain of its parameter, which may have changed."""
     try:
         return bool(domain._contains(domain.to_internal_repr(value)))
     except (TypeError, ValueError):
@@ -256,7 +256,7 @@ def _evaluate(
 ) -> dict[str, float]:
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
-        # That lower is better, that a rare parameter is inaccurate, that all this may change.
+        # On minimisation, inaccurate rare parameters, and the experimental API.
         warnings.simplefilter("ignore")
         found = get_param_importances(
             study,

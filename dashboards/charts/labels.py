@@ -1,4 +1,4 @@
-"""Label by label: the best trial against the baseline, and which labels it takes for which."""
+"""Per label: the best trial against the baseline, and which labels it confuses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MOST_CONFUSED = 30
 _MOST_WRITTEN = 14
 _ROW_PX = 24
 _FEWEST_IMAGES = 5
-"""Of fewer images with a label no share is spoken of."""
+"""Fewest images with a label for which the sentence mentions a share."""
 _NOTABLE = 0.01
 
 
@@ -28,10 +28,10 @@ class LabelScore:
 
     Attributes:
         label: its name.
-        images: validation images that have it; None where nobody knows.
-        best: of the best trial at its end.
-        baseline: of the baseline after its last epoch; None where nobody knows.
-        level: of the best trial after as many epochs as the baseline had.
+        images: number of validation images that have it; None if unknown.
+        best: final AP of the best trial.
+        baseline: final AP of the baseline; None if unknown.
+        level: AP of the best trial after as many epochs as the baseline had.
     """
 
     label: str
@@ -42,13 +42,13 @@ class LabelScore:
 
     @property
     def gain(self) -> float | None:
-        """What the best trial is ahead after as many epochs."""
-        ahead = self.level if self.level is not None else self.best
-        return None if self.baseline is None else ahead - self.baseline
+        """Lead of the best trial after as many epochs as the baseline had."""
+        ours = self.level if self.level is not None else self.best
+        return None if self.baseline is None else ours - self.baseline
 
 
 def label_scores(data: StudyData) -> list[LabelScore]:
-    """Returns the labels of the best trial that have an AP, the most frequent one first."""
+    """Returns the labels for which the best trial has an AP, the most frequent first."""
     best = data.best
     if best is None:
         return []
@@ -64,7 +64,7 @@ def label_scores(data: StudyData) -> list[LabelScore]:
 
 
 def label_charts(data: StudyData) -> list[Chart]:
-    """Returns AP of each label, if the best trial has any."""
+    """Returns AP of each label, if the best trial has it."""
     scores = label_scores(data)
     if not scores:
         return []
@@ -77,15 +77,17 @@ def label_charts(data: StudyData) -> list[Chart]:
 
 
 def label_sentence(data: StudyData, scores: Sequence[LabelScore]) -> str:
-    """Says where the best trial is ahead of the baseline, and how rare labels do."""
+    """Returns where the best trial is ahead of the baseline, and the AP of rare labels."""
     parts = []
     base = data.baseline
     gains = [(score.gain, score.label) for score in scores if score.gain is not None]
     if base is None or base is data.best or not gains:
-        what = (
-            "is the baseline itself" if base is not None and base is data.best else "stands alone"
+        is_base = base is not None and base is data.best
+        parts.append(
+            "The best trial is the baseline itself, so there is nothing to compare it with."
+            if is_base
+            else "There is no baseline to compare the best trial with."
         )
-        parts.append(f"The best trial {what}: there is no baseline to compare it with.")
     else:
         parts.append(_against(data, base, gains))
     if (rare := _rare_text(scores)) is not None:
@@ -103,7 +105,7 @@ def _against(data: StudyData, base: TrialData, gains: Sequence[tuple[float, str]
     when = ""
     if best is not None and base.epochs != best.epochs:
         when = (
-            f" after {_epochs(base.epochs)}, where the baseline was stopped (hollow marks: the "
+            f" after {_epochs(base.epochs)}, when the baseline was stopped (hollow markers: the "
             "best trial then)"
         )
     text = (
@@ -120,16 +122,16 @@ def _rare_text(scores: Sequence[LabelScore]) -> str | None:
     if len(scores) < 6 or any(score.images is None for score in scores):
         return None
     third = len(scores) // 3
-    often = float(np.mean([score.best for score in scores[:third]]))
+    frequent = float(np.mean([score.best for score in scores[:third]]))
     rare = float(np.mean([score.best for score in scores[-third:]]))
     return (
-        f"The rarest third of the labels has a mean AP of {ap_text(rare)}, the most frequent "
-        f"{ap_text(often)}."
+        f"The rarest third of the labels has a mean AP of {ap_text(rare)}, the most "
+        f"frequent third {ap_text(frequent)}."
     )
 
 
 def figure(data: StudyData, scores: Sequence[LabelScore]) -> go.Figure:
-    """Draws each label as a line from the baseline's AP to the best trial's."""
+    """Draws each label as a line from the baseline's AP to the best trial's AP."""
     total = _total(data)
     names = [_label_text(score, total) for score in scores]
     drawn = new_figure("AP on validation", "")
@@ -179,14 +181,14 @@ def figure(data: StudyData, scores: Sequence[LabelScore]) -> go.Figure:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Which labels are given to images that do not have them.
+    """Which labels are predicted for images that do not have them.
 
     Attributes:
-        labels: those that validation images have, the most frequent one first.
-        recall: (labels,), share of the images with a label that are given it.
-        wrong: (labels, labels): of the images that have the row's label and not the column's, the
-            share that is given the column's; NaN where there are none, and on the diagonal.
-        images: (labels, labels): how many images that is a share of.
+        labels: those that validation images have, the most frequent first.
+        recall: (labels,), share of the images with a label for which it is predicted.
+        wrong: (labels, labels), of the images with the row's label and without the column's, the
+            share for which the column's is predicted; NaN if there are none, and on the diagonal.
+        images: (labels, labels), number of images with the row's label and without the column's.
     """
 
     labels: Sequence[str]
@@ -196,22 +198,22 @@ class Confusion:
 
 
 def confusion(predictions: Predictions) -> Confusion:
-    """Returns how labels are mistaken for each other; one is given from probability one half on.
+    """Returns how labels are confused; a label is predicted from a probability of one half.
 
-    What an image really has is no mistake, so that labels that often come together, and are rightly
-    given together, do not look confused.
+    A label that an image has is never an error, so labels that often occur together and are
+    correctly predicted together do not look confused.
     """
     has = predictions.validation.targets.astype(bool)
-    given = predictions.logits >= 0
+    predicted = predictions.logits >= 0
     counts = has.sum(axis=0)
     kept = [int(at) for at in np.argsort(-counts, kind="stable") if counts[at]]
-    has, given = has[:, kept], given[:, kept]
+    has, predicted = has[:, kept], predicted[:, kept]
     images = has.astype(np.int64).T @ (~has).astype(np.int64)
-    mistaken = has.astype(np.int64).T @ (given & ~has).astype(np.int64)
+    mistaken = has.astype(np.int64).T @ (predicted & ~has).astype(np.int64)
     wrong = np.divide(mistaken, images, out=np.full(images.shape, np.nan), where=images > 0)
     np.fill_diagonal(wrong, np.nan)
     labels = [predictions.validation.labels[at] for at in kept]
-    return Confusion(labels, (has & given).sum(axis=0) / has.sum(axis=0), wrong, images)
+    return Confusion(labels, (has & predicted).sum(axis=0) / has.sum(axis=0), wrong, images)
 
 
 def confusion_charts(data: StudyData) -> list[Chart]:
@@ -219,48 +221,48 @@ def confusion_charts(data: StudyData) -> list[Chart]:
     best = data.best
     if best is None or not data.is_ours:
         return []
-    title = "Which labels the best trial takes for which"
+    title = "Which labels the best trial confuses"
     predictions = data.predictions.get(best.number)
     if predictions is None:
-        text = f"What trial {best.number} says of each validation image was not kept."
+        text = f"The predictions of trial {best.number} were not kept."
         return [Chart("confusion", title, text)]
     found = confusion(predictions)
     if len(found.labels) < 2:
-        return [Chart("confusion", title, "With a single label nothing can be confused.")]
+        return [Chart("confusion", title, "A single label cannot be confused.")]
     drawn = confusion_figure(found)
     height_px = max(260, 150 + 30 * min(len(found.labels), _MOST_CONFUSED))
     return [Chart("confusion", title, confusion_sentence(found), [drawn], height_px)]
 
 
 def confusion_sentence(found: Confusion) -> str:
-    """Says which labels are confused most, and which is overlooked most."""
+    """Returns which labels are confused most, and which is missed most."""
     pairs = [
         (found.wrong[row, column], found.labels[row], found.labels[column])
         for row, column in zip(*np.nonzero(found.images >= _FEWEST_IMAGES), strict=True)
         if row != column and not np.isnan(found.wrong[row, column])
     ]
     text = (
-        "Each row is the images with a label; a cell is the share of those without the column's "
-        "label that are given it all the same, at a probability of one half."
+        "Each row holds the images with one label; a cell is the share of those without the "
+        "column's label for which it is predicted, with a probability of at least one half."
     )
     if pairs:
         share, row, column = max(pairs, key=lambda pair: pair[0])
         if share == 0:
-            text += " No label is ever given wrongly."
+            text += " No label is predicted wrongly."
         else:
             text += (
-                f" The most frequent mistake: {percent_text(share)} of the images with {row} get "
-                f"{column}."
+                f" The most frequent error: {percent_text(share)} of the images with {row} are "
+                f"predicted to have {column}."
             )
     lowest = int(found.recall.argmin())
     return (
-        f"{text} Overlooked most is {found.labels[lowest]}: {percent_text(found.recall[lowest])} "
-        "of its images are given it."
+        f"{text} The most missed label is {found.labels[lowest]}: "
+        f"{percent_text(found.recall[lowest])} of its images are found."
     )
 
 
 def confusion_figure(found: Confusion) -> go.Figure:
-    """Draws the shares; where labels are many, those that are confused most."""
+    """Draws the shares; of many labels, only those that are confused most."""
     worst = np.nan_to_num(np.fmax(_highest(found.wrong, 0), _highest(found.wrong, 1)))
     chosen = np.sort(np.argsort(-worst, kind="stable")[:_MOST_CONFUSED])
     labels = [plain(found.labels[at]) for at in chosen]
@@ -271,7 +273,7 @@ def confusion_figure(found: Confusion) -> go.Figure:
     ]
     shares = [[None if np.isnan(cell) else round(100 * cell, 1) for cell in row] for row in wrong]
     text = [[_cell_text(found, row, column) for column in chosen] for row in chosen]
-    drawn = new_figure("label given wrongly (%)", "label the images have")
+    drawn = new_figure("label predicted wrongly (%)", "label of the images")
     drawn.add_heatmap(
         x=labels,
         y=rows,
@@ -294,12 +296,12 @@ def confusion_figure(found: Confusion) -> go.Figure:
 def _cell_text(found: Confusion, i: int, j: int) -> str:
     row, column = plain(found.labels[i]), plain(found.labels[j])
     if i == j:
-        return f"{percent_text(found.recall[i])} of the images with {row} are given it"
+        return f"{row} is predicted for {percent_text(found.recall[i])} of its images"
     if not found.images[i, j]:
         return f"no image has {row} without {column}"
     return (
         f"of {found.images[i, j]:,} images with {row} and without {column}<br>"
-        f"{percent_text(found.wrong[i, j])} are given {column}"
+        f"{column} is predicted for {percent_text(found.wrong[i, j])}"
     )
 
 
@@ -308,7 +310,7 @@ def _highest(wrong: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 
 def _per_label(trial: TrialData | None, epoch: int) -> dict[str, float]:
-    """Returns AP of each label that has one, after an epoch of a trial."""
+    """Returns AP by label after an epoch of a trial, for labels that have one."""
     for stage in trial.stages if trial is not None else ():
         if stage.epoch == epoch:
             per_label: Mapping[str, float | None] = stage.metrics.get("val_ap_per_label") or {}
@@ -317,7 +319,7 @@ def _per_label(trial: TrialData | None, epoch: int) -> dict[str, float]:
 
 
 def _images(data: StudyData) -> dict[str, int]:
-    """Returns how many validation images have each label, where any trial's predictions tell."""
+    """Returns label → number of validation images, if any trial has predictions."""
     for predictions in data.predictions.values():
         counts = predictions.validation.targets.sum(axis=0, dtype=np.int64).tolist()
         return dict(zip(predictions.validation.labels, counts, strict=True))

@@ -1,4 +1,4 @@
-"""How good trials became, over their numbers and over the time that was spent."""
+"""Scores of trials over their numbers and over the training time spent."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,12 @@ from canopy_search.dashboards.charts.theme import (
     plain,
     trial_text,
 )
-from canopy_search.dashboards.formatting.tables import duration_text, percent_text, score_text
+from canopy_search.dashboards.formatting.tables import (
+    counted,
+    duration_text,
+    percent_text,
+    score_text,
+)
 from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
@@ -22,12 +27,12 @@ _BEST_SO_FAR = [Key("best so far", QUIET, "—")]
 
 
 def best_so_far(data: StudyData, trials: Sequence[TrialData]) -> list[TrialData]:
-    """Returns those complete trials, in the order given, that were the best when they came."""
+    """Returns the complete trials that were the best so far, in the given order."""
     rising: list[TrialData] = []
     for trial in trials:
         if trial.is_complete and trial.score is not None:
-            ahead = rising[-1].score if rising else None
-            if ahead is None or data.worth(trial.score) > data.worth(ahead):
+            best = rising[-1].score if rising else None
+            if best is None or data.worth(trial.score) > data.worth(best):
                 rising.append(trial)
     return rising
 
@@ -38,9 +43,10 @@ def epoch_s(stage: EpochRecord) -> float:
 
 
 def spent_s(data: StudyData) -> dict[int, float]:
-    """Returns for each trial that trained or replayed epochs how much training the study had cost
-    when it reported its last one, in seconds.
-    """  # noqa: D205 - one sentence
+    """Returns trial number → training time of the whole study until its last report, in seconds.
+
+    Only trials that trained or replayed epochs are included.
+    """
     events = sorted(
         (stage.recorded, trial.number, epoch_s(stage) if stage.times_trained else 0.0)
         for trial in data.trials
@@ -54,7 +60,7 @@ def spent_s(data: StudyData) -> dict[int, float]:
 
 
 def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
-    """Returns scores over trials, and over the time spent where that is known."""
+    """Returns scores over trials, and over the time spent if it is known."""
     over_trials = Chart(
         "over-trials",
         f"{_capital(data.metric)} over trials",
@@ -77,7 +83,7 @@ def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
             _figure(
                 data,
                 marks,
-                f"training time spent by then ({unit})",
+                f"training time spent so far ({unit})",
                 lambda trial: spent[trial.number] / unit_s,
                 timed,
             )
@@ -88,14 +94,14 @@ def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
 
 
 def over_trials_sentence(data: StudyData) -> str:
-    """Says when the best trial came and what came after it."""
+    """Returns when the best trial was found and how many followed it."""
     if not data.scored:
         return "No trial has reported anything yet."
     rising = best_so_far(data, data.trials)
     if not rising:
         return (
-            f"{len(data.scored)} trials have reported, and none is complete yet, so there is no "
-            "best one to speak of."
+            f"{counted(len(data.scored), 'trial')} reported a score, none is complete yet, so "
+            "there is no best trial."
         )
     best = rising[-1]
     later = sum(trial.number > best.number for trial in data.scored)
@@ -104,24 +110,27 @@ def over_trials_sentence(data: StudyData) -> str:
         f"{score_text(data, best.score)}"
     )
     if later == 0:
-        return f"{text}; it is the latest one, so further trials may well find something better."
+        return f"{text}; it is the latest one, so additional trials may find something better."
     many = later >= max(10, len(data.scored) // 3)
-    what = "the search has levelled off" if many else "too few to say that it has levelled off"
+    conclusion = "suggests" if many else "is too few to say"
     were = "trial after it was" if later == 1 else "trials after it were"
-    return f"{text}; the {later} {were} no better, which {_is(many)} {what}."
+    return (
+        f"{text}; the {later} {were} no better, which {conclusion} that the search has levelled "
+        "off."
+    )
 
 
 def over_time_sentence(data: StudyData, spent: dict[int, float]) -> str:
-    """Says how much of the time it took to come near the best and to reach it."""
+    """Returns how much of the time passed before the first complete and the best trial."""
     total = max(spent.values())
     timed = sorted((t for t in data.trials if t.number in spent), key=lambda t: spent[t.number])
     rising = best_so_far(data, timed)
     if not rising:
-        return f"{duration_text(total)} of training are spent, and no trial is complete yet."
+        return f"{duration_text(total)} of training so far, and no trial is complete yet."
     best = rising[-1]
     at = spent[best.number]
     text = (
-        f"All training took {duration_text(total)}; the best trial was there after "
+        f"All training took {duration_text(total)}; the best trial was found after "
         f"{duration_text(at)} ({percent_text(at / total)})"
         if total
         else "Nothing had to be trained"
@@ -140,13 +149,13 @@ def _figure(
     data: StudyData,
     marks: Marks,
     x: str,
-    place: Callable[[TrialData], float],
+    position: Callable[[TrialData], float],
     trials: Sequence[TrialData],
 ) -> go.Figure:
     figure = new_figure(x, data.metric)
     for name, colour, members in marks.by_colour(trials):
         figure.add_scatter(
-            x=[place(trial) for trial in members],
+            x=[position(trial) for trial in members],
             y=[trial.score for trial in members],
             mode="markers",
             name=plain(name),
@@ -161,9 +170,9 @@ def _figure(
         )
     rising = best_so_far(data, trials)
     if rising:
-        end = max(place(trial) for trial in trials)
+        end = max(position(trial) for trial in trials)
         figure.add_scatter(
-            x=[*(place(trial) for trial in rising), end],
+            x=[*(position(trial) for trial in rising), end],
             y=[*(trial.score for trial in rising), rising[-1].score],
             mode="lines",
             name="best so far",
@@ -171,10 +180,6 @@ def _figure(
             hoverinfo="skip",
         )
     return figure
-
-
-def _is(levelled: bool) -> str:  # noqa: FBT001 - one word
-    return "suggests that" if levelled else "is"
 
 
 def _capital(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The space that was searched: each number against the score, and all parameters at once."""
+"""The search space: each number against the score, and all parameters at once."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from canopy_search.dashboards.charts.theme import (
     plain,
     trial_text,
 )
-from canopy_search.dashboards.formatting.tables import score_text, value_text
+from canopy_search.dashboards.formatting.tables import counted, score_text, value_text
 from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 
 _MOST_NUMBERS = 6
 _MOST_AXES = 9
-_NAME_PLACE = 1.11
+_NAME_Y = 1.11
 _FEWEST = 5
-"""Of fewer complete trials nothing is said about where the good ones lie."""
-# From the worst fifth to the best: light and thin to dark and wide.
+"""Fewest complete trials for a statement about good values."""
+# From the worst trials to the best: light and thin to dark and wide.
 _FIFTHS = (
     ("the other four fifths", "rgba(125,131,139,.28)", 1.0),
     ("the best fifth", "#2a78c2", 1.6),
@@ -34,7 +34,7 @@ _FIFTHS = (
 
 
 def space_charts(data: StudyData, marks: Marks) -> list[Chart]:
-    """Returns a chart for each number that was searched, and one of all parameters."""
+    """Returns a chart for each numeric parameter, and one of all parameters."""
     charts = [
         Chart(
             f"space-{index}",
@@ -61,19 +61,18 @@ def space_charts(data: StudyData, marks: Marks) -> list[Chart]:
 
 
 def slice_sentence(data: StudyData, name: str) -> str:
-    """Says in what range of a number the better half of the complete trials lies."""
+    """Returns the range of a number in the better half of the complete trials."""
     complete = [trial for trial in data.ranking if name in trial.params]
     stopped = sum(trial.ended_early for trial in data.scored)
     note = (
-        f" Open marks are the {stopped} trials that were stopped, at the score they had then; "
-        "against complete ones they look worse than they are."
+        f" Hollow markers ({counted(stopped, 'trial')}) stopped early; their scores are not final."
         if stopped
         else ""
     )
     if len(complete) < _FEWEST:
-        there = "is" if len(complete) == 1 else "are"
+        verb = "is" if len(complete) == 1 else "are"
         return (
-            f"{len(complete) or 'None'} of the trials {there} complete, too few to say which "
+            f"{len(complete) or 'None'} of the trials {verb} complete, too few to say which "
             f"{name} is good.{note}"
         )
     values = [float(trial.params[name]) for trial in complete]
@@ -92,7 +91,7 @@ def slice_sentence(data: StudyData, name: str) -> str:
 
 
 def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
-    """Draws a number against the score: a panel for each mark, a colour for each colour."""
+    """Draws a number against the score, with one panel for each category shown by marker."""
     trials = [trial for trial in data.scored if name in trial.params]
     values = list(marks.symbols) if marks.marked else [None]
     scores = [trial.score for trial in trials if trial.score is not None] or [0.0, 1.0]
@@ -133,12 +132,12 @@ def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
 
 
 def parallel_sentence(data: StudyData) -> str:
-    """Says what the best fifth of the trials has in common."""
+    """Returns what the best fifth of the trials have in common."""
     ranked = _ranked(data)
     if len(ranked) < 2 * _FEWEST:
         return (
-            f"Each line is one of {len(ranked)} trials; they are too few to say what the good ones "
-            "have in common."
+            f"Each line is one of {len(ranked)} trials; too few to say what the good ones have in "
+            "common."
         )
     best = ranked[: max(2, len(ranked) // 5)]
     shared = []
@@ -153,9 +152,9 @@ def parallel_sentence(data: StudyData) -> str:
 
 
 def parallel_figure(data: StudyData) -> go.Figure:
-    """Draws each trial as a line over one axis a parameter and one of the score.
+    """Draws each trial as a line over one axis per parameter and one for the score.
 
-    Plotly's own parallel coordinates need WebGL, which not every browser has, and do not print.
+    Plotly's own parallel coordinates need WebGL, which some browsers lack, and do not print.
     """
     names = list(data.distributions)[: _MOST_AXES - 1]
     ranked = [trial for trial in _ranked(data) if all(name in trial.params for name in names)]
@@ -168,7 +167,7 @@ def parallel_figure(data: StudyData) -> go.Figure:
     for (name, colour, width), members in zip(_FIFTHS, (others, fifth, best), strict=True):
         if not members:
             continue
-        lines = [[*(axis.place(trial) for axis in axes), scores.place(trial)] for trial in members]
+        lines = [[axis.position(trial) for axis in (*axes, scores)] for trial in members]
         drawn.add_scatter(
             x=[x for _ in lines for x in (*range(len(axes) + 1), None)],
             y=[y for line in lines for y in (*line, None)],
@@ -182,14 +181,14 @@ def parallel_figure(data: StudyData) -> go.Figure:
             type="line", x0=at, x1=at, y0=0, y1=1, line={"color": QUIET, "width": 1}, layer="below"
         )
         name = data.metric if at == len(axes) else names[at]
-        for place, text in [*axis.ticks, (_NAME_PLACE, f"<b>{plain(name)}</b>")]:
+        for y, text in [*axis.ticks, (_NAME_Y, f"<b>{plain(name)}</b>")]:
             drawn.add_annotation(
                 x=at,
-                y=place,
-                text=text if place == _NAME_PLACE else plain(text),
+                y=y,
+                text=text if y == _NAME_Y else plain(text),
                 showarrow=False,
                 xanchor="left",
-                xshift=0 if place == _NAME_PLACE else 5,
+                xshift=0 if y == _NAME_Y else 5,
                 font={"size": 11},
             )
     return drawn.update_layout(
@@ -202,7 +201,7 @@ def parallel_figure(data: StudyData) -> go.Figure:
 
 
 class _Axis:
-    """One axis of parallel coordinates: where on it a trial lies, from 0 to 1."""
+    """One axis of parallel coordinates; positions are from 0 to 1."""
 
     def __init__(self, data: StudyData, name: str | None, trials: Sequence[TrialData]) -> None:
         self._name = name
@@ -221,7 +220,7 @@ class _Axis:
         write = value_text if name else (lambda score: score_text(data, score))
         self.ticks = [(0.0, write(texts[0])), (1.0, write(texts[1]))]
 
-    def place(self, trial: TrialData) -> float:
+    def position(self, trial: TrialData) -> float:
         if self._choices is not None and self._name is not None:
             value = trial.params[self._name]
             known = self._choices.index(value) if value in self._choices else 0
@@ -235,14 +234,14 @@ class _Axis:
 
 
 def _ranked(data: StudyData) -> list[TrialData]:
-    """Returns all trials with a score, best first; those that were stopped behind the others."""
+    """Returns all trials with a score, the best first, stopped ones after complete ones."""
     return sorted(
         data.scored, key=lambda t: (not t.is_complete, -t.epochs, -data.worth(t.score), t.number)
     )
 
 
 def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Returns Spearman's rank correlation; 0 where one of the two is constant."""
+    """Returns Spearman's rank correlation; 0 if one sequence is constant."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return 0.0
     return float(spearmanr(first, second).statistic)

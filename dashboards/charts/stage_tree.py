@@ -1,4 +1,4 @@
-"""The stage tree: which trials shared which epochs, and what that saved."""
+"""The stage tree: which trials share which epochs, and how much time that saved."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _ALONE, _SHARED = 0.42, 1.0
 
 @dataclass(eq=False)
 class _Node:
-    """A stage while the tree is built."""
+    """A stage during the construction of the tree."""
 
     record: EpochRecord | None = None
     ending: list[TrialData] = field(default_factory=list)
@@ -43,14 +43,14 @@ class _Node:
 
 @dataclass(frozen=True)
 class Block:
-    """One stage, as high as the number of trials that it belongs to.
+    """One stage, as high as the number of trials that share it.
 
     Attributes:
         epoch: counts from 1.
-        first_row: of the trials that it belongs to, from 0.
-        trials: these, from the first row on.
-        record: what is known of it.
-        was_trained: whether a trial of this study trained it; else it was known before.
+        first_row: row of its first trial, from 0.
+        trials: the trials that share it, in the order of rows.
+        record: its recorded epoch.
+        was_trained: whether a trial of this study trained it.
     """
 
     epoch: int
@@ -61,20 +61,20 @@ class Block:
 
     @property
     def middle(self) -> float:
-        """Where it lies, in rows."""
+        """Its vertical centre, in rows."""
         return self.first_row + (len(self.trials) - 1) / 2
 
 
 @dataclass(frozen=True)
 class StageTree:
-    """The tree as blocks: every row is a trial, every block an epoch that was trained once.
+    """The tree as blocks: each row is a trial, each block an epoch that was trained once.
 
     Attributes:
-        blocks: the stages, from the root on, from the first row down.
-        rows: the trials in the order of their rows.
-        reported: epochs that trials reported.
-        trained: epochs that were trained for them.
-        saved_s: training time of those that nobody had to train again.
+        blocks: the stages, sorted by epoch, then by row.
+        rows: the trials in the order of rows.
+        reported: number of reported epochs.
+        trained: number of trained epochs.
+        saved_s: training time of the reused epochs, in seconds.
     """
 
     blocks: Sequence[Block]
@@ -85,7 +85,7 @@ class StageTree:
 
 
 def stage_tree(data: StudyData, marks: Marks) -> StageTree:
-    """Lays out the stages of a study's trials so that those of a branch lie side by side."""
+    """Lays out the stages of a study's trials with the trials of a branch in adjacent rows."""
     root = _Node()
     order = _order(data, marks)
     records = []
@@ -114,7 +114,7 @@ def stage_tree(data: StudyData, marks: Marks) -> StageTree:
 
 
 def stage_tree_charts(data: StudyData) -> list[Chart]:
-    """Returns the stage tree, if the study's trials are branches of one."""
+    """Returns the stage tree, if the trials have stages."""
     marks = marks_of(data)
     tree = stage_tree(data, marks)
     if not tree.rows:
@@ -133,41 +133,39 @@ def stage_tree_charts(data: StudyData) -> list[Chart]:
 
 
 def sentence(data: StudyData, tree: StageTree) -> str:
-    """Says what sharing saved, and which epoch saved the most."""
+    """Returns how much sharing saved, and which epoch is shared most."""
     text = (
-        "Each row is a trial, with its number and AP at its end, and each block an epoch that was "
-        "trained once: a block over several rows is shared by these trials, a pale one belongs to "
-        "a single trial"
+        "Each row is a trial, with its number and final AP; each block is an epoch that was "
+        "trained once. A block over several rows is shared by these trials, a pale block belongs "
+        "to one trial"
     )
-    before = sum(not block.was_trained for block in tree.blocks)
-    if before:
-        text += ", a hatched one was known before the study began"
+    if any(not block.was_trained for block in tree.blocks):
+        text += ", a hatched block was not trained by this study"
     saved = tree.reported - tree.trained
     if saved <= 0:
         return f"{text}. Nothing was shared: {tree.reported} epochs were reported and trained."
     text += (
-        f". Of {tree.reported} reported epochs {tree.trained} were trained; the other {saved} "
-        f"({percent_text(saved / tree.reported)}) were known already, which saved "
-        f"{duration_text(tree.saved_s)}"
+        f". Of {tree.reported} reported epochs, {tree.trained} were trained and {saved} "
+        f"({percent_text(saved / tree.reported)}) reused, which saved {duration_text(tree.saved_s)}"
     )
     most = max(tree.blocks, key=lambda block: len(block.trials))
     if len(most.trials) > 1:
         text += (
-            f". Most is shared by the {len(most.trials)} trials of {branch_text(data, most)}: they "
-            f"have epoch {most.epoch} in common"
+            f". The most shared is epoch {most.epoch} of the {len(most.trials)} trials of "
+            f"{branch_text(data, most)}"
         )
     return text + "."
 
 
 def branch_text(data: StudyData, block: Block) -> str:
-    """Returns the categories that the trials of a block have in common."""
+    """Returns the categories that all trials of a block have in common."""
     params = block.trials[0].params
     names = [name for name in data.categorical if name in params]
     return " · ".join(value_text(params[name]) for name in names) or "this branch"
 
 
 def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
-    """Draws the blocks, the epochs from left to right, and what each trial came to at its end."""
+    """Draws the blocks, with epochs from left to right, and each trial's final score."""
     rows = len(tree.rows)
     row_px = _height_px(rows) / max(rows, 1)
     gap = 0.12 if row_px > 6 else 0.0
@@ -239,7 +237,7 @@ def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
 
 
 def _add_ends(drawn: go.Figure, data: StudyData, tree: StageTree) -> None:
-    """Writes at the end of each row which trial it is and what it came to."""
+    """Writes each trial's number and final score at the end of its row."""
     best = data.best
     texts = []
     for trial in tree.rows:
@@ -267,7 +265,7 @@ def _lay_out(node: _Node, epoch: int, blocks: list[Block], rows: list[TrialData]
 
 
 def _order(data: StudyData, marks: Marks) -> Callable[[TrialData], tuple[Any, ...]]:
-    """Returns what sorts trials by their categories as these are listed, then by their numbers."""
+    """Returns a sort key: categories in their listed order, numeric values, trial number."""
     colours = list(marks.colours)
     symbols = list(marks.symbols)
 
@@ -289,7 +287,7 @@ def _block_text(data: StudyData, block: Block) -> str:
     ap = score_text(data, block.trials[0].score_at(block.epoch))
     word = "trial" if len(block.trials) == 1 else "trials"
     took = duration_text(epoch_s(block.record))
-    how = f"took {took}" if block.was_trained else "was known before"
+    how = f"took {took}" if block.was_trained else "not trained by this study"
     return f"epoch {block.epoch}, {plain(data.metric)} {ap}, {how}<br>{word} {numbers}{more}"
 
 

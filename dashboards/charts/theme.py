@@ -1,4 +1,4 @@
-"""How figures look: one template, one colour and one mark for each category, everywhere."""
+"""The theme of all figures: one template, one colour and one marker for each category."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +16,17 @@ from canopy_search.dashboards.formatting.tables import (
 from canopy_search.dashboards.html.page import Key
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 
-# Three times as bright or dark as white paper and as a dark page are, so that they serve on both,
-# and apart for people who see few colours; beside each stands a mark, a dash or a word.
+# Each has a contrast of at least 3 to light and dark pages, and they are distinct for colour-blind
+# readers; each colour is paired with a marker, a dash or a word.
 COLOURS = ("#2a78c2", "#d1570a", "#12956f", "#a45fa8", "#a67c00", "#cf4766", "#4b8ea6", "#7c7a3c")
 ACCENT = COLOURS[0]
 QUIET = "#7d838b"
 FAINT = "rgba(125,131,139,.5)"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
 LETTERS = ("●", "■", "◆", "▲", "✚", "★", "⬢", "⬟")
-"""What looks like `SYMBOLS`, in a legend."""
+"""Characters that look like `SYMBOLS`, for legends."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
-# From nearly nothing to a full colour: it lies on a light page and on a dark one.
+# From nearly transparent to a full colour, for light and dark pages.
 SCALE = [[0.0, "rgba(42,120,194,.05)"], [1.0, "rgba(42,120,194,.75)"]]
 
 _COLOURED_FIRST = "backbone"
@@ -64,12 +64,12 @@ TEMPLATE = go.layout.Template(
 
 
 def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
-    """Returns an empty figure in the house's style.
+    """Returns an empty figure in Canopy's theme.
 
     Args:
-        x: what the horizontal axis measures, with its unit.
-        y: likewise the vertical one.
-        layout: further layout.
+        x: title of the horizontal axis, with its unit.
+        y: title of the vertical axis, with its unit.
+        layout: additional Plotly layout.
     """
     figure = go.Figure()
     figure.update_layout(template=TEMPLATE, xaxis_title_text=plain(x), yaxis_title_text=plain(y))
@@ -77,12 +77,12 @@ def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def plain(text: object) -> str:
-    """Returns a text so that Plotly shows it as it is: it takes some tags for markup."""
+    """Returns a text with its tags escaped, since Plotly interprets some of them."""
     return html.escape(str(text), quote=False)
 
 
 def ink_on(colour: str) -> str:
-    """Returns black or white, whichever is read more easily on ``#rrggbb``.
+    """Returns black or white, whichever has more contrast on ``#rrggbb``.
 
     References:
         WCAG 2.2, relative luminance and contrast ratio.
@@ -97,14 +97,14 @@ def ink_on(colour: str) -> str:
 
 @dataclass(frozen=True)
 class Marks:
-    """The colour and the mark of every trial of a study.
+    """The colour and the marker of every trial of a study.
 
     Attributes:
-        colours: value of the parameter that is shown by colour → colour.
-        symbols: value of the parameter that is shown by mark → Plotly's symbol.
-        dashes: likewise → dash of a line.
-        coloured: name of the parameter that is shown by colour; None if there is none.
-        marked: name of the parameter that is shown by mark; None if there is none.
+        colours: value of the parameter shown by colour → colour.
+        symbols: value of the parameter shown by marker → Plotly's symbol.
+        dashes: value of the parameter shown by marker → dash of a line.
+        coloured: name of the parameter shown by colour; None if there is none.
+        marked: name of the parameter shown by marker; None if there is none.
     """
 
     colours: Mapping[Any, str]
@@ -118,7 +118,7 @@ class Marks:
         return self.colours.get(self.colour_value(trial), QUIET if self.coloured else ACCENT)
 
     def symbol(self, trial: TrialData) -> str:
-        """Returns the mark of a trial."""
+        """Returns the marker of a trial."""
         return self.symbols.get(self.mark_value(trial), SYMBOLS[0])
 
     def dash(self, trial: TrialData) -> str:
@@ -130,13 +130,13 @@ class Marks:
         return trial.params.get(self.coloured) if self.coloured else None
 
     def mark_value(self, trial: TrialData) -> Any:
-        """Returns the value that decides a trial's mark."""
+        """Returns the value that decides a trial's marker."""
         return trial.params.get(self.marked) if self.marked else None
 
     def by_colour(self, trials: Iterable[TrialData]) -> list[tuple[str, str, list[TrialData]]]:
-        """Returns name, colour and trials of every group that has one colour and any trials.
+        """Returns name, colour and trials of every non-empty group with one colour.
 
-        The name is as the study has it, and may hold markup.
+        The name comes from the study and is not escaped.
         """
         groups: dict[Any, list[TrialData]] = {value: [] for value in self.colours}
         for trial in trials:
@@ -149,7 +149,7 @@ class Marks:
 
 
 def marks_of(data: StudyData) -> Marks:
-    """Chooses which categories are shown by colour and which by mark, the same way every time."""
+    """Chooses the categories shown by colour and by marker, the same for every chart."""
     order = {_COLOURED_FIRST: -2, _MARKED_FIRST: -1}
     names = sorted(data.categorical, key=lambda name: order.get(name, 0))
     coloured, marked = [*names[:2], None, None][:2]
@@ -164,7 +164,7 @@ def marks_of(data: StudyData) -> Marks:
 
 
 def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list[Key]:
-    """Returns what colours mean, and what marks mean and that open ones were stopped."""
+    """Returns the legend: colours, and optionally markers, hollow ones included."""
     keys = [Key(name, colour) for name, colour, _ in marks.by_colour(data.scored)]
     keys = keys if marks.coloured else []
     if not with_marks:
@@ -174,12 +174,12 @@ def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list
         if value in used and len(used) > 1:
             keys.append(Key(value_text(value), QUIET, LETTERS[SYMBOLS.index(symbol)]))
     if any(not trial.is_complete for trial in data.scored):
-        keys.append(Key("open: not complete", QUIET, "○"))
+        keys.append(Key("hollow: not complete", QUIET, "○"))
     return keys
 
 
 def trial_text(data: StudyData, trial: TrialData) -> str:
-    """Returns what a reader sees who points at a trial; Plotly's markup, with no other in it."""
+    """Returns the hover text of a trial, as Plotly's markup with escaped names."""
     epochs = f" after {data.step} {trial.epochs}" if trial.epochs else ""
     state = trial.summary.state.lower()
     return (
@@ -188,11 +188,11 @@ def trial_text(data: StudyData, trial: TrialData) -> str:
     )
 
 
-def _assigned(data: StudyData, name: str | None, looks: Sequence[str]) -> dict[Any, str]:
-    """Gives each value of a parameter one of `looks`; from the last on they begin again."""
+def _assigned(data: StudyData, name: str | None, styles: Sequence[str]) -> dict[Any, str]:
+    """Assigns one of `styles` to each value of a parameter; after the last, they repeat."""
     if name is None:
         return {}
-    return dict(zip(data.categorical[name], cycle(looks), strict=False))
+    return dict(zip(data.categorical[name], cycle(styles), strict=False))
 
 
 def _category(value: Any) -> str:

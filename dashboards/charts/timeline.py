@@ -1,4 +1,4 @@
-"""When trials were trained, how many at once, and who was there to train them."""
+"""When trials were trained, how many at once, and which workers were active."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from canopy_search.dashboards.charts.theme import (
     plain,
     trial_text,
 )
-from canopy_search.dashboards.formatting.tables import duration_text, worker_name
+from canopy_search.dashboards.formatting.tables import duration_text, percent_text, worker_name
 from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 from canopy_search.storage.workers.registry import WorkerSummary
@@ -24,23 +24,23 @@ from canopy_search.storage.workers.registry import WorkerSummary
 _ROW_PX, _HIGHEST_PX = 26, 900
 _MOST_WORKERS = 16
 _PAUSE_S = 600.0
-"""What is longer than this and a twentieth of the work is a pause, and cut out of the axis."""
+"""Gaps longer than this and than a twentieth of the work are cut out of the axis."""
 _BREAK = 0.02
-"""How much of the axis a pause takes."""
+"""Share of the axis that a cut takes."""
 _SLACK_S = 1.0
-"""Epochs of one trial that follow each other so closely are one stint."""
+"""Epochs of one trial with a shorter gap are one interval of training."""
 
 
 @dataclass(frozen=True)
 class Stint:
-    """Epochs of a trial that were trained one after the other.
+    """Epochs of a trial that were trained without a gap.
 
     Attributes:
-        trial: whose.
-        begin: when the first one began, in UTC.
-        end: when the last one was recorded, in UTC.
-        first: the first epoch; 0 for a trial whose epochs are not known.
-        last: the last one.
+        trial: the trial.
+        begin: start of the first epoch, in UTC.
+        end: when the last epoch was recorded, in UTC.
+        first: the first epoch; 0 if the epochs are unknown.
+        last: the last epoch.
     """
 
     trial: TrialData
@@ -51,12 +51,12 @@ class Stint:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Its duration."""
         return (self.end - self.begin).total_seconds()
 
 
 def stints(data: StudyData) -> list[Stint]:
-    """Returns when each trial was trained, the first stint first."""
+    """Returns when each trial was trained, sorted by start."""
     found: list[Stint] = []
     for trial in data.trials:
         found += _of_epochs(trial) if trial.stages else _of_trial(trial)
@@ -64,24 +64,24 @@ def stints(data: StudyData) -> list[Stint]:
 
 
 def lanes(found: Sequence[Stint]) -> list[int]:
-    """Puts stints into as few lanes as they need, none over another one; returns each one's."""
+    """Returns a lane for each stint, so that no two overlap in one; as few lanes as possible."""
     free: list[datetime] = []
-    placed = []
+    chosen = []
     for stint in found:
         open_lanes = [lane for lane, until in enumerate(free) if until <= _soon(stint)]
         lane = open_lanes[0] if open_lanes else len(free)
         if lane == len(free):
             free.append(stint.end)
         free[lane] = max(free[lane], stint.end)
-        placed.append(lane)
-    return placed
+        chosen.append(lane)
+    return chosen
 
 
 class WorkClock:
-    """Time without the pauses in which nobody worked, counted from the first stint.
+    """Time without long pauses, counted from the first stint.
 
     Args:
-        found: the stints, the first one first.
+        found: the stints, sorted by start.
     """
 
     def __init__(self, found: Sequence[Stint]) -> None:
@@ -103,7 +103,7 @@ class WorkClock:
 
     @property
     def pauses(self) -> list[tuple[float, float]]:
-        """Where the axis is cut, in seconds of it, and how long each pause was, in seconds."""
+        """Position of each cut on the axis, and length of the pause, both in seconds."""
         pairs = zip(self._spans, self._spans[1:], strict=False)
         return [
             (self.at(after[0]) - self._break_s / 2, (after[0] - before[1]).total_seconds())
@@ -111,7 +111,7 @@ class WorkClock:
         ]
 
     def at(self, moment: datetime) -> float:
-        """Returns where a moment lies, in seconds; in a pause it is where that begins."""
+        """Returns the position of a moment, in seconds; within a pause, that of its start."""
         passed = 0.0
         for index, (begin, end) in enumerate(self._spans):
             if moment < begin:
@@ -129,42 +129,43 @@ def timeline_charts(data: StudyData, marks: Marks) -> list[Chart]:
         return []
     rows = max(lanes(found)) + 1 + min(len(_shown_workers(data)), _MOST_WORKERS)
     drawn = figure(data, marks, found)
-    says = sentence(data, found)
+    text = sentence(data, found)
     legend = legend_of(data, marks, with_marks=False)
-    title, height_px = "Who trained what, and when", min(_HIGHEST_PX, 110 + _ROW_PX * rows)
-    return [Chart("timeline", title, says, [drawn], height_px, legend)]
+    title = "When trials ran and workers were active"
+    height_px = min(_HIGHEST_PX, 110 + _ROW_PX * rows)
+    return [Chart("timeline", title, text, [drawn], height_px, legend)]
 
 
 def sentence(data: StudyData, found: Sequence[Stint]) -> str:
-    """Says how long it went on, how many trials ran at once, and how busy the workers were."""
+    """Returns the period, how many trials ran at once, and how busy the workers were."""
     clock = WorkClock(found)
     begin, end = found[0].begin, max(stint.end for stint in found)
     most = max(lanes(found)) + 1
     at_once = "one trial at a time was" if most == 1 else f"up to {most} trials at once were"
     text = (
-        f"Between {_clock(begin)} and {_clock(end)} {at_once} trained, each bar one trial, "
-        f"for {duration_text(sum(stint.seconds for stint in found))} in all"
+        f"Between {_clock(begin)} and {_clock(end)} {at_once} trained (each bar is a trial), "
+        f"for {duration_text(sum(stint.seconds for stint in found))} in total"
     )
-    present = sum(_presence_s(data))
-    if present > 0:
-        busy = min(1.0, sum(stint.seconds for stint in found) / present)
-        text += f"; the workers trained for {100 * busy:.0f} % of the time they were there"
+    active_s = sum(_active_s(data))
+    if active_s > 0:
+        busy = min(1.0, sum(stint.seconds for stint in found) / active_s)
+        text += f"; workers trained for {percent_text(busy)} of the time they were active"
     pauses = clock.pauses
     if pauses:
         total = duration_text(sum(length for _, length in pauses))
-        count = "a pause" if len(pauses) == 1 else f"{len(pauses)} pauses"
-        text += f". Cut out of the axis at the dotted lines: {count} of {total} in all"
+        count = "a pause of" if len(pauses) == 1 else f"{len(pauses)} pauses, in total"
+        text += f". The axis skips {count} {total} (dotted lines)"
     return text + "."
 
 
 def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
-    """Draws a row for each trial that ran at the same time as others, and one for each worker."""
+    """Draws one row per trial that ran at the same time, and one per worker."""
     clock = WorkClock(found)
     total_s = clock.at(max(stint.end for stint in found))
     unit_s, unit = (
         (3600.0, "h") if total_s > 7200 else (60.0, "min") if total_s > 120 else (1.0, "s")
     )
-    placed = dict(zip(map(id, found), lanes(found), strict=True))
+    lane_of = dict(zip(map(id, found), lanes(found), strict=True))
     drawn = new_figure(f"time ({unit})", "")
     for name, colour, members in marks.by_colour(data.trials):
         numbers = {trial.number for trial in members}
@@ -175,7 +176,7 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             orientation="h",
             base=[clock.at(stint.begin) / unit_s for stint in some],
             x=[max(clock.at(s.end) - clock.at(s.begin), total_s / 2000) / unit_s for s in some],
-            y=[placed[id(stint)] for stint in some],
+            y=[lane_of[id(stint)] for stint in some],
             width=0.8,
             name=plain(name),
             showlegend=marks.coloured is not None,
@@ -188,7 +189,7 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             hovertext=[_stint_text(data, stint) for stint in some],
             hovertemplate="%{hovertext}<extra></extra>",
         )
-    lane_count = max(placed.values()) + 1
+    lane_count = max(lane_of.values()) + 1
     workers = _shown_workers(data)
     for row, worker in enumerate(workers, start=lane_count):
         begin, end = (
@@ -202,8 +203,8 @@ def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
             marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": QUIET}},
             showlegend=False,
             text=[
-                f"{plain(worker_name(worker))} came",
-                f"{plain(worker_name(worker))} {plain(worker.end or 'is there')}",
+                f"{plain(worker_name(worker))} started",
+                f"{plain(worker_name(worker))} {plain(worker.end or 'active')}",
             ],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -240,26 +241,26 @@ def _of_epochs(trial: TrialData) -> list[Stint]:
 
 
 def _of_trial(trial: TrialData) -> list[Stint]:
-    """Returns from when to when plain Optuna says that a trial ran."""
+    """Returns when a trial of plain Optuna ran."""
     if trial.began is None or trial.ended is None:
         return []
     return [Stint(trial, trial.began.astimezone(UTC), trial.ended.astimezone(UTC))]
 
 
 def _soon(stint: Stint) -> datetime:
-    """Returns until when a lane must be free: epochs are recorded a moment after they end."""
+    """Returns when a lane must be free: epochs are recorded a moment after they end."""
     return stint.begin + timedelta(seconds=min(_SLACK_S, 0.2 * stint.seconds))
 
 
 def _shown_workers(data: StudyData) -> list[WorkerSummary]:
-    """Returns the workers that were there the longest, the first one first."""
-    present = sorted(
+    """Returns the workers that were active longest, sorted by start."""
+    longest = sorted(
         data.summary.workers, key=lambda w: (w.ended or w.seen) - w.started, reverse=True
     )
-    return sorted(present[:_MOST_WORKERS], key=lambda worker: worker.started)
+    return sorted(longest[:_MOST_WORKERS], key=lambda worker: worker.started)
 
 
-def _presence_s(data: StudyData) -> list[float]:
+def _active_s(data: StudyData) -> list[float]:
     return [((w.ended or w.seen) - w.started).total_seconds() for w in data.summary.workers]
 
 

@@ -1,1 +1,1 @@
-"""Postgres → ClearML, by reconciliation."""
+"""Mirrors studies to ClearML: compares Postgres with what was sent, and sends the difference."""

@@ -1,4 +1,4 @@
-"""Files that belong to a task: an artifact, or the model that it gave."""
+"""Files of a task: artifacts and models."""
 
 import hashlib
 import time
@@ -17,13 +17,13 @@ class Attachment:
     """One file of one task.
 
     Attributes:
-        number: of the task's trial, or `storage.study.mirrored.STUDY_TASK`.
-        kind: what it is on the page.
-        name: of the file, ASCII; it replaces the one of the same name.
-        version: another one if the content is another one.
+        number: number of the task's trial, or `storage.study.mirrored.STUDY_TASK`.
+        kind: how the page lists it.
+        name: file name, ASCII; it replaces the file of the same name.
+        version: changes when the content changes.
         read: returns the content.
-        labels: of a model's outputs.
-        comment: of a model, for people.
+        labels: names of a model's outputs.
+        comment: description of a model.
     """
 
     number: int
@@ -36,34 +36,35 @@ class Attachment:
 
 
 def differ(attachments: Sequence[Attachment], row: MirroredTask) -> bool:
-    """Whether a task is there and lacks any of the files that it should have."""
+    """Whether a task exists and its files differ from the desired ones."""
     sent = {name: file["version"] for name, file in row.sent.get("files", {}).items()}
-    return row.task is not None and sent != {each.name: each.version for each in attachments}
+    return row.task is not None and sent != {
+        attachment.name: attachment.version for attachment in attachments
+    }
 
 
 def attach(server: TrackerServer, attachments: Sequence[Attachment], row: MirroredTask) -> None:
-    """Puts files on the file server and makes them known to their task; the row says so then.
+    """Uploads files to the file server, and registers them with their task; updates the row.
 
-    A task that has ended takes neither artifacts nor models by the actions that are made for it,
-    but takes both as an edit.
+    The API's own actions for artifacts and models fail for a finished task; an edit works.
 
     Args:
-        server: that the task is on.
-        attachments: all that the task should have.
-        row: of the task.
+        server: the server of the task.
+        attachments: all desired files of the task.
+        row: what was sent of the task.
 
     Raises:
-        TrackerError: the file server or the server does not take it.
+        TrackerError: the file server or the API server does not accept it.
         OSError: a file cannot be read.
     """
     sent: dict[str, dict[str, Any]] = row.sent.get("files", {})
     if row.task is None:
         return
     files = {
-        each.name: sent[each.name]
-        if sent.get(each.name, {}).get("version") == each.version
-        else {"version": each.version, **_uploaded(server, each, row.task)}
-        for each in attachments
+        attachment.name: sent[attachment.name]
+        if sent.get(attachment.name, {}).get("version") == attachment.version
+        else {"version": attachment.version, **_uploaded(server, attachment, row.task)}
+        for attachment in attachments
     }
     server.set_files(
         row.task,
@@ -74,7 +75,7 @@ def attach(server: TrackerServer, attachments: Sequence[Attachment], row: Mirror
 
 
 def _uploaded(server: TrackerServer, attachment: Attachment, task: str) -> dict[str, Any]:
-    """Returns how a file is made known, now that it is on the file server."""
+    """Uploads a file; returns how it is registered with its task."""
     content = attachment.read()
     if attachment.kind == "model":
         uri = server.session.upload(

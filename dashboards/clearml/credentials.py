@@ -1,4 +1,4 @@
-"""Whether ClearML is configured, by its variables, its file or ours; asks nobody."""
+"""Reads ClearML's configuration from its variables, its file or canopy.yaml; asks no server."""
 
 import os
 import warnings
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from canopy_search.dashboards.errors import TrackerConfigError
 
-# ClearML's own rules: variables come before the file, and TRAINS_ is what they once began with.
+# ClearML's own rules: variables override the file, and TRAINS_ is their former prefix.
 _PREFIXES = ("CLEARML_", "TRAINS_")
 _FILES = ("clearml.conf", "trains.conf")
 DEFAULT_SOURCE = "ClearML's default"
@@ -22,12 +22,12 @@ HOW_TO = (
 
 @dataclass(frozen=True)
 class ServerAddresses:
-    """Where the configuration says that the server is, each None for ClearML's own settings.
+    """Addresses of the server in canopy.yaml, each None to use ClearML's own settings.
 
     Attributes:
-        api: of its API.
-        web: of its pages.
-        files: of its file server.
+        api: address of its API.
+        web: address of its pages.
+        files: address of its file server.
     """
 
     api: str | None = None
@@ -37,11 +37,11 @@ class ServerAddresses:
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """How ClearML is reached.
+    """How to connect to ClearML.
 
     Attributes:
         host: URL of its API server.
-        source: where that is said.
+        source: where the URL is configured.
         missing: names of the keys that are missing or empty.
     """
 
@@ -51,15 +51,15 @@ class TrackerSettings:
 
     @property
     def is_usable(self) -> bool:
-        """Whether all is there that a server wants."""
+        """Whether all required keys are set."""
         return not self.missing
 
 
 def tracker_settings(api: str | None = None) -> TrackerSettings | None:
-    """Reads ClearML's variables and file; None where there is neither.
+    """Reads ClearML's variables and file; None if there are neither.
 
     Args:
-        api: address of the server that goes before theirs.
+        api: address of the API server that overrides theirs.
 
     Raises:
         TrackerConfigError: the file is missing or cannot be read.
@@ -85,7 +85,7 @@ def tracker_settings(api: str | None = None) -> TrackerSettings | None:
 
 
 def shown_host(host: str) -> str:
-    """Returns an address without a user and a password."""
+    """Returns an address without user and password."""
     try:
         parts = urlsplit(host)
         port = f":{parts.port}" if parts.port else ""
@@ -110,8 +110,8 @@ def _config_file() -> Path | None:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """What the file says of host and keys, with names of our own."""
-    # The SDK takes two seconds to import, and most people have no such file.
+    """Returns host and keys from the file, under Canopy's names."""
+    # Importing the SDK takes two seconds, and most users have no such file.
     from clearml.utilities.pyhocon import ConfigFactory
     from clearml.utilities.pyhocon.exceptions import ConfigException
     from pyparsing import ParseBaseException
@@ -127,13 +127,13 @@ def _read(file: Path) -> dict[str, str]:
                 "secret_key": ("api.credentials.secret_key",),
             }
             found = {
-                name: next((text for path in each if (text := content.get(path, None))), "")
-                for name, each in paths.items()
+                name: next((text for path in options if (text := content.get(path, None))), "")
+                for name, options in paths.items()
             }
     except OSError as error:
         raise TrackerConfigError(f"{file} cannot be read: {error.strerror}") from error
     except ParseBaseException as error:
-        # What the parser says quotes the file, and with it the keys.
+        # The parser's message quotes the file, including its keys.
         raise TrackerConfigError(f"{file}, line {error.lineno}: cannot be parsed") from None
     except (ConfigException, AttributeError, TypeError, ValueError):
         raise TrackerConfigError(f"{file} is not a configuration of ClearML") from None

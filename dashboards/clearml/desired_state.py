@@ -1,4 +1,4 @@
-"""What a task in ClearML should look like: plain values, comparable with what was sent."""
+"""The desired state of a task in ClearML: plain values, comparable with what was sent."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ PASSING_TAGS = frozenset(
         "failed",
     }
 )
-"""Tags that a trial may lose again; the others of its task it has for good."""
+"""Tags that a trial can lose again; all others are permanent."""
 
 _STATES = {
     TrialState.COMPLETE.name: COMPLETED,
@@ -51,9 +51,9 @@ class Scalar:
 
     Attributes:
         group: title of the graph.
-        series: of the graph.
+        series: name of the curve in the graph.
         step: the epoch, or the number of finished trials.
-        value: finite.
+        value: a finite number.
         at_ms: when it was measured, in milliseconds since 1970.
     """
 
@@ -80,7 +80,7 @@ class Plot:
 
     @property
     def key(self) -> str:
-        """Tells it from the other figures of its task."""
+        """Unique among the figures of a task."""
         return f"{self.group}/{self.series}"
 
 
@@ -89,8 +89,8 @@ class LogLine:
     """One line of a console log.
 
     Attributes:
-        at_ms: when it was said, in milliseconds since 1970.
-        text: what was said.
+        at_ms: when it was logged, in milliseconds since 1970.
+        text: the message.
         level: ``info`` or ``error``.
     """
 
@@ -101,22 +101,22 @@ class LogLine:
 
 @dataclass(frozen=True)
 class DesiredTask:
-    """What a task should look like.
+    """The desired state of a task.
 
     Attributes:
-        number: of its trial, or `storage.study.mirrored.STUDY_TASK`.
+        number: number of its trial, or `storage.study.mirrored.STUDY_TASK`.
         identity: a tag that no other task has.
-        name: for people, at least three characters.
+        name: shown on the page, at least three characters.
         type: ``training`` or ``optimizer``.
-        state: where its life should stand.
-        reason: why it stands there, if there is something to say.
+        state: its status in ClearML.
+        reason: why it has this status, if there is a reason.
         comment: shown as its description.
-        tags: the identity among them.
+        tags: all of them, including the identity.
         hyperparams: section → name → value.
         configuration: name → (format, text).
-        scalars: in the order of their steps, which are whole numbers from 1 on without gaps.
+        scalars: ordered by step; steps are whole numbers from 1 without gaps.
         plots: all of them.
-        lines: all of them, in an order that more lines do not change.
+        lines: all of them; later lines are only appended.
     """
 
     number: int
@@ -135,12 +135,12 @@ class DesiredTask:
 
     @property
     def steps(self) -> int:
-        """The last step that it has scalars of; 0 for none."""
+        """The last step with scalars; 0 if there are none."""
         return max((scalar.step for scalar in self.scalars), default=0)
 
     @property
     def parts(self) -> dict[str, str]:
-        """Digests of what can be edited: a part whose digest is another one has changed."""
+        """Digests of the editable parts; the digest of a changed part differs."""
         parts = {
             "name": self.name,
             "comment": self.comment,
@@ -151,17 +151,17 @@ class DesiredTask:
 
 
 def task_state(trial: TrialSummary) -> str:
-    """Returns where the life of a trial's task should stand; one that pauses still runs."""
+    """Returns the status of a trial's task; a paused trial counts as running."""
     return _STATES.get(trial.state, RUNNING)
 
 
 def identity_tag(database_id: str, study_id: int, number: int) -> str:
-    """Returns a tag that tells a task from all others, of any database, study and trial."""
+    """Returns a tag that is unique among all databases, studies and trials."""
     return f"canopy:{digest([database_id, study_id, number])}"
 
 
 def digest(value: Any) -> str:
-    """Returns a short text that is another one for another value."""
+    """Returns a short digest of a value."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -177,14 +177,14 @@ def text_of(value: Any) -> str:
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested settings by their dotted names."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in document.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
+            flattened |= flat(value, f"{name}.")
         else:
-            found[name] = value
-    return found
+            flattened[name] = value
+    return flattened
 
 
 def is_number(value: Any) -> bool:
@@ -193,5 +193,5 @@ def is_number(value: Any) -> bool:
 
 
 def long_enough(name: str) -> str:
-    """Returns a name that the server takes."""
+    """Returns a name padded to the shortest length that the server accepts."""
     return name if len(name) >= SHORTEST_NAME else name.ljust(SHORTEST_NAME, "_")

@@ -1,4 +1,4 @@
-"""A study → Plotly figures. They hold lists and no template, so that any Plotly can show them."""
+"""A study → Plotly figures, as lists and without a template, so that any Plotly can show them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
 from canopy_search.storage.study.predictions import Predictions
 from canopy_search.storage.study.trial_attributes import PAUSED
 
-# Okabe and Ito's colours, which people who see few colours can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2",
     "#E69F00",
@@ -25,7 +25,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     "#000000",
 )
 GREY = "#BBBBBB"
-# Each state has a shape too, for who prints in black.
+# Each state has its own shape too, for print in black and white.
 _STATES = {
     TrialState.COMPLETE.name: ("complete", BLUE, "circle"),
     TrialState.PRUNED.name: ("pruned", ORANGE, "x"),
@@ -37,18 +37,18 @@ _FINALIST_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE)
 _MOST_CURVES = 200
 
 FINALISTS = 3
-"""How many trials a study's finalists are, unless somebody says."""
+"""Default number of finalists."""
 
 
 def ap_over_trials(summary: StudySummary) -> go.Figure:
-    """Shows the validation AP that each trial came to, and the best one so far.
+    """Shows the validation AP of each trial, and the best AP so far.
 
-    A pruned trial stands at the AP of its last epoch, which is not its final one.
+    A pruned trial is shown with the AP of its last epoch, which is not its final AP.
     """
     figure = go.Figure()
     reported = [trial for trial in summary.trials if trial.val_ap is not None]
     for word, colour, symbol in [*_STATES.values(), _UNDER_WAY]:
-        trials = [trial for trial in reported if _look(trial)[0] == word]
+        trials = [trial for trial in reported if _marker(trial)[0] == word]
         if trials:
             figure.add_scatter(
                 x=[trial.number for trial in trials],
@@ -94,7 +94,7 @@ def learning_curves(summary: StudySummary, finalists: int = FINALISTS) -> go.Fig
 def label_ap(trial: TrialSummary) -> go.Figure:
     """Shows the validation AP of each label after a trial's last epoch, the best label first.
 
-    A label without a positive example in validation has no AP and is left out.
+    A label without a positive example in validation has no AP and is skipped.
     """
     per_label: Mapping[str, float | None] = (
         trial.metrics[-1].get("val_ap_per_label") or {} if trial.metrics else {}
@@ -122,15 +122,17 @@ def label_ap(trial: TrialSummary) -> go.Figure:
 
 
 def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
-    """Shows which labels a trial's model gives to images that have a label.
+    """Shows which labels a trial's model predicts for images that have a label.
 
-    An image has several labels, so this is no confusion matrix whose rows sum to one: each row is
-    the share of the images with the row's label that get the column's. The diagonal is recall. What
-    is off it is right as often as the two labels come together; the text says how often that is.
+    An image has several labels, so this is no confusion matrix whose rows sum to one: a cell is the
+    share of the images with the row's label that are predicted the column's. The diagonal is
+    recall. Other cells include images that have both labels; the hover text shows their
+    share.
 
     Args:
-        predictions: of the trial's last epoch; a label is given from probability one half on.
-        trial: of the predictions.
+        predictions: predictions of the trial's last epoch; a label is predicted if its probability
+            is at least one half.
+        trial: the trial.
     """
     labels = [str(label) for label in predictions.validation.labels]
     shares, together, images = confusion_shares(predictions)
@@ -142,8 +144,8 @@ def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
         text = f"{of_images} {shares[row, column]:.1%} get {labels[column]}"
         return text if row == column else f"{text}; {together[row, column]:.1%} have it"
 
-    places = range(len(labels))
-    text = [[hover(row, column) for column in places] for row in places]
+    indices = range(len(labels))
+    text = [[hover(row, column) for column in indices] for row in indices]
     figure = go.Figure()
     figure.add_heatmap(
         x=labels,
@@ -172,18 +174,18 @@ def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
 def confusion_shares(
     predictions: Predictions,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Returns how labels are given to images that have a label.
+    """Returns which labels are predicted for images that have a label.
 
     Returns:
-        (labels, labels): the share of the images with the row's label that are given the column's,
-        NaN in the rows of labels that no image has; the same of the images' own labels; and
-        (labels,): how many images have each.
+        (labels, labels): the share of the images with the row's label that are predicted the
+        column's, NaN in the rows of labels that no image has; (labels, labels): the share that
+        have the column's; and (labels,): the number of images with each label.
     """
     has = predictions.validation.targets.astype(np.float64)
-    given = (predictions.logits >= 0).astype(np.float64)
+    predicted = (predictions.logits >= 0).astype(np.float64)
     images = has.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = (has.T @ given) / images[:, None]
+        shares = (has.T @ predicted) / images[:, None]
         together = (has.T @ has) / images[:, None]
     return shares, together, images.astype(np.int64)
 
@@ -205,7 +207,7 @@ def _add_curve(
 
 
 def _best_so_far(summary: StudySummary) -> list[TrialSummary]:
-    """Returns the complete trials that were better than all before them, by their numbers."""
+    """Returns the complete trials that were better than all earlier ones, by number."""
     complete = sorted(summary.ranking, key=lambda trial: trial.number)
     rising: list[TrialSummary] = []
     for trial in complete:
@@ -214,7 +216,7 @@ def _best_so_far(summary: StudySummary) -> list[TrialSummary]:
     return rising
 
 
-def _look(trial: TrialSummary) -> tuple[str, str, str]:
+def _marker(trial: TrialSummary) -> tuple[str, str, str]:
     return _STATES.get(trial.state, _UNDER_WAY)
 
 
@@ -222,7 +224,7 @@ def _hover(trial: TrialSummary) -> str:
     epochs = len(trial.metrics)
     word = "epoch" if epochs == 1 else "epochs"
     return (
-        f"trial {trial.number}, {_look(trial)[0]}: AP {ap_text(trial.val_ap)} after {epochs} "
+        f"trial {trial.number}, {_marker(trial)[0]}: AP {ap_text(trial.val_ap)} after {epochs} "
         f"{word}<br>{params_text(trial.params)}"
     )
 

@@ -12,14 +12,14 @@ def task_url(
     task: str,
     page: str = "log",
 ) -> str | None:
-    """Returns the address of a task's page; None where the server's pages are not known.
+    """Returns the address of a task's page; None if the address of the pages is unknown.
 
     Args:
         web: address of the server's pages.
-        api_version: that the server speaks; with 2.31 experiments became tasks.
+        api_version: version of the server's API; 2.31 renamed experiments to tasks.
         project: id of the task's project; None for any.
-        task: its id.
-        page: of its output: ``log``, or ``metrics/scalar``.
+        task: id of the task.
+        page: page of its output: ``log``, or ``metrics/scalar``.
     """
     if not web:
         return None
@@ -34,7 +34,7 @@ def comparison_url(
 
     Args:
         web: address of the server's pages.
-        api_version: that the server speaks.
+        api_version: version of the server's API.
         project: id of the tasks' project; None for any.
         tasks: their ids.
     """

@@ -1,4 +1,4 @@
-"""The mirror of one study: looks at it again and again, and sends what the server has not yet."""
+"""Mirrors one study: each round reads it and sends the server what is missing there."""
 
 import math
 import time
@@ -37,23 +37,23 @@ from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
 
 PING_S = 300.0
-"""A server takes a running task that says nothing for two hours for dead."""
+"""A server marks a running task as dead after two hours without a message."""
 STUDY_EVERY_S = 15.0
-"""A search's own task, with figures over all trials, is brought up to date no more often."""
+"""Shortest interval between updates of the study's own task, whose figures cover all trials."""
 
 
 @dataclass(frozen=True)
 class MirrorPlan:
-    """What is mirrored, and to where.
+    """What is mirrored, and where to.
 
     Attributes:
         study: name of the study.
         tracker: how the server is reached.
-        addresses: what our configuration says of the server.
-        project: name of the project of a study that has none there yet.
+        addresses: the server's addresses in canopy.yaml.
+        project: name of the project, for a study that has none on the server yet.
         is_live: whether the mirror follows a search.
-        recreate: whether to make tasks again that a person deleted.
-        attachments: returns the files that belong to the best trial.
+        recreate: whether to recreate tasks that a user deleted.
+        attachments: returns the files of the best trial.
     """
 
     study: str
@@ -74,15 +74,15 @@ class MirrorPlan:
 
 @dataclass(frozen=True)
 class MirrorStatus:
-    """How far a mirror is.
+    """Progress of a mirror.
 
     Attributes:
-        mirrored: tasks that are as they should be, the study's own among them.
-        behind: tasks that are not.
-        gone: tasks that a person deleted.
-        sent: tasks that were sent something now.
-        rejected: what the server takes for wrong, if anything.
-        is_over: whether nothing more will come of the study by itself.
+        mirrored: number of tasks that are up to date, including the study's own.
+        behind: number of tasks that are not.
+        gone: number of tasks that a user deleted.
+        sent: number of tasks updated in this round.
+        rejected: why the server rejected a request, if it did.
+        is_over: whether the study has ended.
     """
 
     mirrored: int
@@ -97,11 +97,11 @@ class Mirror:
     """One study on one server.
 
     Args:
-        database: an opened one.
-        plan: what is mirrored, and to where.
-        note: is told what a person should know.
-        before_task: is called before anything is sent to a task, and may raise to end the round.
-        after_task: is called after each task that was sent something.
+        database: an open database.
+        plan: what is mirrored, and where to.
+        note: called with each message for the user.
+        before_task: called before each update of a task; it may raise to end the round.
+        after_task: called after each update of a task.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class Mirror:
         self._recreates = plan.recreate
 
     def round(self, *, last: bool = False) -> MirrorStatus:
-        """Looks at the study, sends what is to be sent, and says how far it came.
+        """Reads the study, sends what is missing, and returns the progress.
 
         Args:
-            last: whether this is a search's end, and nothing waits for a later round.
+            last: whether the search ends now, so that nothing can wait for a later round.
 
         Raises:
-            TrackerUnavailableError: the server does not answer; the next round goes on.
-            SQLAlchemyError: the database is away.
+            TrackerUnavailableError: the server does not answer; the next round resumes.
+            SQLAlchemyError: the database is unavailable.
             UnknownStudyError: the study was deleted.
         """
         summary = self._reader.read()
@@ -154,7 +154,7 @@ class Mirror:
         try:
             return self._round(summary, trials, rows, last=last)
         except TrackerRefusesError:
-            self._server = None  # the next round logs in anew
+            self._server = None  # the next round logs in again
             raise
 
     def _round(
@@ -168,24 +168,24 @@ class Mirror:
         if self._recreates:
             self._forget_gone(rows)
             self._recreates = False
-        changed = [t for t in trials if self._settled.get(t.number) != _look(t, summary)]
+        changed = [t for t in trials if self._settled.get(t.number) != _trial_digest(t, summary)]
         sent = 0
         if changed and rows[STUDY_TASK].task is None:
-            # Trials are made as its children, so it is made first and told the rest at the end.
-            self._bring([self._study(summary, rows)], rows, only_begin=True)
-        sent += self._bring(self._differing(changed, summary, rows), rows)
+            # The trials' tasks are its children, so it is created first and filled at the end.
+            self._update([self._study(summary, rows)], rows, only_create=True)
+        sent += self._update(self._differing(changed, summary, rows), rows)
         is_over = summary.is_over and not any(_is_running(trial) for trial in trials)
         is_due = time.monotonic() - self._study_sent_s >= STUDY_EVERY_S
-        # What follows a study ends with it, and leaves nothing for a round after that.
+        # A mirror that follows a study ends with it, so no later round can send the rest.
         if last or is_over or is_due or not self._plan.is_live:
             self._study_sent_s = time.monotonic()
             desired = self._study(summary, rows)
-            sent += self._bring([desired], rows)
+            sent += self._update([desired], rows)
             self._is_study_settled = not differs(desired, rows[STUDY_TASK])
             self._attach_files(summary, rows)
         if self._plan.is_live and not last:
             self._keep_alive(rows)
-        settled = [t for t in trials if self._settled.get(t.number) == _look(t, summary)]
+        settled = [t for t in trials if self._settled.get(t.number) == _trial_digest(t, summary)]
         gone = [row for row in rows.values() if is_gone(row)]
         behind = len(trials) - len(settled) + (not self._is_study_settled)
         return MirrorStatus(
@@ -202,22 +202,22 @@ class Mirror:
     def _differing(
         self, trials: list[TrialSummary], summary: StudySummary, rows: dict[int, MirroredTask]
     ) -> Iterator[DesiredTask]:
-        """Yields what some trials should look like, one after the other, where that differs."""
+        """Yields the desired tasks of the trials whose tasks differ from them."""
         for trial in trials:
             row, desired = rows[trial.number], self._trial(trial, summary)
             if differs(desired, row):
                 yield desired
             if not differs(desired, row):
-                self._settled[trial.number] = _look(trial, summary)
+                self._settled[trial.number] = _trial_digest(trial, summary)
 
-    def _bring(
+    def _update(
         self,
         desired_tasks: Iterable[DesiredTask],
         rows: dict[int, MirroredTask],
         *,
-        only_begin: bool = False,
+        only_create: bool = False,
     ) -> int:
-        """Sends what differs of some tasks; returns of how many."""
+        """Sends the differences of some tasks; returns how many tasks were updated."""
         sent = 0
         found: dict[str, FoundTask] | None = None
         for desired in desired_tasks:
@@ -227,29 +227,31 @@ class Mirror:
                 continue
             self._before_task()
             if row.task is None and found is None:
-                unknown = [n for n, each in rows.items() if each.task is None and not is_gone(each)]
+                unknown = [
+                    n for n, other in rows.items() if other.task is None and not is_gone(other)
+                ]
                 found = self._connected().find([self._identity(number) for number in unknown])
             known = (found or {}).get(desired.identity)
-            if self._bring_one(desired, row, known, rows, only_begin=only_begin):
+            if self._update_one(desired, row, known, rows, only_create=only_create):
                 sent += 1
                 self._after_task()
         return sent
 
-    def _bring_one(
+    def _update_one(
         self,
         desired: DesiredTask,
         row: MirroredTask,
         found: FoundTask | None,
         rows: dict[int, MirroredTask],
         *,
-        only_begin: bool,
+        only_create: bool,
     ) -> bool:
-        """Sends what differs of a task; returns whether the server took it."""
+        """Sends the differences of one task; returns whether the server accepted them."""
 
         def send(project: str, found: FoundTask | None, parent: str | None) -> None:
             reconciler = Reconciler(server, self.store, project)
-            act = reconciler.begin if only_begin else reconciler.bring
-            act(desired, row, found=found, parent=parent)
+            send_task = reconciler.create if only_create else reconciler.update
+            send_task(desired, row, found=found, parent=parent)
 
         parent = rows[STUDY_TASK].task if desired.number != STUDY_TASK else None
         server, project = self._connected(), self._project_id()
@@ -259,7 +261,7 @@ class Mirror:
             except TrackerRejectsError:
                 if row.task is not None or is_gone(row):
                     raise
-                # A task that cannot be made: a person may have deleted the project.
+                # The task cannot be created: a user may have deleted the project.
                 project = self._project_id(again=True)
                 has_parent = parent is not None and bool(server.existing([parent]))
                 send(project, None, parent if has_parent else None)
@@ -271,7 +273,7 @@ class Mirror:
 
     def _trial(self, trial: TrialSummary, summary: StudySummary) -> DesiredTask:
         best = summary.best
-        is_finalist = any(trial.number == each.number for each in finalists(summary))
+        is_finalist = any(trial.number == finalist.number for finalist in finalists(summary))
         confusion = self._confusion(trial) if is_finalist else None
         return trial_task(
             trial,
@@ -298,14 +300,14 @@ class Mirror:
             pages=pages,
             is_live=self._plan.is_live,
             extra_plots=tuple(
-                replace(each, series=f"finalist {place}")
-                for place, each in enumerate(confusions, start=1)
-                if each is not None
+                replace(confusion, series=f"finalist {rank}")
+                for rank, confusion in enumerate(confusions, start=1)
+                if confusion is not None
             ),
         )
 
     def _confusion(self, trial: TrialSummary) -> Plot | None:
-        """Returns the figure of a trial that has ended; it does not change then."""
+        """Returns the cached figure of a finished trial, which no longer changes."""
         if trial.number not in self._confusions:
             found = trial_predictions(self._database, self._plan.study, [trial.number])
             predictions = found.get(trial.number)
@@ -317,7 +319,7 @@ class Mirror:
         return self._confusions[trial.number]
 
     def _attach_files(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> None:
-        """Sends files; without them the mirror is complete but for them, so it only says so."""
+        """Sends files. A failure is only noted, because the rest of the mirror is complete."""
         try:
             by_task: defaultdict[int, list[Attachment]] = defaultdict(list)
             for attachment in self._plan.attachments(summary):
@@ -337,7 +339,7 @@ class Mirror:
             self._files_problem = None
 
     def _keep_alive(self, rows: dict[int, MirroredTask]) -> None:
-        """Says of what runs that it does, also to a server that has taken it for dead."""
+        """Pings running tasks, and restarts those that the server marked as dead."""
         if time.monotonic() - self._pinged_s < PING_S:
             return
         self._pinged_s = time.monotonic()
@@ -349,20 +351,20 @@ class Mirror:
             try:
                 server.ping(task.id) if task.state == RUNNING else server.start(task.id)
             except TrackerRejectsError:
-                continue  # a person has published it, say; whatever is sent next finds out
+                continue  # e.g. a user has published it; the next update will report that
 
     def _forget_gone(self, rows: dict[int, MirroredTask]) -> None:
-        """Lets tasks that a person deleted be made again."""
+        """Forgets tasks that a user deleted, so that they are created again."""
         ids = [row.task for row in rows.values() if row.task]
-        there = self._connected().existing(ids) if ids else {}
+        existing = self._connected().existing(ids) if ids else {}
         for row in rows.values():
-            if is_gone(row) or (row.task and row.task not in there):
+            if is_gone(row) or (row.task and row.task not in existing):
                 forget(row)
                 self.store.write_task(row)
 
     def _connected(self) -> TrackerServer:
         if self._server is None:
-            # The SDK takes a second to import, and a mirror that has nothing to send needs none.
+            # Importing the SDK takes a second; a mirror that has nothing to send does not need it.
             from canopy_search.dashboards.clearml.session import TrackerSession
 
             session = TrackerSession(self._plan.tracker, self._plan.addresses)
@@ -371,7 +373,7 @@ class Mirror:
         return self._server
 
     def _project_id(self, *, again: bool = False) -> str:
-        """Returns the id of the study's project: the one that it has, else by its name."""
+        """Returns the id of the study's project: the recorded one, else the one of its name."""
         if self._project is None or again:
             self._project = None if again else self.store.read_state().project
             if self._project is None:
@@ -392,16 +394,16 @@ def _is_running(trial: TrialSummary) -> bool:
     }
 
 
-def _look(trial: TrialSummary, summary: StudySummary) -> str:
-    """Returns what is quick to see of a trial, and cannot stay as it is if anything changes."""
+def _trial_digest(trial: TrialSummary, summary: StudySummary) -> str:
+    """Returns a digest that is quick to compute and changes whenever the trial's task does."""
     best = summary.best
-    places = [each.number for each in finalists(summary)]
+    finalist_numbers = [finalist.number for finalist in finalists(summary)]
     return digest(
         [
             trial.state,
             len(trial.metrics),
             trial.reason,
             best is not None and best.number == trial.number,
-            trial.number in places,
+            trial.number in finalist_numbers,
         ]
     )

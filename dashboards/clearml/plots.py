@@ -1,4 +1,4 @@
-"""Figures and tables as ClearML keeps them: Plotly's data and layout as JSON."""
+"""Figures and tables as ClearML stores them: Plotly's data and layout as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ from canopy_search.dashboards.clearml.desired_state import Plot
 
 
 def plot(group: str, series: str, figure: go.Figure) -> Plot:
-    """Returns a figure as a task keeps it.
+    """Returns a figure as a task stores it.
 
     Args:
         group: its title on the page.
         series: distinguishes figures of the same title.
-        figure: what is shown.
+        figure: a Plotly figure.
     """
     return raw_plot(group, series, figure.to_plotly_json())
 
 
 def table(group: str, series: str, rows: Sequence[Sequence[Any]], title: str = "") -> Plot:
-    """Returns a table as the SDK's own `report_table` makes it.
+    """Returns a table as the SDK's own `report_table` formats it.
 
     Args:
         group: its title on the page.
         series: distinguishes tables of the same title.
-        rows: the header, then the others, all of the same length.
-        title: above the table.
+        rows: the header, then the other rows, all of the same length.
+        title: shown above the table.
     """
     header, *others = rows
     font = {"family": "Heebo, verdana, arial, sans-serif"}
@@ -52,10 +52,10 @@ def table(group: str, series: str, rows: Sequence[Sequence[Any]], title: str = "
 
 
 def raw_plot(group: str, series: str, figure: Mapping[str, Any]) -> Plot:
-    """Returns Plotly's own data and layout as a task keeps them."""
+    """Returns Plotly's own data and layout as a task stores them."""
     return Plot(group, series, json.dumps(figure, allow_nan=False, default=_plain))
 
 
 def _plain(value: Any) -> Any:
-    """Plotly keeps what it was given as tuples and arrays."""
+    """Returns Plotly's tuples and arrays as lists."""
     return value.tolist() if hasattr(value, "tolist") else list(value)

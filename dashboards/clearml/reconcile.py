@@ -1,10 +1,10 @@
-"""The difference between what a task should look like and what was sent of it; sends it.
+"""Computes the difference between a task's desired state and what was sent, and sends it.
 
-What was sent is recorded after the server has acknowledged it, so a crash or a lost answer in
-between means that it is sent once more. Whatever is sent may therefore be sent twice, and gives the
-same: a task is looked for by its tag before it is made, scalars and plots replace those of the same
-name and step, states may be repeated. Lines of the log would double: whoever is not sure whether
-they arrived looks.
+What was sent is recorded after the server has acknowledged it, so after a crash or a lost answer it
+is sent again. Every request can therefore be repeated with the same result: a task is looked up by
+its tag before it is created, scalars and plots replace those of the same name and step, and states
+can be set again. Only log lines would be duplicated, so when it is unknown whether they arrived,
+the log is read first.
 """
 
 import time
@@ -25,15 +25,16 @@ from canopy_search.dashboards.errors import TrackerRejectsError
 from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
 
 GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
+"""Stored as a task's problem, and compared with it; so the wording must not change."""
 
 
 def is_gone(row: MirroredTask) -> bool:
-    """Whether a person deleted the task, and nobody asked for it again."""
+    """Whether a user deleted the task, and it was not recreated."""
     return row.task is None and row.problem == GONE
 
 
 def differs(desired: DesiredTask, row: MirroredTask) -> bool:
-    """Whether anything of a task is still to be sent."""
+    """Whether any part of a task still has to be sent."""
     if is_gone(row):
         return False
     return row.task is None or bool(
@@ -47,12 +48,12 @@ def differs(desired: DesiredTask, row: MirroredTask) -> bool:
 
 
 class Reconciler:
-    """Brings tasks on a server to what they should look like.
+    """Updates tasks on a server to their desired state.
 
     Args:
-        server: that they are on.
+        server: the server.
         store: records what was sent.
-        project: id of the project that new ones are made in.
+        project: id of the project for new tasks.
     """
 
     def __init__(self, server: TrackerServer, store: MirrorStore, project: str) -> None:
@@ -60,7 +61,7 @@ class Reconciler:
         self._store = store
         self._project = project
 
-    def bring(
+    def update(
         self,
         desired: DesiredTask,
         row: MirroredTask,
@@ -71,25 +72,25 @@ class Reconciler:
         """Sends the difference.
 
         Args:
-            desired: what the task should look like.
-            row: what was sent of it; is brought up to date, and recorded.
-            found: the task on the server that has its tag, if `row` knows none and one is there.
-            parent: of a new task.
+            desired: the desired state of the task.
+            row: what was sent of it; is updated and written to the store.
+            found: the task on the server with its tag, if `row` has no task and one exists.
+            parent: id of a new task's parent.
 
         Raises:
-            TrackerUnavailableError: the server does not answer, or not as it should.
-            TrackerRejectsError: it takes a request for wrong; the row says so.
+            TrackerUnavailableError: the server does not answer, or its answer is invalid.
+            TrackerRejectsError: it rejects a request; the row records why.
         """
         row.problem = None
         try:
             is_new = row.task is None and found is None
-            task = row.task or self._begin(desired, row, found, parent)
+            task = row.task or self._create_or_adopt(desired, row, found, parent)
             self._send(task, desired, row, is_new=is_new)
         except TrackerRejectsError as error:
             self._note_rejection(row, error)
             raise
 
-    def begin(
+    def create(
         self,
         desired: DesiredTask,
         row: MirroredTask,
@@ -97,25 +98,25 @@ class Reconciler:
         found: FoundTask | None = None,
         parent: str | None = None,
     ) -> None:
-        """Makes a task, or takes it over if it is there, and leaves the rest to `bring`.
+        """Creates a task, or adopts one that exists; `update` sends the rest.
 
         Raises:
-            TrackerUnavailableError: as `bring` does.
-            TrackerRejectsError: likewise.
+            TrackerUnavailableError: as for `update`.
+            TrackerRejectsError: as for `update`.
         """
         row.problem = None
         try:
-            self._begin(desired, row, found, parent)
+            self._create_or_adopt(desired, row, found, parent)
         except TrackerRejectsError as error:
             self._note_rejection(row, error)
             raise
 
-    def _begin(
+    def _create_or_adopt(
         self, desired: DesiredTask, row: MirroredTask, found: FoundTask | None, parent: str | None
     ) -> str:
         """Returns the id of the task."""
         forget(row)
-        # Whoever reads the row after this cannot know whether lines have come.
+        # If this process ends now, the next one cannot know whether lines arrived.
         row.lines_unsure = True
         if found is None:
             row.task, row.state = self._server.create(desired, self._project, parent), CREATED
@@ -130,7 +131,7 @@ class Reconciler:
             self._server.start(task)
             row.state = RUNNING
         changed, has_other_tags = _changed_parts(desired, row), _tags_differ(desired, row)
-        self._doubt(row, changed, tags=has_other_tags)
+        self._mark_unknown(row, changed, tags=has_other_tags)
         if changed:
             self._server.edit(task, desired, changed)
             row.sent["parts"] = desired.parts
@@ -139,7 +140,7 @@ class Reconciler:
             row.sent["tags"] = list(desired.tags)
         self._send_events(task, desired, row, is_new=is_new)
         if _state_differs(desired, row):
-            if desired.number == STUDY_TASK:  # a search that is over may go on, and a trial may not
+            if desired.number == STUDY_TASK:  # unlike a trial, a finished search can resume
                 row.state = None
                 self._store.write_task(row)
             if desired.state == RUNNING:
@@ -150,10 +151,10 @@ class Reconciler:
             row.sent["reason"] = desired.reason
         self._store.write_task(row)
 
-    def _doubt(self, row: MirroredTask, parts: Sequence[str], *, tags: bool) -> None:
-        """Records what is about to be replaced as not known.
+    def _mark_unknown(self, row: MirroredTask, parts: Sequence[str], *, tags: bool) -> None:
+        """Records the values that are about to be replaced as unknown.
 
-        It may arrive without our hearing of it, and be something else again that is wanted then.
+        They may arrive without an acknowledgement, and the desired values may differ by then.
         """
         known = dict(row.sent)
         known["parts"] = {k: v for k, v in row.sent.get("parts", {}).items() if k not in parts}
@@ -193,11 +194,11 @@ class Reconciler:
         )
         if is_continued:
             return desired.lines[row.lines :]
-        there = self._server.lines(task)
-        return [line for line in desired.lines if (line.at_ms, line.text) not in there]
+        existing = self._server.lines(task)
+        return [line for line in desired.lines if (line.at_ms, line.text) not in existing]
 
     def _note_rejection(self, row: MirroredTask, error: TrackerRejectsError) -> None:
-        """Records why a task cannot be sent; the reason may be that it is not there any more."""
+        """Records why a task cannot be sent, or that it was deleted."""
         if row.task is not None and row.task not in self._server.existing([row.task]):
             forget(row)
             row.problem = GONE
@@ -207,7 +208,7 @@ class Reconciler:
 
 
 def forget(row: MirroredTask) -> None:
-    """Makes a row as it is before anything was sent."""
+    """Resets a row to its state before anything was sent."""
     row.task, row.state, row.problem = None, None, None
     row.epochs, row.lines, row.lines_unsure, row.sent = 0, 0, False, {}
 
@@ -228,9 +229,9 @@ def _tags_differ(desired: DesiredTask, row: MirroredTask) -> bool:
 
 
 def _scalars_from(desired: DesiredTask, row: MirroredTask) -> int | None:
-    """Returns the step from which on scalars are to be sent; None if there are none."""
+    """Returns the first step whose scalars must be sent; None if there is none."""
     if row.epochs and row.sent.get("scalars") != _scalar_digest(desired, row.epochs):
-        return 0  # what was sent is not what it should be, so all of it is sent again
+        return 0  # what was sent differs from the desired scalars, so all are sent again
     return row.epochs + 1 if desired.steps > row.epochs else None
 
 

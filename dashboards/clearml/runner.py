@@ -1,4 +1,4 @@
-"""A mirror at work: once, or again and again while it lives; alone, or standing by for another."""
+"""Runs a mirror, once or in rounds; only one mirror of a study works at a time."""
 
 import random
 from collections.abc import Callable
@@ -13,27 +13,26 @@ from canopy_search.storage.study.mirrored import MirrorStore
 from canopy_search.storage.study.studies import StudyStore
 
 TICK_S = 3.0
-"""Seconds between two looks at a study."""
+"""Seconds between two rounds."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-BUSY = "another mirror is at work on this study; this one stands by"
+BUSY = "another mirror is active for this study; this one waits"
 
 Note = Callable[[str], None]
 
 
 class Follower:
-    """A mirror that looks at its study again and again, whatever its server and database do.
+    """Mirrors a study in rounds, and retries while its server or database is unavailable.
 
     Args:
-        database: an opened one.
-        plan: what is mirrored, and to where.
-        note: is told what a person should know, each thing once.
-        wait: waits for some seconds, and returns whether this is the end: that no round follows
-            the next one.
-        after_task: is called after each task that was sent something.
-        after_round: is called with what a round came to, or with what kept it from going on.
+        database: an open database.
+        plan: what is mirrored, and where to.
+        note: called with each message for the user, once per message.
+        wait: waits for a number of seconds; returns whether the next round is the last one.
+        after_task: called after each update of a task.
+        after_round: called with the status of a round, or with the reason why it failed.
     """
 
-    def __init__(  # noqa: PLR0917 - what is told to whom
+    def __init__(  # noqa: PLR0917 - mostly callbacks
         self,
         database: Database,
         plan: MirrorPlan,
@@ -52,15 +51,15 @@ class Follower:
         self._store = MirrorStore(database, study_id, plan.server)
         self._mirror: Mirror | None = None
         self._failures = 0
-        self._told: set[str] = set()
-        self._recorded: str | None = ""  # what an earlier mirror has left is not known
+        self._reported: set[str] = set()
+        self._recorded: str | None = ""  # what an earlier mirror recorded is unknown
         self._is_last = False
 
     def run(self) -> MirrorStatus | None:
-        """Mirrors until it is the end, or the study is over and all of it is sent.
+        """Mirrors until `wait` ends it, or the study is over and completely sent.
 
         Returns:
-            How far it came in the last round; None if that did not come to its end.
+            The status of the last round; None if that round failed.
 
         Raises:
             UnknownStudyError: the study was deleted.
@@ -73,10 +72,10 @@ class Follower:
                 self._is_last = self._wait(pause_s)
 
     def _step(self, has_turn: Callable[[], bool]) -> tuple[MirrorStatus | None, float]:
-        """Returns what one round came to, and how long to wait before the next one."""
+        """Runs one round; returns its status and the seconds to wait before the next one."""
         try:
             if not has_turn():
-                self._say(BUSY)
+                self._note_once(BUSY)
                 if self._is_last:
                     self._after_round(BUSY)
                 return None, TICK_S
@@ -89,9 +88,9 @@ class Follower:
                     after_task=self._after_task,
                 )
             status = self._mirror.round(last=self._is_last)
-            self._went_well(status)
+            self._on_success(status)
         except TrackerUnavailableError as error:
-            return None, self._went_wrong(str(error))
+            return None, self._on_failure(str(error))
         except SQLAlchemyError as error:
             if not is_unavailability(error):
                 raise
@@ -99,32 +98,34 @@ class Follower:
             return None, self._pause_s()
         return status, TICK_S
 
-    def _went_well(self, status: MirrorStatus) -> None:
-        if self._failures and self._told:
+    def _on_success(self, status: MirrorStatus) -> None:
+        if self._failures and self._reported:
             self._note("ClearML answers again")
         if status.rejected != self._recorded:
             self._store.write_problem(status.rejected)
             self._recorded = status.rejected
         if self._failures:
-            self._told.clear()
+            self._reported.clear()
         self._failures = 0
         if status.rejected:
-            self._say(f"ClearML: {status.rejected}")
+            self._note_once(f"ClearML: {status.rejected}")
         self._after_round(status)
 
-    def _went_wrong(self, reason: str) -> float:
-        """Tells what is wrong unless that was told; returns how long to wait."""
+    def _on_failure(self, reason: str) -> float:
+        """Reports a new problem; returns the seconds to wait before the next round."""
         self._failures += 1
-        self._say(f"ClearML at {self._plan.server}: {reason}; trials go on, the mirror tries again")
+        self._note_once(
+            f"ClearML at {self._plan.server}: {reason}; trials continue, the mirror retries"
+        )
         if reason != self._recorded:
             self._store.write_problem(reason)
             self._recorded = reason
         self._after_round(reason)
         return self._pause_s()
 
-    def _say(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _note_once(self, text: str) -> None:
+        if text not in self._reported:
+            self._reported.add(text)
             self._note(text)
 
     def _pause_s(self) -> float:
@@ -138,17 +139,17 @@ def mirror_once(
     """Mirrors a study as it is now.
 
     Args:
-        database: an opened one.
-        plan: what is mirrored, and to where.
-        note: is told what a person should know.
-        after_task: is called after each task that was sent something.
+        database: an open database.
+        plan: what is mirrored, and where to.
+        note: called with each message for the user.
+        after_task: called after each update of a task.
 
     Returns:
-        How far it came; None if another mirror is at work.
+        The status afterwards; None if another mirror is active.
 
     Raises:
-        TrackerUnavailableError: the server does not answer; what was sent stays and is not sent
-            again.
+        TrackerUnavailableError: the server does not answer; what was sent is recorded, and is not
+            sent again.
         UnknownStudyError: there is no such study.
     """
     study_id = StudyStore(database).study_id(plan.study)

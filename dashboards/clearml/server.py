@@ -1,4 +1,4 @@
-"""What the mirror asks of ClearML's server, each in as few requests as possible."""
+"""Calls of ClearML's API that the mirror needs, in as few requests as possible."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SEARCHED_AT_ONCE = 100
 _LINES_AT_ONCE = 1000
-# ClearML shows one state of a plot unless asked; the latest one replaces the one before.
+# ClearML shows only the latest iteration of a plot; one fixed iteration replaces it in place.
 _PLOT_STEP = 0
 _ENDS = {COMPLETED: "completed", STOPPED: "stopped", FAILED: "failed"}
 _WORKER = "canopy"
@@ -30,12 +30,12 @@ _WORKER = "canopy"
 
 @dataclass(frozen=True)
 class FoundTask:
-    """A task that is on the server.
+    """A task that exists on the server.
 
     Attributes:
-        id: on the server.
-        tags: that it has.
-        state: of its life.
+        id: its id on the server.
+        tags: its tags.
+        state: its status in ClearML.
     """
 
     id: str
@@ -47,44 +47,44 @@ class TrackerServer:
     """The server's projects, tasks and events.
 
     Args:
-        session: with the server.
+        session: an open session.
     """
 
     def __init__(self, session: "TrackerSession") -> None:
         self.session = session
 
     def project(self, name: str) -> str:
-        """Returns the id of the project of that name, which is made if there is none.
+        """Returns the id of the project of that name, which is created if it does not exist.
 
-        Spaces around the parts of the name, which are the projects above it, mean nothing.
+        Spaces around the parts of a nested name (``parent/child``) are ignored.
         """
         name = "/".join(part.strip() for part in name.split("/") if part.strip())
         pattern = f"^{re.escape(name)}$"
         found = self.session.call("projects", "get_all", name=pattern, only_fields=["id", "name"])
-        for each in found:
-            if each.name == name:
-                return str(each.id)
+        for project in found:
+            if project.name == name:
+                return str(project.id)
         return str(self.session.call("projects", "create", name=name).id)
 
     def find(self, identities: Sequence[str]) -> dict[str, FoundTask]:
-        """Returns the tasks that have one of some tags, by that tag; of several the oldest."""
+        """Returns the tasks with one of some tags, by tag; the oldest if there are several."""
         found: dict[str, FoundTask] = {}
-        for desired in _portions(list(identities), _SEARCHED_AT_ONCE):
-            for task in self._tasks(tags=desired, order_by=["created"]):
-                for identity in set(desired) & set(task.tags):
+        for batch in _batches(list(identities), _SEARCHED_AT_ONCE):
+            for task in self._tasks(tags=batch, order_by=["created"]):
+                for identity in set(batch) & set(task.tags):
                     found.setdefault(identity, task)
         return found
 
     def existing(self, ids: Sequence[str]) -> dict[str, FoundTask]:
-        """Returns those of some tasks that are on the server, by their ids."""
+        """Returns the tasks that exist on the server, by id."""
         return {
             task.id: task
-            for desired in _portions(list(ids), _SEARCHED_AT_ONCE)
-            for task in self._tasks(id=desired)
+            for batch in _batches(list(ids), _SEARCHED_AT_ONCE)
+            for task in self._tasks(id=batch)
         }
 
     def create(self, desired: DesiredTask, project: str, parent: str | None) -> str:
-        """Returns the id of a task that was made."""
+        """Creates a task; returns its id."""
         fields: dict[str, Any] = {
             "name": desired.name,
             "type": desired.type,
@@ -101,7 +101,7 @@ class TrackerServer:
         return str(self.session.call("tasks", "create", **fields).id)
 
     def edit(self, task: str, desired: DesiredTask, parts: Sequence[str]) -> None:
-        """Changes some parts of a task: of ``name``, ``comment``, and so on, or ``tags``."""
+        """Changes some parts of a task; their names are the keys of `DesiredTask.parts`."""
         values = {
             "name": desired.name,
             "comment": desired.comment,
@@ -111,27 +111,27 @@ class TrackerServer:
         fields = {name: value for name, value in values.items() if name in parts}
         self.session.call("tasks", "edit", task=task, force=True, **fields)
 
-    def set_tags(self, task: str, ours: Sequence[str]) -> None:
-        """Gives a task our tags, and takes those that have passed; what a person added stays."""
+    def set_tags(self, task: str, canopy_tags: Sequence[str]) -> None:
+        """Sets Canopy's tags of a task; tags that a user added stay."""
         found = self.existing([task]).get(task)
         if found is None:
-            raise TrackerRejectsError(f"task {task} is not there")
+            raise TrackerRejectsError(f"task {task} does not exist")
         kept = [tag for tag in found.tags if tag not in PASSING_TAGS]
-        tags = list(dict.fromkeys([*kept, *ours]))
+        tags = list(dict.fromkeys([*kept, *canopy_tags]))
         if set(tags) != set(found.tags):
             self.session.call("tasks", "edit", task=task, force=True, tags=tags)
 
     def start(self, task: str) -> None:
-        """Says that a task runs."""
+        """Marks a task as running."""
         self.session.call("tasks", "started", task=task, force=True)
 
     def end(self, task: str, state: str, reason: str) -> None:
-        """Says how a task ended, and why."""
+        """Marks a task as ended, with the reason."""
         fields = {"status_reason": reason, "status_message": reason} if reason else {}
         self.session.call("tasks", _ENDS[state], task=task, force=True, **fields)
 
     def ping(self, task: str) -> None:
-        """Says that a running task is alive."""
+        """Tells the server that a running task is alive."""
         self.session.call("tasks", "ping", task=task)
 
     def add_events(
@@ -142,14 +142,14 @@ class TrackerServer:
         lines: Sequence[LogLine],
         at_ms: int,
     ) -> None:
-        """Adds to a task what it shows; scalars and plots replace those of the same name and step.
+        """Adds events to a task; scalars and plots replace those of the same name and step.
 
         Args:
             task: id of the task.
             scalars: points of its curves.
             plots: its figures.
-            lines: of its log; they are added once more if they are there.
-            at_ms: when the figures were made, in milliseconds since 1970.
+            lines: lines of its log; they are appended even if the log has them already.
+            at_ms: when the figures were drawn, in milliseconds since 1970.
         """
         events: list[dict[str, Any]] = [
             {
@@ -214,7 +214,7 @@ class TrackerServer:
 
         Args:
             task: id of the task.
-            artifacts: as the API has them.
+            artifacts: in the API's format.
             models: name → id.
         """
         self.session.call(
@@ -227,13 +227,13 @@ class TrackerServer:
         )
 
     def model(self, task: str, *, name: str, uri: str, labels: Sequence[str], comment: str) -> str:
-        """Returns the id of the model that a file of a task is, which is made if there is none."""
+        """Returns the id of the model of a task's file, which is created if it does not exist."""
         found = self.session.call(
             "models", "get_all", task=[task], only_fields=["id", "name", "uri"]
         )
-        for each in found:
-            if (each.name, each.uri) == (name, uri):
-                return str(each.id)
+        for model in found:
+            if (model.name, model.uri) == (name, uri):
+                return str(model.id)
         created = self.session.call(
             "models",
             "create",
@@ -259,11 +259,11 @@ class TrackerServer:
         )
         return [
             FoundTask(
-                str(each.id),
-                tuple(each.tags or ()),
-                str(getattr(each.status, "value", each.status)),
+                str(task.id),
+                tuple(task.tags or ()),
+                str(getattr(task.status, "value", task.status)),
             )
-            for each in answer
+            for task in answer
         ]
 
 
@@ -284,5 +284,5 @@ def _configuration(desired: DesiredTask) -> dict[str, dict[str, str]]:
     }
 
 
-def _portions(items: list[str], size: int) -> list[list[str]]:
-    return [items[at : at + size] for at in range(0, len(items), size)]
+def _batches(items: list[str], size: int) -> list[list[str]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

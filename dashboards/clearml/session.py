@@ -1,4 +1,4 @@
-"""A session with ClearML's server that never waits for long and says in words what went wrong."""
+"""A session with ClearML's server that has short timeouts and readable errors."""
 
 import logging
 import re
@@ -30,28 +30,28 @@ CONNECT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 20.0
 UPLOAD_LIMIT_S = 120.0
 OLDEST_API = "2.13"
-"""Older ones cannot hold what is mirrored: hyperparameters by section, tasks by tags."""
+"""Older APIs lack hyperparameters by section and the search for tasks by tag."""
 
 _REFUSALS = (401, 403)
 _NO_RETRIES = {"total": 0, "connect": 0, "read": 0, "redirect": 0, "status": 0}
-# What the SDK would try again for ever, by what it says before it does.
-_SPINNING = ("SSLError", "Network decoding error", "Service unavailable")
+# The SDK retries these errors for ever; it logs these texts before each retry.
+_ENDLESS_RETRIES = ("SSLError", "Network decoding error", "Service unavailable")
 _LONGEST_REASON = 200
 
 Result = TypeVar("Result")
 
 
-class _ImpatientLogger(logging.Logger):
-    """Ends what the SDK would repeat without end and without pause: it says so before each time."""
+class _RetryStoppingLogger(logging.Logger):
+    """Stops the SDK's endless retries: raises an error when the SDK logs one."""
 
     def warning(self, msg: object, *args: Any, **_kwargs: Any) -> None:
         text = str(msg) % args if args else str(msg)
-        if text.startswith(_SPINNING):
+        if text.startswith(_ENDLESS_RETRIES):
             raise TrackerUnavailableError(_first_line(text).removesuffix(", retrying..."))
 
 
 class _PromptSession(StrictSession):
-    """The SDK's session, with limits of time that suit a process that can come back later."""
+    """The SDK's session, with short timeouts, because the mirror can retry later."""
 
     _session_initial_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
     _session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
@@ -59,9 +59,9 @@ class _PromptSession(StrictSession):
     _ssl_error_count_verbosity = 1
 
     def validate_request(self, req_obj: Request) -> None:
-        """Checks a request against its schema, without checking the schema each time.
+        """Validates a request against its schema, without checking the schema itself each time.
 
-        That alone takes the SDK longer than all else that it does for a request.
+        That check takes the SDK longer than the rest of a request.
         """
         if isinstance(req_obj, BatchRequest | CompoundRequest):
             super().validate_request(req_obj)
@@ -77,17 +77,17 @@ def _validator(request: Any) -> Any:
 
 
 class TrackerSession:
-    """One login at a server, and calls of its API over one connection.
+    """One login to a server, and calls of its API over one connection.
 
     Args:
-        settings: how the server is reached.
-        addresses: what our configuration says of it.
+        settings: how to connect to the server.
+        addresses: the server's addresses in canopy.yaml.
 
     Attributes:
         server: address of the API, without credentials.
 
     Raises:
-        TrackerUnavailableError: it does not answer, or not as it should.
+        TrackerUnavailableError: the server does not answer, or its answer is invalid.
         TrackerRefusesError: it refuses the credentials.
     """
 
@@ -96,11 +96,11 @@ class TrackerSession:
         self._addresses = addresses
         self._secrets: list[str] = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the SDK's parser of its settings says of itself
+            warnings.simplefilter("ignore")  # deprecations in the SDK's own parser
             self._session = self._guarded(
                 lambda: _PromptSession(
                     host=settings.host,
-                    logger=_ImpatientLogger("canopy.clearml"),
+                    logger=_RetryStoppingLogger("canopy.clearml"),
                     http_retries_config=dict(_NO_RETRIES),
                 )
             )
@@ -108,71 +108,71 @@ class TrackerSession:
         self._secrets = [key for key in keys if key]
         if not Session.check_min_api_version(OLDEST_API):
             raise TrackerUnavailableError(
-                f"it speaks version {Session.api_version} of ClearML's API, and {OLDEST_API} is "
-                "needed; update the server"
+                f"its API has version {Session.api_version}, and Canopy needs {OLDEST_API} or "
+                "later; update the server"
             )
         self.api_version = str(Session.max_api_version)
         self._client = APIClient(session=self._session)
 
     @property
     def wants_input_view(self) -> bool:
-        """Whether a new task has to name an empty view, as old servers demand."""
+        """Whether a new task must have an empty view, as old servers require."""
         return not Session.check_min_api_version("2.20")
 
     @property
     def web(self) -> str | None:
-        """Address of the server's pages, as far as it is known."""
+        """Address of the server's pages; None if it is unknown."""
         return self._addresses.web or self._known(Session.get_app_server_host)
 
     @property
     def files(self) -> str | None:
-        """Address of the file server, as far as it is known."""
+        """Address of the file server; None if it is unknown."""
         return self._addresses.files or self._known(Session.get_files_server_host)
 
     def call(self, service: str, action: str, **fields: Any) -> Any:
-        """Returns what the server answers to a request.
+        """Sends a request; returns the server's answer.
 
         Args:
-            service: of the API, such as ``tasks``.
-            action: of the service.
-            fields: of the request, checked against the SDK's schema.
+            service: service of the API, such as ``tasks``.
+            action: action of the service.
+            fields: fields of the request, validated with the SDK's schema.
 
         Raises:
-            TrackerUnavailableError: it does not answer, or not as it should.
+            TrackerUnavailableError: the server does not answer, or its answer is invalid.
             TrackerRefusesError: it refuses the credentials.
-            TrackerRejectsError: it takes the request for wrong.
+            TrackerRejectsError: it rejects the request.
         """
         method = getattr(getattr(self._client, service), action)
 
-        def ask() -> Any:
+        def send() -> Any:
             try:
                 return method(**fields)
             except APIError as error:
                 if error.code != requests.codes.unauthorized:
                     raise
-                # The token had expired. The SDK has got a new one by now, but has repeated the
-                # request with the old one.
+                # The token had expired. The SDK has a new one now, but repeated the request with
+                # the old one.
                 return method(**fields)
 
-        return self._guarded(ask)
+        return self._guarded(send)
 
     def upload(self, path: str, content: bytes, content_type: str) -> str:
-        """Returns the URL of a file that was put on the file server.
+        """Uploads a file to the file server; returns its URL.
 
         Args:
-            path: below the file server's address; letters, digits and ``/-_.`` alone.
-            content: of the file.
+            path: path below the file server's address; only letters, digits and ``/-_.``.
+            content: content of the file.
             content_type: its MIME type.
 
         Raises:
             TrackerUnavailableError: there is no file server, or it does not answer.
-            TrackerRejectsError: it does not take the file.
+            TrackerRejectsError: it rejects the file.
         """
         host = self.files
         if host is None:
-            raise TrackerRejectsError("no address of a file server is known")
+            raise TrackerRejectsError("the address of the file server is unknown")
 
-        def post() -> requests.Response:
+        def send() -> requests.Response:
             return requests.post(
                 host,
                 files={path: (path, content, content_type)},
@@ -180,7 +180,7 @@ class TrackerSession:
                 timeout=(CONNECT_LIMIT_S, UPLOAD_LIMIT_S),
             )
 
-        answer = self._guarded(post)
+        answer = self._guarded(send)
         if answer.status_code >= 500 or answer.status_code == 429:
             raise TrackerUnavailableError(f"the file server answers with HTTP {answer.status_code}")
         if answer.status_code != 200:
@@ -207,9 +207,9 @@ class TrackerSession:
         except (ValidationError, TypeError) as error:
             text = str(getattr(error, "message", error))
             raise TrackerRejectsError(
-                f"what Canopy would send does not fit the API: {self._without_secrets(text)}"
+                f"Canopy's request does not match the API: {self._without_secrets(text)}"
             ) from None
-        except Exception as error:  # noqa: BLE001 - whatever the SDK stumbles over is no end
+        except Exception as error:  # noqa: BLE001 - no failure of the SDK ends a mirror
             raise TrackerUnavailableError(
                 f"its answer cannot be understood ({type(error).__name__})"
             ) from None
@@ -240,7 +240,7 @@ class TrackerSession:
 
 
 def _transport_reason(error: object) -> str:
-    """Says in words why no answer came; the library's own words name addresses and objects."""
+    """Returns a readable reason for a missing answer; the library's names addresses and objects."""
     text = f"{type(error).__name__} {error}"
     if code := re.search(r"too many (\d{3}) error responses", text):
         return f"it answers with HTTP {code[1]}"
@@ -248,7 +248,7 @@ def _transport_reason(error: object) -> str:
         (r"timed out|Timeout", "it does not answer in time"),
         (r"Connection refused", "the connection was refused; start it, or check its address"),
         (r"NameResolution|Name or service not known|getaddrinfo", "no host of this name is known"),
-        (r"SSL|certificate", "its certificate cannot be trusted, or it speaks no TLS"),
+        (r"SSL|certificate", "its certificate is not trusted, or it does not use TLS"),
         (r"aborted|reset|IncompleteRead|RemoteDisconnected", "it closed the connection"),
     ):
         if re.search(pattern, text):

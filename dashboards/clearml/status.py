@@ -1,4 +1,4 @@
-"""How far the mirror of a study is, by what is recorded of it; asks no server."""
+"""Progress of a study's mirror, from what the database records; asks no server."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,17 +17,17 @@ _COMPARED = 3
 
 @dataclass(frozen=True)
 class MirrorSummary:
-    """The mirror of a study, for people and programs.
+    """The mirror of a study, for text and JSON.
 
     Attributes:
         server: address of the server.
-        mirrored: trials whose epochs and state are there.
-        behind: trials whose are not.
-        deleted: trials whose task a person deleted on the server.
-        problem: what is wrong, if anything is.
-        since: since when.
-        url: of the study's page, if it is known.
-        comparison: of the page that compares the best trials, if it is known.
+        mirrored: number of trials whose epochs and state were sent.
+        behind: number of trials of which something is missing.
+        deleted: number of trials whose task a user deleted on the server.
+        problem: the current problem, if any.
+        since: when the problem started.
+        url: address of the study's page, if it is known.
+        comparison: address of the page that compares the best trials, if it is known.
         trials: trial number → address of its page.
     """
 
@@ -46,7 +46,7 @@ class MirrorSummary:
         parts = [f"{counted(self.mirrored, 'trial')} mirrored, {self.behind} behind"]
         if self.deleted:
             parts.append(
-                f"{self.deleted} deleted there (canopy mirror --recreate makes them again)"
+                f"{self.deleted} deleted there (canopy mirror --recreate creates them again)"
             )
         if self.problem:
             since = f" (since {self.since.astimezone():%Y-%m-%d %H:%M:%S})" if self.since else ""
@@ -69,7 +69,7 @@ class MirrorSummary:
 
 
 def read_mirror(store: StudyStore, summary: StudySummary) -> MirrorSummary | None:
-    """Returns how far the mirror of a study is that worked last; None if it has none.
+    """Returns the progress of a study's latest mirror; None if it has none.
 
     Raises:
         UnknownStudyError: the study was deleted.
@@ -84,8 +84,8 @@ def mirror_summary(
     """Compares a study with what was sent of it.
 
     Args:
-        summary: the study as it stands.
-        state: of the mirror.
+        summary: the study in its current state.
+        state: state of the mirror.
         rows: what was sent of each task.
     """
     deleted = sum(is_gone(row) for number, row in rows.items() if number != STUDY_TASK)
@@ -99,8 +99,8 @@ def mirror_summary(
     )
     ids = {number: row.task for number, row in rows.items() if row.task}
     best = [ids[t.number] for t in summary.best_settings[:_COMPARED] if t.number in ids]
-    place = (state.web, state.api_version, state.project)
-    urls = {number: task_url(*place, task) for number, task in ids.items()}
+    page_of_project = (state.web, state.api_version, state.project)
+    urls = {number: task_url(*page_of_project, task) for number, task in ids.items()}
     return MirrorSummary(
         server=state.server,
         mirrored=mirrored,
@@ -109,6 +109,6 @@ def mirror_summary(
         problem=state.problem,
         since=state.since,
         url=urls.get(STUDY_TASK),
-        comparison=comparison_url(*place, best) if len(best) > 1 else None,
+        comparison=comparison_url(*page_of_project, best) if len(best) > 1 else None,
         trials={number: url for number, url in urls.items() if url and number != STUDY_TASK},
     )

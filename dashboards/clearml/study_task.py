@@ -1,8 +1,8 @@
-"""A study → what its own task in ClearML should look like, as HyperParameterOptimizer's does.
+"""A study → the desired state of its own task in ClearML, like HyperParameterOptimizer's.
 
 References:
     clearml/automation/optimization.py, `HyperParameterOptimizer._report_completed_status`: titles,
-    series and columns of its plots and tables, which ClearML's users know.
+    series and columns of the plots and tables that ClearML's users know.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,12 +42,12 @@ _ENDED = (TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name
 
 @dataclass(frozen=True)
 class Pages:
-    """Where the study's tasks are on the server.
+    """Addresses of the study's tasks on the server.
 
     Attributes:
         task_ids: trial number → id of its task.
-        url: returns the address of a task's page, if it is known.
-        comparison: returns the address that compares tasks, if it is known.
+        url: returns the address of a task's page, or None if it is unknown.
+        comparison: returns the address that compares tasks, or None if it is unknown.
     """
 
     task_ids: Mapping[int, str]
@@ -64,14 +64,14 @@ def study_task(
     is_live: bool,
     extra_plots: tuple[Plot, ...] = (),
 ) -> DesiredTask:
-    """Returns what the task of a study should look like.
+    """Returns the desired state of a study's task.
 
     Args:
-        summary: the study as it stands.
+        summary: the study in its current state.
         identity: tag of the task.
-        record: what the study was begun with, if it is known.
-        pages: where its trials' tasks are.
-        is_live: whether somebody searches it and this mirror follows.
+        record: settings that the study was started with, if they are known.
+        pages: addresses of its trials' tasks.
+        is_live: whether a search is running and this mirror follows it.
         extra_plots: figures that need more than the summary.
     """
     state, reason = _state(summary, is_live=is_live)
@@ -93,7 +93,7 @@ def study_task(
 
 
 def finalists(summary: StudySummary) -> list[TrialSummary]:
-    """Returns the best trials, each setting once."""
+    """Returns the best trials, one for each configuration."""
     return summary.best_settings[:FINALISTS]
 
 
@@ -103,7 +103,7 @@ def _state(summary: StudySummary, *, is_live: bool) -> tuple[str, str]:
         return COMPLETED, counts_text(summary)
     if is_live or summary.is_searched:
         return RUNNING, ""
-    return STOPPED, "nobody searches now; canopy search goes on"
+    return STOPPED, "no search is running; canopy search resumes it"
 
 
 def _comment(summary: StudySummary, pages: Pages) -> str:
@@ -152,24 +152,25 @@ def _configuration(record: Mapping[str, Any] | None) -> dict[str, tuple[str, str
 
 
 def _in_order(summary: StudySummary) -> list[TrialSummary]:
-    """Returns the trials that have ended, in the order in which they did."""
+    """Returns the finished trials in the order in which they ended."""
     ended = [trial for trial in summary.trials if trial.state in _ENDED and trial.ended]
     return sorted(ended, key=lambda trial: (trial.ended, trial.number))
 
 
 def _scalars(summary: StudySummary) -> tuple[Scalar, ...]:
     """Returns the best AP so far and the last one, as HyperParameterOptimizer reports them."""
-    found, best = [], None
+    scalars: list[Scalar] = []
+    best = None
     for step, trial in enumerate(_in_order(summary), start=1):
         at_ms = milliseconds(trial.ended) if trial.ended else 0
         if trial.state == TrialState.COMPLETE.name and trial.val_ap is not None:
             best = trial.val_ap if best is None else max(best, trial.val_ap)
         if best is not None:
-            found.append(Scalar(OBJECTIVE, "max", step, best, at_ms))
+            scalars.append(Scalar(OBJECTIVE, "max", step, best, at_ms))
         if trial.val_ap is not None:
-            found.append(Scalar(OBJECTIVE, "last reported", step, trial.val_ap, at_ms))
-        found.append(Scalar("trials", "ended", step, float(step), at_ms))
-    return tuple(found)
+            scalars.append(Scalar(OBJECTIVE, "last reported", step, trial.val_ap, at_ms))
+        scalars.append(Scalar("trials", "ended", step, float(step), at_ms))
+    return tuple(scalars)
 
 
 def _lines(summary: StudySummary) -> tuple[LogLine, ...]:
@@ -206,7 +207,7 @@ def _plots(summary: StudySummary, pages: Pages) -> tuple[Plot, ...]:
 
 
 def _ranked(summary: StudySummary) -> list[TrialSummary]:
-    """Returns the trials that reported, the best AP first."""
+    """Returns the trials that reported an AP, the best first."""
     reported = [trial for trial in summary.trials if trial.val_ap is not None]
     return sorted(reported, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
 
@@ -268,14 +269,14 @@ def _parallel_plot(ranked: list[TrialSummary], names: list[str], pages: Pages) -
 
 
 def _dimension(name: str, values: list[Any]) -> dict[str, Any]:
-    """Returns an axis: numbers as they are, words each at a place of its own."""
+    """Returns an axis: numbers as they are, each word at its own position."""
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return {"label": name, "values": values}
     words = sorted({str(value) for value in values})
-    places = {word: index for index, word in enumerate(words)}
+    positions = {word: index for index, word in enumerate(words)}
     return {
         "label": name,
-        "values": [places[str(value)] for value in values],
-        "tickvals": list(places.values()),
+        "values": [positions[str(value)] for value in values],
+        "tickvals": list(positions.values()),
         "ticktext": words,
     }

@@ -1,4 +1,4 @@
-"""A trial → what its task in ClearML should look like."""
+"""A trial → the desired state of its task in ClearML."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from canopy_search.dashboards.study.summary import TrialSummary
 
 _TAGS = {TrialState.FAIL.name: "failed"}
 _SPLITS = {"train": "train", "val": "val"}
-# Metrics whose names are not a split's and a measure's: title of the graph, and series.
+# Metrics whose names are not split_measure → title of the graph, and series.
 _OTHERS = {
     "lr": ("learning rate", "lr"),
     "images_per_s": ("speed", "images per second"),
@@ -52,19 +52,19 @@ def trial_task(
     is_best: bool,
     extra_plots: tuple[Plot, ...] = (),
 ) -> DesiredTask:
-    """Returns what the task of a trial should look like.
+    """Returns the desired state of a trial's task.
 
     Args:
-        trial: as it stands.
+        trial: the trial in its current state.
         study: name of its study.
         identity: tag of the task.
-        record: what the study was begun with, if it is known.
-        is_best: whether it is the study's best trial now.
+        record: settings that the study was started with, if they are known.
+        is_best: whether it is currently the study's best trial.
         extra_plots: figures that need more than the trial.
     """
     settings = training_settings(trial, record)
     epochs = settings.get("epochs")
-    # What a trial that waits will be tried with is not decided yet.
+    # The settings of a waiting trial are not chosen yet.
     named = () if trial.state == TrialState.WAITING.name else ("backbone", "loss")
     described = [str(settings[key]) for key in named if settings.get(key)]
     word = _TAGS.get(trial.state, trial.state.lower())
@@ -87,7 +87,7 @@ def trial_task(
 
 
 def training_settings(trial: TrialSummary, record: Record | None) -> dict[str, Any]:
-    """Returns all settings of a trial's run: the study's, and in their place what it varies."""
+    """Returns all settings of a trial's run: the study's, with the trial's own values."""
     settings: dict[str, Any] = deepcopy(dict(record["training"])) if record else {}
     for name, value in trial.params.items():
         *sections, key = name.split(".")
@@ -99,22 +99,22 @@ def training_settings(trial: TrialSummary, record: Record | None) -> dict[str, A
 
 
 def scalars(trial: TrialSummary) -> tuple[Scalar, ...]:
-    """Returns every number that a trial's epochs gave, by the graph that it belongs to."""
-    found = []
+    """Returns every number that a trial's epochs reported, by graph."""
+    points = []
     for metrics, recorded in zip(trial.metrics, trial.recorded, strict=True):
         at_ms = milliseconds(recorded)
         for name, value in metrics.items():
             if name != "epoch" and is_number(value):
                 group, series = graph_of(name)
-                found.append(Scalar(group, series, metrics["epoch"], float(value), at_ms))
-    return tuple(found)
+                points.append(Scalar(group, series, metrics["epoch"], float(value), at_ms))
+    return tuple(points)
 
 
 @lru_cache(maxsize=1024)
 def graph_of(metric: str) -> tuple[str, str]:
-    """Returns title and series of the graph that a metric belongs to.
+    """Returns the title of a metric's graph and the name of its series.
 
-    What trials are compared by stands in one graph: ``val_bce_loss`` and ``train_focal_loss`` are
+    Metrics that trials are compared by share a graph: ``val_bce_loss`` and ``train_focal_loss`` are
     both ``loss``.
     """
     if metric in _OTHERS:
@@ -128,7 +128,7 @@ def graph_of(metric: str) -> tuple[str, str]:
 
 
 def milliseconds(instant: datetime) -> int:
-    """Returns an instant in milliseconds since 1970; a naive one is local."""
+    """Returns an instant in milliseconds since 1970; a naive one is local time."""
     return round(instant.timestamp() * 1000)
 
 
@@ -145,7 +145,7 @@ def _reason(trial: TrialSummary) -> str:
 def _comment(trial: TrialSummary, study: str) -> str:
     text = f"Trial {trial.number} of study {study}, mirrored by Canopy."
     if trial.promoted_from not in {None, trial.number}:
-        text += f" It goes on from the pruned trial {trial.promoted_from}."
+        text += f" It resumes the pruned trial {trial.promoted_from}."
     return text
 
 
@@ -171,7 +171,7 @@ def _configuration(
 
 
 def json_text(document: Any) -> str:
-    """Returns a document as a page shows it."""
+    """Returns a document as indented JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 

@@ -1,4 +1,4 @@
 """Trials side by side, as a page and on a terminal.
 
-The tests behind it are in `stats`.
+The statistical tests are in `stats`.
 """

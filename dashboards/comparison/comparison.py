@@ -1,4 +1,4 @@
-"""Two to six trials side by side: what differs in their settings, metrics, curves and labels."""
+"""Two to six trials side by side: their settings, metrics, curves and labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from canopy_search.storage.study.studies import StudyStore
 
 MOST = 6
 
-# Metrics that are no result, or that stand elsewhere.
-_NO_RESULTS = {"val_s", "val_ap_per_label", "val_labels_without_positives"}
+# Metrics that are not results, or that have their own table.
+_NOT_RESULTS = {"val_s", "val_ap_per_label", "val_labels_without_positives"}
 
 
 @dataclass(frozen=True)
 class TrialChoice:
-    """A trial that somebody names.
+    """A trial that the user chose.
 
     Attributes:
-        study: its study.
-        number: of the trial; None for the best one.
+        study: name of its study.
+        number: number of the trial; None for the best one.
     """
 
     study: str
@@ -41,15 +41,15 @@ class TrialChoice:
 
 @dataclass(frozen=True)
 class Shown:
-    """One of the trials.
+    """One of the compared trials.
 
     Attributes:
-        name: ``trial 3``, or ``planet:3`` where several studies are compared.
+        name: ``trial 3``, or ``planet:3`` if several studies are compared.
         data: its study.
         trial: the trial.
-        predictions: what it says of the validation images, if that was kept.
-        interval: of its AP.
-        verdict: how it compares with the first one; None for that itself.
+        predictions: its predictions for the validation images, if they were kept.
+        interval: interval of its AP.
+        verdict: verdict against the first trial; None for the first trial itself.
     """
 
     name: str
@@ -61,21 +61,21 @@ class Shown:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted name of a setting → value; of plain Optuna only what was searched."""
+        """Dotted name of a setting → value; for plain Optuna only the searched parameters."""
         record = self.data.record or {}
         parts = {key: record.get(key, {}) for key in ("data", "versions")}
         return {**_flat(record.get("training", {})), **self.trial.params, **_flat(parts)}
 
     @cached_property
     def results(self) -> dict[str, float]:
-        """Metrics after its last epoch; of plain Optuna what it was told."""
+        """Metrics after its last epoch; for plain Optuna its value."""
         if not self.trial.stages:
             score = self.trial.score
             return {} if score is None else {self.data.metric: score}
         return {
             name: float(value)
             for name, value in self.trial.stages[-1].metrics.items()
-            if name.startswith("val_") and name not in _NO_RESULTS and value is not None
+            if name.startswith("val_") and name not in _NOT_RESULTS and value is not None
         }
 
     @cached_property
@@ -91,11 +91,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The trials; all are compared with the first.
+    """Trials, compared with the first one.
 
     Attributes:
         trials: two to six.
-        looked_at: how many settings their studies have tried.
+        looked_at: number of settings that their studies have tried.
     """
 
     trials: Sequence[Shown]
@@ -103,30 +103,30 @@ class SideBySide:
 
     @property
     def first(self) -> Shown:
-        """What the others are compared with."""
+        """The trial that the others are compared with."""
         return self.trials[0]
 
     @property
     def others(self) -> Sequence[Shown]:
-        """All but the first."""
+        """All trials except the first."""
         return self.trials[1:]
 
     def is_comparable(self, shown: Shown) -> bool:
-        """Whether a trial is measured on the same images as the first one, as far as is known."""
+        """Whether a trial was validated on the same images as the first one, as far as is known."""
         first = self.first
         if first.predictions is not None and shown.predictions is not None:
             return first.predictions.validation.digest == shown.predictions.validation.digest
         if first.data.name == shown.data.name:
             return True
-        data, other = ((each.data.record or {}).get("data") for each in (first, shown))
-        return data is not None and data == other
+        first_data, data = ((each.data.record or {}).get("data") for each in (first, shown))
+        return first_data is not None and first_data == data
 
     @cached_property
     def differing(self) -> dict[str, list[Any]]:
-        """Settings that are not the same for all → one value a trial, None where it has none.
+        """Settings that are not the same for all → one value per trial, None if it has none.
 
-        Where one trial is plain Optuna's, of which only what was searched is known, the others'
-        further settings are no difference.
+        Only the searched parameters of a plain Optuna trial are known; so if one is compared, other
+        settings do not count as differences.
         """
         names = dict.fromkeys(name for shown in self.trials for name in shown.settings)
         searched = {name for shown in self.trials for name in shown.trial.params}
@@ -146,7 +146,7 @@ class SideBySide:
 
     @cached_property
     def labels(self) -> dict[str, list[float | None]]:
-        """Label → its AP for each trial; the most frequent first, if that is known."""
+        """Label → its AP for each trial; the most frequent label first, if that is known."""
         names = dict.fromkeys(label for shown in self.trials for label in shown.ap_per_label)
         images = self.images
         ordered = sorted(names, key=lambda label: -images.get(label, 0))
@@ -156,7 +156,7 @@ class SideBySide:
 
     @cached_property
     def images(self) -> dict[str, int]:
-        """Label → how many validation images of the first trial that has predictions have it."""
+        """Label → number of validation images with it, from the first trial with predictions."""
         for shown in self.trials:
             if shown.predictions is not None:
                 validation = shown.predictions.validation
@@ -179,31 +179,31 @@ class SideBySide:
 
 
 def compare_trials(
-    store: StudyStore, database: Database, wanted: Sequence[TrialChoice], read: datetime
+    store: StudyStore, database: Database, choices: Sequence[TrialChoice], read: datetime
 ) -> SideBySide:
     """Reads trials, and compares each with the first one.
 
     Args:
-        store: of the database.
-        database: opened.
-        wanted: the trials.
-        read: the time now, in local time.
+        store: the studies of the database.
+        database: an open database.
+        choices: the trials.
+        read: the current time, in local time.
 
     Raises:
         UnknownStudyError: there is no such study.
-        ComparisonError: they are too few, too many or twice the same, a study has no such trial, or
-            none that is complete.
+        ComparisonError: there are too few or too many trials, or duplicates; or a study has no such
+            trial, or no complete one.
     """
-    if not 2 <= len(wanted) <= MOST:
-        raise ComparisonError(f"expected two to six trials or studies, found {len(wanted)}")
+    if not 2 <= len(choices) <= MOST:
+        raise ComparisonError(f"expected two to six trials or studies, found {len(choices)}")
     studies = {
         name: read_study(store, database, name, read)
-        for name in dict.fromkeys(each.study for each in wanted)
+        for name in dict.fromkeys(choice.study for choice in choices)
     }
-    chosen = [(studies[each.study], _trial(studies[each.study], each)) for each in wanted]
+    chosen = [(studies[each.study], _trial(studies[each.study], each)) for each in choices]
     keys = [(data.name, trial.number) for data, trial in chosen]
-    for at, (study, number) in enumerate(keys):
-        if (study, number) in keys[:at]:
+    for index, (study, number) in enumerate(keys):
+        if (study, number) in keys[:index]:
             raise ComparisonError(f"trial {number} of study {study!r} is named twice")
     predictions = {
         (name, number): found
@@ -223,7 +223,7 @@ def compare_trials(
                 predictions=predictions.get(key),
                 interval=ap_interval(predictions[key], looked_at=seen)
                 if key in predictions
-                else NoVerdict("no predictions were kept of it"),
+                else NoVerdict("its predictions were not kept"),
                 verdict=found.get(key),
             )
             for key, (data, trial) in zip(keys, chosen, strict=True)
@@ -232,18 +232,18 @@ def compare_trials(
     )
 
 
-def _trial(data: StudyData, wanted: TrialChoice) -> TrialData:
-    if wanted.number is None:
+def _trial(data: StudyData, choice: TrialChoice) -> TrialData:
+    if choice.number is None:
         if data.best is None:
             raise ComparisonError(
-                f"study {data.name!r} has no complete trial, and so no best one; name a trial of "
-                f"it: {data.name}:NUMBER"
+                f"study {data.name!r} has no complete trial, so it has no best one; name one of "
+                f"its trials: {data.name}:NUMBER"
             )
         return data.best
-    if wanted.number < len(data.trials):
-        return data.trials[wanted.number]
-    there = f"its trials are 0 to {len(data.trials) - 1}" if data.trials else "it has none yet"
-    raise ComparisonError(f"study {data.name!r} has no trial {wanted.number}; {there}")
+    if choice.number < len(data.trials):
+        return data.trials[choice.number]
+    existing = f"its trials are 0 to {len(data.trials) - 1}" if data.trials else "it has none yet"
+    raise ComparisonError(f"study {data.name!r} has no trial {choice.number}; {existing}")
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

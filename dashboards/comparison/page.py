@@ -35,22 +35,22 @@ _NOTABLE = 0.01
 
 
 def side_by_side_html(compared: SideBySide) -> str:
-    """Returns the page as one HTML file, which needs nothing else."""
+    """Returns the page as one self-contained HTML file."""
     return page_html(side_by_side_page(compared))
 
 
 def side_by_side_page(compared: SideBySide) -> Page:
-    """Returns the page; whatever is missing is left out or said to be missing."""
+    """Returns the page; missing data is skipped or reported as missing."""
     lines = verdict_lines(compared)
     studies = list(dict.fromkeys(shown.data.name for shown in compared.trials))
-    of = f"Study {studies[0]}" if len(studies) == 1 else f"Studies {', '.join(studies)}"
+    subject = f"Study {studies[0]}" if len(studies) == 1 else f"Studies {', '.join(studies)}"
     is_answer = len(lines) == 1 and isinstance(compared.others[0].verdict, Verdict)
     title = lines[0] if is_answer else _highest_text(compared)
     paragraphs = [] if is_answer else [f"{line}." for line in lines]
     if note := interval_note(compared):
         paragraphs.append(note)
     return Page(
-        kicker=f"{of}, trials side by side",
+        kicker=f"{subject}, trials side by side",
         title=title,
         lead=paragraphs,
         facts=[_fact(compared, shown) for shown in compared.trials],
@@ -103,7 +103,7 @@ def _fact(compared: SideBySide, shown: Shown) -> Fact:
 
 
 def _highest_text(compared: SideBySide) -> str:
-    """Says which has the best score, where they can be ranked."""
+    """Returns which trial has the best score, if they can be ranked."""
     scored = [shown for shown in compared.trials if shown.trial.score is not None]
     if len(scored) < 2 or any(
         shown not in _comparable(compared) for shown in scored if shown is not compared.first
@@ -116,13 +116,13 @@ def _highest_text(compared: SideBySide) -> str:
 
 
 def _curves_sentence(compared: SideBySide) -> str:
-    """Says since when each trial is ahead of the first."""
+    """Returns since which epoch each trial is ahead of the first."""
     parts = [_curve_text(compared, shown) for shown in _comparable(compared)]
-    return " ".join(parts) or f"None is measured on what {compared.first.name} is measured on."
+    return " ".join(parts) or f"No other trial uses the validation images of {compared.first.name}."
 
 
 def _curve_text(compared: SideBySide, shown: Shown) -> str:
-    """Says how a trial stands to the first one at the last epoch that both have."""
+    """Compares a trial with the first one at the last epoch that both have."""
     name = compared.first.name
     first = dict(compared.first.trial.curve)
     common = [(epoch, score) for epoch, score in shown.trial.curve if epoch in first]
@@ -146,11 +146,11 @@ def _curve_text(compared: SideBySide, shown: Shown) -> str:
 
 
 def _curves(compared: SideBySide) -> list[go.Figure]:
-    """Draws one line a trial; one figure for each metric, since they have no common axis."""
+    """Draws one line per trial, and one figure per metric, because they share no axis."""
     figures = []
     for metric in dict.fromkeys(shown.data.metric for shown in compared.trials):
         drawn = new_figure("", metric)
-        for at, shown in enumerate(compared.trials):
+        for index, shown in enumerate(compared.trials):
             if shown.data.metric != metric or not shown.trial.curve:
                 continue
             drawn.update_layout(xaxis_title_text=shown.data.step)
@@ -159,8 +159,8 @@ def _curves(compared: SideBySide) -> list[go.Figure]:
                 y=[score for _, score in shown.trial.curve],
                 mode="lines+markers",
                 name=plain(shown.name),
-                line={"color": COLOURS[at], "width": 2.5, "dash": DASHES[at]},
-                marker={"symbol": SYMBOLS[at], "size": 8},
+                line={"color": COLOURS[index], "width": 2.5, "dash": DASHES[index]},
+                marker={"symbol": SYMBOLS[index], "size": 8},
                 hovertemplate=f"{plain(shown.name)}, %{{x}}: %{{y:.4f}}<extra></extra>",
             )
         if drawn.data:
@@ -170,11 +170,11 @@ def _curves(compared: SideBySide) -> list[go.Figure]:
 
 
 def _labels_sentence(compared: SideBySide) -> str:
-    """Says on how many labels each trial is ahead of the first, and where most."""
+    """Returns on how many labels each trial is ahead of the first, and the largest gains."""
     parts = [_gains_text(compared, shown) for shown in _comparable(compared)]
     if len(compared.labels) > _MOST_LABELS:
-        parts.append(f"The {_MOST_LABELS} first of {len(compared.labels)} labels are drawn.")
-    return " ".join(parts) or f"None is measured on what {compared.first.name} is measured on."
+        parts.append(f"The first {_MOST_LABELS} of {len(compared.labels)} labels are drawn.")
+    return " ".join(parts) or f"No other trial uses the validation images of {compared.first.name}."
 
 
 def _gains_text(compared: SideBySide, shown: Shown) -> str:
@@ -192,12 +192,12 @@ def _gains_text(compared: SideBySide, shown: Shown) -> str:
     if most > _NOTABLE:
         text += f"; the largest gain is {signed_text(most)} on {most_label}"
     if least < -_NOTABLE:
-        text += f"; the largest loss {signed_text(least)} on {least_label}"
+        text += f"; the largest loss is {signed_text(least)} on {least_label}"
     return as_sentence(f"{text}.")
 
 
 def _comparable(compared: SideBySide) -> list[Shown]:
-    """Returns the trials that are measured by the same as the first one is."""
+    """Returns the trials with the images and the metric of the first one."""
     return [
         shown
         for shown in compared.others
@@ -206,19 +206,19 @@ def _comparable(compared: SideBySide) -> list[Shown]:
 
 
 def _labels(compared: SideBySide) -> go.Figure:
-    """Draws each label's AP, a mark a trial."""
+    """Draws each label's AP, with one marker per trial."""
     labels = list(compared.labels)[:_MOST_LABELS]
     names = [_label_text(compared, label) for label in labels]
     drawn = new_figure("AP on validation", "")
-    for at, shown in enumerate(compared.trials):
+    for index, shown in enumerate(compared.trials):
         if not shown.ap_per_label:
             continue
         drawn.add_scatter(
-            x=[compared.labels[label][at] for label in labels],
+            x=[compared.labels[label][index] for label in labels],
             y=names,
             mode="markers",
             name=plain(shown.name),
-            marker={"color": COLOURS[at], "symbol": SYMBOLS[at], "size": 10},
+            marker={"color": COLOURS[index], "symbol": SYMBOLS[index], "size": 10},
             hovertemplate=f"{plain(shown.name)}, %{{y}}: %{{x:.4f}}<extra></extra>",
         )
     drawn.update_layout(showlegend=True).update_xaxes(range=[-0.02, 1.02])
@@ -244,7 +244,7 @@ def _table(
 
 
 def _cell(text: str) -> Cell:
-    """Returns a cell; a difference stands in brackets behind the value that it belongs to."""
+    """Returns a cell, with the difference in brackets after its value."""
     value, _, difference = text.partition("\n")
     shown = f"{value} ({difference})" if difference else value
     try:

@@ -1,4 +1,4 @@
-"""Trials side by side in words: sentences, the cells of tables, and what a terminal shows."""
+"""Trials side by side as text: sentences, table cells, and the output of a terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ _WORDS = {"better": "better than", "worse": "worse than", "within noise": "withi
 
 
 def side_by_side_screen(compared: SideBySide) -> RenderableType:
-    """Returns what a terminal shows."""
+    """Returns the output for a terminal."""
     lines, step = [*verdict_lines(compared), interval_note(compared)], compared.first.data.step
     parts: list[RenderableType] = [
         Text("\n".join(printable(line) for line in lines if line)),
@@ -50,7 +50,7 @@ def setting_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
 
 
 def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
-    """Yields each metric with its differences to the first trial, then what the trials took."""
+    """Yields each metric with its differences to the first trial, then verdict, time and state."""
     trials = compared.trials
     for name, values in compared.results.items():
         cells = [_number_text(name, value) for value in values]
@@ -67,7 +67,7 @@ def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
 
 
 def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Yields epochs, and what each trial had reached; the last and at most so many others."""
+    """Yields the trials' scores after each epoch, or after about `most` epochs up to the last."""
     epochs = compared.epochs
     step = 1 if most is None else max(1, -(-len(epochs) // most))
     for epoch in sorted({*epochs[::-step]}):
@@ -77,31 +77,31 @@ def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[
 
 
 def label_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
-    """Yields each label with its AP, and the difference to the first trial's."""
+    """Yields each label with its AP and the difference to the first trial."""
     for label, values in compared.labels.items():
         yield label, _with_differences(compared, [ap_text(value) for value in values], values)
 
 
 def verdict_lines(compared: SideBySide) -> list[str]:
-    """Returns a sentence for each trial but the first."""
+    """Returns a sentence for each trial except the first."""
     return [as_sentence(verdict_line(compared, shown)) for shown in compared.others]
 
 
 def verdict_line(compared: SideBySide, shown: Shown) -> str:
-    """Returns how a trial compares with the first one."""
+    """Returns the verdict on a trial against the first one."""
     verdict, first = shown.verdict, compared.first
     if not isinstance(verdict, Verdict):
         reason = verdict.reason if isinstance(verdict, NoVerdict) else ""
         return f"{shown.name} against {first.name}: no verdict, {reason}"
     text = f"{shown.name} is {_WORDS[verdict.word]} {first.name}: AP {range_text(verdict)}"
     if shown.trial.epochs != first.trial.epochs:
-        had = counted(shown.trial.epochs, "epoch")
-        text += f"; it had {had}, {first.name} had {first.trial.epochs}"
+        epochs = counted(shown.trial.epochs, "epoch")
+        text += f"; it has {epochs}, {first.name} has {first.trial.epochs}"
     return text
 
 
 def as_sentence(text: str) -> str:
-    """Returns a text with a capital; a study's name stays as it is."""
+    """Capitalises a text, unless it starts with a study's name."""
     return f"T{text[1:]}" if text.startswith("trial ") else text
 
 
@@ -112,13 +112,13 @@ def range_text(verdict: Verdict) -> str:
 
 
 def interval_note(compared: SideBySide) -> str:
-    """Says what the intervals allow for, if there are any."""
+    """Returns what the intervals are adjusted for, if there are any."""
     if not any(isinstance(shown.verdict, Verdict) for shown in compared.trials):
         return ""
     validation = next(s.predictions.validation for s in compared.trials if s.predictions)
     return (
-        f"Intervals are by bootstrap over {len(validation.targets):,} validation images and allow "
-        f"for {compared.looked_at} settings having been looked at. All are compared with "
+        f"Intervals are from a bootstrap over {len(validation.targets):,} validation images, "
+        f"adjusted for {compared.looked_at} settings that were tried. All are compared with "
         f"{compared.first.name}, which should be the baseline or the best."
     )
 
@@ -148,7 +148,7 @@ def _setting_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(value_text, value)) or "none"
     text = "–" if value is None else value_text(value)
-    # A fingerprint is told apart by its beginning.
+    # The start of a fingerprint is enough to distinguish it.
     return text if len(text) < 40 else f"{text[:12]}…"
 
 
@@ -161,15 +161,15 @@ def _number_text(name: str, value: float | None) -> str:
 def _with_differences(
     compared: SideBySide, cells: Sequence[str], values: Sequence[float | None]
 ) -> list[str]:
-    """Returns the cells, each but the first with its difference to that below it."""
-    first, found = values[0], []
+    """Returns the cells; each except the first has its difference to the first below the value."""
+    first, texts = values[0], []
     for shown, cell, value in zip(compared.trials, cells, values, strict=True):
-        is_told = shown is compared.first or not compared.is_comparable(shown)
-        if is_told or value is None or first is None:
-            found.append(cell)
+        has_difference = shown is not compared.first and compared.is_comparable(shown)
+        if not has_difference or value is None or first is None:
+            texts.append(cell)
         else:
-            found.append(f"{cell}\n{signed_text(value - first)}")
-    return found
+            texts.append(f"{cell}\n{signed_text(value - first)}")
+    return texts
 
 
 def _interval_text(interval: Interval | NoVerdict) -> str:

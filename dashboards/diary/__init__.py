@@ -1,4 +1,4 @@
-"""EXPERIMENTS.md: the study as a lab notebook, which keeps what a person wrote into it.
+"""EXPERIMENTS.md: the study as a lab notebook that keeps the user's own notes.
 
-What the search answers is in `answer`.
+The results of a search are in `answer`.
 """

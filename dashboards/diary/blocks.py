@@ -1,4 +1,4 @@
-"""The blocks of numbers in a diary: metrics of VAL and TEST with their differences."""
+"""The blocks of numbers in a diary: VAL and TEST metrics with differences to the baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from canopy_search.dashboards.formatting.markdown import printable_line
 from canopy_search.dashboards.study.reader import StudyData, TrialData, is_number
 
 _LOSS = "_loss"
-# Name after the split's → as it is shown, and digits.
+# Metric without its split → label, and digits.
 _SHOWN = {
     "f1": ("f1", 2),
     "precision": ("precision", 2),
@@ -30,9 +30,9 @@ class Row:
     """One line of a block.
 
     Attributes:
-        label: of the split.
-        metrics: by their names without the split's.
-        base: the baseline's, of as many epochs or the same seeds; None for no differences.
+        label: name of the split.
+        metrics: metrics by name without the split.
+        base: the baseline's after as many epochs or with the same seeds; None for no differences.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Row:
 
 
 def number_text(value: float, digits: int = 2) -> str:
-    """Returns a number without a zero before its point: ``.62``."""
+    """Returns a number without a leading zero: ``.62``."""
     text = f"{abs(value):.{digits}f}".removeprefix("0")
     return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
 
@@ -54,7 +54,7 @@ def signed_text(difference: float, digits: int = 2) -> str:
 
 
 def block(rows: Sequence[Row]) -> list[str]:
-    """Returns lines of a block, the metrics below one another."""
+    """Returns the lines of a block, with aligned columns."""
     losses = sorted({name for row in rows for name in row.metrics if name.endswith(_LOSS)})
     table = [[row.label, *_cells(row, losses)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -66,10 +66,10 @@ def block(rows: Sequence[Row]) -> list[str]:
 
 
 def metrics_block(data: DiaryData, tried: Tried) -> list[str]:
-    """Returns what is known of a setting; nothing where it has reported nothing.
+    """Returns the metrics of a setting; nothing if it has reported none.
 
-    Differences are to the baseline after as many epochs. Where the baseline was stopped earlier, a
-    line of its own says how the two compared then.
+    Differences are to the baseline after as many epochs. If the baseline was stopped earlier, an
+    additional line compares the two after its last epoch.
     """
     trial = tried.shown
     if not data.study.is_ours:
@@ -94,7 +94,7 @@ def metrics_block(data: DiaryData, tried: Tried) -> list[str]:
 
 
 def of_split(metrics: Metrics, split: str) -> dict[str, float]:
-    """Returns the numbers of a split by their names without it."""
+    """Returns the numeric metrics of a split, by name without the split."""
     prefix = f"{split}_"
     return {
         name.removeprefix(prefix): float(value)
@@ -104,13 +104,13 @@ def of_split(metrics: Metrics, split: str) -> dict[str, float]:
 
 
 def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean of each metric that all of some runs have."""
-    names = [name for name in scores[0] if all(name in each for each in scores)]
-    return {name: fmean(each[name] for each in scores) for name in names}
+    """Returns the mean of each metric that all runs have."""
+    names = [name for name in scores[0] if all(name in run for run in scores)]
+    return {name: fmean(run[name] for run in scores) for name in names}
 
 
 def _test_row(runs: Sequence[ScoredRun], base: Sequence[ScoredRun]) -> Row:
-    """Returns TEST as a mean over seeds; the differences are of the seeds that both have."""
+    """Returns TEST as a mean over seeds, with differences over the seeds that both have."""
     metrics = mean_scores([of_split(run.test, "test") for run in runs])
     theirs = {run.seed: of_split(run.test, "test") for run in base}
     paired = [run for run in runs if run.seed in theirs]
@@ -118,7 +118,7 @@ def _test_row(runs: Sequence[ScoredRun], base: Sequence[ScoredRun]) -> Row:
         return Row("TEST", metrics)
     ours = mean_scores([of_split(run.test, "test") for run in paired])
     them = mean_scores([theirs[run.seed] for run in paired])
-    # As if the baseline had the seeds that only this one has, with the same differences.
+    # Assume that the difference is the same for seeds that the baseline lacks.
     return Row(
         "TEST",
         metrics,
@@ -128,7 +128,7 @@ def _test_row(runs: Sequence[ScoredRun], base: Sequence[ScoredRun]) -> Row:
 
 def _cells(row: Row, losses: Sequence[str]) -> list[str]:
     shown = [(name, name, _LOSS_DIGITS) for name in losses]
-    shown += [(name, *of) for name, of in _SHOWN.items()]
+    shown += [(name, label, digits) for name, (label, digits) in _SHOWN.items()]
     cells = []
     for name, label, digits in shown:
         value = row.metrics.get(name)
@@ -152,7 +152,7 @@ def _plain_block(data: DiaryData, tried: Tried) -> list[str]:
 
 
 def plain_score(study: StudyData, score: float | None) -> str:
-    """Returns a score: AP as everywhere in a diary, what plain Optuna was told as it is."""
+    """Returns a score as text: AP in the diary's format, plain Optuna's value with four digits."""
     if score is None:
         return _NONE
     return number_text(score) if study.is_ours else f"{score:.4g}"

@@ -1,4 +1,4 @@
-"""All that a diary says of a study: its trials, verdicts on them, their test, and their pages."""
+"""The data of a diary: a study's trials, verdicts, test scores and pages in ClearML."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +28,10 @@ _SCALARS = "metrics/scalar"
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run of a setting with a further seed, which was tested.
+    """A run of a setting with an additional seed, scored on test.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         val: metrics of its last epoch.
         test: its scores on test.
     """
@@ -43,10 +43,10 @@ class ScoredRun:
 
 @dataclass(frozen=True)
 class Pages:
-    """Where a study's trials are in ClearML, as far as they were mirrored.
+    """Pages in ClearML of a study's mirrored trials.
 
     Attributes:
-        state: of the mirror; None where there is none.
+        state: state of the mirror; None if there is no mirror.
         tasks: trial number → id of its task.
     """
 
@@ -61,7 +61,7 @@ class Pages:
         return task_url(state.web, state.api_version, state.project, task, _SCALARS)
 
     def comparison(self, numbers: Sequence[int]) -> str | None:
-        """Returns the address that compares trials, if at least two of them are known."""
+        """Returns the address that compares trials, if at least two of them were mirrored."""
         state = self.state
         tasks = [self.tasks[number] for number in numbers if number in self.tasks]
         if state is None or len(tasks) < 2:
@@ -71,17 +71,17 @@ class Pages:
 
 @dataclass(frozen=True)
 class DiaryData:
-    """What a diary is written from.
+    """Everything that a diary is written from.
 
     Attributes:
         study: the study.
         outline: which settings have a section.
-        verdicts: trial number → how it compares with the baseline, where both came as far.
-        images: validation images that verdicts are by; 0 where there are none.
-        lead: how the best setting compares with its runner-up, as a verdict on the latter.
-        confirmation: of the finalists, if one was asked for.
-        tested: settings without their seed, and their tested runs.
-        pages: in ClearML.
+        verdicts: trial number → verdict against the baseline, if both have as many epochs.
+        images: number of validation images behind the verdicts; 0 if there are no verdicts.
+        lead: verdict on the runner-up, compared with the best setting.
+        confirmation: results of the finalists with additional seeds, if they were confirmed.
+        tested: settings without their seed, with their tested runs.
+        pages: the trials' pages in ClearML.
     """
 
     study: StudyData
@@ -95,13 +95,13 @@ class DiaryData:
 
     @property
     def base(self) -> Tried | None:
-        """What all is compared with, if it was tried."""
+        """The baseline, if it was tried."""
         return self.outline.base
 
     def tests_of(self, params: Mapping[str, Any]) -> tuple[ScoredRun, ...]:
-        """Returns the tested runs of a setting, by their seeds."""
-        wanted = setting_of(params)
-        return next((runs for setting, runs in self.tested if setting == wanted), ())
+        """Returns the tested runs of a setting, ordered by seed."""
+        requested = setting_of(params)
+        return next((runs for setting, runs in self.tested if setting == requested), ())
 
     @cached_property
     def base_tests(self) -> tuple[ScoredRun, ...]:
@@ -114,18 +114,18 @@ class DiaryData:
 def read_diary_data(
     store: StudyStore, database: Database, name: str, places: Collection[str] = ()
 ) -> DiaryData:
-    """Reads all that a study's diary says.
+    """Reads the data of a study's diary.
 
     A verdict takes .4 s for each section on Planet's 6,072 validation images.
 
     Args:
-        store: of the database.
-        database: opened.
-        name: of the study.
-        places: where a person wrote something.
+        store: the studies of the database.
+        database: an open database.
+        name: name of the study.
+        places: places where the user wrote something.
 
     Raises:
-        UnknownStudyError: there is none of that name.
+        UnknownStudyError: there is no such study.
     """
     study = read_study(store, database, name, datetime.now())
     confirmation, tested = None, []
@@ -147,7 +147,7 @@ def read_diary_data(
 
 
 def shown_of_group(study: StudyData, settings: Sequence[Tried]) -> Tried | None:
-    """Returns the best of some settings that were trained to their end, if there is one."""
+    """Returns the best fully trained setting of a group, if there is one."""
     complete = [t for t in settings if t.shown.is_complete and t.shown.score is not None]
     return max(complete, key=lambda t: (study.worth(t.shown.score), -t.first.number), default=None)
 
@@ -155,7 +155,7 @@ def shown_of_group(study: StudyData, settings: Sequence[Tried]) -> Tried | None:
 def _verdicts(
     study: StudyData, outline: Outline, database: Database
 ) -> tuple[dict[int, Verdict | NoVerdict], int]:
-    """Compares with the baseline whatever was trained for as long, to its end."""
+    """Compares the fully trained trials with the baseline, if it has as many epochs."""
     if not study.is_ours or outline.base is None or not outline.base.shown.is_complete:
         return {}, 0
     base = outline.base.shown
@@ -168,12 +168,12 @@ def _verdicts(
     ]
     predictions = trial_predictions(database, study.name, [base.number, *numbers])
     found = verdicts(predictions, base.number, numbers, looked_at=looked_at(study.summary))
-    sets = [len(each.validation.targets) for each in predictions.values()]
-    return found, max(sets, default=0)
+    images = [len(each.validation.targets) for each in predictions.values()]
+    return found, max(images, default=0)
 
 
 def _lead(study: StudyData) -> Verdict | NoVerdict | None:
-    """Returns how the runner-up compares with the best."""
+    """Returns the verdict on the runner-up, compared with the best."""
     best, second = study.best, study.runner_up
     if not study.is_ours or best is None or second is None:
         return None
@@ -184,7 +184,7 @@ def _lead(study: StudyData) -> Verdict | NoVerdict | None:
 def _tested(
     store: StudyStore, database: Database, name: str
 ) -> list[tuple[dict[str, Any], tuple[ScoredRun, ...]]]:
-    """Reads what was tested, also of settings that are no finalists any more."""
+    """Reads all tested runs, including those of former finalists."""
     confirming = confirming_study(name)
     if confirming not in store.names():
         return []
@@ -205,7 +205,7 @@ def _tested(
 
 
 def _pages(store: StudyStore, name: str) -> Pages:
-    """Returns the pages of the mirror that was used last and whose pages are known."""
+    """Returns the pages of the latest mirror whose pages are known."""
     for state, tasks in store.mirrors(name):
         known = {number: each.task for number, each in tasks.items() if each.task is not None}
         if state.web and known:

@@ -1,4 +1,4 @@
-"""A study as a diary: EXPERIMENTS.md, as a person would keep it who searched by hand."""
+"""A study as a diary, EXPERIMENTS.md, in the form of a lab notebook."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,61 +38,61 @@ _TOP, _FINALISTS, _DECISION = "top", "finalists", "decision"
 def write_diary(
     store: StudyStore, database: Database, name: str, path: Path, *, drops_edits: bool = False
 ) -> int:
-    """Writes the diary of a study, and keeps what a person wrote into the one that was there.
+    """Writes the diary of a study, and keeps the user's words from the existing one.
 
     Args:
-        store: of the database.
-        database: opened.
-        name: of the study.
-        path: of the file.
-        drops_edits: whether changes outside of the places for words may be lost.
+        store: the studies of the database.
+        database: an open database.
+        name: name of the study.
+        path: path of the file.
+        drops_edits: whether edits outside the places for words may be lost.
 
     Returns:
-        In how many places a person wrote something.
+        Number of places where the user wrote something.
 
     Raises:
-        DiaryError: what is there is no diary of the study, its marks are broken, or it was changed
+        DiaryError: the file is not a diary of the study, its marks are broken, or it has edits
             elsewhere; nothing is written.
         UnknownStudyError: there is no such study.
     """
-    store.study_id(name)  # there is no use in mending a diary of no study
+    store.study_id(name)  # an unknown study is reported before problems of the file
     before = kept_words(path, name, drops_edits=drops_edits)
     data = read_diary_data(store, database, name, places=set(before))
-    # That takes a while, in which somebody may have written on.
+    # Read again, because the user may have edited the file meanwhile.
     words = kept_words(path, name, drops_edits=drops_edits)
     write_atomically(path, diary(data, words).encode())
     return len(words)
 
 
 def kept_words(path: Path, study: str, *, drops_edits: bool = False) -> Words:
-    """Returns what a person wrote into a diary that may be replaced.
+    """Returns the user's words from a diary, after checking that it may be replaced.
 
     Args:
-        path: of the file, which may be missing.
-        study: that the diary must be of.
-        drops_edits: whether changes outside of the places for words may be lost.
+        path: path of the file, which may be missing.
+        study: the study whose diary it must be.
+        drops_edits: whether edits outside the places for words may be lost.
 
     Raises:
         DiaryError: it must not be replaced.
-        OSError: it cannot be.
+        OSError: it cannot be written.
     """
-    there = read_diary_file(path, study)
-    if not (there.is_untouched or drops_edits):
+    existing = read_diary_file(path, study)
+    if not (existing.is_untouched or drops_edits):
         raise DiaryError(
-            f"{path}: it was changed outside of the places for words, which would be lost; move "
-            "what you wrote between the lines <!-- words: … --> and <!-- end of words -->, then "
+            f"{path}: it has edits outside the places for words, which would be lost; move them "
+            "between the lines <!-- words: … --> and <!-- end of words -->, then run "
             "canopy diary --force"
         )
     check_writable(path)
-    return there.words
+    return existing.words
 
 
 def diary(data: DiaryData, words: Words) -> str:
     """Returns the diary of a study; the same study and words give the same text.
 
     Args:
-        data: of the study.
-        words: place → what a person wrote there.
+        data: data of the study.
+        words: place → the user's words there.
     """
     study = data.study
     sections = _sections(data)
@@ -106,7 +106,7 @@ def diary(data: DiaryData, words: Words) -> str:
         if name not in {_TOP, *(section.place for section in sections)}
     }
     if lost:
-        lines += ["## Words on what is not told of any more", ""]
+        lines += ["## Words on sections that no longer exist", ""]
         for name in lost:
             lines += [f"On {escaped(name)}:", "", *place(name, words)]
     return diary_text(study.name, lines)
@@ -129,7 +129,7 @@ def _sections(data: DiaryData) -> list[Section]:
 
 
 def _with_own_places(sections: Sequence[Section]) -> list[Section]:
-    """Gives each section a place of its own, though two groups may read the same."""
+    """Gives each section a unique place, even if two groups have the same name."""
     seen: Counter[str] = Counter({_TOP: 1})
     found = []
     for section in sections:
@@ -149,37 +149,37 @@ def _better(data: DiaryData, best: TrialData | None, trial: TrialData) -> TrialD
 def _introduction(data: DiaryData) -> list[str]:
     study = data.study
     if not study.trials:
-        return ["The study has no trials yet; `canopy search` begins them."]
+        return ["The study has no trials yet; `canopy search` starts them."]
     if not study.is_ours:
         return [
-            f"{counts_text(study.summary)}. Plain Optuna wrote this study, so nothing "
-            "is known of its epochs and its data."
+            f"{counts_text(study.summary)}. Plain Optuna wrote this study, "
+            "so its epochs and its data are unknown."
         ]
     record = study.record or {}
     labels = len(record.get("data", {}).get("labels", []))
-    on = f" Images with {labels} labels." if labels else ""
-    return [f"{counts_text(study.summary)}; {spent_text(study.summary)}.{on}"]
+    images = f" Images with {labels} labels." if labels else ""
+    return [f"{counts_text(study.summary)}; {spent_text(study.summary)}.{images}"]
 
 
 def _reading(data: DiaryData) -> list[str]:
-    """Says once how everything below is meant."""
+    """Returns the explanation of the sections below."""
     study = data.study
     lines = ["<details><summary>How to read this</summary>", ""]
     if study.is_ours:
         lines += [
-            "- VAL is what the search chose by. In brackets stand differences to the baseline, "
-            "after as many epochs.",
-            "- TEST was looked at for the settings that `canopy confirm` trained with further "
-            "seeds, and for no others; it decided nothing.",
+            "- VAL is the split that the search chose by. Differences to the baseline after as "
+            "many epochs are in brackets.",
+            "- TEST was scored only for the settings that `canopy confirm` trained with additional "
+            "seeds; it decided nothing.",
         ]
     if data.images:
         lines.append(
-            "- *Better*, *worse* and *within noise* are by a paired bootstrap over "
-            f"{data.images:,} validation images. The intervals hold for all settings that were "
-            "looked at together; of other seeds they say nothing."
+            "- *Better*, *worse* and *within noise* are based on a paired bootstrap over "
+            f"{data.images:,} validation images. The intervals are adjusted for all settings of "
+            "the study; they do not cover other seeds."
         )
     lines += [
-        "- `canopy diary` writes this file anew, and keeps what stands between the lines "
+        "- `canopy diary` rewrites this file, and keeps the text between the lines "
         "`<!-- words: … -->` and `<!-- end of words -->`. Write your own words there.",
         "",
         "</details>",
@@ -189,7 +189,7 @@ def _reading(data: DiaryData) -> list[str]:
 
 
 def _glance(data: DiaryData) -> list[str]:
-    """Returns a table of the settings that have sections."""
+    """Returns a table of the settings that have their own sections."""
     if not data.outline.own:
         return []
     name = "AP" if data.study.is_ours else escaped(data.study.metric)
@@ -228,7 +228,7 @@ def _word(data: DiaryData, tried: Tried) -> str:
     if trial.ended_early:
         return f"stopped after epoch {trial.epochs}"
     if not trial.is_complete:
-        return "not over"
+        return "not finished"
     verdict = data.verdicts.get(trial.number)
     return verdict.word if isinstance(verdict, Verdict) else "–"
 
@@ -239,16 +239,16 @@ def _finalists_section(data: DiaryData) -> Section:
     study = data.study
     finalists = finalists_of(data.study, settings_of(study))
     if not finalists:
-        goes_on = study.summary.count(TrialState.RUNNING)
-        text = "No trial was trained to its end" + (" yet." if goes_on else ".")
+        is_running = study.summary.count(TrialState.RUNNING)
+        text = "No trial is fully trained" + (" yet." if is_running else ".")
         return Section("Finalists", _FINALISTS, [text, ""])
     lines = []
-    for place_, tried in enumerate(finalists, start=1):
+    for rank, tried in enumerate(finalists, start=1):
         score = plain_score(study, tried.shown.score)
         name = "AP" if study.is_ours else escaped(study.metric)
-        took = tried.shown.seconds
-        time = "" if took is None else f", {duration_text(took)} of training"
-        lines.append(f"{place_}. {_named(tried)}: {name} {score}{time}")
+        seconds = tried.shown.seconds
+        time = "" if seconds is None else f", {duration_text(seconds)} of training"
+        lines.append(f"{rank}. {_named(tried)}: {name} {score}{time}")
     lines += ["", *_lead_lines(data, finalists)]
     numbers = [tried.shown.number for tried in finalists]
     return Section("Finalists", _FINALISTS, [*lines, *_comparison(data, numbers)])
@@ -261,8 +261,8 @@ def _lead_lines(data: DiaryData, finalists: Sequence[Tried]) -> list[str]:
     if data.lead.word == "worse":
         return [f"Trial {second} is worse than the best: {range_text(data.lead)}.", ""]
     return [
-        f"Trial {second} is within noise of the best ({range_text(data.lead)}): what they cost may "
-        "decide, or further seeds.",
+        f"Trial {second} is within noise of the best ({range_text(data.lead)}): their cost or "
+        "additional seeds may decide.",
         "",
     ]
 
@@ -275,22 +275,22 @@ def _confirmed_section(data: DiaryData, confirmation: Confirmation) -> Section:
         "| trial | setting | VAL AP | TEST AP |",
         "|--:|---|---|---|",
     ]
-    for each in confirmation.settings:
-        trial = each.candidate.trial
-        setting = escaped(setting_words(each.candidate.params))
-        setting += " (baseline)" if each.candidate.is_baseline else ""
+    for confirmed in confirmation.settings:
+        trial = confirmed.candidate.trial
+        setting = escaped(setting_words(confirmed.candidate.params))
+        setting += " (baseline)" if confirmed.candidate.is_baseline else ""
         number = "–" if trial is None else str(trial)
-        val = _spread_text(confirmation, each, each.val_ap)
-        test = _spread_text(confirmation, each, each.test_ap)
+        val = _spread_text(confirmation, confirmed, confirmed.val_ap)
+        test = _spread_text(confirmation, confirmed, confirmed.test_ap)
         lines.append(f"| {number} | {setting} | {val} | {test} |")
-    trials = [each.candidate.trial for each in confirmation.settings]
+    trials = [confirmed.candidate.trial for confirmed in confirmation.settings]
     numbers = [number for number in trials if number is not None]
     return Section("Finalists", _FINALISTS, [*lines, "", *_comparison(data, numbers)])
 
 
-def _spread_text(confirmation: Confirmation, each: Confirmed, spread: Spread | None) -> str:
-    if len(each.runs) < len(confirmation.seeds):
-        return f"{len(each.runs)} of {len(confirmation.seeds)} runs"
+def _spread_text(confirmation: Confirmation, confirmed: Confirmed, spread: Spread | None) -> str:
+    if len(confirmed.runs) < len(confirmation.seeds):
+        return f"{len(confirmed.runs)} of {len(confirmation.seeds)} runs"
     if spread is None:
         return "–"
     return number_text(spread.mean, 3) + (
@@ -307,13 +307,13 @@ def _comparison(data: DiaryData, numbers: Sequence[int]) -> list[str]:
 
 def _decision_section(data: DiaryData) -> Section:
     study, confirmation = data.study, data.confirmation
-    of = f" --study {quote(study.name)}"
+    option = f" --study {quote(study.name)}"
     if confirmation is not None:
         lines = [f"- {escaped(_sentence(line))}" for line in confirmation_lines(confirmation)]
         if not confirmation.is_complete:
-            lines.append(f"- {code(f'canopy confirm{of}')} goes on with them.")
+            lines.append(f"- {code(f'canopy confirm{option}')} continues with them.")
         elif confirmation.winner is not None:
-            lines.append(f"- {code(f'canopy best{of} --output best.yaml')} writes it as YAML.")
+            lines.append(f"- {code(f'canopy best{option} --output best.yaml')} writes it as YAML.")
         return Section("Decision", _DECISION, [*lines, ""])
     finalists = finalists_of(study, settings_of(study))
     if not finalists:
@@ -322,11 +322,11 @@ def _decision_section(data: DiaryData) -> Section:
     if not study.is_ours:
         return Section("Decision", _DECISION, [f"The best is {_named(best)}.", ""])
     lines = [
-        f"Proposed is {_named(best)}, by VAL alone and one seed.",
+        f"Proposed: {_named(best)}, based on VAL and one seed only.",
         "",
-        f"{code(f'canopy confirm{of}')} trains the finalists and the baseline with further seeds, "
-        f"chooses by the mean, and looks at TEST. {code(f'canopy best{of} --output best.yaml')} "
-        "writes the best as YAML.",
+        f"{code(f'canopy confirm{option}')} trains the finalists and the baseline with additional "
+        "seeds, chooses by the mean, and scores TEST. "
+        f"{code(f'canopy best{option} --output best.yaml')} writes the best as YAML.",
         "",
     ]
     return Section("Decision", _DECISION, lines)

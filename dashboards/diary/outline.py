@@ -1,4 +1,4 @@
-"""What a diary goes into: which settings have a section of their own, and which share one."""
+"""Outline of a diary: which settings have their own section, and which share one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from canopy_search.dashboards.study.reader import StudyData, TrialData
 from canopy_search.storage.study.enqueued import enqueued_settings
 
 EVERY_SETTING_UP_TO = 12
-"""Of so few settings each has a section."""
+"""Up to this number of settings, each has its own section."""
 FINALISTS = 3
 _MOST_ENQUEUED = 12
 _MOST_MILESTONES = 20
@@ -25,8 +25,8 @@ class Tried:
     """A setting, and all trials that tried it.
 
     Attributes:
-        trials: in the order of their numbers.
-        shown: the one that came farthest, the best and first of equals: what is known of it.
+        trials: ordered by number.
+        shown: the trial that represents them: the most complete, then the best, then the first.
     """
 
     trials: tuple[TrialData, ...]
@@ -34,28 +34,28 @@ class Tried:
 
     @property
     def first(self) -> TrialData:
-        """The first of them, which the section is named after."""
+        """The first trial, which the section is named after."""
         return self.trials[0]
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The setting."""
+        """The parameters of the setting."""
         return self.first.params
 
     @property
     def place(self) -> str:
-        """Name of the place for a person's words."""
+        """Name of the place for the user's words; later runs look for it, so it must not change."""
         params = params_text(self.params)
         return place_name(f"trial {self.first.number}" + (f", {params}" if params else ""))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Settings that have the same categories and share a section.
+    """Settings with the same categorical values, which share a section.
 
     Attributes:
-        categories: what they have in common; None for what is left of many such groups.
-        settings: in the order in which they were tried first.
+        categories: their common categorical values; None for the remainder of many groups.
+        settings: ordered by their first trials.
     """
 
     categories: Mapping[str, Any] | None
@@ -63,14 +63,14 @@ class Group:
 
     @property
     def trials(self) -> list[TrialData]:
-        """Their trials, but for those that went wrong, in the order of their numbers."""
+        """Their trials ordered by number, without failed and diverged ones."""
         trials = [trial for tried in self.settings for trial in tried.trials]
         sound = [trial for trial in trials if not trial.summary.has_gone_wrong]
         return sorted(sound, key=lambda trial: trial.number)
 
     @property
     def place(self) -> str:
-        """Name of the place for a person's words."""
+        """Name of the place for the user's words; later runs look for it, so it must not change."""
         if self.categories is None:
             return "other groups"
         return place_name(f"group {params_text(self.categories)}".strip())
@@ -81,10 +81,10 @@ class Outline:
     """The sections of a diary about settings.
 
     Attributes:
-        base: what all is compared with, if it was tried; `own` has it too.
-        own: settings with a section each, the baseline first, then in the order of their trials.
-        groups: the others, in the order of their first trials.
-        wrong: trials that went wrong, but for those that sections in `own` show.
+        base: the baseline, if it was tried; `own` includes it.
+        own: settings with their own section: the baseline, then the others ordered by first trial.
+        groups: the other settings, ordered by first trial.
+        wrong: trials that went wrong, except those that sections in `own` show.
     """
 
     base: Tried | None
@@ -96,16 +96,16 @@ class Outline:
 def outline_of(
     data: StudyData, *, places: Collection[str] = (), confirmed: Sequence[Mapping[str, Any]] = ()
 ) -> Outline:
-    """Chooses what a diary goes into.
+    """Chooses the sections of a diary.
 
-    In a small study that is every setting. In a large one it is what a person would go into: the
-    baseline, what was asked for by hand, each that was the best so far, the finalists, and
-    whatever somebody has written about. The others are told of together, by their categories.
+    In a small study every setting has its own section. In a large one the baseline, enqueued
+    settings, each setting that was the best so far, the finalists, and settings with notes of the
+    user have one. The others are grouped by their categorical values.
 
     Args:
         data: the study.
-        places: where a person wrote something.
-        confirmed: settings that further seeds were trained of.
+        places: places where the user wrote something.
+        confirmed: settings that were trained with additional seeds.
     """
     tried = settings_of(data)
     base = base_of(data, tried)
@@ -120,35 +120,35 @@ def outline_of(
         own = [each for each in tried if each.first.number in numbers]
     own.sort(key=lambda each: (each is not base, each.first.number))
     numbers = {each.first.number for each in own}
-    left = [each for each in tried if each.first.number not in numbers]
+    others = [each for each in tried if each.first.number not in numbers]
     shown = {each.shown.number for each in own}
     wrong = [t for t in data.trials if t.summary.has_gone_wrong and t.number not in shown]
-    sound = [each for each in left if not each.shown.summary.has_gone_wrong]
+    sound = [each for each in others if not each.shown.summary.has_gone_wrong]
     return Outline(base, tuple(own), _groups(data, sound), tuple(wrong))
 
 
 def settings_of(data: StudyData) -> list[Tried]:
-    """Returns all settings, in the order in which they were tried first."""
+    """Returns all settings, ordered by their first trials."""
     found: dict[str, list[TrialData]] = {}
 
-    def how_far(trial: TrialData) -> tuple[Any, ...]:
+    def progress(trial: TrialData) -> tuple[Any, ...]:
         is_wrong, worth = trial.summary.has_gone_wrong, data.worth(trial.score)
         return (trial.is_complete, not is_wrong, trial.epochs, worth, -trial.number)
 
     for trial in data.trials:
         if trial.summary.state != TrialState.WAITING.name:
             found.setdefault(repr(sorted(trial.params.items())), []).append(trial)
-    return [Tried(tuple(trials), max(trials, key=how_far)) for trials in found.values()]
+    return [Tried(tuple(trials), max(trials, key=progress)) for trials in found.values()]
 
 
 def base_of(data: StudyData, tried: Sequence[Tried]) -> Tried | None:
-    """Returns the setting that the search was to improve, if it was tried and came anywhere."""
+    """Returns the setting of the baseline, if it was tried and reported a result."""
     base = data.baseline
     return None if base is None else _with_trial(tried, base)
 
 
 def finalists_of(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
-    """Returns the best settings that were trained to their end, the best first."""
+    """Returns the best fully trained settings, the best first."""
     return [_with_trial(tried, trial) for trial in data.best_settings[:FINALISTS]]
 
 
@@ -158,7 +158,7 @@ def _with_trial(tried: Sequence[Tried], trial: TrialData) -> Tried:
 
 
 def _milestones(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
-    """Returns the settings that were the best so far, the last ones if they are many."""
+    """Returns the settings that were the best so far; if there are many, the last ones."""
     found: list[Tried] = []
     for each in tried:
         is_better = not found or data.worth(each.shown.score) > data.worth(found[-1].shown.score)
@@ -168,7 +168,7 @@ def _milestones(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
 
 
 def _enqueued(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
-    """Returns what was asked for by hand, unless that is more than anybody reads."""
+    """Returns the enqueued settings, or none if they are too many for sections of their own."""
     config = (data.record or {}).get("config", {}).get("search", {})
     rows = [each.params for each in enqueued_settings(config.get("enqueue")) if each.params]
     if len(rows) > _MOST_ENQUEUED:
@@ -180,7 +180,7 @@ def _enqueued(data: StudyData, tried: Sequence[Tried]) -> list[Tried]:
 
 
 def _groups(data: StudyData, tried: Sequence[Tried]) -> tuple[Group, ...]:
-    """Returns settings by their categories; of many groups the best, and all others as one."""
+    """Groups settings by categorical values; of many groups, all but the best become one."""
     names = list(data.categorical)
     found: dict[str, list[Tried]] = {}
     for each in tried:

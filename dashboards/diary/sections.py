@@ -1,4 +1,4 @@
-"""The sections of a diary about what was tried: each setting, groups of them, what went wrong."""
+"""The sections of a diary about settings, groups of settings, and what went wrong."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -34,17 +34,21 @@ from canopy_search.storage.study.trial_attributes import DIVERGED, INTERRUPTED, 
 _MOST_REASONS = 20
 _MOST_NUMBERS = 12
 _UNKNOWN = "no reason was recorded"
-_GOES_ON = {TrialState.RUNNING.name: "goes on", PAUSED: "pauses", INTERRUPTED: "is interrupted"}
+_UNFINISHED = {
+    TrialState.RUNNING.name: "is running",
+    PAUSED: "is paused",
+    INTERRUPTED: "is interrupted",
+}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a diary with a place for a person's words.
+    """A part of a diary with a place for the user's words.
 
     Attributes:
         heading: Markdown.
         place: name of the place.
-        lines: Markdown, above the place.
+        lines: Markdown above the place.
     """
 
     heading: str
@@ -58,10 +62,10 @@ def tried_section(
     """Returns the section of a setting.
 
     Args:
-        data: of the diary.
+        data: data of the diary.
         tried: the setting.
         best: the best trial before it.
-        previous: the trial that was told of before it.
+        previous: the trial of the section before it.
     """
     base = data.base
     if tried is base:
@@ -83,7 +87,7 @@ def tried_section(
 
 
 def group_section(data: DiaryData, group: Group) -> Section:
-    """Returns the section of settings that nobody goes into one by one."""
+    """Returns the section of a group of settings."""
     trials = group.trials
     if group.categories is None:
         what = "Other combinations"
@@ -104,14 +108,14 @@ def group_section(data: DiaryData, group: Group) -> Section:
 
 
 def wrong_section(data: DiaryData) -> Section:
-    """Returns the section of what went wrong, by reasons."""
+    """Returns the section of trials that went wrong, grouped by reason."""
     by_reason: dict[str, list[int]] = {}
     for trial in data.outline.wrong:
         by_reason.setdefault(trial.summary.reason or _UNKNOWN, []).append(trial.number)
     shown = list(by_reason.items())[:_MOST_REASONS]
     lines = [f"- {_trials_text(numbers)}: {escaped(reason)}" for reason, numbers in shown]
-    if left := list(by_reason.values())[_MOST_REASONS:]:
-        count = sum(map(len, left))
+    if others := list(by_reason.values())[_MOST_REASONS:]:
+        count = sum(map(len, others))
         lines.append(
             f"- {_count(count, 'further trial')} for other reasons; `canopy trials` lists them"
         )
@@ -124,26 +128,28 @@ def verdict_text(
     best: TrialData | None = None,
     previous: TrialData | None = None,
 ) -> str:
-    """Returns what came of a setting in words.
+    """Returns the result of a setting in words.
 
     Args:
-        data: of the diary.
+        data: data of the diary.
         tried: the setting.
-        best: the best trial before it, if it is to be compared with that.
-        previous: likewise the trial that was told of before it.
+        best: the best trial before it, if both should be compared.
+        previous: the trial of the section before it, likewise.
     """
     trial, base = tried.shown, data.base
     state = trial.summary.state
     if trial.summary.has_gone_wrong:
         return f"{_wrong_word(trial)}: {escaped(_reason(trial))}."
-    if state in _GOES_ON:
-        at = f" after epoch {trial.epochs}" if trial.epochs else ""
-        return f"It {_GOES_ON[state]}{at}; there is no verdict yet."
+    if state in _UNFINISHED:
+        after = f" (after epoch {trial.epochs})" if trial.epochs else ""
+        return f"It {_UNFINISHED[state]}{after}; there is no verdict yet."
     if not trial.is_complete:
-        return f"{_stopped_text(data, trial)} There is no verdict on what it would have come to."
+        return (
+            f"{_stopped_text(data, trial)} There is no verdict, because its final score is unknown."
+        )
     sentences = []
     if tried is base:
-        sentences.append("All that follows is compared with it.")
+        sentences.append("All other settings are compared with it.")
     elif base is not None and data.study.is_ours:
         sentences.append(_compared_text(data, trial, base.shown))
     if best is not None and tried is not base:
@@ -152,7 +158,7 @@ def verdict_text(
         sentences += _after_text(data, trial, previous)
     if runs := data.tests_of(tried.params):
         sentences.append(_tested_text(runs))
-    return " ".join(sentences) or "It was trained to its end."
+    return " ".join(sentences) or "It is fully trained."
 
 
 def range_text(verdict: Verdict) -> str:
@@ -167,15 +173,15 @@ def _compared_text(data: DiaryData, trial: TrialData, base: TrialData) -> str:
         word = {"within noise": "Within noise of"}.get(
             verdict.word, f"{verdict.word.capitalize()} than"
         )
-        of = _count(verdict.comparisons, "comparison")
-        return f"**{word} the baseline**: {range_text(verdict)}, which allows for {of}."
+        comparisons = _count(verdict.comparisons, "comparison")
+        return f"**{word} the baseline**: {range_text(verdict)}, adjusted for {comparisons}."
     if isinstance(verdict, NoVerdict):
         return f"No verdict: {escaped(verdict.reason)}."
     if not base.is_complete:
         promote = code(f"canopy promote {base.number} --study {quote(data.study.name)}")
         return (
-            f"No verdict: the baseline was stopped after epoch {base.epochs}; {promote} trains it "
-            "to its end."
+            f"No verdict: the baseline was stopped after epoch {base.epochs}; {promote} trains "
+            "its remaining epochs."
         )
     if trial.epochs != base.epochs:
         return f"No verdict: it has {_count(trial.epochs, 'epoch')}, the baseline {base.epochs}."
@@ -195,24 +201,24 @@ def _after_text(data: DiaryData, trial: TrialData, previous: TrialData) -> list[
     if not data.study.is_ours:
         return []
     difference = signed_text(trial.score - previous.score, 3)
-    return [f"Beside trial {previous.number}, told of before it: AP {difference}."]
+    return [f"Compared with trial {previous.number}, the previous one: AP {difference}."]
 
 
 def _tested_text(runs: Sequence[Any]) -> str:
     val = sum(float(run.val["val_ap"]) for run in runs) / len(runs)
     test = sum(float(run.test["test_ap"]) for run in runs) / len(runs)
     seeds = ", ".join(str(run.seed) for run in runs)
-    many = "the mean of further seeds" if len(runs) > 1 else "of further seed"
+    origin = "the mean of additional seeds" if len(runs) > 1 else "from additional seed"
     return (
-        f"TEST is {many} {seeds}; VAL of the same: AP {number_text(val)}, from which TEST is "
-        f"{signed_text(test - val)} away."
+        f"TEST is {origin} {seeds}; VAL of the same runs: AP {number_text(val)}, from which TEST "
+        f"differs by {signed_text(test - val)}."
     )
 
 
 def _stopped_text(data: DiaryData, trial: TrialData) -> str:
     planned = data.study.planned_epochs
-    of = f" of {planned}" if planned >= trial.epochs and trial.epochs else ""
-    at = f" after epoch {trial.epochs}{of}" if trial.epochs else " before its first epoch"
+    total = f" of {planned}" if planned >= trial.epochs and trial.epochs else ""
+    at = f" after epoch {trial.epochs}{total}" if trial.epochs else " before its first epoch"
     reason = f" ({escaped(trial.summary.reason)})" if trial.summary.reason else ""
     text = f"**Stopped**{at}{reason}."
     base = data.base
@@ -220,24 +226,24 @@ def _stopped_text(data: DiaryData, trial: TrialData) -> str:
         base.shown.score_at(trial.epochs) if base is not None and base.shown is not trial else None
     )
     if then is not None:
-        text += f" The baseline had {plain_score(data.study, then)} then."
+        text += f" The baseline had {plain_score(data.study, then)} after as many epochs."
     return text
 
 
 def _times_text(data: DiaryData, tried: Tried) -> str | None:
-    """Returns how long training takes from the start, beside as many epochs of the baseline."""
+    """Returns the training time from the start, and its ratio to the baseline's."""
     trial, base = tried.shown, data.base
     seconds = trial.seconds
     if seconds is None or not trial.epochs:
         return None
-    of = f" for {_count(trial.epochs, 'epoch')}" if data.study.is_ours else ""
-    text = f"Training takes {duration_text(seconds)}{of}"
+    epochs = f" for {_count(trial.epochs, 'epoch')}" if data.study.is_ours else ""
+    text = f"Training takes {duration_text(seconds)}{epochs}"
     if base is None or base is tried:
         return f"{text}."
-    theirs = base.shown.summary.metrics[: trial.epochs]
-    if len(theirs) < trial.epochs:
+    base_metrics = base.shown.summary.metrics[: trial.epochs]
+    if len(base_metrics) < trial.epochs:
         return f"{text}."
-    base_s = sum(float(each["train_s"] + each["val_s"]) for each in theirs)
+    base_s = sum(float(epoch["train_s"] + epoch["val_s"]) for epoch in base_metrics)
     if not base_s:
         return f"{text}."
     return (
@@ -260,9 +266,7 @@ def _repeats(tried: Tried) -> list[str]:
     sentences = []
     trials = [t for t in tried.trials if t is tried.shown or not t.summary.has_gone_wrong]
     promoted = [t for t in trials if t.summary.promoted_from not in {None, t.number}]
-    sentences += [
-        f"Trial {t.number} goes on from trial {t.summary.promoted_from}." for t in promoted
-    ]
+    sentences += [f"Trial {t.number} resumes trial {t.summary.promoted_from}." for t in promoted]
     numbers = {t.number for t in promoted}
     again = [t.number for t in trials[1:] if t.number not in numbers]
     if again:
@@ -279,23 +283,23 @@ def _group_text(data: DiaryData, group: Group) -> str:
     if ranges := _ranges(data, settings):
         what += f" with {ranges}"
     complete = sum(trial.is_complete for trial in trials)
-    outcomes = [f"{complete} trained to the end"] if complete else []
+    outcomes = [f"{complete} fully trained"] if complete else []
     stops = Counter(trial.epochs for trial in trials if trial.ended_early)
     if stops:
-        each = [f"{count} after epoch {epoch}" for epoch, count in sorted(stops.items())]
-        early = f" early: {', '.join(each)}" if each[1:] else f" after epoch {min(stops)}"
+        counts = [f"{count} after epoch {epoch}" for epoch, count in sorted(stops.items())]
+        early = f" early: {', '.join(counts)}" if counts[1:] else f" after epoch {min(stops)}"
         outcomes.append(f"{sum(stops.values())} stopped{early}")
     repeats = len(trials) - len(settings)
     if repeats:
         outcomes.append(f"{_count(repeats, 'repeat')} of a setting among them")
-    goes_on = sum(trial.summary.state in {"RUNNING", INTERRUPTED} for trial in trials)
-    if goes_on:
-        outcomes.append(f"{goes_on} not over yet")
+    unfinished = sum(trial.summary.state in {"RUNNING", INTERRUPTED} for trial in trials)
+    if unfinished:
+        outcomes.append(f"{unfinished} not finished yet")
     return f"{what}: {'; '.join(outcomes)}" if outcomes else what
 
 
 def _furthest_text(data: DiaryData, trials: Sequence[TrialData]) -> str:
-    """Says of trials none of which came to its end which one came furthest."""
+    """Returns a sentence about the trial with the most epochs, where none is fully trained."""
     study = data.study
     scored = [trial for trial in trials if trial.score is not None]
     if not scored:
@@ -307,7 +311,7 @@ def _furthest_text(data: DiaryData, trials: Sequence[TrialData]) -> str:
 
 
 def _ranges(data: DiaryData, settings: Sequence[Tried]) -> str:
-    """Returns what was tried of each parameter that is a number."""
+    """Returns the range that was tried of each numeric parameter."""
     found = []
     for name, domain in data.study.distributions.items():
         values = sorted({t.params[name] for t in settings if name in t.params}, key=_sortable)
@@ -329,7 +333,7 @@ def _numbers(data: DiaryData, tried: Tried) -> str:
 
 
 def _trials_text(numbers: Sequence[int]) -> str:
-    """Returns numbers of trials; of many the first and the last one."""
+    """Returns numbers of trials; if there are many, only the first and the last."""
     if len(numbers) == 1:
         return f"trial {numbers[0]}"
     if len(numbers) > _MOST_NUMBERS:

@@ -1,7 +1,8 @@
-"""The words that a person wrote into a diary, which the next one keeps.
+"""The user's words in a diary, which later versions of it keep.
 
-A diary has places for them, each between two marked lines. What stands outside of them is written
-anew each time. So that nothing a person wrote there is lost unseen, the last line has a digest.
+A diary has places for them, each between two marked lines. Everything else is rewritten each time.
+The last line has a digest of it, so that edits outside the places are detected, not lost.
+Later releases read the marks back, so their wording must not change.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ _BEGIN = re.compile(r"\s*<!--\s*words:\s*(\S.*?)\s*-->\s*")
 _END = re.compile(r"\s*<!--\s*end of words\s*-->\s*")
 _LIKE_A_MARK = re.compile(r"\s*<!--\s*(?:words\b|end\s+of\s+words\b)", re.IGNORECASE)
 _DIGEST = re.compile(r"\s*<!-- all but the words: sha256 ([0-9a-f]{64}) -->\s*")
-# What would end a comment, or stand for something else in it.
+# Characters that would end a comment, and the escape character itself.
 _NOT_IN_COMMENTS = re.compile(r"%|<|>|--|-$")
 
 Words = Mapping[str, str]
@@ -26,11 +27,11 @@ Words = Mapping[str, str]
 
 @dataclass(frozen=True)
 class DiaryFile:
-    """A diary as it was written.
+    """An existing diary.
 
     Attributes:
-        words: place → what a person wrote there; places where nobody did are left out.
-        is_untouched: whether nothing else was changed in it.
+        words: place → the user's words there, without empty places.
+        is_untouched: whether everything else is unchanged.
     """
 
     words: Words = field(default_factory=dict)
@@ -38,13 +39,13 @@ class DiaryFile:
 
 
 def place_name(text: str) -> str:
-    """Returns a text as the name of a place: on one line, and harmless in a comment."""
+    """Returns a text as the name of a place: one line, escaped for an HTML comment."""
     line = " ".join(printable_line(text).split())
     return _NOT_IN_COMMENTS.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found[0]), line)
 
 
 def place(name: str, words: Words) -> list[str]:
-    """Returns the lines of a place, with what a person wrote there."""
+    """Returns the lines of a place, with the user's words."""
     return [f"<!-- words: {name} -->", words.get(name, ""), "<!-- end of words -->", ""]
 
 
@@ -52,38 +53,39 @@ def diary_text(study: str, lines: Sequence[str]) -> str:
     """Returns a whole diary.
 
     Args:
-        study: its name.
-        lines: all but the first and the last one.
+        study: name of the study.
+        lines: all lines except the first and the last.
     """
     text = "\n".join([f"<!-- canopy diary of study: {place_name(study)} -->", *lines]).rstrip("\n")
     return f"{text}\n\n<!-- all but the words: sha256 {_digest_of(text.split(chr(10)))} -->\n"
 
 
 def read_diary_file(path: Path, study: str) -> DiaryFile:
-    """Reads the words of a diary that is to be replaced.
+    """Reads the user's words from a diary that will be replaced.
 
     Args:
-        path: of the file, which may be missing.
-        study: that the diary must be of.
+        path: path of the file, which may be missing.
+        study: the study whose diary it must be.
 
     Raises:
-        DiaryError: it is something else, or a mark is broken or doubled; it names the line.
+        DiaryError: it is not a diary of the study, or a mark is broken or duplicated; the message
+            names the line.
     """
     if not path.is_file():
         return DiaryFile()
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _no_diary(path) from error
+        raise _not_a_diary(path) from error
     if not text.strip():
         return DiaryFile()
     lines = text.replace("\r\n", "\n").split("\n")
-    of_study = next((found[1] for line in lines if (found := _DIARY.fullmatch(line))), None)
-    if of_study is None:
-        raise _no_diary(path)
-    if of_study != place_name(study):
+    found_study = next((found[1] for line in lines if (found := _DIARY.fullmatch(line))), None)
+    if found_study is None:
+        raise _not_a_diary(path)
+    if found_study != place_name(study):
         raise DiaryError(
-            f"{path}: it is the diary of study {of_study!r}, not of {study!r}; choose another "
+            f"{path}: it is the diary of study {found_study!r}, not of {study!r}; choose another "
             "--output, or move it away"
         )
     words = _words_of(path, lines)
@@ -91,40 +93,40 @@ def read_diary_file(path: Path, study: str) -> DiaryFile:
     return DiaryFile(words, is_untouched=digests[-1:] == [_digest_of(lines)])
 
 
-def _no_diary(path: Path) -> DiaryError:
+def _not_a_diary(path: Path) -> DiaryError:
     return DiaryError(
-        f"{path}: it is there and no diary of Canopy's, so it is not replaced; choose another "
+        f"{path}: it exists and is not a Canopy diary, so it is not replaced; choose another "
         "--output, or move it away"
     )
 
 
 def _words_of(path: Path, lines: Sequence[str]) -> Words:
-    """Returns what stands between marks."""
+    """Returns the words between the marks, by place."""
     words: dict[str, str] = {}
-    begun: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     name: str | None = None
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if begin := _BEGIN.fullmatch(line):
             if name is not None:
                 raise DiaryError(
-                    f"{where}: a place for words begins within another one, that of line "
-                    f"{begun[name]}; write <!-- end of words --> after its words"
+                    f"{where}: this place for words starts inside the one of line "
+                    f"{first_lines[name]}; add <!-- end of words --> at the end of that one"
                 )
             name = begin[1]
-            if name in begun:
+            if name in first_lines:
                 raise DiaryError(
-                    f"{where}: the place for words {name!r} was in line {begun[name]} already; "
-                    "remove one of them"
+                    f"{where}: the place for words {name!r} is already in line "
+                    f"{first_lines[name]}; remove one of them"
                 )
-            begun[name] = number
+            first_lines[name] = number
         elif _END.fullmatch(line):
             if name is None:
                 raise DiaryError(
-                    f"{where}: words end here that did not begin; write the line "
-                    "<!-- words: … --> before them again, or remove this one"
+                    f"{where}: end of words without a start; restore the line <!-- words: … --> "
+                    "above it, or remove this line"
                 )
-            written = "\n".join(lines[begun[name] : number - 1]).strip("\n")
+            written = "\n".join(lines[first_lines[name] : number - 1]).strip("\n")
             if written.strip():
                 words[name] = written
             name = None
@@ -135,14 +137,14 @@ def _words_of(path: Path, lines: Sequence[str]) -> Words:
             )
     if name is not None:
         raise DiaryError(
-            f"{path}, line {begun[name]}: words begin here that never end; write "
+            f"{path}, line {first_lines[name]}: these words have no end; add the line "
             "<!-- end of words --> after them"
         )
     return words
 
 
 def _digest_of(lines: Sequence[str]) -> str:
-    """Returns a digest of all but words and white space, which editors and git change."""
+    """Returns a digest without the words and without white space, which editors and git change."""
     digest = hashlib.sha256()
     is_within = False
     for line in lines:

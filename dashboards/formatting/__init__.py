@@ -1,4 +1,4 @@
-"""How values are written: numbers, settings, tables for a terminal, Markdown.
+"""How values are written: numbers, settings, terminal tables, Markdown.
 
-Whole sentences about a study are in `answer`.
+Whole sentences about a study belong in `answer`.
 """

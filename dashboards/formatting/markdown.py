@@ -1,17 +1,17 @@
-"""Texts of users and servers in Markdown: shown as they are, whatever markup they hold."""
+"""Text from users and servers in Markdown, with its markup escaped."""
 
 import re
 from urllib.parse import quote
 
-# An underscore within a word is none of Markdown's, and nearly every loss and network has one.
+# Markdown ignores an underscore within a word, and nearly every loss and network has one.
 _MARKUP = re.compile(r"[\\`*\[\]<>#|~&$!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 _URL_SAFE = "/:?#@!$&'*+,;=%-._~"
 
 
 def escaped(text: object) -> str:
-    """Returns a text on one line that Markdown shows as it is.
+    """Returns a text on one line with Markdown's markup escaped.
 
-    Where it begins a line it may still be taken for a list or a heading, so it must not.
+    Do not put it at the start of a line, where it could become a list or a heading.
     """
     line = " ".join(printable_line(str(text)).split())
     return _MARKUP.sub(lambda found: f"\\{found[0]}", line)
@@ -40,6 +40,6 @@ def link(text: str, url: str) -> str:
 
     Args:
         text: of the link.
-        url: where it leads; what would end it early is percent-encoded.
+        url: the target; characters that would end the link are percent-encoded.
     """
     return f"[{escaped(text)}]({quote(url, safe=_URL_SAFE)})"

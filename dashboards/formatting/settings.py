@@ -1,4 +1,4 @@
-"""A setting in words: what it is, and in what it differs from the baseline."""
+"""A setting in words, and its differences from the baseline."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Params = Mapping[str, Any]
 
 
 def value_words(name: str, value: Any) -> str:
-    """Returns a parameter's value as a person writes it: ``ResNet18``, ``.80``."""
+    """Returns a parameter's value in its usual spelling: ``ResNet18``, ``.80``."""
     if name == "loss":
         return _LOSSES.get(value, str(value))
     if name == "backbone":
@@ -35,7 +35,7 @@ def value_words(name: str, value: Any) -> str:
 
 
 def param_words(name: str, value: Any) -> str:
-    """Returns a parameter in words; a word speaks for itself, a number needs its name."""
+    """Returns a parameter in words; losses and backbones without the parameter's name."""
     if name == _GAMMA:
         return _CONSTANT if value == 1 else f"ExponentialLR, gamma {value_words(name, value)}"
     words = value_words(name, value)
@@ -48,12 +48,12 @@ def setting_words(params: Params) -> str:
 
 
 def difference_words(params: Params, base: Params) -> str:
-    """Returns as a heading in what a setting differs from the baseline's."""
+    """Returns a setting's differences from the baseline as a heading."""
     return setting_words(_differing(params, base)) or "the same setting"
 
 
 def intent_words(params: Params, base: Params) -> str:
-    """Returns as a sentence what is tried in place of the baseline.
+    """Returns a setting's differences from the baseline as a sentence.
 
     For example: ``ResNet152 instead of ResNet18, with gamma .80.``
     """
@@ -76,10 +76,10 @@ def intent_words(params: Params, base: Params) -> str:
 
 
 def base_words(training: Mapping[str, Any]) -> str:
-    """Returns as a sentence what all runs have in common, the baseline among them.
+    """Returns the settings common to all runs, including the baseline, as a sentence.
 
     Args:
-        training: the settings of a run.
+        training: the training settings.
     """
     optimizer = training.get("optimizer", {})
     parts = [
@@ -89,7 +89,7 @@ def base_words(training: Mapping[str, Any]) -> str:
         f"weights {training['weights']}" if "weights" in training else "",
     ]
     known = ", ".join(part for part in parts if part)
-    return f"What the search is to improve{f': {known}' if known else ''}."
+    return f"The setting to improve{f': {known}' if known else ''}."
 
 
 def _differing(params: Params, base: Params) -> dict[str, Any]:
@@ -100,6 +100,6 @@ def _differing(params: Params, base: Params) -> dict[str, Any]:
 
 def _number_words(name: str, value: Any, base: Params) -> str:
     if name != _GAMMA:
-        was = f" in place of {value_words(name, base[name])}" if name in base else ""
+        was = f" instead of {value_words(name, base[name])}" if name in base else ""
         return f"{param_words(name, value)}{was}"
     return f"a {_CONSTANT}" if value == 1 else f"gamma {value_words(name, value)}"

@@ -15,7 +15,7 @@ from canopy_search.storage.workers.registry import WorkerSummary
 
 
 def duration_text(seconds: float) -> str:
-    """Returns a duration as a person says it: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Returns a duration: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -30,14 +30,14 @@ def ap_text(val_ap: float | None) -> str:
 
 
 def signed_text(difference: float) -> str:
-    """Returns a difference with its sign: four digits, or as many that mean anything."""
+    """Returns a difference with its sign and four decimals, or four digits beyond 1."""
     sign = "+" if difference >= 0 else "−"
     size = abs(difference)
     return sign + (ap_text(size) if size <= 1 else f"{size:.4g}")
 
 
 def value_text(value: Any) -> str:
-    """Returns the value of a parameter, floats as short as they can be told apart."""
+    """Returns the value of a parameter, floats in their shortest form (six digits at most)."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -52,7 +52,7 @@ def listed_text(words: Sequence[str]) -> str:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Returns a setting in one line; a category speaks for itself, a number needs its name."""
+    """Returns a setting in one line, categories without the parameter's name."""
     return " · ".join(
         value if isinstance(value, str) else f"{name} {value_text(value)}"
         for name, value in params.items()
@@ -62,15 +62,15 @@ def params_text(params: Mapping[str, Any]) -> str:
 def trials_table(
     trials: Sequence[TrialSummary], title: str | None = None, width: int | None = None
 ) -> Table:
-    """Returns one row a trial: number, parameters, AP, epochs, time, state.
+    """Returns one row per trial: number, parameters, AP, epochs, time, state.
 
-    A column says what plain Optuna was told, and a last one why trials failed or diverged, if any
-    did. Where columns for all parameters would be too wide they are one, which wraps.
+    If needed, there are columns for the value of a trial of plain Optuna and for the reason why a
+    trial failed or diverged. If one column per parameter is too wide, all share one that wraps.
 
     Args:
         trials: in the order of the rows.
         title: above the table.
-        width: columns of the terminal, if they are few.
+        width: of the terminal, in characters; None for no limit.
     """
     table = _trials_table(trials, title, one_column=False)
     if width is not None and _least_width(table) > width:
@@ -87,7 +87,7 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     reasons = any(trial.has_gone_wrong and trial.reason for trial in trials)
-    told = any(trial.value is not None for trial in trials)
+    has_values = any(trial.value is not None for trial in trials)
     table.add_column("trial", justify="right", no_wrap=True)
     if one_column:
         table.add_column("setting", min_width=16, overflow="fold")
@@ -97,7 +97,7 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
         table.add_column(
             Text(printable(name)), justify="right" if numeric else "left", no_wrap=True
         )
-    for name in ["value"] * told + ["val AP", "epochs", "time"]:
+    for name in ["value"] * has_values + ["val AP", "epochs", "time"]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=not one_column)
     if reasons:
@@ -108,13 +108,13 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
             str(trial.number),
             *([params_text(trial.params)] * one_column),
             *(value_text(trial.params.get(name, "–")) for name in names),
-            *(["–" if trial.value is None else value_text(trial.value)] * told),
+            *(["–" if trial.value is None else value_text(trial.value)] * has_values),
             ap_text(trial.val_ap),
             *(["–", "–"] if trial.value is not None else _epochs_and_time(trial)),
             _state_text(trial),
             *([reason] * reasons),
         ]
-        # As texts, since rich takes brackets in a string for markup.
+        # As `Text`, since rich reads brackets in a string as markup.
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
@@ -124,19 +124,19 @@ def _epochs_and_time(trial: TrialSummary) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Returns a text without what would move the cursor or colour the screen."""
+    """Returns a text without control characters, which could move the cursor or set colours."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
 
 
 def _least_width(table: Table) -> int:
-    """Returns how many columns a table needs at least."""
+    """Returns the smallest width of a table, in characters."""
     return Console(width=10_000).measure(table).minimum
 
 
 def _state_text(trial: TrialSummary) -> str:
-    """Returns how a trial stands, and where it comes from if a person promoted it."""
+    """Returns a trial's state, and the trial it continues if the user promoted one."""
     state = trial.state.lower()
     if trial.promoted_from in {None, trial.number}:
         return state
@@ -144,7 +144,7 @@ def _state_text(trial: TrialSummary) -> str:
 
 
 def counts_text(summary: StudySummary) -> str:
-    """Returns in one line how many trials ended how."""
+    """Returns the number of trials per state in one line."""
     parts = [
         f"{summary.finished} finished ({summary.count(TrialState.COMPLETE)} complete, "
         f"{summary.count(TrialState.PRUNED)} pruned)"
@@ -163,27 +163,26 @@ def counts_text(summary: StudySummary) -> str:
 
 
 def spent_text(summary: StudySummary) -> str:
-    """Returns in one line what the study cost."""
+    """Returns the cost of the study in one line."""
     trained, replayed = summary.epochs_trained, summary.epochs_replayed
-    word = "epoch" if trained == 1 else "epochs"
-    text = f"{trained} {word} trained in {duration_text(summary.seconds)}"
+    text = f"{counted(trained, 'epoch')} trained in {duration_text(summary.seconds)}"
     if replayed:
-        text += f"; {replayed} of {summary.epochs_reported} reported ones were known already"
+        text += f"; {replayed} of {summary.epochs_reported} reported epochs were reused"
     return text
 
 
 def score_text(data: StudyData, score: float | None) -> str:
-    """Returns a score as it is written: an AP with four digits, other values with as many."""
+    """Returns a score with four digits, or a dash."""
     if data.is_ours or score is None:
         return ap_text(score)
     return f"{score:.4g}"
 
 
 def percent_text(share: float) -> str:
-    """Returns a share as it is written here: ``41 %``."""
+    """Returns a share as a percentage: ``41 %``."""
     return f"{100 * share:.0f} %"
 
 
 def worker_name(worker: WorkerSummary) -> str:
-    """Returns which worker it is: machine, device and process."""
+    """Returns a worker's machine, device and process."""
     return f"{worker.host} {worker.slot} ({worker.pid})"

@@ -1,4 +1,4 @@
-"""A page in one HTML file: its parts, its template, styles and script.
+"""One self-contained HTML page: its parts, template, styles and script.
 
-What is on a page is in `report` and `comparison`.
+The content of pages is in `report` and `comparison`.
 """

@@ -9,7 +9,7 @@
   const drawn = new Set();
   let plotly = null;
 
-  // Colours: as the system has them, or as the reader chose; in every figure too.
+  // Colours of the page and its figures: those of the system, or those the reader chose.
 
   function remembered() {
     try { return localStorage.getItem("canopy-theme") || ""; } catch { return ""; }
@@ -17,7 +17,7 @@
 
   function choose(theme) {
     if (theme) root.dataset.theme = theme; else delete root.dataset.theme;
-    try { localStorage.setItem("canopy-theme", theme); } catch { /* a file may have no storage */ }
+    try { localStorage.setItem("canopy-theme", theme); } catch { /* a local file may have no storage */ }
     for (const button of document.querySelectorAll(".theme button")) {
       button.setAttribute("aria-pressed", String(button.dataset.theme === theme));
     }
@@ -47,14 +47,14 @@
     for (const axis of ["xaxis", "yaxis"]) {
       Object.assign(base[axis], { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line });
     }
-    // What a figure wants to be different where there is little room.
+    // Changes that a figure requests for narrow pages.
     const narrow = plot.clientWidth < NARROW_PX && layout.meta?.narrow;
     for (const [part, changes] of Object.entries(narrow || {})) Object.assign(layout[part], changes);
     base.paper_bgcolor = base.plot_bgcolor = "rgba(0,0,0,0)";
     return layout;
   }
 
-  // Figures: those in view first, the others while nothing else happens.
+  // Figures: the visible ones first, the others when the browser is idle.
 
   async function load() {
     const packed = document.getElementById("plotly-js").textContent;
@@ -72,7 +72,7 @@
     const figure = JSON.parse(plot.querySelector("script").textContent);
     plot.figure = figure;
     const isTouched = matchMedia("(pointer: coarse)").matches;
-    if (isTouched) figure.layout.dragmode = false;  // a finger scrolls the page
+    if (isTouched) figure.layout.dragmode = false;  // so that a finger scrolls the page
     plotly.newPlot(plot, dataOf(figure), layoutOf(plot), { responsive: true, displayModeBar: false });
   }
 
@@ -94,7 +94,7 @@
       await load();
     } catch (error) {
       for (const plot of plots) {
-        plot.replaceChildren("This browser is too old to draw the figure; what it shows is said above.");
+        plot.replaceChildren("This browser is too old to draw the figure; the text above says what it shows.");
         plot.style.height = "auto";
       }
       console.error(error);
@@ -107,7 +107,7 @@
     setTimeout(drawInTurn, 200);
   }
 
-  // A printed page is light and narrow, and two figures fit on it.
+  // A printed page is light and narrow; two figures fit on a page.
 
   addEventListener("beforeprint", () => {
     drawAll();
@@ -124,7 +124,7 @@
     choose(remembered());
   });
 
-  // Tables: a click on a heading sorts, and again turns the order; rows without a value stay last.
+  // Tables: a click on a heading sorts, a second click reverses; rows without a value stay last.
 
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
@@ -179,7 +179,7 @@
     if (!form) continue;
     form.addEventListener("input", () => filter(form, table));
     form.addEventListener("submit", (event) => event.preventDefault());
-    filter(form, table);  // a browser may remember what was typed before
+    filter(form, table);  // the browser may restore earlier input
   }
 
   const themes = document.querySelector(".theme");

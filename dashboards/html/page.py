@@ -1,4 +1,4 @@
-"""A page in one HTML file that needs nothing else: its styles, script, tables and figures."""
+"""A self-contained HTML page: its parts, and the template that renders them."""
 
 import base64
 import json
@@ -17,18 +17,18 @@ from plotly.graph_objects import Figure
 
 _CHART_PX = 420
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:s|min|h)\b))")
-# What ends a script element, or a line of one, inside a JSON string.
+# Characters that end a script element, or a line of it, inside a JSON string.
 _UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One of the few things that a page says first.
+    """One of the key figures at the top of a page.
 
     Attributes:
-        name: what it is.
-        value: in few words.
-        note: what has to be known with it.
+        name: what the figure is.
+        value: in a few words.
+        note: its context.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Fact:
 
 @dataclass(frozen=True)
 class Key:
-    """What a colour or a mark in a figure stands for.
+    """The meaning of a colour or a marker in a figure.
 
     Attributes:
-        name: what it stands for.
-        colour: of the mark, as CSS has it; None for that of the text.
-        mark: a letter that looks like it.
+        name: the meaning.
+        colour: CSS colour of the marker; None for the colour of the text.
+        mark: a character that looks like the marker.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """Figures that show one thing, and the sentence that says what they show and mean.
+    """One or more figures, and the sentence that says what they show.
 
     Attributes:
         key: an identifier, unique on the page.
         title: of a few words.
-        sentence: written from the data; it is what a person who does not see the figure has.
-        figures: side by side where there is room; none where the sentence says why.
+        sentence: computed from the data; it replaces the figure for readers who cannot see it.
+        figures: side by side if there is room; empty if the sentence says why.
         height_px: of each figure.
-        legend: of all its figures, which then show none themselves.
+        legend: shared by all figures, which then have none of their own.
     """
 
     key: str
@@ -77,9 +77,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: its heading.
-        is_number: whether its cells have values to be sorted by.
-        is_choice: whether it holds few different texts, by which rows can be chosen.
+        name: the heading.
+        is_number: whether its cells have numeric values to sort by.
+        is_choice: whether it has few different texts, which can filter rows.
     """
 
     name: str
@@ -92,8 +92,8 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: as it is shown.
-        value: of a number, to sort by; None sorts last.
+        text: the visible text.
+        value: a number to sort by; None sorts last.
     """
 
     text: str
@@ -102,14 +102,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be sorted by every column and, if wanted, filtered.
+    """A table that can be sorted by every column and, optionally, filtered.
 
     Attributes:
         key: an identifier, unique on the page.
-        caption: what its rows are.
-        columns: its headings.
+        caption: what the rows are.
+        columns: the headings.
         rows: a cell for each column; the first one names the row.
-        has_filter: whether rows can be chosen.
+        has_filter: whether rows can be filtered.
     """
 
     key: str
@@ -119,7 +119,7 @@ class Table:
     has_filter: bool = False
 
     def choices(self) -> list[tuple[int, Column, list[str]]]:
-        """Returns the columns by which rows can be chosen, and what there is to choose."""
+        """Returns the columns that can filter rows: index, column, and its texts."""
         chosen = []
         for index, column in enumerate(self.columns):
             texts = list(dict.fromkeys(row[index].text for row in self.rows))
@@ -130,14 +130,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, with a heading of its own.
+    """A part of a page with its own heading.
 
     Attributes:
         key: an identifier, unique on the page.
         title: of a few words.
-        paragraphs: of plain text.
-        charts: below them.
-        tables: below these.
+        paragraphs: plain text.
+        charts: below the paragraphs.
+        tables: below the charts.
     """
 
     key: str
@@ -152,11 +152,11 @@ class Page:
     """A page.
 
     Attributes:
-        kicker: what kind of page it is, and of what.
+        kicker: the kind of page and its subject.
         title: the answer, in one sentence.
-        lead: what has to be said with it, a paragraph each.
-        facts: the few figures that matter.
-        sections: in their order.
+        lead: the context of the answer, one paragraph each.
+        facts: the key figures.
+        sections: in order.
         colophon: how and when it was made.
     """
 
@@ -174,12 +174,12 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """Returns a page as one HTML file. Every text of it is plain: markup in it is shown."""
+    """Returns a page as one HTML file; markup in its texts is escaped."""
     template = _environment().get_template("page.html")
     return template.render(
         page=page,
         css=Markup(_asset("page.css")),  # noqa: S704 - our own file
-        js=Markup(_asset("page.js")),  # noqa: S704 - likewise
+        js=Markup(_asset("page.js")),  # noqa: S704 - our own file
         plotly=Markup(_packed_plotly()) if page.has_figures else "",  # noqa: S704 - base64
         json=_figure_json,
         tied=_tied,
@@ -203,20 +203,20 @@ def _asset(name: str) -> str:
 
 @cache
 def _packed_plotly() -> str:
-    """Returns plotly.js as base64 of a zlib stream: two fifths of its size."""
+    """Returns plotly.js as a zlib stream in base64: two fifths of its size."""
     script = files(plotly).joinpath("package_data", "plotly.min.js").read_bytes()
     return base64.b64encode(zlib.compress(script, 9)).decode("ascii")
 
 
 def _tied(text: str) -> str:
-    """Returns a text whose numbers stay on one line with their units."""
+    """Returns a text with no-break spaces between numbers and units."""
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _figure_json(chart: Chart, figure: Figure) -> Markup:
-    """Returns a figure as JSON that can stand in a script element."""
+    """Returns a figure as JSON that is safe inside a script element."""
     document: dict[str, Any] = json.loads(figure.to_json())
     if chart.legend:
         document["layout"]["showlegend"] = False
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return Markup(text.translate(_UNSAFE))  # noqa: S704 - nothing that ends the element is left
+    return Markup(text.translate(_UNSAFE))  # noqa: S704 - no character that ends the element is left

@@ -1,4 +1,4 @@
-"""optuna-dashboard, with our notes, figures and files beside each trial.
+"""optuna-dashboard with Canopy's notes, figures and files.
 
 Figures are drawn in `charts`.
 """

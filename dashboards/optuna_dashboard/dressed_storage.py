@@ -1,4 +1,4 @@
-"""One study as optuna-dashboard reads it: as it stands in the database, with what we add."""
+"""One study as optuna-dashboard reads it: the database's trials with additional attributes."""
 
 import copy
 from collections.abc import Container, Mapping, Sequence
@@ -18,14 +18,14 @@ def dressed(
     *,
     without: str | None = None,
 ) -> FrozenTrial:
-    """Returns a copy of a trial with further attributes; those that it has win.
+    """Returns a copy of a trial with additional attributes; existing ones take precedence.
 
     Args:
-        trial: as Optuna has it.
-        params: its parameters, as they are shown.
-        user_attrs: to add.
-        system_attrs: to add.
-        without: name of one of its own that is not for people.
+        trial: the trial from Optuna's storage.
+        params: the parameters to show.
+        user_attrs: user attributes to add.
+        system_attrs: system attributes to add.
+        without: name of one of its own user attributes to hide.
     """
     copied = copy.copy(trial)
     copied.params = dict(params)
@@ -36,13 +36,13 @@ def dressed(
 
 
 class DressedStorage(OneStudyStorage):
-    """An Optuna storage of one study at one moment. Whoever would write is refused.
+    """A read-only Optuna storage of one study at one moment.
 
     Args:
-        study: as another storage lists it.
-        study_id: the database's id of it.
-        system_attrs: of the study, in place of those that it is listed with.
-        trials: in the order of their numbers.
+        study: the study as the database's storage lists it.
+        study_id: the database's id of the study.
+        system_attrs: system attributes of the study, in place of the listed ones.
+        trials: ordered by number.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class DressedStorage(OneStudyStorage):
         self._by_id = {trial._trial_id: trial for trial in trials}
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """Returns what the study wants of its values."""
+        """Returns the directions of the study's objectives."""
         return list(self._listed.directions)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """Returns what people noted on the study."""
+        """Returns the study's user attributes."""
         return dict(self._listed.user_attrs)
 
     def get_all_studies(self) -> list[Any]:
-        """Returns this study alone."""
+        """Returns only this study."""
         return [self._listed]
 
     def get_all_trials(
@@ -85,25 +85,25 @@ class DressedStorage(OneStudyStorage):
         return self._by_id[trial_id]
 
     def create_new_trial(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()
 
     def set_trial_param(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()
 
     def set_trial_state_values(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()
 
     def set_trial_intermediate_value(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()
 
     def set_trial_user_attr(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()
 
     def set_trial_system_attr(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Raises an error, because the storage is read-only."""
         self._refuse()

@@ -1,4 +1,4 @@
-"""The house's figures as optuna-dashboard shows them: in boxes of one size, with nothing beside."""
+"""Canopy's charts for optuna-dashboard, which shows them in boxes of one size without text."""
 
 import html
 import json
@@ -19,16 +19,16 @@ from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.reader import StudyData
 
 _TALLEST_PX = 900
-"""What is drawn taller than this cannot be read at the height of a box; the report has it."""
+"""Taller charts are unreadable at the height of a box; only the report has them."""
 _LINE_PX = 18
-# Pages of ours have other colours in the dark; here they have to serve on both.
+# Unlike the report, these colours must work in light and in dark mode.
 _TEXT, _GRID = "#7a8088", "rgba(125,131,139,.28)"
 _SCALE = [[0.0, "#eef3f9"], [1.0, ACCENT]]
 _TITLE_LETTERS, _LEGEND_LETTERS = 38, 44
 
 
 def shown_figures(data: StudyData) -> list[dict[str, str]]:
-    """Returns the figures of a study, each with an identifier and as JSON, in their order."""
+    """Returns the figures of a study in order, each as an identifier and JSON."""
     return [
         {"id": f"{chart.key}-{index}" if index else chart.key, "graph_object": _json(chart, figure)}
         for chart in _charts(data)
@@ -55,9 +55,9 @@ def _charts(data: StudyData) -> Iterator[Chart]:
 def _json(chart: Chart, figure: Any) -> str:
     document = json.loads(figure.to_json())
     layout = document["layout"]
-    own = layout.get("title", {}).get("text")
-    # The figure's own part of the title is escaped already.
-    title = chart.title + (f": {html.unescape(own)}" if own else "")
+    subtitle = layout.get("title", {}).get("text")
+    # The figure's part of the title is already escaped.
+    title = chart.title + (f": {html.unescape(subtitle)}" if subtitle else "")
     lines = [
         *(f"<b>{plain(line)}</b>" for line in textwrap.wrap(title, _TITLE_LETTERS)),
         *_legend_lines(chart.legend),
@@ -72,7 +72,7 @@ def _json(chart: Chart, figure: Any) -> str:
         "yanchor": "top",
         "pad": {"t": 16, "l": 8},
     }
-    # The page has its own legend where a chart has one; else the figure's is below it.
+    # A chart's legend is in the title; without one, the figure's own legend is below it.
     if chart.legend:
         layout["showlegend"] = False
     layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
@@ -91,7 +91,7 @@ def _json(chart: Chart, figure: Any) -> str:
 
 
 def _legend_lines(keys: Sequence[Key]) -> list[str]:
-    """Returns the meaning of colours and marks, in lines that fit into a narrow box."""
+    """Returns the legend of colours and marks, in lines that fit a narrow box."""
     lines: list[list[Key]] = []
     room = 0
     for key in keys:

@@ -1,4 +1,4 @@
-"""The files that the dashboard offers of a study: made when somebody opens them."""
+"""Files of a study that the dashboard offers; each is created when it is opened."""
 
 import csv
 import io
@@ -24,11 +24,11 @@ class OfferedFile:
     """A file of a study or a trial.
 
     Attributes:
-        id: under which optuna-dashboard asks for it.
-        name: that it is saved under.
-        mimetype: of what it holds.
-        make: returns what it holds.
-        trial: number of the trial whose file it is; None for the study's own.
+        id: artifact id in optuna-dashboard.
+        name: file name for saving it.
+        mimetype: MIME type of its content.
+        make: returns the content.
+        trial: number of its trial; None for a file of the study.
     """
 
     id: str
@@ -39,7 +39,7 @@ class OfferedFile:
 
     @property
     def attribute(self) -> dict[str, str]:
-        """The system attribute by which optuna-dashboard knows of it."""
+        """The system attribute that registers it with optuna-dashboard."""
         described = {
             "artifact_id": self.id,
             "filename": self.name,
@@ -56,8 +56,9 @@ def offered_files(
 
     Args:
         data: the study.
-        study_id: the database's id of it.
-        best_yaml: returns the best setting as YAML; called for a study of ours that has one.
+        study_id: the database's id of the study.
+        best_yaml: returns the best configuration as YAML; called only for a study of Canopy's
+            that has one.
     """
 
     def offered(
@@ -85,7 +86,7 @@ def offered_files(
 
 
 def study_labels_csv(data: StudyData) -> bytes:
-    """Returns the AP of each label of the best trial and of the baseline, as CSV."""
+    """Returns the AP per label of the best trial and of the baseline, as CSV."""
     rows = [(s.label, s.images, s.best, s.baseline) for s in label_scores(data)]
     return _csv(("label", "validation_images", "val_ap", "val_ap_baseline"), rows)
 
@@ -101,13 +102,13 @@ def trial_labels_csv(trial: TrialData) -> bytes:
 
 
 class FileShelf:
-    """An artifact store of Optuna's, with files that are made when they are asked for.
+    """An Optuna artifact store with the user's uploads and files that are created on request.
 
-    What people upload lies in a folder; what is offered cannot be removed, for it is made anew.
+    Uploads are stored in a folder and can be removed; offered files cannot.
 
     Args:
-        folder: which uploads lie in; it is made with the first one.
-        offered: the files that are made.
+        folder: folder of the uploads; it is created with the first one.
+        offered: files that are created on request.
     """
 
     def __init__(self, folder: Path, offered: Sequence[OfferedFile] = ()) -> None:
@@ -119,21 +120,21 @@ class FileShelf:
         """Opens a file.
 
         Raises:
-            ArtifactNotFound: there is none of that id.
+            ArtifactNotFound: no file has that id.
         """
         offered = self._offered.get(artifact_id)
         return self._uploads.open_reader(artifact_id) if offered is None else _opened(offered)
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keeps what a person uploads."""
+        """Stores an upload."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._uploads.write(artifact_id, content_body)
 
     def remove(self, artifact_id: str) -> None:
-        """Removes what a person uploaded.
+        """Removes an upload.
 
         Raises:
-            ArtifactNotFound: nobody uploaded a file of that id.
+            ArtifactNotFound: no upload has that id.
         """
         self._uploads.remove(artifact_id)
 

@@ -1,18 +1,18 @@
-"""Texts as Markdown shows them: no name of a study, label or value becomes markup or a link."""
+"""Escapes texts for Markdown, so that names and values never become markup or links."""
 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~#@]|:(?=//)|(?<=www)\.")
-# Where a paragraph would become a list, a rule, or the underline of a heading.
+# Starts of a line that would become a list, a rule, or the underline of a heading.
 _BLOCK = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-=]|\+(?:\s|$)))")
 
 
 def plain(text: object) -> str:
-    """Returns a text in one line that Markdown shows as it is.
+    """Returns a text as one line that Markdown shows unchanged.
 
-    What begins an address is escaped too, for GitHub's dialect makes links of bare ones.
+    Starts of addresses are escaped too, because GitHub's dialect turns bare ones into links.
     """
     joined = " ".join(str(text).split())
     escaped = _MARKUP.sub(lambda found: "\\" + found[0], joined)
@@ -20,7 +20,7 @@ def plain(text: object) -> str:
 
 
 def code(text: str) -> str:
-    """Returns a text in one line as code, whatever backticks are in it."""
+    """Returns a text as one line of code, even if it contains backticks."""
     joined = " ".join(text.split())
     longest = max((len(list(run)) for tick, run in groupby(joined) if tick == "`"), default=0)
     fence = "`" * (longest + 1)
@@ -29,6 +29,6 @@ def code(text: str) -> str:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table of cells that are Markdown already."""
+    """Returns a table; its cells must already be Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

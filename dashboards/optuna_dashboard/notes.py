@@ -1,4 +1,4 @@
-"""A study and its trials as notes in Markdown, and what a person adds to them."""
+"""Notes in Markdown about a study and its trials, and the user's additions to them."""
 
 import hashlib
 import shlex
@@ -24,31 +24,31 @@ from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED
 from canopy_search.storage.workers.control import PAUSE
 
 MARK = "*Your own words go below this line; what is above follows the study.*"
-"""Parts what is written here from what a person adds."""
+"""Separates Canopy's text from the user's; saved notes may contain it, so it must not change."""
 
 _STATES = {
     TrialState.COMPLETE.name: "complete",
     TrialState.PRUNED.name: "pruned",
     TrialState.FAIL.name: "failed",
-    TrialState.RUNNING.name: "runs",
-    TrialState.WAITING.name: "waits to begin",
-    PAUSED: "pauses until it is promoted",
-    INTERRUPTED: "interrupted; the next free worker goes on with it",
+    TrialState.RUNNING.name: "running",
+    TrialState.WAITING.name: "waiting to start",
+    PAUSED: "paused until it is promoted",
+    INTERRUPTED: "interrupted; the next free worker resumes it",
 }
 _SPLITS = ("train", "val", "test")
-# Every version of a note of a running study that an editor may have been opened on.
+# An editor may be open on any recent version of a running study's notes.
 _MOST_REMEMBERED = 100_000
 
 
 class ShownTexts:
-    """Remembers what was shown as ours, to know it again in what an editor sends."""
+    """Remembers Canopy's texts that were shown, to recognise them in what an editor sends."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def remember(self, note: Hashable, text: str) -> None:
-        """Remembers a text of a note; of all notes together the last ones."""
+        """Remembers a text of a note; the oldest texts of all notes are dropped."""
         key = (note, _digest(text))
         with self._lock:
             self._digests[key] = None
@@ -62,9 +62,9 @@ class ShownTexts:
 
 
 def with_words(ours: str, words: str) -> str:
-    """Returns a note as it is shown: ours, and below it the words of a person.
+    """Returns a note as it is shown: Canopy's text, then the user's words.
 
-    A person who changed what is ours has it kept as they left it, and nothing is added.
+    If the user edited Canopy's text, the note is shown as they saved it, and nothing is added.
     """
     if MARK in words:
         return words
@@ -72,14 +72,14 @@ def with_words(ours: str, words: str) -> str:
 
 
 def words_in(body: str, is_ours: Callable[[str], bool]) -> str:
-    """Returns what is to be kept of a note that a person wrote.
+    """Returns the part of an edited note that has to be stored.
 
     Args:
         body: the whole text as the editor sends it.
-        is_ours: whether a text is one that was shown above the mark.
+        is_ours: whether a text was shown above the mark.
 
     Returns:
-        What stands below the mark, if what is above it was not touched; else all of it.
+        The text below the mark if the text above it is unchanged, else the whole text.
     """
     above, mark, below = body.partition(MARK)
     if mark and is_ours(above):
@@ -88,12 +88,12 @@ def words_in(body: str, is_ours: Callable[[str], bool]) -> str:
 
 
 def trial_note(data: StudyData, trial: TrialData, url: str | None, test: float | None) -> str:
-    """Returns what there is to say of a trial; of one that has ended it is final.
+    """Returns the note of a trial; it no longer changes once the trial has ended.
 
     Args:
         data: the trial's study.
-        trial: of the study.
-        url: of its page in ClearML, if it has one.
+        trial: the trial.
+        url: address of its page in ClearML, if it has one.
         test: its AP on test, if it was scored there.
     """
     summary = trial.summary
@@ -121,28 +121,28 @@ def study_note(
     confirmed: Sequence[str],
     files: Mapping[str, str],
 ) -> str:
-    """Returns what a study has found, how far it is, what it cost, and what to do next.
+    """Returns the note of a study: results, progress, cost and next steps.
 
     Args:
         data: the study.
-        answer: how sure its ranking is.
-        mirror: of the study in ClearML, if it has one.
-        confirmed: what further seeds say of the finalists, a sentence each, if that was asked.
-        files: name of a file that is offered → its address.
+        answer: how certain its ranking is.
+        mirror: its mirror in ClearML, if it has one.
+        confirmed: sentences about the finalists with additional seeds, if they were confirmed.
+        files: name of an offered file → its address.
     """
     parts = [f"## {plain(title(data))}", *(plain(text) for text in lead(data, answer))]
-    if told := facts(data, answer):
-        rows = [(plain(f.name), f"**{plain(f.value)}**", plain(f.note)) for f in told]
+    if key_facts := facts(data, answer):
+        rows = [(plain(f.name), f"**{plain(f.value)}**", plain(f.note)) for f in key_facts]
         parts.append(table(("", "", ""), rows))
-    standing = [("trials", plain(_progress_text(data)))]
+    progress = [("trials", plain(_progress_text(data)))]
     if data.is_ours:
-        standing.append(("cost", plain(spent_text(data.summary))))
+        progress.append(("cost", plain(spent_text(data.summary))))
     if mirror is not None:
-        standing.append(("ClearML", "; ".join(_mirror_parts(mirror))))
-    parts.append(table(("how far", ""), standing))
+        progress.append(("ClearML", "; ".join(_mirror_parts(mirror))))
+    parts.append(table(("progress", ""), progress))
     if confirmed:
         lines = "\n".join(f"- {plain(line)}" for line in confirmed)
-        parts.append(f"**With further seeds**\n\n{lines}")
+        parts.append(f"**With additional seeds**\n\n{lines}")
     if files:
         links = ", ".join(f"[{plain(name)}]({_target(url)})" for name, url in files.items())
         parts.append(f"Files: {links}")
@@ -160,19 +160,19 @@ def _metric(data: StudyData) -> str:
 
 
 def _metrics_table(trial: TrialData, test: float | None) -> str | None:
-    """Returns the metrics of a trial's last epoch, a row for each and a column for each split."""
-    found: dict[str, dict[str, str]] = {"ap": {}}
+    """Returns the metrics of a trial's last epoch: one row per metric, one column per split."""
+    by_metric: dict[str, dict[str, str]] = {"ap": {}}
     for key, value in (trial.stages[-1].metrics if trial.stages else {}).items():
         split, _, name = key.partition("_")
         if split in _SPLITS and isinstance(value, float) and name != "s":
-            found.setdefault(name, {})[split] = _number(value)
+            by_metric.setdefault(name, {})[split] = _number(value)
     if test is not None:
-        found["ap"]["test"] = _number(test)
-    splits = [split for split in _SPLITS if any(split in each for each in found.values())]
+        by_metric["ap"]["test"] = _number(test)
+    splits = [split for split in _SPLITS if any(split in row for row in by_metric.values())]
     rows = [
-        (plain("AP" if name == "ap" else name), *(each.get(split, "–") for split in splits))
-        for name, each in found.items()
-        if each
+        (plain("AP" if name == "ap" else name), *(values.get(split, "–") for split in splits))
+        for name, values in by_metric.items()
+        if values
     ]
     names = {"train": "training", "val": "validation", "test": "test"}
     heading = (f"after epoch {trial.epochs}", *(names[split] for split in splits))
@@ -185,17 +185,17 @@ def _cost_rows(data: StudyData, trial: TrialData) -> list[tuple[str, str]]:
     if data.is_ours:
         reported = len(summary.metrics)
         rows.append(("epochs reported", f"{reported} of {data.planned_epochs}"))
-        rows.append(("trained for it", str(summary.epochs_trained)))
-        rows.append(("known already", str(summary.epochs_replayed)))
+        rows.append(("epochs trained", str(summary.epochs_trained)))
+        rows.append(("epochs reused", str(summary.epochs_replayed)))
     if trial.seconds is not None:
         rows.append(("time from the start", duration_text(trial.seconds)))
     if data.is_ours:
-        rows.append(("time spent on it", duration_text(summary.trained_s)))
+        rows.append(("time spent", duration_text(summary.trained_s)))
     if summary.promoted_from is not None:
-        rows.append(("goes on from", f"trial {summary.promoted_from}"))
+        rows.append(("resumes", f"trial {summary.promoted_from}"))
     rows += [
         (word, f"{instant:%Y-%m-%d %H:%M:%S}")
-        for word, instant in (("began", trial.began), ("ended", trial.ended))
+        for word, instant in (("started", trial.began), ("ended", trial.ended))
         if instant is not None
     ]
     return rows
@@ -203,10 +203,10 @@ def _cost_rows(data: StudyData, trial: TrialData) -> list[tuple[str, str]]:
 
 def _progress_text(data: StudyData) -> str:
     summary = data.summary
-    target = f" of {summary.target} wanted" if summary.target else ""
+    target = f", target {summary.target}" if summary.target else ""
     living = sum(worker.is_living for worker in summary.workers)
-    who = f"; {living} worker{'s' * (living != 1)} at it" if living else ""
-    return f"{counts_text(summary)}{target}{who}"
+    workers = f"; {living} active worker{'s' * (living != 1)}" if living else ""
+    return f"{counts_text(summary)}{target}{workers}"
 
 
 def _mirror_parts(mirror: MirrorSummary) -> list[str]:
@@ -221,31 +221,32 @@ def _mirror_parts(mirror: MirrorSummary) -> list[str]:
 
 
 def _next_steps(data: StudyData, confirmed: Sequence[str]) -> list[str]:
-    """Returns commands, and what each is for."""
+    """Returns commands, each with its purpose."""
     summary = data.summary
-    named = f"--study {shlex.quote(data.name)}"
+    option = f"--study {shlex.quote(data.name)}"
     if not data.is_ours:
-        return [f"{code(f'canopy report {named}')} writes all of it as one page"]
+        return [f"{code(f'canopy report {option}')} writes everything as one HTML page"]
     steps = []
     if summary.control == PAUSE:
-        steps.append(f"{code(f'canopy resume {named}')}: it pauses")
+        steps.append(f"{code(f'canopy resume {option}')}: the study is paused")
     elif not summary.is_searched and not summary.is_over:
         steps.append(
-            f"{code(f'canopy search {named} --trials {summary.target}')}: nobody works on it, and "
-            "it lacks trials"
+            f"{code(f'canopy search {option} --trials {summary.target}')}: no worker is active, "
+            "and trials are missing"
         )
     if summary.best is None:
         return steps
     if not confirmed:
         steps.append(
-            f"{code(f'canopy confirm {named}')} trains the best with further seeds, and tests them"
+            f"{code(f'canopy confirm {option}')} trains the best with additional seeds, "
+            "and scores them on test"
         )
     steps.append(
-        f"{code(f'canopy best {named} --output best.yaml')} and {code('canopy train best.yaml')} "
-        f"take {plain(params_text(summary.best.params)) or 'it'} home"
+        f"{code(f'canopy best {option} --output best.yaml')} and {code('canopy train best.yaml')} "
+        f"export and train {plain(params_text(summary.best.params)) or 'it'}"
         if not confirmed
-        else f"{code(f'canopy best {named} --output best.yaml')} and "
-        f"{code('canopy train best.yaml')} take the winner home"
+        else f"{code(f'canopy best {option} --output best.yaml')} and "
+        f"{code('canopy train best.yaml')} export and train the winner"
     )
     return steps
 
@@ -255,5 +256,5 @@ def _number(value: float) -> str:
 
 
 def _target(url: str) -> str:
-    """Returns an address as the target of a link: nothing in it ends the link."""
+    """Returns an address as the target of a link, with characters that would end it escaped."""
     return "<" + url.replace("<", "%3C").replace(">", "%3E").replace("\n", "") + ">"

@@ -1,14 +1,14 @@
-"""optuna-dashboard with what we add to it, as one WSGI application.
+"""optuna-dashboard with Canopy's notes, figures and files, as one WSGI application.
 
-It could have had all of it from its own database: notes and figures are attributes of the study
-there. But whoever writes them has to write them again with every epoch, beside the search, and
-they are stale in between; and what a person wrote can be overwritten. So nothing is written: pages
-about a study are answered by an optuna-dashboard of their own on a view of that study at this
-moment (`views`), and the answer is completed here. All else, what people write included, goes to an
-optuna-dashboard on the database itself.
+optuna-dashboard can read notes and figures from attributes of the study. But then they would have
+to be written again after every epoch, next to the search, would be stale in between, and could
+overwrite the user's own notes. So nothing is written: a request about a study is answered by a
+separate optuna-dashboard on a view of that study at this moment (`views`), and the answer is
+completed here. All other requests, including the user's edits, go to an optuna-dashboard on the
+database itself.
 
-Of a note only a person's words are stored. They are shown below ours, and come back from the editor
-together with it; here they are taken apart again.
+Only the user's part of a note is stored. It is shown below Canopy's part, and the editor sends both
+back as one text, which is split here.
 """
 
 import io
@@ -41,22 +41,22 @@ _HEAD = b"""\
     <link rel="stylesheet" href="/canopy.css">
     <script src="/canopy.js"></script>"""
 _NO_RENAMING = (
-    "Renaming would copy the trials and delete the study, and with it all that Canopy knows of "
-    "their epochs."
+    "Renaming would copy the trials and delete the study, including everything that Canopy "
+    "recorded about their epochs."
 )
-_NO_DELETING = "Workers search this study; end that first: canopy stop"
+_NO_DELETING = "Workers are searching this study; stop them first: canopy stop"
 _CONDITIONS = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_RANGE")
-# Any page of any site could read a study's files otherwise.
-_LEFT_OUT = {"access-control-allow-origin", "content-length"}
+# Without this, pages of any site could read a study's files.
+_REMOVED_HEADERS = {"access-control-allow-origin", "content-length"}
 
 Headers = list[tuple[str, str]]
 
 
 class Pages:
-    """The application.
+    """The WSGI application.
 
     Args:
-        views: of the studies.
+        views: views of the studies.
     """
 
     def __init__(self, views: StudyViews) -> None:
@@ -74,7 +74,7 @@ class Pages:
         except (*DATABASE_FAILURES, StorageError) as error:
             reason = failure_text(error)
             status, headers, body = _json(HTTPStatus.SERVICE_UNAVAILABLE, {"reason": reason})
-        kept = [(name, value) for name, value in headers if name.lower() not in _LEFT_OUT]
+        kept = [(name, value) for name, value in headers if name.lower() not in _REMOVED_HEADERS]
         start_response(status, [*kept, ("Content-Length", str(len(body)))])
         return [body]
 
@@ -87,7 +87,7 @@ class Pages:
         finally:
             self._views.expire()
         if status.startswith(str(HTTPStatus.NO_CONTENT.value)):
-            # Its pages read JSON from every answer, and take a success without any for a failure.
+            # Its pages expect JSON in every answer; they show a success without JSON as a failure.
             return _json(HTTPStatus.OK, {})
         return status, headers, body
 
@@ -99,7 +99,7 @@ class Pages:
             return self._page(environ)
         if found := _ABOUT_STUDY.fullmatch(path):
             return self._about_study(environ, path, int(found[1]))
-        return _ask(self._base, environ)
+        return _forward(self._base, environ)
 
     def _write(self, environ: "WSGIEnvironment", path: str) -> tuple[str, Headers, bytes]:
         if _RENAME.fullmatch(path):
@@ -111,12 +111,12 @@ class Pages:
         if found := _NOTE.fullmatch(path):
             trial_id = None if found[2] is None else int(found[2])
             return self._write_note(environ, int(found[1]), trial_id)
-        return _ask(self._base, environ)
+        return _forward(self._base, environ)
 
     def _page(self, environ: "WSGIEnvironment") -> tuple[str, Headers, bytes]:
-        """Returns the page that all of optuna-dashboard runs in, with our styles and script."""
+        """Returns optuna-dashboard's single page, with Canopy's styles and script."""
         unconditional = {key: value for key, value in environ.items() if key not in _CONDITIONS}
-        status, headers, body = _ask(self._base, unconditional)
+        status, headers, body = _forward(self._base, unconditional)
         return status, headers, body.replace(b"<head>", _HEAD, 1)
 
     def _about_study(
@@ -124,8 +124,8 @@ class Pages:
     ) -> tuple[str, Headers, bytes]:
         view = self._views.view(study_id)
         if view is None:
-            return _ask(self._base, environ)
-        status, headers, body = _ask(view.app, environ)
+            return _forward(self._base, environ)
+        status, headers, body = _forward(view.app, environ)
         if not _STUDY.fullmatch(path) or not _is_ok(status):
             return status, headers, body
         answer = json.loads(body)
@@ -135,18 +135,18 @@ class Pages:
     def _write_note(
         self, environ: "WSGIEnvironment", study_id: int, trial_id: int | None
     ) -> tuple[str, Headers, bytes]:
-        """Stores a person's words of a note, without what is ours of it."""
+        """Stores the user's part of a note, without Canopy's part."""
         sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        shown = self._views.shown
+        shown_texts = self._views.shown
         try:
             note = json.loads(sent)
             note["body"] = words_in(
-                note["body"], lambda text: shown.knows((study_id, trial_id), text)
+                note["body"], lambda text: shown_texts.knows((study_id, trial_id), text)
             )
             sent = _dumped(note)
         except (ValueError, TypeError, KeyError, AttributeError):
-            pass  # it is optuna-dashboard's to refuse
-        status, headers, body = _ask(
+            pass  # optuna-dashboard rejects it
+        status, headers, body = _forward(
             self._base,
             {**environ, "wsgi.input": io.BytesIO(sent), "CONTENT_LENGTH": str(len(sent))},
         )
@@ -158,12 +158,12 @@ class Pages:
         return status, headers, body
 
 
-def _ask(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, Headers, bytes]:
-    """Returns what an application answers."""
-    told: dict[str, Any] = {}
+def _forward(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, Headers, bytes]:
+    """Passes a request to an application; returns its answer."""
+    response: dict[str, Any] = {}
 
     def start(status: str, headers: Headers, _: Any = None) -> Callable[[bytes], object]:
-        told["status"], told["headers"] = status, headers
+        response["status"], response["headers"] = status, headers
         return lambda _: None
 
     answer = app(environ, start)
@@ -173,7 +173,7 @@ def _ask(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, Heade
         close = getattr(answer, "close", None)
         if close is not None:
             close()
-    return told["status"], told["headers"], body
+    return response["status"], response["headers"], body
 
 
 def _is_ok(status: str) -> bool:

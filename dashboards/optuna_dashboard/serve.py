@@ -16,22 +16,22 @@ from canopy_search.dashboards.optuna_dashboard.views import BestYaml, StudyViews
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 
-Host = Literal["127.0.0.1", "0.0.0.0"]  # noqa: S104 - whoever asks for it is told
+Host = Literal["127.0.0.1", "0.0.0.0"]  # noqa: S104 - opt-in, with a printed warning
 HOST: Host = "127.0.0.1"
 FIRST_PORT = 8080
 PORTS_TRIED = 100
 UPLOADS = "artifacts"
-"""The folder, below the state folder, of files that people upload in the dashboard."""
+"""Folder of the user's uploads, below the state folder."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers several requests of a page at once."""
+    """Answers requests in parallel."""
 
     daemon_threads = True
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Writes no line for each request."""
+    """Logs no requests."""
 
     def log_message(self, *_arguments: Any) -> None:
         pass
@@ -47,21 +47,21 @@ def serve_dashboard(
     host: Host = HOST,
     opens: bool = False,
 ) -> None:
-    """Serves the dashboard until it is interrupted; as it stands, on this machine only.
+    """Serves the dashboard until it is interrupted; by default on this machine only.
 
     Args:
-        database: whose studies are shown.
+        database: the studies' database.
         home: the state folder.
-        best_yaml: returns the best setting of a study of ours.
-        port: to listen on; None for the first free one from 8080.
-        say: is told the address, as soon as it answers.
-        host: address to listen on. Whoever reaches it may change notes and delete studies, without
-            a password; another one than this machine's is for a container, whose ports are
-            published elsewhere.
+        best_yaml: returns the best configuration of a study of Canopy's.
+        port: port to listen on; None for the first free one from 8080.
+        say: called with the address when the server is ready.
+        host: address to listen on. Anyone who can reach it can change notes and delete studies
+            without a password; 0.0.0.0 is meant for containers, which restrict it when they
+            publish their ports.
         opens: whether to open it in a browser.
 
     Raises:
-        PortInUseError: `port`, or every port that was tried, is taken.
+        PortInUseError: `port`, or every port that was tried, is in use.
     """
     with open_server(database, home, best_yaml, port, host) as server:
         address = f"http://{HOST}:{server.server_port}/"
@@ -84,17 +84,17 @@ def serve_dashboard(
 def open_server(
     database: Database, home: Path, best_yaml: BestYaml, port: int | None, host: Host = HOST
 ) -> WSGIServer:
-    """Returns a server of the dashboard that listens, and does not answer yet.
+    """Returns a server that listens but does not answer yet.
 
     Args:
-        database: whose studies are shown.
+        database: the studies' database.
         home: the state folder.
-        best_yaml: returns the best setting of a study of ours.
-        port: to listen on; None for the first free one from 8080.
+        best_yaml: returns the best configuration of a study of Canopy's.
+        port: port to listen on; None for the first free one from 8080.
         host: address to listen on.
 
     Raises:
-        PortInUseError: `port`, or every port that was tried, is taken.
+        PortInUseError: `port`, or every port that was tried, is in use.
     """
     pages = Pages(StudyViews(StudyStore(database), database, home / UPLOADS, best_yaml))
     ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
@@ -107,7 +107,7 @@ def open_server(
 
 
 def is_desktop() -> bool:
-    """Whether a person sits before this machine's own screen, and can see what is opened."""
+    """Whether the user is at this machine's own screen, and can see a browser window."""
     is_remote = any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY", "CI"))
     has_display = sys.platform in {"darwin", "win32"} or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")

@@ -1,4 +1,4 @@
-"""What the dashboard shows of a study: read when somebody looks, and only then."""
+"""Views of studies for the dashboard, read only when a page requests them."""
 
 import threading
 import time
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 BestYaml = Callable[[StudySummary, Mapping[str, Any]], bytes]
-"""Returns the best setting of a study that was begun with a record."""
+"""Returns the best configuration of a study with a record of its settings, as YAML."""
 
-# A study is not read or drawn again at once: after a second, or, of a large one, after so many
-# times what it took, lest a page that is left open keeps a processor from the search.
+# A study is read or drawn again after a second at the earliest; for a large one after a multiple
+# of the time that took, so that an open page does not take CPU time from the search.
 _FRESH_S = 1.0
-_REST = 4
+_REREAD_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class StudyView:
     """A study at one moment, as the dashboard shows it.
 
     Attributes:
-        study_id: the database's id of it.
+        study_id: the database's id of the study.
         data: the study.
-        storage: what optuna-dashboard reads.
+        storage: the storage that optuna-dashboard reads.
         shelf: the files that can be opened.
-        note: of the study.
-        figures: each with an identifier and as JSON.
-        mirror: of the study in ClearML, if it has one.
-        tests: trial number → AP on test, of those that were scored there.
-        shown: what was shown lately as ours.
+        note: note of the study.
+        figures: each as an identifier and JSON.
+        mirror: the study's mirror in ClearML, if it has one.
+        tests: trial number → AP on test, for trials that were scored there.
+        shown: Canopy's texts that were shown recently.
     """
 
     study_id: int
@@ -72,15 +72,15 @@ class StudyView:
 
     @cached_property
     def app(self) -> "WSGIApplication":
-        """optuna-dashboard on this moment alone: what it caches is never older."""
+        """optuna-dashboard on this view only, so that its caches are never stale."""
         app: WSGIApplication = optuna_dashboard.wsgi(self.storage, self.shelf)
         return app
 
     def complete(self, answer: dict[str, Any]) -> None:
-        """Adds to optuna-dashboard's answer about the study what is said of it here.
+        """Adds notes and figures to optuna-dashboard's answer about the study.
 
-        Notes and figures are added to the answer and not to the storage, whose attributes
-        optuna-dashboard searches from end to end for every trial: 2.4 s for 1,000 notes.
+        They are not added to the storage, because optuna-dashboard scans all attributes for every
+        trial: 2.4 s for 1,000 notes.
         """
         answer["note"] = self.noted(None, answer["note"])
         answer["plotly_graph_objects"] = [*self.figures, *answer["plotly_graph_objects"]]
@@ -92,7 +92,7 @@ class StudyView:
 
         Args:
             trial_id: the database's id of a trial; None for the study's note.
-            note: what is stored of it: only what a person wrote.
+            note: the stored note, which has only the user's words.
         """
         ours = self.note if trial_id is None else self._trial_note(trial_id)
         self.shown.remember((self.study_id, trial_id), ours)
@@ -106,13 +106,13 @@ class StudyView:
 
 
 class StudyViews:
-    """The studies of a database as the dashboard shows them.
+    """Views of the studies of a database.
 
     Args:
-        store: of the database.
-        database: an opened one.
-        uploads: the folder of the files that people upload.
-        best_yaml: returns the best setting of a study of ours.
+        store: the studies of the database.
+        database: an open database.
+        uploads: folder of the user's uploads.
+        best_yaml: returns the best configuration of a study of Canopy's.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class StudyViews:
         self._lock = threading.Lock()
 
     def view(self, study_id: int) -> StudyView | None:
-        """Returns a study as it is, or was a moment ago; None if there is none."""
+        """Returns a study as it is, or was a moment ago; None if it does not exist."""
         with self._lock:
             watch = self._watches.setdefault(study_id, _StudyWatch(self, study_id))
         return watch.view()
 
     def expire(self) -> None:
-        """Has every study read again, for somebody has just written."""
+        """Makes every study be read again, after a write."""
         with self._lock:
             watches = list(self._watches.values())
         for watch in watches:
@@ -139,7 +139,7 @@ class StudyViews:
 
 
 class _StudyWatch:
-    """Reads one study again and again."""
+    """Reads one study, and caches the expensive parts."""
 
     def __init__(self, views: StudyViews, study_id: int) -> None:
         self._views, self._study_id = views, study_id
@@ -153,14 +153,14 @@ class _StudyWatch:
 
     def view(self) -> StudyView | None:
         with self._lock:
-            began = time.monotonic()
-            if began >= self._read_at:
+            started = time.monotonic()
+            if started >= self._read_at:
                 try:
                     self._view = self._read()
                 except UnknownStudyError:
                     self._view = None
-                took = time.monotonic() - began
-                self._read_at = time.monotonic() + max(_FRESH_S, _REST * took)
+                took = time.monotonic() - started
+                self._read_at = time.monotonic() + max(_FRESH_S, _REREAD_FACTOR * took)
             return self._view
 
     def expire(self) -> None:
@@ -169,12 +169,12 @@ class _StudyWatch:
     def _read(self) -> StudyView | None:
         views, study_id = self._views, self._study_id
         store, database = views.store, views.database
-        listed = {each._study_id: each for each in store.optuna_storage.get_all_studies()}
-        study = listed.get(study_id)
+        studies = {study._study_id: study for study in store.optuna_storage.get_all_studies()}
+        study = studies.get(study_id)
         if study is None:
             return None
         name = study.study_name
-        # What plain Optuna writes leaves no trace by which the reader would know of it.
+        # The reader cannot detect changes that plain Optuna writes.
         reader = self._reader or StudyReader(store, name)
         data = read_study(store, database, name, datetime.now(), reader)
         self._reader = reader if data.is_ours else None
@@ -182,7 +182,7 @@ class _StudyWatch:
             trials = reader.trials
         else:
             trials = store.optuna_storage.get_all_trials(study_id, deepcopy=False)
-            trials = trials[: len(data.trials)]  # one may have come meanwhile
+            trials = trials[: len(data.trials)]  # a new one may have been added meanwhile
         mirror = read_mirror(store, data.summary)
         scores = ConfirmationStore(database).test_scores(name)
         tests = {number: score["test_ap"] for number, score in scores.items()}
@@ -225,23 +225,23 @@ class _StudyWatch:
         return self._views.best_yaml(data.summary, data.record or {})
 
     def _answer_of(self, data: StudyData) -> Answer:
-        """Returns how sure the ranking is; its bootstrap takes as long as all else."""
-        named = (data.best, data.runner_up, data.baseline)
-        key = (looked_at(data.summary), *((t.number, t.epochs) for t in named if t is not None))
+        """Returns how certain the ranking is; cached, because its bootstrap is slow."""
+        ranked = (data.best, data.runner_up, data.baseline)
+        key = (looked_at(data.summary), *((t.number, t.epochs) for t in ranked if t is not None))
         if self._answer is None or self._answer[0] != key:
             self._answer = (key, answer_of(data))
         return self._answer[1]
 
     def _confirmed_of(self, data: StudyData) -> list[str]:
-        """Returns what further seeds say of the finalists, likewise."""
+        """Returns sentences about the finalists with additional seeds, cached likewise."""
         if data.record is None:
             return []
         found = last_confirmation(self._views.database, data.summary, data.record)
         if found is None:
             return []
         key = tuple(
-            (each.candidate.trial, *((run.seed, run.trial, run.test_ap) for run in each.runs))
-            for each in found.settings
+            (setting.candidate.trial, *((r.seed, r.trial, r.test_ap) for r in setting.runs))
+            for setting in found.settings
         )
         if self._confirmed is None or self._confirmed[0] != key:
             self._confirmed = (key, confirmation_lines(found))
@@ -249,19 +249,19 @@ class _StudyWatch:
 
     def _figures_of(self, data: StudyData) -> list[dict[str, str]]:
         key = hash(tuple((t.number, t.summary.state, t.epochs, t.score) for t in data.trials))
-        began = time.monotonic()
+        started = time.monotonic()
         is_drawn = self._figures is not None and self._figures[0] == key
-        if self._figures is None or (not is_drawn and began >= self._draw_at):
+        if self._figures is None or (not is_drawn and started >= self._draw_at):
             self._figures = (key, shown_figures(data))
-            took = time.monotonic() - began
-            self._draw_at = time.monotonic() + _REST * took
+            took = time.monotonic() - started
+            self._draw_at = time.monotonic() + _REREAD_FACTOR * took
         return self._figures[1]
 
 
 def trial_attributes(
     data: StudyData, trial: TrialData, tests: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Returns by what trials of ours can be sorted and filtered; of plain Optuna's nothing.
+    """Returns attributes to sort and filter Canopy's trials by; none for plain Optuna's.
 
     The names are those of ``canopy trials --json``.
     """
@@ -286,7 +286,7 @@ def _rounded(score: float | None) -> float | None:
 
 
 def _attributes_by_trial(files: list[OfferedFile]) -> dict[int | None, dict[str, str]]:
-    """Returns the system attributes by which files are known, by the number of their trial."""
+    """Returns the system attributes that register files, by trial number."""
     found: dict[int | None, dict[str, str]] = {}
     for file in files:
         found.setdefault(file.trial, {}).update(file.attribute)

@@ -1,4 +1,4 @@
-"""Is a difference real: bootstrap over images, spread over seeds.
+"""Whether a difference is real: bootstrap over images, spread over seeds.
 
-Numbers only; the words are in `answer`.
+Numbers only; sentences belong in `answer`.
 """

@@ -10,7 +10,7 @@ from canopy_search.storage.study.predictions import Predictions
 
 RESAMPLES = 1000
 SEED = 0
-# Images times drawings that are counted at a time: 2 MiB of float32, which caches hold.
+# Images times resamples processed at once: 2 MiB of float32, which fits into CPU caches.
 _COUNTS_AT_ONCE = 2**19
 
 
@@ -19,9 +19,9 @@ class ResampledAp:
     """Macro AP of some trials.
 
     Attributes:
-        observed: (trials,), float64, on the validation images as they are.
-        resampled: (drawings, trials), float64; every row is of the same drawn images. Drawings
-            without any positive, which small sets have, are left out.
+        observed: (trials,), float64, on the original validation images.
+        resampled: (resamples, trials), float64; all trials of a row use the same images. Resamples
+            without any positive, which occur with small sets, are skipped.
     """
 
     observed: NDArray[np.float64]
@@ -31,17 +31,17 @@ class ResampledAp:
 def resample_ap(
     predictions: Sequence[Predictions], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> ResampledAp:
-    """Draws validation images with replacement, and measures all trials on each drawing.
+    """Draws validation images with replacement, and scores all trials on each resample.
 
-    A drawing is a count for each image, so that nothing is sorted again: the images stay in the
-    order of a label's ranking, and AP is that of weighted images. It takes O(images) for each
-    resample and label. As everywhere, macro AP is the mean over the labels that have a positive;
-    a resample may leave further labels without, for all trials alike.
+    A resample is a count for each image, so nothing is sorted again: the images stay in the order
+    of a label's ranking, and AP is computed with weights, in O(images) for each resample and label.
+    As everywhere, macro AP is the mean over the labels that have a positive; a resample may leave
+    more labels without a positive, the same for all trials.
 
     Args:
-        predictions: of one validation set, which has a positive for some label.
-        resamples: number of drawings.
-        seed: of the drawings; the same one draws the same images.
+        predictions: for one validation set, which has a positive for at least one label.
+        resamples: number of resamples.
+        seed: of the resamples; the same seed draws the same images.
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 6 and 16.
@@ -49,7 +49,7 @@ def resample_ap(
     targets = predictions[0].validation.targets
     rankings = [_rankings(each.logits, targets) for each in predictions]
     images = len(targets)
-    everything = np.ones((images, 1), dtype=np.float32)
+    all_images = np.ones((images, 1), dtype=np.float32)
     resampled = np.concatenate(
         [
             np.column_stack([_macro_ap(each, counts) for each in rankings])
@@ -57,20 +57,20 @@ def resample_ap(
         ]
     )
     return ResampledAp(
-        observed=np.array([_macro_ap(each, everything)[0] for each in rankings]),
+        observed=np.array([_macro_ap(each, all_images)[0] for each in rankings]),
         resampled=resampled[~np.isnan(resampled[:, 0])],
     )
 
 
 @dataclass(frozen=True, eq=False)
 class LabelRanking:
-    """The images in the order of one label's scores, cut after every tie that has a positive.
+    """The images in the order of one label's scores, split after every tie that has a positive.
 
     Attributes:
-        order: the images, the highest score first; none after the last positive's tie.
-        starts: where in `order` each stretch begins.
+        order: the images, the highest score first, up to the last positive's tie.
+        starts: index in `order` where each segment starts.
         positives: the images that have the label, in the same order.
-        first_positives: where in `positives` those of each stretch begin.
+        first_positives: index in `positives` where those of each segment start.
     """
 
     order: NDArray[np.intp]
@@ -97,16 +97,16 @@ def rank_label(scores: NDArray[np.float32], targets: NDArray[np.uint8]) -> Label
 
 
 def weighted_ap(ranking: LabelRanking, weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns a label's average precision, each image counted as often as its weight says.
+    """Returns a label's average precision, with each image repeated as often as its weight.
 
-    It is what scikit-learn's ``average_precision_score`` gives for the repeated images.
+    It equals scikit-learn's ``average_precision_score`` of the repeated images.
 
     Args:
-        ranking: of the label.
-        weights: (images, drawings), whole numbers.
+        ranking: the label's ranking.
+        weights: (images, resamples), whole numbers.
 
     Returns:
-        (drawings,), NaN where no image with the label is left.
+        (resamples,), NaN where no image with the label was drawn.
     """
     # Sums of whole numbers are exact in float32 up to 2^24.
     seen = np.add.reduceat(weights[ranking.order], ranking.starts, axis=0)
@@ -114,7 +114,7 @@ def weighted_ap(ranking: LabelRanking, weights: NDArray[np.float32]) -> NDArray[
     np.cumsum(seen, axis=0, out=seen)
     found = np.cumsum(gained, axis=0)
     total = found[-1].astype(np.float64)
-    # Where nothing was seen nothing is gained either.
+    # Where no image was seen, no positive was found either.
     precision = np.divide(found, seen, out=found, where=seen > 0)
     ap = np.full(total.shape, np.nan)
     sums = np.einsum("ij,ij->j", gained, precision, dtype=np.float64)
@@ -132,16 +132,16 @@ def _rankings(logits: NDArray[np.float32], targets: NDArray[np.uint8]) -> list[L
 def _macro_ap(
     rankings: Sequence[LabelRanking], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Returns (drawings,), NaN for one without any positive."""
-    each = np.stack([weighted_ap(ranking, weights) for ranking in rankings])
-    labels = (~np.isnan(each)).sum(axis=0)
+    """Returns (resamples,), NaN for a resample without any positive."""
+    per_label = np.stack([weighted_ap(ranking, weights) for ranking in rankings])
+    labels = (~np.isnan(per_label)).sum(axis=0)
     macro = np.full(labels.shape, np.nan)
-    np.divide(np.nansum(each, axis=0), labels, out=macro, where=labels > 0)
+    np.divide(np.nansum(per_label, axis=0), labels, out=macro, where=labels > 0)
     return macro
 
 
 def _drawn(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """Yields how often each image is drawn: (images, some of the resamples)."""
+    """Yields how often each image is drawn: (images, a batch of the resamples)."""
     random = np.random.default_rng(seed)
     at_once = max(1, _COUNTS_AT_ONCE // images)
     for done in range(0, resamples, at_once):

@@ -1,4 +1,4 @@
-"""What a few seeds say: mean, spread, and whether one setting is better than another."""
+"""Statistics over a few seeds: mean, spread, and whether one setting beats another."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ class Spread:
     """One score of a setting over some seeds.
 
     Attributes:
-        seeds: how many.
+        seeds: number of seeds.
         mean: of the score.
-        sd: standard deviation over the seeds, with one degree less; None for one seed.
+        sd: standard deviation over the seeds (n − 1); None for one seed.
         low: lower end of the 95 % t interval of the mean; None for one seed.
         high: its upper end.
     """
@@ -44,7 +44,7 @@ class Difference:
         low: lower end of its interval.
         high: its upper end.
         confidence: of the interval.
-        over: what it was estimated from, in words.
+        over: the source of the estimate, in words.
     """
 
     mean: float
@@ -55,21 +55,21 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Says ``better``, ``worse`` or ``within noise``."""
+        """One of ``better``, ``worse`` and ``within noise``."""
         if self.low > 0:
             return BETTER
         return WORSE if self.high < 0 else WITHIN_NOISE
 
     def as_json(self) -> dict[str, Any]:
-        """Returns JSON values by name, the verdict among them."""
+        """Returns JSON values by name, including the verdict."""
         return {**vars(self), "verdict": self.verdict}
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Returns mean, standard deviation and the 95 % t interval of the mean.
 
-    The interval takes the seeds' scores for independent and normal. It speaks of further seeds on
-    the same images.
+    The interval assumes independent and normal scores. It covers additional seeds on the same
+    images, not other images.
 
     Args:
         values: one for each seed, at least one.
@@ -91,21 +91,20 @@ def paired_difference(
 ) -> Difference:
     """Compares two settings that were trained with the same seeds.
 
-    The seeds pair them: the same seed gives the same order of images, and the same initial weights
-    where the network is the same, and what that makes of both cancels. The variance of the mean
-    difference is that over the seeds, s²/n with n−1 degrees of freedom. On other images it would
-    differ besides, for all seeds alike; where that variance is known, from a bootstrap of the
-    images, it is added, and the degrees of freedom of the sum are Satterthwaite's. With two or
-    three seeds the interval is wide, and most differences are within noise. That is how much so
-    few seeds say.
+    Scores are paired by seed: the same seed gives the same order of images, and the same initial
+    weights for the same network, so their common effect cancels. The variance of the mean
+    difference is that over the seeds, s²/n with n−1 degrees of freedom. Other images would change
+    the difference too, equally for all seeds; if that variance is known from a bootstrap of the
+    images, it is added, with Satterthwaite's degrees of freedom for the sum. With two or three
+    seeds the interval is wide, and most differences are within noise.
 
     Args:
-        ours: scores of the one, a seed after the other; at least two.
-        theirs: scores of the other, of the same seeds.
-        image_se: standard error of the mean difference that comes from the choice of images, if it
-            is known.
-        comparisons: how many are made at once. The confidence of each is raised so that all
-            intervals together hold with 95 % (Bonferroni).
+        ours: scores of one setting, one per seed; at least two.
+        theirs: scores of the other setting, with the same seeds.
+        image_se: standard error of the mean difference that is due to the choice of images, if
+            known.
+        comparisons: number of simultaneous comparisons. The confidence of each is raised so that
+            all intervals together hold with 95 % (Bonferroni).
 
     References:
         Satterthwaite (1946), An approximate distribution of estimates of variance components.
@@ -113,9 +112,9 @@ def paired_difference(
     count = len(ours)
     differences = np.subtract(ours, theirs)
     mean = math.fsum(differences) / count
-    of_seeds = float(np.var(differences, ddof=1)) / count
-    variance = of_seeds + (image_se or 0.0) ** 2
-    freedom = (count - 1) * (variance / of_seeds) ** 2 if of_seeds else math.inf
+    seed_variance = float(np.var(differences, ddof=1)) / count
+    variance = seed_variance + (image_se or 0.0) ** 2
+    freedom = (count - 1) * (variance / seed_variance) ** 2 if seed_variance else math.inf
     confidence = 1 - (1 - CONFIDENCE) / comparisons
     half = _t(confidence, freedom) * math.sqrt(variance)
     over = f"{count} seeds" if image_se is None else f"{count} seeds and the images"

@@ -1,22 +1,22 @@
-"""Is one trial better than another, or is it noise? By a paired bootstrap over validation images.
+"""Whether one trial is better than another, by a paired bootstrap over validation images.
 
-Trials are judged on the same images, so what counts is how much their *difference* varies when
-other images are drawn, which is less than each AP does by itself.
+Trials are scored on the same images, so the relevant quantity is how much their *difference* varies
+when other images are drawn, which is less than the variation of each AP.
 
-Whoever looks at forty trials sees a best one, and it looks better than it is: the winner's curse.
-An interval holds for a trial that was picked by looking only if it holds for all that could have
-been picked. So the intervals here are simultaneous: with 95 % confidence they all hold, for every
-trial that was looked at. They are difference ± c · standard error, where c is chosen so that the
-largest of all differences, in units of its standard error, stays below it: by the resamples
-themselves for the trials whose predictions are given, which makes use of how alike they are (trials
-that differ by a hundredth of gamma hardly count as two), and by Bonferroni's inequality for the
-others. With one comparison c is about 2, with forty about 3.
+The best of forty trials looks better than it is: the winner's curse. An interval holds for a trial
+that was picked by its result only if it holds for every trial that could have been picked. So the
+intervals here are simultaneous: with 95 % confidence they all hold, for every setting that has
+reported an AP. They are difference ± c · standard error, where c is chosen so that the largest of
+all differences, in units of its standard error, stays below c: by the resamples themselves for the
+trials whose predictions are given, which takes their similarity into account (trials that differ by
+a hundredth of gamma hardly count as two), and by Bonferroni's inequality for the others. With one
+comparison c is about 2, with forty about 3.
 
-What they are compared with must be fixed beforehand, as a baseline is, or be the best. For the best
-no more comparisons have to be paid for than m - 1: if the best looking trial is not the best one,
-then to call it better than its runner-up is to call it better than the one that is, and the
-intervals of all differences with that one hold at once (Hsu's comparisons with the best). Whether
-other seeds would give the same order is another question, which further runs answer.
+The reference must be fixed beforehand, such as a baseline, or be the best trial. For the best,
+m - 1 comparisons suffice: if the best-looking trial is not the truly best one, then calling it
+better than its runner-up means calling it better than the truly best one, and the intervals of all
+differences with that one hold simultaneously (Hsu's comparisons with the best). Whether other seeds
+would give the same order is another question, which additional runs answer.
 
 References:
     White (2000), A reality check for data snooping, Econometrica 68, 1097-1126.
@@ -39,7 +39,7 @@ from canopy_search.storage.study.predictions import Predictions, ValidationSet
 
 CONFIDENCE = 0.95
 FEWEST_POSITIVES = 10
-"""Of fewer validation images that have a label a bootstrap says nothing."""
+"""Fewest validation images with a label for which the bootstrap is meaningful."""
 
 _NORMAL = NormalDist()
 _MOST_LABELS = 5
@@ -50,7 +50,7 @@ Trial = TypeVar("Trial")
 
 @dataclass(frozen=True)
 class Interval:
-    """An AP, and where it would lie with other images of the same kind, as many.
+    """An AP, and its range over other images of the same kind and number.
 
     Attributes:
         ap: macro AP on the validation images.
@@ -65,13 +65,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a trial compares with another one.
+    """How a trial compares with another.
 
     Attributes:
         difference: its macro AP minus the other's.
         low: lower end of the difference's interval.
         high: upper end.
-        comparisons: how many comparisons the interval allows for.
+        comparisons: number of comparisons that the interval is adjusted for.
     """
 
     difference: float
@@ -81,7 +81,7 @@ class Verdict:
 
     @property
     def word(self) -> Word:
-        """Says ``better`` or ``worse`` where the interval leaves zero out."""
+        """``better`` or ``worse`` if the interval excludes zero, else ``within noise``."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "within noise"
@@ -92,7 +92,7 @@ class NoVerdict:
     """Two trials cannot be compared.
 
     Attributes:
-        reason: why, as half a sentence without the names of the trials.
+        reason: why, as a clause without the names of the trials.
     """
 
     reason: str
@@ -108,18 +108,18 @@ def ap_interval(
     """Returns the AP of one trial with its interval, or why there is none.
 
     Args:
-        predictions: of the trial.
-        looked_at: among how many settings the trial was the best; 1 for one that was fixed
-            beforehand. The interval holds for whichever was picked.
-        resamples: of the images.
+        predictions: the trial's.
+        looked_at: number of settings among which the trial is the best; 1 for a trial that was
+            fixed beforehand. The interval is adjusted for the choice.
+        resamples: number of resamples of the images.
         seed: of the resamples.
     """
     if reason := _too_few(predictions.validation):
         return NoVerdict(reason)
     ap = resample_ap([predictions], resamples=resamples, seed=seed)
-    (reach,), _ = _reaches(ap.resampled, looked_at)
+    (half_width,), _ = _half_widths(ap.resampled, looked_at)
     value = float(ap.observed[0])
-    return Interval(value, value - reach, value + reach)
+    return Interval(value, value - half_width, value + half_width)
 
 
 def verdicts(
@@ -131,18 +131,18 @@ def verdicts(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[Trial, Verdict | NoVerdict]:
-    """Compares trials with one that is a baseline or the best.
+    """Compares trials with a reference, which is a baseline or the best.
 
     Args:
-        predictions: of the trials that have any, as `trial_predictions` reads them.
-        reference: what is compared with.
-        others: the trials that are shown.
-        looked_at: how many settings they were chosen from, the reference included.
-        resamples: of the images.
+        predictions: of the trials that have them, as read by `trial_predictions`.
+        reference: the trial that the others are compared with.
+        others: the trials to compare.
+        looked_at: number of settings they were chosen from, including the reference.
+        resamples: number of resamples of the images.
         seed: of the resamples.
 
     Returns:
-        For each of `others` its verdict, or why there is none.
+        The verdict for each of `others`, or why there is none.
     """
     base = predictions.get(reference)
     reasons = {other: _obstacle(base, predictions.get(other)) for other in others}
@@ -157,28 +157,28 @@ def verdicts(
     )
     differences = (ap.observed[1:] - ap.observed[0]).tolist()
     drawn = ap.resampled[:, 1:] - ap.resampled[:, :1]
-    reaches, comparisons = _reaches(drawn, looked_at - 1)
-    for other, difference, reach in zip(compared, differences, reaches, strict=True):
-        answers[other] = Verdict(difference, difference - reach, difference + reach, comparisons)
+    half_widths, comparisons = _half_widths(drawn, looked_at - 1)
+    for other, difference, half in zip(compared, differences, half_widths, strict=True):
+        answers[other] = Verdict(difference, difference - half, difference + half, comparisons)
     return answers
 
 
-def _reaches(drawn: NDArray[np.float64], in_all: int) -> tuple[list[float], int]:
-    """Returns how far the intervals of some statistics reach to either side.
+def _half_widths(drawn: NDArray[np.float64], total: int) -> tuple[list[float], int]:
+    """Returns half the widths of the simultaneous intervals of some statistics.
 
     Args:
-        drawn: (drawings, statistics).
-        in_all: how many statistics there are, of which these are some.
+        drawn: (resamples, statistics).
+        total: number of all statistics, including those without resamples.
 
     Returns:
-        The reaches, and how many statistics they allow for.
+        The half widths, and the number of statistics that they are adjusted for.
     """
     errors = drawn.std(axis=0, ddof=1)
     distances = np.abs(drawn - drawn.mean(axis=0))
-    # What never varies, such as the difference of a setting that was tried twice, is no statistic.
+    # A constant, such as the difference of a setting that was tried twice, does not count.
     units = np.divide(distances, errors, out=np.zeros_like(distances), where=errors > 0)
     given: int = np.unique(units[:, errors > 0], axis=1).shape[1]
-    not_given = max(0, in_all - given)
+    not_given = max(0, total - given)
     largest = units.max(axis=1)
 
     def chance_beyond(c: float) -> float:
@@ -194,7 +194,8 @@ def _reaches(drawn: NDArray[np.float64], in_all: int) -> tuple[list[float], int]
 def _obstacle(base: Predictions | None, other: Predictions | None) -> str | None:
     """Returns why two trials cannot be compared, if they cannot."""
     if base is None or other is None:
-        return f"no predictions were kept of {'what it is compared with' if other else 'it'}"
+        whose = "its" if other is None else "the reference's"
+        return f"{whose} predictions were not kept"
     return _too_few(base.validation) or _difference(base.validation, other.validation)
 
 
@@ -204,12 +205,12 @@ def _too_few(validation: ValidationSet) -> str | None:
         return None
     return (
         f"only {positives} of {len(validation.targets)} validation images have a label; "
-        f"{FEWEST_POSITIVES} are the fewest that say anything"
+        f"at least {FEWEST_POSITIVES} are needed"
     )
 
 
 def _difference(base: ValidationSet, other: ValidationSet) -> str | None:
-    """Returns in what two validation sets differ, if they do."""
+    """Returns how two validation sets differ, if they do."""
     if base.digest == other.digest:
         return None
     if base.labels != other.labels:
@@ -220,10 +221,10 @@ def _difference(base: ValidationSet, other: ValidationSet) -> str | None:
         return f"it was validated on other labels: {' and '.join(parts) or 'in another order'}"
     if len(base.targets) != len(other.targets):
         return (
-            f"it was validated on other images: {len(other.targets):,} in place of "
+            f"it was validated on other images: {len(other.targets):,} instead of "
             f"{len(base.targets):,}"
         )
-    return "it was validated on other images, or the labels of some were changed"
+    return "it was validated on other images, or the labels of some images changed"
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A study as everything here reads it: its trials, its baseline, its confirmation.
+"""The read model of a study: its trials, its baseline, its confirmation.
 
-Texts and figures of it are made elsewhere.
+Texts and charts belong in other folders.
 """

@@ -1,4 +1,4 @@
-"""What further seeds say of a study's finalists: means, spreads, the winner, and its lead."""
+"""Results of the finalists with additional seeds: means, spreads, the winner and its lead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from canopy_search.dashboards.stats.seeds import Difference, Spread, paired_diff
 from canopy_search.dashboards.study.finalists import (
     SEED,
     Candidate,
+    additional_seeds,
     candidates,
-    further_seeds,
     setting_of,
 )
 from canopy_search.dashboards.study.summary import StudySummary, TrialSummary, summarize_study
@@ -27,22 +27,22 @@ from canopy_search.storage.study.trial_attributes import DIVERGED
 
 METHOD = (
     "mean ± standard deviation over the seeds, and the 95 % t interval of the mean; differences "
-    "are paired by seed, with Student's t, and with the bootstrap of the validation images in "
-    "addition where their predictions are known"
+    "are paired by seed, with Student's t, plus the bootstrap of the validation images where their "
+    "predictions are stored"
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A setting that was trained with one seed to its end, or until it diverged.
+    """A setting trained with one seed until its last epoch, or until it diverged.
 
     Attributes:
         seed: of the run.
-        trial: its number in the study that confirms.
-        val_ap: validation AP after its last epoch; None if it diverged.
-        reason: why there is none.
-        test: scores on test; None where no images were held out.
-        last: metrics of its last epoch.
+        trial: its number in the confirming study.
+        val_ap: validation AP after the last epoch; None if it diverged.
+        reason: why it diverged.
+        test: scores on test; None if no images were held out.
+        last: metrics of the last epoch.
     """
 
     seed: int
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def test_ap(self) -> float | None:
-        """AP on test, if it was scored there."""
+        """AP on test, if it was scored."""
         return None if self.test is None else self.test["test_ap"]
 
     def as_json(self) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A setting with what its runs gave.
+    """A setting with the results of its runs.
 
     Attributes:
         candidate: the setting.
-        runs: in the order of the seeds; those that are missing are still to be trained.
+        runs: in the order of the seeds; missing ones are not trained yet.
     """
 
     candidate: Candidate
@@ -83,12 +83,12 @@ class Confirmed:
 
     @cached_property
     def val_ap(self) -> Spread | None:
-        """Validation AP over the seeds; None where a run diverged or none is known."""
+        """Validation AP over the seeds; None if a run diverged or there is no run."""
         return _spread([run.val_ap for run in self.runs])
 
     @cached_property
     def test_ap(self) -> Spread | None:
-        """AP on test over the seeds; None where one is not known."""
+        """AP on test over the seeds; None if one is missing."""
         return _spread([run.test_ap for run in self.runs])
 
     def as_json(self) -> dict[str, Any]:
@@ -108,15 +108,15 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The finalists and the baseline of a study, with further seeds.
+    """The finalists and the baseline of a study, with additional seeds.
 
     Attributes:
-        study: that was searched.
-        confirming: the study whose trials the runs are.
-        top: finalists that were asked for.
+        study: the searched study.
+        confirming: the study that holds the runs as trials.
+        top: requested number of finalists.
         seeds: of the runs.
-        settings: the best mean first; what has none comes last.
-        predictions: trial of `confirming` → what it says of the validation images, if that is kept.
+        settings: the best mean first; settings without a mean come last.
+        predictions: trial of `confirming` → its validation predictions, if stored.
     """
 
     study: str
@@ -128,7 +128,7 @@ class Confirmation:
 
     @property
     def missing(self) -> list[dict[str, Any]]:
-        """What is still to be trained: settings with their seed."""
+        """The runs that are not trained yet: settings with their seed."""
         return [
             {**each.candidate.params, SEED: seed}
             for each in self.settings
@@ -138,10 +138,10 @@ class Confirmation:
 
     @property
     def wanted(self) -> list[dict[str, Any]]:
-        """All that is asked for: settings with their seed.
+        """All requested runs: settings with their seed.
 
-        One setting after the other: those of one seed share their first epochs, and who begins
-        them side by side waits for them.
+        One setting after the other: runs with the same seed share their first epochs, so workers
+        that start them at the same time would wait for each other.
         """
         return [
             {**each.candidate.params, SEED: seed} for each in self.settings for seed in self.seeds
@@ -149,24 +149,24 @@ class Confirmation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every run is known."""
+        """Whether every run has ended."""
         return not self.missing
 
     @property
     def finalists(self) -> int:
-        """How many finalists there are; fewer than asked for where there were no more."""
+        """Number of finalists; fewer than requested if there were no more."""
         return sum(each.candidate.is_finalist for each in self.settings)
 
     @property
     def winner(self) -> Confirmed | None:
-        """The setting with the best mean, which may be the baseline; None until all is known."""
+        """The setting with the best mean, possibly the baseline; None until every run ended."""
         if not self.is_complete or self.settings[0].val_ap is None:
             return None
         return self.settings[0]
 
     @property
     def second(self) -> Confirmed | None:
-        """The setting with the next best mean, if there is one."""
+        """The setting with the second-best mean, if there is one."""
         others = [each for each in self.settings[1:] if each.val_ap is not None]
         return others[0] if self.winner and others else None
 
@@ -177,19 +177,19 @@ class Confirmation:
 
     @cached_property
     def against_second(self) -> Difference | None:
-        """How much better the winner is than the second, if both are known.
+        """How much better the winner is than the second, if both have a mean.
 
-        No correction for their having been chosen: that two of several equal settings come to
-        lie next to each other at the top makes their difference smaller than any two's.
+        There is no correction for having chosen them: if several settings are equal, the two at
+        the top are closer to each other than two arbitrary ones.
         """
         return self._difference(self.winner, self.second, comparisons=1)
 
     @cached_property
     def against_baseline(self) -> Difference | None:
-        """How much better the winner is than the baseline, if it is not that itself.
+        """How much better the winner is than the baseline; None if it is the baseline.
 
-        It is the best of so many, any of which could have been lucky; so the interval is one that
-        holds for all of them together.
+        The winner is the best of several settings, any of which may have been lucky, so the
+        interval holds for all of them simultaneously.
         """
         others = len(self.settings) - 1
         return self._difference(self.winner, self.base, comparisons=others)
@@ -226,7 +226,7 @@ class Confirmation:
         )
 
     def _image_se(self, ours: Sequence[Run], theirs: Sequence[Run]) -> float | None:
-        """Returns by how much the mean difference would vary on other images, if that is known."""
+        """Returns the standard error of the mean difference over images, if it is known."""
         drawn = self._drawn
         if any(run.trial not in drawn for run in (*ours, *theirs)):
             return None
@@ -235,7 +235,7 @@ class Confirmation:
 
     @cached_property
     def _drawn(self) -> dict[int, NDArray[np.float64]]:
-        """Trial → its AP on resampled images, for the runs that are compared."""
+        """Trial → its AP on resampled images, for the compared runs."""
         compared = [each for each in (self.winner, self.second, self.base) if each is not None]
         trials = list(
             dict.fromkeys(
@@ -261,14 +261,14 @@ def read_confirmation(
     top: int,
     seeds: int,
 ) -> Confirmation:
-    """Reads what is known of the finalists that a study has now.
+    """Reads the results for the current finalists of a study.
 
     Args:
-        database: an opened one.
-        summary: of the study that was searched.
-        record: what it was begun with.
-        top: how many finalists.
-        seeds: how many further seeds.
+        database: an open one.
+        summary: of the searched study.
+        record: what the searched study started with.
+        top: number of finalists.
+        seeds: number of additional seeds.
     """
     store = StudyStore(database)
     name = confirming_study(summary.study)
@@ -278,10 +278,10 @@ def read_confirmation(
         trials = summarize_study(store, name).trials
         tests = ConfirmationStore(database).test_scores(name)
         store.close()
-    chosen = further_seeds(record, seeds)
+    chosen = additional_seeds(record, seeds)
     found = [
-        Confirmed(each, _runs_of(each, trials, tests, chosen))
-        for each in candidates(summary, record, top)
+        Confirmed(candidate, _runs_of(candidate, trials, tests, chosen))
+        for candidate in candidates(summary, record, top)
     ]
     found.sort(key=lambda each: -each.val_ap.mean if each.val_ap else np.inf)
     runs = [run.trial for each in found for run in each.runs]
@@ -292,20 +292,20 @@ def read_confirmation(
 def last_confirmation(
     database: Database, summary: StudySummary, record: Mapping[str, Any]
 ) -> Confirmation | None:
-    """Reads what is known of what was asked for last, for the finalists that a study has now.
+    """Reads the results of the last request, for the current finalists of a study.
 
     Args:
-        database: an opened one.
-        summary: of the study that was searched.
-        record: what it was begun with.
+        database: an open one.
+        summary: of the searched study.
+        record: what the searched study started with.
 
     Returns:
-        The confirmation, complete or not; None if none was asked for.
+        The confirmation, complete or not; None if none was requested.
     """
-    asked = ConfirmationStore(database).asked(summary.study)
-    if asked is None:
+    request = ConfirmationStore(database).asked(summary.study)
+    if request is None:
         return None
-    return read_confirmation(database, summary, record, top=asked.top, seeds=asked.seeds)
+    return read_confirmation(database, summary, record, top=request.top, seeds=request.seeds)
 
 
 def _runs_of(

@@ -21,7 +21,7 @@ from canopy_search.storage.study.studies import StudyStore
 
 Format = Literal["csv", "parquet", "json"]
 
-# Columns of every table, with their types: a study without a trial has them too.
+# Columns of every table, with their types; a study without trials has them too.
 _TIME = pyarrow.timestamp("us", "UTC")
 _TRIAL_COLUMNS = {
     "study": pyarrow.string(),
@@ -41,7 +41,7 @@ _EPOCH_COLUMNS = {
     "times_trained": pyarrow.int64(),
     "stage": pyarrow.string(),
 }
-# What a spreadsheet takes for the beginning of a formula.
+# Characters that start a formula in a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -50,10 +50,10 @@ class ExportedTrial:
     """One trial.
 
     Attributes:
-        values: by the names of the columns that every study has.
-        params: dotted name of a setting → value.
-        epochs: values by name for each epoch, its metrics among them; what plain Optuna was told,
-            where none of its epochs is ours.
+        values: the columns that every study has, by name.
+        params: dotted name of a parameter → value.
+        epochs: values by name for each epoch, including its metrics; the reports to plain Optuna
+            if Canopy trained none of its epochs.
     """
 
     values: dict[str, Any]
@@ -63,7 +63,7 @@ class ExportedTrial:
 
 @dataclass(frozen=True)
 class ExportedStudy:
-    """All that is known of a study's trials.
+    """A study's trials with all their data.
 
     Attributes:
         study: its name.
@@ -78,7 +78,7 @@ def export_study(store: StudyStore, name: str) -> ExportedStudy:
     """Reads a study.
 
     Raises:
-        UnknownStudyError: there is none of that name.
+        UnknownStudyError: no study has that name.
     """
     reader = StudyReader(store, name)
     summaries = reader.read().trials
@@ -91,29 +91,31 @@ def export_study(store: StudyStore, name: str) -> ExportedStudy:
 
 
 def export_format(path: Path, wanted: str | None) -> Format:
-    """Returns the format that is wanted, else that of the file's ending.
+    """Returns the requested format, else that of the file's suffix.
 
     Raises:
-        ExportFormatError: neither says it.
+        ExportFormatError: neither names a known format.
     """
     formats: tuple[Format, ...] = get_args(Format)
-    ending = path.suffix.removeprefix(".")
+    suffix = path.suffix.removeprefix(".")
     for known in formats:
-        if (wanted or ending).lower() == known:
+        if (wanted or suffix).lower() == known:
             return known
-    there = "csv, parquet or json"
+    expected = "csv, parquet or json"
     if wanted:
-        raise ExportFormatError(f"--format {wanted}: expected {there}")
-    raise ExportFormatError(f"--output {path}: it does not end in .{there}; say --format too")
+        raise ExportFormatError(f"--format {wanted}: expected {expected}")
+    raise ExportFormatError(
+        f"--output {path}: expected a file name ending in .{expected}; rename it or pass --format"
+    )
 
 
 def export_bytes(exported: ExportedStudy, file_format: Format) -> bytes:
     """Returns the content of the file.
 
-    CSV and Parquet are tables with a row for each epoch, the trial's own values repeated, and one
-    row for a trial without any. Their columns are those of every study, ``params_NAME`` for each
-    parameter, and each metric; the AP of labels is ``val_ap_per_label.LABEL``. JSON is one object
-    with a list of trials, which have a list of epochs.
+    CSV and Parquet are tables with one row per epoch, which repeats the trial's values, and one
+    row for a trial without epochs. Their columns are those of every study, ``params_NAME`` for each
+    parameter, and each metric; the AP of a label is ``val_ap_per_label.LABEL``. JSON is one object
+    with a list of trials, each with a list of epochs.
 
     Args:
         exported: the study.
@@ -140,8 +142,8 @@ def _exported(
     }
     epochs: list[dict[str, Any]]
     if not recorded:
-        told = sorted(trial.intermediate_values.items())
-        epochs = [{"epoch": step, "intermediate_value": value} for step, value in told]
+        reports = sorted(trial.intermediate_values.items())
+        epochs = [{"epoch": step, "intermediate_value": value} for step, value in reports]
         return ExportedTrial(values, summary.params, epochs)
     # The epoch that a running trial has just stored may not be reported yet.
     epochs = [
@@ -161,7 +163,7 @@ def _exported(
 
 
 def _columns(exported: ExportedStudy) -> dict[str, list[Any]]:
-    """Returns the long table, a list of cells for each column."""
+    """Returns the long table as a list of cells per column."""
     rows: list[dict[str, Any]] = []
     params: dict[str, None] = {}
     metrics: dict[str, None] = {}
@@ -177,7 +179,7 @@ def _columns(exported: ExportedStudy) -> dict[str, list[Any]]:
 
 
 def _flat(epoch: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an epoch's values, those by label under a name for each label."""
+    """Returns an epoch's values, with one name per label for values by label."""
     flat: dict[str, Any] = {}
     for name, value in epoch.items():
         if isinstance(value, Mapping):
@@ -196,7 +198,7 @@ def _csv(table: Mapping[str, Sequence[Any]]) -> bytes:
 
 
 def csv_cell(value: Any) -> Any:
-    """Returns a cell; a text that a spreadsheet would compute gets an apostrophe before it."""
+    """Returns a cell; text that a spreadsheet would compute is prefixed with an apostrophe."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str) and value.startswith(_FORMULA):
@@ -213,7 +215,7 @@ def _parquet(table: Mapping[str, Sequence[Any]]) -> bytes:
 
 
 def _array(cells: Sequence[Any], type_: pyarrow.DataType | None) -> pyarrow.Array:
-    """Returns a column; choices of several types become texts."""
+    """Returns a column; choices of mixed types become strings."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if type_ is None and len(kinds) > 1 and kinds != {int, float}:
         return pyarrow.array([None if cell is None else str(cell) for cell in cells])
@@ -234,7 +236,7 @@ def _json(exported: ExportedStudy) -> bytes:
 
 
 def _json_value(value: Any) -> Any:
-    """Returns a value as JSON has it, which knows neither times nor infinity."""
+    """Returns a JSON value: times as ISO strings, non-finite numbers as null."""
     if isinstance(value, Mapping):
         return {str(key): _json_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -245,5 +247,5 @@ def _json_value(value: Any) -> Any:
 
 
 def _utc(instant: datetime | None) -> datetime | None:
-    """Returns an instant with its zone; Optuna's have none and are local."""
+    """Returns a time in UTC; Optuna's times are local and have no zone."""
     return instant and instant.astimezone(UTC)

@@ -9,20 +9,20 @@ from optuna.trial import TrialState
 from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
 from canopy_search.storage.study.enqueued import baseline_params
 
-SEED = "seed"  # a training setting as any other, which a space may have
+SEED = "seed"  # a training setting like any other, so a space may contain it
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that is trained with further seeds.
+    """A setting to train with additional seeds.
 
     Attributes:
-        params: dotted name of a setting → value, without the seed.
-        trial: the number of its trial in the search, if it had one.
-        searched_epochs: how many epochs that trial had; pruned ones have fewer than others.
+        params: dotted name of a parameter → value, without the seed.
+        trial: number of its trial in the search, if it had one.
+        searched_epochs: number of epochs of that trial; fewer if it was pruned.
         searched_ap: its validation AP after them.
         is_finalist: whether it is one of the best of the search.
-        is_baseline: whether it is what the search was to improve.
+        is_baseline: whether it is the setting that the search should improve.
     """
 
     params: dict[str, Any]
@@ -34,71 +34,71 @@ class Candidate:
 
 
 def candidates(summary: StudySummary, record: Mapping[str, Any], top: int) -> list[Candidate]:
-    """Returns the finalists, the best first, and the baseline unless it is one of them.
+    """Returns the finalists, the best first, then the baseline unless it is one of them.
 
-    Finalists are the settings with the best validation AP of those that were trained to their end.
-    A search that prunes much leaves few of these, and what it pruned last may have been no worse:
-    that is what further seeds are to tell. So where there are too few, those follow that got
-    furthest, the best AP first.
+    Finalists are the fully trained settings with the best validation AP. A search that prunes many
+    trials leaves few of these, and the trials it pruned last may be as good, which additional seeds
+    can show. So if there are too few, the pruned settings with the most epochs follow, the best AP
+    first.
 
     Args:
-        summary: of the study that was searched.
-        record: what it was begun with.
-        top: how many finalists; fewer where there are no more.
+        summary: of the searched study.
+        record: what the study started with.
+        top: number of finalists; fewer are returned if there are no more.
     """
     base, trial = baseline(summary, record)
     best = _best_settings(summary)
-    found = [_candidate(each, base, is_finalist=True) for each in best[:top]]
-    if any(each.is_baseline for each in found):
+    found = [_candidate(finalist, base, is_finalist=True) for finalist in best[:top]]
+    if any(candidate.is_baseline for candidate in found):
         return found
-    for each in best[top:]:
-        if setting_of(each.params) == base:
-            return [*found, _candidate(each, base, is_finalist=False)]
+    for other in best[top:]:
+        if setting_of(other.params) == base:
+            return [*found, _candidate(other, base, is_finalist=False)]
     return [*found, Candidate(base, trial, 0, None, is_finalist=False, is_baseline=True)]
 
 
 def finalists_at_hand(summary: StudySummary) -> int:
-    """Returns how many different settings can be finalists."""
+    """Returns the number of different settings that can be finalists."""
     return len(_best_settings(summary))
 
 
 def baseline(summary: StudySummary, record: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """Returns the setting that the search was to improve, and its first trial if it had one.
+    """Returns the setting that the search should improve, and its first trial if it had one.
 
-    It is the first setting that was enqueued when the study began, with whatever the sampler added
-    to it; where none was, it is what `training` says.
+    It is the first setting that was enqueued when the study started, completed by the sampler; if
+    none was, it is the setting under `training`.
 
     Args:
         summary: of the study.
-        record: what it was begun with.
+        record: what the study started with.
     """
     search = record["config"]["search"]
     enqueued = baseline_params(search["enqueue"])
-    fixed = {name: _looked_up(record["training"], name) for name in search["space"]}
-    wanted = enqueued or fixed
+    fixed = {name: _setting_at(record["training"], name) for name in search["space"]}
+    given = enqueued or fixed
     for trial in summary.trials:
-        if wanted.items() <= trial.params.items() and trial.params.keys() >= fixed.keys():
+        if given.items() <= trial.params.items() and trial.params.keys() >= fixed.keys():
             return setting_of(trial.params), trial.number
     return setting_of(fixed | enqueued), None
 
 
-def further_seeds(record: Mapping[str, Any], count: int) -> tuple[int, ...]:
+def additional_seeds(record: Mapping[str, Any], count: int) -> tuple[int, ...]:
     """Returns the seeds that finalists are confirmed with.
 
-    They follow on the seed that all trials of the study had: 1, 2, 3 for a study of seed 0. Every
-    epoch's randomness comes from a digest of its seed, so neighbours have nothing in common. The
-    study's own seed is none of them: finalists were chosen because that seed favoured them, and
-    would take their luck along. Where seeds were searched, those follow on the highest.
+    They follow the seed of all trials of the study: 1, 2, 3 for a study with seed 0. The random
+    numbers of an epoch come from a digest of its seed, so consecutive seeds are independent. The
+    study's own seed is not used again, since finalists were chosen with it and their luck would
+    count twice. If seeds were searched, the additional ones follow the highest.
 
     Args:
-        record: what the study was begun with.
-        count: how many.
+        record: what the study started with.
+        count: number of seeds.
     """
     return tuple(range(highest_seed(record) + 1, highest_seed(record) + 1 + count))
 
 
 def highest_seed(record: Mapping[str, Any]) -> int:
-    """Returns the highest seed that a trial of a study can have had."""
+    """Returns the highest seed that a trial of the study can have."""
     domain = record["config"]["search"]["space"].get(SEED, [record["training"][SEED]])
     return int(max(domain) if isinstance(domain, list) else domain["high"])
 
@@ -120,7 +120,7 @@ def _candidate(trial: TrialSummary, base: dict[str, Any], *, is_finalist: bool) 
 
 
 def _best_settings(summary: StudySummary) -> list[TrialSummary]:
-    """Returns complete trials, then pruned ones, the best first, each setting once."""
+    """Returns complete trials, then pruned ones, each the best first and each setting once."""
     pruned = [
         trial
         for trial in summary.trials
@@ -134,7 +134,7 @@ def _best_settings(summary: StudySummary) -> list[TrialSummary]:
     return found
 
 
-def _looked_up(document: Mapping[str, Any], name: str) -> Any:
+def _setting_at(document: Mapping[str, Any], name: str) -> Any:
     value: Any = document
     for step in name.split("."):
         value = value[step]

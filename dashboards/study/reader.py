@@ -1,4 +1,4 @@
-"""A study as pages show it: Canopy's own, or one that plain Optuna wrote."""
+"""A study as pages show it, written by Canopy or by plain Optuna."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,12 +32,12 @@ class TrialData:
     """One trial.
 
     Attributes:
-        summary: what `canopy trials` says of it.
-        score: what it came to: validation AP after its last epoch, or what plain Optuna was told.
-        curve: (epoch, score) of all that it reported.
-        stages: its epochs as we recorded them; none of a trial of plain Optuna.
-        began: when, in local time.
-        ended: when, in local time.
+        summary: the data of `canopy trials`.
+        score: validation AP after the last epoch, or the value reported to plain Optuna.
+        curve: (epoch, score) of every report.
+        stages: its epochs as Canopy recorded them; empty for a trial of plain Optuna.
+        began: start, in local time.
+        ended: end, in local time.
     """
 
     summary: TrialSummary
@@ -54,27 +54,27 @@ class TrialData:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Its setting."""
+        """Its parameters."""
         return self.summary.params
 
     @property
     def is_complete(self) -> bool:
-        """Whether it ran to its end."""
+        """Whether it was fully trained."""
         return self.summary.state == TrialState.COMPLETE.name
 
     @property
     def ended_early(self) -> bool:
-        """Whether it was pruned, or pauses."""
+        """Whether it was pruned or is paused."""
         return self.summary.state in _ENDED_EARLY
 
     @property
     def epochs(self) -> int:
-        """The last epoch that it reported."""
+        """The last epoch that was reported."""
         return self.curve[-1][0] if self.curve else 0
 
     @property
     def seconds(self) -> float | None:
-        """What its epochs take to train from the start; None where nobody knows."""
+        """Time to train its epochs from the start; None if unknown."""
         if self.stages:
             return self.summary.seconds
         if self.is_complete and self.began and self.ended:
@@ -91,16 +91,16 @@ class StudyData:
     """A study and all its trials.
 
     Attributes:
-        summary: what `canopy status` says of it.
+        summary: the data of `canopy status`.
         trials: in the order of their numbers.
-        distributions: of its parameters, by their names.
-        metric: what a score is, as a few words.
+        distributions: parameter name → distribution.
+        metric: name of the score, in a few words.
         higher_is_better: whether a score is maximised.
-        objectives: how many values plain Optuna was told of each trial; the first one is shown.
-        record: what a study of ours began with.
-        predictions: of some trials, by their numbers.
-        confirmation: what further seeds said of its finalists, if that was asked for.
-        read: when, in local time.
+        objectives: how many values each trial has in plain Optuna; only the first is shown.
+        record: what a study of Canopy started with; None for plain Optuna.
+        predictions: trial number → validation predictions, of some trials.
+        confirmation: results of the finalists with additional seeds, if requested.
+        read: when the study was read, in local time.
     """
 
     summary: StudySummary
@@ -121,7 +121,7 @@ class StudyData:
 
     @property
     def step(self) -> str:
-        """What trials report after: an epoch of ours, or whatever plain Optuna calls a step."""
+        """What trials report after: Canopy's ``epoch`` or plain Optuna's ``step``."""
         return "epoch" if self.is_ours else "step"
 
     @property
@@ -131,18 +131,18 @@ class StudyData:
 
     @cached_property
     def scored(self) -> list[TrialData]:
-        """The trials that have a score, however far they came."""
+        """The trials that have a score, complete or not."""
         return [trial for trial in self.trials if trial.score is not None]
 
     @cached_property
     def ranking(self) -> list[TrialData]:
-        """The complete trials, the best first, the earlier of equals first."""
+        """The complete trials, the best first; of equals, the earlier first."""
         complete = [trial for trial in self.scored if trial.is_complete]
         return sorted(complete, key=lambda trial: (-self.worth(trial.score), trial.number))
 
     @cached_property
     def best_settings(self) -> list[TrialData]:
-        """The ranking with each setting once: a sampler may try one again."""
+        """The ranking with each setting once; a sampler may repeat one."""
         first: dict[str, TrialData] = {}
         for trial in self.ranking:
             first.setdefault(repr(trial.params), trial)
@@ -155,47 +155,47 @@ class StudyData:
 
     @property
     def runner_up(self) -> TrialData | None:
-        """The best complete trial of another setting."""
+        """The best complete trial with another setting."""
         return self.best_settings[1] if len(self.best_settings) > 1 else None
 
     @property
     def leader(self) -> TrialData | None:
-        """The best complete trial; before there is one, the best of those that go on or ended."""
+        """The best complete trial; before there is one, the best of the longest trained."""
         if self.best is not None or not self.scored:
             return self.best
         return max(self.scored, key=lambda t: (t.epochs, self.worth(t.score), -t.number))
 
     @cached_property
     def baseline(self) -> TrialData | None:
-        """The first trial of the setting that the search was to improve, if it was tried.
+        """The first trial with the setting that the search should improve, if it was tried.
 
-        That is the first setting that was enqueued when the study began; where none was, it is
-        what the configuration says of one run.
+        That is the first setting that was enqueued when the study started, else the setting under
+        `training`.
         """
         config = (self.record or {}).get("config", {}).get("search", {})
         enqueued = baseline_params(config.get("enqueue"))
         fixed = (self.record or {}).get("training", {})
-        wanted = enqueued or {name: _at(fixed, name) for name in config.get("space") or {}}
+        given = enqueued or {name: _setting_at(fixed, name) for name in config.get("space") or {}}
         for trial in self.scored:
-            if wanted and wanted.items() <= trial.params.items():
+            if given and given.items() <= trial.params.items():
                 return trial
         return None
 
     @property
     def planned_epochs(self) -> int:
-        """How many epochs a trial has that is not stopped."""
+        """Number of epochs of a fully trained trial."""
         planned = (self.record or {}).get("training", {}).get("epochs")
         return int(planned or max((trial.epochs for trial in self.trials), default=0))
 
     @property
     def numeric(self) -> list[str]:
-        """The parameters that are numbers."""
+        """Names of the numeric parameters."""
         numbers = (FloatDistribution, IntDistribution)
         return [name for name, domain in self.distributions.items() if isinstance(domain, numbers)]
 
     @property
     def categorical(self) -> dict[str, list[Any]]:
-        """The parameters that are choices, and what there is to choose."""
+        """Name of each categorical parameter → its choices."""
         return {
             name: list(domain.choices)
             for name, domain in self.distributions.items()
@@ -203,7 +203,7 @@ class StudyData:
         }
 
     def worth(self, score: float | None) -> float:
-        """Returns a score so that more is better; without one, nothing is worse."""
+        """Returns a score signed so that more is better; minus infinity without one."""
         if score is None:
             return -math.inf
         return score if self.higher_is_better else -score
@@ -216,17 +216,17 @@ def read_study(
     read: datetime,
     reader: StudyReader | None = None,
 ) -> StudyData:
-    """Reads a study, and the predictions of those trials that a page goes into.
+    """Reads a study, with the predictions of the trials that pages show in detail.
 
     Args:
-        store: of the database.
-        database: opened.
-        name: of the study.
+        store: the studies of the database.
+        database: an open one.
+        name: the study's name.
         read: the time now, in local time.
-        reader: of the study, of whoever reads it again and again.
+        reader: an existing reader of the study, if it is read repeatedly.
 
     Raises:
-        UnknownStudyError: there is none of that name.
+        UnknownStudyError: no study has that name.
     """
     reader = reader or StudyReader(store, name)
     summary = reader.read()
@@ -238,8 +238,8 @@ def read_study(
     data = StudyData(
         summary=summary,
         trials=[
-            trial_data(each, frozen[each.number], epochs.get(each.number, []))
-            for each in summary.trials
+            trial_data(trial, frozen[trial.number], epochs.get(trial.number, []))
+            for trial in summary.trials
         ],
         distributions=_distributions(list(frozen.values())),
         read=read,
@@ -263,8 +263,8 @@ def trial_data(
 
     Args:
         summary: of the trial.
-        trial: as Optuna has it.
-        epochs: that we recorded of it.
+        trial: Optuna's trial.
+        epochs: its epochs that Canopy recorded.
     """
     reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
     if reported:
@@ -288,12 +288,12 @@ def _distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]
 
 
 def is_number(score: Any) -> TypeGuard[float]:
-    """Whether a score is one: neither missing, nor infinite, nor not a number."""
+    """Whether a score is a finite number."""
     return isinstance(score, int | float) and math.isfinite(score)
 
 
-def _at(settings: Mapping[str, Any], name: str) -> Any:
-    """Returns a setting by its dotted name."""
+def _setting_at(settings: Mapping[str, Any], name: str) -> Any:
+    """Returns the value of a dotted name; None if there is none."""
     for part in name.split("."):
         if not isinstance(settings, Mapping):
             return None

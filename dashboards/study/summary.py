@@ -1,4 +1,4 @@
-"""A study in numbers: what `canopy status` and `canopy trials` say, as JSON values."""
+"""A study in numbers: the data of `canopy status` and `canopy trials`."""
 
 import math
 from collections.abc import Mapping
@@ -32,22 +32,22 @@ class TrialSummary:
 
     Attributes:
         number: in its study.
-        state: Optuna's name of its state, or ``PAUSED`` or ``INTERRUPTED``.
-        params: dotted name of a setting → value.
-        val_ap: validation AP after its last epoch; None before the first.
+        state: Optuna's name of the state, or ``PAUSED`` or ``INTERRUPTED``.
+        params: dotted name of a parameter → value.
+        val_ap: validation AP after the last epoch; None before the first.
         reason: why it was pruned or failed.
-        metrics: one object an epoch.
-        epochs_trained: epochs that were trained for it, repeated ones included.
-        epochs_replayed: epochs that it reported from what was known already.
-        epochs_resumed: epochs that a checkpoint saved it from training again.
-        trained_s: training and validation time that was spent on it, in seconds.
-        promoted_from: the pruned trial that it goes on from, if a person promoted one.
-        ended: when it ended, in local time.
-        began: when it began, in local time.
+        metrics: one mapping per epoch.
+        epochs_trained: epochs trained for this trial, repeated ones included.
+        epochs_replayed: epochs that were reused, not trained.
+        epochs_resumed: epochs that a checkpoint saved from being trained again.
+        trained_s: training and validation time spent on this trial, in seconds.
+        promoted_from: the pruned trial that it continues, if the user promoted one.
+        ended: end, in local time.
+        began: start, in local time.
         recorded: when each of its epochs was recorded.
-        value: what plain Optuna was told of it, if none of its epochs is ours.
-        verifies: why it was resumed or begun to verify the answer, if it was.
-        epochs_verifying: epochs that were trained for that.
+        value: the value reported to plain Optuna, if Canopy trained none of its epochs.
+        verifies: why it was started or resumed to verify the answer, if it was.
+        epochs_verifying: epochs trained for that.
     """
 
     number: int
@@ -70,22 +70,22 @@ class TrialSummary:
 
     @property
     def score(self) -> float | None:
-        """What it came to: validation AP, or the value of a trial of plain Optuna."""
+        """Validation AP, or the value of a trial of plain Optuna."""
         return self.value if self.val_ap is None else self.val_ap
 
     @property
     def has_gone_wrong(self) -> bool:
-        """Whether it ended for another reason than being finished or hopeless."""
+        """Whether it failed, diverged or ran out of time."""
         is_wrong = self.reason is not None and self.reason.startswith((DIVERGED, OVERTIME))
         return is_wrong or self.state == TrialState.FAIL.name
 
     @property
     def seconds(self) -> float:
-        """Training and validation time of its epochs, whoever they were trained for."""
+        """Training and validation time of its epochs, reused ones included."""
         return sum(_seconds(epoch) for epoch in self.metrics)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what ``canopy trials --json`` prints of it."""
+        """Returns what ``canopy trials --json`` prints for it."""
         return {
             "number": self.number,
             "state": self.state,
@@ -112,9 +112,9 @@ class StudySummary:
     Attributes:
         study: its name.
         trials: in the order of their numbers.
-        workers: that it has and has had, the first one first.
-        control: what a person wants of it; see `storage.workers.control`.
-        target: finished trials that are wanted, if anybody has said.
+        workers: current and former ones, the earliest first.
+        control: the user's last request; see `storage.workers.control`.
+        target: requested number of finished trials; None if never requested.
     """
 
     study: str
@@ -130,45 +130,45 @@ class StudySummary:
 
     @property
     def is_searched(self) -> bool:
-        """Whether anybody works on it now."""
+        """Whether any worker is active."""
         return any(worker.is_living for worker in self.workers)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing begins any more, though trials may still run."""
+        """Whether no more trials start; some may still run."""
         is_stopped = self.control in {STOP_FINISHING, STOP_PRUNING}
         return is_stopped or self.target is None or self.finished >= self.target
 
     @property
     def paused(self) -> int:
-        """The trials that wait at a rung."""
+        """Number of trials that wait at a rung."""
         return sum(trial.state == PAUSED for trial in self.trials)
 
     @property
     def interrupted(self) -> list[TrialSummary]:
-        """The trials that go on when a worker is free, since theirs is gone."""
+        """The trials whose worker was lost; the next free worker resumes them."""
         return [trial for trial in self.trials if trial.state == INTERRUPTED]
 
     @property
     def failures(self) -> list[TrialSummary]:
-        """The trials that have gone wrong, the latest first."""
+        """The trials that failed, diverged or ran out of time, the latest first."""
         wrong = [trial for trial in self.trials if trial.has_gone_wrong]
         return sorted(wrong, key=lambda t: (t.ended or datetime.min, t.number), reverse=True)
 
     @property
     def finished(self) -> int:
-        """The trials that count: complete and pruned ones."""
+        """Number of trials that count towards the target: complete and pruned ones."""
         return self.count(TrialState.COMPLETE, TrialState.PRUNED)
 
     @property
     def ranking(self) -> list[TrialSummary]:
-        """The complete trials, best validation AP first, the earlier of equals first."""
+        """The complete trials, best validation AP first; of equals, the earlier first."""
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE.name]
         return sorted(complete, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
 
     @property
     def best_settings(self) -> list[TrialSummary]:
-        """The ranking with each setting once: a sampler may try one again."""
+        """The ranking with each setting once; a sampler may repeat one."""
         first: dict[str, TrialSummary] = {}
         for trial in self.ranking:
             first.setdefault(repr(trial.params), trial)
@@ -181,22 +181,22 @@ class StudySummary:
 
     @property
     def epochs_reported(self) -> int:
-        """Epochs that trials reported."""
+        """Number of epochs that trials reported."""
         return sum(len(trial.metrics) for trial in self.trials)
 
     @property
     def epochs_trained(self) -> int:
-        """Epochs that were trained, repeated ones included."""
+        """Number of epochs that were trained, repeated ones included."""
         return sum(trial.epochs_trained for trial in self.trials)
 
     @property
     def epochs_replayed(self) -> int:
-        """Epochs that trials reported from what was known already."""
+        """Number of reported epochs that were reused, not trained."""
         return sum(trial.epochs_replayed for trial in self.trials)
 
     @property
     def seconds(self) -> float:
-        """Training and validation time that the study cost."""
+        """Training and validation time spent on the study."""
         return sum(trial.trained_s for trial in self.trials)
 
     def as_json(self) -> dict[str, Any]:
@@ -235,24 +235,24 @@ def summarize_study(store: StudyStore, name: str) -> StudySummary:
     """Reads a study.
 
     Raises:
-        UnknownStudyError: there is none of that name.
+        UnknownStudyError: no study has that name.
     """
     return StudyReader(store, name).read()
 
 
 class StudyReader:
-    """Reads a study again and again; of its trials only what has changed.
+    """Reads a study repeatedly; of its trials, only those that changed.
 
     Args:
-        store: of the database.
-        name: of the study.
+        store: the studies of the database.
+        name: the study's name.
 
     Attributes:
-        epochs: trial number → its epochs, as they were read last.
+        epochs: trial number → its epochs, as of the last read.
 
     Raises:
-        UnknownStudyError: there is none of that name.
-        DatabaseSchemaError: another Optuna changed its tables.
+        UnknownStudyError: no study has that name.
+        DatabaseSchemaError: another version of Optuna changed its tables.
     """
 
     def __init__(self, store: StudyStore, name: str) -> None:
@@ -263,27 +263,27 @@ class StudyReader:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """The trials as Optuna has them, as they were read last; not to be changed."""
+        """Optuna's trials as of the last read; do not modify them."""
         return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
 
     def read(self) -> StudySummary:
-        """Returns the study as it is now.
+        """Returns the current state of the study.
 
         Raises:
             UnknownStudyError: it was deleted.
         """
         store, name = self._store, self._name
-        # The trials change while this reads. One that is promoted after the first look is in the
-        # last one; one that has ended before the last look is not in the first one.
-        left_behind = store.left_behind(name)
+        # The trials change during the read. A trial promoted after the first query is in the last
+        # one; a trial that ended before the last query is not in the first one.
+        without_worker = store.left_behind(name)
         store.refresh(self._replica)
         found = self.trials
         self.epochs = epochs = store.epochs(name)
         workers = store.workers(name)
-        left_behind -= {worker.trial_number for worker in workers if worker.is_living}
+        without_worker -= {worker.trial_number for worker in workers if worker.is_living}
         trials = [
             _summarize_trial(
-                trial, epochs.get(trial.number, []), has_worker=trial.number not in left_behind
+                trial, epochs.get(trial.number, []), has_worker=trial.number not in without_worker
             )
             for trial in found
         ]
@@ -311,7 +311,7 @@ def _summarize_trial(
         ended=trial.datetime_complete,
         began=trial.datetime_start,
         recorded=tuple(epoch.recorded for epoch in reported),
-        value=None if epochs else _told(trial),
+        value=None if epochs else _last_value(trial),
         verifies=verifies and verifies["kind"],
         epochs_verifying=sum(
             not epoch.replayed and epoch.epoch > verifies["from_epoch"] for epoch in reported
@@ -321,17 +321,17 @@ def _summarize_trial(
     )
 
 
-def _told(trial: FrozenTrial) -> float | None:
-    """Returns the value, or the last intermediate one, of a trial of plain Optuna."""
-    told = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
-    return float(told[-1]) if told and math.isfinite(told[-1]) else None
+def _last_value(trial: FrozenTrial) -> float | None:
+    """Returns the value, else the last intermediate value, of a trial of plain Optuna."""
+    values = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
+    return float(values[-1]) if values and math.isfinite(values[-1]) else None
 
 
 def _state(trial: FrozenTrial, *, has_worker: bool) -> str:
     if is_paused(trial):
         return PAUSED
-    is_left = trial.state == TrialState.RUNNING and not has_worker
-    return INTERRUPTED if is_left else trial.state.name
+    is_interrupted = trial.state == TrialState.RUNNING and not has_worker
+    return INTERRUPTED if is_interrupted else trial.state.name
 
 
 def _seconds(metrics: Mapping[str, Any]) -> float:
@@ -339,8 +339,9 @@ def _seconds(metrics: Mapping[str, Any]) -> float:
 
 
 def looked_at(summary: StudySummary) -> int:
-    """Returns how many settings of a study somebody has seen an AP of.
+    """Returns how many different settings of a study have reported an AP.
 
-    Pruned ones count: what went on was chosen from them. A setting that was tried twice is one.
+    Pruned ones count, since the continued ones were chosen among them. A setting that was tried
+    twice counts once.
     """
     return len({repr(trial.params) for trial in summary.trials if trial.val_ap is not None})

@@ -1,4 +1,4 @@
-"""What `canopy status` shows, once or again and again.
+"""The output of `canopy status`, printed once or refreshed.
 
 The study is read in `study`.
 """

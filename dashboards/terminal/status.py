@@ -1,4 +1,4 @@
-"""A study and its workers in words: what `canopy status` prints, a line each."""
+"""A study and its workers in words: the lines of `canopy status`."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, ST
 from canopy_search.storage.workers.registry import LEFT, WorkerSummary
 
 RECENT_S = 600.0
-"""What a worker's end is news for."""
+"""How long a worker's end counts as recent."""
 MOST_FAILURES = 3
 _MOST_NUMBERS = 8
 _STILL_S = 60.0
 _ENDS = {TrialState.FAIL.name: "failed", TrialState.PRUNED.name: "pruned"}
 
 _CONTROLS = {
-    PAUSE: "it pauses; it goes on with: canopy resume",
-    STOP_FINISHING: "it stops: what runs runs to its end, and nothing begins",
-    STOP_PRUNING: "it stops: what runs ends as pruned, and nothing begins",
+    PAUSE: "the study is paused; resume it with: canopy resume",
+    STOP_FINISHING: "stopping: running trials continue to their last epoch, no new ones start",
+    STOP_PRUNING: "stopping: running trials end as pruned, no new ones start",
 }
 
 
 def status_lines(summary: StudySummary) -> list[str]:
-    """Returns how far a study is, who works on it, and what went wrong."""
+    """Returns the progress of a study, its active workers, and its failures."""
     lines = [f"study {summary.study}: {counts_text(summary)}"]
     if summary.best is not None:
         lines.append(best_text(summary.best))
@@ -50,25 +50,25 @@ def status_lines(summary: StudySummary) -> list[str]:
 
 
 def loss_lines(summary: StudySummary) -> list[str]:
-    """Returns which workers ended lately, and not by themselves."""
+    """Returns the workers that were lost recently."""
     return [
-        f"{worker_name(worker)}: {worker.end}, last sign at {worker.seen.astimezone():%H:%M:%S}"
+        f"{worker_name(worker)}: {worker.end}, last heartbeat {worker.seen.astimezone():%H:%M:%S}"
         for worker in summary.workers
         if worker.end not in {None, LEFT} and is_recent(worker)
     ]
 
 
 def trouble_lines(summary: StudySummary) -> list[str]:
-    """Returns which trials are left behind, and which went wrong lately and why."""
+    """Returns the interrupted trials, and the latest failures with their reasons."""
     lines = []
     if interrupted := summary.interrupted:
         lines.append(_interrupted_text(interrupted))
     failures = summary.failures
     for trial in failures[:MOST_FAILURES]:
-        reason = printable(trial.reason or "no reason is known")
+        reason = printable(trial.reason or "unknown reason")
         lines.append(f"trial {trial.number} {_ENDS.get(trial.state, trial.state)}: {reason}")
     if more := len(failures[MOST_FAILURES:]):
-        lines.append(f"{counted(more, 'trial')} went wrong before; see canopy trials")
+        lines.append(f"{counted(more, 'trial')} failed or stopped earlier; see canopy trials")
     return lines
 
 
@@ -78,12 +78,12 @@ def best_text(best: TrialSummary) -> str:
 
 
 def control_text(summary: StudySummary) -> str | None:
-    """Returns what a person has told the study to do, unless it is to go on."""
+    """Returns the user's request to pause or stop the study, if there is one."""
     if summary.control == RUN:
         return None
     if summary.control != PAUSE and not summary.is_searched:
-        return "it was told to stop; canopy search begins it again"
-    return _CONTROLS.get(summary.control, f"it is told to {summary.control}")
+        return "the study was stopped; resume it with: canopy search"
+    return _CONTROLS.get(summary.control, f"requested: {summary.control}")
 
 
 def doing_text(worker: WorkerSummary) -> str:
@@ -91,7 +91,7 @@ def doing_text(worker: WorkerSummary) -> str:
     if worker.trial_number is None or not worker.is_living:
         return "waits" if worker.is_living else "–"
     trial, doing = f"trial {worker.trial_number}", worker.doing or {}
-    # A worker tells of the next trial a moment after it has taken it.
+    # A worker reports its progress a moment after it takes a trial.
     if doing.get("trial") != worker.trial_number:
         return trial
     of_epochs = f" of {doing['epochs']}" if doing.get("epochs") else ""
@@ -102,7 +102,7 @@ def doing_text(worker: WorkerSummary) -> str:
 
 
 def state_text(worker: WorkerSummary) -> str:
-    """Returns how a worker stands: works, waits, silent, died, answers no more, left."""
+    """Returns a worker's state: works, waits, silent, died, answers no more, left."""
     if not worker.is_living:
         return worker.end or LEFT
     if worker.is_silent:
@@ -111,12 +111,12 @@ def state_text(worker: WorkerSummary) -> str:
 
 
 def is_recent(worker: WorkerSummary) -> bool:
-    """Whether a worker gave its last sign a short time ago."""
+    """Whether a worker's last heartbeat is recent."""
     return worker.idle_s < RECENT_S
 
 
 def age_text(seconds: float | None) -> str:
-    """Returns how long ago something was, in one unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    """Returns an age in one unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
     if seconds is None:
         return "–"
     whole = max(0, int(seconds))
@@ -128,7 +128,7 @@ def age_text(seconds: float | None) -> str:
 
 
 def _work_text(worker: WorkerSummary) -> str:
-    """Returns what a living worker does, and what is odd about it."""
+    """Returns what an active worker does, and a warning if it is silent or stuck."""
     parts = [doing_text(worker)]
     if worker.is_silent:
         parts.append(f"silent for {age_text(worker.idle_s)}")
@@ -140,5 +140,5 @@ def _work_text(worker: WorkerSummary) -> str:
 def _interrupted_text(trials: Sequence[TrialSummary]) -> str:
     numbers = ", ".join(str(trial.number) for trial in trials[:_MOST_NUMBERS])
     more = f" and {len(trials) - _MOST_NUMBERS} more" if len(trials) > _MOST_NUMBERS else ""
-    word = "trial" if len(trials) == 1 else "trials"
-    return f"interrupted: {word} {numbers}{more}; the next free worker goes on"
+    word, it = ("trial", "it") if len(trials) == 1 else ("trials", "them")
+    return f"interrupted: {word} {numbers}{more}; the next free worker resumes {it}"

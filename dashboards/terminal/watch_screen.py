@@ -1,4 +1,4 @@
-"""The screen of `canopy status --watch`: a study, its workers and the trials that they have."""
+"""The screen of `canopy status --watch`: a study, its workers and their trials."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -25,18 +25,18 @@ FEWEST_ROWS = 3
 _BAR = 24
 _MOST_HOST = 14
 _SHRINKING = ("host", "state", "setting")
-_BESIDES = 10
-"""Lines of headings, of what is below the tables, and between the parts."""
+_OTHER_LINES = 10
+"""Lines of headings, below the tables, and between the parts."""
 _STYLES = {"works": "green", "waits": "cyan", LEFT: "dim"}
 
 
 def watch_screen(summary: StudySummary, height: int, note: str = "") -> RenderableType:
-    """Returns what is shown of a study, no line longer than the terminal is wide.
+    """Returns the screen of a study; no line is wider than the terminal.
 
     Args:
         summary: of the study.
-        height: of the terminal, in lines; tables are cut so that it fits.
-        note: what else a person should know now.
+        height: of the terminal, in lines; tables are shortened to fit.
+        note: an additional message for the user.
     """
     head = [_progress_line(summary), Text(counts_text(summary))]
     head += [Text(best_text(summary.best))] if summary.best is not None else []
@@ -44,18 +44,18 @@ def watch_screen(summary: StudySummary, height: int, note: str = "") -> Renderab
     head += [Text(control, style="yellow")] if control else []
     head += [Text(note, style="red")] if note else []
     troubles = [Text(line, style="red") for line in trouble_lines(summary)]
-    free = height - len(head) - len(troubles) - _BESIDES
-    held = _held(summary)
-    rows = max(FEWEST_ROWS, free // 2, free - len(held))
+    free = height - len(head) - len(troubles) - _OTHER_LINES
+    leased = _leased(summary)
+    rows = max(FEWEST_ROWS, free // 2, free - len(leased))
     parts = [*_cut(head), *_workers(summary, rows)]
-    parts += _trials(held, max(FEWEST_ROWS, free - rows)) if held else []
+    parts += _trials(leased, max(FEWEST_ROWS, free - rows)) if leased else []
     return Group(*parts, *([Text(), *_cut(troubles)] if troubles else []))
 
 
 def workers_table(workers: Sequence[WorkerSummary]) -> Table:
-    """Returns a row a worker: who, what it does, since when it is silent and still, how it is."""
-    right = ("pid", "sign", "moved")
-    table = _table("host", "slot", "pid", "does", "sign", "moved", "state", right=right)
+    """Returns one row per worker: its name, trial, last heartbeat and progress, and state."""
+    right = ("pid", "seen", "moved")
+    table = _table("host", "slot", "pid", "does", "seen", "moved", "state", right=right)
     for worker in workers:
         state = state_text(worker)
         table.add_row(
@@ -81,32 +81,34 @@ def _progress_line(summary: StudySummary) -> Text:
 
 
 def _workers(summary: StudySummary, most: int) -> list[RenderableType]:
-    """Returns a row for each worker that is there or was a moment ago, and the others in a line."""
+    """Returns one row per active or recently ended worker, and one line for the others."""
     living = [worker for worker in summary.workers if worker.is_living]
     ended = [worker for worker in summary.workers if not worker.is_living]
     listed = [*living, *sorted(filter(is_recent, ended), key=lambda worker: worker.idle_s)]
     parts: list[RenderableType] = [Text()]
     parts += [workers_table(listed[:most])] if listed else []
-    parts += [] if living else [Text("nobody works on it", style="yellow")]
+    parts += [] if living else [Text("no active workers", style="yellow")]
     below = [f"{len(listed) - most} more"] if len(listed) > most else []
     if old := [worker for worker in ended if not is_recent(worker)]:
         left = sum(worker.end == LEFT for worker in old)
         how = f"{left} left, {len(old) - left} died" if left < len(old) else "left"
-        below.append(f"{counted(len(old), 'worker')} before: {how}")
+        below.append(f"{counted(len(old), 'earlier worker')}: {how}")
     return parts + ([_cell("; ".join(below), "dim")] if below else [])
 
 
-def _held(summary: StudySummary) -> list[tuple[TrialSummary, WorkerSummary]]:
-    """Returns the trials that living workers have, and whose each is."""
+def _leased(summary: StudySummary) -> list[tuple[TrialSummary, WorkerSummary]]:
+    """Returns the trials that active workers hold, each with its worker."""
     holders = {worker.trial_number: worker for worker in summary.workers if worker.is_living}
     return [(trial, holders[trial.number]) for trial in summary.trials if trial.number in holders]
 
 
-def _trials(held: Sequence[tuple[TrialSummary, WorkerSummary]], most: int) -> list[RenderableType]:
-    """Returns a row for each trial under lease."""
+def _trials(
+    leased: Sequence[tuple[TrialSummary, WorkerSummary]], most: int
+) -> list[RenderableType]:
+    """Returns one row per leased trial."""
     right = ("trial", "epochs", "AP", "pid")
     table = _table("trial", "setting", "epochs", "AP", "host", "pid", right=right)
-    for trial, worker in held[:most]:
+    for trial, worker in leased[:most]:
         table.add_row(
             str(trial.number),
             _cell(params_text(trial.params)),
@@ -115,7 +117,7 @@ def _trials(held: Sequence[tuple[TrialSummary, WorkerSummary]], most: int) -> li
             _host(worker),
             str(worker.pid),
         )
-    below = [_cell(f"{len(held) - most} more", "dim")] if len(held) > most else []
+    below = [_cell(f"{len(leased) - most} more", "dim")] if len(leased) > most else []
     return [Text(), table, *below]
 
 

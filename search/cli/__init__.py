@@ -1,4 +1,4 @@
-"""The commands of `canopy`: one file for each, named like it, with its options.
+"""The commands of `canopy`: one file per command, named like the command, with its options.
 
-What a command does is in `workflows`; a command imports it when it is called.
+What a command does is in `workflows`; a command imports it when called.
 """

@@ -17,9 +17,11 @@ from canopy_search.storage.study.studies import StudyStore
 def best(
     config: ConfigOption = None,
     study: StudyOption = None,
-    output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; default: standard output.")
+    ] = None,
 ) -> None:
-    """Write the best trial as YAML that is itself a configuration."""
+    """Write the best trial as a YAML configuration."""
     from canopy_search.dashboards.study.confirmation import last_confirmation
     from canopy_search.search.workflows.best_setting import best_yaml
     from canopy_search.training.atomic import write_atomically
@@ -31,11 +33,11 @@ def best(
     summary, record = summarize_study(store, name), store.read_record(name)
     if record is None:
         raise NothingFoundError(
-            f"study {name!r} was not begun by Canopy, so its settings are not known"
+            f"study {name!r} was not created by Canopy, so its settings are unknown"
         )
-    own = name == settings.search.study
+    is_configured = name == settings.search.study
     confirmation = last_confirmation(database, summary, record)
-    text = best_yaml(summary, record, settings.data if own else None, confirmation)
+    text = best_yaml(summary, record, settings.data if is_configured else None, confirmation)
     if output is None:
         typer.echo(text, nl=False)
         return

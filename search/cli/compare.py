@@ -1,4 +1,4 @@
-"""The command that puts trials side by side."""
+"""`canopy compare`: trials side by side."""
 
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +21,18 @@ def compare(
         list[str],
         typer.Argument(
             metavar="TRIAL...",
-            help="Two to six: 3 is trial 3 of the study, planet:3 one of another study, planet its "
-            "best one. All are compared with the first.",
+            help="Two to six: 3 is trial 3 of the study, planet:3 is trial 3 of another study, and "
+            "planet is its best trial. All are compared with the first.",
         ),
     ],
     config: ConfigOption = None,
     study: StudyOption = None,
     output: Annotated[
-        Path | None, typer.Option(help="HTML file to write too, with figures.")
+        Path | None, typer.Option(help="Also write this HTML file, with figures.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Put trials side by side: settings, metrics, verdicts, curves, AP of each label."""
+    """Compare trials side by side: settings, metrics, differences, curves, AP per label."""
     from canopy_search.dashboards.comparison.comparison import compare_trials
     from canopy_search.dashboards.comparison.page import side_by_side_html
     from canopy_search.dashboards.comparison.text import side_by_side_screen
@@ -45,8 +45,8 @@ def compare(
         check_writable(output)
     database = open_existing_database(state_home(), database_url())
     store = StudyStore(database)
-    wanted = [_wanted(store, name, each) for each in trials]
-    compared = compare_trials(store, database, wanted, datetime.now())
+    choices = [_trial_choice(store, name, text) for text in trials]
+    compared = compare_trials(store, database, choices, datetime.now())
     if json_:
         print_json(compared.as_json())
     else:
@@ -57,15 +57,15 @@ def compare(
         typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser", err=True)
 
 
-def _wanted(store: "StudyStore", own: str, text: str) -> "TrialChoice":
-    """Returns what a person means; a study's own name may look like anything."""
+def _trial_choice(store: "StudyStore", default_study: str, text: str) -> "TrialChoice":
+    """Returns the trial that an argument names; a study's name may itself contain a colon."""
     from canopy_search.dashboards.comparison.comparison import TrialChoice
 
     if (number := _trial_number(text)) is not None:
-        return TrialChoice(own, number)
-    study, colon, behind = text.rpartition(":")
-    if colon and (number := _trial_number(behind)) is not None and text not in store.names():
-        return TrialChoice(study or own, number)
+        return TrialChoice(default_study, number)
+    study, colon, suffix = text.rpartition(":")
+    if colon and (number := _trial_number(suffix)) is not None and text not in store.names():
+        return TrialChoice(study or default_study, number)
     return TrialChoice(text, None)
 
 

@@ -1,11 +1,11 @@
-"""``canopy confirm``: the finalists and the baseline with further seeds, and their test."""
+"""`canopy confirm`: retrain the finalists and the baseline with additional seeds, and test."""
 
 from typing import Annotated
 
 import typer
 
 from canopy_search.search.cli.options import (
-    DEFAULT_PATIENCE_MIN,
+    DEFAULT_RETRY_FOR_MIN,
     INTERRUPTED,
     AddressOption,
     AllowMissingOption,
@@ -15,7 +15,7 @@ from canopy_search.search.cli.options import (
     JsonOption,
     OnOption,
     PartitionOption,
-    PatienceOption,
+    RetryForOption,
     SlurmOption,
     StudyOption,
     WorkersOption,
@@ -38,9 +38,7 @@ def confirm(
     study: StudyOption = None,
     top: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="K", help="Finalists; default the configuration's confirm.top, else 3."
-        ),
+        typer.Option(min=1, metavar="K", help="Finalists; default: confirm.top, else 3."),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -48,34 +46,36 @@ def confirm(
             min=2,
             max=MOST_SEEDS,
             metavar="S",
-            help="Further seeds of each; default the configuration's confirm.seeds, else 3.",
+            help="Additional seeds of each; default: confirm.seeds, else 3.",
         ),
     ] = None,
     workers: WorkersOption = None,
-    on: OnOption = BackendName.HERE,
+    on: OnOption = BackendName.LOCAL,
     address: AddressOption = None,
     partition: PartitionOption = None,
     gpus: GpusOption = None,
     slurm: SlurmOption = None,
     hours: HoursOption = None,
-    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
+    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN,
     allow_missing: AllowMissingOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train the best settings and the baseline with further seeds, choose by the mean, and test.
+    """Train the best settings and baseline with additional seeds, choose by the mean, and test.
 
-    What was trained and tested is kept: the same command again shows it, after a stop it goes on.
+    Results are kept: the same command shows them again, and resumes after a stop.
     """
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
-    at_place = {
+    backend_options = {
         "--address": address,
         "--partition": partition,
         "--gpus": gpus,
         "--slurm": slurm,
     }
-    elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
-    open_store()  # there must be something already
+    backend_placement = placement(
+        on, checked_workers(workers, "auto"), backend_options, hours=hours
+    )
+    open_store()  # fails if there is no database
     from canopy_search.search.workers.forkserver import warm_up
 
     warm_up()
@@ -83,39 +83,39 @@ def confirm(
     from canopy_search.search.workflows.run_study import Limits
 
     default = settings.confirm or ConfirmSettings()
-    asked = ConfirmSettings(top=top or default.top, seeds=seeds or default.seeds)
+    request = ConfirmSettings(top=top or default.top, seeds=seeds or default.seeds)
     console = open_console(stderr=json_)
-    ended = confirm_on_screen(
+    outcome = confirm_on_screen(
         settings,
         state_home(),
         database_url(),
         name,
-        asked,
+        request,
         console,
         limits=Limits(
             checked_workers(workers, settings.search.workers),
             None if on in OF_EACH_JOB else hours,
-            elsewhere,
+            backend_placement,
         ),
-        retry_for_s=60 * database_patience,
+        retry_for_s=60 * retry_for_min,
     )
-    if ended is None:
+    if outcome is None:
         options = {
             "--top": top,
             "--seeds": seeds,
-            "--on": "" if on is BackendName.HERE else on,
-            **at_place,
+            "--on": "" if on is BackendName.LOCAL else on,
+            **backend_options,
             "--workers": workers,
             "--hours": hours,
             "--allow-missing": allow_missing,
         }
         command = command_text("confirm", *selection(config, study), *options_again(options))
-        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
+        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
     if json_:
-        print_json(ended.confirmation.as_json())
+        print_json(outcome.confirmation.as_json())
         return
-    print_confirmation(ended, console)
-    if ended.confirmation.winner is not None:
+    print_confirmation(outcome, console)
+    if outcome.confirmation.winner is not None:
         best = command_text("best", *selection(config, study), "--output", "best.yaml")
         typer.echo(f"Next:\n  {best}  the winner as YAML")

@@ -1,4 +1,4 @@
-"""`canopy pause`, `resume` and `stop`: orders to the workers of a study."""
+"""`canopy pause`, `resume` and `stop`: control the workers of a study."""
 
 from typing import Annotated, Literal
 
@@ -19,22 +19,22 @@ from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, ST
 
 
 def pause(config: ConfigOption = None, study: StudyOption = None) -> None:
-    """Let all workers of a study finish the epoch that they are at, and wait, on any machine."""
+    """Pause all workers of a study, on all machines, after their current epoch."""
     name = _control(config, study, PAUSE)
     again = command_text("resume", *selection(config, study))
-    typer.echo(f"study {name} pauses after the epochs that are under way; go on with: {again}")
+    typer.echo(f"study {name} pauses after the current epochs; resume with: {again}")
 
 
 def resume(config: ConfigOption = None, study: StudyOption = None) -> None:
-    """Let the workers of a study that pauses go on."""
+    """Resume the workers of a paused study."""
     name = _control(config, study, RUN)
     store = _writable_store()
     present = sum(worker.is_living for worker in store.workers(name))
     if present:
-        typer.echo(f"study {name} goes on with {present} worker{'s' * (present > 1)}")
+        typer.echo(f"study {name} resumes with {present} worker{'s' * (present > 1)}")
         return
     command = command_text("search", *selection(config, study))
-    typer.echo(f"study {name} may go on, and has no worker; start some with: {command}")
+    typer.echo(f"study {name} is resumed and has no workers; start some with: {command}")
 
 
 def stop(
@@ -42,13 +42,13 @@ def stop(
     study: StudyOption = None,
     running: Annotated[
         Literal["finish", "prune"],
-        typer.Option(help="What becomes of the trials that run: they finish, or end at once."),
+        typer.Option(help="Let running trials finish, or prune them at once."),
     ] = "finish",
 ) -> None:
-    """End a study on all machines; what it has found stays, and canopy search begins it again."""
+    """Stop a study on all machines; results are kept, and canopy search resumes it."""
     name = _control(config, study, STOP_FINISHING if running == "finish" else STOP_PRUNING)
-    what = "run to their end" if running == "finish" else "end as pruned"
-    typer.echo(f"study {name} stops; the trials that run {what}, and no new one begins")
+    what = "are trained until they end" if running == "finish" else "are pruned"
+    typer.echo(f"study {name} stops: running trials {what}, and no new trial starts")
 
 
 def _control(config: "ConfigOption", study: str | None, control: str) -> str:
@@ -58,5 +58,5 @@ def _control(config: "ConfigOption", study: str | None, control: str) -> str:
 
 
 def _writable_store() -> StudyStore:
-    open_store()  # there must be something already
+    open_store()  # fails if there is no database
     return StudyStore(open_database(state_home(), database_url()))

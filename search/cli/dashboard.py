@@ -12,11 +12,12 @@ from canopy_search.storage.database import open_existing_database
 
 def dashboard(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 8080.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; default: the first free one from 8080."),
     ] = None,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
     host: Annotated[
-        Literal["127.0.0.1", "0.0.0.0"],  # noqa: S104 - whoever asks for it is told
+        Literal["127.0.0.1", "0.0.0.0"],  # noqa: S104 - the option's help warns
         typer.Option(
             help="Address to listen on. There is no password: 0.0.0.0 is for a container whose "
             "port is published on 127.0.0.1."

@@ -1,4 +1,4 @@
-"""Commands about the database that studies lie in."""
+"""`canopy db`: commands about the studies' database."""
 
 from contextlib import closing
 
@@ -13,7 +13,7 @@ from canopy_search.storage.study.studies import StudyStore
 
 
 def status(json_: JsonOption = False) -> None:
-    """Say where the database is and whether it answers."""
+    """Print where the database is and whether it answers."""
     state = describe_database(state_home(), database_url())
     if json_:
         print_json(state)
@@ -25,7 +25,7 @@ def status(json_: JsonOption = False) -> None:
 def stop() -> None:
     """Stop the embedded Postgres; the next command that needs it starts it again."""
     if database_url():
-        raise SearchError(f"{DATABASE_VARIABLE} is set; that server is not ours to stop")
+        raise SearchError(f"{DATABASE_VARIABLE} is set; Canopy stops only its embedded server")
     embedded = embedded_postgres(state_home())
     if embedded.is_running() and (present := _living_workers()):
         raise SearchError(
@@ -44,10 +44,10 @@ def _living_workers() -> int:
 
 
 def url() -> None:
-    """Print the URL of the database, its password masked; starts the embedded one."""
+    """Print the database's URL with a masked password; starts the embedded server."""
     typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
 
 
-group = plain_typer("The database that studies lie in.")
+group = plain_typer("The studies' database.")
 for command in (status, stop, url):
     group.command()(command)

@@ -1,4 +1,4 @@
-"""The command that writes a study's diary, and what a search does about it."""
+"""`canopy diary`: writes a study's diary; a search uses it as well."""
 
 import os
 from pathlib import Path
@@ -19,22 +19,22 @@ def diary(
     study: StudyOption = None,
     output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop what was changed outside of the places for words.")
+        bool, typer.Option("--force", help="Discard edits outside the places for words.")
     ] = False,
 ) -> None:
-    """Write the study as a diary: what was tried in which order, and what came of it.
+    """Write a diary of the study: what was tried, in which order, with which results.
 
-    Your own words between its marked lines are kept when it is written again.
+    Your own words between its marked lines are kept when the diary is rewritten.
     """
     _write(output, study or load_config(config).search.study, drops_edits=force)
 
 
-def note_obstacle(path: Path | None, study: str) -> None:
-    """Says before a search why its diary will not be written, if it will not.
+def note_diary_problem(path: Path | None, study: str) -> None:
+    """Prints before a search why its diary cannot be written, if it cannot.
 
     Args:
-        path: of the diary; None if none is wanted.
-        study: its name.
+        path: the diary's file; None if the search writes no diary.
+        study: the study's name.
     """
     from canopy_search.dashboards.diary.diary import kept_words
 
@@ -46,11 +46,11 @@ def note_obstacle(path: Path | None, study: str) -> None:
 
 
 def write_after_search(path: Path | None, study: str) -> None:
-    """Writes the diary of a study that was searched; what hinders that is only said.
+    """Writes the diary after a search; a problem is only printed.
 
     Args:
-        path: of the diary; None if none is wanted.
-        study: its name.
+        path: the diary's file; None if the search writes no diary.
+        study: the study's name.
     """
     if path is not None:
         try:

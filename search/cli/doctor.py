@@ -1,4 +1,4 @@
-"""The command that looks at everything a search needs around it."""
+"""`canopy doctor`: checks everything a search needs."""
 
 from textwrap import wrap
 
@@ -18,7 +18,7 @@ _GAP = "  "
 
 
 def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
-    """Check all that a search needs; exit status 0: all is well, 1: a warning, 2: an error."""
+    """Check everything a search needs; exit status 0: no problem, 1: a warning, 2: an error."""
     from canopy_search.search.doctor.examine import examine
 
     console = open_console()
@@ -35,7 +35,7 @@ def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    """Prints a finding as soon as it is there: some take seconds."""
+    """Prints one finding at once, since some checks take seconds."""
     indent = " " * (_STATUS_WIDTH + _CHECK_WIDTH + 2 * len(_GAP))
     lines = [(line, "") for line in finding.found.splitlines()]
     if finding.remedy:
@@ -43,9 +43,9 @@ def _print_finding(finding: Finding, console: Console) -> None:
     text = Text(f"{finding.status:<{_STATUS_WIDTH}}", style=_STYLES[finding.status])
     text = Text.assemble(text, f"{_GAP}{finding.check:<{_CHECK_WIDTH}}{_GAP}")
     for number, (line, style) in enumerate(lines):
-        # In a pipe a line stays whole, for grep.
-        room = console.width - len(indent) if console.is_terminal else len(line)
-        parts = wrap(line, max(room, 20), break_long_words=False, break_on_hyphens=False)
+        # Lines are not wrapped in a pipe, so that grep finds them.
+        width = console.width - len(indent) if console.is_terminal else len(line)
+        parts = wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
         text.append(("\n" + indent) * (number > 0) + ("\n" + indent).join(parts), style)
     console.print(text, soft_wrap=True, highlight=False)
 
@@ -54,5 +54,5 @@ def _summary(findings: list[Finding]) -> str:
     counts = {
         kind: sum(finding.status == kind for finding in findings) for kind in ("error", "warning")
     }
-    said = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count]
-    return " and ".join(said) if said else "all is well"
+    parts = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count]
+    return " and ".join(parts) if parts else "no problems found"

@@ -1,4 +1,4 @@
-"""The command that writes a study as a file for other programs."""
+"""`canopy export`: a study as a file for other programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def export(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="csv|parquet|json", help="Default what the file's ending says."
+            "--format", metavar="csv|parquet|json", help="Default: from the file's extension."
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands about data: look at it and write a first configuration."""
+"""`canopy init`: inspect the data and write a first configuration."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,31 +22,35 @@ def init(
     ],
     images: Annotated[
         str,
-        typer.Option("--images", help="Folder of images, likewise.", metavar="PATH|URL"),
+        typer.Option("--images", help="Folder of images; a path or a URL.", metavar="PATH|URL"),
     ],
     output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None,
     tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None,
     split_column: Annotated[
-        str | None, typer.Option(help="Column that says train, validation or test.")
+        str | None, typer.Option(help="Column with train, validation or test.")
     ] = None,
     group_column: Annotated[
-        str | None, typer.Option(help="Column whose equal values stay in one part.")
+        str | None, typer.Option(help="Column of groups; a group is never split.")
     ] = None,
     image_px: Annotated[
-        int | None, typer.Option(min=8, max=2048, help="Side of the square; default fits.")
+        int | None,
+        typer.Option(min=8, max=2048, help="Side of the square; default: chosen from the data."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of a full run; default fits.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of a full run; default: chosen.")
+    ] = None,
     augment: Annotated[
         list[str] | None,
-        typer.Option(help="hflip, vflip or rot90, if a picture stays what it is; repeatable."),
+        typer.Option(help="hflip, vflip or rot90, if it keeps the labels valid; repeatable."),
     ] = None,
     backbone: Annotated[
-        list[str] | None, typer.Option(help="To search, in place of three resnets; repeatable.")
+        list[str] | None,
+        typer.Option(help="Backbone to search instead of three resnets; repeatable."),
     ] = None,
 ) -> None:
-    """Look at labels and images, say what is there, and write a canopy.yaml that fits."""
+    """Inspect labels and images, report what they contain, and write a matching canopy.yaml."""
     from canopy_search.filestore.urls import source_of
     from canopy_search.search.workflows.init import Wishes, check_augment, initialize
     from canopy_search.search.workflows.init_report import report_lines
@@ -71,11 +75,11 @@ def init(
     for line in report_lines(found):
         typer.echo(line)
     where = selection(None if output == DEFAULT_CONFIG else output, None)
-    typer.echo(f"\nwrote {output}. Look at it, then:")
+    typer.echo(f"\nwrote {output}. Review it, then:")
     typer.echo(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
     typer.echo(f"  {command_text('search', *where)}")
     if not found.has_gpu and not backbone:
         typer.echo(
-            "There is no GPU here, and large networks are slow without: "
-            "--backbone tinycnn_16 --backbone resnet18 makes a quick search."
+            "There is no GPU here, and large networks are slow without one; for a quick search, "
+            "use --backbone tinycnn_16 --backbone resnet18."
         )

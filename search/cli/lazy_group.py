@@ -1,4 +1,4 @@
-"""The commands of `canopy`, each imported only when it is called: torch and Optuna take seconds."""
+"""The commands of `canopy`, imported only when called: torch and Optuna take seconds to import."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,13 +11,13 @@ from typer.main import get_command
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """Where a command is, and what the list of commands says of it.
+    """Where a command is defined, and its help in the list of commands.
 
     Attributes:
         help: first paragraph of the command's docstring, or of its group's help.
-        module: of this folder; None for the one that is called like the command.
+        module: a module of this folder; None for the one named like the command.
         attribute: of the module: a function, or the `typer.Typer` of a group. None for the
-            function that is called like the command.
+            function named like the command.
     """
 
     help: str
@@ -27,27 +27,25 @@ class CommandEntry:
 
 COMMANDS = {
     "init": CommandEntry(
-        "Look at labels and images, say what is there, and write a canopy.yaml that fits."
+        "Inspect labels and images, report what they contain, and write a matching canopy.yaml."
     ),
     "plan": CommandEntry(
-        "Say what a search will take: time, disk, memory. It measures this machine and begins none."
+        "Estimate the time, disk and memory of a search. Measures this machine, starts no search."
     ),
     "search": CommandEntry(
-        "Search until the study has its trials; the same command goes on after a stop."
+        "Search until the study has all its trials; the same command resumes after a stop."
     ),
     "worker": CommandEntry(
-        "Work on a study that was begun elsewhere, in this process, until nothing is left to do."
+        "Run one worker for a study that was started elsewhere, until no work is left."
     ),
-    "status": CommandEntry(
-        "Say how far the study is, who works on it, what it cost, and what went wrong."
-    ),
-    "trials": CommandEntry("List the study's trials, or those of a kind."),
+    "status": CommandEntry("Show the study's progress, active workers, cost and failures."),
+    "trials": CommandEntry("List the study's trials, all or filtered."),
     "confirm": CommandEntry(
-        "Train the best settings and the baseline with further seeds, choose by the mean, and test."
+        "Train the best settings and baseline with additional seeds, choose by the mean, and test."
     ),
-    "best": CommandEntry("Write the best trial as YAML that is itself a configuration."),
+    "best": CommandEntry("Write the best trial as a YAML configuration."),
     "compare": CommandEntry(
-        "Put trials side by side: settings, metrics, verdicts, curves, AP of each label."
+        "Compare trials side by side: settings, metrics, differences, curves, AP per label."
     ),
     "export": CommandEntry(
         "Write all trials with all metrics of every epoch: CSV, Parquet or JSON."
@@ -56,72 +54,68 @@ COMMANDS = {
         "Train one configuration in full, print validation and test metrics, keep the model."
     ),
     "predict": CommandEntry(
-        "Write tags and probabilities of images: JSON, or CSV that is a label file."
+        "Predict tags and probabilities of images: JSON, or CSV that is a valid label file."
     ),
     "dashboard": CommandEntry(
         "Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."
     ),
     "pause": CommandEntry(
-        "Let all workers of a study finish the epoch that they are at, and wait, on any machine.",
+        "Pause all workers of a study, on all machines, after their current epoch.",
         module="control",
     ),
-    "resume": CommandEntry("Let the workers of a study that pauses go on.", module="control"),
+    "resume": CommandEntry("Resume the workers of a paused study.", module="control"),
     "stop": CommandEntry(
-        "End a study on all machines; what it has found stays, and canopy search begins it again.",
+        "Stop a study on all machines; results are kept, and canopy search resumes it.",
         module="control",
     ),
     "mirror": CommandEntry(
-        "Mirror a study to ClearML: what its server does not have yet. On any machine, at any time."
+        "Send to ClearML what its server does not have yet. Runs on any machine, at any time."
     ),
-    "promote": CommandEntry(
-        "Give pruned trials the rest of their epochs, from where they stopped."
-    ),
+    "promote": CommandEntry("Train pruned trials until their last epoch, from where they stopped."),
     "tabulate": CommandEntry(
-        "Train every point of a finite space to the end, and write all learning curves."
+        "Train every point of a finite space fully, and write all learning curves."
     ),
     "simulate": CommandEntry(
         "Replay searches on known learning curves, and compare samplers and pruners."
     ),
-    "report": CommandEntry(
-        "Write what the study has found as one HTML file that needs nothing else."
-    ),
+    "report": CommandEntry("Write everything the study found, in one self-contained HTML file."),
     "diary": CommandEntry(
-        "Write the study as a diary: what was tried in which order, and what came of it."
+        "Write a diary of the study: what was tried, in which order, with which results."
     ),
     "doctor": CommandEntry(
-        "Check all that a search needs; exit status 0: all is well, 1: a warning, 2: an error."
+        "Check everything a search needs; exit status 0: no problem, 1: a warning, 2: an error."
     ),
-    "db": CommandEntry("The database that studies lie in.", attribute="group"),
+    "db": CommandEntry("The studies' database.", attribute="group"),
     "stages": CommandEntry("Epochs that trials share, and their checkpoints.", attribute="group"),
 }
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are names and lines of help until one of them is called."""
+    """A group that knows only the names and help of its commands until one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Returns the name, the command itself and the arguments that are left for it."""
+        """Returns the name, the command itself and its remaining arguments."""
         name, _listed, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load_command(name), rest
 
 
 def load_command(name: str) -> Any:
-    """Imports a command of `COMMANDS` and returns it as Click's."""
+    """Imports a command of `COMMANDS` and returns it as a Click command."""
     entry = COMMANDS[name]
     module = import_module(f"canopy_search.search.cli.{entry.module or name}")
     found = getattr(module, entry.attribute or name)
     if not isinstance(found, typer.Typer):
-        alone = plain_typer()
-        alone.command(name)(found)
-        return get_command(alone)
+        app = plain_typer()
+        app.command(name)(found)
+        return get_command(app)
     return get_command(found)
 
 
 def lazy_typer(text: str) -> typer.Typer:
-    """Returns `canopy` with all its commands, none of which is imported.
+    """Returns `canopy` with all its commands, without importing any.
 
     Args:
-        text: what its help begins with.
+        text: the start of its help.
     """
     app = plain_typer(text, cls=LazyGroup)
     for name, entry in COMMANDS.items():
@@ -130,11 +124,11 @@ def lazy_typer(text: str) -> typer.Typer:
 
 
 def plain_typer(text: str | None = None, cls: type[TyperGroup] | None = None) -> typer.Typer:
-    """Returns an empty application that prints as all of `canopy` does.
+    """Returns an empty application with the output settings of `canopy`.
 
     Args:
         text: its help.
-        cls: of its group.
+        cls: class of its group.
     """
     return typer.Typer(
         name="canopy",
@@ -148,4 +142,4 @@ def plain_typer(text: str | None = None, cls: type[TyperGroup] | None = None) ->
 
 
 def _imported_when_called() -> None:
-    """Stands in the list of commands."""
+    """Placeholder in the list of commands."""

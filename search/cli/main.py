@@ -1,4 +1,4 @@
-"""The `canopy` command. What is imported here is waited for even by ``canopy --help``."""
+"""The `canopy` command. Imports here delay every command, even ``canopy --help``."""
 
 import signal
 import sys
@@ -14,28 +14,42 @@ from canopy_search.search.openmp import spin_briefly
 app = lazy_typer("Search the backbone, loss and schedule of multi-label image classifiers.")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"canopy {version('canopy-search')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _canopy(
-    debug: Annotated[  # noqa: ARG001 - as below
+    version: Annotated[  # noqa: ARG001 - `_print_version` takes it
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - `main` takes it; here for --help
         bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")
     ] = False,
 ) -> None:
-    """Runs before each command; `main` has taken --debug already, it stands here for --help."""
+    """Runs before each command."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def main() -> None:
-    """Runs the command; what goes wrong is one line on standard error and no traceback."""
+    """Runs the command; an error is one line on standard error, without a traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    # Ctrl-C too: a script's background processes are born deaf to it, and then cannot be stopped so
-    # that they can say how to go on.
+    # SIGINT too: background processes of a script ignore it from the start, and would not end with
+    # the message that says how to resume.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     spin_briefly()
-    # What Pillow warns of is either harmless or reported as a damaged image.
+    # Pillow's warnings are harmless, or the image is reported as damaged.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app(arguments, prog_name="canopy")

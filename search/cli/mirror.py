@@ -1,4 +1,4 @@
-"""The command that mirrors a study to ClearML."""
+"""`canopy mirror`: mirrors a study to ClearML."""
 
 import time
 from contextlib import closing
@@ -27,14 +27,14 @@ def mirror(
     study: StudyOption = None,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Go on until the study is over and mirrored, or Ctrl-C."),
+        typer.Option("--follow", help="Run until the study is over and mirrored, or Ctrl-C."),
     ] = False,
     recreate: Annotated[
-        bool, typer.Option("--recreate", help="Make tasks again that were deleted on the server.")
+        bool, typer.Option("--recreate", help="Recreate tasks that were deleted on the server.")
     ] = False,
     wait: WaitOption = False,
 ) -> None:
-    """Mirror a study to ClearML: what its server does not have yet. On any machine, at any time."""
+    """Send to ClearML what its server does not have yet. Runs on any machine, at any time."""
     from canopy_search.dashboards.clearml.credentials import HOW_TO
     from canopy_search.dashboards.clearml.runner import BUSY, Follower, mirror_once
     from canopy_search.dashboards.errors import TrackerUnavailableError
@@ -42,7 +42,7 @@ def mirror(
 
     settings = load_config(config)
     name = study or settings.search.study
-    open_store()  # there must be something already
+    open_store()  # fails if there is no database
     with closing(open_database(state_home(), database_url())) as database:
         store = StudyStore(database)
         if not wait:
@@ -73,33 +73,33 @@ def mirror(
                 )
         except TrackerUnavailableError as error:
             raise MirrorError(
-                f"ClearML at {plan.server}: {error}; {counter.sent} tasks were sent, and "
-                f"{again} goes on"
+                f"ClearML at {plan.server}: {error}; {counter.sent} tasks were sent; "
+                f"resume with: {again}"
             ) from error
         except KeyboardInterrupt:
-            typer.echo(f"\nends; go on with: {again}", err=True)
+            typer.echo(f"\nInterrupted; resume with: {again}", err=True)
             raise typer.Exit(130) from None
     if status is None:
         typer.echo(BUSY)
         return
-    parts = [f"{status.mirrored} tasks are as they should be", f"{status.sent} were sent"]
+    parts = [f"{status.mirrored} tasks are up to date", f"{status.sent} were sent"]
     if status.behind:
         parts.append(f"{status.behind} are behind")
     if status.gone:
-        parts.append(f"{status.gone} were deleted on the server (--recreate makes them again)")
+        parts.append(f"{status.gone} were deleted on the server (--recreate creates them again)")
     typer.echo(f"study {name} at {plan.server}: {', '.join(parts)}")
     if status.rejected:
         raise MirrorError(f"ClearML: {status.rejected}")
 
 
 class _Counter:
-    """Counts the tasks that were sent something."""
+    """Counts the tasks that received data."""
 
     def __init__(self) -> None:
         self.sent = 0
 
     def count(self) -> None:
-        """One more."""
+        """Counts one more task."""
         self.sent += 1
 
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: their options, the environment, and how they print."""
+"""What commands share: options, environment and output."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from canopy_search.storage.database import open_existing_database
 from canopy_search.storage.study.studies import StudyStore
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-_ASKS_EVERY_S = 2.0
+"""Exit status after Ctrl-C, as in shells."""
+_POLL_S = 2.0
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Configuration; default ./canopy.yaml, else the built-in demo."),
+    typer.Option("--config", help="Configuration; default: ./canopy.yaml, else the built-in demo."),
 ]
 
 
@@ -40,31 +40,31 @@ def _checked_study(name: str | None) -> str | None:
 StudyOption = Annotated[
     str | None,
     typer.Option(
-        "--study", help="Name of the study; default the configuration's.", callback=_checked_study
+        "--study",
+        help="Name of the study; default: from the configuration.",
+        callback=_checked_study,
     ),
 ]
 AllowMissingOption = Annotated[
     bool,
-    typer.Option("--allow-missing", help="Go on however many images are missing or damaged."),
+    typer.Option("--allow-missing", help="Accept any number of missing or damaged images."),
 ]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="Wait for the study where it is not begun yet.")
-]
-DEFAULT_PATIENCE_MIN = DEFAULT_RETRY_FOR_S / 60
-PatienceOption = Annotated[
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the study has started.")]
+DEFAULT_RETRY_FOR_MIN = DEFAULT_RETRY_FOR_S / 60
+RetryForOption = Annotated[
     float,
     typer.Option(
         "--database-patience",
         min=0.0,
         metavar="MINUTES",
-        help="How long to wait for a database that is away, before stopping.",
+        help="How long to retry an unavailable database before stopping.",
     ),
 ]
 WorkersOption = Annotated[
     str | None,
     typer.Option(
-        help="Worker processes here; auto is one for each GPU, two on a CPU. On other machines: "
-        "the most of all.",
+        help="Worker processes on this machine; auto: one per GPU, two on a CPU. With --on ray or "
+        "slurm: the maximum in total.",
         metavar="N|auto",
     ),
 ]
@@ -73,11 +73,12 @@ OnOption = Annotated[
     typer.Option(
         "--on",
         help="Where workers run: on this machine, on a Ray cluster, or as jobs of SLURM "
-        "(slurm-local tries them on this machine).",
+        "(slurm-local runs the jobs on this machine).",
     ),
 ]
 PartitionOption = Annotated[
-    str | None, typer.Option("--partition", metavar="P", help="Of SLURM; default SLURM's own.")
+    str | None,
+    typer.Option("--partition", metavar="P", help="SLURM: partition; default: SLURM's own."),
 ]
 GpusOption = Annotated[
     int | None,
@@ -85,7 +86,7 @@ GpusOption = Annotated[
         "--gpus",
         min=1,
         metavar="N",
-        help="SLURM: N jobs of a GPU each; without, --workers N jobs of one worker on a CPU.",
+        help="SLURM: N jobs with one GPU each; without it, --workers jobs of one CPU worker each.",
     ),
 ]
 SlurmOption = Annotated[
@@ -93,8 +94,8 @@ SlurmOption = Annotated[
     typer.Option(
         "--slurm",
         metavar="KEY=VALUE",
-        help="A further option of sbatch for each job, as in account=vision or mem=16G; may be "
-        "given again.",
+        help="SLURM: another sbatch option for each job, such as account=vision or mem=16G; "
+        "repeatable.",
     ),
 ]
 HoursOption = Annotated[
@@ -102,8 +103,8 @@ HoursOption = Annotated[
     typer.Option(
         "--hours",
         min=0.0,
-        help="Stop after so many hours; nothing is lost. With SLURM: the time limit of each job, "
-        "after which another one comes.",
+        help="Stop after this many hours; nothing is lost. With SLURM: the time limit of each job, "
+        "after which another job follows.",
     ),
 ]
 AddressOption = Annotated[
@@ -111,18 +112,18 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         metavar="HOST:PORT",
-        help="Of the Ray cluster; default RAY_ADDRESS, else the one that runs here, else a new one "
-        "on this machine (local).",
+        help="Ray cluster; default: RAY_ADDRESS, else a cluster running here, else a new one on "
+        "this machine (local).",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int | Literal["auto"]:
-    """Returns how many workers are wanted: what the option says, else the configuration.
+    """Returns the number of workers: from the option, else from the configuration.
 
     Raises:
-        SearchError: the option is neither a whole number from 1 on nor ``auto``.
+        SearchError: the option is neither ``auto`` nor a whole number from 1 to `MOST_WORKERS`.
     """
     if option is None:
         return setting
@@ -134,23 +135,23 @@ def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int |
 
 
 def open_store() -> StudyStore:
-    """Returns the studies of the database, which must be there."""
+    """Returns the studies of the database, which must exist."""
     return StudyStore(open_existing_database(state_home(), database_url()))
 
 
 def wait_for_study(store: StudyStore, name: str) -> None:
-    """Returns when a search has begun the study; says once that it waits.
+    """Returns when a search has started the study; prints once that it is waiting.
 
     Raises:
-        typer.Exit: somebody interrupted it.
+        typer.Exit: the user interrupted it.
     """
-    noted = False
+    is_noted = False
     try:
-        while not store.is_begun(name):
-            if not noted:
-                typer.echo(f"study {name!r} is not begun yet; waiting (Ctrl-C ends)", err=True)
-            noted = True
-            time.sleep(_ASKS_EVERY_S)
+        while not store.is_started(name):
+            if not is_noted:
+                typer.echo(f"study {name!r} has not started yet; waiting (Ctrl-C stops)", err=True)
+            is_noted = True
+            time.sleep(_POLL_S)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -161,28 +162,28 @@ def print_json(document: Any) -> None:
 
 
 def selection(config: Path | None, study: str | None) -> list[str]:
-    """Returns the options that choose the same configuration and study again."""
+    """Returns the options that select the same configuration and study."""
     options = {"--config": config, "--study": study}
     return [word for key, value in options.items() if value for word in (key, str(value))]
 
 
 def options_again(options: Mapping[str, Any]) -> list[str]:
-    """Returns the options that a person gave, to be typed again.
+    """Returns the options that the user gave, to be typed again.
 
     Args:
-        options: their values by their names; what is empty, zero or false was not given, and one
-            with a list was given again.
+        options: option → value; an empty, zero or false value was not given, and a list was
+            given once per item.
     """
     words: list[str] = []
     for name, value in options.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each:
-                words += [name] if each is True else [name, str(each)]
+        for item in value if isinstance(value, list) else [value]:
+            if item:
+                words += [name] if item is True else [name, str(item)]
     return words
 
 
 def command_text(*words: str) -> str:
-    """Returns a command as the user can type it: by its path where it is not on PATH."""
+    """Returns a command as the user can type it: with its path if it is not on PATH."""
     program = Path(sys.argv[0])
     if shutil.which("canopy") == str(program):
         return shlex.join(("canopy", *words))

@@ -1,4 +1,4 @@
-"""The command that says what a search will take before it begins."""
+"""`canopy plan`: estimates the cost of a search before it starts."""
 
 import time
 from typing import Annotated
@@ -23,20 +23,20 @@ from canopy_search.search.study.configuration import load_config
 def plan(
     config: ConfigOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Finished trials; default the configuration's.")
+        int | None, typer.Option(min=1, help="Finished trials; default: from the configuration.")
     ] = None,
     workers: WorkersOption = None,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, help="As if there were so many GPUs like the ones here."),
+        typer.Option(min=1, help="Plan for this many GPUs like those of this machine."),
     ] = None,
     allow_missing: AllowMissingOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Say what a search will take: time, disk, memory. It measures this machine and begins none."""
+    """Estimate the time, disk and memory of a search. Measures this machine, starts no search."""
     settings = load_config(config, allow_missing=allow_missing)
     if workers is not None and gpus is not None:
-        raise SearchError("--workers and --gpus exclude each other; leave one of them out")
+        raise SearchError("--workers and --gpus exclude each other; omit one of them")
     from canopy_search.search.workers.forkserver import warm_up
 
     warm_up()
@@ -59,5 +59,5 @@ def plan(
         return
     console.print(forecast_screen(forecast))
     for line in assumption_lines(forecast):
-        # In a pipe a line stays whole, for grep.
+        # Lines are not wrapped in a pipe, so that grep finds them.
         console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)

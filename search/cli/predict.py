@@ -1,4 +1,4 @@
-"""`canopy predict`: tags and probabilities of images."""
+"""`canopy predict`: predicts tags and probabilities of images."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,25 +15,28 @@ Thresholds = Literal["f1", "f2", "half"]
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file, as `canopy train` writes it.")],
+    model: Annotated[Path, typer.Argument(help="Model file written by `canopy train`.")],
     images: Annotated[
-        list[str], typer.Argument(help="Files, folders with all below them, quoted globs.")
+        list[str], typer.Argument(help="Files, folders (recursively), quoted globs.")
     ],
-    output: Annotated[Path | None, typer.Option(help="File to write; default the screen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; default: standard output.")
+    ] = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="Default by the output's name, else csv.")
+        Format | None,
+        typer.Option("--format", help="Default: from the output's extension, else csv."),
     ] = None,
     thresholds: Annotated[
         Thresholds | None,
         typer.Option(
-            help="From where on a label is a tag: chosen on validation for f1 or f2, or at "
-            "probability one half. Default f1."
+            help="Thresholds that turn probabilities into tags: chosen on validation for f1 or f2, "
+            "or 0.5 (half). Default: f1."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
 ) -> None:
-    """Write tags and probabilities of images: JSON, or CSV that is a label file."""
+    """Predict tags and probabilities of images: JSON, or CSV that is a valid label file."""
     from canopy_search.search.workflows.predict import find_images, predict_images, writable_output
     from canopy_search.training.atomic import write_atomically
     from canopy_search.training.network.model_file import load_model
@@ -47,8 +50,8 @@ def predict(
     trained = load_model(model)
     if thresholds is None and "f1" not in trained.thresholds:
         typer.echo(
-            f"note: {model} keeps no thresholds, so tags begin at probability one half; "
-            "`canopy train` chooses them",
+            f"note: {model} has no thresholds, so tags start at probability 0.5; "
+            "`canopy train` chooses thresholds",
             err=True,
         )
         thresholds = "half"

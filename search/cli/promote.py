@@ -1,6 +1,6 @@
-"""`canopy promote`: the rest of their epochs for pruned trials."""
+"""`canopy promote`: trains pruned trials until their last epoch."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.progress_display import open_console
 from canopy_search.search.study.configuration import load_config
 
-if TYPE_CHECKING:
-    pass
-
 
 def promote(
     trials: Annotated[list[int], typer.Argument(min=0, help="Numbers of pruned trials.")],
@@ -26,7 +23,7 @@ def promote(
     study: StudyOption = None,
     allow_missing: AllowMissingOption = False,
 ) -> None:
-    """Give pruned trials the rest of their epochs, from where they stopped."""
+    """Train pruned trials until their last epoch, from where they stopped."""
     from canopy_search.search.workflows.promote import promote_on_screen
 
     settings = load_config(config, allow_missing=allow_missing)
@@ -36,5 +33,5 @@ def promote(
     )
     if not finished:
         again = command_text("promote", *map(str, trials), *selection(config, study))
-        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {again}", err=True)
+        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The command that writes a study's report."""
+"""`canopy report`: writes a study's report."""
 
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ def report(
     study: StudyOption = None,
     output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
 ) -> None:
-    """Write what the study has found as one HTML file that needs nothing else."""
+    """Write everything the study found, in one self-contained HTML file."""
     from canopy_search.dashboards.report import report_html
     from canopy_search.dashboards.study.reader import read_study
     from canopy_search.storage.database import open_existing_database

@@ -1,11 +1,11 @@
-"""Commands about a study: search it, look at it, take the best home."""
+"""`canopy search`: starts or resumes a study."""
 
 from typing import Annotated
 
 import typer
 
 from canopy_search.search.cli.options import (
-    DEFAULT_PATIENCE_MIN,
+    DEFAULT_RETRY_FOR_MIN,
     INTERRUPTED,
     AddressOption,
     AllowMissingOption,
@@ -14,7 +14,7 @@ from canopy_search.search.cli.options import (
     HoursOption,
     OnOption,
     PartitionOption,
-    PatienceOption,
+    RetryForOption,
     SlurmOption,
     StudyOption,
     WorkersOption,
@@ -36,45 +36,53 @@ def search(
         int | None, typer.Option(min=1, help="Total of finished trials of the study.")
     ] = None,
     workers: WorkersOption = None,
-    on: OnOption = BackendName.HERE,
+    on: OnOption = BackendName.LOCAL,
     address: AddressOption = None,
     partition: PartitionOption = None,
     gpus: GpusOption = None,
     slurm: SlurmOption = None,
     hours: HoursOption = None,
-    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
+    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN,
     allow_missing: AllowMissingOption = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything that a search needs, and begin nothing."),
+        typer.Option("--dry-run", help="Check everything a search needs, and start nothing."),
     ] = False,
 ) -> None:
-    """Search until the study has its trials; the same command goes on after a stop."""
+    """Search until the study has all its trials; the same command resumes after a stop."""
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
     n_trials = trials or settings.search.trials
-    at_place = {
+    backend_options = {
         "--address": address,
         "--partition": partition,
         "--gpus": gpus,
         "--slurm": slurm,
     }
-    elsewhere = placement(on, checked_workers(workers, "auto"), at_place, hours=hours)
+    backend_placement = placement(
+        on, checked_workers(workers, "auto"), backend_options, hours=hours
+    )
     if not dry_run:
         from canopy_search.search.workers.forkserver import warm_up
 
         warm_up()
-    from canopy_search.search.cli.diary import note_obstacle, write_after_search
+    from canopy_search.search.cli.diary import note_diary_problem, write_after_search
     from canopy_search.search.workflows.dry_run import try_on_screen
     from canopy_search.search.workflows.run_study import Limits
     from canopy_search.search.workflows.search import search_until_done
 
     if dry_run:
         try_on_screen(
-            settings, state_home(), database_url(), name, n_trials, open_console(), elsewhere
+            settings,
+            state_home(),
+            database_url(),
+            name,
+            n_trials,
+            open_console(),
+            backend_placement,
         )
         return
-    note_obstacle(settings.search.diary, name)
+    note_diary_problem(settings.search.diary, name)
     finished = search_until_done(
         settings,
         state_home(),
@@ -85,41 +93,41 @@ def search(
         limits=Limits(
             checked_workers(workers, settings.search.workers),
             None if on in OF_EACH_JOB else hours,
-            elsewhere,
+            backend_placement,
         ),
-        retry_for_s=60 * database_patience,
+        retry_for_s=60 * retry_for_min,
     )
     arguments = selection(config, study)
     if not finished:
         options = {
             "--trials": trials,
-            "--on": "" if on is BackendName.HERE else on,
-            **at_place,
+            "--on": "" if on is BackendName.LOCAL else on,
+            **backend_options,
             "--workers": workers,
             "--hours": hours,
             "--allow-missing": allow_missing,
         }
         command = command_text("search", *arguments, *options_again(options))
-        typer.echo(f"\nInterrupted; nothing is lost. Go on with: {command}", err=True)
+        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {command}", err=True)
         raise typer.Exit(INTERRUPTED)
     write_after_search(settings.search.diary, name)
-    following = {}
+    next_steps = {}
     if settings.confirm is None:
-        following[command_text("confirm", *arguments)] = (
-            "train the best again with further seeds, and test them"
+        next_steps[command_text("confirm", *arguments)] = (
+            "train the best again with additional seeds, and test"
         )
-    following |= {
-        command_text("best", *arguments, "--output", "best.yaml"): "the best setting as YAML",
-        command_text("train", "best.yaml"): "train it in full, test it, keep the model",
-        command_text("report", *arguments): "all that the search has found, as one page",
+    next_steps |= {
+        command_text("best", *arguments, "--output", "best.yaml"): "the best configuration as YAML",
+        command_text("train", "best.yaml"): "train it fully, test it, keep the model",
+        command_text("report", *arguments): "everything the search found, in one HTML file",
         **(
-            {command_text("diary", *arguments): "the search as a diary, for your own words too"}
+            {command_text("diary", *arguments): "the search as a diary, with room for your notes"}
             if settings.search.diary is None
             else {}
         ),
         command_text("dashboard"): "browse the study",
     }
-    width = max(len(command) for command in following)
+    width = max(len(command) for command in next_steps)
     typer.echo("Next:")
-    for command, meaning in following.items():
+    for command, meaning in next_steps.items():
         typer.echo(f"  {command:<{width}}  {meaning}")

@@ -1,4 +1,4 @@
-"""`canopy simulate`: searches replayed on known learning curves."""
+"""`canopy simulate`: replays searches on known learning curves."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,30 +27,32 @@ _LISTED_DRAWS = 20
 
 def simulate(
     table: Annotated[
-        Path | None, typer.Option(help="What canopy tabulate wrote, or a CSV file of curves.")
+        Path | None, typer.Option(help="Output of canopy tabulate, or a CSV file of curves.")
     ] = None,
     family: Annotated[
-        str | None, typer.Option(help="Synthetic curves instead; another draw for each seed.")
+        str | None, typer.Option(help="Synthetic curves instead, drawn anew for each seed.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the families.")] = False,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="COLUMN=VALUE,…: only these rows of the table. May be given again."),
+        typer.Option(help="COLUMN=VALUE,…: only these rows of the table; repeatable."),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Finished trials of each search.")] = 40,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches for each pair.")] = 20,
-    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Searches per pair of sampler and pruner.")
+    ] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="First seed; the others follow.")] = 0,
     workers: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Of each search; 1 by default. May be given again."),
+        typer.Option(min=1, help="Workers of each search; default: 1; repeatable."),
     ] = None,
     sampler: Annotated[
         list[str] | None,
-        typer.Option(help="May be given again; NAME or NAME:PARAMETER=VALUE,…"),
+        typer.Option(help="NAME or NAME:PARAMETER=VALUE,…; repeatable."),
     ] = None,
     pruner: Annotated[
         list[str] | None,
-        typer.Option(help="May be given again; asha:reduction_factor=2, for example."),
+        typer.Option(help="Likewise, such as asha:reduction_factor=2; repeatable."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -70,15 +72,15 @@ def simulate(
         return
     if (table is None) == (family is None):
         raise typer.BadParameter("give one of --table FILE, --family NAME and --list")
-    used = range(first_seed, first_seed + seeds)
+    seed_range = range(first_seed, first_seed + seeds)
     curves: Mapping[int, FiniteCurves]
     if table is not None:
-        curves = dict.fromkeys(used, read_curves(table, _equations(where or [])))
+        curves = dict.fromkeys(seed_range, read_curves(table, _equations(where or [])))
     elif where:
         raise typer.BadParameter("--where chooses rows of a --table; a family has none")
     else:
-        drawn_from = find_family(str(family))
-        curves = {seed: Landscape(drawn_from, seed) for seed in used}
+        chosen_family = find_family(str(family))
+        curves = {seed: Landscape(chosen_family, seed) for seed in seed_range}
     with console.status("simulating"):
         rows = compare(
             curves,
@@ -92,7 +94,7 @@ def simulate(
         return
     console.print(comparison_table(rows, n_trials=trials))
     if table is None:
-        typer.echo(_correlations_text(rank_correlations(drawn_from, used)))
+        typer.echo(_correlations_text(rank_correlations(chosen_family, seed_range)))
     for line in differences(rows):
         typer.echo(line)
 
@@ -102,7 +104,7 @@ def _list_families(console: Console, families: "Iterable[Family]", *, json_: boo
 
     found = [(family, rank_correlations(family, range(_LISTED_DRAWS))) for family in families]
     if json_:
-        print_json([{**asdict(family), "rank_correlation": each} for family, each in found])
+        print_json([{**asdict(family), "rank_correlation": values} for family, values in found])
         return
     for family, correlations in found:
         console.print(f"[bold]{family.name}[/bold]  {family.description}", highlight=False)
@@ -110,8 +112,8 @@ def _list_families(console: Console, families: "Iterable[Family]", *, json_: boo
 
 
 def _correlations_text(correlations: Mapping[int, float]) -> str:
-    each = ", ".join(f"{value:+.2f} at {epoch}" for epoch, value in correlations.items())
-    return f"rank correlation of early AP with final AP, by epoch: {each}"
+    text = ", ".join(f"{value:+.2f} at {epoch}" for epoch, value in correlations.items())
+    return f"rank correlation of early AP with final AP, by epoch: {text}"
 
 
 def _equations(texts: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Commands about the stage tree: promotions, its table of curves, simulations, its checkpoints."""
+"""`canopy stages`: commands about shared epochs and their checkpoints."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,12 +14,9 @@ from canopy_search.search.cli.options import (
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.study.configuration import load_config
 
-if TYPE_CHECKING:
-    pass
-
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
-    """Say what is known, and which checkpoints there are."""
+    """Show how many epochs are recorded, and which checkpoints there are."""
     from canopy_search.search.workflows.stages import list_stages
     from canopy_search.training.sizes import size_text
 
@@ -27,10 +24,10 @@ def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
     if json_:
         print_json(listing.as_json())
         return
-    typer.echo(f"{listing.known:,} epochs are known")
-    held = sum(entry.size for entry in listing.checkpoints)
+    typer.echo(f"{listing.known:,} epochs are recorded")
+    total_bytes = sum(entry.size for entry in listing.checkpoints)
     typer.echo(
-        f"{len(listing.checkpoints):,} checkpoints in {listing.place}: {size_text(held)} of "
+        f"{len(listing.checkpoints):,} checkpoints in {listing.place}: {size_text(total_bytes)} of "
         f"{size_text(listing.budget_bytes)}"
     )
     counts = Counter(entry.priority for entry in listing.checkpoints)
@@ -42,11 +39,13 @@ def gc(
     config: ConfigOption = None,
     budget_gib: Annotated[
         float | None,
-        typer.Option("--budget-gib", min=0, help="Another budget than the configuration's."),
+        typer.Option("--budget-gib", min=0, help="Budget; default: from the configuration."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be removed.")
+    ] = False,
 ) -> None:
-    """Remove what crashes left behind and what exceeds the budget; metrics stay."""
+    """Remove leftovers of crashes and checkpoints beyond the budget; metrics are kept."""
     from canopy_search.search.workflows.stages import collect_stages
     from canopy_search.training.sizes import size_text
 
@@ -56,7 +55,7 @@ def gc(
     verb = "would remove" if dry_run else "removed"
     typer.echo(
         f"{verb} {found.evicted} checkpoints beyond the budget, "
-        f"{found.orphans} files without a record, {found.lost} records without a whole file: "
+        f"{found.orphans} files without a record, {found.lost} records without a complete file: "
         f"{size_text(found.freed_bytes)}"
     )
 

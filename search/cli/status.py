@@ -1,4 +1,4 @@
-"""The command that says how a study stands, once or again and again."""
+"""`canopy status`: shows a study's progress, once or repeatedly."""
 
 from typing import Annotated
 
@@ -24,21 +24,24 @@ def status(
     study: StudyOption = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Show it again and again, until the study is over or Ctrl-C."),
+        typer.Option("--watch", help="Refresh until the study is over, or Ctrl-C."),
     ] = False,
     every: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: how often.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="With --watch: seconds between refreshes."),
     ] = EVERY_S,
     json_: JsonOption = False,
 ) -> None:
-    """Say how far the study is, who works on it, what it cost, and what went wrong."""
+    """Show the study's progress, active workers, cost and failures."""
     from canopy_search.dashboards.answer.verified import verified
     from canopy_search.dashboards.clearml.status import read_mirror
     from canopy_search.dashboards.terminal.status import status_lines
     from canopy_search.search.cli.watch import watch_study
 
     if watch and json_:
-        raise SearchError("--watch shows a screen; leave it out with --json, and ask again instead")
+        raise SearchError(
+            "--watch and --json exclude each other; omit --watch, and repeat the command"
+        )
     settings = load_config(config)
     store = open_store()
     reader = StudyReader(store, study or settings.search.study)

@@ -1,4 +1,4 @@
-"""Commands about one model: train it, and let it tag images."""
+"""`canopy train`: trains one configuration and keeps the model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from canopy_search.search.study.configuration import load_config
 def train(
     config: Annotated[Path, typer.Argument(help="Configuration, such as best.yaml.")],
     output: Annotated[
-        Path | None, typer.Option(help="Model file; default below the state folder.")
+        Path | None, typer.Option(help="Model file; default: in the state folder.")
     ] = None,
     allow_missing: AllowMissingOption = False,
     json_: JsonOption = False,

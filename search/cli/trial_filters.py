@@ -1,4 +1,4 @@
-"""Which trials of a study are listed, and in which order."""
+"""Filters and order of a list of trials."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -36,28 +36,28 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What a parameter has to be: ``backbone=resnet18``, ``gamma>=0.9``.
+    """A condition on a parameter: ``backbone=resnet18``, ``gamma>=0.9``.
 
     Attributes:
-        text: as it was typed.
-        name: of the parameter.
+        text: the condition as typed.
+        name: name of the parameter.
         operator: ``=``, ``<``, ``>``, ``<=`` or ``>=``.
-        wanted: the other side.
+        operand: right-hand side.
     """
 
     text: str
     name: str
     operator: str
-    wanted: str
+    operand: str
 
     def holds(self, trial: TrialSummary) -> bool:
-        """Whether a trial has the parameter, and it is so."""
+        """Whether a trial has the parameter and it meets the condition."""
         if self.name not in trial.params:
             return False
         value = trial.params[self.name]
-        number = _number(self.wanted)
+        number = _number(self.operand)
         if number is None or not _is_number(value):
-            return self.operator == "=" and self.wanted in {str(value), value_text(value)}
+            return self.operator == "=" and self.operand in {str(value), value_text(value)}
         if self.operator == "=":  # a table shows six digits
             return bool(value == number) or value_text(float(value)) == value_text(number)
         return _OPERATORS[self.operator](value, number)
@@ -67,13 +67,13 @@ def parse_condition(text: str) -> Condition:
     """Reads a condition.
 
     Raises:
-        TrialFilterError: it is none.
+        TrialFilterError: the text is not a condition.
     """
     found = _CONDITION.fullmatch(text)
     if found is None:
         raise TrialFilterError(
             f"--where {text}: expected a parameter and its value, as in backbone=resnet18 or "
-            "'gamma>=0.9' (in quotes, since the shell reads < and >)"
+            "'gamma>=0.9' (quoted, because the shell interprets < and >)"
         )
     return Condition(text, *found.groups())
 
@@ -83,12 +83,12 @@ class TrialFilter:
     """Which trials are listed.
 
     Attributes:
-        states: any of them, keys of `STATES`; none for all.
-        conditions: all of them.
-        last: so many with the highest numbers; None for all.
-        top: so many with the best AP; None for all.
-        order: the best, the longest or the first comes first; None is the best with `top`, else
-            the first.
+        states: keys of `STATES`, any of which matches; empty for all.
+        conditions: conditions that all have to hold.
+        last: keep this many trials with the highest numbers; None for all.
+        top: keep this many trials with the best AP; None for all.
+        order: best AP, longest time or lowest number first; None is ``ap`` with `top`, else
+            ``number``.
     """
 
     states: Sequence[str] = ()
@@ -100,10 +100,10 @@ class TrialFilter:
     def choose(
         self, trials: Sequence[TrialSummary], *, higher_is_better: bool = True
     ) -> list[TrialSummary]:
-        """Returns the trials that are wanted, in the order that is wanted.
+        """Returns the matching trials in the chosen order.
 
         Args:
-            trials: of the study, in the order of their numbers.
+            trials: the study's trials, in the order of their numbers.
             higher_is_better: whether a trial with a higher score is the better one.
 
         Raises:
@@ -121,51 +121,51 @@ class TrialFilter:
         if self.last is not None:
             chosen = chosen[-self.last :]
 
-        def from_the_best(trial: TrialSummary) -> tuple[bool, float]:
+        def best_first(trial: TrialSummary) -> tuple[bool, float]:
             score = trial.score or 0.0
             return trial.score is None, -score if higher_is_better else score
 
         if self.top is not None:
             scored = [trial for trial in chosen if trial.score is not None]
-            best = sorted(scored, key=from_the_best)[: self.top]
+            best = sorted(scored, key=best_first)[: self.top]
             chosen = sorted(best, key=lambda trial: trial.number)
         order = self.order or ("number" if self.top is None else "ap")
         if order == "ap":
-            return sorted(chosen, key=from_the_best)
+            return sorted(chosen, key=best_first)
         if order == "time":
             return sorted(chosen, key=lambda trial: -trial.seconds)
         return chosen
 
 
 def _known_state(state: str) -> str:
-    word = state.lower()
-    word = "failed" if word == "fail" else word
-    if word not in STATES:
-        raise TrialFilterError(f"--state {state}: there are {', '.join(STATES)}")
-    return word
+    key = state.lower()
+    key = "failed" if key == "fail" else key
+    if key not in STATES:
+        raise TrialFilterError(f"--state {state}: expected one of {', '.join(STATES)}")
+    return key
 
 
 def _check(condition: Condition, trials: Sequence[TrialSummary]) -> None:
-    """Raises TrialFilterError if a condition cannot have been meant so."""
+    """Raises TrialFilterError if a condition names no parameter or value of the trials."""
     if not trials:
         return
     values = [trial.params[condition.name] for trial in trials if condition.name in trial.params]
     where = f"--where {condition.text}:"
     if not values:
         names = dict.fromkeys(name for trial in trials for name in trial.params)
-        there = f"there are {', '.join(names)}" if names else "the trials have none"
-        raise TrialFilterError(f"{where} no trial has a parameter {condition.name!r}; {there}")
+        known = f"choose from {', '.join(names)}" if names else "the trials have none"
+        raise TrialFilterError(f"{where} no trial has a parameter {condition.name!r}; {known}")
     texts = sorted({value_text(value) for value in values})
-    there = ", ".join(texts[:_MOST_VALUES]) + (" …" if len(texts) > _MOST_VALUES else "")
+    shown = ", ".join(texts[:_MOST_VALUES]) + (" …" if len(texts) > _MOST_VALUES else "")
     if all(map(_is_number, values)):
-        if _number(condition.wanted) is None:
-            raise TrialFilterError(f"{where} {condition.name} is a number: {there}")
+        if _number(condition.operand) is None:
+            raise TrialFilterError(f"{where} {condition.name} is a number: {shown}")
     elif condition.operator != "=":
         raise TrialFilterError(
-            f"{where} {condition.name} is not a number; write = and one of {there}"
+            f"{where} {condition.name} is not a number; write = and one of {shown}"
         )
     elif not any(condition.holds(trial) for trial in trials):
-        raise TrialFilterError(f"{where} no trial has that; there are {there}")
+        raise TrialFilterError(f"{where} no trial has this value; the values are {shown}")
 
 
 def _is_number(value: Any) -> bool:

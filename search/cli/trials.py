@@ -1,4 +1,4 @@
-"""`canopy trials`: the trials of a study, or those of a kind."""
+"""`canopy trials`: lists the trials of a study."""
 
 from typing import Annotated
 
@@ -23,36 +23,35 @@ def trials(
     state: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only complete, pruned, failed, running, paused, interrupted or waiting ones; "
-            "may be given again."
+            help="Only complete, pruned, failed, running, paused, interrupted or waiting trials; "
+            "repeatable."
         ),
     ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PARAMETER=VALUE",
-            help="Only those with such a setting; numbers with <, >, <=, >= too; may be given "
-            "again.",
+            help="Only trials with this setting; numbers also with <, >, <=, >=; repeatable.",
         ),
     ] = None,
     last: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Only the K that began last.")
+        int | None, typer.Option(min=1, metavar="K", help="Only the K that started last.")
     ] = None,
     top: Annotated[
         int | None,
         typer.Option(min=1, metavar="K", help="Only the K with the best AP, the best first."),
     ] = None,
     sort: Annotated[
-        Order | None, typer.Option(help="The best, the longest or the first one first.")
+        Order | None, typer.Option(help="Best AP, longest time or lowest number first.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """List the study's trials, or those of a kind."""
+    """List the study's trials, all or filtered."""
     from canopy_search.dashboards.formatting.tables import trials_table
     from canopy_search.search.cli.trial_filters import TrialFilter, parse_condition
 
     chosen = TrialFilter(
-        state or (), [parse_condition(each) for each in where or ()], last, top, sort
+        state or (), [parse_condition(text) for text in where or ()], last, top, sort
     )
     name = study or load_config(config).search.study
     store = open_store()
@@ -63,7 +62,7 @@ def trials(
 
         mirror = read_mirror(store, summary)
         pages = mirror.trials if mirror else {}
-        print_json([{**each.as_json(), "clearml": pages.get(each.number)} for each in found])
+        print_json([{**trial.as_json(), "clearml": pages.get(trial.number)} for trial in found])
     else:
         console = open_console()
         console.print(trials_table(found, width=console.width))

@@ -1,4 +1,4 @@
-"""Watching a study: a screen on a terminal, a block of lines elsewhere, from the database alone."""
+"""`canopy status --watch`: a live screen on a terminal, blocks of lines elsewhere."""
 
 import math
 import time
@@ -17,14 +17,14 @@ from canopy_search.storage.connection.retry import RetryPolicy
 
 
 def watch_study(read: Callable[[], StudySummary], console: Console, every_s: float) -> None:
-    """Shows a study until it is over and nobody works on it, or until Ctrl-C.
+    """Shows a study until it is over and has no active worker, or until Ctrl-C.
 
-    A database that is away is waited for, however long: who watches has nothing to lose.
+    It reads only the database. While that is unavailable, it retries without a time limit.
 
     Args:
-        read: returns the study as it is.
+        read: returns the study's current state.
         console: where it is shown.
-        every_s: seconds between two looks.
+        every_s: seconds between two reads.
 
     Raises:
         UnknownStudyError: the study was deleted.
@@ -45,27 +45,27 @@ def watch_study(read: Callable[[], StudySummary], console: Console, every_s: flo
 
 
 class _View(Protocol):
-    """What a study is shown on."""
+    """The output that shows a study."""
 
     def show(self, summary: StudySummary) -> None:
-        """Shows how the study is now."""
+        """Shows the study's current state."""
 
     def note(self, text: str) -> None:
-        """Tells of the database."""
+        """Shows a note about the database."""
 
     def close(self) -> None:
-        """Leaves what was seen last."""
+        """Leaves the last state visible."""
 
 
 class _BlockView:
-    """Lines below each other, whenever they are not the last ones."""
+    """Prints a block of lines whenever they change."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lines: list[str] = []
 
     def show(self, summary: StudySummary) -> None:
-        """Prints a block, if there is news."""
+        """Prints a block if something changed."""
         lines = status_lines(summary)
         if lines == self._lines:
             return
@@ -81,14 +81,14 @@ class _BlockView:
         self._print(f"{time.strftime('%H:%M:%S')} {text}")
 
     def close(self) -> None:
-        """Nothing to put away."""
+        """Does nothing: everything is printed already."""
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
 
 class _LiveView:
-    """The whole terminal, which is given back with what was seen last as lines."""
+    """Uses the whole terminal, restores it at the end and prints the last state as lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -102,11 +102,11 @@ class _LiveView:
         self._draw("")
 
     def note(self, text: str) -> None:
-        """Draws `text` beside what was seen last, until there is something newer."""
+        """Draws `text` with the last state, until a newer state arrives."""
         self._draw(f"{time.strftime('%H:%M:%S')} {text}")
 
     def close(self) -> None:
-        """Prints what was seen last, below what the terminal showed before."""
+        """Restores the terminal and prints the last state below its earlier contents."""
         self._live.stop()
         for line in status_lines(self._summary) if self._summary is not None else []:
             self._console.print(Text(line), soft_wrap=True, highlight=False)

@@ -1,13 +1,13 @@
-"""Commands about the workers of a study: one more of them, a pause, an end."""
+"""`canopy worker`: runs one more worker for a study."""
 
 import typer
 
 from canopy_search.search.cli.options import (
-    DEFAULT_PATIENCE_MIN,
+    DEFAULT_RETRY_FOR_MIN,
     INTERRUPTED,
     AllowMissingOption,
     ConfigOption,
-    PatienceOption,
+    RetryForOption,
     StudyOption,
     WaitOption,
     command_text,
@@ -23,14 +23,14 @@ from canopy_search.search.study.configuration import load_config
 def worker(
     study: StudyOption = None,
     config: ConfigOption = None,
-    database_patience: PatienceOption = DEFAULT_PATIENCE_MIN,
+    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN,
     allow_missing: AllowMissingOption = False,
     wait: WaitOption = False,
 ) -> None:
-    """Work on a study that was begun elsewhere, in this process, until nothing is left to do.
+    """Run one worker for a study that was started elsewhere, until no work is left.
 
-    It needs the same DATABASE_URL, the same images and labels, and the same place of checkpoints;
-    paths may differ. It may come and leave at any time.
+    It needs the same DATABASE_URL, images and labels, and checkpoint location; paths may differ.
+    It may join and leave at any time.
     """
     from canopy_search.search.study.join import join_plan
     from canopy_search.search.workflows.search import work_on_screen
@@ -45,9 +45,9 @@ def worker(
         state_home(),
         store,
         name,
-        retry_for_s=60 * database_patience,
+        retry_for_s=60 * retry_for_min,
     )
     if not work_on_screen(plan, database_url(), open_console()):
         again = command_text("worker", *selection(config, study))
-        typer.echo(f"\nLeft; what it was at goes on elsewhere. Come back with: {again}", err=True)
+        typer.echo(f"\nLeft; another worker resumes its trial. Rejoin with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""What canopy.yaml says: settings, the search space, errors in words, a template for a new one.
+"""canopy.yaml: settings, the search space, validation messages, and a template for a new file.
 
-The file is read and checked whole in `study.configuration`; samplers are made in `scheduling`.
+`study.configuration` reads and checks a whole file; `scheduling` creates samplers.
 """

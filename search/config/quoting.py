@@ -1,4 +1,4 @@
-"""How keys and values of a configuration stand in a message: short, and harmless to a terminal."""
+"""Keys and values of a configuration as text for messages: short, and safe for a terminal."""
 
 import re
 from datetime import date
@@ -6,24 +6,24 @@ from typing import Any
 
 LONGEST = 60
 
-# Control characters, line and paragraph separators, halves of characters, and what turns the
-# direction of writing: they would move the cursor, colour the screen or hide what stands there.
+# Control characters, line and paragraph separators, surrogates, and marks that change the writing
+# direction: they would move the cursor, colour the screen or hide text.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a terminal shows `text` as it is, on one line."""
+    """Whether a terminal shows `text` unchanged, on one line."""
     return _HARMFUL.search(text) is None
 
 
 def shown_path(path: object) -> str:
-    """Returns a path as it is, however long, unless it would harm a terminal."""
+    """Returns a path unchanged, however long, unless it is unsafe for a terminal."""
     text = str(path)
     return text if is_harmless(text) else repr(text)
 
 
 def shown_key(key: object) -> str:
-    """Returns a key as it is if it is short and all of it can be seen, else in quotes."""
+    """Returns a key unchanged if it is short and printable, else in quotes."""
     text = str(key)
     if text and text.isprintable() and len(text) <= LONGEST and ": " not in text:
         return text
@@ -31,14 +31,14 @@ def shown_key(key: object) -> str:
 
 
 def shown_text(text: str) -> str:
-    """Returns `text` in quotes, with escapes, cut where it is long."""
+    """Returns `text` in quotes, with escapes, shortened if it is long."""
     if len(text) > LONGEST:
         return f"{text[: LONGEST - 10]!r}... ({len(text)} characters)"
     return repr(text)
 
 
 def found_text(value: Any) -> str:
-    """Says what a value is, in the words of a person: ``the word 'no'``, ``a list``."""
+    """Describes a value in plain words: ``the word 'no'``, ``a list``."""
     if isinstance(value, str):
         return ("the word " if value.isalpha() else "") + shown_text(value)
     if isinstance(value, dict | list | tuple):

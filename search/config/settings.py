@@ -1,4 +1,4 @@
-"""What a whole ``canopy.yaml`` holds: data, training and the study, checked and frozen."""
+"""The settings of a whole ``canopy.yaml``: data, training and the study, checked and frozen."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,13 +28,13 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def check_study_name(name: str) -> str:
-    """Returns the name of a study if the database, a terminal and a page can show it.
+    """Returns the name of a study if it is valid and safe to display.
 
     Raises:
-        ValueError: it is empty or long, or holds control characters or line breaks.
+        ValueError: it is empty or too long, or contains control characters or line breaks.
     """
     if not name.strip():
-        raise ValueError("a study needs a name; write one")
+        raise ValueError("expected a study name, found none; write one")
     if len(name) > LONGEST_STUDY_NAME:
         raise ValueError(
             f"expected a name of at most {LONGEST_STUDY_NAME} characters, found {len(name)}; "
@@ -46,10 +46,10 @@ def check_study_name(name: str) -> str:
 
 
 def check_diary(path: Path) -> Path:
-    """Returns the path of a diary if it has a name.
+    """Returns the path of a diary if it has a file name.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no file name.
     """
     if not path.name:
         raise ValueError(
@@ -59,15 +59,15 @@ def check_diary(path: Path) -> Path:
 
 
 def check_project_name(name: str) -> str:
-    """Returns the name of a project if ClearML takes it.
+    """Returns the name of a project if ClearML accepts it.
 
     Raises:
-        ValueError: it is too short, or holds control characters or line breaks.
+        ValueError: it is too short, or contains control characters or line breaks.
     """
     if len(name.strip()) < _SHORTEST_PROJECT_NAME:
         raise ValueError(
             f"expected a name of at least {_SHORTEST_PROJECT_NAME} characters, found "
-            f"{shown_text(name)}; ClearML takes no shorter one"
+            f"{shown_text(name)}; ClearML accepts no shorter name"
         )
     if not is_harmless(name):
         raise ValueError(f"control characters in {shown_text(name)}; remove them")
@@ -75,10 +75,10 @@ def check_project_name(name: str) -> str:
 
 
 def check_address(address: str) -> str:
-    """Returns the address of a web server without the slash at its end.
+    """Returns the address of a web server without a trailing slash.
 
     Raises:
-        ValueError: it is none, or holds a user or a password.
+        ValueError: it is not an address, or contains a user or a password.
     """
     try:
         parts = urlsplit(address)
@@ -86,7 +86,7 @@ def check_address(address: str) -> str:
     except ValueError:
         has_host = False
     if "@" in address:
-        raise ValueError("an address without user and password is expected; remove them")
+        raise ValueError("expected an address without user and password; remove them")
     if not has_host or not is_harmless(address):
         raise ValueError(
             f"expected an address such as http://HOST:8008, found {shown_text(address)}; correct it"
@@ -104,26 +104,26 @@ class RangeSettings(Settings):
 
 
 class NamedSettings(Settings, extra="allow"):
-    """A sampler or pruner by name, with its own parameters beside the name."""
+    """A sampler or pruner by name, with its own parameters next to the name."""
 
     name: str
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters beside the name."""
+        """The parameters without the name."""
         return dict(self.__pydantic_extra__ or {})
 
 
 def default_verify(pruner: NamedSettings) -> float:
-    """Returns the share of the epochs that verify under a pruner, if nobody says another."""
+    """Returns the default share of the epochs that verify the answer under a pruner."""
     return 0.2 if pruner.name == "branches" else 0.0
 
 
 class StopSettings(Settings):
-    """What ends a search before it has all its trials.
+    """Conditions that end a search before it has all its trials.
 
     Attributes:
-        no_improvement_trials: trials after the best one that were no better.
+        no_improvement_trials: number of trials after the best one without an improvement.
     """
 
     no_improvement_trials: Annotated[int, Field(ge=1)] | None = None
@@ -137,21 +137,21 @@ class SearchSettings(Settings):
         trials: total of finished trials, complete or pruned.
         workers: worker processes on this machine; ``auto`` is one for each device slot.
         slots_per_gpu: workers that share a GPU.
-        sampler: who chooses the next setting.
-        pruner: who ends hopeless trials early.
-        seed: of every random choice of the sampler.
+        sampler: chooses the next setting.
+        pruner: stops unpromising trials early.
+        seed: seed of the sampler.
         max_failures: failed trials in a row that end the search.
-        max_failures_total: failed trials altogether that end it.
-        max_trial_s: training time after which a trial ends as pruned, in seconds.
+        max_failures_total: failed trials in total that end the search.
+        max_trial_s: training time after which a trial is pruned, in seconds.
         stall_s: seconds without progress after which a trial fails.
-        stop_when: what ends the search before it has all its trials.
-        diary: the file that the study's diary is written to when a search ends; None for nowhere.
+        stop_when: conditions that end the search before it has all its trials.
+        diary: file for the study's diary, written when a search ends; None for no diary.
         space: dotted name of a training setting → its values or its range.
-        verify: share of the epochs trained so far that is spent before the search ends on what
-            would be regretted most; 0 for none, ``auto`` for a fifth with the pruner ``branches``
-            and none with another.
-        enqueue: settings to try first; a parameter that is left out is sampled. One with
-            ``full: true`` is never pruned, as the first one, the baseline, is by default.
+        verify: share of the epochs trained so far that is spent at the end of the search on the
+            trials whose pruning would be the worst mistake; 0 for none, ``auto`` for a fifth with
+            the pruner ``branches`` and none with another.
+        enqueue: settings to try first; a missing parameter is sampled. One with ``full: true`` is
+            never pruned; by default that is the first one, the baseline.
     """
 
     study: Annotated[str, AfterValidator(check_study_name)] = "canopy"
@@ -184,27 +184,27 @@ class SearchSettings(Settings):
         return enqueued_settings(self.enqueue)
 
 
-def check_checkpoints(place: str) -> str:
-    """Returns a place of checkpoints that holds no secret.
+def check_checkpoints(location: str) -> str:
+    """Returns the folder or URL of the checkpoints if it contains no secret.
 
     Raises:
-        ValueError: it is a URL that holds one.
+        ValueError: it is a URL that contains a secret.
     """
     try:
-        check_url(place)
+        check_url(location)
     except FileStoreUrlError as error:
         raise ValueError(str(error)) from error
-    return place
+    return location
 
 
 class StagesSettings(Settings):
     """The stage tree.
 
     Attributes:
-        enabled: whether trials share the epochs that they have in common.
+        enabled: whether trials share common epochs.
         checkpoints: ``auto`` for a folder below the state folder; else a folder, or any URL that
-            fsspec has a file system for.
-        budget_gib: what all checkpoints may take; ``auto`` for a quarter of the free disk.
+            fsspec supports.
+        budget_gib: disk budget of all checkpoints, in GiB; ``auto`` for a quarter of the free disk.
     """
 
     enabled: bool = True
@@ -213,11 +213,11 @@ class StagesSettings(Settings):
 
 
 class ConfirmSettings(Settings):
-    """What follows on a search: its finalists and the baseline with further seeds, and their test.
+    """The confirmation after a search: finalists and the baseline with additional seeds, tested.
 
     Attributes:
-        top: finalists.
-        seeds: further seeds of each of them; a spread needs two.
+        top: number of finalists.
+        seeds: additional seeds of each of them; at least two, for a spread.
     """
 
     top: Annotated[int, Field(ge=1)] = 3
@@ -225,14 +225,14 @@ class ConfirmSettings(Settings):
 
 
 class ClearMLSettings(Settings):
-    """The mirror in ClearML; keys are ClearML's own affair and never stand here.
+    """The ClearML mirror; credentials belong in ClearML's own configuration, never here.
 
     Attributes:
-        enabled: whether a search mirrors itself where ClearML is configured.
-        project: name of the project that a study's tasks are made in; ``Canopy/STUDY`` by default.
-        api_server: address of the API, in place of that in ClearML's own configuration.
-        web_server: likewise of the pages, which links lead to.
-        files_server: likewise of the file server.
+        enabled: whether a search is mirrored if ClearML is configured.
+        project: ClearML project of a study's tasks; ``Canopy/STUDY`` by default.
+        api_server: address of the API, overriding ClearML's own configuration.
+        web_server: address of the web pages that links point to, likewise.
+        files_server: address of the file server, likewise.
     """
 
     enabled: bool = True
@@ -247,7 +247,7 @@ class ClearMLSettings(Settings):
         for key in document if isinstance(document, dict) else ():
             if any(word in str(key).lower() for word in _SECRET_WORDS):
                 raise ValueError(
-                    f"{shown_text(str(key))} does not belong into a configuration that is kept and "
+                    f"{shown_text(str(key))} does not belong in a configuration that is kept and "
                     "shared; remove it, and run clearml-init, or set CLEARML_API_ACCESS_KEY and "
                     "CLEARML_API_SECRET_KEY"
                 )
@@ -259,12 +259,12 @@ class CanopyConfig(Settings):
 
     Attributes:
         data: images and labels.
-        training: one run; the search varies some of it.
+        training: settings of one run; the search varies some of them.
         search: the study.
         stages: the stage tree.
-        confirm: what follows on the search, if anything.
-        clearml: the mirror in ClearML.
-        provenance: where an exported setting comes from; read by people and by ``canopy train``.
+        confirm: the confirmation after the search, if any.
+        clearml: the ClearML mirror.
+        provenance: origin of an exported setting; read by users and by ``canopy train``.
     """
 
     data: DataSettings

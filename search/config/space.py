@@ -24,17 +24,17 @@ from canopy_search.training.settings import TrainingSettings
 
 Params = dict[str, Any]
 
-# Far above any setting, and far below where the samplers' floats run out of digits.
+# Far above any setting, and far below the precision limit of the samplers' floats.
 LARGEST_BOUND = 10**12
 MOST_STEPS = 1_000_000
 MOST_CHOICES_SHOWN = 20
 
 
 def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> TrainingSettings:
-    """Returns `training` with the settings that `params` names by dotted name.
+    """Returns `training` with the settings in `params`, given by dotted name.
 
     Raises:
-        SearchSpaceError: a name is no setting, or a value is not one that it takes.
+        SearchSpaceError: a name is not a setting, or a value is invalid for it.
     """
     document = training.model_dump()
     for name, value in params.items():
@@ -45,7 +45,7 @@ def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> Tra
         if not isinstance(section, dict) or key not in section or isinstance(section[key], dict):
             known = setting_names(training)
             below = [other for other in known if other.startswith(f"{name}.")]
-            hint = f"below it are {', '.join(below)}" if below else nearest_hint(name, known)
+            hint = f"settings below it: {', '.join(below)}" if below else nearest_hint(name, known)
             raise SearchSpaceError(f"{shown_key(name)}: no such training setting; {hint}")
         section[key] = value
     try:
@@ -76,10 +76,10 @@ def setting(training: TrainingSettings, name: str) -> Any:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What the study varies.
+    """The search space of a study.
 
     Attributes:
-        training: the settings that stay as they are.
+        training: the fixed settings.
         distributions: dotted name of a setting → its distribution, in the order of the YAML.
     """
 
@@ -87,35 +87,35 @@ class SearchSpace:
     distributions: dict[str, BaseDistribution]
 
     def suggest(self, trial: optuna.trial.Trial) -> Params:
-        """Asks `trial` for every parameter; one that was asked before keeps its value."""
+        """Asks `trial` for every parameter; parameters that it already has keep their value."""
         for name, distribution in self.distributions.items():
             _suggest(trial, name, distribution)
         return self.canonical(trial.params)
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
-        """Returns `params` in the space's order, stepped floats exactly on their grid."""
+        """Returns `params` in the order of the space, stepped floats exactly on their grid."""
         return canonical_params(params, self.distributions)
 
     def training_settings(self, params: Mapping[str, Any]) -> TrainingSettings:
-        """Returns the settings of the training run that `params` stands for."""
+        """Returns the settings of the training run with these parameters."""
         return with_params(self.training, self.canonical(params))
 
     def check_enqueued(self, params: Mapping[str, Scalar]) -> None:
-        """Checks that every enqueued value lies in the space.
+        """Checks that every enqueued value is in the space.
 
         Raises:
-            SearchSpaceError: a parameter is not searched, or its value lies outside.
+            SearchSpaceError: a parameter is not searched, or its value is outside the space.
         """
         problems = []
         for name, value in params.items():
             distribution = self.distributions.get(name)
             if distribution is None:
                 searched = ", ".join(self.distributions)
-                problems.append(f"{shown_key(name)}: not in search.space; searched are {searched}")
+                problems.append(f"{shown_key(name)}: not in search.space, which has {searched}")
             elif not _contains(distribution, value):
                 shown = shown_text(value) if isinstance(value, str) else found_text(value)
                 problems.append(
-                    f"{name}: {shown} lies outside of {_short_description(distribution)}; "
+                    f"{name}: {shown} is outside of {_short_description(distribution)}; "
                     "widen search.space or change the value"
                 )
         if problems:
@@ -126,8 +126,8 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
     """Checks the space and the enqueued settings of a configuration.
 
     Raises:
-        SearchSpaceError: a name is no setting, a range is empty or impossible, or a value is not
-            one that the setting takes; the message begins with the key.
+        SearchSpaceError: a name is not a setting, a range is empty or impossible, or a value is
+            invalid for its setting; the message starts with the key.
     """
     distributions: dict[str, BaseDistribution] = {}
     problems: list[str] = []
@@ -137,7 +137,7 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
         except SearchSpaceError as error:
             problems += [f"search.space.{line}" for line in str(error).splitlines()]
     space = SearchSpace(training, distributions)
-    # What lies in a domain that cannot be used is said when the domain can be.
+    # Enqueued values are checked only once every domain is valid.
     for index, setting in enumerate(search.enqueued if not problems else ()):
         full = search.enqueue[index].get(FULL_KEY, True)
         if not isinstance(full, bool):
@@ -155,11 +155,11 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """Returns a distribution as a person would write it."""
+    """Returns a distribution as readable text."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(str(choice) for choice in distribution.choices)
     if not isinstance(distribution, IntDistribution | FloatDistribution):
-        raise TypeError(f"no range of ours: {distribution}")
+        raise TypeError(f"unsupported distribution: {distribution}")
     steps = f" step {distribution.step:g}" if distribution.step else ""
     return f"{distribution.low:g} to {distribution.high:g}{steps}{' log' * distribution.log}"
 
@@ -176,10 +176,10 @@ def _short_description(distribution: BaseDistribution) -> str:
 def _checked_distribution(
     name: str, domain: list[Scalar] | RangeSettings, training: TrainingSettings
 ) -> BaseDistribution:
-    """Returns the distribution of a setting that takes every value of it.
+    """Returns the distribution of a setting, after checking that the setting accepts its values.
 
     Raises:
-        SearchSpaceError: it does not; the message begins with the name.
+        SearchSpaceError: a value is invalid; the message starts with the name.
     """
     is_range = isinstance(domain, RangeSettings)
     values = [domain.low, domain.high] if isinstance(domain, RangeSettings) else domain
@@ -194,18 +194,18 @@ def _checked_distribution(
     if problems:
         default = setting(training, name)
         if is_range and isinstance(default, bool | str) and name != "threads":
-            raise SearchSpaceError(f"{name}: takes no numbers, so no range; list its values")
+            raise SearchSpaceError(f"{name}: takes no range of numbers; list its values")
         raise SearchSpaceError("\n".join(problems))
     try:
         distribution = _distribution(domain, setting(training, name))
     except ValueError as error:
         raise SearchSpaceError(f"{name}: {error}") from error
     if isinstance(distribution, FloatDistribution):
-        try:  # whole numbers at both ends hide that the setting takes no fractions between
+        try:  # with whole numbers as bounds, the check above misses the fractions in between
             with_params(training, {name: distribution.low})
         except SearchSpaceError as error:
             raise SearchSpaceError(
-                f"{name}: takes whole numbers, and this range has fractions; "
+                f"{name}: takes whole numbers, but this range has fractions; "
                 "write low, high and step as whole numbers"
             ) from error
     return distribution
@@ -236,7 +236,7 @@ def _choices(values: list[Scalar]) -> CategoricalDistribution:
         # 1 and 1.0 are the same setting; 1 and true are not.
         key = (isinstance(value, bool), value)
         if key in seen:
-            raise ValueError(f"a value stands twice, {found_text(value)}; remove one")
+            raise ValueError(f"{found_text(value)} is listed twice; remove one")
         seen.add(key)
     return CategoricalDistribution(values)
 
@@ -249,10 +249,10 @@ def _check_range(domain: RangeSettings) -> None:
     if low > high:
         raise ValueError(f"low {low} is above high {high}; swap them")
     if domain.log and step is not None:
-        raise ValueError("step and log exclude each other; remove one")
+        raise ValueError("step and log cannot be combined; remove one")
     if domain.log and low <= 0:
         raise ValueError(
-            f"a log range must begin above 0, found low {low}; raise low or remove log"
+            f"a log range must start above 0, found low {low}; raise low or remove log"
         )
     if step is None:
         return
@@ -265,7 +265,7 @@ def _check_range(domain: RangeSettings) -> None:
     if span > MOST_STEPS * decimal(step):
         raise ValueError(
             f"step {step} makes more than {MOST_STEPS} values between low {low} and high {high}; "
-            "write a larger one or remove it"
+            "write a larger step or remove it"
         )
 
 

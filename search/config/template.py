@@ -1,4 +1,4 @@
-"""A first canopy.yaml for a data set: settings that fit it, with comments that say why."""
+"""A first canopy.yaml for a data set: settings that fit it, with comments."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from canopy_search.storage.study.enqueued import FULL_KEY
 from canopy_search.training.data.labels.columns import Guess
 from canopy_search.training.settings import ColumnSettings
 
-# Sizes that networks halve without a remainder several times.
+# Sizes that networks can halve several times without a remainder.
 IMAGE_SIZES_PX = (32, 48, 64, 96, 128, 160, 192, 224)
 LARGEST_ON_CPU_PX = 64
 LARGEST_BATCH = 64
@@ -24,7 +24,7 @@ COMMENT_COLUMN = 60
 
 @dataclass(frozen=True)
 class Choices:
-    """What a new configuration says; every field is a setting of that name."""
+    """The settings of a new configuration; every field is a setting with that name."""
 
     labels: Source
     images: Source
@@ -39,11 +39,11 @@ class Choices:
 
 
 def fitting_image_px(median_side_px: int, *, has_gpu: bool) -> int:
-    """Returns the image size: no larger than the images are, or than the machine can bear.
+    """Returns the image size: no larger than the images, and small on a machine without a GPU.
 
     Args:
         median_side_px: median of the images' shorter sides.
-        has_gpu: without one, time grows with the area on a processor that has none to spare.
+        has_gpu: whether the machine has a GPU; on a CPU, training time grows with the area.
     """
     largest = IMAGE_SIZES_PX[-1] if has_gpu else LARGEST_ON_CPU_PX
     fitting = [px for px in IMAGE_SIZES_PX if px <= min(largest, median_side_px)]
@@ -51,7 +51,7 @@ def fitting_image_px(median_side_px: int, *, has_gpu: bool) -> int:
 
 
 def fitting_batch_size(train_images: int) -> int:
-    """Returns the batch size: 64, or less where an epoch would have fewer than ten steps."""
+    """Returns the batch size: 64, or less if an epoch would have fewer than ten steps."""
     batch_size = LARGEST_BATCH
     while batch_size > SMALLEST_BATCH and train_images < BATCHES_PER_EPOCH * batch_size:
         batch_size //= 2
@@ -59,7 +59,7 @@ def fitting_batch_size(train_images: int) -> int:
 
 
 def fitting_epochs(train_images: int) -> int:
-    """Returns the epochs: few images need more rounds, and cost less for each."""
+    """Returns the number of epochs: with few images more epochs are needed, and each is cheap."""
     if train_images >= 5000:
         return 8
     return 12 if train_images >= 1000 else 20
@@ -69,8 +69,8 @@ def config_text(choices: Choices, folder: Path) -> str:
     """Returns the configuration.
 
     Args:
-        choices: what it says.
-        folder: that it will lie in; paths are written relative to it.
+        choices: its settings.
+        folder: folder of the configuration file; paths are written relative to it.
     """
     split: dict[str, Any] = {"validation": 0.15, "test": 0.15, "seed": 0}
     guess = choices.guess
@@ -83,12 +83,12 @@ def config_text(choices: Choices, folder: Path) -> str:
         *_columns(guess.columns),
         ("image_px", choices.image_px, "every image is scaled to this square"),
         ("split", held_out, _split_comment(guess)),
-        ("augment", list(choices.augment), "hflip, vflip, rot90 where a picture stays what it is"),
+        ("augment", list(choices.augment), "hflip, vflip, rot90 if they keep the labels valid"),
     ]
     if choices.allow_missing:
-        data.append(("allow_missing", True, "some images cannot be used; they are left out"))
+        data.append(("allow_missing", True, "some images cannot be used; they are skipped"))
     training = [
-        ("epochs", choices.epochs, "of a full run; hopeless trials end earlier"),
+        ("epochs", choices.epochs, "of a full run; unpromising trials end earlier"),
         ("batch_size", choices.batch_size, ""),
         ("weights", "none", "imagenet starts from pretrained weights (a download)"),
         ("optimizer", {"name": "adam", "lr": 0.001}, ""),
@@ -126,9 +126,9 @@ def config_text(choices: Choices, folder: Path) -> str:
 
 
 def _columns(columns: ColumnSettings) -> list[tuple[str, Any, str]]:
-    """The line about columns, where they are not what Canopy expects anyway."""
+    """The line about columns, if they differ from the defaults."""
     named = columns.model_dump(mode="json", exclude_defaults=True)
-    return [("columns", named, "what the label file calls them")] if named else []
+    return [("columns", named, "their names in the label file")] if named else []
 
 
 def _split_comment(guess: Guess) -> str:
@@ -139,7 +139,7 @@ def _split_comment(guess: Guess) -> str:
 
 
 def _path(path: Source, folder: Path) -> str:
-    """A path as the configuration names it: relative, unless it is far away or a URL."""
+    """A path as written in the configuration: relative, unless it is distant or a URL."""
     if isinstance(path, str):
         return path
     relative = os.path.relpath(path.resolve(), folder.resolve())

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a configuration → one line each, in a person's words."""
+"""pydantic's validation errors of a configuration → one plain line each."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from canopy_search.search.config.quoting import found_text, shown_key
 from canopy_search.search.config.settings import CanopyConfig, RangeSettings
 from canopy_search.training.errors import nearest_hint
 
-# pydantic's type of error → what was expected; braces are filled from the error's context.
+# pydantic's error type → what was expected; braces are filled from the error's context.
 _EXPECTED = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -43,25 +43,25 @@ Steps = tuple[int | str, ...]
 
 
 def problem_lines(error: ValidationError, document: Any, start: Steps = ()) -> list[str]:
-    """Returns a line for each value that is wrong: its key, what was expected and found, a remedy.
+    """Returns a line for each wrong value: its key, what was expected and found, and a remedy.
 
     Args:
-        error: what pydantic found.
-        document: what it looked at.
-        start: where in the configuration `document` stands.
+        error: pydantic's error.
+        document: the validated document.
+        start: keys that lead to `document` in the configuration.
     """
     details = error.errors(include_url=False)
-    places: dict[Steps, list[ErrorDetails]] = {}
+    grouped: dict[Steps, list[ErrorDetails]] = {}
     for detail in details:
-        places.setdefault(_steps(detail, document), []).append(detail)
-    # The branches of a union that a list or a mapping is not, beside what is wrong inside of it.
+        grouped.setdefault(_steps(detail, document), []).append(detail)
+    # Drops errors of the wrong branches of a union where a nested value has an error too.
     kept = {
         steps: [
             detail
             for detail in found
-            if detail["type"] not in _CONTAINERS or not _has_deeper(steps, places)
+            if detail["type"] not in _CONTAINERS or not _has_deeper(steps, grouped)
         ]
-        for steps, found in places.items()
+        for steps, found in grouped.items()
     }
     return [
         line for steps, found in kept.items() if found for line in _lines((*start, *steps), found)
@@ -79,12 +79,12 @@ def key_text(steps: Iterable[int | str]) -> str:
     return text
 
 
-def _has_deeper(steps: Steps, places: Iterable[Steps]) -> bool:
-    return any(len(other) > len(steps) and other[: len(steps)] == steps for other in places)
+def _has_deeper(steps: Steps, others: Iterable[Steps]) -> bool:
+    return any(len(other) > len(steps) and other[: len(steps)] == steps for other in others)
 
 
 def _steps(detail: ErrorDetails, document: Any) -> Steps:
-    """Returns the keys to a value, without the branches of unions that pydantic names between."""
+    """Returns the keys to a value, without the branches of unions that pydantic adds."""
     steps: list[int | str] = []
     value = document
     missing = detail["type"] == "missing"
@@ -126,7 +126,7 @@ def _lines(steps: Steps, details: Sequence[ErrorDetails]) -> list[str]:
 
 
 def _alternatives(expected: Sequence[str]) -> str:
-    """Joins what a union takes, without what another branch takes too."""
+    """Joins the alternatives of a union, without those that another one includes."""
     options = list(dict.fromkeys(expected))
     if "true or false" in options and "text" in options:
         return "a single value: a finite number, text, or true or false"
@@ -136,7 +136,7 @@ def _alternatives(expected: Sequence[str]) -> str:
 
 
 def _remedy(details: Sequence[ErrorDetails], value: Any) -> str:
-    """Says what to write, where what was meant can be told from what was found."""
+    """Suggests what to write, if the intended value is clear from what was found."""
     kinds = {detail["type"] for detail in details}
     if value is None:
         return "write a value, or remove the key"
@@ -147,7 +147,7 @@ def _remedy(details: Sequence[ErrorDetails], value: Any) -> str:
         number = _meant_number(value, whole="float_type" not in kinds)
         return f"write {number}" if number else ""
     if kinds <= {"string_type", "path_type"} and not isinstance(value, dict | list):
-        # 1e5 and 1_000 were written otherwise than they are shown.
+        # A number such as 1e5 or 1_000 may not be shown as it was written.
         return "put it in quotes" + (f": '{value}'" if isinstance(value, int | date) else "")
     if kinds == {"literal_error"}:
         return _nearest_option(str(details[0]["ctx"]["expected"]), value)
@@ -161,7 +161,7 @@ def _nearest_option(expected: str, value: Any) -> str:
 
 
 def _container_remedy(details: Sequence[ErrorDetails], value: Any) -> str:
-    """Says how a value becomes the list or the mapping that is expected."""
+    """Suggests how to turn a value into the expected list or mapping."""
     models = {detail.get("ctx", {}).get("class_name") for detail in details}
     kinds = {detail["type"] for detail in details}
     if isinstance(value, str | int | float) and models & {"NamedSettings", "OptimizerSettings"}:
@@ -169,14 +169,14 @@ def _container_remedy(details: Sequence[ErrorDetails], value: Any) -> str:
     if models & {"RangeSettings"}:
         return "write [a, b] or {low: 0.1, high: 1.0}"
     if kinds & {"list_type", "tuple_type"}:
-        return "begin it with '- '" if isinstance(value, dict) else f"write [{shown_key(value)}]"
+        return "start it with '- '" if isinstance(value, dict) else f"write [{shown_key(value)}]"
     if kinds & {"dict_type", "model_type"}:
         return "write 'name: value' lines below it, indented"
     return ""
 
 
 def _meant_number(value: Any, *, whole: bool) -> str:
-    """Returns the number that somebody meant, or nothing where that is not plain."""
+    """Returns the intended number, or an empty string if it is not clear."""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else ""
     if not isinstance(value, str):
@@ -195,21 +195,21 @@ def _meant_number(value: Any, *, whole: bool) -> str:
 
 
 def _key_hint(steps: Steps) -> str:
-    """Names the nearest right key, or the section that a key belongs to."""
+    """Suggests the closest valid key, or the section that a key belongs to."""
     *section, key = steps
     known = _known_keys(section)
-    homes = [
+    sections = [
         name
         for name in ("data", "training", "search")
         if key in _sections()[name].model_fields and [name] != section
     ]
-    if homes and not {str(key)} & set(known):
-        return f"it belongs in {homes[0]}"
+    if sections and not {str(key)} & set(known):
+        return f"it belongs in {sections[0]}"
     return nearest_hint(str(key), known)
 
 
 def _sections() -> dict[str, type[BaseModel]]:
-    """Returns the model of each section of the configuration that has one."""
+    """Returns the settings class of each section of the configuration that has one."""
     return {
         name: models[0]
         for name, field in CanopyConfig.model_fields.items()
@@ -218,7 +218,7 @@ def _sections() -> dict[str, type[BaseModel]]:
 
 
 def _known_keys(steps: Sequence[int | str]) -> list[str]:
-    """Returns the keys that are right in the section that `steps` lead to."""
+    """Returns the valid keys of the section that `steps` lead to."""
     model: type[BaseModel] = CanopyConfig
     for step in steps:
         if step not in model.model_fields:

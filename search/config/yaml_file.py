@@ -18,18 +18,18 @@ from canopy_search.search.config.quoting import shown_path, shown_text
 from canopy_search.search.config.yaml_nodes import node_problems
 from canopy_search.search.errors import ConfigError
 
-# A thousand enqueued settings are 60 kB; a label file that was named by mistake is larger.
+# A thousand enqueued settings are 60 kB; a label file passed by mistake is larger.
 MAX_BYTES = 256 * 1024
 
 _IN_OUR_WORDS = {
     "expected a single document in the stream": (
-        "a second document begins here; keep one document in the file"
+        "a second document starts here; keep one document in the file"
     ),
     "mapping values are not allowed here": (
-        "a colon where none can stand; indent the keys of a mapping alike, and put a value that "
-        "holds ': ' in quotes"
+        "a colon is not allowed here; indent the keys of a mapping alike, and put a value that "
+        "contains ': ' in quotes"
     ),
-    "found unexpected end of stream": "a quote that began before is not closed; close it",
+    "found unexpected end of stream": "an earlier quote is not closed; close it",
 }
 
 
@@ -37,8 +37,8 @@ def read_yaml(path: Path) -> Any:
     """Reads one YAML document with plain values only.
 
     Raises:
-        ConfigError: no such file, not text, not YAML, or something that is no plain value under a
-            name of its own; one line for each thing that is wrong, with its line in the file.
+        ConfigError: no such file, not text, not YAML, a value that is not plain, or a repeated
+            name; one line per problem, with its line in the file.
     """
     where = shown_path(path)
     text = _text(path, where)
@@ -49,7 +49,8 @@ def read_yaml(path: Path) -> Any:
             root = yaml.compose(text)
         problems = [] if root is None else node_problems(yaml, root)
         if problems:
-            raise ConfigError("\n".join(f"{where}, line {line}: {said}" for line, said in problems))
+            lines = (f"{where}, line {line}: {message}" for line, message in problems)
+            raise ConfigError("\n".join(lines))
         return None if root is None else yaml.constructor.construct_document(root)
     except MarkedYAMLError as error:
         line, problem = _syntax_problem(error, text)
@@ -65,14 +66,14 @@ def read_yaml(path: Path) -> Any:
             f"{where}: two anchors (&) have the same name; give each its own"
         ) from error
     except RecursionError as error:
-        raise ConfigError(f"{where}: nested far too deep for settings") from error
-    except (YAMLError, ValueError, AssertionError) as error:  # the latter for a %YAML of the future
+        raise ConfigError(f"{where}: nested too deeply for settings") from error
+    except (YAMLError, ValueError, AssertionError) as error:  # the last: an unknown %YAML version
         problem = str(error).partition("\n")[0]
         raise ConfigError(f"{where}: not YAML 1.2: {problem}") from error
 
 
 def _text(path: Path, where: str) -> str:
-    """Returns the text of the file, or says why it cannot be a configuration."""
+    """Returns the text of the file, or raises a ConfigError that explains the problem."""
     try:
         if path.is_dir():
             raise ConfigError(f"{where}: expected a configuration file, found a folder")
@@ -88,7 +89,7 @@ def _text(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: the text is UTF-16; save it as UTF-8")
     if len(content) > MAX_BYTES:
         raise ConfigError(
-            f"{where}: larger than {MAX_BYTES // 1024} KiB, so this is no configuration"
+            f"{where}: larger than {MAX_BYTES // 1024} KiB, so it is not a configuration"
         )
     try:
         text = content.decode("utf-8-sig")
@@ -96,7 +97,7 @@ def _text(path: Path, where: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(
             f"{where}, line {line}: not UTF-8 text, found the byte 0x{content[error.start]:02x}; "
-            "save the configuration as UTF-8, if it is one"
+            "save the configuration as UTF-8"
         ) from error
     if re.match(r"\s*<[!?A-Za-z]", text):
         raise ConfigError(f"{where}: expected YAML, found a web page or XML; save the file itself")
@@ -105,7 +106,7 @@ def _text(path: Path, where: str) -> str:
 
 def _missing(path: Path) -> str:
     if path.is_symlink():
-        return f"a link to {shown_text(os.readlink(path))}, which is not there"  # noqa: PTH115 - as text
+        return f"a link to {shown_text(os.readlink(path))}, which does not exist"  # noqa: PTH115 - as text
     try:
         names = sorted(
             file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"}
@@ -117,34 +118,34 @@ def _missing(path: Path) -> str:
 
 
 def _syntax_problem(error: MarkedYAMLError, text: str) -> tuple[int, str]:
-    """Returns the line, counted from 1, and what is wrong there in words."""
+    """Returns the line, counted from 1, and a description of the problem."""
     mark = error.problem_mark or error.context_mark
     problem, context = (
         (words or "").partition("\n")[0] for words in (error.problem, error.context)
     )
     if mark is None:
         return 1, problem or context
-    # YAML's own line breaks, which are fewer than those of str.splitlines.
+    # YAML has fewer line breaks than str.splitlines.
     rows = re.split(r"\r\n|\r|\n", text)
     row = rows[mark.line] if mark.line < len(rows) else ""
     indentation = row[: len(row) - len(row.lstrip())]
     if "\t" in indentation or row[mark.column : mark.column + 1] == "\t":
-        words = "a tab; YAML is indented with spaces, so replace it by spaces"
+        words = "a tab; YAML is indented with spaces, so replace it with spaces"
     elif context in _IN_OUR_WORDS:
         words = _IN_OUR_WORDS[context]
     elif problem in _IN_OUR_WORDS:
         words = _IN_OUR_WORDS[problem]
     else:
-        begun = error.context_mark.line if error.context_mark else mark.line
-        where = f" that begins in line {begun + 1}" if context and begun != mark.line else ""
+        started = error.context_mark.line if error.context_mark else mark.line
+        where = f" that starts in line {started + 1}" if context and started != mark.line else ""
         words = f"not YAML: {problem} {context}".rstrip() + where
         if "cannot start any token" in problem or "undefined alias" in problem:
-            words += "; put a value that begins so in quotes"
+            words += "; put a value that starts this way in quotes"
     return mark.line + 1, words
 
 
 def _null(representer: RoundTripRepresenter, _nothing: None) -> ScalarNode:
-    """Writes the word, which is clearer than no value at all."""
+    """Writes ``null``, which is clearer than an empty value."""
     node: ScalarNode = representer.represent_scalar("tag:yaml.org,2002:null", "null")
     return node
 

@@ -1,4 +1,4 @@
-"""What may stand in a YAML document of settings: plain values under plain names, once each."""
+"""Checks of a YAML document of settings: plain values and plain names, each name once."""
 
 from dataclasses import dataclass, field
 
@@ -7,8 +7,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from canopy_search.search.config.quoting import is_harmless, shown_key, shown_text
 
-# Far more than a configuration has, and few enough to be read at once: aliases of aliases stand for
-# more values than there is memory.
+# Far more than a configuration has, and few enough to read: nested aliases can expand to more
+# values than fit into memory.
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 
@@ -22,10 +22,10 @@ _LARGEST = 2**63 - 1
 
 
 def node_problems(yaml: YAML, root: Node) -> list[tuple[int, str]]:
-    """Returns the line, counted from 1, and the words of everything that may not stand there.
+    """Returns the problems of a document: the line of each, counted from 1, and its message.
 
     Args:
-        yaml: what composed `root`.
+        yaml: the parser that composed `root`.
         root: the document.
     """
     inspection = _Inspection(yaml)
@@ -49,7 +49,7 @@ class _Inspection:
     visited: int = 0
 
     def visit(self, node: Node, path: tuple[str, ...], depth: int) -> None:
-        """Looks at a node and all that it stands for, aliases in full."""
+        """Checks a node and everything below it, with aliases expanded."""
         self.visited += 1
         if self.visited > MAX_NODES:
             raise _TooLargeError(
@@ -57,10 +57,10 @@ class _Inspection:
             )
         if depth > MAX_DEPTH:
             raise _TooLargeError(
-                f"nested more than {MAX_DEPTH} deep; settings are never deeper than a few levels",
+                f"nested more than {MAX_DEPTH} levels deep; settings have only a few levels",
                 node,
             )
-        if self._has_own_tag(node):  # such as !!python/object, which a safe reader must not make
+        if self._has_own_tag(node):  # such as !!python/object, which a safe loader must not create
             tag = shown_key(str(node.tag).replace(_PREFIX, "!!"))
             self._add(node, path, f"the tag {tag} has no meaning here; remove the tag")
         elif isinstance(node, MappingNode):
@@ -78,8 +78,8 @@ class _Inspection:
                 self._add(
                     key,
                     path,
-                    "a list or a mapping stands where a name is expected; put text that begins "
-                    "with [ or { in quotes",
+                    "expected a name, found a list or a mapping; put text that starts with [ or { "
+                    "in quotes",
                 )
                 continue
             inner = (*path, shown_key(key.value))
@@ -88,7 +88,7 @@ class _Inspection:
                 remedy = "; write decimals with a point" if key.tag in _NUMBERS else ""
                 self._add(key, path, f"expected a name, found {what}{remedy}")
             elif key.value in lines:
-                message = f"stands twice, first in line {lines[key.value]}; remove one"
+                message = f"appears twice, first in line {lines[key.value]}; remove one"
                 self._add(key, inner, message)
             elif not is_harmless(key.value):
                 self._add(key, inner, "control characters in a name; remove them")
@@ -96,7 +96,7 @@ class _Inspection:
             self.visit(value, inner, depth + 1)
 
     def _has_own_tag(self, node: Node) -> bool:
-        """Whether somebody wrote a tag that makes the value another than it looks."""
+        """Whether an explicit tag changes the type of the value."""
         if not isinstance(node, ScalarNode):
             return node.tag not in _CONTAINERS
         if node.tag == _TEXT:
@@ -127,7 +127,7 @@ class _Inspection:
                 self._add(
                     node,
                     path,
-                    f"{shown_text(node.value)} looks like a {what} and is none that can be read; "
+                    f"{shown_text(node.value)} looks like a {what} but cannot be read as one; "
                     "correct it, or put text in quotes",
                 )
                 return
@@ -143,7 +143,7 @@ class _Inspection:
 
     def _add(self, node: Node, path: tuple[str, ...], message: str) -> None:
         problem = (_line(node), f"{'.'.join(path)}: {message}" if path else message)
-        if problem not in self.problems:  # an alias shows the same place again
+        if problem not in self.problems:  # an alias repeats the same problem
             self.problems.append(problem)
 
 

@@ -1,4 +1,4 @@
-"""What `canopy doctor` checks: a file for each part of the surroundings of a search.
+"""The checks of `canopy doctor`: one file for each part of a search's environment.
 
 A check changes nothing.
 """

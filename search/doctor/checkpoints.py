@@ -1,4 +1,4 @@
-"""The check of the place of checkpoints, where the configuration names one."""
+"""The check of the checkpoint location, if the configuration sets one."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,29 +11,29 @@ from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 
 
 def check_checkpoints(settings: StagesSettings, home: Path) -> Iterator[Finding]:
-    """Writes a small file there, and removes it again.
+    """Writes a small file to the checkpoint location and removes it.
 
-    Below the state folder there is nothing to check that the state folder's own check does not.
+    The default location is inside the state folder, which has its own check.
 
     Args:
-        settings: of the configuration.
+        settings: section ``stages`` of the configuration.
         home: the state folder.
 
     Raises:
-        CheckpointPlaceError: checkpoints cannot lie there.
-        OSError: the place cannot be written to.
+        CheckpointPlaceError: checkpoints cannot be stored there.
+        OSError: the location is not writable.
     """
     if not settings.enabled or settings.checkpoints == "auto":
         return
-    yield ok("checkpoints", f"{checked_place(settings, home)}: can be written")
+    yield ok("checkpoints", f"{checked_place(settings, home)}: writable")
 
 
 def checked_place(settings: StagesSettings, home: Path) -> str:
-    """Returns where checkpoints lie, in words, after a small file was written there.
+    """Returns the checkpoint location as text, after writing a small file there.
 
     Raises:
-        CheckpointPlaceError: checkpoints cannot lie there.
-        OSError: the place cannot be written to.
+        CheckpointPlaceError: checkpoints cannot be stored there.
+        OSError: the location is not writable.
     """
     with closing(CheckpointFiles(checkpoint_url(settings, home), "")) as files:
         files.check()

@@ -18,23 +18,23 @@ from canopy_search.search.doctor.finding import Finding, ok, warning
 _ANSWER_LIMIT_S = 3
 _LONGEST_ANSWER_BYTES = 65536
 
-_ADDRESS = "name the API server, such as http://HOST:8008, in CLEARML_API_HOST or clearml.conf"
-_AWAY = f"start the server, or {_ADDRESS}"
-_LATE = (f"it does not answer within {_ANSWER_LIMIT_S} s", _AWAY)
+_ADDRESS = "set the API server, such as http://HOST:8008, in CLEARML_API_HOST or clearml.conf"
+_UNREACHABLE_REMEDY = f"start the server, or {_ADDRESS}"
+_TIMED_OUT = (f"it does not answer within {_ANSWER_LIMIT_S} s", _UNREACHABLE_REMEDY)
 
 
 def check_tracker() -> Iterator[Finding]:
-    """Looks for ClearML's configuration, and asks its server for a sign of life.
+    """Looks for ClearML's configuration, and pings its server.
 
     No key is sent, and none is shown.
     """
     try:
         settings = tracker_settings()
-    except TrackerConfigError as problem:
-        yield warning("ClearML", str(problem), "correct the file, or run clearml-init")
+    except TrackerConfigError as failed:
+        yield warning("ClearML", str(failed), "correct the file, or run clearml-init")
         return
     if settings is None:
-        yield ok("ClearML", "not configured, which a search does not need (clearml-init does it)")
+        yield ok("ClearML", "not configured; optional (configure it with clearml-init)")
         return
     where = f"{shown_host(settings.host)} by {settings.source}"
     if settings.missing:
@@ -46,29 +46,29 @@ def check_tracker() -> Iterator[Finding]:
         )
     if settings.missing and settings.source == DEFAULT_SOURCE:
         return
-    silence = _silence(settings.host)
-    if silence is not None:
-        found, remedy = silence
+    problem = _server_problem(settings.host)
+    if problem is not None:
+        found, remedy = problem
         yield warning("ClearML", f"{where}: {found}", remedy)
     elif not settings.missing:
-        yield ok("ClearML", f"{where} answers; its keys are there and were not tried")
+        yield ok("ClearML", f"{where} answers; its keys are set and were not tried")
 
 
-def _silence(host: str) -> tuple[str, str] | None:
-    """What is wrong with a server, and what to do; None if it answers as ClearML does in time."""
+def _server_problem(host: str) -> tuple[str, str] | None:
+    """Returns a server's problem and its remedy; None if it answers in time as ClearML does."""
     outcomes: list[tuple[str, str] | None] = []
-    # A socket's own limit bounds neither the look-up of a name nor an answer that comes in drops.
-    asking = threading.Thread(target=lambda: outcomes.append(_ask(host)), daemon=True)
-    asking.start()
-    asking.join(_ANSWER_LIMIT_S)
-    return outcomes[0] if outcomes else _LATE
+    # A socket's timeout covers neither name resolution nor an answer sent in small pieces.
+    thread = threading.Thread(target=lambda: outcomes.append(_ping(host)), daemon=True)
+    thread.start()
+    thread.join(_ANSWER_LIMIT_S)
+    return outcomes[0] if outcomes else _TIMED_OUT
 
 
-def _ask(host: str) -> tuple[str, str] | None:
-    """What `_silence` returns, in the server's own time."""
+def _ping(host: str) -> tuple[str, str] | None:
+    """Returns what `_server_problem` returns, without its overall time limit."""
     shown = shown_host(host)
     if not shown.startswith(("http://", "https://")):
-        return "that is no address of a web server", _ADDRESS
+        return "this is not the URL of a web server", _ADDRESS
     request = f"{shown.rstrip('/')}/debug.ping"
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_LIMIT_S) as response:  # noqa: S310 - checked above
@@ -79,15 +79,15 @@ def _ask(host: str) -> tuple[str, str] | None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            return _LATE
-        return f"it does not answer ({_reason_text(reason)})", _AWAY
+            return _TIMED_OUT
+        return f"it does not answer ({_reason_text(reason)})", _UNREACHABLE_REMEDY
     except (http.client.HTTPException, ValueError):
-        return "what answers there speaks no HTTP", _ADDRESS
+        return "the server there does not speak HTTP", _ADDRESS
     try:
         code = json.loads(answer)["meta"]["result_code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         code = None
-    return None if code == 200 else ("what answers there is not ClearML's API", _ADDRESS)
+    return None if code == 200 else ("the server there is not ClearML's API", _ADDRESS)
 
 
 def _reason_text(reason: object) -> str:

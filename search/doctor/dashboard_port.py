@@ -1,4 +1,4 @@
-"""The check of a port that the dashboard can be served at."""
+"""The check that the dashboard has a free port."""
 
 import socket
 from collections.abc import Iterator
@@ -8,24 +8,24 @@ from canopy_search.search.doctor.finding import Finding, ok, warning
 
 
 def check_dashboard_port() -> Iterator[Finding]:
-    """Says which port `canopy dashboard` will take."""
+    """Finds the port that `canopy dashboard` will use."""
     last = FIRST_PORT + PORTS_TRIED - 1
     port = next((port for port in range(FIRST_PORT, last + 1) if _is_free(port)), None)
     if port is None:
         yield warning(
             "dashboard",
             f"ports {FIRST_PORT} to {last} are all in use",
-            "name a free one: canopy dashboard --port PORT",
+            "choose a free one: canopy dashboard --port PORT",
         )
     elif port > FIRST_PORT:
-        yield ok("dashboard", f"port {FIRST_PORT} is in use, the dashboard will take {port}")
+        yield ok("dashboard", f"port {FIRST_PORT} is in use, the dashboard will use {port}")
     else:
         yield ok("dashboard", f"port {port} is free")
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the dashboard's own server does: what ended a moment ago is not in its way.
+        # As the dashboard's server does: a recently closed connection does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

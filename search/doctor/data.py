@@ -1,4 +1,4 @@
-"""The check of labels and images, without reading more than one of the images."""
+"""The check of labels and images; it reads at most one image."""
 
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ _DIGITS = 10
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What other checks need to know of the data.
+    """What other checks need to know about the data.
 
     Attributes:
-        images: that can be found.
+        images: number of images found.
         labels: number of labels.
         image_px: side of the decoded squares.
     """
@@ -42,7 +42,7 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
     """Reads the label file and looks for its images.
 
     Raises:
-        TrainingError: a search could not begin with them.
+        TrainingError: a search could not start with them.
     """
     if settings.labels is None or settings.images is None:
         facts = DataFacts(SCENES, _DIGITS, settings.image_px)
@@ -57,14 +57,16 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
     )
     if located.skipped:
         without = skipped_text(located.skipped, len(table.image_names))
-        return facts, warning("data", f"{found}; without {without}", "mend them or remove the rows")
+        return facts, warning(
+            "data", f"{found}; without {without}", "repair them or remove their rows"
+        )
     return facts, ok("data", found)
 
 
 def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[LabelTable, Located]:
-    at_once = Waiting(0)
-    table = read_label_file(labels, settings.columns, settings.split, at_once)
-    with opened_images(images, at_once) as folder:
+    no_wait = Waiting(0)
+    table = read_label_file(labels, settings.columns, settings.split, no_wait)
+    with opened_images(images, no_wait) as folder:
         located = locate_images(table, folder)
         for file in located.paths[:1]:
             _check_read(file)
@@ -78,7 +80,7 @@ def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[Labe
 
 
 def _check_read(file: ImageFile) -> None:
-    """Reads the beginning of an object: who may list a bucket may not always read it."""
+    """Reads the first byte of an object: permission to list a bucket does not include reading."""
     if isinstance(file, RemoteFile):
         with reported(ImageError):
             file.read_beginning(1)

@@ -1,4 +1,4 @@
-"""Checks of the database, which change nothing in it."""
+"""Checks of the database; they change nothing in it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,55 +11,57 @@ from canopy_search.storage.database import embedded_postgres
 from canopy_search.storage.health import ServerHealth, server_health
 from canopy_search.storage.postgres.programs import POSTGRES_VERSION, program
 
-# Ours and Optuna's pool, two each, and the lock on the study.
+# Two in Canopy's pool, two in Optuna's, and one for the study's lock.
 _CONNECTIONS_OF_A_SEARCH = 5
 
 
 def check_database(home: Path, url: str | None) -> Iterator[Finding]:
-    """Asks the server that `url` names, or the embedded one if there is one.
+    """Checks the server at `url`, or the embedded one if it exists.
 
-    An embedded server that is stopped is started, as every command does; none is made.
+    A stopped embedded server is started, as by every command; a new one is not created.
 
     Args:
         home: the state folder.
-        url: of another server; None or blank for the embedded one.
+        url: URL of another server; None or blank for the embedded one.
 
     Raises:
-        StorageError: it cannot be used.
-        DBAPIError: it lets us in and does not answer.
+        StorageError: the database cannot be used.
+        DBAPIError: the server accepts the connection and does not answer.
     """
     if url and url.strip():
-        place = parse_database_url(url)
-        health = server_health(place)
+        server_url = parse_database_url(url)
+        health = server_health(server_url)
         where = f"Postgres {health.version} at {health.url}"
     else:
         embedded = embedded_postgres(home)
         if not embedded.has_data():
             program("postgres")
-            yield ok("database", f"embedded Postgres {POSTGRES_VERSION}, made by the first search")
+            yield ok(
+                "database", f"embedded Postgres {POSTGRES_VERSION}, created by the first search"
+            )
             return
-        place = embedded.start()
-        health = server_health(place)
+        server_url = embedded.start()
+        health = server_health(server_url)
         where = f"embedded Postgres {health.version} in {home}"
-    yield _server_finding(place, health, where)
+    yield _server_finding(server_url, health, where)
     yield _tables_finding(health)
     yield _connections_finding(health)
 
 
-def _server_finding(place: sqlalchemy.URL, health: ServerHealth, where: str) -> Finding:
+def _server_finding(server_url: sqlalchemy.URL, health: ServerHealth, where: str) -> Finding:
     if health.is_read_only:
         return error(
             "database",
-            f"{where} can only be read: a standby, or default_transaction_read_only is on; "
+            f"{where} is read-only (a standby, or default_transaction_read_only is on); "
             "a search cannot write",
-            "name the primary server in DATABASE_URL",
+            "set DATABASE_URL to the primary server",
         )
     if health.tables != "current" and not health.may_create:
         return error(
             "database",
-            f"{where} does not let this user make tables",
-            f"GRANT CREATE ON SCHEMA public TO {place.username or 'the user'}, "
-            "or name another user in DATABASE_URL",
+            f"{where} does not let this user create tables",
+            f"GRANT CREATE ON SCHEMA public TO {server_url.username or 'the user'}, "
+            "or use another user in DATABASE_URL",
         )
     return ok("database", where)
 
@@ -68,15 +70,15 @@ def _tables_finding(health: ServerHealth) -> Finding:
     if health.tables == "newer":
         return error(
             "tables",
-            "made by another, probably newer version of Canopy or Optuna",
-            "update canopy-search, or name another database in DATABASE_URL",
+            "created by another, probably newer version of Canopy or Optuna",
+            "update canopy-search, or set DATABASE_URL to another database",
         )
-    # What cannot be written is an error of the database, and nobody should wait for it here.
-    later = not health.is_read_only and health.may_create
+    # An unwritable database is reported as an error above, so this line promises no change.
+    is_writable = not health.is_read_only and health.may_create
     words = {
-        "none": "none yet" + ", made by the first search" * later,
-        "old": "of an older version" + ", brought up to date by the next command" * later,
-        "current": "as this version needs them",
+        "none": "none yet" + ", created by the first search" * is_writable,
+        "old": "of an older version" + ", upgraded by the next command" * is_writable,
+        "current": "match this version",
     }
     return ok("tables", words[health.tables])
 
@@ -86,7 +88,7 @@ def _connections_finding(health: ServerHealth) -> Finding:
     if health.connections_free < _CONNECTIONS_OF_A_SEARCH:
         return warning(
             "connections",
-            f"{found}; a search takes up to {_CONNECTIONS_OF_A_SEARCH}",
-            "end some, or raise the server's max_connections",
+            f"{found}; a search uses up to {_CONNECTIONS_OF_A_SEARCH}",
+            "close some, or raise the server's max_connections",
         )
     return ok("connections", found)

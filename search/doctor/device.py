@@ -1,4 +1,4 @@
-"""Checks of the device that trains, and of its memory."""
+"""Checks of the training device and its memory."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
 _HIDDEN = {"", "-1"}
-# Of the free memory; an estimate may be a third too low (benchmarks/RESULTS.md).
+# Share of the free memory; an estimate may be a third too low (benchmarks/RESULTS.md).
 _TIGHT = 0.7
 
 
@@ -34,8 +34,8 @@ class Card:
     """A GPU that the machine has, whether or not torch can use it.
 
     Attributes:
-        name: as its driver calls it.
-        driver: version of the driver, None without one.
+        name: its name according to the driver.
+        driver: version of its driver; None without one.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Card:
 
 
 def check_device(training: TrainingSettings) -> Iterator[Finding]:
-    """Says what trains, and whether a GPU lies idle that torch cannot use.
+    """Reports the training device, and any GPU that torch cannot use.
 
     Raises:
-        SettingsError: the device that the configuration names is not there.
+        SettingsError: the configured device does not exist.
     """
     cards = find_cards()
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gpus = torch.cuda.device_count()
     resolved = resolve_settings(training)
@@ -63,19 +63,21 @@ def check_device(training: TrainingSettings) -> Iterator[Finding]:
     found = f"trains on {place}: {how}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus or not cards:
-        there = f"{gpus} GPU{'s' * (gpus > 1)} not asked for" if gpus else "no CUDA GPU here"
-        yield ok("device", f"{there}; {found}")
+        unused = f"{gpus} GPU{'s' * (gpus > 1)} not requested" if gpus else "no CUDA GPU here"
+        yield ok("device", f"{unused}; {found}")
     elif hidden in _HIDDEN:
         yield ok("device", f"CUDA_VISIBLE_DEVICES hides the GPU; {found}")
     else:
-        reason, remedy = _why_unusable(cards, [str(each.message) for each in said], hidden)
+        reason, remedy = _why_unusable(cards, [str(warned.message) for warned in caught], hidden)
         yield warning(
-            "device", f"{cards[0].name} is here, and torch cannot use it: {reason}; {found}", remedy
+            "device",
+            f"{cards[0].name} is present, but torch cannot use it: {reason}; {found}",
+            remedy,
         )
 
 
 def check_memory(config: CanopyConfig, labels: int) -> Iterator[Finding]:
-    """Compares the largest step of training that the search may try with the free memory.
+    """Compares the largest training step of the search space with the free memory.
 
     Args:
         config: the whole configuration.
@@ -117,13 +119,15 @@ def check_memory(config: CanopyConfig, labels: int) -> Iterator[Finding]:
             else "choose a smaller backbone or a smaller data.image_px",
         )
     elif needed > _TIGHT * available:
-        yield warning("memory", found, "it may not fit; lower training.batch_size, or free memory")
+        yield warning(
+            "memory", found, "it may not fit; lower training.batch_size, or free some memory"
+        )
     else:
         yield ok("memory", found)
 
 
 def find_cards() -> list[Card]:
-    """Returns NVIDIA's GPUs of this machine: those its driver lists, else those on its bus."""
+    """Returns this machine's NVIDIA GPUs: those that the driver lists, else those on the bus."""
     program = shutil.which("nvidia-smi")
     if program:
         query = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -141,7 +145,7 @@ def find_cards() -> list[Card]:
 
 
 def _cuda_finding(device: torch.device, how: str, cards: Sequence[Card], gpus: int) -> Finding:
-    """Computes on the GPU: a driver can list one that fits neither it nor torch."""
+    """Computes on the GPU, since a driver can list one that it or torch does not support."""
     try:
         properties = torch.cuda.get_device_properties(device)
         free = available_bytes(device)
@@ -149,7 +153,7 @@ def _cuda_finding(device: torch.device, how: str, cards: Sequence[Card], gpus: i
     except (RuntimeError, AssertionError) as problem:
         return error(
             "device",
-            f"{device} is here, and torch {torch.__version__} cannot compute on it: "
+            f"{device} is present, but torch {torch.__version__} cannot compute on it: "
             f"{_first_line(str(problem))}",
             "update its driver, or set training.device to cpu",
         )
@@ -163,19 +167,22 @@ def _cuda_finding(device: torch.device, how: str, cards: Sequence[Card], gpus: i
 
 
 def _why_unusable(
-    cards: Sequence[Card], said: Sequence[str], visible: str | None
+    cards: Sequence[Card], messages: Sequence[str], visible: str | None
 ) -> tuple[str, str]:
-    """Why torch sees no GPU where there is one, and what to do."""
+    """Returns why torch sees no GPU although there is one, and the remedy."""
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES is {visible!r}", "correct or unset CUDA_VISIBLE_DEVICES"
     if cards[0].driver is None:
-        return "it has no working driver", "install NVIDIA's driver, until nvidia-smi lists it"
+        return (
+            "it has no working driver",
+            "install NVIDIA's driver, and check that nvidia-smi lists the GPU",
+        )
     if torch.version.cuda is None:
         return (
             f"torch {torch.__version__} was built without CUDA",
             "install the build with CUDA, see https://pytorch.org/get-started/locally",
         )
-    reason = _first_line(said[0]) if said else f"driver {cards[0].driver} does not answer it"
+    reason = _first_line(messages[0]) if messages else f"driver {cards[0].driver} does not respond"
     return reason, f"update NVIDIA's driver to one that supports CUDA {torch.version.cuda}"
 
 

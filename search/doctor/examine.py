@@ -1,4 +1,4 @@
-"""Everything that a search needs around it, checked one by one."""
+"""Runs all checks of `canopy doctor`, one by one."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,33 +18,33 @@ from canopy_search.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from canopy_search.search.doctor.data import DataFacts
 
-_OURS = (SearchError, DashboardError, StorageError, TrainingError)
-_EXPECTED = (*_OURS, *DATABASE_FAILURES, OSError)
+_OWN_ERRORS = (SearchError, DashboardError, StorageError, TrainingError)
+_EXPECTED = (*_OWN_ERRORS, *DATABASE_FAILURES, OSError)
 
-# Where an error does not say itself what to do.
+# Remedies for errors whose message has none.
 _REMEDIES = {
-    "configuration": "correct the file; data and memory are checked then",
+    "configuration": "correct the file; then data and memory are checked",
     "data": "correct the label file, or data in the configuration",
     "device": "correct training.device and training.precision",
     "checkpoints": "correct stages.checkpoints",
-    "database": "check DATABASE_URL, and that the server runs",
+    "database": "check DATABASE_URL, and that the server is running",
 }
-_INSTALL = "install again what is missing or broken: make clean install, or see packages above"
-_REMEDY = "see what it says, or show it to who looks after this machine"
+_INSTALL = "reinstall what is missing or broken: make clean install, or see packages above"
+_REMEDY = "follow the message, or show it to the administrator of this machine"
 
 
 def examine(home: Path, url: str | None, config_path: Path | None) -> Iterator[Finding]:
-    """Checks everything; what one check trips over is its finding, and the next one begins.
+    """Runs all checks; an error in one becomes its finding, and the next one runs.
 
-    Nothing is changed, but an embedded server that is stopped is started.
+    Nothing is changed, except that a stopped embedded server is started.
 
     Args:
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         config_path: the configuration; None for the default one.
 
     Yields:
-        What was found, causes before their consequences.
+        Findings, causes before their consequences.
     """
     for name, check in _Examination(home, url, config_path).checks().items():
         try:
@@ -58,13 +58,13 @@ def examine(home: Path, url: str | None, config_path: Path | None) -> Iterator[F
 
 
 class _Examination:
-    """The checks, and what earlier ones know that later ones need.
+    """The checks, and the results of earlier ones that later ones need.
 
-    Checks are imported when their turn comes: a package that is missing must not hide the others.
+    Each check is imported just before it runs: a missing package must not hide the others.
 
     Attributes:
-        config: None until it was read, and if it cannot be.
-        data: likewise.
+        config: the configuration; None until it is read, and if it cannot be read.
+        data: facts about the data; None likewise.
     """
 
     def __init__(self, home: Path, url: str | None, config_path: Path | None) -> None:
@@ -76,7 +76,7 @@ class _Examination:
         self._has_folder = False
 
     def checks(self) -> dict[str, Callable[[], Iterator[Finding]]]:
-        """Returns the checks in their order, by what they look at."""
+        """Returns subject → check, in the order in which they run."""
         return {
             "python": check_python,
             "packages": check_packages,
@@ -160,7 +160,7 @@ class _Examination:
 
 
 def _message(problem: Exception) -> str:
-    if isinstance(problem, _OURS):
+    if isinstance(problem, _OWN_ERRORS):
         return str(problem)
     if isinstance(problem, DATABASE_FAILURES):
         return failure_text(problem)

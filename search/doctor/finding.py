@@ -1,4 +1,4 @@
-"""What a check of the surroundings found."""
+"""The result of a check of the environment."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ EXIT_STATUS: dict[Status, int] = {"ok": 0, "warning": 1, "error": 2}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor.
+    """One line of `canopy doctor`.
 
     Attributes:
-        check: what was looked at.
-        status: ``error`` where a search cannot work, ``warning`` where it may not, or where
-            something beside it does not.
-        found: what is there.
-        remedy: what to do; None where nothing has to be done.
+        check: what was checked.
+        status: ``error`` if a search cannot work, ``warning`` if it may not, or if something
+            optional does not.
+        found: what was found.
+        remedy: what to do; None if nothing has to be done.
     """
 
     check: str
@@ -32,27 +32,27 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """Returns the finding that all is well."""
+    """Returns a finding without a problem."""
     return Finding(check, "ok", found)
 
 
 def warning(check: str, found: str, remedy: str) -> Finding:
-    """Returns the finding that something is doubtful."""
+    """Returns a finding with a possible problem."""
     return Finding(check, "warning", found, remedy)
 
 
 def error(check: str, found: str, remedy: str) -> Finding:
-    """Returns the finding that a search cannot work."""
+    """Returns a finding that prevents a search."""
     return Finding(check, "error", found, remedy)
 
 
 def failure(check: str, message: str, remedy: str) -> Finding:
-    """Returns an error by its message.
+    """Returns a finding from an error's message.
 
     Args:
-        check: what was looked at.
-        message: what is wrong; of a single line the last part says what to do.
-        remedy: what to do, if the message does not say so.
+        check: what was checked.
+        message: what is wrong; in a single line, the part after the last semicolon is the remedy.
+        remedy: what to do, if the message has no remedy.
     """
     found, _, own_remedy = message.rpartition("; ")
     if not found or "\n" in message:
@@ -61,5 +61,5 @@ def failure(check: str, message: str, remedy: str) -> Finding:
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """Returns the exit status of the worst of the findings."""
+    """Returns the exit status of the worst finding."""
     return max((EXIT_STATUS[finding.status] for finding in findings), default=0)

@@ -1,4 +1,4 @@
-"""Checks of Python and of the packages that Canopy stands on."""
+"""Checks of Python and of Canopy's dependencies."""
 
 import platform
 import shlex
@@ -23,7 +23,7 @@ def check_python() -> Iterator[Finding]:
     try:
         required = SpecifierSet(str(metadata(DISTRIBUTION).json.get("requires_python", "")))
     except PackageNotFoundError:
-        # The check of packages says so.
+        # The check of packages reports it.
         required = SpecifierSet()
     if required.contains(platform.python_version(), prereleases=True):
         yield ok("python", running)
@@ -31,35 +31,35 @@ def check_python() -> Iterator[Finding]:
         yield error(
             "python",
             f"{running}; {DISTRIBUTION} needs {required}",
-            "install such a Python, and make the environment again: make clean install PYTHON=...",
+            "install that version, and recreate the environment: make clean install PYTHON=...",
         )
 
 
 def check_packages() -> Iterator[Finding]:
-    """Compares what is installed with what the distribution requires, without its extras."""
+    """Compares installed packages with the distribution's requirements, without extras."""
     try:
         own_version = version(DISTRIBUTION)
     except PackageNotFoundError:
         yield error("packages", f"{DISTRIBUTION} is not installed here", _INSTALL)
         return
     needed = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
-    needed = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    installed = {each.name: _installed(each.name) for each in needed}
-    missing = [each for each in needed if installed[each.name] is None]
+    needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    installed = {need.name: _installed(need.name) for need in needed}
+    missing = [need for need in needed if installed[need.name] is None]
     wrong = [
-        each
-        for each in needed
-        if each not in missing
-        and not each.specifier.contains(installed[each.name] or "", prereleases=True)
+        need
+        for need in needed
+        if need not in missing
+        and not need.specifier.contains(installed[need.name] or "", prereleases=True)
     ]
     named = ", ".join(f"{name} {installed[name]}" for name in _NAMED if installed.get(name))
-    found = f"{DISTRIBUTION} {own_version}, all {len(needed)} that it needs; {named}"
+    found = f"{DISTRIBUTION} {own_version}, all {len(needed)} dependencies; {named}"
     if missing:
-        names = ", ".join(each.name for each in missing)
+        names = ", ".join(need.name for need in missing)
         yield error("packages", f"not installed: {names}", _pip_install(missing))
     if wrong:
         versions = ", ".join(
-            f"{each.name} {installed[each.name]} (needed {each.specifier})" for each in wrong
+            f"{need.name} {installed[need.name]} (required: {need.specifier})" for need in wrong
         )
         yield warning("packages", f"untested: {versions}", _pip_install(wrong))
     if not missing and not wrong:
@@ -74,5 +74,5 @@ def _installed(name: str) -> str | None:
 
 
 def _pip_install(requirements: list[Requirement]) -> str:
-    wanted = [f"{each.name}{each.specifier}" for each in requirements]
-    return shlex.join([sys.executable, "-m", "pip", "install", *wanted])
+    specified = [f"{need.name}{need.specifier}" for need in requirements]
+    return shlex.join([sys.executable, "-m", "pip", "install", *specified])

@@ -1,1 +1,4 @@
-"""What a search will take: time, disk and memory, before it begins (``canopy plan``)."""
+"""Estimates of a search's time, disk and memory before it starts (``canopy plan``).
+
+Replaying searches on known curves belongs in `simulation`.
+"""

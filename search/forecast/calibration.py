@@ -1,4 +1,4 @@
-"""How fast this machine is: as many processes as there will be workers train at the same time."""
+"""Measures this machine's speed, with one training process per future worker at the same time."""
 
 import os
 import sys
@@ -23,35 +23,35 @@ from canopy_search.training.settings import TrainingSettings
 
 _TOTAL_S = 30.0
 _LEAST_S = 3.0
-"""A network is measured for an equal share of the total, and for so long at least."""
-_PATIENCE_S = 600.0
+"""Each network is measured for an equal share of the total, and for at least this long."""
+_BARRIER_TIMEOUT_S = 600.0
 
 Speeds = dict[Network, list[NetworkSpeed]]
-"""Network → what each process measured of it."""
+"""Network → each process's measurement."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured.
+    """The measured speeds.
 
     Attributes:
-        speeds: of every network.
-        began_s: until all processes had begun, in seconds.
+        speeds: speeds of every network.
+        startup_s: seconds until all processes had started.
     """
 
     speeds: Speeds
-    began_s: float
+    startup_s: float
 
 
 @dataclass(frozen=True)
 class CalibrationJob:
-    """What a process is to measure.
+    """What one process measures.
 
     Attributes:
         runs: settings of each network, every ``auto`` resolved.
         sample: images of the data.
-        budget_s: for each network.
-        environment: of the process.
+        budget_s: seconds for each network.
+        environment: environment variables of the process.
     """
 
     runs: Mapping[Network, TrainingSettings]
@@ -66,83 +66,83 @@ def calibrate(
     slots: Sequence[DeviceSlot],
     watcher: SearchWatcher,
 ) -> Calibration:
-    """Measures every network, in as many processes as workers will share this machine.
+    """Measures every network, in one process for each worker that will share this machine.
 
     Args:
         runs: settings of each network, every ``auto`` resolved, its threads one worker's share.
         sample: images of the data.
         slots: one for each process.
-        watcher: is told how far it is.
+        watcher: receives the progress.
 
     Raises:
-        SearchFailedError: a network cannot be built or trained, or its weights cannot be had.
+        SearchFailedError: a network cannot be built or trained, or its weights are unavailable.
     """
     budget_s = max(_LEAST_S, _TOTAL_S / len(runs))
     barrier = CONTEXT.Barrier(len(slots))
-    processes, sources = [], []
+    processes, receivers = [], []
     started = time.perf_counter()
     speeds: Speeds = {network: [] for network in runs}
     try:
         for slot in slots:
-            ours, theirs = CONTEXT.Pipe(duplex=False)
+            receiver, sender = CONTEXT.Pipe(duplex=False)
             environment = {**os.environ, **slot.environment}
             job = CalibrationJob(runs, sample, budget_s, environment)
-            process = CONTEXT.Process(target=_measure, args=(job, barrier, theirs))
+            process = CONTEXT.Process(target=_measure, args=(job, barrier, sender))
             process.start()
-            theirs.close()
+            sender.close()
             processes.append(process)
-            sources.append(ours)
-        for source in sources:
-            _received(source)
-        began_s = time.perf_counter() - started
-        _hear_all(sources, speeds, watcher)
+            receivers.append(receiver)
+        for receiver in receivers:
+            _receive(receiver)
+        startup_s = time.perf_counter() - started
+        _collect(receivers, speeds, watcher)
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    return Calibration(speeds, began_s)
+    return Calibration(speeds, startup_s)
 
 
-def _hear_all(
-    sources: "Sequence[Connection[Any, Any]]", speeds: Speeds, watcher: SearchWatcher
+def _collect(
+    receivers: "Sequence[Connection[Any, Any]]", speeds: Speeds, watcher: SearchWatcher
 ) -> None:
-    """Collects what the processes measure, until they have measured everything."""
-    left: dict[Any, int] = dict.fromkeys(sources, len(speeds))
-    done, total = 0, len(sources) * len(speeds)
-    while left:
-        network = next(key for key, each in speeds.items() if len(each) < len(sources))
+    """Collects the measurements of all processes until they are complete."""
+    remaining: dict[Any, int] = dict.fromkeys(receivers, len(speeds))
+    done, total = 0, len(receivers) * len(speeds)
+    while remaining:
+        network = next(key for key, found in speeds.items() if len(found) < len(receivers))
         watcher.progress(f"training steps of {network.backbone}", done, total)
-        for source in wait(list(left)):
-            measured, what = _received(source)
-            if isinstance(what, str):
-                raise SearchFailedError(what)
-            speeds[measured].append(what)
+        for receiver in wait(list(remaining)):
+            measured, result = _receive(receiver)
+            if isinstance(result, str):
+                raise SearchFailedError(result)
+            speeds[measured].append(result)
             done += 1
-            left[source] -= 1
-            if not left[source]:
-                del left[source]
+            remaining[receiver] -= 1
+            if not remaining[receiver]:
+                del remaining[receiver]
     watcher.progress("training steps", total, total)
 
 
-def _received(source: Any) -> Any:
+def _receive(receiver: Any) -> Any:
     try:
-        return source.recv()
+        return receiver.recv()
     except EOFError:
         raise SearchFailedError(
-            "a process that measured training steps was killed, perhaps for want of memory; try "
-            "fewer --workers"
+            "a process that measured training steps was killed, perhaps because memory ran out; "
+            "try fewer --workers"
         ) from None
 
 
 def _measure(job: CalibrationJob, barrier: Any, connection: "Connection[Any, Any]") -> None:
-    """The whole life of a process that measures."""
+    """Runs a measuring process."""
     os.environ.clear()
     os.environ.update(job.environment)
     connection.send(None)
     for network, settings in job.runs.items():
         try:
-            # All at the same network: what the others do is part of what is measured.
-            barrier.wait(_PATIENCE_S)
+            # All processes measure the same network, so that each has the load of the others.
+            barrier.wait(_BARRIER_TIMEOUT_S)
             speed = measure_speed(settings, job.sample, job.budget_s)
         except BrokenBarrierError:
             return
@@ -151,7 +151,7 @@ def _measure(job: CalibrationJob, barrier: Any, connection: "Connection[Any, Any
             return
         except KeyboardInterrupt:
             sys.exit(130)
-        except Exception as error:  # noqa: BLE001 - told, with its reason
+        except Exception as error:  # noqa: BLE001 - reported with its reason
             traceback.print_exc()
             reason = f"training steps of {network.backbone} failed: {failure_reason(error)}"
             connection.send((network, reason))

@@ -1,4 +1,4 @@
-"""A forecast with what a person sees of it while it measures."""
+"""A forecast that shows its progress while it measures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +22,16 @@ def forecast_on_screen(  # noqa: PLR0917 - what a forecast needs
     console: Console,
     imported_s: float,
 ) -> Forecast:
-    """Measures and shows how far that is.
+    """Measures with a progress display, and returns the forecast.
 
     Args:
         config: the whole configuration.
         home: the state folder.
         n_trials: finished trials of the search.
-        workers: on this machine; ``auto`` as in a search.
-        gpus: as if there were so many; None for those that there are.
-        console: where it is shown.
-        imported_s: seconds that the command took to begin.
+        workers: workers on this machine; ``auto`` as in a search.
+        gpus: number of GPUs to plan for; None for those of this machine.
+        console: where the progress is shown.
+        imported_s: seconds that the command took to start.
     """
     screen = open_screen(console)
     try:

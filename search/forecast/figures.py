@@ -1,4 +1,4 @@
-"""The figures of a forecast: each with a range, because a search is not known before it is made."""
+"""The figures of a forecast, each with a range, because the search has not run yet."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from canopy_search.search.forecast.speed import Network
 
 @dataclass(frozen=True)
 class Range:
-    """A figure that is not known exactly.
+    """An uncertain figure.
 
     Attributes:
-        low: one in ten comes out lower.
+        low: one search in ten is below.
         likely: the median.
-        high: one in ten comes out higher.
+        high: one search in ten is above.
     """
 
     low: float
@@ -23,22 +23,22 @@ class Range:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Range":
-        """Returns the median, and what a tenth of the values lie below and above."""
+    def from_values(cls, values: Sequence[float]) -> "Range":
+        """Returns the median with the first and ninth decile of the values."""
         if len(values) < 2:
             return cls(values[0], values[0], values[0])
-        tenths = quantiles(values, n=10, method="inclusive")
-        return cls(tenths[0], tenths[4], tenths[8])
+        deciles = quantiles(values, n=10, method="inclusive")
+        return cls(deciles[0], deciles[4], deciles[8])
 
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
 
     def times(self, low: float, high: float) -> "Range":
-        """Returns the range with its ends further apart, the median as it was."""
+        """Returns the range with scaled ends and the same median."""
         return Range(self.low * low, self.likely, self.high * high)
 
     def at_most(self, limit: float) -> "Range":
-        """Returns the range with nothing above a limit."""
+        """Returns the range clipped at an upper limit."""
         return Range(min(self.low, limit), min(self.likely, limit), min(self.high, limit))
 
 
@@ -47,10 +47,10 @@ class NetworkForecast:
     """One network's part of a search.
 
     Attributes:
-        network: which one.
-        epoch_s: seconds of one of its epochs, while the other workers train too.
-        trained: epochs that are trained with it.
-        checkpoint_bytes: of one epoch.
+        network: the network.
+        epoch_s: seconds of one of its epochs while the other workers train too.
+        trained: epochs trained with it.
+        checkpoint_bytes: size of one epoch's checkpoint.
     """
 
     network: Network
@@ -61,31 +61,31 @@ class NetworkForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search will take.
+    """The estimated cost of a search.
 
     Attributes:
-        study, n_trials, workers: as it was asked for.
-        device: what the workers train on.
-        threads: of each worker on a CPU.
-        images: that can be used.
+        study, n_trials, workers: as requested.
+        device: the training device of the workers.
+        threads: threads of each worker on a CPU.
+        images: number of usable images.
         is_decoded: whether they are decoded already.
-        start_s: until the workers train, in seconds.
-        decode_s: until the images are decoded, in seconds.
-        search_s: from the first trial to the last, in seconds.
+        start_s: seconds until the workers train.
+        decode_s: seconds until the images are decoded.
+        search_s: seconds from the first trial to the last.
         reported: epochs that trials report.
         trained: epochs that are trained.
         replays: how many searches were replayed.
-        sure_within_01: trials of a search → the share of the replayed searches whose answer ends
+        sure_within_01: trials of a search → share of the replayed searches whose best trial is
             within .01 of the best setting of its space.
-        networks: what each network takes.
-        cache_bytes: of all decoded images.
-        free_bytes: free where they lie.
-        checkpoint_bytes: of all checkpoints, without a budget.
-        budget_bytes: what they may take.
-        checkpoint_place: where they lie, for people.
-        worker_bytes: largest memory of a worker, as measured.
+        networks: the cost of each network.
+        cache_bytes: size of all decoded images.
+        free_bytes: free disk space where they are stored.
+        checkpoint_bytes: size of all checkpoints, without a budget.
+        budget_bytes: limit on the size of all checkpoints.
+        checkpoint_place: where checkpoints are stored, as text.
+        worker_bytes: peak memory of a worker, as measured.
         workers_on_device: workers that share the memory of a device.
-        memory_free_bytes: free on the device.
+        memory_free_bytes: free memory of the device.
     """
 
     study: str
@@ -114,22 +114,22 @@ class Forecast:
 
     @property
     def total_s(self) -> Range:
-        """Everything, in seconds."""
+        """Total time in seconds."""
         return self.start_s + self.decode_s + self.search_s
 
     @property
     def memory_needed_bytes(self) -> int:
-        """Of all workers that share one device's memory."""
+        """Memory of all workers that share one device."""
         return self.workers_on_device * self.worker_bytes
 
     @property
     def disk_bytes(self) -> Range:
-        """Decoded images and checkpoints."""
+        """Size of decoded images and checkpoints."""
         cache = Range(self.cache_bytes, self.cache_bytes, self.cache_bytes)
         return cache + self.checkpoint_bytes.at_most(self.budget_bytes)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as JSON values; ranges are ``low``, ``likely`` and ``high``."""
+        """Returns the forecast as JSON values; ranges are ``low``, ``likely`` and ``high``."""
         networks = [{**each.network._asdict(), **asdict(each)} for each in self.networks]
         for each in networks:
             del each["network"]

@@ -1,4 +1,4 @@
-"""What a search will take: speeds as measured here, and the search replayed with them."""
+"""The cost of a search: measures speeds on this machine and replays the search with them."""
 
 import shutil
 import time
@@ -40,32 +40,32 @@ from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import TrainingSettings
 
 SAMPLE_IMAGES = 384
-WALK_S = 0.05
-"""Bookkeeping of a trial that is begun or promoted (benchmarks/RESULTS.md)."""
+TRIAL_OVERHEAD_S = 0.05
+"""Bookkeeping for a trial that is started or promoted (benchmarks/RESULTS.md)."""
 OPEN_DATABASE_S = 5.0
-"""Start of the database and first connections, and what follows on the last trial (likewise)."""
+"""Start of the database, first connections, and the work after the last trial (likewise)."""
 
 
 def forecast_search(
     plan: SearchPlan, slots: Sequence[DeviceSlot], watcher: SearchWatcher, imported_s: float
 ) -> Forecast:
-    """Measures this machine and says what a search will take; begins nothing.
+    """Measures this machine and estimates the cost of a search; starts no search.
 
     Args:
         plan: the search, with the number of its workers.
-        slots: of the workers that this machine has room for; as many processes measure.
-        watcher: is told what happens.
-        imported_s: seconds that the command took to begin.
+        slots: slots of the workers that fit on this machine; one process measures on each.
+        watcher: receives the progress.
+        imported_s: seconds that the command took to start.
 
     Raises:
-        SearchError, TrainingError: what the search would end with.
+        SearchError, TrainingError: the error that the search would fail with.
     """
-    data_sources(plan.config.data, plan.home, watcher.progress)  # the demo is made once
-    began = time.perf_counter()
+    data_sources(plan.config.data, plan.home, watcher.progress)  # creates the demo if needed
+    started = time.perf_counter()
     sample = open_sample(plan.config.data, plan.home, SAMPLE_IMAGES, watcher.progress)
-    opening_s = time.perf_counter() - began - sample.decoding_s
+    opening_s = time.perf_counter() - started - sample.decoding_s
     check_networks(plan.space, sample.dataset)
-    checking_s = time.perf_counter() - began - sample.decoding_s - opening_s
+    checking_s = time.perf_counter() - started - sample.decoding_s - opening_s
     training = shared_out(plan.config.training, len(slots), sample.train)
     space = SearchSpace(training, plan.space.distributions)
     measured = calibrate(runs_to_measure(space), sample, slots, watcher)
@@ -76,23 +76,23 @@ def forecast_search(
             training,
             sample.dataset,
             lambda network: between(speeds, network, _epoch_s),
-            lambda network: WALK_S + between(speeds, network, _build_s),
+            lambda network: TRIAL_OVERHEAD_S + between(speeds, network, _build_s),
         )
         for n_trials in (plan.n_trials, 2 * plan.n_trials)
     }
     replays = replayed[plan.n_trials]
     watcher.progress("replaying the search", len(replays), len(replays))
-    # The data is opened by the command, and again by the workers.
-    start_s = imported_s + 2 * opening_s + checking_s + measured.began_s + OPEN_DATABASE_S
+    # The command opens the data, and the workers open it again.
+    start_s = imported_s + 2 * opening_s + checking_s + measured.startup_s + OPEN_DATABASE_S
     return assemble(plan, training, sample, speeds, replayed, start_s)
 
 
 def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
     """Returns a run of every backbone at the smallest and at the largest batch size.
 
-    Of other settings it is the first choice, or the largest of a range: they change little.
+    Other settings take their first choice or the top of their range; they hardly affect speed.
     """
-    first = {name: _first(each) for name, each in space.distributions.items()}
+    first = {name: _first(domain) for name, domain in space.distributions.items()}
     batch_sizes = choices(space, "batch_size")
     searched = space.distributions.get("batch_size")
     if isinstance(searched, IntDistribution):
@@ -109,26 +109,26 @@ def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
 def between(
     speeds: Speeds, network: Network, value: Callable[[Sequence[NetworkSpeed]], float]
 ) -> float:
-    """Returns a figure of a network, also where other batch sizes of its backbone were measured.
+    """Returns a figure of a network, interpolated if its batch size was not measured.
 
     Args:
-        speeds: what was measured.
-        network: which one.
-        value: of what all processes measured of a network. It is taken to be a part for each
-            image, and a part for each batch.
+        speeds: the measurements.
+        network: the network.
+        value: measurements of one network → figure. The figure is assumed to be one part per image
+            plus one part per batch.
     """
     if network in speeds:
         return value(speeds[network])
     backbone, size = network
     few, many = (
-        Network(backbone, pick(each.batch_size for each in speeds if each.backbone == backbone))
+        Network(backbone, pick(known.batch_size for known in speeds if known.backbone == backbone))
         for pick in (min, max)
     )
     share = (1 / size - 1 / many.batch_size) / (1 / few.batch_size - 1 / many.batch_size)
     return share * value(speeds[few]) + (1 - share) * value(speeds[many])
 
 
-def assemble(  # noqa: PLR0917 - what is known of a search
+def assemble(  # noqa: PLR0917 - everything a forecast needs
     plan: SearchPlan,
     training: TrainingSettings,
     sample: DataSample,
@@ -136,40 +136,40 @@ def assemble(  # noqa: PLR0917 - what is known of a search
     replayed: Mapping[int, Sequence[ReplayedSearch]],
     start_s: float,
 ) -> Forecast:
-    """Puts together what was measured and replayed.
+    """Combines measurements and replays into a forecast.
 
     Args:
         plan: the search, with the number of its workers.
         training: its fixed settings without ``auto``.
         sample: images of the data.
-        speeds: what was measured.
-        replayed: trials → searches of so many; those that were asked for among them.
-        start_s: until the workers train, in seconds.
+        speeds: the measurements.
+        replayed: number of trials → replayed searches; includes the requested number.
+        start_s: seconds until the workers train.
     """
     replays = replayed[plan.n_trials]
     backbones = list(choices(plan.space, "backbone"))
     networks = tuple(
         NetworkForecast(
             network,
-            Range(*(between(speeds, network, at) for at in (_low_s, _epoch_s, _high_s))),
-            Range.of([replay.trained.get(network, 0) for replay in replays]),
+            Range(*(between(speeds, network, figure) for figure in (_low_s, _epoch_s, _high_s))),
+            Range.from_values([replay.trained.get(network, 0) for replay in replays]),
             int(between(speeds, network, _checkpoint_bytes)),
         )
         for network in sorted(
-            {each for replay in replays for each in replay.trained},
-            key=lambda each: (backbones.index(each.backbone), each.batch_size),
+            {network for replay in replays for network in replay.trained},
+            key=lambda network: (backbones.index(network.backbone), network.batch_size),
         )
     )
-    mean_s = Range(0.0, 0.0, 0.0)  # of all training, with epochs as short and as long as measured
+    mean_s = Range(0.0, 0.0, 0.0)  # total training time with the shortest and longest epochs
     for each in networks:
         trained = fmean(replay.trained.get(each.network, 0) for replay in replays)
         epoch_s = each.epoch_s
         mean_s += Range(trained * epoch_s.low, trained * epoch_s.likely, trained * epoch_s.high)
     checkpoint_bytes = {each.network: each.checkpoint_bytes for each in networks}
     device = resolve_device(training.device)
-    # Each GPU has a memory of its own.
+    # Each GPU has its own memory.
     workers_on_device = plan.config.search.slots_per_gpu if device.type == "cuda" else plan.workers
-    place = CheckpointFiles(checkpoint_url(plan.config.stages, plan.home), "")
+    files = CheckpointFiles(checkpoint_url(plan.config.stages, plan.home), "")
     return Forecast(
         study=plan.study,
         n_trials=plan.n_trials,
@@ -180,24 +180,24 @@ def assemble(  # noqa: PLR0917 - what is known of a search
         is_decoded=sample.is_decoded,
         start_s=Range(start_s, start_s, start_s),
         decode_s=_decode_s(sample),
-        search_s=Range.of([replay.search_s for replay in replays]).times(
+        search_s=Range.from_values([replay.search_s for replay in replays]).times(
             mean_s.low / mean_s.likely, mean_s.high / mean_s.likely
         ),
-        reported=Range.of([replay.reported for replay in replays]),
-        trained=Range.of([sum(replay.trained.values()) for replay in replays]),
+        reported=Range.from_values([replay.reported for replay in replays]),
+        trained=Range.from_values([sum(replay.trained.values()) for replay in replays]),
         replays=len(replays),
         sure_within_01={str(n): _share_within(each, 0.01) for n, each in replayed.items()},
         networks=networks,
         cache_bytes=sample.cache_bytes,
         free_bytes=shutil.disk_usage(plan.home).free,
-        checkpoint_bytes=Range.of(
+        checkpoint_bytes=Range.from_values(
             [
                 sum(count * checkpoint_bytes[network] for network, count in replay.trained.items())
                 for replay in replays
             ]
         ),
-        budget_bytes=_budget_bytes(plan, place),
-        checkpoint_place=place.place,
+        budget_bytes=_budget_bytes(plan, files),
+        checkpoint_place=files.place,
         worker_bytes=int(2**20 * max(speed.peak_mib for each in speeds.values() for speed in each)),
         workers_on_device=workers_on_device,
         memory_free_bytes=available_bytes(device),
@@ -211,15 +211,15 @@ def _share_within(replays: Sequence[ReplayedSearch], regret: float) -> float:
 def _decode_s(sample: DataSample) -> Range:
     if sample.is_decoded:
         return Range(0.0, 0.0, 0.0)
-    return Range.of([sample.images / speed for speed in sample.images_per_s])
+    return Range.from_values([sample.images / speed for speed in sample.images_per_s])
 
 
-def _budget_bytes(plan: SearchPlan, place: CheckpointFiles) -> int:
-    """Returns what checkpoints may take; ``auto`` as in a store that is empty yet."""
+def _budget_bytes(plan: SearchPlan, files: CheckpointFiles) -> int:
+    """Returns the limit on checkpoints; ``auto`` as in an empty store."""
     budget = plan.config.stages.budget_gib
     if budget != "auto":
         return int(budget * GIB)
-    free = place.free_bytes()
+    free = files.free_bytes()
     return (
         LARGEST_DEFAULT_BYTES
         if free is None
@@ -231,12 +231,12 @@ def _first(domain: BaseDistribution) -> Scalar:
     if isinstance(domain, CategoricalDistribution):
         return domain.choices[0]
     if not isinstance(domain, IntDistribution | FloatDistribution):
-        raise TypeError(f"no range of ours: {domain}")
+        raise TypeError(f"expected a range of ints or floats, found {domain}")
     return domain.high
 
 
 def _passes(speeds: Sequence[NetworkSpeed]) -> Range:
-    return Range.of([each for speed in speeds for each in speed.epoch_s])
+    return Range.from_values([epoch_s for speed in speeds for epoch_s in speed.epoch_s])
 
 
 def _low_s(speeds: Sequence[NetworkSpeed]) -> float:
@@ -262,21 +262,23 @@ def _checkpoint_bytes(speeds: Sequence[NetworkSpeed]) -> float:
 def slots_and_workers(
     config: CanopyConfig, workers: int | Literal["auto"], gpus: int | None
 ) -> tuple[list[DeviceSlot], int]:
-    """Returns the slots to measure on, and how many workers the search has.
+    """Returns the slots to measure on, and the search's number of workers.
 
     Args:
         config: the whole configuration.
-        workers: how many; ``auto`` as in a search.
-        gpus: as if there were so many; None for those that there are.
+        workers: number of workers; ``auto`` as in a search.
+        gpus: number of GPUs to plan for; None for those of this machine.
 
     Raises:
         SearchError: there is no GPU to measure on.
-        SettingsError: there is no such device.
+        SettingsError: the configured device does not exist.
     """
     device, per_gpu = config.training.device, config.search.slots_per_gpu
     slots = device_slots(device, "auto" if gpus else workers, per_gpu)
     if gpus is None:
         return slots, len(slots)
     if resolve_device(device).type != "cuda":
-        raise SearchError("--gpus: there is no GPU here to measure on; run it where there is one")
+        raise SearchError(
+            "--gpus: there is no GPU here to measure on; run it on a machine with a GPU"
+        )
     return slots, gpus * per_gpu

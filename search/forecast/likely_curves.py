@@ -1,4 +1,4 @@
-"""Learning curves as they may turn out over a space that nobody has searched yet."""
+"""Plausible random learning curves for a space that has not been searched yet."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from canopy_search.search.simulation.curves import CurvePoint
 
-# The spreads of these are as in the two spaces that were tabulated (benchmarks/RESULTS.md).
+# The deviations match the two tabulated spaces (benchmarks/RESULTS.md).
 _START_AP, _FINAL_AP = 0.2, 0.6
 _CHOICE_DEVIATION = 0.06
 _RANGE_DEVIATION = 0.08
@@ -20,18 +20,18 @@ _RANGE_POINTS, _MOST_POINTS = 101, 1001
 
 
 class LikelyCurves:
-    """A landscape drawn at random: what each value of each parameter is worth, how fast it learns.
+    """A random landscape: the effect of each parameter's value on final AP and learning speed.
 
-    Every choice shifts the final AP, and a range has its best value somewhere, away from which AP
-    falls with the square of the distance. AP comes near its end exponentially, sooner with some
-    choices than with others, and is a little noisy. Epochs that trials share have one AP, as in
-    the stage tree: a setting shows only where its epochs are its own.
+    Every choice shifts the final AP. A range has a random best value, and AP falls with the square
+    of the distance from it. AP approaches its final value exponentially, faster with some choices
+    than with others, with a little noise. Epochs that trials share have one AP, as in the stage
+    tree: a parameter has an effect only in epochs that are not shared.
 
     Args:
         distributions: the space.
-        epochs: of a full run.
-        seed: of the landscape.
-        stages: parameters → the keys of the setting's epochs.
+        epochs: epochs of a full run.
+        seed: seed of the landscape.
+        stages: parameters → stage keys of their epochs.
         epoch_s: parameters → seconds of an epoch.
     """
 
@@ -48,19 +48,19 @@ class LikelyCurves:
         self._stages = stages
         self._epoch_s = epoch_s
         self._random = np.random.default_rng(seed)
-        self._worth = {
-            name: self._drawn_worth(each) for name, each in sorted(distributions.items())
+        self._effects = {
+            name: self._draw_effect(domain) for name, domain in sorted(distributions.items())
         }
-        self._known: dict[str, float] = {}
+        self._stage_ap: dict[str, float] = {}
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The space, by dotted name of the setting."""
+        """Dotted name of the parameter → its distribution."""
         return self._distributions
 
     @property
     def epochs(self) -> int:
-        """Of a full run."""
+        """Epochs of a full run."""
         return self._epochs
 
     def curve(self, params: Mapping[str, Any]) -> list[CurvePoint]:
@@ -68,49 +68,49 @@ class LikelyCurves:
         expected = self._expected(params)
         points = []
         for epoch, stage in enumerate(self._stages(params), start=1):
-            if stage not in self._known:
+            if stage not in self._stage_ap:
                 ap = expected(epoch / self._epochs)
-                self._known[stage] = ap + self._random.normal(0, _NOISE_DEVIATION)
-            points.append(CurvePoint(stage, self._known[stage], self._epoch_s(params)))
+                self._stage_ap[stage] = ap + self._random.normal(0, _NOISE_DEVIATION)
+            points.append(CurvePoint(stage, self._stage_ap[stage], self._epoch_s(params)))
         return points
 
     def regret(self, params: Mapping[str, Any]) -> float:
-        """Returns how much better the best setting of the space ends, noise apart."""
+        """Returns by how much the final AP of the best setting exceeds this one, without noise."""
         best: dict[str, Sequence[Any]] = {}
         for name, domain in self._distributions.items():
             best[name] = _values(domain)
             if not isinstance(domain, CategoricalDistribution):
-                # A number only shifts the end, so the best one is best with all choices.
-                added = [self._worth[name](value)[0] for value in best[name]]
-                best[name] = [best[name][int(np.argmax(added))]]
-        ends = (
+                # A number only shifts the final AP, so its best value is best with all choices.
+                shifts = [self._effects[name](value)[0] for value in best[name]]
+                best[name] = [best[name][int(np.argmax(shifts))]]
+        final_aps = (
             self._expected(dict(zip(best, point, strict=True)))(1.0)
             for point in product(*best.values())
         )
-        return max(ends) - self._expected(params)(1.0)
+        return max(final_aps) - self._expected(params)(1.0)
 
     def _expected(self, params: Mapping[str, Any]) -> Callable[[float], float]:
-        """Returns: share of a run → AP without noise."""
-        worths = [self._worth[name](params[name]) for name in self._distributions]
-        final = float(np.clip(_FINAL_AP + sum(worth for worth, _ in worths), 0.05, 0.99))
-        haste = sum(haste for _, haste in worths)
+        """Returns the function: share of a run → AP without noise."""
+        effects = [self._effects[name](params[name]) for name in self._distributions]
+        final = float(np.clip(_FINAL_AP + sum(shift for shift, _ in effects), 0.05, 0.99))
+        log_rise = sum(log_rise for _, log_rise in effects)
         middle = math.sqrt(_SHORTEST_RISE * _LONGEST_RISE)
-        rise = float(np.clip(middle * math.exp(haste), _SHORTEST_RISE, _LONGEST_RISE))
+        rise = float(np.clip(middle * math.exp(log_rise), _SHORTEST_RISE, _LONGEST_RISE))
         return lambda share: _START_AP + (final - _START_AP) * (1 - math.exp(-share / rise))
 
-    def _drawn_worth(self, domain: BaseDistribution) -> Callable[[Any], tuple[float, float]]:
-        """Returns: value of a parameter → what it adds to the final AP, and how much it hurries."""
+    def _draw_effect(self, domain: BaseDistribution) -> Callable[[Any], tuple[float, float]]:
+        """Returns the function: value → shift of the final AP, log factor of the rise time."""
         random = self._random
         if isinstance(domain, CategoricalDistribution):
-            worth = random.normal(0, _CHOICE_DEVIATION, len(domain.choices)).tolist()
-            haste = random.normal(0, 0.3, len(domain.choices)).tolist()
+            shifts = random.normal(0, _CHOICE_DEVIATION, len(domain.choices)).tolist()
+            log_rises = random.normal(0, 0.3, len(domain.choices)).tolist()
             choices = list(domain.choices)
-            return lambda value: (worth[choices.index(value)], haste[choices.index(value)])
+            return lambda value: (shifts[choices.index(value)], log_rises[choices.index(value)])
         low, high = float(getattr(domain, "low", 0)), float(getattr(domain, "high", 1))
         is_log = bool(getattr(domain, "log", False))
         best, steepness = random.uniform(), abs(random.normal(0, _RANGE_DEVIATION))
 
-        def of_value(value: Any) -> tuple[float, float]:
+        def range_effect(value: Any) -> tuple[float, float]:
             if high <= low:
                 return 0.0, 0.0
             share = (
@@ -120,11 +120,11 @@ class LikelyCurves:
             )
             return -steepness * (share - best) ** 2, 0.0
 
-        return of_value
+        return range_effect
 
 
 def _values(domain: BaseDistribution) -> Sequence[Any]:
-    """Returns the choices of a domain, or numbers all over its range."""
+    """Returns the choices of a domain, or evenly spaced values of its range."""
     if isinstance(domain, CategoricalDistribution):
         return domain.choices
     low, high = getattr(domain, "low", 0), getattr(domain, "high", 1)

@@ -1,4 +1,4 @@
-"""How many epochs of which network a search trains: it is replayed on likely curves."""
+"""Replays a search on likely curves to count the epochs that it trains with each network."""
 
 import time
 from collections import Counter
@@ -17,20 +17,20 @@ from canopy_search.training.stage_key import stage_keys
 
 LANDSCAPES = 40
 _LEAST_LANDSCAPES = 10
-# Long studies take seconds each; a person waits for this.
+# A replay of a long study takes seconds, and the user is waiting.
 _REPLAY_S = 20.0
 
 
 @dataclass(frozen=True)
 class ReplayedSearch:
-    """What one replay came to.
+    """The result of one replay.
 
     Attributes:
         reported: epochs that trials reported.
-        trained: network → epochs that were trained.
-        search_s: from the first trial's start to the last one's end.
-        regret: how much better than the answer the best setting of the space ends; None if no trial
-            was fully trained.
+        trained: network → epochs trained.
+        search_s: seconds from the first trial's start to the last one's end.
+        regret: final AP of the best setting in the space minus that of the best trial; None if no
+            trial was fully trained.
     """
 
     reported: int
@@ -44,7 +44,7 @@ def replay_searches(
     training: TrainingSettings,
     sample: Dataset,
     epoch_s: Callable[[Network], float],
-    walk_s: Callable[[Network], float],
+    overhead_s: Callable[[Network], float],
 ) -> list[ReplayedSearch]:
     """Replays the search on likely learning curves: its sampler, pruner, budget and stage tree.
 
@@ -53,28 +53,30 @@ def replay_searches(
         training: its fixed settings without ``auto``.
         sample: images of the data, for stage keys.
         epoch_s: network → seconds of an epoch.
-        walk_s: network → seconds before a trial that is taken up trains.
+        overhead_s: network → seconds before a claimed trial trains.
     """
     space = SearchSpace(training, plan.space.distributions)
     search, stages = plan.config.search, plan.config.stages
-    network_of: dict[str, Network] = {}
-    known: dict[tuple[Any, ...], list[str]] = {}
+    network_of_stage: dict[str, Network] = {}
+    keys_of_point: dict[tuple[Any, ...], list[str]] = {}
 
     def keys(params: Mapping[str, Any]) -> list[str]:
         point = tuple(params.values())
-        if point not in known:
+        if point not in keys_of_point:
             settings = space.training_settings(params)
-            known[point] = stage_keys(settings, sample)
-            network_of.update(dict.fromkeys(known[point], network_of_settings(settings)))
-        return known[point]
+            keys_of_point[point] = stage_keys(settings, sample)
+            network_of_stage.update(
+                dict.fromkeys(keys_of_point[point], network_of_settings(settings))
+            )
+        return keys_of_point[point]
 
     def network(params: Params) -> Network:
-        return network_of[keys(params)[0]]
+        return network_of_stage[keys(params)[0]]
 
     replays: list[ReplayedSearch] = []
-    began = time.monotonic()
+    started = time.monotonic()
     for seed in range(LANDSCAPES):
-        if seed >= _LEAST_LANDSCAPES and time.monotonic() - began > _REPLAY_S:
+        if seed >= _LEAST_LANDSCAPES and time.monotonic() - started > _REPLAY_S:
             break
         curves = LikelyCurves(
             space.distributions,
@@ -93,18 +95,18 @@ def replay_searches(
             workers=plan.workers,
             shares=stages.enabled,
             enqueue=search.enqueued,
-            walk_s=lambda params: walk_s(network(params)),
+            startup_s=lambda params: overhead_s(network(params)),
             on_epoch=epochs.append,
             verify=search.verified_share,
         )
-        ends = (each for each in epochs if each.epoch == training.epochs)
-        best = max(ends, key=lambda each: each.val_ap or 0.0, default=None)
+        last_epochs = (each for each in epochs if each.epoch == training.epochs)
+        best = max(last_epochs, key=lambda each: each.val_ap or 0.0, default=None)
         regret = None if best is None else curves.regret(best.params)
-        trained = Counter(network_of[stage] for stage in found.stages)
+        trained = Counter(network_of_stage[stage] for stage in found.stages)
         replays.append(ReplayedSearch(found.epochs_reported, trained, found.seconds, regret))
     return replays
 
 
 def network_of_settings(settings: TrainingSettings) -> Network:
-    """Returns what of a run's settings decides about its speed."""
+    """Returns the settings of a run that determine its speed."""
     return Network(setting(settings, "backbone"), setting(settings, "batch_size"))

@@ -1,4 +1,4 @@
-"""A forecast on a terminal: what the search takes, and what that was computed from."""
+"""A forecast on a terminal: the cost of the search, and its assumptions."""
 
 from rich import box
 from rich.console import Group
@@ -11,37 +11,37 @@ from canopy_search.training.sizes import size_text
 
 
 def forecast_screen(forecast: Forecast) -> Group:
-    """Returns two tables, what the search takes and what its networks do."""
+    """Returns two tables: the cost of the search, and its networks."""
     return Group(_totals(forecast), _networks(forecast))
 
 
 def assumption_lines(forecast: Forecast) -> list[str]:
-    """Returns a sentence for each thing that the figures rest on."""
+    """Returns one line for each assumption behind the figures."""
     workers = _workers_text(forecast)
     lines = [
         "Low and high: one search in ten is expected to end below, one above.",
         f"Epochs: training steps and validation were measured here just now, with {workers}; "
-        "whatever else the machine does later makes them slower.",
+        "other load on this machine makes them slower.",
         f"Trials: the search was replayed {forecast.replays} times with its own sampler, pruner "
-        "and stage tree, on learning curves drawn at random over this space; no epoch is taken to "
-        "be known yet, no trial to fail, and none to end by max_trial_s or stop_when.",
+        "and stage tree, on learning curves drawn at random over this space, assuming that no "
+        "epoch is reused, no trial fails, and none ends by max_trial_s or stop_when.",
         f"Answer: {_sure_text(forecast)} of the replayed searches ended within .01 of the best "
-        "setting of their space; where slow starters end best, fewer do (docs/stages.md).",
+        "setting of their space; fewer do if slow starters end best (docs/stages.md).",
         "Decoding: already done."
         if forecast.is_decoded
-        else "Decoding: some images were read and decoded; a slow or remote disk may be slower "
-        "with all of them.",
+        else "Decoding: some images were read and decoded; all images of a slow or remote disk may "
+        "take longer.",
         f"Disk: {size_text(forecast.free_bytes)} are free in the state folder; checkpoints in "
         f"{forecast.checkpoint_place} may take {size_text(forecast.budget_bytes)} "
-        "(stages.budget_gib), and what is worth least goes first.",
-        f"Memory: {size_text(forecast.worker_bytes)} were the most of a process that measured; "
+        "(stages.budget_gib), and the least useful are evicted first.",
+        f"Memory: the peak of a measuring process was {size_text(forecast.worker_bytes)}; "
         f"{size_text(forecast.memory_free_bytes)} are free on {forecast.device}.",
     ]
     needed = forecast.disk_bytes.likely - (forecast.cache_bytes if forecast.is_decoded else 0)
     if needed > forecast.free_bytes:
         lines.append("There is not enough disk; lower data.image_px or set stages.budget_gib.")
     if forecast.memory_needed_bytes > forecast.memory_free_bytes:
-        lines.append("There is not enough memory for so many workers; try fewer --workers.")
+        lines.append("There is not enough memory for this many workers; try fewer --workers.")
     return lines
 
 
@@ -71,12 +71,12 @@ def _totals(forecast: Forecast) -> Table:
         "  for the trials": forecast.search_s,
     }
     for name, seconds in durations.items():
-        table.add_row(name, *(duration_text(each) for each in _ends(seconds)))
+        table.add_row(name, *(duration_text(each) for each in _bounds(seconds)))
     for name, count in {
         "epochs reported": forecast.reported,
         "epochs trained": forecast.trained,
     }.items():
-        table.add_row(name, *(f"{each:,.0f}" for each in _ends(count)))
+        table.add_row(name, *(f"{each:,.0f}" for each in _bounds(count)))
     cache = Range(forecast.cache_bytes, forecast.cache_bytes, forecast.cache_bytes)
     memory = forecast.memory_needed_bytes
     for name, sizes in {
@@ -85,7 +85,7 @@ def _totals(forecast: Forecast) -> Table:
         "  checkpoints": forecast.checkpoint_bytes.at_most(forecast.budget_bytes),
         "memory": Range(memory, memory, memory),
     }.items():
-        table.add_row(name, *(size_text(int(each)) for each in _ends(sizes)))
+        table.add_row(name, *(size_text(int(each)) for each in _bounds(sizes)))
     return table
 
 
@@ -101,8 +101,8 @@ def _networks(forecast: Forecast) -> Table:
 
 def _network_cells(each: NetworkForecast) -> list[str]:
     digits = 2 if each.epoch_s.likely < 10 else 0
-    low_s, likely_s, high_s = (f"{value:,.{digits}f}" for value in _ends(each.epoch_s))
-    low, likely, high = (f"{value:.0f}" for value in _ends(each.trained))
+    low_s, likely_s, high_s = (f"{value:,.{digits}f}" for value in _bounds(each.epoch_s))
+    low, likely, high = (f"{value:.0f}" for value in _bounds(each.trained))
     return [
         each.network.backbone,
         str(each.network.batch_size),
@@ -120,5 +120,5 @@ def _workers_text(forecast: Forecast) -> str:
     return f"{workers} of {threads} on the CPU"
 
 
-def _ends(values: Range) -> tuple[float, float, float]:
+def _bounds(values: Range) -> tuple[float, float, float]:
     return values.low, values.likely, values.high

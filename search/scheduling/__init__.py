@@ -1,4 +1,4 @@
-"""Which trial is next, and whether it goes on after an epoch: samplers, pruners, promotion.
+"""Chooses the next trial and decides after each epoch: samplers, pruners, promotion.
 
-It trains nothing and starts no worker; a trial at work is in `trial`.
+It trains nothing and starts no worker; running a trial is in `trial`.
 """

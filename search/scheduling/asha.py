@@ -1,4 +1,4 @@
-"""Successive halving that promotes: a trial pauses at a rung and goes on when it deserves it."""
+"""Successive halving with promotion: a trial pauses at a rung and resumes when it is promoted."""
 
 from canopy_search.search.scheduling.pausing import PausingPruner, Promotion
 from canopy_search.search.scheduling.trial_index import TrialIndex
@@ -7,16 +7,16 @@ from canopy_search.search.scheduling.trial_index import TrialIndex
 class AshaPruner(PausingPruner):
     """Asynchronous successive halving by promotion (ASHA).
 
-    Every trial pauses at the first rung. Whenever a worker is free, the best paused trial that
-    belongs to the best ``1/reduction_factor`` of all trials that came to its rung is promoted to
-    the next rung; only if there is none, a new trial begins.
+    Every trial pauses at the first rung. Whenever a worker is free, the best paused trial among
+    the best ``1/reduction_factor`` of all trials that reached its rung is promoted to the next
+    rung; only if there is none, a new trial starts.
 
     Trials that share the stage at a rung have the same AP there: they rank together, and the one
-    that began first is promoted first.
+    that started first is promoted first.
 
     Args:
-        min_epochs: the first rung; every next one is `reduction_factor` times as far.
-        reduction_factor: one in so many trials is promoted.
+        min_epochs: the first rung; each following one is `reduction_factor` times as far.
+        reduction_factor: one in this many trials is promoted.
         epochs: of a full run.
 
     Raises:
@@ -38,12 +38,12 @@ class AshaPruner(PausingPruner):
             self.rungs.append(min_epochs)
             min_epochs *= reduction_factor
 
-    def promotion(self, trial_index: TrialIndex, *, begins: bool = False) -> Promotion | None:  # noqa: ARG002 - of pruners that begin trials
-        """Returns the paused trial that goes on next, if one deserves it.
+    def promotion(self, trial_index: TrialIndex, *, begins: bool = False) -> Promotion | None:  # noqa: ARG002 - for pruners that start trials
+        """Returns the paused trial that resumes next, if one qualifies.
 
         Args:
             trial_index: of the study.
-            begins: whether a trial may begin; none of these does.
+            begins: whether a new trial may start; this pruner starts none.
         """
         for rung in reversed(self.rungs):
             number = trial_index.best_paused(rung)

@@ -1,4 +1,4 @@
-"""After an epoch: report it, and decide whether the trial goes on."""
+"""Reports an epoch and decides whether the trial continues."""
 
 from collections.abc import Collection
 from enum import Enum
@@ -12,9 +12,9 @@ from canopy_search.storage.study.trial_attributes import RUNG_ATTR
 
 
 class Decision(Enum):
-    """What becomes of a trial after an epoch."""
+    """What happens to a trial after an epoch."""
 
-    CONTINUE = "goes on"
+    CONTINUE = "continues"
     STOP = "is pruned"
     PAUSE = "pauses"
 
@@ -28,7 +28,7 @@ def judge(
     *,
     reported: Collection[int] = (),
 ) -> Decision:
-    """Reports one epoch to Optuna, unless it is, and decides.
+    """Reports one epoch to Optuna, unless already reported, and decides.
 
     Args:
         trial: the running trial.
@@ -36,11 +36,11 @@ def judge(
         epoch: counts from 1.
         epochs: of a full run.
         val_ap: validation AP after the epoch.
-        reported: the epochs that Optuna has.
+        reported: the epochs that Optuna already has.
     """
     if epoch not in reported:
         trial.report(val_ap, epoch)
-    # After the last epoch there is nothing left to save, and what was decided stays.
+    # After the last epoch there is nothing left to save, and earlier decisions stand.
     if epoch >= epochs or epoch < max(reported, default=0) or runs_to_end(trial):
         return Decision.CONTINUE
     if isinstance(pruner, PausingPruner):

@@ -33,7 +33,7 @@ from canopy_search.training.errors import nearest_hint, unknown_name_message
 
 
 class GridSampler(optuna.samplers.GridSampler):
-    """Optuna's grid for a loop of our own: it says when it is exhausted instead of stopping it."""
+    """Optuna's grid for our own loop: `is_exhausted` replaces stopping the study."""
 
     def after_trial(
         self,
@@ -42,7 +42,7 @@ class GridSampler(optuna.samplers.GridSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Leaves the end of the search to `is_exhausted`."""
+        """Does nothing; the loop asks `is_exhausted`."""
 
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
@@ -61,14 +61,14 @@ PRUNERS: dict[str, Callable[..., BasePruner]] = {
 }
 
 
-# Enough for CMA-ES to have begun, and for TPE with few startup trials.
+# Enough for CMA-ES to start, and for TPE with few startup trials.
 TRIED_TRIALS = 3
 
 # Larger grids and numbers only cost memory: no study has as many trials or epochs.
 MOST_GRID_POINTS = 10_000
 LARGEST_PARAMETER = 100_000
 
-# Optuna's annotations of what can stand in YAML → its words. The rest are Python's functions.
+# Optuna's annotations → type in YAML and its name. Other annotations, as functions, have no YAML.
 _VALUE_TYPES: dict[str, tuple[type, str]] = {
     "bool": (bool, "true or false"),
     "int": (int, "a whole number"),
@@ -87,20 +87,20 @@ def build_sampler(
 ) -> BaseSampler:
     """Builds the sampler for one trial.
 
-    A sampler's generator starts anew for each trial, from the study's seed and the trial's number:
-    what is sampled then does not depend on how often the search was interrupted.
+    A sampler's generator is seeded for each trial with the study's seed and the trial's number, so
+    samples do not depend on how often the search was interrupted.
 
     Args:
         settings: name and parameters.
         space: what is searched; a grid needs a step or choices for every parameter.
         seed: the study's.
-        trial_number: of the trial that will be asked for.
-        as_pruned: of the study's paused trials, to be used again for the next trial.
+        trial_number: of the trial to sample.
+        as_pruned: the study's paused trials as pruned ones; reused for the next trial.
 
     Raises:
         SamplerError: no such sampler, or not a parameter of it.
     """
-    if settings.name == LISTED:  # of confirmations alone, so not among those to choose from
+    if settings.name == LISTED:  # only for confirmations, so not in SAMPLERS
         return FixedListSampler(settings.parameters.get("settings", ()), space)
     factory = _named("sampler", settings.name, SAMPLERS)
     fixed = {"seed", "search_space", "warn_independent_sampling"}
@@ -112,7 +112,7 @@ def build_sampler(
         parameters["warn_independent_sampling"] = False  # categories are sampled at random
     parameters["seed"] = _mixed(seed, trial_number)
     sampler: BaseSampler = _build("sampler", settings.name, factory, parameters)
-    # The others either learn nothing, or keep notes on the study itself.
+    # The others either learn nothing, or store their state on the study itself.
     return PausedAsPrunedSampler(sampler, as_pruned) if settings.name == "tpe" else sampler
 
 
@@ -139,22 +139,22 @@ def build_pruner(settings: NamedSettings, epochs: int) -> BasePruner:
 
 
 def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> None:
-    """Tries sampler and pruner on a study that is kept nowhere.
+    """Tries sampler and pruner on a study in memory.
 
     Raises:
-        SamplerError: one of them cannot be built, or fails at its work.
+        SamplerError: one of them cannot be built, or fails when used.
     """
     study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
     build_sampler(search.sampler, space, search.seed, 0)
     if search.sampler.name == LISTED:
         return
     tried = search.sampler
-    if tried.name == "tpe":  # at random at first, and so without its parameters
+    if tried.name == "tpe":  # it starts at random, which would not use its parameters
         tried = NamedSettings(name="tpe", **{**tried.parameters, "n_startup_trials": 1})
     kind, name = "sampler", search.sampler.name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # numpy divides by zero, and goes on
+            warnings.simplefilter("error", RuntimeWarning)  # numpy only warns of a division by zero
             for number in range(TRIED_TRIALS):
                 kind, name = "sampler", search.sampler.name
                 study.sampler = build_sampler(tried, space, search.seed, number)
@@ -184,10 +184,10 @@ def grid(space: SearchSpace, who: str = "search.sampler: a grid") -> dict[str, l
 
     Args:
         space: what is searched.
-        who: needs it, for messages.
+        who: what needs the grid, for messages.
 
     Raises:
-        SamplerError: a range has no step, so it has no end of values, or there are too many.
+        SamplerError: a range has no step, so its values cannot be listed, or there are too many.
     """
     values: dict[str, list[Any]] = {}
     points = math.prod(_value_count(domain) for domain in space.distributions.values())
@@ -213,7 +213,7 @@ def grid(space: SearchSpace, who: str = "search.sampler: a grid") -> dict[str, l
 
 
 def _value_count(domain: BaseDistribution) -> int:
-    """Returns how many values a parameter has; 1 where only `grid` can say that it has no end."""
+    """Returns how many values a parameter has; 1 for a range without a step: `grid` refuses it."""
     if isinstance(domain, CategoricalDistribution):
         return len(domain.choices)
     if isinstance(domain, IntDistribution) and not domain.log:
@@ -258,7 +258,7 @@ def _check_parameters(
 
 
 def _yaml_types(annotation: Any) -> list[str]:
-    """Returns what of an annotation, a type or its text, can stand in YAML."""
+    """Returns the options of an annotation (a type or its text) that YAML can express."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return [option for option in text.split(" | ") if option in _VALUE_TYPES]
 
@@ -278,7 +278,7 @@ def _build(kind: str, name: str, factory: Callable[..., Any], parameters: dict[s
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # What Optuna has deprecated may have no effect already.
+            # A parameter that Optuna has deprecated may have no effect.
             warnings.simplefilter("error", FutureWarning)
             return factory(**parameters)
     except (TypeError, ValueError, AssertionError, FutureWarning) as error:
@@ -290,6 +290,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _mixed(seed: int, trial_number: int) -> int:
-    """Returns a 32-bit seed in which neighbouring studies and trials have nothing in common."""
+    """Returns a 32-bit seed that is unrelated between neighbouring studies and trials."""
     digest = hashlib.sha256(f"canopy sampler {seed} {trial_number}".encode()).digest()
     return int.from_bytes(digest[:4], "little")

@@ -1,4 +1,4 @@
-"""A sampler of the settings of a list, and of nothing else."""
+"""A sampler that returns the settings of a fixed list."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,17 +17,17 @@ LISTED = "listed"
 
 
 class FixedListSampler(BaseSampler):
-    """Samples the first setting that no trial has, or had to its end.
+    """Samples the first setting of the list that no trial is running or has finished.
 
-    A trial that failed or was stopped by a person leaves its setting to the next one, so that
-    every setting of the list is tried to its end once, and nothing else is tried.
+    If a trial failed or the user stopped it, its setting is sampled again, so every setting of the
+    list is fully trained once, and nothing else is tried.
 
     Args:
         settings: in their order, every parameter of each.
-        space: that they lie in.
+        space: the search space that contains them.
 
     Raises:
-        SearchSpaceError: a setting does not lie in the space.
+        SearchSpaceError: a setting is not in the space.
         SamplerError: a parameter is missing.
     """
 
@@ -42,7 +42,7 @@ class FixedListSampler(BaseSampler):
         self._chosen: dict[int, Params] = {}
 
     def is_exhausted(self, study: Study) -> bool:
-        """Whether every setting has a trial that runs or has come to its end."""
+        """Whether every setting has a trial that is running or finished."""
         return not self._left(study)
 
     def infer_relative_search_space(
@@ -50,7 +50,7 @@ class FixedListSampler(BaseSampler):
         study: Study,  # noqa: ARG002 - Optuna's signature
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """Returns no parameters: each is asked for by itself."""
+        """Returns no parameters: each is sampled independently."""
         return {}
 
     def sample_relative(
@@ -69,28 +69,29 @@ class FixedListSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,  # noqa: ARG002 - as above
     ) -> Any:
-        """Returns the value that the trial's setting gives to a parameter.
+        """Returns the value of a parameter in the trial's setting.
 
         Raises:
-            SamplerError: every setting has its trial.
+            SamplerError: every setting already has a trial.
         """
         if trial.number not in self._chosen:
-            left = self._left(study, besides=trial.number)
+            left = self._left(study, except_number=trial.number)
             if not left:
-                raise SamplerError("every setting of the list has its trial")
+                raise SamplerError("every setting of the list already has a trial")
             self._chosen[trial.number] = left[0]
         return self._chosen[trial.number][param_name]
 
-    def _left(self, study: Study, besides: int | None = None) -> list[Params]:
+    def _left(self, study: Study, except_number: int | None = None) -> list[Params]:
         taken = [
             self._space.canonical(trial.params)
             for trial in study.get_trials(deepcopy=False)
-            if trial.number != besides and _keeps(trial)
+            if trial.number != except_number and _counts(trial)
         ]
         return [params for params in self._settings if params not in taken]
 
 
-def _keeps(trial: optuna.trial.FrozenTrial) -> bool:
+def _counts(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial has tried its setting, or still does."""
     if trial.state == TrialState.PRUNED:
         return trial.user_attrs.get(REASON_ATTR) != STOPPED
     return trial.state != TrialState.FAIL

@@ -1,4 +1,4 @@
-"""Where a learning curve is heading: the AP that a trial may have after a full run."""
+"""Where a learning curve is heading: the projected AP of a trial after a full run."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.scheduling.neighbours import differing, numbers, place_in_range
+from canopy_search.search.scheduling.neighbours import differing, numbers, relative_position
 from canopy_search.search.scheduling.open_study import stage_at
 
 _GAIN = 0.6
@@ -16,15 +16,15 @@ _GAIN = 0.6
 the value that ranked half-trained runs best on the families of `search.simulation.landscapes`."""
 _RIDGE = 0.05
 """Added to the sum of squares of a regression: while complete trials lie close together, their
-slope is hardly believed. Chosen on the demo's table and families; .02 to .1 are as good."""
+slope is shrunk towards 0. Chosen on the demo's table and families; .02 to .1 are as good."""
 
 
 def heading(curve: Mapping[int, float], epochs: int) -> float:
     """Returns the AP that a run is heading for at its end.
 
-    It has gained some AP while its epochs doubled to e; each further doubling gains a share of the
-    gain before: M(e) + (M(e) − M(e / 2)) · (q + q² + … + q^k) with M(e) the best AP up to epoch e,
-    q = .6 and k = log2(epochs / e).
+    The run gained some AP while its epochs doubled to e; each further doubling adds a share of the
+    gain of the doubling before: M(e) + (M(e) − M(e / 2)) · (q + q² + … + q^k) with M(e) the best AP
+    up to epoch e, q = .6 and k = log2(epochs / e).
 
     Args:
         curve: epoch → AP after it.
@@ -41,19 +41,19 @@ def heading(curve: Mapping[int, float], epochs: int) -> float:
 
 
 class Outlook:
-    """Where the trials of a study are heading, corrected by what the complete ones came to.
+    """Projected final APs of the trials of a study, corrected by its complete trials.
 
-    A curve does not show what its late numbers do to the epochs to come: with a gamma of .8 little
-    is left to gain, with 1 much. So to where a trial is heading after epoch e is added what two
-    and more complete trials gained beyond that, r = value − heading: their mean r̄, and for each
+    A curve does not show the effect of its late numbers on later epochs: with a gamma of .8 little
+    is left to gain, with 1 much. So the residuals of two or more complete trials,
+    r = value − heading after epoch e, are added to a trial's heading: their mean r̄, and for each
     late number x, as a share of its range, b · (x − x̄) with the slope of a ridge regression,
     b = Σ (x − x̄)(r − r̄) / (Σ (x − x̄)² + .05).
 
     Attributes:
-        late: names of the numbers in which trials differ that share epoch 1.
+        late: names of the numbers in which trials that share epoch 1 differ.
 
     Args:
-        trials: of the study; those that have not reported epoch 1 are left out.
+        trials: of the study; those that have not reported epoch 1 are skipped.
         epochs: of a full run.
 
     References:
@@ -78,14 +78,14 @@ class Outlook:
             self._gains[epoch] = self._gained(epoch)
         gain = self._gains[epoch]
         late = sum(
-            slope * (place_in_range(trial, name) - middle)
+            slope * (relative_position(trial, name) - middle)
             for name, middle, slope in gain.slopes
             if name in numbers(trial)
         )
         return heading(curve, self._epochs) + gain.mean + late
 
     def _gained(self, epoch: int) -> "_Gain":
-        """Returns how much better complete trials ended than they were heading for at an epoch."""
+        """Returns how much higher complete trials ended than they were heading for at an epoch."""
         gains: list[tuple[FrozenTrial, float]] = []
         for trial in self._complete:
             if epoch in trial.intermediate_values and trial.value is not None:
@@ -96,10 +96,10 @@ class Outlook:
         mean = statistics.fmean(gain for _, gain in gains)
         slopes = []
         for name in self.late:
-            points = [(place_in_range(t, name), gain) for t, gain in gains if name in numbers(t)]
-            middle = statistics.fmean(place for place, _ in points) if points else 0.0
-            product = sum((place - middle) * (gain - mean) for place, gain in points)
-            square = sum((place - middle) ** 2 for place, _ in points)
+            points = [(relative_position(t, name), gain) for t, gain in gains if name in numbers(t)]
+            middle = statistics.fmean(position for position, _ in points) if points else 0.0
+            product = sum((position - middle) * (gain - mean) for position, gain in points)
+            square = sum((position - middle) ** 2 for position, _ in points)
             slopes.append((name, middle, product / (square + _RIDGE)))
         return _Gain(mean, tuple(slopes))
 
@@ -110,7 +110,7 @@ class _Gain:
 
     Attributes:
         mean: of their gains.
-        slopes: name of a late number, mean of its places, and the gain from one end to the other.
+        slopes: name of a late number, its mean position, and the gain from one end to the other.
     """
 
     mean: float
@@ -118,7 +118,7 @@ class _Gain:
 
 
 def _late_numbers(trials: Iterable[FrozenTrial]) -> list[str]:
-    """Returns the numbers in which trials differ that share epoch 1."""
+    """Returns the numbers in which trials that share epoch 1 differ."""
     first: dict[Any, FrozenTrial] = {}
     late: set[str] = set()
     for trial in trials:

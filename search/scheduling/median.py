@@ -1,4 +1,4 @@
-"""The median pruner, which counts an epoch that many trials share once."""
+"""The median pruner, which counts an epoch that several trials share once."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from canopy_search.search.scheduling.open_study import stage_at
 class TreeMedianPruner(BasePruner):
     """Prunes a trial whose best AP so far is below the median of the others at this epoch.
 
-    It is the rule of Optuna's MedianPruner, with the same parameters, but for one thing: trials
+    It is the rule of Optuna's MedianPruner, with the same parameters and one difference: trials
     that share an epoch are one branch there and count once. A median over trials would count the
-    trunk of a setting that the sampler likes as often as it was tried.
+    shared prefix of a setting that the sampler prefers as often as it was tried.
 
     Args:
         n_startup_trials: complete trials before the first decision.
         n_warmup_steps: epochs of a trial without a decision.
         interval_steps: epochs between decisions.
-        n_min_trials: branches that must have come to an epoch for a decision there.
+        n_min_trials: branches that must have reached an epoch for a decision there.
 
     Raises:
         ValueError: a number is out of range.
@@ -55,7 +55,7 @@ class TreeMedianPruner(BasePruner):
         self._branches = _Branches()
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Says whether `trial` is to be pruned after its latest epoch."""
+        """Returns whether `trial` is pruned after its latest epoch."""
         epoch = trial.last_step
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if epoch is None or not complete or len(complete) < self._n_startup_trials:
@@ -76,7 +76,7 @@ class TreeMedianPruner(BasePruner):
 
 
 class _Branches:
-    """The branches of a study's complete trials, kept from one decision to the next."""
+    """The branches of a study's complete trials, kept between decisions."""
 
     def __init__(self) -> None:
         self._known: dict[int, FrozenTrial] = {}
@@ -93,7 +93,7 @@ class _Branches:
         old = [trial for trial in new if trial.number in self._known]
         if len(self._known) + len(new) - len(old) != len(complete) or any(
             _branches(trial) != _branches(self._known[trial.number]) for trial in old
-        ):  # another study, or one whose trials were changed by hand
+        ):  # another study, or one whose trials were edited
             self._known, self._at, new = {}, {}, list(complete)
         for trial in new:
             self._known[trial.number] = trial
@@ -104,7 +104,7 @@ class _Branches:
 
 
 def _branches(trial: FrozenTrial) -> list[tuple[int, Any, float]]:
-    """Returns epoch, stage and AP of all that a trial reported."""
+    """Returns epoch, stage and AP of everything that a trial reported."""
     return [
         (epoch, stage_at(trial, epoch), val_ap)
         for epoch, val_ap in trial.intermediate_values.items()

@@ -1,4 +1,4 @@
-"""Settings beside a good one: where one number of it, or one choice, is another."""
+"""Settings next to a good one, which differ from it in one number."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial
 
 _STEPS = 20
-"""Of a range that has none of its own."""
+"""Steps of a range that defines none."""
 _NEAR = 1 / 3
+"""A trial is near enough to a wanted number within this share of the way from the good one."""
 
 
 def numbers(trial: FrozenTrial) -> list[str]:
-    """Returns the names of a trial's parameters that come from a range of numbers."""
+    """Returns the names of a trial's parameters that are sampled from a range of numbers."""
     return [
         name
         for name, domain in trial.distributions.items()
@@ -22,7 +23,7 @@ def numbers(trial: FrozenTrial) -> list[str]:
 
 
 def choices(trial: FrozenTrial) -> dict[str, Sequence[Any]]:
-    """Returns the parameters of a trial that are one of several choices, with these."""
+    """Returns the categorical parameters of a trial with their choices."""
     return {
         name: domain.choices
         for name, domain in trial.distributions.items()
@@ -40,34 +41,34 @@ def differing(one: FrozenTrial, other: FrozenTrial) -> set[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are the same; 0.8 + 3 · 0.01 is not quite 0.83."""
+    """Whether two values are the same; 0.8 + 3 · 0.01 is not exactly 0.83."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
     return bool(one == other)
 
 
-def wanted_beside(trial: FrozenTrial, known: Iterable[FrozenTrial], name: str) -> Any:
-    """Returns the number that tells most of whether one beside a trial's is better.
+def most_informative_number(trial: FrozenTrial, known: Iterable[FrozenTrial], name: str) -> Any:
+    """Returns the number to try next in order to find a better one than a trial has.
 
-    On either side of the trial lies a gap, up to the nearest known trial that differs from it in
-    this number alone, or to the end of the range. If nothing is known on one side, and something on
-    the other, it is the end of the range there; else the middle of the larger gap.
+    On each side of the trial is a gap, up to the nearest known trial that differs from it in this
+    number alone, or to the end of the range. If there is a known trial on one side only, it is the
+    end of the range on the other side; else the middle of the larger gap.
 
     Args:
-        trial: the good one.
-        known: others of the study whose APs are known.
+        trial: the good trial.
+        known: other trials of the study whose APs are known.
         name: of the number.
 
     Returns:
-        A number of the range; None if there is none in either gap.
+        A number of the range; None if neither gap contains one.
     """
     axis = _Axis(trial.distributions[name])
-    at = axis.place(trial.params[name])
-    places = [
-        axis.place(other.params[name]) for other in known if differing(trial, other) == {name}
+    at = axis.index(trial.params[name])
+    indices = [
+        axis.index(other.params[name]) for other in known if differing(trial, other) == {name}
     ]
-    below = max((place for place in places if place < at), default=None)
-    above = min((place for place in places if place > at), default=None)
+    below = max((index for index in indices if index < at), default=None)
+    above = min((index for index in indices if index > at), default=None)
     if above is None and below is not None and at < axis.steps:
         return axis.number(axis.steps)
     if below is None and above is not None and at > 0:
@@ -76,54 +77,55 @@ def wanted_beside(trial: FrozenTrial, known: Iterable[FrozenTrial], name: str) -
     high = axis.steps + 1 if above is None else above
     if max(high - at, at - low) < 2:
         return None
-    # Of equal gaps the upper one; the middle is rounded towards the trial.
+    # If the gaps are equal, the upper one; the middle is rounded towards the trial.
     return axis.number((at + high) // 2 if high - at >= at - low else -(-(at + low) // 2))
 
 
 def nearest(
     trials: Iterable[FrozenTrial],
-    beside: FrozenTrial,
+    good: FrozenTrial,
     name: str,
     wanted: Any,
     *,
     however_far: bool = False,
 ) -> FrozenTrial | None:
-    """Returns the trial that is as good as one with a wanted number, if there is one.
+    """Returns the trial that is close enough to a wanted setting, if there is one.
 
-    It differs from the wanted one in the number by at most a third of the way from the good one.
+    The wanted setting is the good trial's, with another value of one number. A trial is close
+    enough if it differs from that value by at most a third of the way from the good trial's.
 
     Args:
         trials: to choose from.
-        beside: the good one.
+        good: the good trial.
         name: of the number.
-        wanted: the number.
-        however_far: whether the nearest one will do, wherever it is.
+        wanted: the value of the number.
+        however_far: whether to return the nearest trial at any distance.
     """
-    axis = _Axis(beside.distributions[name])
-    place = axis.place(wanted)
-    reach = _NEAR * abs(place - axis.place(beside.params[name]))
-    ways = {
-        trial.number: (abs(axis.place(trial.params[name]) - place), trial)
+    axis = _Axis(good.distributions[name])
+    index = axis.index(wanted)
+    reach = _NEAR * abs(index - axis.index(good.params[name]))
+    distances = [
+        (abs(axis.index(trial.params[name]) - index), trial)
         for trial in trials
-        if differing(beside, trial) == {name}
-    }
-    way, found = min(ways.values(), key=lambda each: (each[0], each[1].number), default=(0, None))
-    return found if however_far or way <= reach else None
+        if differing(good, trial) == {name}
+    ]
+    shortest, found = min(distances, key=lambda pair: (pair[0], pair[1].number), default=(0, None))
+    return found if however_far or shortest <= reach else None
 
 
 def distance(one: FrozenTrial, other: FrozenTrial, names: Iterable[str]) -> float:
-    """Returns how far apart two trials lie in some numbers, as a sum of shares of their ranges."""
-    return sum(abs(place_in_range(one, name) - place_in_range(other, name)) for name in names)
+    """Returns the distance of two trials in some numbers, as a sum of shares of their ranges."""
+    return sum(abs(relative_position(one, name) - relative_position(other, name)) for name in names)
 
 
-def place_in_range(trial: FrozenTrial, name: str) -> float:
-    """Returns where a number of a trial lies in its range: 0 at the low end, 1 at the high one."""
+def relative_position(trial: FrozenTrial, name: str) -> float:
+    """Returns the position of a trial's number in its range, from 0 (low end) to 1 (high end)."""
     axis = _Axis(trial.distributions[name])
-    return axis.place(trial.params[name]) / axis.steps
+    return axis.index(trial.params[name]) / axis.steps
 
 
 class _Axis:
-    """A range as places 0 to `steps`, even in the logarithm where it is sampled so."""
+    """A range as a grid of indices 0 to `steps`, spaced logarithmically if it is sampled so."""
 
     def __init__(self, domain: Any) -> None:
         self._domain = domain
@@ -131,13 +133,13 @@ class _Axis:
         has_steps = domain.step is not None and not domain.log
         self.steps = round((domain.high - domain.low) / domain.step) if has_steps else _STEPS
 
-    def place(self, number: float) -> int:
-        """Returns the place that is nearest to a number."""
+    def index(self, number: float) -> int:
+        """Returns the index nearest to a number."""
         return round((self._scaled(number) - self._low) / (self._high - self._low) * self.steps)
 
-    def number(self, place: int) -> Any:
-        """Returns the number at a place."""
-        scaled = self._low + (self._high - self._low) * place / self.steps
+    def number(self, index: int) -> Any:
+        """Returns the number at an index."""
+        scaled = self._low + (self._high - self._low) * index / self.steps
         value = math.exp(scaled) if self._domain.log else scaled
         value = min(max(value, self._domain.low), self._domain.high)
         return round(value) if isinstance(self._domain, IntDistribution) else round(value, 12)

@@ -1,4 +1,4 @@
-"""Exactly N finished trials: what a worker does next, and when there is nothing left to do."""
+"""Chooses the next trial of a worker, up to exactly N finished trials."""
 
 import json
 from collections import Counter
@@ -35,8 +35,8 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class Idle(Enum):
     """Why a worker has no trial."""
 
-    WAIT = "others are at work, and may leave something to do"
-    DONE = "nothing is left to do"
+    WAIT = "other workers are running and may leave trials to do"
+    DONE = "nothing left to do"
 
 
 def finished_count(study: optuna.Study) -> int:
@@ -58,25 +58,25 @@ def claim_trial(
     """Returns the trial to work on next, or why there is none now.
 
     In this order: a trial that its worker left behind, which keeps its number and parameters; the
-    best paused trial that deserves to go on; a new one, unless the study has all it was asked for;
-    what verifies the answer.
-    A trial that may be left behind in a moment is waited for, so that trials are begun in the same
-    order, whether or not a worker dies.
+    best paused trial that is promoted; a new trial, unless the study has all its trials; a trial
+    that verifies the answer.
+    If the worker of a trial may be dead, the claim waits, so that trials start in the same order
+    whether or not a worker dies.
 
     Args:
-        opened: the study, with the sampler that samples the next trial.
+        opened: the study, with the sampler of the next trial.
         pruner: of the study.
         n_trials: total of finished trials of the study.
         owned: numbers of the trials that other workers run.
         suspected: those of them whose worker may be dead.
-        begins: whether a trial may be promoted or begun, or only what was left behind goes on.
-        searches: whether that goes on, or only the answer is verified.
+        begins: whether trials may be promoted or started; else only abandoned ones resume.
+        searches: whether the search continues; else only the answer is verified.
         verification: of the answer, before the search ends.
     """
     trial_index = opened.trial_index()
     finished = trial_index.finished
     for number in sorted(trial_index.active.keys() - owned):
-        # What a person promoted is wanted, however many trials there are.
+        # A trial that the user promoted resumes, even if the study has all its trials.
         if finished < n_trials or is_promoted(trial_index.active[number]):
             return opened.take_up(number)
     if finished >= n_trials:
@@ -85,50 +85,51 @@ def claim_trial(
         return Idle.WAIT
     found = None
     if begins:
-        kept = verification.reserve(n_trials) if verification else 0
-        room = _Room(n_trials - finished - trial_index.states[TrialState.RUNNING], kept, searches)
-        found = _begun(opened, pruner, room, owned, verification)
+        reserved = verification.reserve(n_trials) if verification else 0
+        left = n_trials - finished - trial_index.states[TrialState.RUNNING]
+        budget = _Budget(left, reserved, searches)
+        found = _resumed_or_started(opened, pruner, budget, owned, verification)
     return found or (Idle.WAIT if owned else Idle.DONE)
 
 
 @dataclass(frozen=True)
-class _Room:
-    """For how many trials there is room.
+class _Budget:
+    """How many new trials may start.
 
     Attributes:
-        left: trials that may begin yet.
-        kept: so many of them for what verifies the answer, as long as anything does.
-        searches: whether the search itself goes on.
+        left: trials that may still start.
+        reserved: how many of them are reserved for verifying the answer.
+        searches: whether the search itself continues.
     """
 
     left: int
-    kept: int
+    reserved: int
     searches: bool
 
     @property
-    def is_full(self) -> bool:
-        """Whether none may begin."""
+    def is_spent(self) -> bool:
+        """Whether no trial may start."""
         return self.left <= 0
 
     @property
-    def is_searched(self) -> bool:
-        """Whether the search itself begins none."""
-        return not self.searches or self.left <= self.kept
+    def is_search_spent(self) -> bool:
+        """Whether the search itself may start no trial."""
+        return not self.searches or self.left <= self.reserved
 
 
-def _begun(
+def _resumed_or_started(
     opened: OpenStudy,
     pruner: BasePruner,
-    room: _Room,
+    budget: _Budget,
     owned: Collection[int],
     verification: Verification | None,
 ) -> optuna.trial.Trial | None:
-    """Returns a trial that resumes or begins, if there is to be one.
+    """Returns a trial that resumes or starts, if any may.
 
     Args:
         opened: the study.
         pruner: of the study.
-        room: for how many trials there is room.
+        budget: how many new trials may start.
         owned: numbers of the trials that other workers run.
         verification: of the answer, before the search ends.
     """
@@ -136,26 +137,26 @@ def _begun(
     n_waiting = trial_index.states[TrialState.WAITING]
     sampler = study.sampler
     finite = sampler if isinstance(sampler, GridSampler | FixedListSampler) else None
-    # A grid or a list says itself which trials there are, and what is enqueued comes first.
-    may_begin = finite is None and not n_waiting
-    if isinstance(pruner, PausingPruner) and room.searches:
-        begins = may_begin and not room.is_searched
+    # A grid or a list defines all its trials, and enqueued settings come first.
+    may_start = finite is None and not n_waiting
+    if isinstance(pruner, PausingPruner) and budget.searches:
+        begins = may_start and not budget.is_search_spent
         move: Promotion | NewTrial | None = pruner.promotion(trial_index, begins=begins)
-        if move is None and room.is_searched:
+        if move is None and budget.is_search_spent:
             move = pruner.closing_promotion(trial_index)
         if move is not None:
-            return _moved(opened, move)
-    if verification is not None and room.is_searched and not n_waiting:
-        check = verification.check(trial_index.trials, begins=may_begin and not room.is_full)
+            return _carry_out(opened, move)
+    if verification is not None and budget.is_search_spent and not n_waiting:
+        check = verification.check(trial_index.trials, begins=may_start and not budget.is_spent)
         if check is not None:
-            return _moved(opened, check.move, {VERIFIES_ATTR: verifies_mark(check)})
-    if isinstance(pruner, PausingPruner) and room.is_full and not owned:
+            return _carry_out(opened, check.move, {VERIFIES_ATTR: verifies_mark(check)})
+    if isinstance(pruner, PausingPruner) and budget.is_spent and not owned:
         promotion = pruner.last_promotion(opened.trials())
         if promotion is not None:
-            return _moved(opened, promotion)
-    # What is kept for the best trial's neighbours is so while a better one may yet end.
-    is_kept = verification is not None and room.is_searched and may_begin and bool(owned)
-    if room.is_full or not room.searches or is_kept:
+            return _carry_out(opened, promotion)
+    # Trials stay reserved for the best trial's neighbours while running trials may become the best.
+    is_reserved = verification is not None and budget.is_search_spent and may_start and bool(owned)
+    if budget.is_spent or not budget.searches or is_reserved:
         return None
     if not n_waiting and finite is not None and finite.is_exhausted(study):
         return None
@@ -163,11 +164,11 @@ def _begun(
 
 
 def is_on_plateau(trials: Sequence[FrozenTrial], no_improvement_trials: int | None) -> bool:
-    """Whether so many trials began after the best one ended, and none of them was better.
+    """Whether this many trials started after the best one ended without improving on it.
 
     Args:
         trials: all of the study.
-        no_improvement_trials: how many; None for a search that stops for no such reason.
+        no_improvement_trials: how many; None if the search does not stop for this reason.
     """
     if no_improvement_trials is None:
         return False
@@ -185,20 +186,20 @@ def is_on_plateau(trials: Sequence[FrozenTrial], no_improvement_trials: int | No
 def failure_limit_reached(
     outcomes: Sequence[TrialState], in_a_row: int, in_total: int
 ) -> str | None:
-    """Returns in words which limit of failed trials is reached, if one is.
+    """Returns a sentence about the limit of failed trials that is reached, if one is.
 
     Args:
-        outcomes: how trials ended, the latest first.
-        in_a_row: failed trials one after the other that end the search.
-        in_total: failed trials altogether that do.
+        outcomes: final states of trials, the latest first.
+        in_a_row: consecutive failed trials that end the search.
+        in_total: failed trials altogether that end the search.
     """
-    row = 0
+    consecutive = 0
     for state in outcomes:
         if state != TrialState.FAIL:
             break
-        row += 1
-    if row >= in_a_row:
-        return f"{row} trials failed in a row"
+        consecutive += 1
+    if consecutive >= in_a_row:
+        return f"{consecutive} trials failed in a row"
     total = sum(state == TrialState.FAIL for state in outcomes)
     return f"{total} trials failed" if total >= in_total else None
 
@@ -206,11 +207,11 @@ def failure_limit_reached(
 def settings_without_memory(
     failed: Sequence[FrozenTrial], space: SearchSpace
 ) -> list[dict[str, Any]]:
-    """Returns the settings that ran out of memory, however their batches were cut.
+    """Returns the settings that ran out of memory even with the smallest micro-batches.
 
     Args:
         failed: trials of the study that failed.
-        space: what is searched.
+        space: the search space.
     """
     return [
         space.canonical(trial.params)
@@ -219,28 +220,28 @@ def settings_without_memory(
     ]
 
 
-def _moved(
+def _carry_out(
     opened: OpenStudy, move: Promotion | NewTrial, attributes: Mapping[str, Any] | None = None
 ) -> optuna.trial.Trial:
-    """Returns the trial that resumes or begins, with what is noted on it."""
-    noted = {RUNG_ATTR: rung_mark(move.to_epoch, paused=False), **(attributes or {})}
+    """Returns the trial that resumes or starts, with its user attributes set."""
+    user_attrs = {RUNG_ATTR: rung_mark(move.to_epoch, paused=False), **(attributes or {})}
     if isinstance(move, NewTrial):
-        opened.study.enqueue_trial(move.params, user_attrs=noted)
+        opened.study.enqueue_trial(move.params, user_attrs=user_attrs)
         return opened.study.ask()
     trial = opened.take_up(move.trial_number)
-    for name, value in noted.items():
-        # Why a trial verifies, and from where on, is noted once.
+    for name, value in user_attrs.items():
+        # Why a trial verifies the answer, and from which epoch on, is recorded once.
         if name == RUNG_ATTR or name not in trial.user_attrs:
             trial.set_user_attr(name, value)
     return trial
 
 
 def end_paused(opened: OpenStudy, pruner_name: str) -> list[int]:
-    """Ends the trials that are still paused when the study is over; returns their numbers.
+    """Marks the trials still paused at the end of the study pruned; returns their numbers.
 
     Args:
         opened: the study.
-        pruner_name: under which they paused, for the reason.
+        pruner_name: for the reason.
     """
     paused = [trial for trial in opened.trials(TrialState.RUNNING) if is_paused(trial)]
     for frozen in paused:
@@ -250,7 +251,7 @@ def end_paused(opened: OpenStudy, pruner_name: str) -> list[int]:
 
 
 def end_left(opened: OpenStudy, owned: Collection[int], reason: str) -> list[int]:
-    """Ends the trials that nobody runs, as pruned; returns their numbers."""
+    """Marks the running trials without a worker pruned; returns their numbers."""
     left = [trial for trial in opened.trials(TrialState.RUNNING) if trial.number not in owned]
     for frozen in left:
         _end_pruned(opened, frozen, reason)
@@ -266,7 +267,7 @@ def _end_pruned(opened: OpenStudy, frozen: FrozenTrial, reason: str) -> None:
 def enqueue_once(study: optuna.Study, settings: Sequence[EnqueuedSetting]) -> int:
     """Enqueues the settings that the study does not have yet.
 
-    A setting that is listed twice is tried twice; a list that is enqueued again is not.
+    A setting listed twice is tried twice; enqueueing the same list again adds nothing.
 
     Returns:
         How many were new.

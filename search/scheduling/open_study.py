@@ -1,4 +1,4 @@
-"""A study with its storage: trials by their numbers, and what we note on them."""
+"""A study with its storage: trials by number, and the attributes that we set on them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ from canopy_search.storage.study.trial_attributes import ACCUMULATION_ATTR, FULL
 from canopy_search.training.optimization.accumulation import Accumulation
 
 STAGES_ATTR = "canopy:stages"
-_KEY_LETTERS = 16  # of a stage key; enough to tell the stages of one study apart
+_KEY_CHARACTERS = 16  # of a stage key; enough to distinguish the stages of one study
 
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """An Optuna study and the storage that it lies in.
+    """An Optuna study and its storage.
 
     Attributes:
         study: with the sampler and pruner of its next trial.
         storage: in Postgres, or in memory for a simulation.
-        counted: the trials as they were when somebody asked for the census last.
+        counted: index of the trials, as of the last call of `trial_index`.
     """
 
     study: optuna.Study
@@ -36,7 +36,7 @@ class OpenStudy:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def trial_index(self) -> TrialIndex:
-        """Returns counts and ranks of all trials; changes with them when it is asked for again."""
+        """Returns counts and ranks of all trials; each call updates the same object."""
         self.counted.update(self.trials())
         return self.counted
 
@@ -46,23 +46,23 @@ class OpenStudy:
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def take_up(self, number: int) -> optuna.trial.Trial:
-        """Returns a running trial to go on with."""
+        """Returns a running trial in order to resume it."""
         return optuna.trial.Trial(self.study, self.trial_id(number))
 
     def set_stages(self, number: int, keys: list[str]) -> None:
-        """Notes which stages a trial consists of, for pruners that know the tree."""
-        short = [key[:_KEY_LETTERS] for key in keys]
+        """Records the stages of a trial, for pruners that know the stage tree."""
+        short = [key[:_KEY_CHARACTERS] for key in keys]
         self.storage.set_trial_system_attr(self.trial_id(number), STAGES_ATTR, short)
 
 
 def stage_at(trial: FrozenTrial, epoch: int) -> Any:
-    """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial itself."""
+    """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial's number."""
     stages = trial.system_attrs.get(STAGES_ATTR, ())
     return stages[epoch - 1] if epoch <= len(stages) else trial.number
 
 
 def network(trial: FrozenTrial) -> Any:
-    """Returns the network of a trial; None, the same for all, where no network is searched."""
+    """Returns the network of a trial; None for all trials if the network is not searched."""
     return trial.params.get(NETWORK)
 
 
@@ -73,21 +73,21 @@ def best_complete(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
 
 
 def is_promoted(trial: FrozenTrial | optuna.trial.Trial) -> bool:
-    """Whether a person has decided that the trial gets all its epochs."""
+    """Whether the user has promoted the trial, so that it gets all its epochs."""
     return PROMOTED_ATTR in trial.user_attrs
 
 
 def runs_to_end(trial: FrozenTrial | optuna.trial.Trial) -> bool:
-    """Whether no pruner has a say: the trial is a baseline, or a person promoted it."""
+    """Whether no pruner applies: the trial is a baseline, or the user promoted it."""
     return FULL_ATTR in trial.user_attrs or is_promoted(trial)
 
 
 def accumulation_of(trial: FrozenTrial | optuna.trial.Trial) -> tuple[Accumulation, ...]:
-    """Returns how the batches of a trial are cut since memory ran out; empty if it did not."""
+    """Returns how the batches of a trial are split since memory ran out; empty if it did not."""
     return tuple(Accumulation(*entry) for entry in trial.user_attrs.get(ACCUMULATION_ATTR, ()))
 
 
 def keep_accumulation(trial: optuna.trial.Trial, accumulation: Sequence[Accumulation]) -> None:
-    """Notes how the batches of a trial are cut, for whoever goes on with it."""
-    entries = [[each.from_epoch, each.steps] for each in accumulation]
+    """Records how the batches of a trial are split, for the worker that resumes it."""
+    entries = [[entry.from_epoch, entry.steps] for entry in accumulation]
     trial.set_user_attr(ACCUMULATION_ATTR, entries)

@@ -1,4 +1,4 @@
-"""A sampler that learns from paused trials, too."""
+"""A sampler that also learns from paused trials."""
 
 import copy
 import heapq
@@ -19,22 +19,22 @@ from canopy_search.storage.study.trial_attributes import is_paused
 _STUDY = "history"
 
 SHOWN_TRIALS = 1000
-"""Finished trials that a sampler looks at. TPE's time grows with them, 50 ms at 5,000; it learns
-from the best 25, and of the others the older ones weigh less and less."""
+"""Finished trials that a sampler sees. TPE's time grows with them, 50 ms at 5,000; it learns from
+the best 25, and the weight of the others decreases with age."""
 _BEST_TRIALS = 25
 
 
 class AsPruned:
-    """The trials of one study, paused ones as pruned ones, kept from one look to the next."""
+    """The trials of one study, paused ones as pruned ones, kept between calls."""
 
     def __init__(self) -> None:
         self._trials: list[FrozenTrial] = []
         self._shown: list[FrozenTrial] = []
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Returns the trials as a sampler is to see them; none of them is changed.
+        """Returns the trials as a sampler should see them; the originals are not modified.
 
-        Whoever changes a trial puts another one in its place, so only those are looked at.
+        Optuna's storages replace a trial when they change it, so only replaced ones are copied.
         """
         if len(trials) < len(self._trials):
             self._trials, self._shown = [], []
@@ -46,7 +46,7 @@ class AsPruned:
 
 
 def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
-    """Returns a trial, or its twin that is pruned if it pauses and has reported an epoch."""
+    """Returns a trial, or a pruned copy if it is paused and has reported an epoch."""
     if trial.state != TrialState.RUNNING or not trial.intermediate_values or not is_paused(trial):
         return trial
     as_pruned_trial = copy.copy(trial)
@@ -59,11 +59,11 @@ class PausedAsPrunedSampler(BaseSampler):
     """Shows a sampler the paused trials of a study as pruned ones.
 
     For Optuna a paused trial is running, and a sampler learns nothing from running trials. With
-    promotion most trials pause until the end, so TPE would sample at random all the time.
+    promotion most trials stay paused until the end, so TPE would always sample at random.
 
     Args:
-        sampler: the one that samples, for one trial; it must not keep notes on the study.
-        as_pruned: of the study's paused trials; None for some of its own.
+        sampler: samples one trial; it must not store state on the study.
+        as_pruned: the study's paused trials as pruned ones; None for a new object.
     """
 
     def __init__(self, sampler: BaseSampler, as_pruned: AsPruned | None = None) -> None:
@@ -72,7 +72,7 @@ class PausedAsPrunedSampler(BaseSampler):
         self._history: Study | None = None
 
     def reseed_rng(self) -> None:
-        """Seeds the sampler anew."""
+        """Reseeds the sampler."""
         self._sampler.reseed_rng()
 
     def infer_relative_search_space(
@@ -81,7 +81,7 @@ class PausedAsPrunedSampler(BaseSampler):
         """Returns the parameters that are sampled together."""
         history = self._seen(study)
         if history is not study:
-            trials = one_of_each(history.get_trials(deepcopy=False))
+            trials = one_per_distributions(history.get_trials(deepcopy=False))
             history = _study_of(trials, study.directions)
         return self._sampler.infer_relative_search_space(history, trial)
 
@@ -104,7 +104,7 @@ class PausedAsPrunedSampler(BaseSampler):
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Tells the sampler of a new trial."""
+        """Notifies the sampler of a new trial."""
         self._sampler.before_trial(study, trial)
 
     def after_trial(
@@ -114,14 +114,14 @@ class PausedAsPrunedSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Tells the sampler of a finished trial."""
+        """Notifies the sampler of a finished trial."""
         self._sampler.after_trial(study, trial, state, values)
 
     def _seen(self, study: Study) -> Study:
-        """Returns the study as the sampler is to see it.
+        """Returns the study as the sampler should see it.
 
-        All parameters of a trial come from the same history, as it was when the first was asked
-        for. What Hyperband makes of a study for a sampler is left as it is; no trial pauses there.
+        All parameters of a trial are sampled from the same history, as of the first one. The
+        filtered study that Hyperband gives a sampler is left as it is; no trial pauses there.
         """
         if type(study) is not Study:
             return study
@@ -136,10 +136,9 @@ def best_and_newest(
 ) -> Sequence[FrozenTrial]:
     """Returns all unfinished trials, and of the finished ones the best and the newest.
 
-    As many as `SHOWN_TRIALS` in all; up to that number, all there are. What is best is what TPE
-    takes for it (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011, and
-    Optuna for pruned trials): complete trials by their value, then pruned ones, those first that
-    came furthest.
+    At most `SHOWN_TRIALS` finished ones. The order is TPE's (Bergstra et al., "Algorithms for
+    Hyper-Parameter Optimization", NeurIPS 2011, and Optuna for pruned trials): complete trials by
+    value, then pruned trials, those with the most epochs first.
 
     Args:
         trials: in the order of their numbers.
@@ -167,18 +166,18 @@ def _rank(trial: FrozenTrial, sign: float) -> tuple[float, ...]:
     return 1, -step, math.inf if math.isnan(value) else value
 
 
-def one_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def one_per_distributions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Returns the unfinished trials, and of the finished ones one for each set of distributions.
 
-    What is sampled together follows from the distributions that trials have, and not from how many
-    have them; comparing those of all trials is what takes a sampler longest.
+    The parameters that are sampled together depend on the distributions of the trials, not on their
+    number; comparing the distributions of all trials takes a sampler the longest.
     """
     kept: list[FrozenTrial] = []
     different: list[tuple[TrialState, dict[str, BaseDistribution]]] = []
     last = None
     for trial in trials:
         seen = trial.state, trial.distributions
-        if seen == last or seen in different:  # equal at once where the same objects are in both
+        if seen == last or seen in different:  # fast where both contain the same objects
             continue
         kept.append(trial)
         if trial.state.is_finished():
@@ -192,7 +191,7 @@ def _study_of(trials: Sequence[FrozenTrial], directions: list[StudyDirection]) -
 
 
 class _History(OneStudyStorage):
-    """Some trials, to be read.
+    """A read-only storage with some trials.
 
     Args:
         trials: in the order of their numbers.
@@ -223,7 +222,7 @@ class _History(OneStudyStorage):
         return next(trial for trial in self._trials if trial._trial_id == trial_id)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Forgets what a sampler notes for others, who see the sampled parameters themselves."""
+        """Discards what a sampler records for other workers: they see the sampled parameters."""
 
     def create_new_trial(self, *_arguments: Any, **_options: Any) -> NoReturn:
         """Refuses."""

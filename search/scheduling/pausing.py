@@ -1,4 +1,4 @@
-"""What pruners have in common under which a trial pauses at a rung and may resume."""
+"""Base class of the pruners that pause a trial at a rung and may resume it."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ class Promotion:
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A trial that begins with a setting that nobody has sampled.
+    """A new trial with a setting that the pruner chose, not the sampler.
 
     Attributes:
-        params: dotted name of a parameter → value, of all that are searched.
+        params: dotted name → value, for every searched parameter.
         to_epoch: the rung where it pauses first, or the last epoch.
     """
 
@@ -42,10 +42,10 @@ class NewTrial:
 
 
 class PausingPruner(BasePruner):
-    """Pauses every trial at the first rung, and says which one resumes when a worker is free.
+    """Pauses every trial at the first rung, and chooses which one resumes when a worker is free.
 
-    A decision waits for no other trial, and none is final before the study ends, whereas stopping
-    at a rung is final and is made when least is known.
+    A decision waits for no other trial, and none is final before the study ends; stopping at a
+    rung would be final, at the time when the least is known.
 
     Attributes:
         rungs: epochs after which trials pause, ascending; the last epoch is none of them.
@@ -57,15 +57,15 @@ class PausingPruner(BasePruner):
 
     @abstractmethod
     def promotion(self, trial_index: TrialIndex, *, begins: bool) -> Promotion | NewTrial | None:
-        """Returns what is to happen before another setting is sampled, if anything.
+        """Returns the trial to resume or start before another setting is sampled, if any.
 
         Args:
             trial_index: of the study.
-            begins: whether a trial may begin.
+            begins: whether a new trial may start.
         """
 
     def closing_promotion(self, trial_index: TrialIndex) -> Promotion | None:  # noqa: ARG002 - for pruners that have one
-        """Returns the paused trial that resumes once no new trial is to begin, if one deserves it.
+        """Returns the paused trial that resumes once no new trial may start, if one qualifies.
 
         Args:
             trial_index: of the study.
@@ -73,11 +73,11 @@ class PausingPruner(BasePruner):
         return None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's signature
-        """Never: a trial pauses instead, see `pauses`."""
+        """Returns False: a trial pauses instead; see `pauses`."""
         return False
 
     def pauses(self, trial: optuna.trial.Trial, epoch: int) -> bool:
-        """Whether `trial` has come to the rung that it may run to."""
+        """Whether `trial` has reached the rung that it may run to."""
         if epoch >= self.epochs or runs_to_end(trial):
             return False
         rung = trial.user_attrs.get(RUNG_ATTR)
@@ -91,8 +91,8 @@ class PausingPruner(BasePruner):
     def last_promotion(self, trials: Sequence[FrozenTrial]) -> Promotion | None:
         """Returns the paused trial that resumes so that a search does not end without an answer.
 
-        With few trials none is fully trained by the rule. Then the best one of the highest rung
-        is, once nothing else is left to do.
+        With few trials the rule may fully train none. Then the best one at the highest rung is
+        fully trained once nothing else is left to do.
 
         Args:
             trials: all of the study.
@@ -101,14 +101,14 @@ class PausingPruner(BasePruner):
         if not paused or any(trial.state == TrialState.COMPLETE for trial in trials):
             return None
 
-        def standing(trial: FrozenTrial) -> tuple[int, float, int]:
+        def progress(trial: FrozenTrial) -> tuple[int, float, int]:
             epoch = max(trial.intermediate_values)
             return (epoch, trial.intermediate_values[epoch], -trial.number)
 
-        best = max(paused, key=standing)
-        return Promotion(best.number, self.next_rung(standing(best)[0]))
+        best = max(paused, key=progress)
+        return Promotion(best.number, self.next_rung(progress(best)[0]))
 
 
 def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:
-    """Returns what a trial's user attribute says of where it may run to."""
+    """Returns the user attribute with the rung that a trial may run to, or is paused at."""
     return {"to_epoch": to_epoch, "paused": paused}

@@ -1,4 +1,4 @@
-"""The last word is checked: what a search spends before it ends on what would be regretted most."""
+"""Verifies the best trial: trains the likeliest better settings before the search ends."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.search.scheduling.heading import Outlook
-from canopy_search.search.scheduling.neighbours import nearest, numbers, wanted_beside
+from canopy_search.search.scheduling.neighbours import most_informative_number, nearest, numbers
 from canopy_search.search.scheduling.open_study import best_complete, network, runs_to_end, stage_at
 from canopy_search.search.scheduling.pausing import NewTrial, PausingPruner, Promotion
 from canopy_search.storage.study.trial_attributes import (
@@ -20,21 +20,22 @@ from canopy_search.storage.study.trial_attributes import (
     paused_at,
 )
 
-# How far final APs lie apart: of networks, and of settings that differ in one number alone.
+# Differences between final APs: of networks, and of settings that differ in one number alone.
 _NETWORK_SPREAD, _NEIGHBOUR_SPREAD = 0.06, 0.01
-# One in so many of the trials that the share would be is kept for neighbours that are new.
-_FEW_ARE_NEW = 4
-_TOO_FEW = 8
+# One in this many of verification's share of the trials is reserved for new neighbours.
+_TRIALS_PER_RESERVED = 4
+# With fewer trials than this, none is reserved.
+_MIN_TRIALS = 8
 
 
 @dataclass(frozen=True)
 class Check:
-    """What is to be verified next.
+    """What to verify next.
 
     Attributes:
-        move: the trial that resumes or begins.
+        move: the trial that resumes or starts.
         kind: why; see `dashboards.answer.verified`.
-        from_epoch: what it has come to already.
+        from_epoch: the epoch that it has already reached.
     """
 
     move: Promotion | NewTrial
@@ -44,16 +45,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """Spends a share of the epochs trained so far, and at least a full run, on the best answer.
+    """Spends a share of the epochs trained so far, and at least a full run, on verification.
 
-    Worth verifying is what may be better than the best complete trial: where a paused trial is
-    heading and how far it may go beyond, more for a network of which nothing is known at the end;
-    and in each number of the space, the one in the larger gap beside the best trial's.
+    It verifies trials that may be better than the best complete one: paused trials, by the AP that
+    they are heading for plus a margin, which is larger for a network without a complete trial; and
+    for each number of the space, the setting in the larger gap next to the best trial's.
 
     Attributes:
         share: of the epochs trained so far.
         epochs: of a full run.
-        pruner: of the study, where trials pause under it.
+        pruner: of the study, if its trials pause.
     """
 
     share: float
@@ -61,38 +62,38 @@ class Verification:
     pruner: PausingPruner | None
 
     def reserve(self, n_trials: int) -> int:
-        """Returns how many of a study's trials are kept for neighbours that have to begin.
+        """Returns how many of a study's trials are reserved for new neighbours.
 
         Args:
             n_trials: total of finished trials of the study.
         """
-        if n_trials < _TOO_FEW:
+        if n_trials < _MIN_TRIALS:
             return 0
-        return max(1, round(self.share * n_trials / _FEW_ARE_NEW))
+        return max(1, round(self.share * n_trials / _TRIALS_PER_RESERVED))
 
     def check(self, trials: Iterable[FrozenTrial], *, begins: bool) -> Check | None:
-        """Returns what is verified next; None if nothing is worth it, or all is spent.
+        """Returns what to verify next; None if nothing qualifies, or the epochs are spent.
 
         Args:
             trials: of the study.
-            begins: whether a trial may begin.
+            begins: whether a new trial may start.
         """
-        begun = [t for t in trials if t.state not in {TrialState.FAIL, TrialState.WAITING}]
-        best = best_complete(begun)
+        started = [t for t in trials if t.state not in {TrialState.FAIL, TrialState.WAITING}]
+        best = best_complete(started)
         if best is None:
             return None
-        found = [*self._paused(begun), *self._neighbours(best, begun, begins=begins)]
-        spent = sum(map(self._spent, begun))
-        left = max(self.epochs, self.share * (_trained(begun) - spent)) - spent
+        found = [*self._paused(started), *self._neighbours(best, started, begins=begins)]
+        spent = sum(map(self._spent, started))
+        left = max(self.epochs, self.share * (_trained(started) - spent)) - spent
         affordable = [
-            (worth, check)
-            for worth, check in found
-            if worth >= (best.value or 0.0) and check.move.to_epoch - check.from_epoch <= left
+            (possible_ap, check)
+            for possible_ap, check in found
+            if possible_ap >= (best.value or 0.0) and check.move.to_epoch - check.from_epoch <= left
         ]
-        return max(affordable, key=lambda each: each[0], default=(0.0, None))[1]
+        return max(affordable, key=lambda pair: pair[0], default=(0.0, None))[1]
 
     def _paused(self, trials: Sequence[FrozenTrial]) -> Iterable[tuple[float, Check]]:
-        """Yields the trials that may resume, with the AP that they may have."""
+        """Yields the trials that may resume, with the AP that they may reach."""
         if self.pruner is None:
             return
         trained = {
@@ -110,33 +111,33 @@ class Verification:
             if epoch == 1 and not is_new:
                 continue
             spread = _NETWORK_SPREAD if is_new else _NEIGHBOUR_SPREAD
-            worth = outlook(trial) + spread * (1 - epoch / self.epochs)
+            possible_ap = outlook(trial) + spread * (1 - epoch / self.epochs)
             move = Promotion(trial.number, self.pruner.next_rung(epoch))
-            yield worth, Check(move, UNTRAINED if is_new else CONTENDER, epoch)
+            yield possible_ap, Check(move, UNTRAINED if is_new else CONTENDER, epoch)
 
     def _neighbours(
         self, best: FrozenTrial, trials: Sequence[FrozenTrial], *, begins: bool
     ) -> Iterable[tuple[float, Check]]:
-        """Yields the settings beside the best one, with the AP that they may have."""
+        """Yields the settings next to the best one, with the AP that they may reach."""
         to_epoch = self.pruner.next_rung(1) if self.pruner else self.epochs
         fresh = [trial for trial in trials if paused_at(trial) == 1]
         new = {trial.number for trial in fresh}
         known = [trial for trial in trials if trial.number not in new]
         for name in numbers(best):
-            wanted = wanted_beside(best, known, name)
+            wanted = most_informative_number(best, known, name)
             if wanted is None:
                 continue
-            worth = (best.value or 0.0) + _NEIGHBOUR_SPREAD
+            possible_ap = (best.value or 0.0) + _NEIGHBOUR_SPREAD
             if sibling := nearest(fresh, best, name, wanted):
-                yield worth, Check(Promotion(sibling.number, to_epoch), NEIGHBOUR, 1)
+                yield possible_ap, Check(Promotion(sibling.number, to_epoch), NEIGHBOUR, 1)
             elif begins:
                 yield (
-                    worth,
+                    possible_ap,
                     Check(NewTrial({**best.params, name: wanted}, to_epoch), NEIGHBOUR, 0),
                 )
 
     def _spent(self, trial: FrozenTrial) -> int:
-        """Returns how many epochs of a trial verify, those to come included."""
+        """Returns how many epochs of a trial count as verification, planned ones included."""
         if VERIFIES_ATTR not in trial.user_attrs:
             return 0
         end = max(trial.intermediate_values, default=0)
@@ -146,7 +147,7 @@ class Verification:
 
 
 def verifying(share: float, epochs: int, pruner: BasePruner) -> Verification | None:
-    """Returns what verifies the answer of a study; None where nothing is to.
+    """Returns the verification of a study; None if it has none.
 
     Args:
         share: of the epochs trained so far; 0 for none.
@@ -159,12 +160,12 @@ def verifying(share: float, epochs: int, pruner: BasePruner) -> Verification | N
 
 
 def verifies_mark(check: Check) -> dict[str, object]:
-    """Returns what a trial's user attribute says of why it verifies."""
+    """Returns the user attribute of a trial that verifies the answer."""
     return {"kind": check.kind, "from_epoch": check.from_epoch}
 
 
 def _trained(trials: Iterable[FrozenTrial]) -> int:
-    """Returns how many epochs were trained, those that trials share once."""
+    """Returns how many epochs were trained, counting shared ones once."""
     return len(
         {(epoch, stage_at(trial, epoch)) for trial in trials for epoch in trial.intermediate_values}
     )

@@ -1,4 +1,4 @@
-"""Searches replayed on learning curves that are known: tables, landscapes, and how they compare.
+"""Replays searches on known learning curves (tables or landscapes) and compares them.
 
-Nothing here trains, and nothing here decides: sampler, pruner and budget are the real search's.
+Nothing here trains or decides: sampler, pruner and budget are the real search's.
 """

@@ -1,4 +1,4 @@
-"""Samplers and pruners against each other, on learning curves that are known."""
+"""Compares samplers and pruners on known learning curves."""
 
 import math
 import statistics
@@ -51,8 +51,8 @@ class Compared:
     """One sampler with one pruner.
 
     Attributes:
-        sampler: as it was asked for.
-        pruner: as it was asked for.
+        sampler: as requested.
+        pruner: as requested.
         workers: of a search.
         best_ap: found by a search.
         regret: how much better the best full run of the space is.
@@ -87,11 +87,11 @@ class Compared:
         return float(np.percentile(self.regrets, 90))
 
     def share_within(self, regret: float) -> float:
-        """Returns the share of the searches that regret at most so much."""
+        """Returns the share of the searches with at most this regret."""
         return statistics.fmean(found <= regret + _ROUNDING for found in self.regrets)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as JSON values."""
+        """Returns the row as JSON values."""
         spreads = {
             name: {"mean": spread.mean, "deviation": spread.deviation}
             for name, spread in vars(self).items()
@@ -109,10 +109,10 @@ class Compared:
 
 
 def named(text: str) -> NamedSettings:
-    """Returns a sampler or pruner that is written as ``asha`` or ``asha:reduction_factor=2``.
+    """Parses a sampler or pruner, written as ``asha`` or ``asha:reduction_factor=2``.
 
     Raises:
-        SamplerError: it is not written so.
+        SamplerError: it is not written this way.
     """
     name, _, parameters = text.partition(":")
     values: dict[str, Any] = {}
@@ -123,7 +123,7 @@ def named(text: str) -> NamedSettings:
         try:
             values[key] = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
-            raise SamplerError(f"{text}: {value!r} is no value") from error
+            raise SamplerError(f"{text}: {value!r} is not a YAML value") from error
     return NamedSettings(name=name, **values)
 
 
@@ -139,7 +139,7 @@ def compare(
     """Simulates every sampler with every pruner, with each number of workers.
 
     Args:
-        curves: seed of a search → its learning curves: the same table, or another landscape.
+        curves: seed of a search → its learning curves: one table for all, or a landscape each.
         samplers: as `named` reads them.
         pruners: likewise.
         n_trials: finished trials of a search.
@@ -150,38 +150,38 @@ def compare(
         SamplerError: a sampler or pruner does not exist, or does not take its parameters.
         CurveTableError: no point of a table has a full curve.
     """
-    asked = list(product(workers, samplers, pruners))
-    best = [each.best_ap for each in curves.values()]
-    for _, sampler, pruner in asked:
+    combinations = list(product(workers, samplers, pruners))
+    best = [known.best_ap for known in curves.values()]
+    for _, sampler, pruner in combinations:
         _check(next(iter(curves.values())), sampler, pruner)
     rows = []
-    for done, row in enumerate(asked, start=1):
-        n_workers, sampler, pruner = row
-        searched = partial(
+    for done, combination in enumerate(combinations, start=1):
+        n_workers, sampler, pruner = combination
+        search = partial(
             simulate,
             sampler=named(sampler),
             pruner=named(pruner),
             n_trials=n_trials,
             workers=n_workers,
         )
-        runs = [searched(each, seed=seed) for seed, each in curves.items()]
+        runs = [search(known, seed=seed) for seed, known in curves.items()]
         if n_workers == 1:  # the same decisions in the same order, only slower
             alone_s = [run.reported_s for run in runs]
         else:
             alone_s = [
-                searched(each, seed=seed, shares=False).seconds for seed, each in curves.items()
+                search(known, seed=seed, shares=False).seconds for seed, known in curves.items()
             ]
-        rows.append(_row(row, runs, alone_s, best))
+        rows.append(_row(combination, runs, alone_s, best))
         if progress is not None:
-            progress(done, len(asked))
+            progress(done, len(combinations))
     return rows
 
 
 def differences(rows: Sequence[Compared]) -> list[str]:
-    """Says of each row how its regret differs from that of the first with as many workers.
+    """Returns for each row how its regret differs from the first row with as many workers.
 
-    The seeds are the same in all rows, so each is compared with itself. A difference is beyond its
-    spread where the 95 % interval of its mean, by Student's t, does not contain 0.
+    The seeds are the same in all rows, so differences are paired by seed. A difference is beyond
+    its spread if the 95 % interval of its mean, by Student's t, does not contain 0.
 
     Args:
         rows: what `compare` returned.
@@ -191,16 +191,16 @@ def differences(rows: Sequence[Compared]) -> list[str]:
         first = next(other for other in rows if other.workers == row.workers)
         if row is first or len(row.regrets) < 2:
             continue
-        each = Spread.of([a - b for a, b in zip(row.regrets, first.regrets, strict=True)])
+        difference = Spread.of([a - b for a, b in zip(row.regrets, first.regrets, strict=True)])
         n = len(row.regrets)
-        half = each.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
-        decision = "within its spread" if abs(each.mean) <= half else "beyond its spread"
-        how = "more" if each.mean > 0 else "less"
+        half = difference.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
+        verdict = "within its spread" if abs(difference.mean) <= half else "beyond its spread"
+        how = "higher" if difference.mean > 0 else "lower"
         seconds = row.seconds.mean / first.seconds.mean if first.seconds.mean else math.nan
         lines.append(
-            f"{row.name} regrets {abs(each.mean):.4f} {how} than {first.name} "
-            f"(95 %: {each.mean - half:+.4f} to {each.mean + half:+.4f}, {decision}) "
-            f"in {seconds:.2f} times its time"
+            f"{row.name}: regret {abs(difference.mean):.4f} {how} than with {first.name} (95 %: "
+            f"{difference.mean - half:+.4f} to {difference.mean + half:+.4f}, {verdict}), "
+            f"{seconds:.2f} times as long"
         )
     return lines
 
@@ -212,14 +212,14 @@ def _check(curves: Curves, sampler: str, pruner: str) -> None:
 
 
 def _row(
-    asked: tuple[int, str, str],
+    combination: tuple[int, str, str],
     runs: Sequence[SimulatedSearch],
     alone_s: Sequence[float],
     best: Sequence[float],
 ) -> Compared:
-    workers, sampler, pruner = asked
+    workers, sampler, pruner = combination
     found = [run.best_ap or 0.0 for run in runs]
-    regrets = tuple(most - each for most, each in zip(best, found, strict=True))
+    regrets = tuple(highest - ap for highest, ap in zip(best, found, strict=True))
     return Compared(
         sampler,
         pruner,

@@ -1,4 +1,4 @@
-"""Learning curves of a whole space as a file: Parquet of our own, CSV of anybody's."""
+"""Learning curves of a whole space as a file: our own Parquet, or any CSV."""
 
 import csv
 import io
@@ -42,12 +42,12 @@ def write_curves(
         path: the Parquet file.
         rows: one for each epoch of each point: the parameters, `epoch`, `stage` and the metrics.
         distributions: the space.
-        about: JSON values, `epochs` among them.
+        about: JSON values, including `epochs`.
     """
     document = {
         **about,
         "version": _VERSION,
-        "space": {name: distribution_to_json(each) for name, each in distributions.items()},
+        "space": {name: distribution_to_json(domain) for name, domain in distributions.items()},
     }
     # Rows need not have the same metrics, and pyarrow takes the columns from the first.
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -60,12 +60,12 @@ def write_curves(
 
 
 def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTable:
-    """Reads learning curves: what `write_curves` wrote, or a CSV file of somebody's own.
+    """Reads learning curves from a file of `write_curves`, or from a CSV file.
 
     A CSV file has one row an epoch. ``epoch`` counts from 1, ``val_ap`` or ``val_map`` is the AP,
-    ``seconds`` what the epoch took; every other column whose values differ is a parameter. As such
-    a file says nothing of shared epochs, every point has its own. A curve that ends early is held
-    at its best AP from there on, at no cost, and an epoch without a time (0 or empty) costs the
+    ``seconds`` the duration of the epoch; every other column whose values differ is a parameter.
+    Such a file does not record shared epochs, so every point has its own. A curve that ends early
+    is extended with its best AP, at no cost, and an epoch without a time (0 or empty) costs the
     median of its curve.
 
     Args:
@@ -73,7 +73,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
         where: column → value, as text: only rows with these values are read.
 
     Raises:
-        CurveTableError: there is no such file, it is something else, or no row fits.
+        CurveTableError: the file does not exist or has another format, or no row matches.
     """
     if path.suffix.lower() == ".csv":
         return _read_csv(path, where or {})
@@ -91,7 +91,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
     about = json.loads(metadata[_METADATA_KEY])
     if about["version"] != _VERSION:
         raise CurveTableError(
-            f"{path}: of version {about['version']}, this Canopy reads {_VERSION}; make it anew"
+            f"{path}: version {about['version']}, but this Canopy reads {_VERSION}; create it again"
         )
     space = about.pop("space")
     distributions = {name: json_to_distribution(text) for name, text in space.items()}
@@ -109,7 +109,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
 def _rows_where(
     rows: Sequence[dict[str, Any]], where: Mapping[str, str], path: Path
 ) -> Sequence[dict[str, Any]]:
-    """Returns the rows that have all these values."""
+    """Returns the rows with these values."""
     for column, value in where.items():
         columns = list(rows[0]) if rows else []
         if column not in columns:
@@ -149,19 +149,19 @@ def _read_csv(path: Path, where: Mapping[str, str]) -> CurveTable:
     parameters = [name for name, found in values.items() if len(found) > 1]
     if not parameters:
         raise CurveTableError(f"{path}: only one curve, so there is nothing to search")
-    told: defaultdict[tuple[Any, ...], dict[int, tuple[float, float]]] = defaultdict(dict)
+    points: defaultdict[tuple[Any, ...], dict[int, tuple[float, float]]] = defaultdict(dict)
     for row in rows:
         point = tuple(row[name] for name in parameters)
         epoch, val_ap, seconds = _csv_numbers(row, str(ap), f"{path}: {' '.join(point)}")
-        if epoch in told[point]:
+        if epoch in points[point]:
             raise CurveTableError(
-                f"{path}: epoch {epoch} of {' '.join(point)} is there twice; expected one row for "
+                f"{path}: epoch {epoch} of {' '.join(point)} appears twice; expected one row for "
                 f"each epoch of each {', '.join(parameters)}"
             )
-        told[point][epoch] = (val_ap, seconds)
-    epochs = max(max(curve) for curve in told.values())
-    curves = {point: _held(point, curve, epochs, path) for point, curve in told.items()}
-    # What others call the network is a search's backbone.
+        points[point][epoch] = (val_ap, seconds)
+    epochs = max(max(curve) for curve in points.values())
+    curves = {point: _extended(point, curve, epochs, path) for point, curve in points.items()}
+    # Canopy's name of the parameter is backbone.
     names = {"network": NETWORK} if NETWORK not in parameters else {}
     distributions: dict[str, BaseDistribution] = {
         names.get(name, name): CategoricalDistribution(values[name]) for name in parameters
@@ -186,20 +186,20 @@ def _csv_numbers(row: Mapping[str, str], ap: str, where: str) -> tuple[int, floa
     return epoch, val_ap, seconds
 
 
-def _held(
-    point: tuple[str, ...], told: Mapping[int, tuple[float, float]], epochs: int, path: Path
+def _extended(
+    point: tuple[str, ...], curve: Mapping[int, tuple[float, float]], epochs: int, path: Path
 ) -> list[CurvePoint]:
-    """Returns a curve of full length; see `read_curves`."""
+    """Returns a curve of full length, as described at `read_curves`."""
     name = " ".join(point)
-    if missing := [epoch for epoch in range(1, max(told) + 1) if epoch not in told]:
+    if missing := [epoch for epoch in range(1, max(curve) + 1) if epoch not in curve]:
         raise CurveTableError(f"{path}: epoch {missing[0]} of {name} is missing")
-    timed = [seconds for _, seconds in told.values() if seconds > 0]
+    timed = [seconds for _, seconds in curve.values() if seconds > 0]
     median_s = statistics.median(timed) if timed else 0.0
-    best_ap = max(val_ap for val_ap, _ in told.values())
-    held = {epoch: told.get(epoch, (best_ap, None)) for epoch in range(1, epochs + 1)}
+    best_ap = max(val_ap for val_ap, _ in curve.values())
+    extended = {epoch: curve.get(epoch, (best_ap, None)) for epoch in range(1, epochs + 1)}
     return [
         CurvePoint(f"{name} {epoch}", val_ap, 0.0 if seconds is None else seconds or median_s)
-        for epoch, (val_ap, seconds) in held.items()
+        for epoch, (val_ap, seconds) in extended.items()
     ]
 
 

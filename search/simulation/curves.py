@@ -14,7 +14,7 @@ class CurvePoint:
     """One epoch of one point.
 
     Attributes:
-        stage: its stage key; points share those that they have in common.
+        stage: its stage key; points that share an epoch have the same key there.
         val_ap: validation AP after it; None where the run diverged.
         seconds: training and validation time.
     """
@@ -25,7 +25,7 @@ class CurvePoint:
 
 
 class Curves(Protocol):
-    """Learning curves of a whole space, however they come about."""
+    """Learning curves of a whole space, from any source."""
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -33,7 +33,7 @@ class Curves(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Of a full run."""
+        """Epochs of a full run."""
 
     def curve(self, params: Mapping[str, Any]) -> Sequence[CurvePoint]:
         """Returns the learning curve of a setting, one point an epoch."""
@@ -49,13 +49,13 @@ class FiniteCurves(Curves, Protocol):
 
 @dataclass(frozen=True)
 class CurveTable:
-    """What is known of a whole space.
+    """Recorded learning curves of a whole space.
 
     Attributes:
         distributions: the space, by dotted name of the setting.
         epochs: of a full run.
         curves: values of the parameters in the order of `distributions` → one entry an epoch.
-        about: what the file says of its origin.
+        about: metadata of the file.
     """
 
     distributions: dict[str, BaseDistribution]

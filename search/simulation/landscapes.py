@@ -1,4 +1,4 @@
-"""Synthetic learning curves on which a search can be wrong: families of them, drawn by seed."""
+"""Families of synthetic learning curves, drawn by seed, on which a search can go wrong."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,24 +23,24 @@ _FASTEST_EPOCH_S = 1.0
 
 @dataclass(frozen=True)
 class Family:
-    """What all landscapes of a family have in common; each seed draws another one.
+    """The parameters of a family of landscapes; each seed draws another landscape.
 
     Attributes:
         name: for ``canopy simulate --family``.
         networks: number of networks.
         losses: number of losses.
         gammas: number of values of gamma; the last one is 1.
-        gamma_step: between two of them.
+        gamma_step: between two values.
         epochs: of a full run.
         cost_ratio: seconds of an epoch of the most expensive network to those of the cheapest.
         is_misleading: whether slow starters tend to end best.
         fastest_epochs: time constant of the fastest network, in epochs of a constant rate.
         slowest: time constant of the slowest network, as a share of a full run.
         slow_start: how much larger the exponent p of the slowest network is than the fastest's.
-        annealing: the most AP that a decayed rate adds.
-        curve: how AP approaches its end: a stretched exponential, or Hill's curve with its long
-            tail.
-        is_held_out: whether it is kept for checking a choice that was made on the others.
+        annealing: the largest AP that a decayed rate adds.
+        curve: how AP approaches its final value: a stretched exponential, or Hill's curve with
+            its long tail.
+        is_held_out: whether it is held out to check choices that were made on the others.
     """
 
     name: str
@@ -70,15 +70,15 @@ class Family:
             f"{self.networks} networks × {self.losses} losses × {self.gammas} gammas, "
             f"{self.epochs} epochs, costs 1:{self.cost_ratio:g}"
             f"{', misleading' if self.is_misleading else ''}"
-            f"{', kept for checking' if self.is_held_out else ''}"
+            f"{', held out' if self.is_held_out else ''}"
         )
 
 
-_KEPT: dict[str, Any] = {"curve": "hill", "is_held_out": True}
+_HELD_OUT: dict[str, Any] = {"curve": "hill", "is_held_out": True}
 FAMILIES = {
     family.name: family
     for family in (
-        # To choose defaults on.
+        # For choosing defaults.
         Family("plain-8", 4, 3, 21, 0.01, 8, 4, is_misleading=False, slowest=0.35),
         Family("late-8", 4, 3, 21, 0.01, 8, 2, is_misleading=True, fastest_epochs=0.8, slowest=0.4,
                slow_start=1.0),
@@ -87,15 +87,16 @@ FAMILIES = {
                slow_start=1.0),
         Family("late-60", 10, 3, 11, 0.005, 60, 6, is_misleading=True, fastest_epochs=2.0,
                slow_start=1.0),
-        # To check the choice on: other sizes, and curves of another form.
-        Family("kept-plain-8", 6, 3, 11, 0.02, 8, 6, is_misleading=False, **_KEPT),
+        # Held out to check the defaults: other sizes, and curves of another form.
+        Family("kept-plain-8", 6, 3, 11, 0.02, 8, 6, is_misleading=False, **_HELD_OUT),
         Family("kept-late-8", 5, 4, 21, 0.01, 8, 3, is_misleading=True, fastest_epochs=0.4,
-               slowest=0.45, slow_start=3.0, **_KEPT),
+               slowest=0.45, slow_start=3.0, **_HELD_OUT),
         Family("kept-late-30", 8, 4, 11, 0.01, 30, 8, is_misleading=True, slow_start=2.0,
-               annealing=0.03, **_KEPT),
-        Family("kept-plain-60", 8, 3, 21, 0.005, 60, 12, is_misleading=False, slowest=0.2, **_KEPT),
+               annealing=0.03, **_HELD_OUT),
+        Family("kept-plain-60", 8, 3, 21, 0.005, 60, 12, is_misleading=False, slowest=0.2,
+               **_HELD_OUT),
         Family("kept-late-60", 5, 5, 16, 0.003, 60, 4, is_misleading=True, fastest_epochs=1.5,
-               slowest=0.25, slow_start=1.5, **_KEPT),
+               slowest=0.25, slow_start=1.5, **_HELD_OUT),
     )
 }  # fmt: skip
 
@@ -104,7 +105,7 @@ def find_family(name: str) -> Family:
     """Returns a family by its name.
 
     Raises:
-        CurveTableError: there is none of that name.
+        CurveTableError: there is no family of that name.
     """
     try:
         return FAMILIES[name]
@@ -118,17 +119,17 @@ def find_family(name: str) -> Family:
 class Landscape:
     """The learning curves of one whole space.
 
-    With the learning rate ``gamma ** k`` in epoch k, counted from 0, a run has come as far after e
-    epochs as a constant rate would in ``s = sum(gamma ** k for k < e)``. Its AP is
+    With the learning rate ``gamma ** k`` in epoch k, counted from 0, the progress of a run after e
+    epochs is that of a constant rate after ``s = sum(gamma ** k for k < e)``. Its AP is
 
         chance + (quality − chance) · g(s / tau) + annealing · g(s / tau) · (1 − gamma ** (e − 1))
 
     with ``g(x) = 1 − exp(−x ** p)`` or ``x ** p / (1 + x ** p)``, and noise: a fast decay looks
-    better early and stops sooner. Quality, tau, p and annealing are the network's, shifted by the
-    loss. All gammas share epoch 1, as in the stage tree.
+    better early and stops sooner. Quality, tau, p and annealing depend on the network, shifted by
+    the loss. All gammas share epoch 1, as in the stage tree.
 
     Attributes:
-        family: what it is drawn from.
+        family: of the landscape.
         seed: of the draw.
     """
 
@@ -147,7 +148,7 @@ class Landscape:
 
     @property
     def epochs(self) -> int:
-        """Of a full run."""
+        """Epochs of a full run."""
         return self.family.epochs
 
     @property
@@ -171,8 +172,7 @@ class Landscape:
     def rank_correlation(self, epoch: int) -> float:
         """Returns Spearman's correlation of AP after an epoch with AP at the end, over the space.
 
-        Equals, as all gammas of one network and loss are after epoch 1, have the mean of their
-        ranks.
+        Equal values, such as all gammas of one network and loss after epoch 1, get their mean rank.
 
         Args:
             epoch: counts from 1.
@@ -223,14 +223,14 @@ class Landscape:
 
 
 def rank_correlations(family: Family, seeds: Sequence[int]) -> dict[int, float]:
-    """Returns how much early epochs tell in a family.
+    """Returns how well early epochs predict the last one in a family.
 
     Args:
         family: of the landscapes.
         seeds: of the landscapes.
 
     Returns:
-        Epoch → mean rank correlation, of those of `CORRELATED_EPOCHS` that are before the end.
+        Epoch → mean rank correlation, for the `CORRELATED_EPOCHS` before the last epoch.
     """
     drawn = [Landscape(family, seed) for seed in seeds]
     epochs = [epoch for epoch in CORRELATED_EPOCHS if epoch < family.epochs]

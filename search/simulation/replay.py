@@ -1,4 +1,4 @@
-"""A search replayed from a table of learning curves: no training, and a clock of its own."""
+"""Replays a search from a table of learning curves, without training, on a simulated clock."""
 
 import heapq
 from collections.abc import Callable, Generator, Sequence
@@ -30,18 +30,18 @@ from canopy_search.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class SimulatedSearch:
-    """What one simulated search found and cost.
+    """Result and cost of one simulated search.
 
     Attributes:
-        best_ap: best AP of a complete trial; None if none is complete.
+        best_ap: the best AP of a complete trial; None if no trial is complete.
         trials: finished ones.
         complete: complete ones.
         epochs_reported: by all trials.
-        epochs_trained: distinct ones among them, which the stage tree trains.
+        epochs_trained: distinct ones, which the stage tree trains.
         seconds: until the last worker is done.
-        reported_s: training and validation time of all reported epochs, whoever trained them.
-        stages: stage keys of the epochs that were trained, in their order.
-        walks: how often a worker took up a trial, new ones and promoted ones.
+        reported_s: training and validation time of all reported epochs, shared ones included.
+        stages: stage keys of the trained epochs, in order.
+        claims: how often a worker started or resumed a trial.
     """
 
     best_ap: float | None
@@ -52,20 +52,20 @@ class SimulatedSearch:
     seconds: float
     reported_s: float
     stages: tuple[str, ...]
-    walks: int
+    claims: int
 
 
 @dataclass(frozen=True)
 class SimulatedEpoch:
-    """One epoch that a simulated trial came to.
+    """One epoch of a simulated trial.
 
     Attributes:
         trial: its number.
         params: its setting, by dotted name.
         epoch: counts from 1.
         val_ap: validation AP after it; None where the run diverged.
-        at_s: when it is known, in simulated seconds since the start.
-        train_s: what it cost; 0 where it was known already, or another trial trained it.
+        at_s: when it ends, in simulated seconds since the start.
+        train_s: its cost; 0 if it was reused from another trial.
     """
 
     trial: int
@@ -78,16 +78,16 @@ class SimulatedEpoch:
 
 @dataclass
 class _Clock:
-    """Simulated time, and when every stage is known.
+    """Simulated time, and when every stage is trained.
 
     Attributes:
         now: seconds since the start.
-        known_at: stage key → when it is trained to its end.
+        known_at: stage key → when it is trained.
         shares: whether trials share stages.
         reported: epochs reported so far.
         trained: stage keys of the epochs trained so far.
         reported_s: time that all reported epochs would take, in seconds.
-        walks: how often a trial was taken up so far.
+        claims: how often a trial was started or resumed so far.
     """
 
     shares: bool
@@ -96,10 +96,10 @@ class _Clock:
     reported: int = 0
     trained: list[str] = field(default_factory=list)
     reported_s: float = 0.0
-    walks: int = 0
+    claims: int = 0
 
     def train(self, stage: str, seconds: float) -> tuple[float, float]:
-        """Returns when a stage that is needed now is known, and what training it costs."""
+        """Returns when a stage requested now is trained, and the cost of training it."""
         self.reported += 1
         self.reported_s += seconds
         if self.shares and stage in self.known_at:
@@ -119,28 +119,28 @@ def simulate(
     workers: int = 1,
     shares: bool = True,
     enqueue: Sequence[EnqueuedSetting] = (),
-    walk_s: Callable[[Params], float] | None = None,
+    startup_s: Callable[[Params], float] | None = None,
     on_epoch: Callable[[SimulatedEpoch], None] | None = None,
     verify: float | None = None,
 ) -> SimulatedSearch:
-    """Runs one search on a table, with the sampler, pruner and budget code of the real one.
+    """Runs one search on a table, with the real sampler, pruner and budget code.
 
     Args:
         table: the learning curves.
         sampler: by name, with parameters.
-        pruner: likewise.
+        pruner: by name, with parameters.
         n_trials: finished trials.
-        seed: the study's.
-        workers: that share the study; the time of one epoch is the table's, whoever trains it.
+        seed: of the study.
+        workers: number of workers; each takes the table's time for an epoch.
         shares: whether trials share stages.
         enqueue: settings to try first.
-        walk_s: parameters of a trial → seconds before its worker trains, whenever it is taken up.
-        on_epoch: is told of every epoch, in the order of the clock.
-        verify: share of the epochs that verify the answer; None for what the pruner has by default.
+        startup_s: parameters of a trial → seconds before its worker trains, after each claim.
+        on_epoch: called for every epoch, in the order of the clock.
+        verify: share of the epochs that verify the answer; None for the pruner's default.
     """
     storage = InMemoryStorage()
     built = build_pruner(pruner, table.epochs)
-    # Hyperband's brackets follow from the name of a study.
+    # Hyperband's brackets depend on the name of the study.
     name = f"simulated {seed}"
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=built
@@ -149,10 +149,12 @@ def simulate(
     opened, clock = OpenStudy(study, storage), _Clock(shares)
     share = default_verify(pruner) if verify is None else verify
     verification = verifying(share, table.epochs, built)
-    run = _Run(table, opened, built, sampler, n_trials, seed, verification, clock, walk_s, on_epoch)
-    run.go(workers)
-    end_paused(run.opened, pruner.name)
-    complete = run.opened.trials(TrialState.COMPLETE)
+    replay = _Replay(
+        table, opened, built, sampler, n_trials, seed, verification, clock, startup_s, on_epoch
+    )
+    replay.run(workers)
+    end_paused(replay.opened, pruner.name)
+    complete = replay.opened.trials(TrialState.COMPLETE)
     return SimulatedSearch(
         best_ap=max((trial.value for trial in complete if trial.value is not None), default=None),
         trials=finished_count(study),
@@ -162,12 +164,12 @@ def simulate(
         seconds=clock.now,
         reported_s=clock.reported_s,
         stages=tuple(clock.trained),
-        walks=clock.walks,
+        claims=clock.claims,
     )
 
 
 @dataclass
-class _Run:
+class _Replay:
     table: Curves
     opened: OpenStudy
     pruner: BasePruner
@@ -176,15 +178,15 @@ class _Run:
     seed: int
     verification: Verification | None
     clock: _Clock
-    walk_s: Callable[[Params], float] | None = None
+    startup_s: Callable[[Params], float] | None = None
     on_epoch: Callable[[SimulatedEpoch], None] | None = None
     owned: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._space = SearchSpace(TrainingSettings(), self.table.distributions)
 
-    def go(self, workers: int) -> None:
-        """Lets time pass until no worker finds anything to do."""
+    def run(self, workers: int) -> None:
+        """Advances the clock until no worker finds anything to do."""
         events: list[tuple[float, int]] = []
         busy: dict[int, Generator[float]] = {}
         idle = list(range(workers))
@@ -192,7 +194,7 @@ class _Run:
             while idle and (trial := self._claim()) is not None:
                 worker = idle.pop(0)
                 self.owned.add(trial.number)
-                busy[worker] = self._walk(trial)
+                busy[worker] = self._train(trial)
                 heapq.heappush(events, (self.clock.now, worker))
             if not events:
                 return
@@ -216,12 +218,12 @@ class _Run:
         self._space.suggest(found)  # before another worker decides, as in the real loop
         return found
 
-    def _walk(self, trial: optuna.trial.Trial) -> Generator[float]:
-        """Yields when each epoch of a trial is known, and then reports it."""
+    def _train(self, trial: optuna.trial.Trial) -> Generator[float]:
+        """Yields the time at which each epoch of a trial ends, and then reports it."""
         params = self._space.canonical(trial.params)
-        self.clock.walks += 1
-        if self.walk_s is not None:
-            yield self.clock.now + self.walk_s(params)
+        self.clock.claims += 1
+        if self.startup_s is not None:
+            yield self.clock.now + self.startup_s(params)
         curve = self.table.curve(params)
         self.opened.set_stages(trial.number, [point.stage for point in curve])
         reported = set(

@@ -1,4 +1,4 @@
-"""What a study is asked for and began with: its plan, its record, checks before the first trial.
+"""A study's plan, its record, and the checks before its first trial.
 
 The tables are in `storage.study`, trials are chosen in `scheduling`.
 """

@@ -1,4 +1,4 @@
-"""Where a study's checkpoints are: in the state folder, another one, or a bucket."""
+"""Where a study's checkpoints are stored: the state folder, another folder, or object storage."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ CHECKPOINT_FOLDER = "checkpoints"
 
 
 def checkpoint_url(settings: StagesSettings, home: Path) -> str:
-    """Returns where checkpoints lie.
+    """Returns the URL or folder of the checkpoints.
 
     Args:
-        settings: of the configuration.
+        settings: stage settings of the configuration.
         home: the state folder.
     """
     automatic = settings.checkpoints == "auto"
@@ -22,17 +22,17 @@ def checkpoint_url(settings: StagesSettings, home: Path) -> str:
 
 
 def check_place(settings: StagesSettings, home: Path) -> None:
-    """Raises CheckpointPlaceError if checkpoints cannot lie where the configuration says."""
+    """Raises CheckpointPlaceError if the configured checkpoint storage cannot be used."""
     CheckpointFiles(checkpoint_url(settings, home), "")
 
 
 def open_checkpoints(
     settings: StagesSettings, home: Path, database: Database, worker: int
 ) -> CheckpointStore:
-    """Returns the checkpoints of a database where the configuration says.
+    """Returns the checkpoints of a database, in the configured storage.
 
     Raises:
-        CheckpointPlaceError: there is no such file system, or a package for it is missing.
+        CheckpointPlaceError: the file system is unknown, or a package for it is missing.
     """
     files = CheckpointFiles(checkpoint_url(settings, home), database.read_id())
     automatic = settings.budget_gib == "auto"

@@ -19,15 +19,15 @@ DEMO_CONFIG = Path(str(files("canopy_search.search.config") / "demo.yaml"))
 
 
 def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConfig:
-    """Reads a configuration, and checks all that can be checked without data and database.
+    """Reads a configuration, and checks everything that needs neither data nor database.
 
     Args:
-        path: the file; None means ``./canopy.yaml`` if it is there, else the built-in demo. Paths
+        path: the file; None means ``./canopy.yaml`` if it exists, else the built-in demo. Paths
             in the file are relative to its folder; URLs stay as they are.
-        allow_missing: sets ``data.allow_missing``, whatever the file says.
+        allow_missing: sets ``data.allow_missing``, overriding the file.
 
     Raises:
-        ConfigError: the file cannot be read or used; one line for each thing that is wrong.
+        ConfigError: the file cannot be read or used; one line per problem.
     """
     path = path or _default_config()
     document = read_yaml(path)
@@ -56,8 +56,8 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
     updates: dict[str, Any] = {"data": config.data.model_copy(update=data)}
     checkpoints = config.stages.checkpoints
     if checkpoints != "auto" and "://" not in checkpoints:
-        place = str(folder / _expanded(Path(checkpoints)))
-        updates["stages"] = config.stages.model_copy(update={"checkpoints": place})
+        resolved = str(folder / _expanded(Path(checkpoints)))
+        updates["stages"] = config.stages.model_copy(update={"checkpoints": resolved})
     if config.search.diary is not None:
         diary = {"diary": folder / _expanded(config.search.diary)}
         updates["search"] = config.search.model_copy(update=diary)
@@ -65,7 +65,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
 
 
 def _expanded(path: Path) -> Path:
-    """`path` with ``~`` as the home folder, if there is such a user."""
+    """`path` with ``~`` expanded to the home folder, if that user exists."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -73,7 +73,7 @@ def _expanded(path: Path) -> Path:
 
 
 def _default_config() -> Path:
-    # A link to nowhere and a file of the other ending are meant to be read, not passed over.
+    # A broken link or a file ending in .yml is an error, not a reason to use the demo.
     if DEFAULT_CONFIG.exists() or DEFAULT_CONFIG.is_symlink():
         return DEFAULT_CONFIG
     misnamed = DEFAULT_CONFIG.with_suffix(".yml")

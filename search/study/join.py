@@ -1,4 +1,4 @@
-"""``canopy worker``: what a machine needs to work on a study that was begun on another one."""
+"""``canopy worker``: the plan of a study that was started on another machine."""
 
 from pathlib import Path
 from typing import Any
@@ -19,33 +19,33 @@ def join_plan(
     study: str,
     *,
     retry_for_s: float,
-    here: bool = True,
+    is_local: bool = True,
 ) -> SearchPlan:
-    """Returns the plan of a study as it was begun, with this machine's paths.
+    """Returns the plan that a study was started with, with this machine's paths.
 
-    What is searched and how comes from the study itself, as it was launched last. Where images,
-    labels and checkpoints lie comes from this machine's configuration, and where that does not
-    say, from where they lay when the study began.
+    The search settings come from the study's latest launch. The paths of images, labels and
+    checkpoints come from this machine's configuration; if it does not set one, the path from the
+    study's first start is used.
 
     Args:
         settings: this machine's configuration.
         home: the state folder.
         store: the studies of the database.
         study: name of the study.
-        retry_for_s: how long to wait for a database that is away, in seconds.
-        here: whether this machine trains, and so has to have the device.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
+        is_local: whether this machine trains, and so needs the device.
 
     Raises:
         UnknownStudyError: there is no such study.
-        StudyDiffersError: it was not begun by Canopy, or by one that this one cannot follow.
+        StudyDiffersError: it was not started by Canopy, or by an incompatible version of it.
     """
     record = store.read_record(study)
     if record is None:
         raise StudyDiffersError(
-            f"study {study!r} was not begun by Canopy, so a worker cannot know what to do"
+            f"study {study!r} was not started by Canopy, so a worker cannot know its settings"
         )
     try:
-        begun = CanopyConfig.model_validate(
+        original = CanopyConfig.model_validate(
             {
                 "data": record["config"]["data"],
                 "training": record["config"]["training"],
@@ -54,21 +54,22 @@ def join_plan(
         )
     except (KeyError, ValidationError) as error:
         raise StudyDiffersError(
-            f"study {study!r} was begun by another version of Canopy "
-            f"({record.get('versions', {}).get('canopy-search', 'unknown')}); install that one here"
+            f"study {study!r} was started by another version of Canopy "
+            f"({record.get('versions', {}).get('canopy-search', 'unknown')}); "
+            "install that version here"
         ) from error
     config = settings.model_copy(
         update={
-            "data": begun.data.model_copy(update=_places(settings.data)),
-            "training": begun.training,
-            "search": begun.search,
+            "data": original.data.model_copy(update=_local_paths(settings.data)),
+            "training": original.training,
+            "search": original.search,
         }
     )
-    n_trials = store.target(study) or begun.search.trials
-    return plan_search(config, home, study, n_trials, retry_for_s=retry_for_s, here=here)
+    n_trials = store.target(study) or original.search.trials
+    return plan_search(config, home, study, n_trials, retry_for_s=retry_for_s, is_local=is_local)
 
 
-def _places(data: DataSettings) -> dict[str, Any]:
-    """Returns what of the data settings is this machine's own."""
-    places = {key: getattr(data, key) for key in ("labels", "images") if getattr(data, key)}
-    return {**places, "allow_missing": data.allow_missing}
+def _local_paths(data: DataSettings) -> dict[str, Any]:
+    """Returns the data settings that belong to this machine."""
+    paths = {key: getattr(data, key) for key in ("labels", "images") if getattr(data, key)}
+    return {**paths, "allow_missing": data.allow_missing}

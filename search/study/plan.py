@@ -1,4 +1,4 @@
-"""What a search is asked for: checked without data and database, then begun or gone on with."""
+"""The plan of a search: checked without data and database, then used to start or join a study."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -32,12 +32,12 @@ from canopy_search.training.optimization.optimizers import check_optimizer
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import TrainingSettings
 
-OBJECTIVE = "val_ap"  # what optuna-dashboard calls the value of a trial
+OBJECTIVE = "val_ap"  # the name of a trial's value in optuna-dashboard
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search is asked for, checked as far as it can be without data and database.
+    """A requested search, checked as far as possible without data and database.
 
     Attributes:
         config: the whole configuration.
@@ -45,11 +45,11 @@ class SearchPlan:
         home: the state folder.
         study: name of the study.
         n_trials: total of finished trials of the study.
-        workers: on this machine, which share its cores.
-        slot: the device that this process works on, for people.
-        retry_for_s: how long to wait for a database that is away, in seconds.
-        threads: of each worker where the configuration does not say; None for its share of this
-            machine's cores.
+        workers: number of workers on this machine, which share its cores.
+        slot: the device of this process, as text.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
+        threads: threads of each worker if the configuration says ``auto``; None for its share of
+            this machine's cores.
     """
 
     config: CanopyConfig
@@ -70,22 +70,22 @@ def plan_search(
     n_trials: int,
     *,
     retry_for_s: float = DEFAULT_RETRY_FOR_S,
-    here: bool = True,
+    is_local: bool = True,
 ) -> SearchPlan:
-    """Checks a search and returns what will be done.
+    """Checks a search and returns its plan.
 
     Args:
         config: the whole configuration.
         home: the state folder.
         study: name of the study.
         n_trials: total of finished trials of the study.
-        retry_for_s: how long to wait for a database that is away, in seconds.
-        here: whether this machine trains, and so has to have the device.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
+        is_local: whether this machine trains, and so needs the device.
 
     Raises:
         SearchError: space, sampler or pruner cannot be used.
-        TrainingError: a backbone, loss or optimizer does not exist, or the device is not there.
-        CheckpointPlaceError: checkpoints cannot lie where they are said to.
+        TrainingError: a backbone, loss or optimizer does not exist, or the device is unavailable.
+        CheckpointPlaceError: the configured checkpoint storage cannot be used.
     """
     space = parse_space(config.search, config.training)
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
@@ -99,50 +99,50 @@ def plan_search(
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
     machine = ("device", "precision", "compile")
-    for values in product(*(choices(space, name) for name in machine)) if here else ():
+    for values in product(*(choices(space, name) for name in machine)) if is_local else ():
         resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))
     check_sampling(config.search, space, config.training.epochs)
     check_place(config.stages, home)
     return SearchPlan(config, space, home, study, n_trials, retry_for_s=retry_for_s)
 
 
-def as_begun(plan: SearchPlan, record: Record | None) -> SearchPlan:
-    """Returns a plan with the sampler, pruner and verification that its study began with.
+def as_started(plan: SearchPlan, record: Record | None) -> SearchPlan:
+    """Returns a plan with the sampler, pruner and verification that its study started with.
 
-    Those that the configuration names stay: only a default gives way, for it may be another one in
-    another release.
+    Only defaults are replaced, since they may change between releases; values that the
+    configuration sets are kept.
 
     Args:
-        plan: what is asked for.
-        record: what the study began with; None if it begins now.
+        plan: the requested plan.
+        record: the study's record; None if the study is new.
 
     Raises:
-        SamplerError: what the study began with does not exist here.
+        SamplerError: the study's sampler or pruner does not exist in this version.
     """
     if record is None:
         return plan
-    asked, before = plan.config.search, record["config"]["search"]
+    requested, before = plan.config.search, record["config"]["search"]
     kept: dict[str, Any] = {
         name: NamedSettings.model_validate(before[name])
         for name in ("sampler", "pruner")
-        if name not in asked.model_fields_set and name in before
+        if name not in requested.model_fields_set and name in before
     }
-    if "verify" not in asked.model_fields_set and "verify" in before:
+    if "verify" not in requested.model_fields_set and "verify" in before:
         kept["verify"] = before["verify"]
-    search = asked.model_copy(update=kept)
-    if search == asked:
+    search = requested.model_copy(update=kept)
+    if search == requested:
         return plan
     check_sampling(search, plan.space, plan.config.training.epochs)
     return replace(plan, config=plan.config.model_copy(update={"search": search}))
 
 
 @dataclass(frozen=True)
-class BegunStudy:
-    """A study that has begun, as this process sees it.
+class StartedStudy:
+    """A started study, as opened by this process.
 
     Attributes:
-        plan: what it is asked for.
-        space: what is searched; every ``auto`` is what it meant when the study began.
+        plan: the plan of the search.
+        space: the search space; every ``auto`` is resolved as when the study started.
         dataset: the images and labels.
     """
 
@@ -151,24 +151,24 @@ class BegunStudy:
     dataset: Dataset
 
 
-def begin_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunStudy:
-    """Opens the study, or begins it.
+def start_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> StartedStudy:
+    """Opens the study, or starts it.
 
     Raises:
-        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
+        StudyDiffersError: it was started with other data or fixed settings, or not by Canopy.
     """
     study = check_ours(plan, store)
     training, now = compare_with_study(plan, store, study, dataset)
-    # Another process may have begun it since.
+    # Another process may have started it in the meantime.
     check_same_study(plan.study, store.write_record(plan.study, now), now)
-    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+    return StartedStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
 
 
 def check_ours(plan: SearchPlan, store: StudyStore) -> optuna.Study:
-    """Opens the study in the database, where it is made if there is none of that name.
+    """Opens the study in the database, or creates it if there is none with that name.
 
     Raises:
-        StudyDiffersError: it has trials, and was not begun by Canopy.
+        StudyDiffersError: it has trials, and was not started by Canopy.
     """
     study = store.open_study(plan.study)
     if study.metric_names is None:
@@ -182,40 +182,40 @@ def check_ours(plan: SearchPlan, store: StudyStore) -> optuna.Study:
 def _check_ours(plan: SearchPlan, study: optuna.Study, record: Record | None) -> None:
     if record is None and study.get_trials(deepcopy=False):
         raise StudyDiffersError(
-            f"study {plan.study!r} has trials and was not begun by Canopy; choose another name "
+            f"study {plan.study!r} has trials and was not started by Canopy; choose another name "
             "with --study"
         )
 
 
-def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> BegunStudy:
-    """Opens a study that somebody else has begun.
+def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> StartedStudy:
+    """Opens a study that another process has started.
 
     Raises:
-        UnknownStudyError: there is none of that name.
-        StudyDiffersError: it began with other data, other fixed settings or other versions, or not
-            with Canopy.
+        UnknownStudyError: there is no study with that name.
+        StudyDiffersError: it was started with other data, fixed settings or versions, or not by
+            Canopy.
     """
     before = store.read_record(plan.study)
     if before is None:
         raise StudyDiffersError(
-            f"study {plan.study!r} was not begun by Canopy; begin another one with: canopy search"
+            f"study {plan.study!r} was not started by Canopy; start another one with: canopy search"
         )
     training, now = _described(plan, dataset, before)
     check_same_study(plan.study, before, now)
-    return BegunStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+    return StartedStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
 
 
 def compare_with_study(
     plan: SearchPlan, store: StudyStore, study: optuna.Study, dataset: Dataset
 ) -> tuple[TrainingSettings, Record]:
-    """Checks that a study can go on as it is asked for; changes nothing.
+    """Checks that a study can resume with this plan; changes nothing.
 
     Returns:
-        The fixed settings with every ``auto`` as it was when the study began, and what describes
-        the study as it is asked for now.
+        The fixed settings with every ``auto`` resolved as when the study started, and the record
+        that describes the study as requested now.
 
     Raises:
-        StudyDiffersError: it began with other data or other fixed settings, or not with Canopy.
+        StudyDiffersError: it was started with other data or fixed settings, or not by Canopy.
     """
     before = store.read_record(plan.study)
     _check_ours(plan, study, before)
@@ -228,7 +228,7 @@ def compare_with_study(
 def _described(
     plan: SearchPlan, dataset: Dataset, before: Record | None
 ) -> tuple[TrainingSettings, Record]:
-    """Returns the fixed settings without ``auto``, and what describes the study as planned."""
+    """Returns the fixed settings without ``auto``, and the record of the study as planned."""
     training = plan.config.training
     if before is not None:
         training = resolved_as_before(training, before)
@@ -239,12 +239,12 @@ def _described(
 
 
 def shared_out(training: TrainingSettings, workers: int, training_images: int) -> TrainingSettings:
-    """Returns settings without ``auto``, the machine's threads shared out between workers.
+    """Returns settings without ``auto``, with the machine's threads divided between workers.
 
     Args:
         training: the settings.
-        workers: that train on this machine at the same time.
-        training_images: of an epoch.
+        workers: number of workers that train on this machine at the same time.
+        training_images: number of images in an epoch.
     """
     if training.threads == "auto":
         share = max(1, resolve_threads("auto") // workers)

@@ -1,4 +1,4 @@
-"""What a search needs before its first trial: data to rank, and networks that fit."""
+"""Checks before the first trial: the data can rank trials, and the networks fit into memory."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -18,7 +18,7 @@ from canopy_search.training.settings import DataSettings, TrainingSettings
 
 
 def choices(space: SearchSpace, name: str) -> Sequence[Any]:
-    """Returns every value that a setting which is a name can have in the study."""
+    """Returns every value that a categorical setting can have in the study."""
     distribution = space.distributions.get(name)
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
@@ -34,7 +34,7 @@ def largest_batch_size(space: SearchSpace) -> int:
 
 
 def open_data(settings: DataSettings, home: Path, watcher: SearchWatcher) -> Dataset:
-    """Opens the data, says what is remarkable, and makes sure that there is something to rank.
+    """Opens the data, prints its warnings, and checks that a validation image has a label.
 
     Raises:
         TrainingError: the data cannot be used.
@@ -51,13 +51,13 @@ def open_data(settings: DataSettings, home: Path, watcher: SearchWatcher) -> Dat
 
 
 def check_networks(space: SearchSpace, dataset: Dataset) -> dict[str, int]:
-    """Checks that every backbone of the study takes such images and fits into the memory.
+    """Checks that every backbone of the study accepts the images and fits into memory.
 
     Returns:
         The estimated memory of a training step, in bytes, the largest for each backbone.
 
     Raises:
-        SettingsError: one does not.
+        SettingsError: a backbone does not.
     """
     needed: dict[str, int] = {}
     varied = ("device", "precision", "optimizer.name")
@@ -71,7 +71,7 @@ def check_networks(space: SearchSpace, dataset: Dataset) -> dict[str, int]:
 
 
 def check_network(settings: TrainingSettings, dataset: Dataset) -> int:
-    """Checks that one backbone takes such images and fits into the memory of its device.
+    """Checks that one backbone accepts the images and fits into the memory of its device.
 
     Returns:
         The estimated memory of a training step, in bytes.

@@ -1,4 +1,4 @@
-"""What is kept with a study, so that it is known for good what its trials ran on."""
+"""The record stored with a study: the data, settings and versions its trials ran with."""
 
 import platform
 import subprocess
@@ -14,15 +14,15 @@ from canopy_search.training.settings import ColumnSettings, SplitSettings, Train
 from canopy_search.training.stage_key import ENGINE_REVISION
 
 PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
-# What changes the numbers of training: the workers of a study have the same.
+# Versions that change training results: all workers of a study must have the same.
 DECISIVE = ("torch", "torchvision", "engine")
-# On these a later start follows the study's first one wherever the configuration says `auto`.
+# Where the configuration says `auto`, a later start takes these from the study's first start.
 RESOLVED = ("device", "precision", "threads", "compile")
 
-# What may be another at a later start, because it changes no number.
+# Settings that may change at a later start, because they do not change results.
 FREE = frozenset({"training.device_cache"})
 
-# What a study meant that began before there was such a setting.
+# Values for studies that started before these settings existed.
 DEFAULTS: dict[str, Any] = {
     "data": {
         "columns": ColumnSettings().model_dump(mode="json"),
@@ -38,17 +38,17 @@ Record = dict[str, Any]
 def study_record(
     config: CanopyConfig, space: SearchSpace, training: TrainingSettings, dataset: Dataset
 ) -> Record:
-    """Describes a study that begins now, as JSON values.
+    """Describes a study that starts now, as JSON values.
 
     Args:
         config: the whole configuration.
-        space: what is searched.
+        space: the search space.
         training: the settings of a run with every ``auto`` resolved.
         dataset: the opened data.
     """
     data = config.data.model_dump(mode="json", exclude={"labels", "images", "allow_missing"})
     fixed = training.model_dump(mode="json")
-    fixed["device"] = fixed["device"].partition(":")[0]  # which GPU it was changes nothing
+    fixed["device"] = fixed["device"].partition(":")[0]  # the index of the GPU makes no difference
     return {
         "data": {
             **data,
@@ -64,12 +64,12 @@ def study_record(
 
 
 def study_record_like(record: Record, config: CanopyConfig, space: SearchSpace) -> Record:
-    """Describes a study with the data, fixed settings and versions of another one.
+    """Describes a study with the data, fixed settings and versions of another study.
 
     Args:
-        record: of the other one.
+        record: record of the other study.
         config: the whole configuration.
-        space: what is searched.
+        space: the search space.
     """
     return {**record, **_searched(config, space)}
 
@@ -84,22 +84,22 @@ def _searched(config: CanopyConfig, space: SearchSpace) -> Record:
 
 
 def resolved_as_before(training: TrainingSettings, record: Record) -> TrainingSettings:
-    """Returns `training` with what the study resolved at its first start in place of ``auto``."""
-    known = fixed_settings(record)
-    before = {name: getattr(known, name) for name in RESOLVED if getattr(training, name) == "auto"}
+    """Returns `training` with each ``auto`` resolved as at the study's first start."""
+    fixed = fixed_settings(record)
+    before = {name: getattr(fixed, name) for name in RESOLVED if getattr(training, name) == "auto"}
     return training.model_copy(update=before)
 
 
 def fixed_settings(record: Record) -> TrainingSettings:
-    """Returns the settings that a study began with, without ``auto``."""
+    """Returns the settings that a study started with, without ``auto``."""
     return TrainingSettings.model_validate(DEFAULTS["training"] | record["training"])
 
 
 def check_same_study(name: str, before: Record, now: Record) -> None:
-    """Checks that a study goes on with the data, settings, space and versions that it began with.
+    """Checks that a study resumes with the data, settings, space and versions of its first start.
 
     Raises:
-        StudyDiffersError: they differ; one line a difference.
+        StudyDiffersError: they differ; one line per difference.
     """
     _check_same_settings(name, before, now)
     _check_same_versions(name, before.get("versions", {}), now["versions"])
@@ -119,14 +119,14 @@ def _check_same_settings(name: str, before: Record, now: Record) -> None:
     ]
     if differences:
         raise StudyDiffersError(
-            f"study {name!r} began with other data or settings:\n"
+            f"study {name!r} was started with other data or settings:\n"
             + "\n".join(differences)
-            + "\nput them back, or begin another study with --study NAME"
+            + "\nrestore them, or start another study with --study NAME"
         )
 
 
 def _check_same_versions(name: str, before: Record, now: Record) -> None:
-    """Compares what the study has recorded; an earlier Canopy recorded less."""
+    """Compares the recorded versions; earlier releases of Canopy recorded fewer."""
     differing = [key for key in DECISIVE if key in before and before[key] != now[key]]
     if not differing:
         return
@@ -134,10 +134,10 @@ def _check_same_versions(name: str, before: Record, now: Record) -> None:
     packages = ["canopy-search" if key == "engine" else key for key in differing]
     remedy = " ".join(f"{package}=={before[package]}" for package in packages)
     raise StudyDiffersError(
-        f"study {name!r} began with other versions, which give other numbers:\n"
+        f"study {name!r} was started with other versions, which give different results:\n"
         + "\n".join(lines)
-        + f"\ninstall the study's here (pip install {remedy}), or begin another study with "
-        "--study NAME"
+        + f"\ninstall the study's versions here (pip install {remedy}), "
+        "or start another study with --study NAME"
     )
 
 
@@ -147,7 +147,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Returns the commit that `folder` is at and whether it has changes; None outside of git."""
+    """Returns the commit of `folder` and whether it has changes; None outside of git."""
     try:
         commit, changes = (
             subprocess.run(

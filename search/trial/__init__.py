@@ -1,4 +1,4 @@
-"""One trial at work: it walks the stage tree, reports its epochs and keeps its checkpoints.
+"""Runs one trial: follows its path in the stage tree, reports epochs and writes checkpoints.
 
-What decides that it stops or pauses is in `scheduling`.
+The decision to stop or pause is made in `scheduling`.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints of a running search: written beside the training, read back when they are needed."""
+"""Checkpoints of a running search: written by a thread during training, read when needed."""
 
 import queue
 import threading
@@ -14,12 +14,12 @@ from canopy_search.storage.stages.checkpoints import CheckpointStore
 from canopy_search.training.checkpoint import RunState, snapshot, state_from_bytes, state_to_bytes
 from canopy_search.training.errors import CheckpointError
 
-# With two states waiting, a third would cost more memory than the time it saves.
+# A third waiting state would cost more memory than the time that it saves.
 _QUEUED_STATES = 2
-# A place that takes longer than this for one checkpoint hangs; training goes on without.
-_PATIENCE_S = 20.0
+# A filestore that takes longer than this for one checkpoint hangs; training continues without it.
+_RETRY_FOR_S = 20.0
 _POLL_S = 0.05
-# A connection that breaks is mended by then; while the database stays away, training goes on.
+# Enough for a broken connection; if the database stays unavailable, training continues.
 _ATTEMPTS = 4
 
 
@@ -32,15 +32,15 @@ class _Job:
 
 
 class CheckpointWriter:
-    """Writes checkpoints on a thread of its own, and tells of each kind of trouble once.
+    """Writes checkpoints on its own thread, and reports each kind of problem once.
 
     Args:
         store: where they go.
-        note: is told what a person should know, on the thread that trains.
-        retry_for_s: how long to wait for a place that hangs, in seconds.
+        note: gets messages for the user, on the training thread.
+        retry_for_s: how long to wait for a filestore that hangs, in seconds.
 
     Attributes:
-        waited_s: time that the training thread has waited here, in seconds.
+        waited_s: time that the training thread has waited for checkpoints, in seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CheckpointWriter:
         store: CheckpointStore,
         note: Callable[[str], None],
         *,
-        retry_for_s: float = _PATIENCE_S,
+        retry_for_s: float = _RETRY_FOR_S,
     ) -> None:
         self._store = store
         self._note = note
@@ -56,8 +56,8 @@ class CheckpointWriter:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_QUEUED_STATES)
         self._unwritten: set[str] = set()
         self._changed = threading.Condition()
-        self._troubles: list[str] = []
-        self._told: set[str] = set()
+        self._problems: list[str] = []
+        self._reported: set[str] = set()
         self._hangs = False
         self._is_collected = threading.Event()
         self.waited_s = 0.0
@@ -65,51 +65,51 @@ class CheckpointWriter:
         self._thread.start()
 
     def submit(self, key: str, state: RunState, *, is_end: bool) -> None:
-        """Takes the state of a run after a stage, which is written soon.
+        """Queues the state of a run after a stage to be written.
 
         Args:
             key: of the stage.
-            state: of the run; copied, so the run may go on.
-            is_end: whether the run ends here.
+            state: of the run; copied, so the run may continue.
+            is_end: whether the run ends with this stage.
         """
         started = time.perf_counter()
         job = _Job(key, state["epoch"], snapshot(state), is_end)
         with self._changed:
             self._unwritten.add(key)
         try:
-            # A place that hangs is waited for once.
+            # Wait only once for a filestore that hangs.
             self._jobs.put(job, timeout=0 if self._hangs else self._retry_for_s)
         except queue.Full:
             self._hangs = True
             with suppress(*DATABASE_FAILURES):
                 self._store.give_up(key)
-            self._done(key, _useless(TimeoutError("they take too long to write")))
+            self._done(key, _unusable_text(TimeoutError("they take too long to write")))
         self.waited_s += time.perf_counter() - started
-        self._tell()
+        self._report_problems()
 
     def place_id(self) -> str | None:
-        """Returns the id of the place that checkpoints go to; None if it cannot be had."""
+        """Returns the id of the filestore of the checkpoints; None if it is unavailable."""
         try:
             return self._store.place_id
         except (OSError, *DATABASE_FAILURES) as error:
-            self._trouble(_useless(error))
+            self._add_problem(_unusable_text(error))
             return None
 
     def find(self, keys: Sequence[str]) -> set[str]:
-        """Returns the stages that have a checkpoint, or will have one in a moment."""
+        """Returns the stages whose checkpoint is written or being written."""
         self._is_collected.wait(self._retry_for_s)
         try:
             found = set(self._store.find(keys))
         except OSError as error:
-            self._trouble(_useless(error))
+            self._add_problem(_unusable_text(error))
             found = set()
-        self._tell()
+        self._report_problems()
         return found
 
     def load(self, key: str, epoch: int) -> RunState | None:
-        """Returns the state after a stage; None if its checkpoint cannot be had.
+        """Returns the state after a stage; None if its checkpoint cannot be read.
 
-        One that is still being written is waited for.
+        Waits for a checkpoint that is still being written.
 
         Args:
             key: of the stage.
@@ -121,45 +121,45 @@ class CheckpointWriter:
                 return None
             return state_from_bytes(self._store.read(key))
         except CheckpointMissError as error:
-            self._trouble(f"the checkpoint of epoch {epoch} cannot be used: {error}")
+            self._add_problem(f"the checkpoint of epoch {epoch} cannot be used: {error}")
         except CheckpointError as error:
-            self._trouble(f"the checkpoint of epoch {epoch} cannot be used: {error}")
+            self._add_problem(f"the checkpoint of epoch {epoch} cannot be used: {error}")
         except OSError as error:
-            self._trouble(_useless(error))
+            self._add_problem(_unusable_text(error))
         finally:
             self.waited_s += time.perf_counter() - started
-            self._tell()
+            self._report_problems()
         return None
 
     def flush(self) -> None:
-        """Waits until everything is written, as long as there is patience."""
+        """Waits until everything is written, for at most `retry_for_s`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._unwritten, self._retry_for_s)
-        self._tell()
+        self._report_problems()
 
     def discard(self, keys: Sequence[str]) -> None:
-        """Removes checkpoints that nobody will need."""
+        """Removes checkpoints that are no longer needed."""
         self.flush()
         try:
             self._store.discard(keys)
         except OSError as error:
-            self._trouble(_useless(error))
-        self._tell()
+            self._add_problem(_unusable_text(error))
+        self._report_problems()
 
     def close(self) -> None:
-        """Writes what is left, and ends."""
+        """Writes what is left, and ends the thread."""
         self.flush()
         if not self._unwritten:
             self._jobs.put(None)
             self._thread.join(self._retry_for_s)
 
     def _is_written(self, key: str) -> bool:
-        """Waits for a checkpoint that this process or another is writing."""
+        """Waits for a checkpoint that this or another process is writing."""
         deadline = time.monotonic() + self._retry_for_s
         with self._changed:
             is_free = self._changed.wait_for(lambda: key not in self._unwritten, self._retry_for_s)
         if is_free:
-            self._store.give_up(key)  # announced, and then the database was away
+            self._store.give_up(key)  # announced before the database became unavailable
         while (is_whole := self._store.find([key]).get(key)) is False:
             if time.monotonic() > deadline:
                 return False
@@ -167,32 +167,34 @@ class CheckpointWriter:
         return bool(is_whole)
 
     def _collect(self) -> None:
-        """Removes what crashes left behind, before anybody looks for a checkpoint."""
+        """Removes what crashes left behind, before any checkpoint is read."""
         try:
             if lost := self._store.collect().lost:
-                gone = "a checkpoint is" if lost == 1 else f"{lost} checkpoints are"
-                self._trouble(f"{gone} gone or not whole; where needed, epochs are trained again")
+                which = "a checkpoint is" if lost == 1 else f"{lost} checkpoints are"
+                self._add_problem(
+                    f"{which} missing or incomplete; epochs are trained again where needed"
+                )
         except Exception as error:  # noqa: BLE001 - as below
-            self._trouble(_useless(error))
+            self._add_problem(_unusable_text(error))
         finally:
             self._is_collected.set()
 
     def _work(self) -> None:
         self._collect()
         while (job := self._jobs.get()) is not None:
-            trouble = None
+            problem = None
             self._hangs = False
             try:
                 self._write(job)
             except CheckpointBudgetError as error:
-                # At the end of a run nobody is likely to go on, so nobody needs to know.
-                trouble = None if job.is_end else f"a checkpoint is not kept: {error}"
+                # A finished run is unlikely to be continued, so the user needs no message.
+                problem = None if job.is_end else f"a checkpoint is not kept: {error}"
             except DATABASE_FAILURES as error:
-                trouble = _useless(error)
+                problem = _unusable_text(error)
             except Exception as error:  # noqa: BLE001 - no checkpoint is worth a trial
-                trouble = _useless(error)
+                problem = _unusable_text(error)
             finally:
-                self._done(job.key, trouble)
+                self._done(job.key, problem)
 
     def _write(self, job: _Job) -> None:
         content = state_to_bytes(job.state)
@@ -206,33 +208,33 @@ class CheckpointWriter:
             else:
                 return
 
-    def _done(self, key: str, trouble: str | None) -> None:
-        if trouble is not None:
-            self._trouble(trouble)
+    def _done(self, key: str, problem: str | None) -> None:
+        if problem is not None:
+            self._add_problem(problem)
         with self._changed:
             self._unwritten.discard(key)
             self._changed.notify_all()
 
-    def _trouble(self, text: str) -> None:
+    def _add_problem(self, text: str) -> None:
         with self._changed:
-            if text not in self._told:
-                self._told.add(text)
-                self._troubles.append(text)
+            if text not in self._reported:
+                self._reported.add(text)
+                self._problems.append(text)
 
-    def _tell(self) -> None:
-        """Hands on what happened meanwhile, on the thread that trains."""
+    def _report_problems(self) -> None:
+        """Reports new problems, on the training thread."""
         with self._changed:
-            troubles, self._troubles = self._troubles, []
-        for text in troubles:
+            problems, self._problems = self._problems, []
+        for text in problems:
             self._note(text)
 
 
-def _useless(error: Exception) -> str:
-    """Says that checkpoints cannot be written or read, in the same words wherever that shows."""
+def _unusable_text(error: Exception) -> str:
+    """Returns the message that checkpoints cannot be written or read."""
     if isinstance(error, DATABASE_FAILURES):
-        reason = f"the database is away: {failure_text(error)}"
+        reason = f"the database is unavailable: {failure_text(error)}"
     elif isinstance(error, OSError):
         reason = error.strerror or str(error)
     else:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"checkpoints cannot be used now: {reason}; the search goes on without"
+    return f"checkpoints cannot be used now: {reason}; the search continues without them"

@@ -27,7 +27,7 @@ def open_tree(
     note: Callable[[str], None],
     alive: Callable[[], None] = lambda: None,
 ) -> Iterator[StageTree]:
-    """Opens the stage tree, and ends its threads when the work is over.
+    """Opens the stage tree, and ends its threads at the end of the context.
 
     Args:
         settings: of the configuration.
@@ -35,12 +35,12 @@ def open_tree(
         database: an opened one.
         session: of this worker.
         dataset: the images and labels.
-        retry_policy: how long to wait for a database that is away.
-        note: is told what a person should know.
-        alive: is called again and again while somebody else is waited for.
+        retry_policy: how long to wait for an unavailable database.
+        note: gets messages for the user.
+        alive: called repeatedly while waiting for another worker.
 
     Raises:
-        CheckpointPlaceError: checkpoints cannot lie where they are said to.
+        CheckpointPlaceError: checkpoints cannot be stored in the configured filestore.
     """
     store = retry_policy.call(lambda: open_checkpoints(settings, home, database, session.worker))
     writer = CheckpointWriter(store, note)

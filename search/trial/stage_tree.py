@@ -1,4 +1,4 @@
-"""The stage tree at work: a run replays what is known and trains only what nobody has trained."""
+"""Runs in the stage tree: a run replays recorded epochs and trains only the others."""
 
 import hashlib
 import random
@@ -32,17 +32,17 @@ from canopy_search.training.run import BatchProgress, TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.stage_key import stage_keys
 
-_POLL_S, _RARE_POLL_S = 0.2, 10.0
+_POLL_S, _LONGEST_POLL_S = 0.2, 10.0
 
 
 @dataclass(frozen=True)
 class RunEpoch:
-    """One epoch that a walk has come to.
+    """One epoch of a run path.
 
     Attributes:
         key: its stage key.
         metrics: JSON values by name.
-        is_new: whether it was trained for this walk.
+        is_new: whether it was trained now, not replayed.
     """
 
     key: str
@@ -52,20 +52,20 @@ class RunEpoch:
 
 @dataclass
 class RunPath:
-    """One run's way from the root of the tree to its last epoch.
+    """One run's path from the root of the tree to its last epoch.
 
     Attributes:
         settings: of the run, every ``auto`` resolved.
-        keys: of its epochs.
-        known: the stages from the first on that were known when the walk began.
-        trial_id: the database's id of the trial that walks, if one does.
-        is_alone: whether that trial has a tree of its own.
-        accumulation: from which epochs on batches are cut because memory ran out.
+        keys: stage keys of its epochs.
+        known: the stages, from the first on, that were recorded when the run was planned.
+        trial_id: the database's id of the trial, if the run belongs to one.
+        is_alone: whether that trial shares no stages.
+        accumulation: from which epochs on batches are split because memory ran out.
         resumed: epochs that a checkpoint saved from being trained again.
         trained: epochs that were trained, repeated ones included.
         trained_s: their training and validation time, in seconds.
-        waited_s: time spent on waiting for other workers, in seconds.
-        owed: what is to be written of it, in order; whoever walks takes it after every epoch.
+        waited_s: time spent waiting for other workers, in seconds.
+        pending_writes: writes for the database, in order; the caller takes them after every epoch.
     """
 
     settings: TrainingSettings
@@ -78,17 +78,17 @@ class RunPath:
     trained: int = 0
     trained_s: float = 0.0
     waited_s: float = 0.0
-    owed: list[Write] = field(default_factory=list)
+    pending_writes: list[Write] = field(default_factory=list)
 
-    def take_owed(self) -> list[Write]:
-        """Returns what is to be written now, and leaves nothing."""
-        owed, self.owed = self.owed, []
-        return owed
+    def take_pending_writes(self) -> list[Write]:
+        """Returns the pending writes and clears them."""
+        writes, self.pending_writes = self.pending_writes, []
+        return writes
 
 
 @dataclass
 class _Position:
-    """The run that is in memory, and the key of the stage that it is at."""
+    """The run in memory, and the key of its last stage."""
 
     run: TrainingRun
     key: str
@@ -99,12 +99,12 @@ class StageTree:
     """The runs of one worker on one data set, as branches of one tree.
 
     Args:
-        stages: what is known, and who trains what.
-        checkpoints: states to go on from.
+        stages: the recorded stages and their leases.
+        checkpoints: states to resume from.
         dataset: the images and labels.
-        retry_policy: how long to wait for a database that is away.
-        note: is told what a person should know.
-        alive: is called again and again while this waits for somebody else.
+        retry_policy: how long to wait for an unavailable database.
+        note: gets messages for the user.
+        alive: called repeatedly while waiting for another worker.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class StageTree:
         alone: bool = False,
         accumulation: Sequence[Accumulation] = (),
     ) -> RunPath:
-        """Looks up what is known of a run.
+        """Looks up the recorded stages of a run.
 
         Args:
             settings: of the run.
-            trial_id: the database's id of the trial that it is for, if it is for one.
-            alone: whether the trial shares nothing with others; it then has a tree of its own.
-            accumulation: that an earlier walk of the same trial came to.
+            trial_id: the database's id of the trial, if the run belongs to one.
+            alone: whether the trial shares no stages with others; it then has its own tree.
+            accumulation: from an earlier attempt of the same trial.
         """
         resolved = resolve_settings(settings, len(self._dataset.split.train))
         run_path = RunPath(resolved, [], [], trial_id, alone, tuple(accumulation))
@@ -160,28 +160,28 @@ class StageTree:
         wait: bool = True,
         on_cut: Callable[[str], None] | None = None,
     ) -> Generator[RunEpoch]:
-        """Yields every epoch of a run, the known ones at once.
+        """Yields every epoch of a run, recorded ones immediately.
 
-        A stage that another worker trains is waited for; when that worker dies, it is trained here.
-        Where memory runs out, batches are cut from that epoch on: the walk takes another branch.
-        What is to be written of an epoch is owed when it is yielded, and its checkpoint follows
-        when the walk goes on. To end early, close the iterator: leases are given back then.
+        If another worker trains a stage, this waits; if that worker dies, it is trained here.
+        If memory runs out, batches are split from that epoch on: the run takes another branch. The
+        writes of an epoch are pending when it is yielded, and its checkpoint is submitted when the
+        iterator continues. To end early, close the iterator; this gives its leases back.
 
         Args:
             run_path: as `plan` returned it.
             on_batch: called with (epoch, batches done, batches of the epoch).
             wait: whether to wait for other workers.
-            on_cut: told in words when the walk has taken another branch and nothing of it is
-                recorded yet; by default, that is noted.
+            on_cut: called with a message when the run has taken another branch, before anything of
+                it is recorded; `note` by default.
 
         Raises:
-            DivergedError: the run diverges in the next epoch, now or when it was trained first.
+            DivergedError: the run diverges in the next epoch, now or when it was first trained.
             StageBusyError: another worker trains the next epoch, and `wait` is false.
-            OutOfMemoryError: the next epoch does not fit into memory, however batches are cut.
+            OutOfMemoryError: the next epoch does not fit into memory, even in micro-batches.
         """
         try:
             for epoch in range(1, len(run_path.keys) + 1):
-                step = self._walked(
+                step = self._epoch(
                     run_path, epoch, on_batch, wait=wait, on_cut=on_cut or self._note
                 )
                 try:
@@ -189,7 +189,7 @@ class StageTree:
                 finally:
                     self._keep_checkpoint()
         finally:
-            # What is lost with the database is free already, or soon.
+            # Leases lost with the database are free already, or will be soon.
             with suppress(*DATABASE_FAILURES):
                 self._stages.release_all()
 
@@ -201,9 +201,9 @@ class StageTree:
     def test_scores(
         self, run_path: RunPath, on_batch: BatchProgress | None = None
     ) -> dict[str, Any]:
-        """Scores the model of a run that was walked to its end on test.
+        """Scores the model of a fully trained run on test.
 
-        It is in memory, or comes from its checkpoint; where that is gone, it is trained again.
+        The model is in memory or comes from its checkpoint; if that is lost, it is trained again.
 
         Raises:
             DivergedError: a logit is not a number.
@@ -221,12 +221,12 @@ class StageTree:
         return run.evaluate(self._dataset.split.test).as_dict("test", run_path.settings.loss)
 
     def write(self, run_path: RunPath) -> None:
-        """Writes what is owed of a walk that is no trial's."""
-        owed = run_path.take_owed()
-        self._retry_policy.call(lambda: self._stages.write(owed))
+        """Writes the pending writes of a run without a trial."""
+        writes = run_path.take_pending_writes()
+        self._retry_policy.call(lambda: self._stages.write(writes))
 
     def forget(self, run_path: RunPath) -> None:
-        """Removes a tree that only one trial had, when that has ended."""
+        """Removes the stages of a trial that shares none, after it has ended."""
         self._retry_policy.call(lambda: self._forget(run_path.keys))
 
     def _forget(self, keys: Sequence[str]) -> None:
@@ -241,7 +241,7 @@ class StageTree:
             ]
         return keys
 
-    def _walked(
+    def _epoch(
         self,
         run_path: RunPath,
         epoch: int,
@@ -250,7 +250,7 @@ class StageTree:
         wait: bool,
         on_cut: Callable[[str], None],
     ) -> RunEpoch:
-        """Returns an epoch that is known, or that is trained in as many parts as it needs."""
+        """Returns a recorded epoch, or trains it with batches split as far as memory requires."""
         stage = run_path.known[epoch - 1] if epoch <= len(run_path.known) else None
         is_new = False
         while stage is None:
@@ -262,22 +262,22 @@ class StageTree:
                     with suppress(*DATABASE_FAILURES):
                         self._stages.release(key)
                     if error.made_room:
-                        self._note("out of memory; goes on with the images in the host's memory")
+                        self._note("out of memory; continues with the images in host memory")
                     else:
-                        on_cut(self._cut(run_path, error))
-                # Trained again only here, where the error's traceback holds no network any more.
+                        on_cut(self._split(run_path, error))
+                # Retry only here, where the error's traceback no longer holds the network.
         if stage.metrics is None or stage.metrics.get("val_ap") is None:
             raise DivergedError(stage.diverged or f"no AP is known after epoch {epoch}")
         key = run_path.keys[epoch - 1]
         if not is_new and run_path.trial_id is not None:
-            run_path.owed.append(replaying(run_path.trial_id, epoch, stage.metrics, key))
+            run_path.pending_writes.append(replaying(run_path.trial_id, epoch, stage.metrics, key))
         return RunEpoch(key, stage.metrics, is_new)
 
-    def _cut(self, run_path: RunPath, shortage: OutOfMemoryError) -> str:
-        """Moves a walk to the branch whose batches are cut finer where memory ran out, and says so.
+    def _split(self, run_path: RunPath, shortage: OutOfMemoryError) -> str:
+        """Moves a run to the branch with smaller micro-batches, and returns a message.
 
         Raises:
-            OutOfMemoryError: they cannot be cut any finer.
+            OutOfMemoryError: the batches cannot be split any further.
         """
         images, batch_size = len(self._dataset.split.train), run_path.settings.batch_size
         steps = steps_at(run_path.accumulation, shortage.epoch)
@@ -285,8 +285,8 @@ class StageTree:
         if finer is None:
             raise OutOfMemoryError(
                 shortage.facts,
-                "batches cannot be cut any finer: choose a smaller data.image_px, or leave this "
-                "backbone out",
+                "batches cannot be split any further: choose a smaller data.image_px or remove "
+                "this backbone",
                 epoch=shortage.epoch,
             ) from None
         left = run_path.keys[shortage.epoch - 1 :]
@@ -295,14 +295,14 @@ class StageTree:
         if run_path.is_alone:
             self._retry_policy.call(lambda: self._forget(left))
         whole = min(images, batch_size)
-        before, after = _cut_text(whole, steps), _cut_text(whole, finer)
-        return f"out of memory at batch {before}; goes on with {after}"
+        before, after = _batch_text(whole, steps), _batch_text(whole, finer)
+        return f"out of memory at batch {before}; continues with {after}"
 
     def _obtain(self, run_path: RunPath, key: str, *, wait: bool) -> Stage | None:
-        """Returns a stage that somebody trained meanwhile, or None with its lease for this worker.
+        """Returns a stage that another worker has trained, or None with its lease for this worker.
 
         Raises:
-            StageBusyError: another worker has it, and `wait` is false.
+            StageBusyError: another worker trains it, and `wait` is false.
         """
         started = time.monotonic()
         try:
@@ -310,27 +310,27 @@ class StageTree:
         except DATABASE_FAILURES as error:
             if not is_unavailability(error):
                 raise
-            return None  # to train what somebody else trains, too, costs time and no result
+            return None  # training the same stage twice costs time but changes no result
         finally:
             run_path.waited_s += time.monotonic() - started
 
     def _wait_for(self, key: str, *, wait: bool) -> Stage | None:
-        is_told, began_s = False, time.monotonic()
+        is_noted, started_s = False, time.monotonic()
         while not self._stages.acquire(key):
             if stage := self._stages.known([key]).get(key):
                 return stage
             if not wait:
                 raise StageBusyError("another worker trains the next epoch")
-            if not is_told:
+            if not is_noted:
                 self._note("waiting for an epoch that another worker trains")
-                is_told = True
+                is_noted = True
             self._alive()
-            # Where many wait, each looks the more seldom the longer it has waited.
-            rare_s = min(
-                self._stages.longest_pause_s, _RARE_POLL_S, 0.2 * (time.monotonic() - began_s)
+            # The longer a worker has waited, the less often it polls.
+            poll_s = min(
+                self._stages.longest_pause_s, _LONGEST_POLL_S, 0.2 * (time.monotonic() - started_s)
             )
-            time.sleep(max(_POLL_S, random.uniform(0.5, 1) * rare_s))
-        # Its holder may have recorded it and given it back just before.
+            time.sleep(max(_POLL_S, random.uniform(0.5, 1) * poll_s))
+        # Its holder may have recorded it and released the lease just before.
         if stage := self._stages.known([key]).get(key):
             self._stages.release(key)
         return stage
@@ -339,7 +339,7 @@ class StageTree:
         """Trains up to and including `epoch`, from the nearest state before it.
 
         Raises:
-            OutOfMemoryError: `epoch`, or one before it that has to be trained again, has no room.
+            OutOfMemoryError: `epoch`, or an earlier one that is trained again, does not fit.
         """
         run = self._run_before(run_path, epoch)
         while True:
@@ -359,24 +359,24 @@ class StageTree:
                 run_path.keys[run.epoch - 2] if run.epoch > 1 else None,
                 next_key=run_path.keys[run.epoch] if follows else None,
                 trial_id=run_path.trial_id,
-                # That of an epoch before is handed in at once, so nobody is told to wait for it.
+                # An earlier epoch's checkpoint is submitted at once, so no worker must wait for it.
                 place=self._checkpoints.place_id() if is_last else None,
             )
-            run_path.owed.append(write)
+            run_path.pending_writes.append(write)
             if metrics is None or logits is None:
                 return stage
-            run_path.owed.append(predicting(key, self._validation, logits))
+            run_path.pending_writes.append(predicting(key, self._validation, logits))
             run_path.trained += 1
             run_path.trained_s += metrics["train_s"] + metrics["val_s"]
             self._position = _Position(run, key)
             if is_last:
                 return stage
             self._keep_checkpoint()
-            # An epoch that fails leaves the run in no state to go on from.
+            # After a failed epoch the run cannot be continued.
             self._position = None
 
     def _keep_checkpoint(self) -> None:
-        """Hands the state that was come to last to the writer, once."""
+        """Submits the latest state to the writer, once."""
         position = self._position
         if position is not None and not position.is_kept:
             position.is_kept = True
@@ -384,11 +384,11 @@ class StageTree:
             self._checkpoints.submit(position.key, run.state(), is_end=run.is_finished)
 
     def drop(self) -> None:
-        """Frees the memory of the run that was walked last."""
+        """Frees the memory of the last run."""
         self._position = None
 
     def _run_before(self, run_path: RunPath, epoch: int) -> TrainingRun:
-        """Returns the run at the deepest state before `epoch` that can be had."""
+        """Returns the run at the latest available state before `epoch`."""
         position, self._position = self._position, None
         before = run_path.keys[: epoch - 1]
         run, at = None, 0
@@ -408,7 +408,7 @@ class StageTree:
         return run or TrainingRun(run_path.settings, self._dataset)
 
     def _found(self, keys: list[str]) -> set[str]:
-        """Returns those of some stages that have a checkpoint."""
+        """Returns the stages that have a checkpoint."""
         return self._retry_policy.call(lambda: self._checkpoints.find(keys)) if keys else set()
 
     def _loaded(self, key: str, epoch: int) -> RunState | None:
@@ -420,6 +420,6 @@ def _validation_set(dataset: Dataset) -> ValidationSet:
     return ValidationSet(parts_digest(dataset, rows), dataset.labels, dataset.targets[rows])
 
 
-def _cut_text(batch: int, steps: int) -> str:
-    """Returns ``64`` for a whole batch, ``2 × 32`` for one in two parts."""
+def _batch_text(batch: int, steps: int) -> str:
+    """Returns ``64`` for a whole batch, ``2 × 32`` for one in two micro-batches."""
     return f"{steps} × {micro_batch_size(batch, steps)}" if steps > 1 else str(batch)

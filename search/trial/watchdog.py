@@ -1,4 +1,4 @@
-"""Ends a process whose trial makes no progress: nothing else ends a thread that hangs."""
+"""Ends a process whose trial makes no progress: nothing else can end a thread that hangs."""
 
 import os
 import threading
@@ -12,16 +12,16 @@ from canopy_search.storage.study.trial_changes import Lease
 STALLED = 75
 """Exit status of a worker whose trial stalled."""
 
-_LOOKS = 10
+_CHECKS_PER_STALL = 10
 
 
 class Watchdog:
-    """Watches the trial that is under way.
+    """Watches the running trial.
 
     Args:
-        stall_s: seconds without progress that are too many; None watches nothing.
-        on_stall: is called with the lease and the reason, on the watchdog's thread, and records
-            that the trial failed.
+        stall_s: seconds without progress after which the process ends; None watches nothing.
+        on_stall: called with the lease and the reason, on the watchdog's thread; records that the
+            trial failed.
         end: ends the process.
     """
 
@@ -34,11 +34,11 @@ class Watchdog:
         self._stall_s = stall_s
         self._on_stall = on_stall
         self._end = end
-        self._moved_s = time.monotonic()
+        self._progress_s = time.monotonic()
 
     def progress(self) -> None:
-        """The trial has moved on."""
-        self._moved_s = time.monotonic()
+        """Records that the trial has made progress."""
+        self._progress_s = time.monotonic()
 
     @contextmanager
     def watching(self, lease: Lease) -> Iterator[None]:
@@ -59,18 +59,18 @@ class Watchdog:
 
     def _watch(self, lease: Lease, is_over: threading.Event) -> None:
         stall_s = self._stall_s or 0.0
-        looked_s = time.monotonic()
-        while not is_over.wait(stall_s / _LOOKS):
+        checked_s = time.monotonic()
+        while not is_over.wait(stall_s / _CHECKS_PER_STALL):
             now_s = time.monotonic()
-            if now_s - looked_s > stall_s / 2:
+            if now_s - checked_s > stall_s / 2:
                 self.progress()  # the whole process was stopped, or the machine slept
-            looked_s = now_s
-            still_s = now_s - self._moved_s
+            checked_s = now_s
+            still_s = now_s - self._progress_s
             if still_s > stall_s:
                 reason = f"stall_s: no progress for {still_s:.0f} s"
                 try:
                     self._on_stall(lease, reason)
-                except Exception:  # noqa: BLE001 - for the log; what others need they find out
+                except Exception:  # noqa: BLE001 - printed; other workers notice the death anyway
                     traceback.print_exc()
                 finally:
                     self._end(STALLED)

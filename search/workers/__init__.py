@@ -1,4 +1,4 @@
-"""Worker processes: their loop, and the backends that start them, here, on Ray or by SLURM.
+"""Worker processes: their loop, and the backends that start them locally, on Ray or with SLURM.
 
-What a worker does with a trial is in `trial`.
+How a worker runs a trial is in `trial`.
 """

@@ -1,4 +1,4 @@
-"""What an engine that places workers has to do for the launcher."""
+"""Interface of the backends that place workers for the launcher."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import Any, NamedTuple, Protocol
 from canopy_search.search.study.plan import SearchPlan
 
 ENDED = "ended"
-"""Nothing is left to do in the whole study."""
+"""The whole study has nothing left to do."""
 FAILED = "failed"
-"""The worker cannot go on; the arguments are why not, and whether that is so for all workers."""
+"""The worker cannot continue; the arguments are the reason, and whether it affects all workers."""
 LEFT = "left"
-"""The worker has left though something is left to do; the argument is why."""
+"""The worker left before the study was finished; the argument is the reason."""
 LOG = "log"
-"""The argument belongs to the worker's log."""
+"""The argument is text for the worker's log."""
 GONE = "worker_gone"
-"""One of several workers of a post is over, and the others are not."""
+"""One of several workers of a slot ended; the others still run."""
 
 
 @dataclass(frozen=True)
 class WorkerSlot:
-    """A place for one worker, or for the workers that share a device.
+    """A slot for one worker, or for the workers that share a device.
 
     Attributes:
-        key: tells it from all others, also from those of other machines.
-        device: for people.
-        host: the machine; empty for this one.
+        key: unique among the slots of all machines.
+        device: device name to display.
+        host: machine name; empty for this machine.
     """
 
     key: str
@@ -35,12 +35,12 @@ class WorkerSlot:
 
 
 class WorkerEvent(NamedTuple):
-    """One thing that a worker has told.
+    """One event of a worker.
 
     Attributes:
         name: `ENDED`, `FAILED`, `LEFT`, `LOG`, `GONE`, or a method of `SearchWatcher`.
-        arguments: what goes with it.
-        worker_id: which of several workers of the post, as an ending of the post's name.
+        arguments: arguments of the event.
+        worker_id: which of several workers of the slot, as a suffix of the slot's name.
     """
 
     name: str
@@ -49,70 +49,70 @@ class WorkerEvent(NamedTuple):
 
 
 class PlacedWorker(Protocol):
-    """A worker that an engine has placed."""
+    """A worker that a backend has placed."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the engine has had no room for it yet."""
+        """Whether the worker is still queued by the backend."""
 
     def poll(self) -> list[WorkerEvent]:
-        """Returns what it has told since the last time; does not wait."""
+        """Returns the events since the last call; does not wait."""
 
     def end_text(self) -> str | None:
-        """Returns how it ended, as in ``was killed by SIGKILL``; None while it has not."""
+        """Returns how it ended, as in ``was killed by SIGKILL``; None while it runs."""
 
     def leave(self) -> None:
-        """Tells it to leave."""
+        """Asks it to leave."""
 
     def kill(self) -> None:
-        """Ends it, whatever it is at."""
+        """Kills it."""
 
     def close(self) -> None:
-        """Lets go of what belongs to it; it has ended."""
+        """Releases its resources after it has ended."""
 
 
 class Backend(Protocol):
-    """Places workers, and says where it could."""
+    """Places workers on the slots it offers."""
 
     leave_s: float
-    """Workers that are told to leave have as long as this."""
+    """Seconds that workers have to leave before they are killed."""
 
     one_machine: bool
-    """Whether what keeps one worker from working keeps all others, too."""
+    """Whether a problem of one worker affects all others, because they share one machine."""
 
     def slots(self) -> Sequence[WorkerSlot]:
-        """Returns where workers can be now; what is not among them any more is lost.
+        """Returns the slots available now; a slot that is missing since the last call is lost.
 
         Raises:
-            SearchFailedError: the engine is lost.
+            SearchFailedError: the backend is lost.
         """
 
     def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
         """Places a worker.
 
         Args:
-            slot: one that `slots` gave.
-            log: the file for its log. What tells of `LOG` is written there by the caller.
+            slot: one of those returned by `slots`.
+            log: file for its log. The caller writes the text of `LOG` events there.
         """
 
     def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Returns when one of them has told something or has ended, or when the time is up."""
+        """Returns when one of them has sent an event or ended, or after the timeout."""
 
     def close(self) -> None:
-        """Lets go of the engine; no worker is left."""
+        """Closes the backend; no worker is left."""
 
 
 class Placement(Protocol):
-    """An engine on other machines, as it was asked for."""
+    """A requested backend on other machines."""
 
     def open(self, plan: SearchPlan, url: str | None, note: Callable[[str], None]) -> Backend:
-        """Opens the engine.
+        """Opens the backend.
 
         Args:
-            plan: of the search.
-            url: of the database; None for the embedded one.
-            note: is told what a person should know.
+            plan: plan of the search.
+            url: URL of the database; None for the embedded one.
+            note: receives messages for the user.
 
         Raises:
-            PlacementError: it cannot be used, or not with such a database.
+            PlacementError: the backend cannot be used, or not with this database.
         """

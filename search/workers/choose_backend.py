@@ -1,4 +1,4 @@
-"""Which engine places the workers, as the command line has it."""
+"""Chooses the backend that places the workers, from the command line."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,30 +6,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from canopy_search.search.errors import PlacementError
 
-if TYPE_CHECKING:  # the command line does not wait for what that imports
+if TYPE_CHECKING:  # keeps the command line fast: this imports torch
     from canopy_search.search.workers.backend import Placement
 
 
 class BackendName(StrEnum):
     """Where workers run."""
 
-    HERE = "here"
+    LOCAL = "here"
     RAY = "ray"
     SLURM = "slurm"
     SLURM_LOCAL = "slurm-local"
 
 
-_JOBS = ("--partition", "--gpus", "--slurm")
+_JOB_OPTIONS = ("--partition", "--gpus", "--slurm")
 OPTIONS: dict[BackendName, tuple[str, ...]] = {
-    BackendName.HERE: (),
+    BackendName.LOCAL: (),
     BackendName.RAY: ("--address",),
-    BackendName.SLURM: _JOBS,
-    BackendName.SLURM_LOCAL: _JOBS,
+    BackendName.SLURM: _JOB_OPTIONS,
+    BackendName.SLURM_LOCAL: _JOB_OPTIONS,
 }
-"""The options that belong to a place alone."""
+"""The options that only one backend, or one kind, accepts."""
 
 OF_EACH_JOB = (BackendName.SLURM, BackendName.SLURM_LOCAL)
-"""Where --hours is the time limit of each job, and not of the search."""
+"""Backends for which --hours limits each job, not the whole search."""
 
 
 def placement(
@@ -39,25 +39,25 @@ def placement(
     *,
     hours: float | None = None,
 ) -> "Placement | None":
-    """Returns the engine that is asked for; None for this machine.
+    """Returns the requested backend; None for this machine.
 
     Args:
         on: where workers run.
-        workers: the most; ``auto`` for one for each device slot.
-        options: all those of `OPTIONS`, by their names; what is empty was not given.
+        workers: maximum number of workers; ``auto`` for one per device slot.
+        options: all options of `OPTIONS` by name; an empty value means not given.
         hours: value of --hours.
 
     Raises:
-        PlacementError: an option belongs to another engine, or the engine is not installed.
+        PlacementError: an option belongs to another backend, or the backend is not installed.
     """
     for option, value in options.items():
         if value and option not in OPTIONS[on]:
-            places = [place for place, names in OPTIONS.items() if option in names]
+            backends = [name for name, accepted in OPTIONS.items() if option in accepted]
             raise PlacementError(
-                f"{option} belongs to --on {' or '.join(places)}, and the workers are placed by "
-                f"--on {on}; leave one of them out"
+                f"{option} requires --on {' or '.join(backends)}, but this search uses --on {on}; "
+                "remove one of them"
             )
-    if on is BackendName.HERE:
+    if on is BackendName.LOCAL:
         return None
     if on in OF_EACH_JOB:
         from canopy_search.search.workers.slurm.backend import OnSlurm, check_submitit
@@ -66,7 +66,7 @@ def placement(
 
         check_submitit()
         if on is BackendName.SLURM:
-            check_slurm()  # before a database is begun
+            check_slurm()  # before a database is started
         request = job_request(
             on,
             workers,

@@ -1,4 +1,4 @@
-"""Device slots: how many workers a machine has room for, and what each of them sees of it."""
+"""Device slots: how many workers a machine can run, and which GPU each of them sees."""
 
 import os
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from canopy_search.training.device.precision import resolve_device
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 CPU_WORKERS = 2
-"""Workers that pay on a CPU of two cores or more, sharing its threads (benchmarks/RESULTS.md)."""
+"""Workers on a CPU with two or more cores; they share its threads (benchmarks/RESULTS.md)."""
 
 
 @dataclass(frozen=True)
 class DeviceSlot:
-    """A place for one worker.
+    """The device of one worker.
 
     Attributes:
-        name: the device, for people.
-        environment: variables of its process, by which it sees its own GPU alone.
+        name: device name to display.
+        environment: variables of its process, which hide all other GPUs from it.
     """
 
     name: str
@@ -35,13 +35,13 @@ def device_slots(
     """Returns a slot for each worker on this machine.
 
     Args:
-        device: as the setting has it; ``cuda:1`` names one GPU, ``cuda`` and ``auto`` all of them.
-        workers: how many; ``auto`` is `slots_per_gpu` for every GPU, and without one `CPU_WORKERS`,
-            as far as there are cores.
+        device: `training.device`; ``cuda:1`` is one GPU, ``cuda`` and ``auto`` all of them.
+        workers: number of workers; ``auto`` is `slots_per_gpu` for every GPU, and without a GPU
+            `CPU_WORKERS`, limited by the number of cores.
         slots_per_gpu: workers that share a GPU.
 
     Raises:
-        SettingsError: there is no such device.
+        SettingsError: the device does not exist.
     """
     resolved = resolve_device(device)
     if resolved.type != "cuda":
@@ -53,13 +53,13 @@ def device_slots(
     visible = _visible_gpus()
     number = len(visible) * slots_per_gpu if workers == "auto" else workers
     return [
-        DeviceSlot(f"cuda:{at % len(visible)}", {GPU_VARIABLE: visible[at % len(visible)]})
-        for at in range(number)
+        DeviceSlot(f"cuda:{index % len(visible)}", {GPU_VARIABLE: visible[index % len(visible)]})
+        for index in range(number)
     ]
 
 
 def _visible_gpus() -> list[str]:
-    """Returns what `GPU_VARIABLE` calls each GPU that this process sees."""
+    """Returns the name in `GPU_VARIABLE` of each GPU visible to this process."""
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(GPU_VARIABLE, "").split(",") if name.strip()]
-    return named[:count] if len(named) >= count else [str(at) for at in range(count)]
+    return named[:count] if len(named) >= count else [str(index) for index in range(count)]

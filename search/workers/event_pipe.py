@@ -1,4 +1,4 @@
-"""What a worker's process tells its launcher: every event, as it happens."""
+"""Pipe from a worker's process to its launcher, for every event as it happens."""
 
 import select
 import threading
@@ -14,11 +14,11 @@ _BATCH_EVERY_S = 0.2
 
 
 class EventPipe:
-    """Hands every event of a worker to its log and to the launcher.
+    """Passes every event of a worker to its log and to the launcher.
 
     Args:
         lines: the log.
-        connection: to the launcher; what it cannot take at once is only in the log.
+        connection: pipe to the launcher; events that would block are only in the log.
     """
 
     def __init__(self, lines: SearchWatcher, connection: "Connection[Any, Any]") -> None:
@@ -28,18 +28,18 @@ class EventPipe:
         self._batch_s = 0.0
 
     def emit(self, name: str, *arguments: Any) -> None:
-        """Sends one event, unless the launcher is gone or does not listen."""
+        """Sends one event, unless the launcher has exited or its pipe is full."""
         with self._lock, suppress(OSError):
             if select.select([], [self._connection], [], 0)[1]:
                 self._connection.send((name, arguments))
 
     def note(self, text: str) -> None:
-        """Something happened that a person should know."""
+        """Something happened that the user should know."""
         self._lines.note(text)
         self.emit("note", text)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A preparation has come so far."""
+        """Progress of a preparation, at most every 0.2 s."""
         self._lines.progress(what, done, total)
         now_s = time.monotonic()
         if done >= total or now_s - self._batch_s > _BATCH_EVERY_S:
@@ -47,7 +47,7 @@ class EventPipe:
             self.emit("progress", what, done, total)
 
     def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """The worker begins."""
+        """The worker starts; only the log shows it."""
         self._lines.search_started(study, finished, n_trials, best)
 
     def trial_started(
@@ -57,7 +57,7 @@ class EventPipe:
         from_epoch: int,
         shared_prefix: SharedPrefix | None = None,
     ) -> None:
-        """A trial begins or goes on."""
+        """A trial starts or resumes."""
         self._lines.trial_started(number, params, from_epoch, shared_prefix)
         self.emit("trial_started", number, dict(params), from_epoch, shared_prefix)
 
@@ -76,10 +76,10 @@ class EventPipe:
         self.emit("epoch_done", epoch, epochs, val_ap, best_of_others)
 
     def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """A trial has ended or pauses."""
+        """A trial ended or paused."""
         self._lines.trial_ended(end, settled, best)
         self.emit("trial_ended", end, settled, best)
 
     def close(self) -> None:
-        """The worker is over."""
+        """The worker ended."""
         self._lines.close()

@@ -1,16 +1,16 @@
-"""A process that has imported all that workers need; every worker is begun as a copy of it."""
+"""A process that has imported everything workers need; each worker is forked from it."""
 
 import multiprocessing
 from multiprocessing import forkserver
 
 CONTEXT = multiprocessing.get_context("forkserver")
-"""Begins processes as copies, in no time, and without whatever this process has opened."""
+"""Starts processes quickly, as forks without the open files of this process."""
 
 
 def warm_up() -> None:
-    """Begins to import what workers need, beside whatever the caller does next.
+    """Starts importing what workers need, in a background process.
 
-    To be called before the caller imports as much itself, which takes as long.
+    Call it before the caller imports the same packages, so that both run in parallel.
     """
     CONTEXT.set_forkserver_preload(["canopy_search.search.workers.process"])
     forkserver.ensure_running()

@@ -1,4 +1,4 @@
-"""Leaving in time: a worker that is told to go does so within seconds, whatever it is at."""
+"""Graceful exit: a worker that gets a signal exits within seconds, whatever it is doing."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from multiprocessing.connection import wait
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what SLURM and Kubernetes send, and a terminal that is closed."""
+"""Ctrl-C, the signal of SLURM and Kubernetes, and a closed terminal."""
 GRACE_S = 3.5
-"""After as long as this a worker that cannot be interrupted ends without a word."""
+"""Seconds after which a worker that cannot be interrupted exits without a message."""
 
 
 @contextmanager
@@ -24,32 +24,32 @@ def leaving_in_time(
     signals: Sequence[signal.Signals] = SIGNALS,
     grace_s: float | None = None,
 ) -> Iterator[None]:
-    """Raises KeyboardInterrupt in the main thread at the first signal, and ends after the grace.
+    """Raises KeyboardInterrupt in the main thread at the first signal; exits after `grace_s`.
 
-    A long operation of torch does not notice a signal until it is over; then the process ends as if
-    it were killed, which loses the epoch under way and nothing else. What comes after the first
-    signal is ignored: SLURM tells a job and each of its workers, whom the job tells again, and the
-    second time would interrupt the release of a trial.
+    A long torch operation does not notice a signal until it is done. The process then exits as if
+    it were killed, which loses only the running epoch. Later signals are ignored: SLURM signals a
+    job and each of its workers, and the job signals its workers again; a second interrupt would
+    break the release of a trial.
 
     Args:
-        parent: file descriptor that becomes readable when the parent process is gone, which counts
+        parent: file descriptor that becomes readable when the parent process exits, which counts
             as a signal.
         end: ends the process.
-        signals: that say so.
-        grace_s: seconds from the first one to the end; None for `GRACE_S`.
+        signals: signals to handle.
+        grace_s: seconds from the first signal to the exit; None for `GRACE_S`.
     """
     grace_s = GRACE_S if grace_s is None else grace_s
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(0)
-    before = {number: signal.getsignal(number) for number in signals}
-    watched: list[socket.socket | int] = [ours]
+    reader, writer = socket.socketpair()
+    writer.settimeout(0)
+    previous_handlers = {number: signal.getsignal(number) for number in signals}
+    watched: list[socket.socket | int] = [reader]
     watched += [parent] if parent is not None else []
 
     def watch() -> None:
         ready = wait(watched)
-        if ours in ready and not ours.recv(1):
-            return  # the context ended in peace
-        if ours not in ready:
+        if reader in ready and not reader.recv(1):
+            return  # the context ended without a signal
+        if reader not in ready:
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(grace_s)
         end(128 + signal.SIGTERM)
@@ -61,13 +61,13 @@ def leaving_in_time(
 
     for number in signals:
         signal.signal(number, interrupt)
-    wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="canopy graceful exit", daemon=True)
     thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
-        theirs.close()
+        writer.close()

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Workers as processes on this machine."""
 
 import os
 import signal
@@ -24,8 +24,8 @@ class _Process:
     """A worker in a process of its own.
 
     Args:
-        process: that was started.
-        connection: to hear it by.
+        process: the process.
+        connection: pipe that receives its events; None when it is closed.
     """
 
     process: ForkServerProcess
@@ -33,14 +33,14 @@ class _Process:
     is_waiting: bool = False
 
     def poll(self) -> list[WorkerEvent]:
-        event = []
+        events = []
         try:
             while self.connection is not None and self.connection.poll():
                 name, arguments = self.connection.recv()
-                event.append(WorkerEvent(name, arguments))
+                events.append(WorkerEvent(name, arguments))
         except (EOFError, OSError):
-            self._hang_up()
-        return event
+            self._disconnect()
+        return events
 
     def end_text(self) -> str | None:
         return None if self.process.is_alive() else _end_text(self.process.exitcode)
@@ -53,9 +53,9 @@ class _Process:
 
     def close(self) -> None:
         self.process.join()
-        self._hang_up()
+        self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
             with suppress(OSError):
@@ -63,13 +63,13 @@ class _Process:
 
 
 class LocalBackend:
-    """The engine of this machine: one process for each slot.
+    """The backend of this machine: one process per slot.
 
     Args:
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        slots: one for each worker.
-        begins: whether a worker begins the study if nobody has.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        slots: one per worker.
+        creates_study: whether a worker creates the study if it does not exist.
     """
 
     leave_s = LEAVE_S
@@ -81,45 +81,47 @@ class LocalBackend:
         url: str | None,
         slots: Sequence[DeviceSlot],
         *,
-        begins: bool = False,
+        creates_study: bool = False,
     ) -> None:
         self._plan = plan
         self._url = url
-        self._begins = begins
-        self._slots = {f"{at}": slot for at, slot in enumerate(slots, start=1)}
+        self._creates_study = creates_study
+        self._slots = {f"{index}": slot for index, slot in enumerate(slots, start=1)}
 
     def slots(self) -> list[WorkerSlot]:
         """Returns the slots, which are always the same."""
         return [WorkerSlot(key, slot.name) for key, slot in self._slots.items()]
 
-    def place(self, post: WorkerSlot, log: Path) -> PlacedWorker:
+    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
         """Starts a process, which writes its log itself."""
-        slot = self._slots[post.key]
-        ours, theirs = CONTEXT.Pipe(duplex=False)
-        environment = {**os.environ, **slot.environment}
-        plan = replace(self._plan, slot=slot.name)
-        job = WorkerJob(plan, self._url, environment, log, self._begins)
+        device_slot = self._slots[slot.key]
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        environment = {**os.environ, **device_slot.environment}
+        plan = replace(self._plan, slot=device_slot.name)
+        job = WorkerJob(plan, self._url, environment, log, self._creates_study)
         process = CONTEXT.Process(
-            target=run_worker, args=(job, theirs), name=f"canopy worker {post.key}"
+            target=run_worker, args=(job, sender), name=f"canopy worker {slot.key}"
         )
         process.start()
-        theirs.close()
-        return _Process(process, ours)
+        sender.close()
+        return _Process(process, receiver)
 
     def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Waits for the processes' ends and for what they tell."""
+        """Waits for events or the end of a process."""
         processes = [worker for worker in workers if isinstance(worker, _Process)]
-        sources: list[Connection[Any, Any] | int] = [each.process.sentinel for each in processes]
-        sources += [each.connection for each in processes if each.connection is not None]
+        sources: list[Connection[Any, Any] | int] = [
+            worker.process.sentinel for worker in processes
+        ]
+        sources += [worker.connection for worker in processes if worker.connection is not None]
         wait(sources, timeout=timeout_s)
 
     def close(self) -> None:
-        """Nothing is left: the processes are over."""
+        """Does nothing: the processes have ended."""
 
 
 def _end_text(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
     if exit_code == INTERRUPTED:
-        return "was told to leave"
+        return "was asked to leave"
     return f"ended with exit status {exit_code}"

@@ -1,4 +1,4 @@
-"""One worker: takes trials of a study and runs them, until nothing is left to do."""
+"""One worker: claims trials of a study and runs them until nothing is left to do."""
 
 import random
 import time
@@ -30,7 +30,7 @@ from canopy_search.search.scheduling.next_trial import (
 from canopy_search.search.scheduling.open_study import OpenStudy
 from canopy_search.search.scheduling.paused_as_pruned_sampler import AsPruned
 from canopy_search.search.scheduling.verification import verifying
-from canopy_search.search.study.plan import BegunStudy, SearchPlan
+from canopy_search.search.study.plan import SearchPlan, StartedStudy
 from canopy_search.search.trial.objective import Objective
 from canopy_search.search.trial.open_tree import open_tree
 from canopy_search.search.trial.watchdog import Watchdog
@@ -47,11 +47,11 @@ from canopy_search.storage.workers.control import PAUSE, RUN, STOP_PRUNING
 from canopy_search.storage.workers.session import WorkerSession
 
 MOST_DEATHS = 4
-"""A trial whose worker dies so often without an epoch in between fails."""
+"""A trial fails after this many deaths of its workers without an epoch in between."""
 
-INSISTENT, MOST_ATTEMPTS = 5, 100
-"""A setting that ran out of memory is not begun again: another one is sampled, and so often at
-random before the search gives up."""
+RANDOM_AFTER, MAX_ATTEMPTS = 5, 100
+"""A configuration that ran out of memory is not started again: another one is sampled, at random
+after the first number of attempts; the search fails after the second."""
 
 _ATTEMPT_STRIDE = 2**32
 _FIRST_WAIT_S = 0.2
@@ -61,30 +61,30 @@ _STALL_RECORD_S = 10.0
 
 @contextmanager
 def open_objective(
-    begun: BegunStudy,
+    started: StartedStudy,
     database: Database,
     watcher: SearchWatcher,
     retry_policy: RetryPolicy,
     *,
     obeys: bool = True,
 ) -> Iterator[Objective]:
-    """Opens all that a worker needs to run trials of a study that has begun.
+    """Opens everything that a worker needs to run trials of a started study.
 
     Args:
-        begun: the study.
+        started: the study.
         database: opened and migrated.
-        watcher: is told what happens.
-        retry_policy: how long to wait for a database that is away.
-        obeys: whether a pause or an end of the study is for this worker, too.
+        watcher: receives the events.
+        retry_policy: how long to wait for an unavailable database.
+        obeys: whether this worker pauses or stops with the study.
     """
-    plan = begun.plan
+    plan = started.plan
     search = plan.config.search
     with ExitStack() as stack:
-        trial_queue, session = retry_policy.call(lambda: _come_in(plan, database))
+        trial_queue, session = retry_policy.call(lambda: _connect(plan, database))
         stack.callback(session.close)
         write_queue = WriteQueue(trial_queue.write, retry_policy)
         stack.callback(write_queue.close)
-        watchdog = Watchdog(search.stall_s, _failing(write_queue, watcher))
+        watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, watcher))
         retry_policy.alive = watchdog.progress
         tree = stack.enter_context(
             open_tree(
@@ -92,7 +92,7 @@ def open_objective(
                 plan.home,
                 database,
                 session,
-                begun.dataset,
+                started.dataset,
                 retry_policy=retry_policy,
                 note=watcher.note,
                 alive=watchdog.progress,
@@ -109,7 +109,7 @@ def open_objective(
             write_queue,
             tree,
             plan.config.stages.enabled,
-            begun.space,
+            started.space,
             watcher,
             watchdog,
             search.max_trial_s,
@@ -118,11 +118,11 @@ def open_objective(
         )
 
 
-def _come_in(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSession]:
-    """Takes both connections of a worker or none: where few are left, all would wait for one more.
+def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSession]:
+    """Opens both connections of a worker or none; with only one each, workers could deadlock.
 
     Raises:
-        SQLAlchemyError: the database is away.
+        SQLAlchemyError: the database is unavailable.
     """
     store = StudyStore(database)
     try:
@@ -144,11 +144,11 @@ def _come_in(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
 
 
 def work(plan: SearchPlan, objective: Objective, retry_policy: RetryPolicy) -> None:
-    """Runs trials until the study has what it was asked for.
+    """Runs trials until the study has the requested number.
 
     Raises:
         SearchFailedError: too many trials failed.
-        DatabaseUnavailableError: the database was away for too long.
+        DatabaseUnavailableError: the database was unavailable for too long.
     """
     _Worker(plan, objective, retry_policy).run()
 
@@ -177,30 +177,30 @@ class _Worker:
         self.verification = verifying(share, epochs, self.objective.pruner)
 
     def run(self) -> None:
-        """Runs trials until there is nothing left to do."""
+        """Runs trials until nothing is left to do."""
         is_first = True
-        while (found := self._next()) is not Idle.DONE:
+        while (trial := self._next()) is not Idle.DONE:
             if is_first:
                 is_first = False
                 self._emit_start()
-            if found is Idle.WAIT:
+            if trial is Idle.WAIT:
                 self._wait()
                 continue
             self.is_waiting, self.wait_s = False, _FIRST_WAIT_S
             try:
-                self._run_trial(found)
+                self._run_trial(trial)
             except LeaseLostError as error:
-                self.objective.trial_queue.give_back(self.objective.opened.trial_id(found.number))
-                self.objective.watcher.note(f"{error}; this worker takes other work")
+                self.objective.trial_queue.give_back(self.objective.opened.trial_id(trial.number))
+                self.objective.watcher.note(f"{error}; this worker continues with another trial")
             except StudyPausedError:
                 self.objective.tree.drop()
             self.objective.trial_queue.say(None)
 
     def _next(self) -> optuna.trial.Trial | Idle:
-        """Decides what to do next, however long that takes."""
+        """Decides what to do next, with retries while the database is unavailable."""
         try:
             return self.retry_policy.call(self._claim)
-        except LeaseLostError as error:  # somebody ended a trial with Optuna alone
+        except LeaseLostError as error:  # a trial was ended with plain Optuna
             self.objective.watcher.note(str(error))
             return Idle.WAIT
 
@@ -210,64 +210,65 @@ class _Worker:
         self.objective.watcher.search_started(plan.study, finished, plan.n_trials, best_ap(study))
 
     def _run_trial(self, trial: optuna.trial.Trial) -> None:
-        of = self.objective
-        end = of.run_trial(trial)
-        of.watcher.trial_ended(end, of.opened.trial_index().settled, best_ap(of.opened.study))
+        end = self.objective.run_trial(trial)
+        opened = self.objective.opened
+        self.objective.watcher.trial_ended(end, opened.trial_index().settled, best_ap(opened.study))
 
     def _wait(self) -> None:
-        of = self.objective
-        is_paused = of.trial_queue.wanted() == PAUSE
+        trial_queue = self.objective.trial_queue
+        is_paused = trial_queue.wanted() == PAUSE
         if not self.is_waiting:
             self.is_waiting = True
-            of.watcher.note(
-                "the study pauses; it goes on with: canopy resume"
+            self.objective.watcher.note(
+                "the study is paused; resume it with: canopy resume"
                 if is_paused
-                else "nothing to begin now; waiting for the other workers"
+                else "nothing to start now; waiting for the other workers"
             )
         while True:
             time.sleep(random.uniform(0.5, 1) * self.wait_s)
-            self.wait_s = min(max(_LONGEST_WAIT_S, of.trial_queue.longest_pause_s), 2 * self.wait_s)
-            if not (is_paused and of.trial_queue.wanted() == PAUSE):  # a beat tells when it goes on
+            self.wait_s = min(max(_LONGEST_WAIT_S, trial_queue.longest_pause_s), 2 * self.wait_s)
+            # The heartbeat updates the control word, so a resumed study is noticed here.
+            if not (is_paused and trial_queue.wanted() == PAUSE):
                 return
 
     def _claim(self) -> optuna.trial.Trial | Idle:
-        """Decides what to do next, while no other worker does."""
-        of, search = self.objective, self.plan.config.search
-        opened = of.opened
-        with of.trial_queue.locked() as snapshot:
+        """Decides what to do next, under the lock of the trial queue."""
+        objective, search = self.objective, self.plan.config.search
+        opened = objective.opened
+        with objective.trial_queue.locked() as snapshot:
             if snapshot.control == PAUSE:
                 return Idle.WAIT
             self._check_failures(snapshot)
-            # Where all are known, they stay so.
+            # Once all are enqueued, there is no need to check again.
             self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueued)
-            before = len(opened.trials())
-            found = self._found(snapshot)
-            if isinstance(found, Idle):
-                ended = end_paused(opened, of.pruner_name) if found is Idle.DONE else []
+            known_trials = len(opened.trials())
+            trial = self._select(snapshot)
+            if isinstance(trial, Idle):
+                ended = end_paused(opened, objective.pruner_name) if trial is Idle.DONE else []
             else:
-                found = self._sampled(found, is_new=found.number >= before)
-                snapshot.taken = found.number
-                return found
+                trial = self._sampled(trial, is_new=trial.number >= known_trials)
+                snapshot.taken = trial.number
+                return trial
         if ended:
-            of.watcher.note(f"{len(ended)} paused trials end as pruned")
-            for number in [] if of.shares else ended:
-                of.forget(number)
-        return found
+            objective.watcher.note(f"{len(ended)} paused trials are marked pruned")
+            for number in [] if objective.shares else ended:
+                objective.forget(number)
+        return trial
 
-    def _found(self, snapshot: StudySnapshot) -> optuna.trial.Trial | Idle:
-        of, search = self.objective, self.plan.config.search
-        opened = of.opened
-        if snapshot.mine:  # taken, and then the connection broke before we heard of it
+    def _select(self, snapshot: StudySnapshot) -> optuna.trial.Trial | Idle:
+        objective, search = self.objective, self.plan.config.search
+        opened = objective.opened
+        if snapshot.mine:  # claimed, but the connection broke before the reply arrived
             return opened.take_up(min(snapshot.mine))
         if snapshot.control == STOP_PRUNING:
             end_left(opened, snapshot.owned, STOPPED)
             return Idle.WAIT if snapshot.owned else Idle.DONE
-        self._fail_deadly(snapshot)
+        self._fail_repeated_deaths(snapshot)
         trials = opened.trials()
         self._seed_sampler(len(trials))
         return claim_trial(
             opened,
-            of.pruner,
+            objective.pruner,
             snapshot.target or self.plan.n_trials,
             snapshot.owned,
             snapshot.suspected,
@@ -276,46 +277,46 @@ class _Worker:
             verification=self.verification,
         )
 
-    def _fail_deadly(self, snapshot: StudySnapshot) -> None:
-        """Ends trials that no worker survives, so that they do not take all of them."""
+    def _fail_repeated_deaths(self, snapshot: StudySnapshot) -> None:
+        """Fails trials whose workers died repeatedly, so that they do not stop all workers."""
         opened = self.objective.opened
         for number, deaths in snapshot.deaths.items():
             if deaths >= MOST_DEATHS and number not in snapshot.owned:
                 trial = opened.take_up(number)
-                trial.set_user_attr(REASON_ATTR, f"{deaths} workers died of it one after the other")
+                trial.set_user_attr(REASON_ATTR, f"{deaths} workers in a row died while running it")
                 opened.study.tell(trial, state=TrialState.FAIL)
 
     def _sampled(self, trial: optuna.trial.Trial, *, is_new: bool) -> optuna.trial.Trial:
-        """Samples what the trial has not sampled yet; seeded by its number alone.
+        """Samples the missing parameters of the trial; the seed depends only on its number.
 
-        A new trial whose setting has run out of memory before is sampled once more, and at random
-        where the sampler insists: it learns nothing from failed trials, and what it has not seen
-        tempts it.
+        A new trial whose configuration ran out of memory before is sampled again. The sampler
+        ignores failed trials and may repeat the same configuration, so later attempts are random.
 
         Raises:
-            SearchFailedError: nothing else comes.
+            SearchFailedError: every attempt gave such a configuration.
         """
-        of = self.objective
-        too_large = settings_without_memory(of.opened.trials(TrialState.FAIL), of.space)
-        for attempt in range(MOST_ATTEMPTS):
+        objective = self.objective
+        opened = objective.opened
+        too_large = settings_without_memory(opened.trials(TrialState.FAIL), objective.space)
+        for attempt in range(MAX_ATTEMPTS):
             self._seed_sampler(trial.number, attempt)
-            params = of.space.suggest(trial)
+            params = objective.space.suggest(trial)
             if not is_new or params not in too_large:
                 return trial
-            of.trial_queue.replica.discard(of.opened.trial_id(trial.number))
-            trial = of.opened.study.ask()
+            objective.trial_queue.replica.discard(opened.trial_id(trial.number))
+            trial = opened.study.ask()
         raise SearchFailedError(
-            f"whatever is sampled has run out of memory before, such as {params_text(params)}; "
-            "leave what is too large out of search.space, or lower training.batch_size or "
-            "data.image_px"
+            "every sampled configuration has run out of memory before, such as "
+            f"{params_text(params)}; remove values that are too large from search.space, or lower "
+            "training.batch_size or data.image_px"
         )
 
     def _seed_sampler(self, trial_number: int, attempt: int = 0) -> None:
-        # A sampler is made anew for every trial, so that interruptions change nothing.
+        # Each trial gets a new sampler, so that interruptions do not change the results.
         search = self.plan.config.search
         seed = search.seed + attempt * _ATTEMPT_STRIDE
         settings = search.sampler
-        if attempt >= INSISTENT and settings.name != LISTED:
+        if attempt >= RANDOM_AFTER and settings.name != LISTED:
             settings = NamedSettings(name="random")
         space = self.objective.space
         sampler = build_sampler(settings, space, seed, trial_number, self.as_pruned)
@@ -329,13 +330,13 @@ class _Worker:
         if limit is not None:
             failed = self.objective.opened.trials(TrialState.FAIL)
             last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number))
-            reason = last.user_attrs.get(REASON_ATTR, "no reason is known")
+            reason = last.user_attrs.get(REASON_ATTR, "no reason was recorded")
             raise SearchFailedError(f"{limit}; the last one, trial {last.number}: {reason}")
 
 
-def _failing(write_queue: WriteQueue, watcher: SearchWatcher) -> Callable[[Lease, str], None]:
+def _stall_handler(write_queue: WriteQueue, watcher: SearchWatcher) -> Callable[[Lease, str], None]:
     def on_stall(lease: Lease, reason: str) -> None:
-        watcher.note(f"trial {lease.number} fails: {reason}; this worker ends")
+        watcher.note(f"trial {lease.number} failed: {reason}; this worker exits")
         change = TrialChange(
             lease.trial_id, user_attrs={REASON_ATTR: reason}, state=TrialState.FAIL
         )

@@ -1,4 +1,4 @@
-"""A machine of an engine: its workers, watched there, and what they tell sent to the starter."""
+"""Runs workers on a remote machine, and sends their events to the launcher of the search."""
 
 import os
 import tempfile
@@ -28,14 +28,14 @@ Emit = Callable[[WorkerEvent], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What the workers of a post are to do.
+    """What the workers of a slot run.
 
     Attributes:
-        plan: of the search, as the starter has made it.
-        url: of the database.
-        workers: how many; ``auto`` for one for each device slot that can be seen there.
-        threads: of each worker on a CPU; None for a share of all cores.
-        limit_s: they leave after as long; None for no limit.
+        plan: plan of the search, as its starting process made it.
+        url: URL of the database.
+        workers: number of workers; ``auto`` for one per device slot of that machine.
+        threads: threads of each worker on a CPU; None for a share of all cores.
+        limit_s: the workers leave after this many seconds; None for no limit.
     """
 
     plan: SearchPlan
@@ -46,61 +46,64 @@ class Order:
 
 
 def decisive_versions() -> dict[str, str]:
-    """Returns what has to be the same wherever a study is worked on."""
+    """Returns the versions that must be the same on all machines that work on a study."""
     versions = {**package_versions(), "engine": str(ENGINE_REVISION)}
     return {name: versions[name] for name in ("canopy-search", *DECISIVE)}
 
 
-def check_versions(theirs: Mapping[str, str]) -> None:
-    """Checks that this machine has what the starter has.
+def check_versions(expected: Mapping[str, str]) -> None:
+    """Checks that this machine has the same versions as the one that started the search.
 
     Args:
-        theirs: `decisive_versions` of the starter.
+        expected: `decisive_versions` of the machine that started the search.
 
     Raises:
-        UnfitMachineError: it has not.
+        UnfitMachineError: a version differs.
     """
-    ours = decisive_versions()
-    lines = [
-        f"{name} {ours.get(name, 'missing')} is there, and {wanted} where the search was started"
-        for name, wanted in theirs.items()
-        if ours.get(name) != wanted
+    found = decisive_versions()
+    differences = [
+        f"expected {name} {version}, as on the machine that started the search, "
+        f"but found {found.get(name, 'none')}"
+        for name, version in expected.items()
+        if found.get(name) != version
     ]
-    if lines:
-        wanted = " ".join(
-            f"{name}=={version}" for name, version in theirs.items() if name != "engine"
+    if differences:
+        packages = " ".join(
+            f"{name}=={version}" for name, version in expected.items() if name != "engine"
         )
-        raise UnfitMachineError(f"{'; '.join(lines)}; install the same: pip install {wanted}")
+        raise UnfitMachineError(
+            f"{'; '.join(differences)}; install the same versions: pip install {packages}"
+        )
 
 
-def work_to_order(order: Order, emit: Emit, is_called_off: Callable[[], bool]) -> None:
-    """Runs workers on this machine until nothing is left to do, and tells all that they tell.
+def work_to_order(order: Order, emit: Emit, is_cancelled: Callable[[], bool]) -> None:
+    """Runs workers on this machine until nothing is left to do, and passes on their events.
 
-    The last thing told is `ENDED`, `FAILED` or `LEFT`.
+    The last event is `ENDED`, `FAILED` or `LEFT`.
 
     Args:
-        order: what is to be done.
-        emit: is given one thing after the other; has to be quick.
-        is_called_off: whether the workers shall leave; asked again and again.
+        order: what to run.
+        emit: receives the events one by one; must return quickly.
+        is_cancelled: whether the workers should leave; called repeatedly.
 
     Raises:
-        KeyboardInterrupt: a signal said to leave; no worker is left.
+        KeyboardInterrupt: a signal asked this process to leave; no worker is left.
     """
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     home = order.plan.home
-    if order.url is not None:  # the embedded database is the starter's, and so below its home
+    if order.url is not None:  # an embedded database means the same machine
         home = Path(os.environ.get(HOME_VARIABLE) or home)
     threads = None if order.threads is None else min(order.threads, resolve_threads("auto"))
-    deadline_s = None if order.limit_s is None else began_s + order.limit_s
+    deadline_s = None if order.limit_s is None else started_s + order.limit_s
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="canopy-logs-")))
-        tails = _Tails(logs, emit)
-        stack.callback(tails.read)
+        log_tails = _LogTails(logs, emit)
+        stack.callback(log_tails.read)
 
-        def beside() -> None:
-            tails.read()
-            if is_called_off():
-                raise _CalledOffError
+        def on_tick() -> None:
+            log_tails.read()
+            if is_cancelled():
+                raise _CancelledError
 
         try:
             slots = device_slots(
@@ -109,13 +112,13 @@ def work_to_order(order: Order, emit: Emit, is_called_off: Callable[[], bool]) -
                 order.plan.config.search.slots_per_gpu,
             )
             plan = replace(order.plan, home=home, workers=len(slots), threads=threads)
-            backend = LocalBackend(plan, order.url, slots, begins=True)
+            backend = LocalBackend(plan, order.url, slots, creates_study=True)
             launcher = Launcher(
-                backend, logs, _Telling(emit), deadline_s, on_tick=beside, names_logs=False
+                backend, logs, _EventForwarder(emit), deadline_s, on_tick=on_tick, names_logs=False
             )
             is_done = launcher.run()
-        except _CalledOffError:
-            emit(WorkerEvent(LEFT, ("it was called off",)))
+        except _CancelledError:
+            emit(WorkerEvent(LEFT, ("it was cancelled",)))
         except UnfitMachineError as error:
             emit(WorkerEvent(FAILED, (str(error), False)))
         except SearchFailedError as error:
@@ -126,12 +129,12 @@ def work_to_order(order: Order, emit: Emit, is_called_off: Callable[[], bool]) -
             emit(WorkerEvent(ENDED) if is_done else WorkerEvent(LEFT, (TIME_IS_UP,)))
 
 
-class _CalledOffError(Exception):
-    """The starter wants the workers to leave."""
+class _CancelledError(Exception):
+    """The process that started the search asks the workers to leave."""
 
 
-class _Telling:
-    """The screen of a launcher that nobody sees: it tells the starter."""
+class _EventForwarder:
+    """Screen of the launcher on this machine; passes events on instead of showing them."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -143,22 +146,22 @@ class _Telling:
         self._emit(WorkerEvent(GONE, (), _worker_id(worker)))
 
     def note(self, text: str) -> None:
-        # The starter says which worker speaks, by numbers of its own.
+        # The process that started the search adds its own worker number.
         self._emit(WorkerEvent("note", (text.removeprefix("worker 1 "),)))
 
 
 def _worker_id(worker: str) -> str:
-    """Returns what tells a worker from others of its post: nothing for the first."""
+    """Returns the suffix that identifies a worker within its slot; empty for the first."""
     number = worker.removeprefix("worker").strip(" -")
     return "" if number == "1" else f".{number}"
 
 
-class _Tails:
-    """Sends what workers write to their logs.
+class _LogTails:
+    """Sends the text that workers write to their logs.
 
     Args:
-        folder: of the logs.
-        emit: is given it.
+        folder: folder of the logs.
+        emit: receives it as `LOG` events.
     """
 
     def __init__(self, folder: Path, emit: Emit) -> None:
@@ -167,14 +170,14 @@ class _Tails:
         self._read_bytes: dict[Path, int] = {}
 
     def read(self) -> None:
-        """Sends what is new, in whole lines."""
+        """Sends new text, in whole lines."""
         for path in sorted(self._folder.glob("*.log")):
             with suppress(OSError), path.open("rb") as log:
                 log.seek(self._read_bytes.get(path, 0))
                 new = log.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                if whole:
-                    self._read_bytes[path] = self._read_bytes.get(path, 0) + len(whole)
+                lines = new[: new.rfind(b"\n") + 1]
+                if lines:
+                    self._read_bytes[path] = self._read_bytes.get(path, 0) + len(lines)
                     self._emit(
-                        WorkerEvent(LOG, (whole.decode(errors="replace"),), _worker_id(path.stem))
+                        WorkerEvent(LOG, (lines.decode(errors="replace"),), _worker_id(path.stem))
                     )

@@ -1,4 +1,4 @@
-"""The process of one worker: its device, its log, its orders to leave, and what it tells."""
+"""The process of one worker: its environment, its log, its exit and its events."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from rich.console import Console
 from canopy_search.search.errors import SearchError, SearchFailedError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import PLAIN_WIDTH, LineScreen
-from canopy_search.search.study.plan import SearchPlan, begin_study, join_study
+from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workers.backend import ENDED, FAILED
@@ -36,26 +36,26 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a worker's process is started with.
+    """Arguments of a worker's process.
 
     Attributes:
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        environment: of the process.
-        log: the file that it writes to.
-        begins: whether it begins the study if nobody has.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        environment: environment variables of the process.
+        log: file that it writes to.
+        creates_study: whether it creates the study if it does not exist.
     """
 
     plan: SearchPlan
     url: str | None = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     log: Path
-    begins: bool = False
+    creates_study: bool = False
 
 
 def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
-    """The whole life of a worker's process; tells the launcher of every event."""
-    os.setsid()  # Ctrl-C in the terminal is the launcher's
+    """Main function of a worker's process; sends every event to the launcher."""
+    os.setsid()  # only the launcher handles Ctrl-C in the terminal
     os.environ.clear()
     os.environ.update(job.environment)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -63,25 +63,27 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
     lines = LineScreen(Console(file=log, width=PLAIN_WIDTH, color_system=None))
-    lines.note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} begins")
+    lines.note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} started")
     watcher = EventPipe(lines, connection)
     parent = multiprocessing.parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):
-            # Who begins the study is the first to see the data, and tells of it.
-            preparing = None if job.begins else lines
-            search_in_study(job.plan, job.url, watcher, preparing=preparing, begins=job.begins)
+            # The worker that creates the study reads the data first, so it reports the progress.
+            preparing = None if job.creates_study else lines
+            search_in_study(
+                job.plan, job.url, watcher, preparing=preparing, creates_study=job.creates_study
+            )
     except KeyboardInterrupt:
-        lines.note("leaves; what it was at goes on elsewhere")
+        lines.note("leaving; another worker resumes its trial")
         sys.exit(INTERRUPTED)
     except (SearchError, StorageError, TrainingError) as error:
         lines.note(str(error))
         is_everywhere = isinstance(error, SearchFailedError)
         watcher.emit(FAILED, str(error), is_everywhere)
         sys.exit(error.exit_status)
-    except Exception as error:  # noqa: BLE001 - told, and the launcher begins another worker
+    except Exception as error:  # noqa: BLE001 - reported, and the launcher starts another worker
         traceback.print_exc()
-        watcher.emit("note", f"this should not have happened: {failure_reason(error)}")
+        watcher.emit("note", f"internal error: {failure_reason(error)}")
         sys.exit(1)
     lines.note("nothing is left to do")
     watcher.emit(ENDED)
@@ -93,32 +95,32 @@ def search_in_study(
     watcher: SearchWatcher,
     *,
     preparing: SearchWatcher | None = None,
-    begins: bool = False,
+    creates_study: bool = False,
 ) -> None:
-    """Works on a study, until nothing is left to do.
+    """Works on a study until nothing is left to do.
 
     Args:
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        watcher: is told what happens.
-        preparing: is told of the data, where somebody else has shown that already.
-        begins: whether to begin the study if nobody has.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        watcher: receives the events.
+        preparing: receives the progress of reading the data; None for `watcher`.
+        creates_study: whether to create the study if it does not exist.
 
     Raises:
-        StudyDiffersError: data, settings or versions are not the study's.
+        StudyDiffersError: data, settings or versions differ from the study's.
         TrainingError: the data cannot be used, or a network does not fit.
         SearchFailedError: too many trials failed.
-        DatabaseUnavailableError: the database was away for too long.
+        DatabaseUnavailableError: the database was unavailable for too long.
     """
     retry_policy = RetryPolicy(plan.retry_for_s, note=watcher.note)
     database = retry_policy.call(lambda: open_database(plan.home, url))
     retry_policy.revive = database.revive
-    database.throttle.release_when_idle()  # until it is known how many others want a connection
+    database.throttle.release_when_idle()  # until the number of other workers is known
     with closing(database):
         dataset = open_data(plan.config.data, plan.home, preparing or watcher)
-        if begins:
+        if creates_study:
             check_networks(plan.space, dataset)
-        enter = begin_study if begins else join_study
-        begun = retry_policy.call(lambda: enter(plan, StudyStore(database), dataset))
-        with open_objective(begun, database, watcher, retry_policy) as objective:
+        open_study = start_study if creates_study else join_study
+        study = retry_policy.call(lambda: open_study(plan, StudyStore(database), dataset))
+        with open_objective(study, database, watcher, retry_policy) as objective:
             work(plan, objective, retry_policy)

@@ -1,4 +1,4 @@
-"""The files that belong to a study's best trial: its exported YAML, and the model of it."""
+"""The files attached to a study's best trial: its exported YAML, and its trained model."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,12 +23,12 @@ YAML_NAME = "best.yaml"
 def best_files(
     database: Database, home: Path, data: "DataSettings | None"
 ) -> Callable[[StudySummary], Iterable[Attachment]]:
-    """Returns what lists the files of the best trial of a study, or of the one that was confirmed.
+    """Returns a function that lists the files of a study's best trial, or of its confirmed one.
 
     Args:
-        database: an opened one.
-        home: the state folder, which models lie below.
-        data: where the study's data is now; None for where it was when the study began.
+        database: an open database.
+        home: the state folder, which contains the models.
+        data: where the study's data is now; None for where it was when the study started.
     """
     models = _Models(home / "models")
     store = StudyStore(database)
@@ -47,18 +47,18 @@ def best_files(
         winner = confirmation.winner if confirmation else None
         if confirmation is None or winner is None:
             trial, params = best.number, best.params
-            # Among how many it is the best is of interest once, when there will be no more.
+            # The number of trials counts only once the study is over.
             version = f"{trial} of {summary.finished}" if summary.is_over else f"{trial}"
         else:
-            # A baseline that the search never tried is nobody's trial.
-            found = winner.candidate.trial
-            trial = STUDY_TASK if found is None else found
+            # A baseline that the search never tried has no trial.
+            number = winner.candidate.trial
+            trial = STUDY_TASK if number is None else number
             params = {**winner.candidate.params, SEED: winner.runs[0].seed}
             seeds = len(confirmation.seeds)
-            version = f"{found} of {confirmation.finalists} with {seeds} seeds"
-        for number in sorted({STUDY_TASK, trial}):
-            yield Attachment(number, "artifact", YAML_NAME, version, read=read_yaml)
-        for model in models.of(params, record):
+            version = f"{number} of {confirmation.finalists} with {seeds} seeds"
+        for owner in sorted({STUDY_TASK, trial}):
+            yield Attachment(owner, "artifact", YAML_NAME, version, read=read_yaml)
+        for model in models.trained_with(params, record):
             yield Attachment(
                 trial,
                 "model",
@@ -73,18 +73,18 @@ def best_files(
 
 
 class _Models:
-    """The models of a folder, each read once: what they were trained with.
+    """The models of a folder and the settings they were trained with; each file is read once.
 
     Args:
-        folder: where `canopy train` keeps them.
+        folder: where `canopy train` stores models.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._settings: dict[tuple[Path, str], dict[str, Any] | None] = {}
 
-    def of(self, params: Mapping[str, Any], record: "Record") -> list[Path]:
-        """Returns the models that were trained with some settings."""
+    def trained_with(self, params: Mapping[str, Any], record: "Record") -> list[Path]:
+        """Returns the models that were trained with these parameters."""
         files = sorted(self._folder.glob("*.pt")) if self._folder.is_dir() else []
         if not files:
             return []
@@ -92,8 +92,8 @@ class _Models:
         from canopy_search.search.study.record import fixed_settings
 
         fixed = fixed_settings(record)
-        wanted = with_params(fixed, params).model_dump(mode="json")
-        return [file for file in files if _is_same(self._read(file), wanted, record)]
+        expected = with_params(fixed, params).model_dump(mode="json")
+        return [file for file in files if _is_same(self._read(file), expected, record)]
 
     def _read(self, file: Path) -> dict[str, Any] | None:
         key = (file, _stamp(file))
@@ -103,20 +103,20 @@ class _Models:
             try:
                 self._settings[key] = load_model(file).settings
             except (CheckpointError, OSError, KeyError):
-                self._settings[key] = None  # another program's, or damaged
+                self._settings[key] = None  # not a Canopy model, or damaged
         return self._settings[key]
 
 
-def _is_same(settings: dict[str, Any] | None, wanted: dict[str, Any], record: "Record") -> bool:
+def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: "Record") -> bool:
     if settings is None:
         return False
     trained = dict(settings["training"])
-    # What it was trained on, and how fast, changes nothing that a model's user would notice.
+    # The hardware of the training run makes no difference to the model's user.
     for name in ("device", "threads", "precision", "compile", "device_cache"):
-        trained[name] = wanted[name]
+        trained[name] = expected[name]
     columns = ("image_px", "augment")
     data = record["config"]["data"]
-    return trained == wanted and all(settings["data"].get(k) == data.get(k) for k in columns)
+    return trained == expected and all(settings["data"].get(k) == data.get(k) for k in columns)
 
 
 def _stamp(file: Path) -> str:

@@ -28,7 +28,7 @@ def best_trial(summary: StudySummary) -> TrialSummary:
     """
     if summary.best is None:
         raise NothingFoundError(
-            f"study {summary.study!r} has no complete trial yet; go on with canopy search"
+            f"study {summary.study!r} has no complete trial yet; resume with: canopy search"
         )
     return summary.best
 
@@ -38,16 +38,16 @@ COMMENT_WIDTH = 96
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting to take home, with one run of it.
+    """A setting to export, with one run of it.
 
     Attributes:
         trial: number of its trial in the search, if it had one.
-        params: what was searched.
-        run_params: what the run has besides the study's fixed settings.
+        params: the searched parameters.
+        run_params: the parameters of the run, in addition to the study's fixed settings.
         val_ap: validation AP of the run.
-        metrics: of the run's last epoch.
-        chosen: on what it was chosen, in words.
-        confirmation: likewise for programs, if finalists were confirmed.
+        metrics: metrics of the run's last epoch.
+        chosen: why it was chosen, as text.
+        confirmation: the same as JSON values, if finalists were confirmed.
     """
 
     trial: int | None
@@ -60,14 +60,14 @@ class Choice:
 
 
 def best_choice(summary: StudySummary, confirmation: Confirmation | None = None) -> Choice:
-    """Returns what is best by all that is known.
+    """Returns the best setting by all results so far.
 
-    If the finalists were confirmed, that is the setting with the best mean, and its run is the one
-    with the first of the further seeds: whichever seed came out best would say nothing of the next.
+    If the finalists were confirmed, it is the setting with the best mean, and its run is the one
+    with the first of the additional seeds: the best seed's score would not predict the next one.
 
     Args:
-        summary: the study as it stands.
-        confirmation: that was asked for last, if one was.
+        summary: the current state of the study.
+        confirmation: the latest confirmation, if there is one.
 
     Raises:
         NothingFoundError: the study has no complete trial yet.
@@ -80,21 +80,19 @@ def best_choice(summary: StudySummary, confirmation: Confirmation | None = None)
         f"{trial.number}, validation AP {ap_text(trial.val_ap)}."
     )
     if confirmation is not None:
-        chosen += (
-            "\nNot confirmed: the finalists that it has now lack runs; canopy confirm adds them."
-        )
+        chosen += "\nNot confirmed: the current finalists lack runs; canopy confirm adds them."
     return Choice(trial.number, trial.params, trial.params, trial.val_ap, trial.metrics[-1], chosen)
 
 
 def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
     run, candidate = winner.runs[0], winner.candidate
-    known = confirmation.as_json()
+    document = confirmation.as_json()
     base = "" if confirmation.base.candidate.is_finalist else " and the baseline"
     chosen = (
-        f"Chosen by mean validation AP over {len(confirmation.seeds)} further seeds, of "
+        f"Chosen by mean validation AP over {len(confirmation.seeds)} additional seeds, from "
         f"{confirmation.finalists} finalists{base} of study {confirmation.study}.\n"
         + "\n".join(_sentence(line) for line in confirmation_lines(confirmation))
-        + "\nThe seed below is the first of the further ones; its run is trial "
+        + "\nThe seed below is the first of these seeds; its run is trial "
         f"{run.trial} of study {confirmation.confirming}."
     )
     return Choice(
@@ -112,7 +110,7 @@ def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
             "method": METHOD,
             "val_ap": winner.val_ap and winner.val_ap.as_json(),
             "test_ap": winner.test_ap and winner.test_ap.as_json(),
-            **{key: known[key] for key in ("against_second", "against_baseline")},
+            **{key: document[key] for key in ("against_second", "against_baseline")},
         },
     )
 
@@ -131,35 +129,35 @@ def best_yaml(
     """Returns the best setting as a commented ``canopy.yaml``.
 
     Args:
-        summary: the study as it stands.
-        record: what it was begun with.
-        data: where the data is now; None for where it was when the study began.
-        confirmation: that was asked for last, if one was.
+        summary: the current state of the study.
+        record: the study's record from its first start.
+        data: where the data is now; None for where it was when the study started.
+        confirmation: the latest confirmation, if there is one.
 
     Raises:
         NothingFoundError: the study has no complete trial yet.
     """
     choice = best_choice(summary, confirmation)
-    places = data.model_dump(mode="json", include={"labels", "images"}) if data else {}
+    paths = data.model_dump(mode="json", include={"labels", "images"}) if data else {}
     document = CommentedMap()
-    document["data"] = _without_none(record["config"]["data"] | places)
+    document["data"] = _without_none(record["config"]["data"] | paths)
     document["training"] = _training(choice, record)
     document["provenance"] = provenance(summary, choice, record)
-    checked = verified(summary)
-    beside = f"{checked.text}\n" if checked and checked.text else ""
+    verification = verified(summary)
+    verified_text = f"{verification.text}\n" if verification and verification.text else ""
     document.yaml_set_start_comment(
-        f"{choice.chosen}\n{beside}"
-        "A canopy.yaml of its own: `canopy train` with this file trains it in full and tests it.\n"
+        f"{choice.chosen}\n{verified_text}"
+        "A complete canopy.yaml: `canopy train` with this file trains it in full and tests it.\n"
     )
     document.yaml_set_comment_before_after_key("training", before="\none run, every setting")
     document.yaml_set_comment_before_after_key(
-        "provenance", before="\nwhere it comes from; nothing here changes a run"
+        "provenance", before="\nwhere this setting comes from; nothing here changes a run"
     )
     return yaml_text(document)
 
 
 def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[str, Any]:
-    """Returns where a setting comes from: study, trial, metrics, versions and data."""
+    """Returns the origin of a setting: study, trial, metrics, versions and data."""
     search = record["config"]["search"]
     return {
         "study": summary.study,
@@ -181,13 +179,13 @@ def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[st
 
 
 def _training(choice: Choice, record: Record) -> CommentedMap:
-    """Returns all settings of the run; those that were searched are marked."""
+    """Returns all settings of the run; searched ones are marked."""
     fixed = fixed_settings(record)
     document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
     if record["config"]["training"]["device"] == "auto":
-        document["device"] = "auto"  # the GPU of this machine means nothing to the next one
+        document["device"] = "auto"  # this machine's GPU is meaningless on another machine
     if choice.confirmation is not None:
-        document.yaml_add_eol_comment("the first of the further seeds", SEED)
+        document.yaml_add_eol_comment("the first of the additional seeds", SEED)
     for name in choice.params:
         section, _, key = name.rpartition(".")
         if section:

@@ -1,9 +1,9 @@
-"""``canopy confirm``: trains the finalists and the baseline with further seeds, and tests them.
+"""``canopy confirm``: trains the finalists and the baseline with additional seeds, and tests them.
 
-The runs are the trials of a study of their own, ``STUDY/confirm``, whose every setting is given
-and one of whose parameters is the seed. So workers, leases, adoption, the stage tree, an exact
-total and all that shows a study are those of any search. The seed that the search had is not
-counted as one more: finalists were chosen by what it gave, so it flatters them (the winner's
+The runs are the trials of a separate study, ``STUDY/confirm``, in which every setting is fixed in
+advance and the seed is a parameter. So workers, leases, adoption, the stage tree, an exact total
+and every dashboard work as in any search. The search's own seed does not count as one of these
+seeds: the finalists were chosen by its scores, which are therefore biased upwards (the winner's
 curse).
 """
 
@@ -45,10 +45,10 @@ from canopy_search.search.scheduling.next_trial import FINISHED
 from canopy_search.search.study.join import join_plan
 from canopy_search.search.study.plan import (
     SearchPlan,
-    begin_study,
     check_ours,
     join_study,
     plan_search,
+    start_study,
 )
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.study.record import resolved_as_before, study_record_like
@@ -63,8 +63,8 @@ class ConfirmationEnd:
     """How a confirmation ended.
 
     Attributes:
-        confirmation: as it stands.
-        stopped: why runs are missing, if they are.
+        confirmation: its current state.
+        stopped: why runs are missing, if any are.
     """
 
     confirmation: Confirmation
@@ -77,152 +77,152 @@ def confirm(  # noqa: PLR0917 - what a search needs
     database: Database,
     url: str | None,
     study: str,
-    asked: ConfirmSettings,
+    settings: ConfirmSettings,
     limits: Limits,
     screen: SearchScreen,
     *,
     retry_for_s: float,
 ) -> ConfirmationEnd:
-    """Trains what is missing of a confirmation, on all workers, and returns what is known then.
+    """Trains the missing runs of a confirmation, on all workers, and returns the result.
 
-    Every run is scored on test as it ends, in the transaction that says that it is complete: once,
-    and no other trial is. What is known already is neither trained nor scored again.
+    Every run is scored on test exactly once, when it ends, in the transaction that marks it
+    complete; no other trial is tested. Existing results are reused.
 
     Args:
-        config: of this machine; what is trained comes from the study.
+        config: this machine's configuration; the training settings come from the study.
         home: the state folder.
         database: opened and migrated.
-        url: of the database, for the workers; None for the embedded one.
-        study: name of the study whose finalists these are.
-        asked: how many finalists and seeds.
-        limits: what bounds it besides.
-        screen: shows what happens.
-        retry_for_s: how long to wait for a database that is away, in seconds.
+        url: URL of the database, for the workers; None for the embedded one.
+        study: name of the study that the finalists belong to.
+        settings: how many finalists and seeds.
+        limits: workers, time limit and backend.
+        screen: shows the progress.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Raises:
         UnknownStudyError: there is no such study.
-        ConfirmationError: it has too few finalists, or confirms another one itself.
-        StudyDiffersError: data or versions are not the study's.
-        SearchFailedError: too many runs failed, or workers die again and again.
-        KeyboardInterrupt: somebody wants to stop; no worker is left.
+        ConfirmationError: it has too few finalists, or is itself a confirmation.
+        StudyDiffersError: data or versions differ from the study's.
+        SearchFailedError: too many runs failed, or workers died repeatedly.
+        KeyboardInterrupt: the user stopped it; no worker is left.
     """
     store = StudyStore(database)
-    here = limits.elsewhere is None
-    plan = join_plan(config, home, store, study, retry_for_s=retry_for_s, here=here)
+    is_local = limits.elsewhere is None
+    plan = join_plan(config, home, store, study, retry_for_s=retry_for_s, is_local=is_local)
     record = store.read_record(study) or {}
     summary = summarize_study(store, study)
-    _check(summary, ConfirmationStore(database), asked)
-    wanted = {"top": asked.top, "seeds": asked.seeds}
-    known = read_confirmation(database, summary, record, **wanted)
-    if known.is_complete:
-        _ask(store, database, known)
-        return ConfirmationEnd(known)
+    _check(summary, ConfirmationStore(database), settings)
+    requested = {"top": settings.top, "seeds": settings.seeds}
+    confirmation = read_confirmation(database, summary, record, **requested)
+    if confirmation.is_complete:
+        _store_request(store, database, confirmation)
+        return ConfirmationEnd(confirmation)
     if summary.is_searched or not summary.is_over:
         screen.note(f"study {study} is not finished; its finalists may still change")
-    for each in known.settings:
-        if (
-            each.candidate.is_finalist
-            and each.candidate.searched_epochs < plan.config.training.epochs
-        ):
-            screen.note(_pruned_text(each.candidate, plan.config.training.epochs))
-    confirming = _plan(plan, record, known, store, here=here)
+    epochs = plan.config.training.epochs
+    for candidate in (confirmed.candidate for confirmed in confirmation.settings):
+        if candidate.is_finalist and candidate.searched_epochs < epochs:
+            screen.note(_pruned_text(candidate, epochs))
+    confirming = _plan(plan, record, confirmation, store, is_local=is_local)
     dataset = None
-    if here:
+    if is_local:
         dataset = open_data(plan.config.data, home, screen)
         join_study(plan, store, dataset)
         if not len(dataset.split.test):
             screen.note("no images are held out for test (data.split.test), so nothing is tested")
-        begin_study(confirming, store, dataset)
-    else:  # the machines that work compare their data and versions with this
+        start_study(confirming, store, dataset)
+    else:  # the workers' machines compare their data and versions with this record
         check_ours(confirming, store)
-        like = study_record_like(dict(record), confirming.config, confirming.space)
-        store.write_record(confirming.study, like)
-    _ask(store, database, known)
+        confirming_record = study_record_like(dict(record), confirming.config, confirming.space)
+        store.write_record(confirming.study, confirming_record)
+    _store_request(store, database, confirmation)
     store.close()
     end = run_search(confirming, database, url, limits, screen, dataset)
-    known = read_confirmation(database, summary, record, **wanted)
-    return ConfirmationEnd(known, None if known.is_complete else end)
+    confirmation = read_confirmation(database, summary, record, **requested)
+    return ConfirmationEnd(confirmation, None if confirmation.is_complete else end)
 
 
-def _check(summary: StudySummary, confirmations: ConfirmationStore, asked: ConfirmSettings) -> None:
+def _check(
+    summary: StudySummary, confirmations: ConfirmationStore, settings: ConfirmSettings
+) -> None:
     name = summary.study
     if confirmations.confirms(name):
-        raise ConfirmationError(f"study {name!r} confirms another one, and is not confirmed itself")
+        raise ConfirmationError(f"study {name!r} is itself a confirmation; confirm another study")
     if len(confirming_study(name)) > LONGEST_STUDY_NAME:
         raise ConfirmationError(
-            f"study {name!r} has too long a name for {confirming_study('')!r} after it"
+            f"the name of study {name!r} is too long to append {confirming_study('')!r}"
         )
-    at_hand = finalists_at_hand(summary)
-    if at_hand < asked.top:
+    available = finalists_at_hand(summary)
+    if available < settings.top:
         raise ConfirmationError(
-            f"study {name!r} has {at_hand} different settings that came to an end and did not go "
-            f"wrong, and {asked.top} finalists are wanted (--top); search on, or ask for fewer"
+            f"study {name!r} has {available} different settings that ended without an error, but "
+            f"{settings.top} finalists are requested (--top); run more trials, or request fewer"
         )
 
 
 def _pruned_text(finalist: Candidate, epochs: int) -> str:
     return (
-        f"trial {finalist.trial} was pruned after {finalist.searched_epochs} of {epochs} epochs, "
-        "and is a finalist since no more were trained to their end"
+        f"trial {finalist.trial} was pruned after {finalist.searched_epochs} of {epochs} epochs; "
+        "it is a finalist because too few other settings were fully trained"
     )
 
 
-def _ask(store: StudyStore, database: Database, known: Confirmation) -> None:
+def _store_request(store: StudyStore, database: Database, confirmation: Confirmation) -> None:
     ConfirmationStore(database).ask(
-        store.study_id(known.study),
-        store.study_id(known.confirming),
-        top=known.top,
-        seeds=len(known.seeds),
+        store.study_id(confirmation.study),
+        store.study_id(confirmation.confirming),
+        top=confirmation.top,
+        seeds=len(confirmation.seeds),
     )
 
 
 def _plan(
     plan: SearchPlan,
     record: Mapping[str, Any],
-    known: Confirmation,
+    confirmation: Confirmation,
     store: StudyStore,
     *,
-    here: bool,
+    is_local: bool,
 ) -> SearchPlan:
     """Returns the plan of the study whose trials are the runs."""
     search = plan.config.search
     settings = SearchSettings(
-        study=known.confirming,
-        trials=_target(known, store),
+        study=confirmation.confirming,
+        trials=_target(confirmation, store),
         workers=search.workers,
         slots_per_gpu=search.slots_per_gpu,
-        sampler=NamedSettings(name=LISTED, settings=known.wanted),
+        sampler=NamedSettings(name=LISTED, settings=confirmation.wanted),
         pruner=NamedSettings(name="none"),
         seed=search.seed,
         max_failures=search.max_failures,
         max_failures_total=search.max_failures_total,
         stall_s=search.stall_s,
-        space=_space(search, record, known),
+        space=_space(search, record, confirmation),
     )
     training = resolved_as_before(plan.config.training, dict(record))
     config = plan.config.model_copy(update={"search": settings, "training": training})
-    begun = plan_search(
+    confirming = plan_search(
         config,
         plan.home,
-        known.confirming,
+        confirmation.confirming,
         settings.trials,
         retry_for_s=plan.retry_for_s,
-        here=here,
+        is_local=is_local,
     )
-    return replace(begun, workers=plan.workers)
+    return replace(confirming, workers=plan.workers)
 
 
-def _target(known: Confirmation, store: StudyStore) -> int:
-    """Returns how many trials the study has when no run is missing any more.
+def _target(confirmation: Confirmation, store: StudyStore) -> int:
+    """Returns the number of trials of the study once no run is missing.
 
-    Some may have ended without a result, since a person stopped them, and others may be left of an
-    earlier demand, which go on first.
+    Some may have ended without a result because the user stopped them. Others may remain from an
+    earlier request, and resume first.
     """
-    if known.confirming not in store.names():
-        return len(known.wanted)
-    trials = store.load_study(known.confirming).get_trials(deepcopy=False)
+    if confirmation.confirming not in store.names():
+        return len(confirmation.wanted)
+    trials = store.load_study(confirmation.confirming).get_trials(deepcopy=False)
     finished = sum(trial.state in FINISHED for trial in trials)
-    missing = known.missing
+    missing = confirmation.missing
     left = sum(
         trial.state == TrialState.RUNNING and trial.params not in missing for trial in trials
     )
@@ -230,38 +230,39 @@ def _target(known: Confirmation, store: StudyStore) -> int:
 
 
 def _space(
-    search: SearchSettings, record: Mapping[str, Any], known: Confirmation
+    search: SearchSettings, record: Mapping[str, Any], confirmation: Confirmation
 ) -> dict[str, list[Scalar] | RangeSettings]:
-    """Returns the study's space with the seeds, widened where the baseline lies outside of it.
+    """Returns the study's space with the seeds, widened where the baseline is outside of it.
 
-    Nothing is sampled from it, so ranges need neither steps nor a logarithm, and zero may be in
-    them. The seeds are a range that stays the same when more are asked for.
+    Nothing is sampled from it, so its ranges have no steps and no log scale, and may include zero.
+    The range of the seeds stays the same when more seeds are requested.
 
     Raises:
-        ConfirmationError: the baseline has no number where the space has a range.
+        ConfirmationError: the baseline's value is not a number where the space has a range.
     """
-    base = known.base.candidate.params
+    base = confirmation.base.candidate.params
     first = highest_seed(record) + 1
     space: dict[str, list[Scalar] | RangeSettings] = {
-        name: _holding(name, domain, base[name])
+        name: _including(name, domain, base[name])
         for name, domain in search.space.items()
         if name != SEED
     }
     return {**space, SEED: RangeSettings(low=first, high=first + MOST_SEEDS - 1)}
 
 
-def _holding(
+def _including(
     name: str, domain: list[Scalar] | RangeSettings, value: Any
 ) -> list[Scalar] | RangeSettings:
     if isinstance(domain, list):
         is_in = any(
-            each == value and isinstance(each, bool) == isinstance(value, bool) for each in domain
+            choice == value and isinstance(choice, bool) == isinstance(value, bool)
+            for choice in domain
         )
         return domain if is_in else [*domain, value]
     if not isinstance(value, int | float):
         raise ConfirmationError(
-            f"the baseline has {name} {value}, and search.space has a range of it; begin a study "
-            "with a baseline of numbers in search.enqueue"
+            f"the baseline has {name} {value}, but search.space has a range for it; start a study "
+            "with a numeric baseline in search.enqueue"
         )
     return RangeSettings(low=min(domain.low, value), high=max(domain.high, value))
 
@@ -271,32 +272,32 @@ def confirm_on_screen(  # noqa: PLR0917 - as above
     home: Path,
     url: str | None,
     study: str,
-    asked: ConfirmSettings,
+    settings: ConfirmSettings,
     console: Console,
     *,
     limits: Limits,
     retry_for_s: float,
 ) -> ConfirmationEnd | None:
-    """Confirms the finalists of a study and shows how that goes.
+    """Confirms the finalists of a study and shows the progress.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
-        asked: how many finalists and seeds.
-        console: where it is shown.
-        limits: what bounds it besides.
-        retry_for_s: how long to wait for a database that is away, in seconds.
+        settings: how many finalists and seeds.
+        console: where the progress is shown.
+        limits: workers, time limit and backend.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Returns:
-        How it ended; None if somebody interrupted it.
+        How it ended; None if the user interrupted it.
     """
     screen = open_screen(console)
     try:
         database = open_database(home, url)
         return confirm(
-            config, home, database, url, study, asked, limits, screen, retry_for_s=retry_for_s
+            config, home, database, url, study, settings, limits, screen, retry_for_s=retry_for_s
         )
     except KeyboardInterrupt:
         return None
@@ -305,11 +306,11 @@ def confirm_on_screen(  # noqa: PLR0917 - as above
 
 
 def print_confirmation(ended: ConfirmationEnd, console: Console) -> None:
-    """Prints a confirmation, and why it is not complete if it is not."""
-    known = ended.confirmation
+    """Prints a confirmation, and why it is incomplete, if it is."""
+    confirmation = ended.confirmation
     if ended.stopped is not None:
-        console.print(f"study {known.confirming}: {ended.stopped.value}", highlight=False)
-    console.print(confirmation_table(known))
-    for line in confirmation_lines(known):
+        console.print(f"study {confirmation.confirming}: {ended.stopped.value}", highlight=False)
+    console.print(confirmation_table(confirmation))
+    for line in confirmation_lines(confirmation):
         console.print(line, highlight=False, markup=False)
     console.print()

@@ -1,4 +1,4 @@
-"""``canopy search --dry-run``: everything that a search can stumble over, tried without a trial."""
+"""``canopy search --dry-run``: checks everything a search needs, without running a trial."""
 
 import math
 import time
@@ -22,7 +22,7 @@ from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.scheduling.next_trial import finished_count
-from canopy_search.search.study.plan import SearchPlan, as_begun, compare_with_study, plan_search
+from canopy_search.search.study.plan import SearchPlan, as_started, compare_with_study, plan_search
 from canopy_search.search.study.preflight import (
     check_networks,
     choices,
@@ -41,8 +41,8 @@ from canopy_search.training.run import EpochMetrics, TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.sizes import size_text
 
-# The first step sets up kernels and buffers, so a second one tells the time; where the first took
-# as long as this, the setting up hardly counts.
+# The first step sets up kernels and buffers, so the second one is timed; if the first took this
+# long, the setup time hardly matters.
 SLOW_STEP_S = 5.0
 
 
@@ -51,9 +51,9 @@ class TriedStep:
     """One training step and one validation batch of a network.
 
     Attributes:
-        images: in the step.
+        images: number of images in the step.
         step_s: wall time of the step, in seconds.
-        epoch_s: wall time that an epoch with its validation is estimated to take.
+        epoch_s: estimated wall time of an epoch with its validation, in seconds.
     """
 
     images: int
@@ -69,18 +69,18 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
     n_trials: int,
     watcher: SearchWatcher,
 ) -> None:
-    """Checks all that a search needs, a line each, and leaves the study as it is.
+    """Checks everything a search needs, one line per check, and does not change the study.
 
     Args:
         config: the whole configuration.
         home: the state folder; the decoded images stay there for the search.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
         n_trials: total of finished trials.
-        watcher: is told what was found.
+        watcher: receives the results.
 
     Raises:
-        SearchError, TrainingError, StorageError: what the search would end with.
+        SearchError, TrainingError, StorageError: the error that the search would end with.
     """
     with _check("configuration", watcher) as found:
         plan = plan_search(config, home, study, n_trials)
@@ -116,25 +116,25 @@ def try_placement(  # noqa: PLR0917 - as above
     elsewhere: Placement,
     watcher: SearchWatcher,
 ) -> None:
-    """Checks what can be checked from here of a search on other machines, a line each.
+    """Checks a search on other machines as far as this machine can, one line per check.
 
-    Whether they have the data, and whether the networks fit there, each worker finds out itself
-    before it begins a trial.
+    Each worker checks on its own machine, before its first trial, that the data is there and that
+    the networks fit.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
         n_trials: total of finished trials.
-        elsewhere: the engine that will place the workers.
-        watcher: is told what was found.
+        elsewhere: the backend that will place the workers.
+        watcher: receives the results.
 
     Raises:
-        SearchError, TrainingError, StorageError: what the search would end with.
+        SearchError, TrainingError, StorageError: the error that the search would end with.
     """
     with _check("configuration", watcher) as found:
-        plan = plan_search(config, home, study, n_trials, here=False)
+        plan = plan_search(config, home, study, n_trials, is_local=False)
         found.append(f"{n_trials} trials over {', '.join(plan.space.distributions)}")
     with _check("database", watcher) as found:
         database = open_database(home, url)
@@ -143,14 +143,14 @@ def try_placement(  # noqa: PLR0917 - as above
     with _check("machines", watcher) as found, closing(elsewhere.open(plan, url, found.append)):
         pass
     watcher.note(
-        "ready, as far as can be seen from here; data, versions and memory of the other machines "
-        "are checked there, before a trial is begun"
+        "ready as far as this machine can check; data, versions and memory of the other machines "
+        "are checked there before a trial starts"
     )
 
 
 @contextmanager
 def _check(name: str, watcher: SearchWatcher) -> Iterator[list[str]]:
-    """Prints what was found and the seconds that it took, unless it failed."""
+    """Prints what was found and how many seconds the check took, unless it failed."""
     started = time.perf_counter()
     found: list[str] = []
     yield found
@@ -161,21 +161,21 @@ def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
     backbone = max(needed, key=lambda name: needed[name])
     device = resolve_device(choices(space, "device")[0])
     return (
-        f"{backbone} needs the most, at least {size_text(needed[backbone])}; "
+        f"{backbone} needs the most memory, at least {size_text(needed[backbone])}; "
         f"{size_text(available_bytes(device))} are free on {device}"
     )
 
 
 def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple[int, str]:
-    """Returns how many trials are to go, and where the study stands; begins none."""
+    """Returns how many trials remain, and the study's progress; does not start the study."""
     if plan.study not in store.names():
         finished, text = 0, f"{plan.study} is new"
     else:
         study = store.open_study(plan.study)
         compare_with_study(plan, store, study, dataset)
-        plan = as_begun(plan, store.read_record(plan.study))
+        plan = as_started(plan, store.read_record(plan.study))
         finished = finished_count(study)
-        text = f"{plan.study} is the same as before and has {finished} finished trials"
+        text = f"{plan.study} is unchanged and has {finished} finished trials"
     total = plan.n_trials
     if plan.config.search.sampler.name == "grid":
         total = min(total, math.prod(len(values) for values in grid(plan.space).values()))
@@ -211,11 +211,11 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
             try:
                 tried = _try_network(with_params(space.training, params), dataset)
             except DivergedError as error:
-                # The search would prune such a trial and go on.
+                # The search would prune such a trial and continue.
                 found.append(f"{error}, so such a trial would be pruned")
                 continue
             found.append(f"{tried.images} images took {_seconds_text(tried.step_s)}")
-            if loss == losses[0]:  # of the other losses it is the same
+            if loss == losses[0]:  # the other losses take the same time
                 epochs[backbone] = max(tried.epoch_s, epochs.get(backbone, 0.0))
                 found.append(f"an epoch takes about {_seconds_text(tried.epoch_s)}")
     return epochs
@@ -226,12 +226,12 @@ def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
 
     Raises:
         DivergedError: the loss or a logit is not finite.
-        TrainingError: the network cannot be built, or its weights cannot be had.
-        SearchFailedError: anything else went wrong that would make the trial fail.
+        TrainingError: the network cannot be built, or its weights cannot be loaded.
+        SearchFailedError: another error that would make the trial fail.
     """
-    few = _one_batch(dataset, settings.batch_size)
+    batch = _one_batch(dataset, settings.batch_size)
     try:
-        run = TrainingRun(settings, few)
+        run = TrainingRun(settings, batch)
         measured = run.train_epoch()
         if measured.train_s < SLOW_STEP_S:
             measured = run.train_epoch()
@@ -242,36 +242,36 @@ def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
             f"a training step of {settings.backbone} with {settings.loss} failed: "
             f"{failure_reason(error)}"
         ) from error
-    return TriedStep(len(few.split.train), measured.train_s, _epoch_s(measured, few, dataset))
+    return TriedStep(len(batch.split.train), measured.train_s, _epoch_s(measured, batch, dataset))
 
 
-def _epoch_s(measured: EpochMetrics, few: Dataset, dataset: Dataset) -> float:
-    train = measured.train_s * len(dataset.split.train) / len(few.split.train)
+def _epoch_s(measured: EpochMetrics, batch: Dataset, dataset: Dataset) -> float:
+    train = measured.train_s * len(dataset.split.train) / len(batch.split.train)
     validation = measured.validation.seconds * len(dataset.split.validation)
-    return train + validation / len(few.split.validation)
+    return train + validation / len(batch.split.validation)
 
 
 def _one_batch(dataset: Dataset, batch_size: int) -> Dataset:
-    """Returns the data with one batch to train on and one that has labels to validate on."""
+    """Returns the data with one training batch and one validation batch that has labels."""
     split = dataset.split
     has_label = dataset.targets[split.validation].any(axis=1)
-    # Those with a label first, for without any there is no AP.
+    # Images with a label come first, because without a label there is no AP.
     order = np.argsort(~has_label, kind="stable")
-    few = replace(
+    batch = replace(
         split,
         train=split.train[:batch_size],
         validation=np.sort(split.validation[order[:batch_size]]),
     )
-    return replace(dataset, split=few)
+    return replace(dataset, split=batch)
 
 
 def _ready_text(left: int, n_trials: int, epochs: dict[str, float]) -> str:
     if not left:
-        return f"ready: the study has its {n_trials} trials already; a larger --trials adds some"
+        return f"ready: the study already has its {n_trials} trials; a larger --trials adds more"
     text = f"ready: {left} trials to go"
     if epochs:
-        each = ", ".join(f"{_seconds_text(epochs[name])} with {name}" for name in epochs)
-        text += f"; an epoch takes about {each} (estimated from single steps)"
+        times = ", ".join(f"{_seconds_text(epochs[name])} with {name}" for name in epochs)
+        text += f"; an epoch takes about {times} (estimated from single steps)"
     return text
 
 
@@ -288,16 +288,16 @@ def try_on_screen(  # noqa: PLR0917 - as above
     console: Console,
     elsewhere: Placement | None = None,
 ) -> None:
-    """Tries all that a search needs, without beginning it, and shows what was found.
+    """Checks everything a search needs, without starting it, and shows the results.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
         n_trials: total of finished trials.
-        console: where it is shown.
-        elsewhere: the engine that will place the workers on other machines; None for this one.
+        console: where the results are shown.
+        elsewhere: the backend that will place the workers on other machines; None for this one.
     """
     screen = open_screen(console)
     try:

@@ -1,4 +1,4 @@
-"""From a label file and a folder to a report about the data and a first configuration."""
+"""``canopy init``: examines a label file and a folder, and writes a first configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ from canopy_search.training.settings import Augmentation, DataSettings, SplitSet
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asks of the configuration; None is for what fits the data.
+    """The user's requests for the configuration; None means the value that fits the data.
 
     Attributes:
         output: the file to write.
-        force: replace it if it exists.
-        columns: of the label file.
-        image_px: side of the square.
+        force: replace the file if it exists.
+        columns: columns of the label file.
+        image_px: side of the square, in pixels.
         augment: random flips and turns.
-        epochs: of a full run.
-        backbones: to search.
+        epochs: epochs of a full run.
+        backbones: backbones to search.
     """
 
     output: Path
@@ -58,16 +58,16 @@ class Wishes:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """Everything that was found out about a data set.
+    """Everything that `canopy init` found in a data set.
 
     Attributes:
-        table: the label file, all of it.
-        files: what the headers of the images say.
-        unnamed: image files that the label file does not name.
-        dataset: what a search with this configuration would use.
-        guess: the columns.
+        table: the whole label file.
+        files: summary of the image headers.
+        unnamed: number of image files that the label file does not name.
+        dataset: the data that a search with this configuration would use.
+        guess: the guessed columns.
         output: the configuration that was written.
-        has_gpu: whether this machine has one.
+        has_gpu: whether this machine has a GPU.
     """
 
     table: LabelTable
@@ -80,10 +80,10 @@ class Examination:
 
 
 def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
-    """Returns the augmentations of these names; commas may stand between them.
+    """Returns the augmentations with these names, which may be separated by commas.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no augmentation with that name.
     """
     chosen = [name.strip() for text in names for name in text.split(",")]
     known = {name: name for name in get_args(Augmentation)}
@@ -96,24 +96,24 @@ def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
 def initialize(
     labels: Source, images: Source, wishes: Wishes, home: Path, progress: Progress
 ) -> Examination:
-    """Looks at the data and writes a configuration that fits.
+    """Examines the data and writes a configuration that fits.
 
-    Images are decoded at the chosen size, so the search finds its cache ready.
+    Images are decoded at the chosen size, so the search can use the cache.
 
     Args:
         labels: the label file, or its URL.
-        images: the folder of images, likewise.
-        wishes: what the user asks for.
+        images: the folder of images, or its URL.
+        wishes: the user's requests.
         home: the state folder.
-        progress: is told about the slow parts.
+        progress: called during the slow parts.
 
     Raises:
-        ConfigError: the configuration exists already.
+        ConfigError: the configuration already exists.
         TrainingError: the data cannot be used at all.
     """
     if wishes.output.exists() and not wishes.force:
         raise ConfigError(
-            f"{wishes.output}: exists already; replace it with --force, or choose another name "
+            f"{wishes.output}: already exists; replace it with --force, or choose another name "
             "with --output"
         )
     for backbone in wishes.backbones:
@@ -169,7 +169,7 @@ def initialize(
 
 
 def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
-    """Number of image files that the label file does not name; links to nowhere are none."""
+    """Number of image files that the label file does not name, without broken links."""
     if isinstance(images, RemoteFolder):
         return len(set(image_files(images)) - {getattr(path, "path", "") for path in paths})
     inside = [path for path in paths if isinstance(path, Path)]
@@ -178,7 +178,7 @@ def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
 
 
 def _study_name(images: Source) -> str:
-    """The name of the folder around the images, if a study can be called so."""
+    """The name of the images' parent folder, if it is a valid study name."""
     folder = images.resolve() if isinstance(images, Path) else PurePosixPath(images)
     try:
         return check_study_name(folder.parent.name)
@@ -190,7 +190,7 @@ def _write_checked(output: Path, text: str) -> None:
     """Writes a configuration if it can be read again.
 
     Raises:
-        ConfigError: it cannot, such as for a column whose name no YAML of ours may hold.
+        ConfigError: it cannot be read, for example because of a column name that is not allowed.
     """
     draft = output.with_name(f".{output.name}.draft")
     try:

@@ -1,4 +1,4 @@
-"""What `canopy init` found, in words."""
+"""The report that `canopy init` prints."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,9 +40,9 @@ def _images(found: Examination) -> Iterator[str]:
     if dataset.skipped:
         yield f"          left out: {skipped_text(dataset.skipped, images)}"
     for count, what in (
-        (found.files.animated, "with several frames, of which the first one is used"),
-        (found.files.rotated, "turned as their EXIF data says"),
-        (found.unnamed, "in the folder that the label file does not name"),
+        (found.files.animated, "with several frames; the first one is used"),
+        (found.files.rotated, "rotated by their EXIF orientation"),
+        (found.unnamed, "in the folder, but not in the label file"),
     ):
         if count:
             yield f"          {_counted(count)} {what}"
@@ -52,7 +52,7 @@ def _files(files: FileSurvey) -> str:
     formats = ", ".join(f"{count:,} {name}" for name, count in files.formats.most_common())
     modes = [f"{count:,} {name}" for name, count in files.modes.most_common() if name != "RGB"]
     if not files.sizes:
-        return "none of them has a header that can be read"
+        return "none has a readable header"
     widths, heights = zip(*files.sizes, strict=True)
     (width, height), count = files.sizes.most_common(1)[0]
     sizes = (
@@ -112,7 +112,7 @@ def _together(found: Examination) -> Iterator[str]:
         times = _counted(pair.count)
         yield (
             f"together  {pair.one} {joint} {pair.other}"
-            + (f": always the same {times}; one of them says nothing" * pair.both_ways)
+            + (f": always the same {times}; one of them adds no information" * pair.both_ways)
             + (f" ({times})" * (not pair.both_ways))
         )
     yield from _more(always, "together")
@@ -131,13 +131,13 @@ def _copies(found: Examination) -> Iterator[str]:
         bool((found.dataset.targets[positions] != found.dataset.targets[positions[0]]).any())
         for positions in same
     )
-    yield f"copies    {_counted(extra)} byte for byte like another one"
+    yield f"copies    {_counted(extra)} identical to another one, byte for byte"
     if differing:
-        yield f"          {_counted(differing)} with other labels than the copy"
+        yield f"          {_counted(differing)} whose labels differ from the copy's"
     for positions in same[:SHOWN]:
         yield (
             "          "
-            + " = ".join(names[at] for at in positions[:4])
+            + " = ".join(names[position] for position in positions[:4])
             + " …" * (len(positions) > 4)
         )
 
@@ -147,10 +147,10 @@ def _counted(images: int) -> str:
 
 
 def _used(found: Examination) -> LabelTable:
-    """The label table without the images that are left out."""
+    """The label table without the skipped images."""
     used = set(found.dataset.image_names)
     return found.table.select(
-        [at for at, name in enumerate(found.table.image_names) if name in used]
+        [row for row, name in enumerate(found.table.image_names) if name in used]
     )
 
 

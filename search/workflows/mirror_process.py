@@ -1,4 +1,4 @@
-"""The mirror's process beside a search: its log, its orders to end, and what it tells."""
+"""The process of the ClearML mirror: its log, its end, and the events it sends to the search."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from canopy_search.storage.errors import UnknownStudyError
 if TYPE_CHECKING:
     from canopy_search.dashboards.clearml.mirror import MirrorPlan, MirrorStatus
 
-NOTE, PROGRESS, BEHIND, WRONG = "note", "progress", "behind", "wrong"
+NOTE, PROGRESS, BEHIND, PROBLEM = "note", "progress", "behind", "problem"
 _NICENESS = 10
 
 Emit = Callable[[str, Any], None]
@@ -31,14 +31,14 @@ Emit = Callable[[str, Any], None]
 
 @dataclass(frozen=True)
 class MirrorJob:
-    """What the mirror's process is started with.
+    """Arguments of the mirror's process.
 
     Attributes:
         config: the whole configuration.
         home: the state folder.
         study: name of the study.
-        url: of the database; None for the embedded one.
-        log: the file that it writes to.
+        url: URL of the database; None for the embedded one.
+        log: the log file of the process.
     """
 
     config: CanopyConfig
@@ -49,8 +49,8 @@ class MirrorJob:
 
 
 def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
-    """The whole life of the mirror's process; whatever arrives on `connection` says: the end."""
-    os.setsid()  # Ctrl-C in the terminal is the search's
+    """Runs the mirror in its own process; any message on `connection` asks it to finish."""
+    os.setsid()  # Ctrl-C in the terminal goes to the search
     os.nice(_NICENESS)
     log = job.log.open("a", buffering=1, encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
@@ -72,9 +72,9 @@ def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
     except KeyboardInterrupt:
         sys.exit(1)
     except (SearchError, TrackerConfigError, UnknownStudyError) as error:
-        emit(NOTE, f"the mirror in ClearML ends: {error}")
+        emit(NOTE, f"the ClearML mirror ends: {error}")
         sys.exit(0)
-    except Exception:  # noqa: BLE001 - in the log; the search begins another mirror
+    except Exception:  # noqa: BLE001 - logged; the search restarts the mirror
         traceback.print_exc(file=log)
         sys.exit(1)
 
@@ -88,15 +88,15 @@ def mirror_plan(
     is_live: bool,
     recreate: bool = False,
 ) -> "MirrorPlan | None":
-    """Returns what is mirrored and to where; None where ClearML is not configured.
+    """Returns what to mirror and where; None if ClearML is not configured.
 
     Args:
         config: the whole configuration.
         home: the state folder.
         study: name of the study.
-        database: an opened one.
-        is_live: whether the mirror follows a search.
-        recreate: whether to make tasks again that a person deleted.
+        database: an open database.
+        is_live: whether the mirror follows a running search.
+        recreate: whether to recreate tasks that the user deleted.
 
     Raises:
         TrackerConfigError: ClearML's own configuration cannot be read.
@@ -123,7 +123,7 @@ def mirror_plan(
 
 
 def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> None:
-    # Plotly and what else it needs: the search, which imports this file too, does without.
+    # Imports Plotly and more, which the search, which imports this module too, does not need.
     from canopy_search.dashboards.clearml.runner import Follower
 
     with closing(open_database(job.home, job.url)) as database:
@@ -133,7 +133,7 @@ def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> N
 
         def after_round(outcome: "MirrorStatus | str") -> None:
             if isinstance(outcome, str):
-                emit(WRONG, outcome)
+                emit(PROBLEM, outcome)
             else:
                 emit(BEHIND, outcome.behind)
 

@@ -24,18 +24,18 @@ from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 Format = Literal["csv", "json"]
 
 MARKS = "|;,"
-"""What Canopy takes for a separator of tags wherever it occurs in a label file."""
+"""Characters that Canopy reads as a separator of tags anywhere in a label file."""
 
 REASONS_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image that was named.
+    """An image to predict.
 
     Attributes:
-        name: what the output calls it: the path below the folder, if one folder is all that was
-            named; else the path as named, so that the images of two folders stay apart.
+        name: its name in the output: the path below the folder if the only argument is a folder;
+            else the path as given, so that images of two folders stay distinct.
         path: the file.
     """
 
@@ -45,12 +45,12 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came out.
+    """The result of a prediction.
 
     Attributes:
         text: the whole output; empty if no image could be read.
-        images: number of images that were asked for.
-        unreadable: name and reason of those that could not be read.
+        images: number of requested images.
+        unreadable: name and reason of each image that could not be read.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Predicted:
     unreadable: list[tuple[str, str]]
 
     def unreadable_lines(self) -> list[str]:
-        """Says how many images could not be read, and why the first ten."""
+        """Returns lines with the number of unreadable images and the first ten reasons."""
         if not self.unreadable:
             return []
         count = len(self.unreadable)
@@ -84,17 +84,17 @@ def predict_images(
     """Predicts all images.
 
     Args:
-        model: as `load_model` gives it.
+        model: as returned by `load_model`.
         files: the images.
-        thresholds: (labels,), the logit from which on a label is a tag.
-        output_format: of the text that is returned.
+        thresholds: (labels,), the logit at and above which a label is a tag.
+        output_format: format of the returned text.
         device: ``auto`` is the first GPU, else the CPU.
         batch_size: images at a time.
         on_progress: called with (images done, images).
 
     Raises:
-        PredictionError: the labels cannot be told apart in a CSV.
-        SettingsError: the device is not there.
+        PredictionError: no separator of tags works for these labels in a CSV.
+        SettingsError: the device is unavailable.
     """
     separator = tag_separator(model.labels) if output_format == "csv" else ""
     rows: list[Row] = []
@@ -124,9 +124,9 @@ class Row:
     """One image of the output.
 
     Attributes:
-        image_name: what the output calls it.
+        image_name: its name in the output.
         tags: its labels.
-        prediction: with its probabilities.
+        prediction: its prediction, with the probabilities.
     """
 
     image_name: str
@@ -135,18 +135,18 @@ class Row:
 
     @property
     def probabilities(self) -> list[str]:
-        """To six digits, about what float32 holds; the same in every format."""
+        """Six digits, about the precision of float32; the same in every format."""
         return [f"{p:.6g}" for p in self.prediction.probabilities]
 
 
 def tag_separator(labels: Sequence[str]) -> str:
-    """Returns what to write between two tags so that Canopy reads the same tags again.
+    """Returns a separator of tags with which Canopy reads the same tags again.
 
-    A space, unless it or a mark that would be taken for the separator occurs in a label; then the
-    first mark that occurs in none.
+    It is a space, unless a label contains whitespace or one of `MARKS`; then it is the first of
+    `MARKS` that occurs in no label.
 
     Raises:
-        PredictionError: there is no such mark.
+        PredictionError: every one of `MARKS` occurs in a label.
     """
     text = "".join(labels)
     if not any(character in MARKS or character.isspace() for character in text):
@@ -155,13 +155,13 @@ def tag_separator(labels: Sequence[str]) -> str:
         if mark not in text:
             return mark
     raise PredictionError(
-        f"expected a separator of tags that occurs in no label, found each of {' '.join(MARKS)} in "
+        f"expected a tag separator that occurs in no label, found each of {' '.join(MARKS)} in "
         "the labels of the model; use --format json"
     )
 
 
 def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str:
-    """A label file with the probabilities beside the tags."""
+    """A label file with the probabilities in columns after the tags."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([NAME_COLUMN, TAGS_COLUMN, *(f"p_{label}" for label in labels)])
@@ -171,7 +171,7 @@ def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str
 
 
 def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:
-    """One array with a line for each image, so that grep and diff are of use too."""
+    """One array with one line per image, so that grep and diff work on it."""
     document: list[dict[str, Any]] = [
         {
             NAME_COLUMN: row.image_name,
@@ -187,31 +187,29 @@ def writable_output(output: Path, model: Path, files: Sequence[ImageFile]) -> Pa
     """Returns the file to replace: `output`, or what it points to if it is a link.
 
     Args:
-        output: as named on the command line.
+        output: the path given on the command line.
         model: the model file.
         files: the images.
 
     Raises:
         PredictionError: `output` is a folder, a device, an image or the model.
-        OSError: its folder cannot be made or written to.
+        OSError: its folder cannot be created or written to.
     """
     target = output.resolve()
     if target.is_dir():
         raise _refusal(output, "found a folder; name a file in it")
     if target.exists() and not target.is_file():
-        raise _refusal(
-            output, "found a device or pipe; leave --output out to write to standard output"
-        )
+        raise _refusal(output, "found a device or pipe; omit --output to write to standard output")
     if target.suffix.lower() in EXTENSIONS:
-        # `--output *.jpg` is one asterisk away, and the first photograph would be overwritten.
+        # With `--output *.jpg` the first photograph would be overwritten.
         raise _refusal(
             output,
-            "found the name of an image; write --output tags.csv, say, and globs after it",
+            "found the name of an image; write --output tags.csv, for example, then the globs",
         )
-    # Only an image that was named by itself can have another extension than those.
+    # Only an image given as a file can have an extension that is not one of these.
     others = [file.path for file in files if file.path.suffix.lower() not in EXTENSIONS]
     if target.exists() and any(target.samefile(path) for path in (model, *others)):
-        raise _refusal(output, "but that file is read here; name another one")
+        raise _refusal(output, "found an input of this command; name another file")
     check_writable(target)
     return target
 
@@ -221,15 +219,15 @@ def _refusal(output: Path, found: str) -> PredictionError:
 
 
 def find_images(arguments: Sequence[str]) -> list[ImageFile]:
-    """Returns the images that files, folders and globs stand for, each once, in order.
+    """Returns the images that files, folders and globs select, each once, in order.
 
     Args:
-        arguments: a file stands for itself, whatever its extension; a folder for the image files in
-            and below it, sorted, without links that lead out of it; a glob for the image files that
-            it matches, sorted, where ``**`` is any number of folders.
+        arguments: a file selects itself, whatever its extension; a folder selects the image files
+            in and below it, sorted, without links that point outside of it; a glob selects the
+            image files that it matches, sorted, where ``**`` is any number of folders.
 
     Raises:
-        PredictionError: an argument stands for nothing.
+        PredictionError: an argument selects no image.
         OSError: a folder cannot be listed.
     """
     found: dict[tuple[Path, str], ImageFile] = {}
@@ -249,7 +247,7 @@ def find_images(arguments: Sequence[str]) -> list[ImageFile]:
 def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
     path = Path(argument)
     if not argument:
-        return  # a shell's variable that is not set, and for Path the folder one stands in
+        return  # an unset shell variable, which Path would take for the working folder
     if path.is_dir():
         for name in sorted(_images_below(path)):
             yield ImageFile(_shown(name if is_alone else (path / name).as_posix()), path / name)
@@ -271,7 +269,7 @@ def _images_below(folder: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    # By itself os.walk goes on, and the images of that folder would be missing without a word.
+    # By default os.walk continues, and the images of that folder would be missing silently.
     raise error
 
 
@@ -285,7 +283,10 @@ def _nothing(argument: str) -> str:
     if not argument:
         return "an argument is empty; name image files, folders or quoted globs"
     if Path(argument).is_dir():
-        return f"{argument}: no images in this folder; {known} in it or below, no links out of it"
+        return (
+            f"{argument}: no images in this folder; {known} in it or below (links that point "
+            "outside of it are ignored)"
+        )
     if glob.has_magic(argument):
         return f"{argument}: no image matches; {known}"
     return f"{argument}: no such file or folder; name image files, folders or quoted globs"

@@ -1,4 +1,4 @@
-"""``canopy promote``: gives pruned and paused trials the rest of their epochs."""
+"""``canopy promote``: trains the remaining epochs of pruned and paused trials."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -33,31 +33,31 @@ from canopy_search.storage.study.trial_attributes import (
 def promote(
     plan: SearchPlan, database: Database, numbers: Sequence[int], watcher: SearchWatcher
 ) -> list[TrialEnd]:
-    """Trains trials to their last epoch, whatever the pruner thinks of them.
+    """Trains trials until their last epoch, whatever the pruner decided.
 
-    A pruned trial is final for Optuna, so a new one with the same parameters goes on from where it
-    stopped; a paused one goes on itself. Both are kept with the trials of the study and are not
-    pruned any more. What was interrupted goes on when it is promoted again.
+    A pruned trial is final for Optuna, so a new trial with the same parameters resumes where it
+    stopped; a paused trial is resumed itself. Both stay trials of the study and are not pruned
+    again. An interrupted promotion resumes when the trial is promoted again.
 
     Args:
-        plan: of the study.
+        plan: plan of the study.
         database: opened and migrated.
-        numbers: of the trials.
-        watcher: is told what happens.
+        numbers: numbers of the trials.
+        watcher: receives events.
 
     Raises:
         UnknownStudyError: there is no such study.
-        PromotionError: a trial does not exist or cannot go on; nothing has begun then.
+        PromotionError: a trial does not exist or cannot continue; no training has started then.
     """
-    # Before any data is read, and again when nobody else decides.
+    # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
     _check(store.load_study(plan.study), numbers)
     dataset = open_data(plan.config.data, plan.home, watcher)
     check_networks(plan.space, dataset)
-    begun = join_study(plan, store, dataset)
+    started = join_study(plan, store, dataset)
     store.close()
     retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note)
-    with open_objective(begun, database, watcher, retry_policy, obeys=False) as objective:
+    with open_objective(started, database, watcher, retry_policy, obeys=False) as objective:
         opened, trial_queue = objective.opened, objective.trial_queue
         ends: list[TrialEnd] = []
         for number in numbers:
@@ -78,17 +78,17 @@ def promote(
 def _check(
     study: optuna.Study, numbers: Sequence[int], owned: Collection[int] = ()
 ) -> dict[int, FrozenTrial]:
-    """Returns the study's trials by number; raises PromotionError if one cannot go on."""
+    """Returns the study's trials by number; raises PromotionError if one cannot continue."""
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for number in numbers:
         _check_trial(number, trials.get(number))
         if number in owned:
-            raise PromotionError(f"trial {number} is a worker's now; wait for it to pause or end")
+            raise PromotionError(f"trial {number} is running; wait until it pauses or ends")
         for other in trials.values():
             is_own = other.user_attrs.get(PROMOTED_ATTR) == number != other.number
             if is_own and other.state == TrialState.COMPLETE:
                 raise PromotionError(
-                    f"trial {number} was promoted before: see trial {other.number}"
+                    f"trial {number} was already promoted: see trial {other.number}"
                 )
     return trials
 
@@ -102,16 +102,14 @@ def _check_trial(number: int, trial: FrozenTrial | None) -> None:
     if trial.state == TrialState.FAIL:
         raise PromotionError(f"trial {number} failed ({reason}); promote a pruned trial")
     if trial.state == TrialState.PRUNED and reason.startswith(DIVERGED):
-        raise PromotionError(f"trial {number} {reason}; it cannot go on")
-    goes_on = is_paused(trial) or trial.user_attrs.get(PROMOTED_ATTR) == number
-    if trial.state in {TrialState.WAITING, TrialState.RUNNING} and not goes_on:
-        raise PromotionError(
-            f"trial {number} has not come to its end; canopy search goes on with it"
-        )
+        raise PromotionError(f"trial {number} {reason}; it cannot continue")
+    can_resume = is_paused(trial) or trial.user_attrs.get(PROMOTED_ATTR) == number
+    if trial.state in {TrialState.WAITING, TrialState.RUNNING} and not can_resume:
+        raise PromotionError(f"trial {number} has not ended yet; canopy search resumes it")
 
 
 def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
-    """Returns the trial that goes on where `source` stopped."""
+    """Returns the trial that resumes where `source` stopped."""
     if source.state == TrialState.RUNNING:
         trial = opened.take_up(source.number)
         trial.set_user_attr(PROMOTED_ATTR, source.number)
@@ -122,7 +120,7 @@ def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
             return opened.take_up(other.number)
     before = len(opened.trials())
     attributes = {PROMOTED_ATTR: source.number}
-    if ACCUMULATION_ATTR in source.user_attrs:  # it goes on on the same branch of the tree
+    if ACCUMULATION_ATTR in source.user_attrs:  # it continues on the same branch of the tree
         attributes[ACCUMULATION_ATTR] = source.user_attrs[ACCUMULATION_ATTR]
     opened.study.add_trial(
         optuna.trial.create_trial(
@@ -143,18 +141,18 @@ def promote_on_screen(  # noqa: PLR0917 - as above
     numbers: list[int],
     console: Console,
 ) -> bool:
-    """Gives trials the rest of their epochs and shows it.
+    """Trains the remaining epochs of trials and shows the progress.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
-        numbers: of the trials.
-        console: where it is shown.
+        numbers: numbers of the trials.
+        console: where the progress is shown.
 
     Returns:
-        False if somebody interrupted it.
+        False if the user interrupted it.
     """
     screen = open_screen(console)
     try:

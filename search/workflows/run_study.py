@@ -1,4 +1,4 @@
-"""The main job: begins a study or goes on with one, and lets workers search it."""
+"""The main job: starts or resumes a study, and lets workers search it."""
 
 import time
 from contextlib import closing
@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
-from canopy_search.search.study.plan import SearchPlan, as_begun, begin_study, check_ours
+from canopy_search.search.study.plan import SearchPlan, as_started, check_ours, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.backend import Backend, Placement
 from canopy_search.search.workers.device_slots import device_slots
@@ -18,7 +18,7 @@ from canopy_search.search.workers.launcher import Launcher
 from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
 from canopy_search.search.workers.loop import best_ap
-from canopy_search.search.workflows.mirror_beside import mirroring
+from canopy_search.search.workflows.background_mirror import mirroring
 from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
@@ -30,20 +30,20 @@ class SearchEnd(Enum):
     """Why a search is over."""
 
     COMPLETE = "the study has all its trials"
-    TIME_UP = "the time is up; the same command goes on"
-    STOPPED = "somebody stopped the study; the same command begins it again"
+    TIME_UP = "time limit reached; the same command resumes it"
+    STOPPED = "the user stopped the study; the same command starts it again"
     PLATEAU = "the last trials were no better than the best one before them (search.stop_when)"
     EXHAUSTED = "the grid has no more points"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds a search besides its trials.
+    """Limits of a search other than its number of trials.
 
     Attributes:
-        workers: on this machine.
-        hours: after which it stops; None for no limit.
-        elsewhere: the engine that places the workers on other machines; None for this one.
+        workers: number of workers on this machine.
+        hours: time after which the search stops, in hours; None for no limit.
+        elsewhere: the backend that places the workers on other machines; None for this one.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -62,40 +62,40 @@ def run_search(  # noqa: PLR0917 - what a search needs
     """Searches until the study has `plan.n_trials` finished trials, or a limit is reached.
 
     Args:
-        plan: what to do.
+        plan: plan of the search.
         database: opened and migrated.
-        url: of the database, for the workers; None for the embedded one.
-        limits: what bounds the search besides.
-        screen: shows what happens.
-        dataset: the images and labels, where they are open already. Workers on other machines
-            open theirs, and begin the study.
+        url: URL of the database, for the workers; None for the embedded one.
+        limits: workers, time limit and backend.
+        screen: shows the progress.
+        dataset: the images and labels, if they are already open. Workers on other machines open
+            their own, and start the study.
 
     Raises:
-        StudyDiffersError: the study began with other data or other fixed settings.
-        PlacementError: the engine cannot be used.
-        SearchFailedError: too many trials failed, or workers die again and again.
-        DatabaseUnavailableError: the database was away for too long.
-        KeyboardInterrupt: somebody wants to stop; no worker is left.
+        StudyDiffersError: the study was started with other data or other fixed settings.
+        PlacementError: the backend cannot be used.
+        SearchFailedError: too many trials failed, or workers died repeatedly.
+        DatabaseUnavailableError: the database was unavailable for too long.
+        KeyboardInterrupt: the user stopped the search; no worker is left.
     """
     deadline_s = None if limits.hours is None else time.monotonic() + 3600 * limits.hours
     store = StudyStore(database)
     if plan.study in store.names():
-        plan = as_begun(plan, store.read_record(plan.study))
+        plan = as_started(plan, store.read_record(plan.study))
     backend: Backend
     if limits.elsewhere is None:
-        backend = _begin_here(plan, url, store, limits, screen, dataset)
+        backend = _start_locally(plan, url, store, limits, screen, dataset)
     else:
         check_ours(plan, store)
         backend = limits.elsewhere.open(plan, url, screen.note)
     with closing(backend):
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        with mirroring(plan, url, store, screen.note) as look_at_mirror:
+        with mirroring(plan, url, store, screen.note) as update_mirror:
             logs = log_folder(plan.home, plan.study)
-            launcher = Launcher(backend, logs, screen, deadline_s, on_tick=look_at_mirror)
+            launcher = Launcher(backend, logs, screen, deadline_s, on_tick=update_mirror)
             return _let_workers_search(plan, database, store, screen, launcher)
 
 
-def _begin_here(  # noqa: PLR0917 - as above
+def _start_locally(  # noqa: PLR0917 - as above
     plan: SearchPlan,
     url: str | None,
     store: StudyStore,
@@ -103,14 +103,14 @@ def _begin_here(  # noqa: PLR0917 - as above
     screen: SearchScreen,
     dataset: Dataset | None,
 ) -> LocalBackend:
-    """Begins the study with the data of this machine, whose slots are the workers'."""
+    """Starts the study with this machine's data, and one worker per slot of this machine."""
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
     if dataset is None:
         dataset = open_data(plan.config.data, plan.home, screen)
     check_networks(plan.space, dataset)
     plan = replace(plan, workers=len(slots))
-    begin_study(plan, store, dataset)
+    start_study(plan, store, dataset)
     return LocalBackend(plan, url, slots)
 
 
@@ -129,7 +129,7 @@ def _let_workers_search(
     ):
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
-        screen.note("the study pauses; it goes on with: canopy resume")
+        screen.note("the study is paused; resume it with: canopy resume")
     slots = launcher.backend.slots()
     if len(slots) > 1 and launcher.backend.one_machine:
         devices = ", ".join(dict.fromkeys(slot.device for slot in slots))

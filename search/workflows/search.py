@@ -1,4 +1,4 @@
-"""A search or a training run from start to end, with what a person sees of it."""
+"""A whole search, or one worker of it, with its output on the terminal."""
 
 import time
 from dataclasses import replace
@@ -33,32 +33,34 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     limits: Limits,
     retry_for_s: float,
 ) -> bool:
-    """Searches and shows it; at the end the best trials and what they cost.
+    """Runs a search with live progress, then prints the best trials and their cost.
 
-    Where the configuration says so, the finalists are confirmed then.
+    If the configuration has `confirm`, the finalists are then confirmed.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         study: name of the study.
         n_trials: total of finished trials.
-        console: where it is shown.
-        limits: what bounds the search besides.
-        retry_for_s: how long to wait for a database that is away, in seconds.
+        console: where the progress is shown.
+        limits: workers, time limit and backend.
+        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Returns:
-        False if somebody interrupted it.
+        False if the user interrupted it.
     """
     screen = open_screen(console)
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     try:
-        here = limits.elsewhere is None
-        plan = plan_search(config, home, study, n_trials, retry_for_s=retry_for_s, here=here)
+        is_local = limits.elsewhere is None
+        plan = plan_search(
+            config, home, study, n_trials, retry_for_s=retry_for_s, is_local=is_local
+        )
         database = open_database(home, url)
         screen.note(f"database: {database.place}")
         end = run_search(plan, database, url, limits, screen)
-        # Its figures take a second to import, which no search should wait for when it begins.
+        # Its figures take a second to import, which would delay the start of the search.
         from canopy_search.dashboards.answer.headline import closing
 
         data = read_study(StudyStore(database), database, study, datetime.now())
@@ -76,14 +78,14 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         console.print(line, highlight=False, markup=False)
     if config.confirm is None or end is not SearchEnd.COMPLETE:
         return True
-    asked = _at_hand(config.confirm, summary, console)
-    if asked is None:
+    settings = _available(config.confirm, summary, console)
+    if settings is None:
         return True
     if limits.hours is not None:
-        left_h = limits.hours - (time.monotonic() - began_s) / 3600
+        left_h = limits.hours - (time.monotonic() - started_s) / 3600
         limits = replace(limits, hours=max(0.0, left_h))
     ended = confirm_on_screen(
-        config, home, url, study, asked, console, limits=limits, retry_for_s=retry_for_s
+        config, home, url, study, settings, console, limits=limits, retry_for_s=retry_for_s
     )
     if ended is not None:
         print_confirmation(ended, console)
@@ -91,15 +93,15 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
 
 
 def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
-    """Lets this process work on a study that was begun elsewhere, and shows it.
+    """Lets this process work on a study that was started elsewhere, and shows the progress.
 
     Args:
-        plan: of the study.
-        url: of the database; None for the embedded one.
-        console: where it is shown.
+        plan: plan of the study.
+        url: URL of the database; None for the embedded one.
+        console: where the progress is shown.
 
     Returns:
-        False if somebody interrupted it.
+        False if the user interrupted it.
     """
     screen = open_screen(console)
     try:
@@ -112,12 +114,13 @@ def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
     return True
 
 
-def _at_hand(
-    asked: ConfirmSettings, summary: StudySummary, console: Console
+def _available(
+    requested: ConfirmSettings, summary: StudySummary, console: Console
 ) -> ConfirmSettings | None:
-    """Returns what a search that has ended can have confirmed, and says so where that is less."""
-    at_hand = finalists_at_hand(summary)
-    if at_hand < asked.top:
-        text = f"the study has {at_hand} different settings to confirm, and no more"
+    """Returns the confirmation that an ended search allows; prints a note if it is smaller."""
+    available = finalists_at_hand(summary)
+    if available < requested.top:
+        text = f"the study has only {available} different settings to confirm"
         console.print(text, highlight=False)
-    return asked.model_copy(update={"top": min(asked.top, at_hand)}) if at_hand else None
+    top = min(requested.top, available)
+    return requested.model_copy(update={"top": top}) if available else None

@@ -12,8 +12,8 @@ from canopy_search.storage.stages.checkpoints import GIB, Collected
 from canopy_search.storage.stages.eviction import Checkpoint
 from canopy_search.storage.stages.stages import StageStore
 
-# A number that no session has: who lists and collects writes no checkpoint.
-_NOBODY = 0
+# No session has this number; listing and collecting write no checkpoint.
+_NO_SESSION = 0
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class StageListing:
     """The stage tree of a database.
 
     Attributes:
-        known: how many epochs are.
-        place: where checkpoints lie, in words.
-        budget_bytes: what they may take.
-        checkpoints: the one that goes first first.
+        known: number of stored stages.
+        place: where checkpoints are stored, as text.
+        budget_bytes: disk budget for checkpoints.
+        checkpoints: in order of eviction, the first to be evicted first.
     """
 
     known: int
@@ -54,20 +54,20 @@ class StageListing:
 
 
 def list_stages(settings: StagesSettings, home: Path, url: str | None) -> StageListing:
-    """Reads what is known and kept.
+    """Lists the stored stages and checkpoints.
 
     Args:
-        settings: of the configuration.
+        settings: stage settings of the configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
 
     Raises:
-        NoDatabaseError: nothing was ever stored.
-        OSError: the place of the checkpoints cannot be reached.
+        NoDatabaseError: there is no database yet.
+        OSError: the checkpoint storage is unreachable.
     """
     with (
         closing(open_existing_database(home, url)) as database,
-        closing(open_checkpoints(settings, home, database, _NOBODY)) as checkpoints,
+        closing(open_checkpoints(settings, home, database, _NO_SESSION)) as checkpoints,
     ):
         return StageListing(
             StageStore(database, None).count(),
@@ -88,20 +88,20 @@ def collect_stages(
     """Removes what crashes left behind and what exceeds the budget.
 
     Args:
-        settings: of the configuration.
+        settings: stage settings of the configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
-        budget_gib: another budget than that of the configuration.
+        url: URL of the database; None for the embedded one.
+        budget_gib: budget in place of the configured one, in GiB; None for the configured one.
         dry_run: only count.
 
     Raises:
-        NoDatabaseError: nothing was ever stored.
-        OSError: the place of the checkpoints cannot be reached.
+        NoDatabaseError: there is no database yet.
+        OSError: the checkpoint storage is unreachable.
     """
     open_existing_database(home, url).close()
     with (
         closing(open_database(home, url)) as database,
-        closing(open_checkpoints(settings, home, database, _NOBODY)) as checkpoints,
+        closing(open_checkpoints(settings, home, database, _NO_SESSION)) as checkpoints,
     ):
         budget = None if budget_gib is None else int(budget_gib * GIB)
         return checkpoints.collect(budget, dry_run=dry_run)

@@ -41,14 +41,14 @@ Params = dict[str, Any]
 def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: SearchWatcher) -> int:
     """Trains every point of the space to its last epoch, and writes all learning curves.
 
-    What is known is not trained again, so it can be stopped and goes on, and any number of workers
-    can do it at once: each trains what no other one is training.
+    Stored stages are reused, so it can be stopped and resumed, and any number of processes can run
+    it at once: each trains points that no other one is training.
 
     Args:
         plan: the space, data and state folder; sampler, pruner and number of trials do not matter.
         database: opened and migrated.
         output: the Parquet file.
-        watcher: is told what happens.
+        watcher: receives events.
 
     Returns:
         The number of points.
@@ -80,24 +80,24 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
             for params in points
             for row in _rows(tree, space, params, accumulations[repr(params)])
         ]
-    write_curves(output, rows, space.distributions, _about(plan, space, dataset))
+    write_curves(output, rows, space.distributions, _metadata(plan, space, dataset))
     return len(points)
 
 
 def _train_all(
     tree: StageTree, space: SearchSpace, points: Sequence[Params], watcher: SearchWatcher
 ) -> dict[str, tuple[Accumulation, ...]]:
-    """Walks every point; those that others are at are put off.
+    """Trains every point; points that other workers are training are postponed.
 
     Returns:
-        How the batches of each point had to be cut to fit into memory, by its parameters' text.
+        How each point's batches were split to fit into memory, by the text of its parameters.
     """
-    # Workers that begin at different points seldom meet.
+    # Workers that start at different points seldom conflict.
     shuffled = list(points)
     random.shuffle(shuffled)
     left = deque(shuffled)
     accumulations: dict[str, tuple[Accumulation, ...]] = {}
-    put_off = 0
+    postponed = 0
     while left:
         params = left.popleft()
         cut = accumulations.get(repr(params), ())
@@ -107,17 +107,17 @@ def _train_all(
                 for _ in epochs:
                     tree.write(run_path)
         except DivergedError:
-            tree.write(run_path)  # that is its curve
+            tree.write(run_path)  # its curve ends there
         except StageBusyError:
             left.append(params)
-            put_off += 1
-            if put_off >= len(left):
+            postponed += 1
+            if postponed >= len(left):
                 time.sleep(_ALL_BUSY_S)
-                put_off = 0
+                postponed = 0
             continue
         finally:
             accumulations[repr(params)] = run_path.accumulation
-        put_off = 0
+        postponed = 0
         watcher.progress("training points", len(points) - len(left), len(points))
     return accumulations
 
@@ -141,8 +141,8 @@ def _rows(
     ]
 
 
-def _about(plan: SearchPlan, space: SearchSpace, dataset: Dataset) -> dict[str, Any]:
-    """Says what the curves are of, without a path of anybody's machine."""
+def _metadata(plan: SearchPlan, space: SearchSpace, dataset: Dataset) -> dict[str, Any]:
+    """Returns what the curves were trained with, without local paths."""
     return {
         "epochs": space.training.epochs,
         "study": plan.study,
@@ -162,17 +162,17 @@ def _about(plan: SearchPlan, space: SearchSpace, dataset: Dataset) -> dict[str, 
 def tabulate_on_screen(
     config: CanopyConfig, home: Path, url: str | None, output: Path, console: Console
 ) -> int | None:
-    """Trains every point of a space and shows how far it is.
+    """Trains every point of a space and shows the progress.
 
     Args:
         config: the whole configuration.
         home: the state folder.
-        url: of the database; None for the embedded one.
+        url: URL of the database; None for the embedded one.
         output: the Parquet file to write.
-        console: where it is shown.
+        console: where the progress is shown.
 
     Returns:
-        The number of points; None if somebody interrupted it.
+        The number of points; None if the user interrupted it.
     """
     screen = open_screen(console)
     try:

@@ -1,4 +1,4 @@
-"""YAML → training run: trains one configuration in full, tests it and keeps the model."""
+"""YAML → training run: trains one configuration in full, tests it and saves the model."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -31,17 +31,17 @@ from canopy_search.training.run import BatchProgress, EpochMetrics, TrainingRun
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a full training run gave.
+    """The result of a full training run.
 
     Attributes:
-        model: the file that was written.
+        model: the saved model file.
         epochs: metrics of every epoch.
-        validation: scores of the final model on validation, with their split in the name.
-        test: scores on test; empty if no images were held out for it.
+        validation: scores of the final model on validation; their names include the split.
+        test: scores on test; empty if no images are held out for it.
         at_thresholds: ``test_f1_at_thresholds`` and ``test_f2_at_thresholds``, scores on test with
-            the thresholds that were chosen on validation; None if no images were held out for it.
-        study_val_ap: what the study says the validation AP was, if the configuration knows.
-        same_data: whether the data are those of the study, if the configuration knows.
+            the thresholds chosen on validation; None if no images are held out for test.
+        study_val_ap: validation AP of the trial in the study, if the configuration has it.
+        same_data: whether the data is the study's, if the configuration has its fingerprint.
     """
 
     model: Path
@@ -113,30 +113,30 @@ def train_in_full(
             {name: tuple(values.tolist()) for name, values in thresholds.items()},
         ),
     )
-    known = config.provenance or {}
-    fingerprint = known.get("data_fingerprint")
+    provenance = config.provenance or {}
+    fingerprint = provenance.get("data_fingerprint")
     return TrainingResult(
         model=model,
         epochs=[epoch.as_dict() for epoch in epochs],
         validation=validation,
         test=test,
         at_thresholds=at_thresholds,
-        study_val_ap=known.get("val_ap"),
+        study_val_ap=provenance.get("val_ap"),
         same_data=None if fingerprint is None else fingerprint == dataset.fingerprint,
     )
 
 
 def at_thresholds_key(name: str) -> str:
-    """Returns what the score on test at a model's thresholds of that name is called."""
+    """Returns the name of the test score at the model's thresholds with that name."""
     return f"test_{name}_at_thresholds"
 
 
 def _test_scores_at(
     thresholds: dict[str, npt.NDArray[np.float32]], run: TrainingRun
 ) -> dict[str, float | None]:
-    """Scores on test, because thresholds flatter the images that they were chosen on.
+    """Scores on test, because the scores are biased upwards where the thresholds were chosen.
 
-    Of ``f1`` it is the macro f1, of ``f2`` the mean over images, as without thresholds.
+    ``f1`` is the macro f1, ``f2`` the mean over images, as without thresholds.
     """
     logits, targets = _on_cpu(run.logits(run.dataset.split.test))
     scores = {
@@ -157,7 +157,7 @@ SPLITS = ("val", "test")
 
 
 def epoch_line(metrics: EpochMetrics, epochs: int) -> str:
-    """Returns what one epoch gave, in one line."""
+    """Returns the results of one epoch as one line."""
     validation = metrics.validation
     return (
         f"epoch {metrics.epoch:>{len(str(epochs))}} of {epochs}"
@@ -168,7 +168,7 @@ def epoch_line(metrics: EpochMetrics, epochs: int) -> str:
 
 
 def print_result(result: TrainingResult, console: Console) -> None:
-    """Prints the scores on validation and test, AP of each label, and where the model is."""
+    """Prints the scores on validation and test, the AP of each label, and the model's path."""
     scores = result.validation | result.test
     splits = [split for split in SPLITS if f"{split}_ap" in scores]
     console.print(_metrics_table(scores, splits))
@@ -179,21 +179,21 @@ def print_result(result: TrainingResult, console: Console) -> None:
 
 
 def comparison_line(result: TrainingResult) -> str | None:
-    """Says how the validation AP compares with the study's, where it comes from one."""
+    """Compares the validation AP with the study's, if the configuration comes from a study."""
     if result.study_val_ap is None:
         return None
     if result.same_data is False:
-        return "the data are not those of the study, so its validation AP does not compare"
+        return "the data differs from the study's, so the validation AP cannot be compared"
     if result.validation["val_ap"] == result.study_val_ap:
         return f"validation AP equals the study's exactly ({result.study_val_ap!r})"
     return (
         f"validation AP is {result.validation['val_ap']!r}, the study's {result.study_val_ap!r}: "
-        "another machine, other versions or other settings"
+        "the machine, versions or settings differ"
     )
 
 
 def thresholds_line(result: TrainingResult) -> str | None:
-    """Says what thresholds for each label, chosen on validation, bring on test."""
+    """Compares test scores at the per-label thresholds from validation with those at one half."""
     if not result.test:
         return None
     scores = [
@@ -201,7 +201,7 @@ def thresholds_line(result: TrainingResult) -> str | None:
         f"{ap_text(result.test[f'test_{name}'])}"
         for name in THRESHOLD_BETAS
     ]
-    return f"with the thresholds kept in the model, test {', '.join(scores)} at one half"
+    return f"with the thresholds saved in the model, test {', '.join(scores)} at one half"
 
 
 def _metrics_table(scores: dict[str, Any], splits: list[str]) -> Table:
@@ -234,13 +234,13 @@ def _labels_table(scores: dict[str, Any], splits: list[str]) -> Table:
 def train_on_screen(
     config: CanopyConfig, home: Path, model: Path, console: Console
 ) -> TrainingResult:
-    """Trains one configuration in full and shows every epoch.
+    """Trains one configuration in full and prints every epoch.
 
     Args:
         config: data and training settings.
         home: the state folder.
         model: the file to write.
-        console: where it is shown.
+        console: where the epochs are printed.
     """
     screen = open_screen(console)
     try:

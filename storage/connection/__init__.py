@@ -1,4 +1,4 @@
-"""Database URLs, engines, retries, and connections where they are scarce.
+"""Database URLs, engines, retries, and the connection throttle.
 
 Nothing here knows a table.
 """

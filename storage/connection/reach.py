@@ -1,4 +1,4 @@
-"""Whether a database can be reached from other machines at all."""
+"""Whether other machines can reach a database."""
 
 import sqlalchemy
 
@@ -8,13 +8,13 @@ _LOOPBACK = ("127.", "::1", "[::1]")
 
 
 def is_on_this_machine(url: str | None) -> bool:
-    """Whether a URL names a database in words that mean another one on another machine.
+    """Whether a URL means this machine, so that it names another database elsewhere.
 
     Args:
         url: None or blank for the embedded one.
 
     Raises:
-        DatabaseUrlError: `url` is not one of a Postgres server.
+        DatabaseUrlError: `url` is not the URL of a Postgres server.
     """
     if url is None or not url.strip():
         return True
@@ -22,13 +22,13 @@ def is_on_this_machine(url: str | None) -> bool:
 
 
 def _hosts(url: sqlalchemy.URL) -> list[str]:
-    """Returns every host that the URL names; an empty one is the default socket."""
+    """Returns all hosts of the URL; an empty one is the default socket."""
     named = url.query.get("hostaddr") or url.query.get("host") or url.host or ""
-    listed = [named] if isinstance(named, str) else list(named)
-    return [host.strip() for each in listed for host in each.split(",")]
+    lists = [named] if isinstance(named, str) else list(named)
+    return [host.strip() for hosts in lists for host in hosts.split(",")]
 
 
 def _is_local(host: str) -> bool:
-    # libpq takes what begins with a slash or @ for a socket.
+    # libpq treats a host that starts with a slash or @ as a socket.
     is_socket = not host or host.startswith(("/", "@"))
     return is_socket or host.partition(":")[0] == "localhost" or host.startswith(_LOOPBACK)

@@ -1,4 +1,4 @@
-"""Connections where they are scarce: each is closed as soon as its process does not use it."""
+"""Closes each connection after use if the server has few left."""
 
 import random
 import threading
@@ -9,33 +9,33 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.storage.connection.urls import is_refused_for_number
+from canopy_search.storage.connection.urls import is_too_many_connections
 
 KEEP_OPEN_SHARE = 0.5
-"""Workers hold connections while these are no larger a part of all that the server allows."""
-TAKEN_AGAIN_SHARE = 0.4
-"""Where they are this part or less, workers that gave theirs back hold them again."""
+"""Workers keep connections open up to this share of those that the server allows."""
+REOPEN_SHARE = 0.4
+"""At this share or less, workers that closed their connections keep them open again."""
 REFUSED_S = 300.0
-"""Whoever was refused a connection because there were too many holds none for as long."""
+"""A worker that was refused a connection because there were too many keeps none for this long."""
 
 _LINGER_S = 0.2
-_QUEUE_S = 10.0
+_RETRY_S = 10.0
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 
 
 class ConnectionThrottle:
-    """Whether one process holds its connections, or takes them for as long as it needs them.
+    """Whether one process keeps its connections open, or closes them after use.
 
-    A server lets so many in and refuses all others. Where that is near, a connection is closed a
-    moment after its last use, and whoever is refused stands in the queue: connections of others
-    are free in a moment, too.
+    A server accepts a limited number of connections and refuses all others. Near that limit, a
+    connection is closed a moment after its last use, and a process that is refused retries: other
+    processes close theirs, too.
 
     Attributes:
-        is_short: whether connections are closed after use.
+        is_throttled: whether connections are closed after use.
     """
 
     def __init__(self) -> None:
-        self.is_short = False
+        self.is_throttled = False
         self._engine: sqlalchemy.Engine | None = None
         self._refused_s: float | None = None
         self._is_idle = False
@@ -44,38 +44,38 @@ class ConnectionThrottle:
 
     @property
     def was_refused(self) -> bool:
-        """Whether the server had no connection for us a short time ago."""
+        """Whether the server recently refused us a connection."""
         return self._refused_s is not None and time.monotonic() - self._refused_s < REFUSED_S
 
-    def govern(self, engine: sqlalchemy.Engine) -> None:
-        """Lets the one connection of an engine be closed after use while that is wanted."""
-        self.queue_for(engine)
+    def manage(self, engine: sqlalchemy.Engine) -> None:
+        """Closes the one connection of an engine after use, while this is throttled."""
+        self.retry_refused(engine)
         self._engine = engine
         sqlalchemy.event.listen(engine, "checkout", self._on_checkout)
         sqlalchemy.event.listen(engine, "checkin", self._on_checkin)
 
-    def queue_for(self, engine: sqlalchemy.Engine) -> None:
-        """Lets an engine wait for a moment where the server has no connection for it."""
+    def retry_refused(self, engine: sqlalchemy.Engine) -> None:
+        """Lets an engine retry for a moment if the server has no connection left."""
         sqlalchemy.event.listen(engine, "do_connect", self._connect)
 
     def release_when_idle(self) -> None:
-        """Holds no connection from now on."""
-        self.is_short = True
+        """Closes connections after use from now on."""
+        self.is_throttled = True
         if self._is_idle:
             self._close_soon()
 
     def keep_open(self) -> None:
-        """Holds connections again."""
-        self.is_short = False
+        """Keeps connections open again."""
+        self.is_throttled = False
 
     def _connect(self, dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        until_s = time.monotonic() + _QUEUE_S
+        until_s = time.monotonic() + _RETRY_S
         pause_s = _SHORTEST_PAUSE_S
         while True:
             try:
                 return dialect.connect(*arguments, **options)
             except dialect.loaded_dbapi.OperationalError as error:
-                if not is_refused_for_number(error):
+                if not is_too_many_connections(error):
                     raise
                 self._refused_s = time.monotonic()
                 self.release_when_idle()
@@ -89,13 +89,13 @@ class ConnectionThrottle:
 
     def _on_checkin(self, connection: object, _record: object) -> None:
         self._is_idle = connection is not None
-        if self.is_short and self._is_idle:
+        if self.is_throttled and self._is_idle:
             self._close_soon()
 
     def _close_soon(self) -> None:
         if self._thread is None and self._engine is not None:
-            # Closing at once would cost a new connection for each step of one decision.
-            self._thread = threading.Thread(target=self._work, name="canopy thrift", daemon=True)
+            # Closing at once would need a new connection for each step of one decision.
+            self._thread = threading.Thread(target=self._work, name="canopy throttle", daemon=True)
             self._thread.start()
         self._returned.set()
 
@@ -104,8 +104,8 @@ class ConnectionThrottle:
             self._returned.wait()
             self._returned.clear()
             time.sleep(_LINGER_S)
-            if self.is_short and self._is_idle and self._engine is not None:
-                # Somebody else may take it meanwhile; it is closed when he has done.
+            if self.is_throttled and self._is_idle and self._engine is not None:
+                # Another thread may take it first; then it is closed after that use.
                 with suppress(SQLAlchemyError), self._engine.connect() as connection:
-                    if self.is_short:
+                    if self.is_throttled:
                         connection.detach()

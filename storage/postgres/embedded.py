@@ -1,8 +1,9 @@
-"""The Postgres that comes with pip, started and stopped for one state folder.
+"""The Postgres server from a pip package, started and stopped for one state folder.
 
-The server listens at a Unix socket inside its own data folder and nowhere else, so whoever answers
-there serves this folder, also after it was moved. It outlives the process that started it and is
-shared by all. Postgres's own lock, `postmaster.pid` with a shared memory segment, guards the data.
+The server listens on a Unix socket inside its own data folder and nowhere else, so a server that
+answers there serves this folder, also after the folder was moved. It outlives the process that
+started it and is shared by all. Postgres's own lock, `postmaster.pid` with a shared memory segment,
+protects the data.
 """
 
 import os
@@ -27,8 +28,8 @@ from canopy_search.storage.postgres.postmaster import (
 )
 from canopy_search.storage.postgres.programs import (
     POSTGRES_VERSION,
-    complaint,
     environment,
+    error_line,
     program,
 )
 from canopy_search.storage.postgres.service_account import (
@@ -47,19 +48,19 @@ _POLL_S = 0.03
 _INITDB = (
     "--username=postgres",
     "--auth-local=trust",
-    # Should anyone open a TCP port by hand, it must still let nobody in.
+    # If someone opens a TCP port by hand, it must still reject everyone.
     "--auth-host=reject",
     "--encoding=UTF8",
     "--locale=C",
     "--no-instructions",
 )
-# On the command line they win over every file in the data folder, and no shell reads them.
+# On the command line they override every file in the data folder, and no shell parses them.
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_directories": ".",
     "unix_socket_permissions": "0700",
     "port": "5432",
-    # Containers keep /dev/shm small, and some systems empty it when the user logs out.
+    # Containers have a small /dev/shm, and some systems empty it when the user logs out.
     "dynamic_shared_memory_type": "mmap",
     "max_wal_size": "256MB",
     "log_checkpoints": "off",
@@ -70,7 +71,7 @@ class EmbeddedPostgres:
     """A Postgres server with its data in one folder, reachable by the folder's owner only.
 
     Args:
-        folder: where its data, log and start lock are kept; it is created when needed.
+        folder: contains its data, log and start lock; it is created when needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,17 +83,17 @@ class EmbeddedPostgres:
 
     @property
     def folder(self) -> Path:
-        """The folder of the server's data and log."""
+        """The folder that contains the server's data and log."""
         return self._folder
 
     @property
     def log_path(self) -> Path:
-        """What the server writes while it runs."""
+        """The server's log file."""
         return self._folder / "log"
 
     @property
     def url(self) -> sqlalchemy.URL:
-        """Where the server is reached while it runs.
+        """The URL of the server while it runs.
 
         Raises:
             EmbeddedPostgresError: the folder's path is too long and cannot be shortened.
@@ -105,11 +106,11 @@ class EmbeddedPostgres:
         )
 
     def has_data(self) -> bool:
-        """Says whether there is a database in the folder, running or not."""
+        """Whether there is a database in the folder, running or not."""
         return os.access(self._data, os.F_OK)
 
     def is_running(self) -> bool:
-        """Says whether the server takes our connections."""
+        """Whether the server accepts our connections."""
         if not os.access(self._data / SOCKET_NAME, os.F_OK):
             return False
         command = [program("pg_isready"), "--quiet", "--host", str(socket_folder(self._data))]
@@ -117,7 +118,7 @@ class EmbeddedPostgres:
         return subprocess.run(command, check=False, env=environment()).returncode == 0
 
     def start(self) -> sqlalchemy.URL:
-        """Makes the server run, unless it does, and returns where it is reached.
+        """Starts the server unless it runs, and returns its URL.
 
         Raises:
             EmbeddedPostgresError: it cannot be started, or does not answer.
@@ -131,13 +132,13 @@ class EmbeddedPostgres:
         return self.url
 
     def stop(self) -> bool:
-        """Ends the server; transactions that are under way are rolled back.
+        """Stops the server; open transactions are rolled back.
 
         Returns:
             Whether there was one.
 
         Raises:
-            EmbeddedPostgresError: it does not end, or is not ours to end.
+            EmbeddedPostgresError: it does not stop, or belongs to another user.
         """
         if not self.has_data():
             return False
@@ -146,8 +147,8 @@ class EmbeddedPostgres:
             if postmaster is None:
                 if self.is_running():
                     raise EmbeddedPostgresError(
-                        f"a Postgres answers in {self._data}, but its process cannot be made out; "
-                        "end it by hand, its process id is the first line of postmaster.pid there"
+                        f"a Postgres answers in {self._data}, but its process is unknown; "
+                        "stop it by hand, its process id is the first line of postmaster.pid there"
                     )
                 return False
             self._end(postmaster)
@@ -161,7 +162,7 @@ class EmbeddedPostgres:
             self._folder.chmod(0o700)
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"{self._folder} cannot be the folder of the embedded Postgres "
+                f"{self._folder} cannot be used by the embedded Postgres "
                 f"({error.strerror}); set CANOPY_HOME to a folder that you can write to"
             ) from error
 
@@ -188,9 +189,9 @@ class EmbeddedPostgres:
             pass
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"{self._data} is in the way and holds no database; move it elsewhere"
+                f"{self._data} exists and contains no database; move it elsewhere"
             ) from error
-        # A folder gets its final name when it is whole; what was interrupted is just in the way.
+        # A folder gets its final name when it is complete; others are left from interrupted starts.
         for leftover in self._folder.glob("data.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = self._folder / f"data.new-{uuid4().hex[:8]}"
@@ -200,7 +201,7 @@ class EmbeddedPostgres:
             raise _no_account(result.stderr)
         if result.returncode != 0:
             raise EmbeddedPostgresError(
-                f"no database could be made in {self._folder}: {complaint(result.stderr)}"
+                f"no database could be created in {self._folder}: {error_line(result.stderr)}"
             )
         fresh.rename(self._data)
         _write_through(self._folder)
@@ -208,9 +209,9 @@ class EmbeddedPostgres:
     def _check_version(self, version: str) -> None:
         if version != POSTGRES_VERSION:
             raise EmbeddedPostgresError(
-                f"{self._data} was made by Postgres {version}, and this Canopy brings Postgres "
-                f"{POSTGRES_VERSION}; go back to the Canopy that made it, or set CANOPY_HOME to a "
-                "new folder"
+                f"{self._data} was created by Postgres {version}, and this Canopy includes "
+                f"Postgres {POSTGRES_VERSION}; use the Canopy that created it, or set CANOPY_HOME "
+                "to a new folder"
             )
 
     def _bring_up(self, account: ServiceAccount | None) -> None:
@@ -219,11 +220,11 @@ class EmbeddedPostgres:
         log_bytes: int | None = None
         while not self.is_running():
             if time.monotonic() > deadline:
-                raise self._silent(find_postmaster(self._data) or launched)
+                raise self._no_answer(find_postmaster(self._data) or launched)
             starting = launched is not None and is_alive(launched)
             if not starting and find_postmaster(self._data) is None:
                 if log_bytes is not None:
-                    self._check_worth_repeating(log_bytes)
+                    self._check_retry_helps(log_bytes)
                 log_bytes = self.log_path.stat().st_size if self.log_path.exists() else 0
                 launched = self._launch(account)
             time.sleep(_POLL_S)
@@ -231,13 +232,13 @@ class EmbeddedPostgres:
     def _launch(self, account: ServiceAccount | None) -> psutil.Process | None:
         if account is not None:
             account.hand_over(self._data)
-        # No server runs here by now, so the socket's lock is left over and may name any process.
+        # No server runs here now, so the socket's lock is a leftover and may name any process.
         (self._data / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
         variables = environment()
         stale = recorded_pid(self._data)
         if stale is not None:
-            # Postgres takes any living process with the recorded id for a server of this folder,
-            # except its "grandparent". The guard by shared memory stays on.
+            # Postgres treats any running process with the recorded id as a server of this folder,
+            # except its "grandparent". The check of the shared memory stays on.
             variables["PG_GRANDPARENT_PID"] = str(stale)
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         postgres = [program("postgres"), "-D", str(self._data), *settings]
@@ -246,13 +247,13 @@ class EmbeddedPostgres:
             raise _no_account(result.stderr) if account else self._failed(result.stderr)
         return living(int(result.stdout))
 
-    def _check_worth_repeating(self, log_bytes: int) -> None:
+    def _check_retry_helps(self, log_bytes: int) -> None:
         with self.log_path.open("rb") as log:
             log.seek(log_bytes)
-            said = log.read().decode(errors="replace")
-        # The children of a server that was killed take a moment to notice.
-        if "pre-existing shared memory block" not in said:
-            raise self._failed(said)
+            output = log.read().decode(errors="replace")
+        # The child processes of a killed server take a moment to notice.
+        if "pre-existing shared memory block" not in output:
+            raise self._failed(output)
 
     def _end(self, postmaster: psutil.Process) -> None:
         deadline = time.monotonic() + STOP_LIMIT_S
@@ -265,7 +266,7 @@ class EmbeddedPostgres:
         while is_alive(postmaster):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"the Postgres in {self._folder} (process {postmaster.pid}) has not ended "
+                    f"the Postgres in {self._folder} (process {postmaster.pid}) has not stopped "
                     f"for {STOP_LIMIT_S:.0f} s; see {self.log_path}"
                 )
             time.sleep(_POLL_S)
@@ -275,13 +276,13 @@ class EmbeddedPostgres:
             f"{self._folder} belongs to another user; set CANOPY_HOME to a folder of your own"
         )
 
-    def _failed(self, said: str) -> EmbeddedPostgresError:
+    def _failed(self, output: str) -> EmbeddedPostgresError:
         return EmbeddedPostgresError(
-            f"the Postgres in {self._folder} could not be started: {complaint(said)} "
+            f"the Postgres in {self._folder} could not be started: {error_line(output)} "
             f"(see {self.log_path})"
         )
 
-    def _silent(self, process: psutil.Process | None) -> EmbeddedPostgresError:
+    def _no_answer(self, process: psutil.Process | None) -> EmbeddedPostgresError:
         which = f" (process {process.pid})" if process is not None else ""
         return EmbeddedPostgresError(
             f"the Postgres in {self._folder}{which} has not answered for {START_LIMIT_S:.0f} s; "
@@ -298,14 +299,14 @@ def _run(command: list[str], variables: dict[str, str]) -> subprocess.CompletedP
         text=True,
         errors="replace",
         env=variables,
-        # Ctrl-C on our terminal is not meant for a server that others use.
+        # Ctrl-C in our terminal must not stop a server that others use.
         start_new_session=True,
     )
 
 
 def _no_account(reason: str) -> EmbeddedPostgresError:
     return EmbeddedPostgresError(
-        "Postgres refuses to run as root, and root may not run it as another account here "
+        "Postgres refuses to run as root, and running it as another account is not allowed here "
         f"({reason.strip()}); {REMEDY}"
     )
 

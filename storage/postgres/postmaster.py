@@ -1,4 +1,4 @@
-"""Which process, if any, serves a Postgres data folder."""
+"""Finds the process that serves a Postgres data folder."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ _LARGEST_PID = 2**31 - 1
 
 
 def recorded_pid(data: Path) -> int | None:
-    """Returns the process id in `postmaster.pid`, whatever process has that id by now."""
+    """Returns the process id in `postmaster.pid`, even if another process has that id now."""
     try:
         with (data / "postmaster.pid").open("rb") as file:
             line = file.readline(32).strip()
@@ -21,10 +21,10 @@ def recorded_pid(data: Path) -> int | None:
 
 
 def find_postmaster(data: Path) -> psutil.Process | None:
-    """Returns the living Postgres that serves `data`.
+    """Returns the running Postgres that serves `data`.
 
-    After a crash or a reboot the recorded id may belong to any other program, so the process itself
-    has to be a Postgres in this very folder. The folder may have been moved since it was started.
+    After a crash or a reboot the recorded id may belong to another program, so the process must be
+    a Postgres in this folder. The folder may have been moved since it was started.
     """
     pid = recorded_pid(data)
     if pid is None:
@@ -34,7 +34,7 @@ def find_postmaster(data: Path) -> psutil.Process | None:
 
 
 def living(pid: int) -> psutil.Process | None:
-    """Returns the process of that id, unless it is gone or a zombie."""
+    """Returns the process with that id, unless it has ended or is a zombie."""
     try:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -43,7 +43,7 @@ def living(pid: int) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Says whether this process, and not a later one of the same id, still does anything."""
+    """Whether this process, and not a later one with the same id, still runs."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -57,7 +57,7 @@ def _serves(process: psutil.Process, data: Path) -> bool:
         try:
             return Path(process.cwd()).samefile(data)
         except psutil.AccessDenied:
-            # A container's root may read the command lines of other accounts' processes only.
+            # In a container, root can read only the command lines of other accounts' processes.
             return process.cmdline()[1:3] == ["-D", os.fspath(data)]
     except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return False

@@ -1,4 +1,4 @@
-"""The account that Postgres runs as, for it refuses to run as root."""
+"""The account that Postgres runs as, because it refuses to run as root."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ class ServiceAccount:
     Attributes:
         uid: its user id.
         gid: its group id.
-        keep_file_access: whether it needs root's right of way through closed folders.
+        keep_file_access: whether it needs root's access to private folders.
     """
 
     uid: int
@@ -28,22 +28,22 @@ class ServiceAccount:
     keep_file_access: bool
 
     def hand_over(self, folder: Path) -> None:
-        """Makes a folder with all it holds this account's, as Postgres demands of its data."""
+        """Gives a folder and its contents to this account, as Postgres requires for its data."""
         if folder.stat().st_uid == self.uid:
             return
         for path, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 os.chown(Path(path, name), self.uid, self.gid, follow_symlinks=False)
-        # The folder itself comes last: it tells whether an interrupted call has to be repeated.
+        # The folder itself comes last: its owner shows whether a call was interrupted.
         os.chown(folder, self.uid, self.gid)
 
 
 def service_account(folder: Path) -> ServiceAccount | None:
-    """Returns the account for a Postgres below `folder`, or None if it can run as the one we are.
+    """Returns the account for a Postgres below `folder`, or None if it can run as the current one.
 
-    For root that is the folder's owner, so that the owner can go on with it, or an existing account
-    without rights if the folder is root's own. The latter has to reach a folder which is closed to
-    it, and stays so: the folder is what keeps other programs of that account from the socket.
+    For root that is the folder's owner, so that the owner can use it later, or an existing account
+    without privileges if root owns the folder. That account has to reach a folder that is private
+    to root and stays so: it keeps other programs of that account away from the socket.
 
     Raises:
         EmbeddedPostgresError: there is no such account.
@@ -64,8 +64,8 @@ def service_account(folder: Path) -> ServiceAccount | None:
             continue
         return ServiceAccount(account.pw_uid, account.pw_gid, keep_file_access=True)
     raise EmbeddedPostgresError(
-        f"Postgres refuses to run as root, and here is no account {' or '.join(_CANDIDATES)} "
-        f"that it could run as; {REMEDY}"
+        f"Postgres refuses to run as root, and there is no account {' or '.join(_CANDIDATES)} "
+        f"to run it as; {REMEDY}"
     )
 
 
@@ -75,9 +75,9 @@ def command_for(
     """Returns the command line that runs a program as an account.
 
     Args:
-        account: whom to run it as; None is whoever runs the command line.
+        account: to run it as; None for the current one.
         command: the program's path and its arguments.
-        background_log: leave the program running, write what it says to this file, and print its
+        background_log: leave the program running, write its output to this file, and print its
             process id.
     """
     if account is None and background_log is None:

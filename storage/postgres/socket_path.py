@@ -1,9 +1,9 @@
-"""The path by which clients reach a Unix socket that lies in a folder with any name.
+"""The path that clients use to reach a Unix socket in a folder with any name.
 
-A socket's address holds 103 bytes, and commas and colons in it are read as lists of hosts. The
-server itself is not concerned: it binds the socket relative to its working folder. Clients of a
-folder that is too long or oddly named go through a symbolic link in a private folder, which any of
-them can make again.
+A socket's address has at most 103 bytes, and commas and colons in it are parsed as lists of hosts.
+The server itself is not affected: it binds the socket relative to its working folder. If the path
+of a folder is too long or has such characters, clients use a symbolic link in a private folder,
+which any of them can create again.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ def socket_folder(data: Path) -> Path:
     """Returns a path of `data` that libpq can connect through: itself, or a short link to it.
 
     Args:
-        data: the absolute path of the folder that holds the socket.
+        data: the absolute path of the folder that contains the socket.
 
     Raises:
-        EmbeddedPostgresError: no private folder for the link is to be had.
+        EmbeddedPostgresError: no private folder for the link can be created.
     """
     if _is_address(data):
         return data
@@ -45,7 +45,7 @@ def socket_folder(data: Path) -> Path:
             continue
         return link
     raise EmbeddedPostgresError(
-        f"{data} does not fit into a socket's address, and no short link to it can be made "
+        f"{data} does not fit into a socket's address, and no short link to it can be created "
         f"({'; '.join(reasons)}); set CANOPY_HOME to a folder with a shorter path"
     )
 
@@ -59,7 +59,7 @@ def _is_address(folder: Path) -> bool:
 def _short_folders() -> list[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     temporary = (tempfile.gettempdir(), "/tmp")  # noqa: S108 -- see _make_private
-    return [Path(each) for each in (runtime, *temporary) if each]
+    return [Path(folder) for folder in (runtime, *temporary) if folder]
 
 
 def _make_private(folder: Path) -> None:
@@ -75,7 +75,7 @@ def _make_private(folder: Path) -> None:
 def _point(link: Path, data: Path) -> None:
     if link.is_symlink() and link.readlink() == data:
         return
-    # Renaming replaces a wrong link without a moment in which there is none.
+    # Renaming replaces a wrong link atomically.
     fresh = link.with_name(f"{link.name}-{uuid4().hex[:8]}")
     fresh.symlink_to(data)
     fresh.replace(link)

@@ -1,8 +1,8 @@
 """Runs a program as an ordinary account, or in the background, or both.
 
-It is run by its path in a Python of its own and becomes the program:
+It is run by its path in a Python process of its own and becomes the program:
 `python -I -S unprivileged.py … -- PROGRAM ARGUMENTS`. Dropping privileges between fork and exec is
-not safe in a process with threads; here there is one.
+not safe in a process with several threads; here there is one.
 """
 
 import argparse
@@ -34,13 +34,13 @@ class _CapabilitySet(ctypes.Structure):
 
 
 def drop_privileges(uid: int, gid: int, *, keep_file_access: bool) -> None:
-    """Turns this process of root into one of another account, for good.
+    """Switches this process from root to another account, permanently.
 
     Args:
         uid: the account's user id.
         gid: its group id.
-        keep_file_access: keep the one capability by which root passes through folders that are
-            closed to others, CAP_DAC_OVERRIDE, also in the program that this becomes. Linux only.
+        keep_file_access: keep the capability that lets root access private folders,
+            CAP_DAC_OVERRIDE, also in the program that this becomes. Linux only.
 
     Raises:
         OSError: the system does not allow it.
@@ -61,14 +61,14 @@ def drop_privileges(uid: int, gid: int, *, keep_file_access: bool) -> None:
 def _system_call(name: str, *arguments: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     # prctl is variadic and reads longs.
-    wide = [ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments]
+    wide = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     if getattr(libc, name)(*wide) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"{name}: {os.strerror(error)}")
 
 
 def _become(command: list[str]) -> NoReturn:
-    os.execv(command[0], command)  # noqa: S606 -- no shell is what is wanted
+    os.execv(command[0], command)  # noqa: S606 -- no shell on purpose
 
 
 def _become_in_background(command: list[str], log: Path) -> None:

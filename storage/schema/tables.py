@@ -1,4 +1,4 @@
-"""Our tables, which stand beside Optuna's in the same database."""
+"""Our tables, next to Optuna's in the same database."""
 
 from sqlalchemy import (
     JSON,
@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
-# Optuna's, with no more than we refer to. Optuna makes them.
+# Optuna's tables, with only the columns that we refer to. Optuna creates them.
 STUDIES = Table(
     "studies",
     METADATA,
@@ -37,7 +37,7 @@ TRIALS = Table(
     Column("state", Text),
 )
 
-# JSON and not JSONB, which keeps neither the order of keys, nor -0.0, nor that 1e16 is a float.
+# JSON and not JSONB, which loses the order of keys, -0.0, and that 1e16 is a float.
 STUDY = Table(
     "canopy_study",
     METADATA,
@@ -76,9 +76,9 @@ WORKER = Table(
     Column("progressed", DateTime(timezone=True)),
     Column("silence_allowed_s", Float),
 )
-# The lease of a trial is its worker, as long as that lives, and the token that its taking was
-# given; `writes` counts what was written under the token, `deaths` the workers that died of it
-# since it moved on last, and `changed` is the transaction that wrote last.
+# The lease of a trial consists of its worker, as long as that is alive, and a token, which is new
+# with each lease; `writes` counts the changes written under the token, `deaths` the workers that
+# died on the trial since its last progress, and `changed` is the transaction that wrote last.
 TRIAL = Table(
     "canopy_trial",
     METADATA,
@@ -94,7 +94,7 @@ TRIAL = Table(
     Index("ix_canopy_trial_ended", "ended", postgresql_where=text("ended IS NOT NULL")),
 )
 
-# Of the stage tree, which belongs to no study: what is known stays when a study is deleted.
+# Tables of the stage tree, which belongs to no study: stages stay when a study is deleted.
 DATABASE = Table("canopy_database", METADATA, Column("id", Text, primary_key=True))
 STAGE = Table(
     "canopy_stage",
@@ -125,8 +125,8 @@ CHECKPOINT = Table(
     Column("is_end", Boolean, nullable=False),
     Column("used", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
-# What models say of validation images, by the key of their stage. They are no stage's property: a
-# trial with a tree of its own keeps those of its last epoch when the tree is gone.
+# Models' predictions for validation images, by stage key. They do not refer to the stage: a trial
+# with a tree of its own keeps those of its last epoch when the tree is removed.
 VALIDATION = Table(
     "canopy_validation",
     METADATA,
@@ -142,8 +142,8 @@ PREDICTION = Table(
     Column("validation", ForeignKey(VALIDATION.c.digest), nullable=False),
     Column("logits", LargeBinary, nullable=False),
 )
-# Of the mirror in ClearML, for each server: how a study gets on with it, what each task was sent.
-# The study's own task has the number -1.
+# Tables of the ClearML mirror, for each server: the state of a study's mirror, and what each task
+# was sent. The study's own task has the number -1.
 CLEARML_STUDY = Table(
     "canopy_clearml_study",
     METADATA,
@@ -170,8 +170,8 @@ CLEARML_TASK = Table(
     Column("sent", JSON, nullable=False),
     Column("problem", Text),
 )
-# Which study trains the finalists of another one again, what was asked for last, and what the runs
-# of such a study score on test. No other trial is scored on test.
+# Which study retrains the finalists of another one, the confirmation requested last, and the test
+# scores of the runs of such a study. No other trial is scored on the test split.
 CONFIRMATION = Table(
     "canopy_confirmation",
     METADATA,

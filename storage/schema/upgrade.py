@@ -1,4 +1,4 @@
-"""Brings a database's tables up to date: Optuna's, then ours, once, whoever comes first."""
+"""Upgrades a database's tables: Optuna's, then ours; the first process does it, once."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,28 +18,27 @@ HEAD = "0007"
 VERSION_TABLE = "canopy_alembic_version"
 
 TableState = Literal["none", "old", "current", "newer"]
-"""Whether there are tables, and of which version: this one's, an older or a newer one's."""
+"""Whether there are tables, and whether this version, an older or a newer one created them."""
 
 _OPTUNA_VERSION_TABLES = ("alembic_version", "version_info")
 _LOCK_KEY = int.from_bytes(b"canopyDB")
 
 
 def prepare_schema(engine: sqlalchemy.Engine) -> None:
-    """Makes or migrates all tables, unless they are what this version needs.
+    """Creates or migrates all tables, unless they are up to date.
 
-    A revision of ours stands for Optuna's tables too: a Canopy that needs newer ones of these has
-    a newer revision.
+    Our revision covers Optuna's tables, too: a Canopy that needs newer ones has a newer revision.
 
     Raises:
-        DatabaseSchemaError: a newer Canopy made the tables, or we may not make them.
-        DatabaseReadOnlyError: they are not there or old, and the server only reads.
+        DatabaseSchemaError: a newer Canopy created the tables, or we may not create them.
+        DatabaseReadOnlyError: they are missing or old, and the server is read-only.
     """
     with engine.begin() as connection:
         if table_revision(connection) == HEAD:
             return
     try:
         with engine.begin() as connection:
-            # Held until our own tables are committed. Others wait here and then find them.
+            # Held until our own tables are committed. Other processes wait here and then find them.
             lock = sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)
             connection.execute(sqlalchemy.select(lock))
             if table_revision(connection) != HEAD:
@@ -50,7 +49,8 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
         reason = str(error.orig).partition("\n")[0]
         if isinstance(error.orig, InsufficientPrivilege):
             reason += (
-                f"; let user {engine.url.username!r} make tables there, or name another database"
+                f"; allow user {engine.url.username!r} to create tables there, or use another "
+                "database"
             )
         raise DatabaseSchemaError(
             f"the tables in database {engine.url.database!r} cannot be prepared: {reason}"
@@ -58,7 +58,7 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
 
 
 def check_writable(engine: sqlalchemy.Engine) -> None:
-    """Raises DatabaseReadOnlyError if the server only reads."""
+    """Raises DatabaseReadOnlyError if the server is read-only."""
     with engine.connect() as connection:
         read_only = is_read_only(connection)
     if read_only:
@@ -66,7 +66,7 @@ def check_writable(engine: sqlalchemy.Engine) -> None:
 
 
 def is_read_only(connection: sqlalchemy.Connection) -> bool:
-    """Whether nothing can be written: the server is a standby, or set so."""
+    """Whether nothing can be written: the server is a standby, or configured so."""
     return bool(connection.scalar(sqlalchemy.text("SHOW transaction_read_only")) == "on")
 
 
@@ -89,12 +89,12 @@ def migration_config() -> "Config":
 
 
 def table_state(connection: sqlalchemy.Connection) -> TableState:
-    """Says how the tables are, ours and Optuna's, and leaves them so."""
+    """Returns the state of our tables and Optuna's; changes nothing."""
     revision = table_revision(connection)
-    if all(_is_there(connection, table) for table in _OPTUNA_VERSION_TABLES):
+    if all(_exists(connection, table) for table in _OPTUNA_VERSION_TABLES):
         optuna = _optuna_storage(connection.engine.url, may_create=False)
         current = optuna.get_current_version()
-        # Our newest revision stands for Optuna's newest, and is then not looked behind.
+        # Our newest revision needs Optuna's newest; an older one may have any known one.
         usable = [optuna.get_head_version()] if revision == HEAD else optuna.get_all_versions()
         if current not in usable:
             return "newer"
@@ -104,8 +104,8 @@ def table_state(connection: sqlalchemy.Connection) -> TableState:
 
 
 def table_revision(connection: sqlalchemy.Connection) -> str | None:
-    """Returns the revision of our tables, None where there are none."""
-    if not _is_there(connection, VERSION_TABLE):
+    """Returns the revision of our tables, None if there are none."""
+    if not _exists(connection, VERSION_TABLE):
         return None
     column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
     return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(VERSION_TABLE)))
@@ -117,8 +117,8 @@ def _migrate(connection: sqlalchemy.Connection) -> None:
     revision = table_revision(connection)
     if revision is not None and revision not in _known_revisions():
         raise DatabaseSchemaError(
-            f"database {connection.engine.url.database!r} was made by a newer Canopy (its tables "
-            f"are of revision {revision}, this version knows {HEAD}); update canopy-search"
+            f"database {connection.engine.url.database!r} was created by a newer Canopy (its "
+            f"tables have revision {revision}, this version supports {HEAD}); update canopy-search"
         )
     _prepare_optuna(connection.engine.url)
     config = migration_config()
@@ -133,7 +133,7 @@ def _known_revisions() -> set[str]:
     return {script.revision for script in history}
 
 
-def _is_there(connection: sqlalchemy.Connection, table: str) -> bool:
+def _exists(connection: sqlalchemy.Connection, table: str) -> bool:
     known = sqlalchemy.select(sqlalchemy.func.to_regclass(table))
     return connection.scalar(known) is not None
 
@@ -145,8 +145,8 @@ def _prepare_optuna(url: sqlalchemy.URL) -> None:
         return
     if current not in storage.get_all_versions():
         raise DatabaseSchemaError(
-            f"Optuna's tables in database {url.database!r} were made by a newer Optuna "
-            f"(revision {current}) or another program; update canopy-search, or name another "
+            f"Optuna's tables in database {url.database!r} were created by a newer Optuna "
+            f"(revision {current}) or another program; update canopy-search, or use another "
             "database"
         )
     storage.upgrade()

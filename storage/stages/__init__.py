@@ -1,4 +1,4 @@
-"""The stage tree: what each epoch gave, who trains it, its checkpoint, and which one goes first.
+"""The stage tree: metrics, leases and checkpoints of each epoch, and which checkpoint goes first.
 
-What a trial does with it is in `search.trial`.
+Trials use it in `search.trial`.
 """

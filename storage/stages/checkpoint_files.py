@@ -1,4 +1,4 @@
-"""Checkpoint files: bytes under a key, in a folder or a bucket, behind fsspec."""
+"""Checkpoint files: bytes by key, in a folder or a bucket, through fsspec."""
 
 import contextlib
 import hashlib
@@ -16,23 +16,23 @@ from canopy_search.storage.errors import CheckpointPlaceError
 SUFFIX = ".pt"
 _MARKER = "canopy-checkpoints.json"
 _PARTIAL = ".part"
-_AWAY_S = 15.0
-"""A place that did not answer is not asked again for as long as this: each attempt takes time, and
-somebody who trains may wait for it."""
+_RETRY_AFTER_S = 15.0
+"""After a call without an answer, no other call is made for this long: each one takes time, and
+training may wait for it."""
 
 
 class CheckpointFiles:
-    """The checkpoint files of one database in one place.
+    """The checkpoint files of one database at one location.
 
-    Every call ends after some time, also where nobody answers.
+    Every call has a time limit, also if there is no answer.
 
     Args:
         url: a folder, or anything else that fsspec has a file system for.
-        database: id of the database, whose files lie in a folder of their own.
+        database: id of the database, whose files are in a folder of their own.
 
     Raises:
         CheckpointPlaceError: there is no such file system, a package for it is missing, or the URL
-            holds a secret.
+            contains a secret.
     """
 
     def __init__(self, url: str, database: str) -> None:
@@ -43,39 +43,39 @@ class CheckpointFiles:
         self.place = self._place.url
         self._folder = database[:13]
         self._uploads: dict[str, tuple[str, str]] = {}
-        self._away: tuple[float, FileStoreUnavailableError] | None = None
+        self._unavailable: tuple[float, FileStoreUnavailableError] | None = None
 
     def read_marker(self) -> str | None:
-        """Returns the id of this place; None where nobody has written there yet.
+        """Returns the id of this location; None if nothing was written there yet.
 
-        Machines that share the files find the same id, however they come to the place.
+        Machines that share the files find the same id, whatever path or URL they use.
 
         Raises:
-            OSError: the place cannot be read.
+            OSError: the location cannot be read.
         """
-        with self._asking(), contextlib.suppress(FileNotFoundError):
+        with self._guarded(), contextlib.suppress(FileNotFoundError):
             return str(json.loads(self._place.read(self._name(_MARKER)))["id"])
         return None
 
     def make_marker(self) -> str:
-        """Gives this place an id, which lies beside the files, and returns it.
+        """Gives this location an id, which is stored next to the files, and returns it.
 
         Raises:
-            OSError: the place cannot be written to.
+            OSError: the location cannot be written to.
         """
         place_id = str(uuid4())
-        with self._asking():
+        with self._guarded():
             self._place.make_folder(self._folder)
             self._put(self._name(_MARKER), json.dumps({"id": place_id}).encode())
         return place_id
 
     def write(self, key: str, content: bytes) -> None:
-        """Writes a file so that nobody sees a half of it.
+        """Writes a file atomically.
 
         Raises:
-            OSError: the place cannot be written to, or is full; nothing is left of the file.
+            OSError: the location cannot be written to, or is full; nothing is left of the file.
         """
-        with self._asking():
+        with self._guarded():
             self._put(self._name(f"{key}{SUFFIX}"), content)
 
     def read(self, key: str) -> bytes:
@@ -83,13 +83,13 @@ class CheckpointFiles:
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: the place cannot be read.
+            OSError: the location cannot be read.
         """
-        with self._asking():
+        with self._guarded():
             return self._place.read(self._name(f"{key}{SUFFIX}"))
 
     def remove(self, key: str) -> None:
-        """Removes a file, if it is there.
+        """Removes a file, if it exists.
 
         Raises:
             OSError: it cannot be removed.
@@ -97,12 +97,12 @@ class CheckpointFiles:
         self.remove_name(f"{key}{SUFFIX}")
 
     def names(self) -> dict[str, int]:
-        """Returns the files that are there with their sizes in bytes, halves included.
+        """Returns all files with their sizes in bytes, incomplete ones included.
 
         Raises:
-            OSError: the place cannot be read.
+            OSError: the location cannot be read.
         """
-        with self._asking():
+        with self._guarded():
             found = self._place.list_folder(self._folder)
             uploads = self._place.unfinished_uploads(self._folder)
         self._uploads = {f"{name}.{upload}{_PARTIAL}": (name, upload) for name, upload in uploads}
@@ -110,12 +110,12 @@ class CheckpointFiles:
         return sizes | dict(zip(self._uploads, uploads.values(), strict=True))
 
     def remove_name(self, name: str) -> None:
-        """Removes a file by the name that `names` gave, if it is there.
+        """Removes a file by its name from `names`, if it exists.
 
         Raises:
             OSError: it cannot be removed.
         """
-        with self._asking():
+        with self._guarded():
             if name in self._uploads:
                 file, upload = self._uploads[name]
                 self._place.abort_upload(self._name(file), upload)
@@ -123,7 +123,7 @@ class CheckpointFiles:
                 self._place.remove(self._name(name))
 
     def free_bytes(self) -> int | None:
-        """Returns the free space of a local disk; None elsewhere, where it is not known."""
+        """Returns the free space of a local disk; None for other locations."""
         if not self._place.is_local:
             return None
         folder = Path(self._place.path(self._folder))
@@ -135,7 +135,7 @@ class CheckpointFiles:
         """Writes a small file and removes it again.
 
         Raises:
-            OSError: the place cannot be written to.
+            OSError: the location cannot be written to.
         """
         name = f"canopy-check-{uuid4().hex[:8]}"
         self._place.make_folder()
@@ -143,42 +143,42 @@ class CheckpointFiles:
         self._place.remove(name)
 
     def close(self) -> None:
-        """Closes connections; whoever reads or writes again opens new ones."""
+        """Closes connections; later reads and writes open new ones."""
         self._place.close()
 
     def _name(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Lets a place alone for a while that has just not answered."""
-        if self._away is not None and time.monotonic() < self._away[0]:
-            raise FileStoreUnavailableError(str(self._away[1]))
+    def _guarded(self) -> Iterator[None]:
+        """Fails at once for a while after a call without an answer."""
+        if self._unavailable is not None and time.monotonic() < self._unavailable[0]:
+            raise FileStoreUnavailableError(str(self._unavailable[1]))
         try:
             yield
         except FileStoreUnavailableError as error:
-            self._away = (time.monotonic() + _AWAY_S, error)
+            self._unavailable = (time.monotonic() + _RETRY_AFTER_S, error)
             raise
-        self._away = None
+        self._unavailable = None
 
     def _put(self, name: str, content: bytes) -> None:
-        if not self._place.shows_halves:
+        if not self._place.shows_partial_files:
             self._place.write(name, content)
             return
-        beside = f"{name}.{uuid4().hex[:8]}{_PARTIAL}"
+        partial = f"{name}.{uuid4().hex[:8]}{_PARTIAL}"
         try:
-            self._place.write(beside, content)
+            self._place.write(partial, content)
             if self._place.is_local:
-                # mv would move it into a folder of that name
-                Path(self._place.path(beside)).replace(self._place.path(name))
+                # mv would move it into a folder with that name
+                Path(self._place.path(partial)).replace(self._place.path(name))
             else:
-                self._place.move(beside, name)
+                self._place.move(partial, name)
         except BaseException:
             with contextlib.suppress(Exception):
-                self._place.remove(beside)
+                self._place.remove(partial)
             raise
 
 
 def digest_of(content: bytes) -> str:
-    """Returns the digest that a checkpoint is verified by."""
+    """Returns the digest that verifies a checkpoint."""
     return hashlib.sha256(content).hexdigest()

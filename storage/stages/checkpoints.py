@@ -1,4 +1,4 @@
-"""Checkpoints under a byte budget: which there are, whether they are whole, which go first."""
+"""Checkpoints under a byte budget: recording, verifying, evicting."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,28 +26,28 @@ GIB = 2**30
 MIB = 2**20
 FREE_SHARE = 0.25
 LARGEST_DEFAULT_BYTES = 100 * GIB
-"""Of a disk we take a quarter of what is free, and no more than this anywhere by default."""
+"""By default a quarter of a disk's free space, and no more than this anywhere."""
 
 _LOCK_KEY = int.from_bytes(b"canopyCK")
 
 REMOVAL_S = 180.0
-"""Who removes a file has as long as this, in seconds, before somebody else writes it anew; a call
-to a place that does not answer ends earlier."""
+"""A removal may take this long, in seconds, before another worker writes the file anew; a call
+without an answer ends earlier."""
 _MARKER_S = 300.0
 _POLL_S = 0.1
 
 
-# Nobody can read it and nobody writes it: its file is being removed, or a crash left that to us.
-_IS_DOOMED = CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_(None)
+# No worker can read or write it: its file is being removed, or a crash interrupted that.
+_IS_BEING_REMOVED = CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_(None)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection removed.
+    """What a garbage collection removed.
 
     Attributes:
-        orphans: files that no record names.
-        lost: records whose file is missing, of another size, or was never completed.
+        orphans: files without a record.
+        lost: records whose file is missing, has another size, or was never completed.
         evicted: checkpoints beyond the budget.
         freed_bytes: size of all files removed.
     """
@@ -59,13 +59,13 @@ class Collected:
 
 
 class CheckpointStore:
-    """The checkpoints of one place, as one worker sees them.
+    """The checkpoints at one location, for one worker.
 
     Args:
-        database: an opened one.
-        files: where they lie.
-        worker: number of this process's session.
-        budget_bytes: what all of them may take; None for a default from the free disk.
+        database: an open one.
+        files: the checkpoint files.
+        worker: id of this process's session.
+        budget_bytes: of all checkpoints together; None for a default from the free disk space.
     """
 
     def __init__(
@@ -82,67 +82,67 @@ class CheckpointStore:
 
     @property
     def place(self) -> str:
-        """Where the checkpoints lie, in words."""
+        """The location of the checkpoints, for messages."""
         return self._files.place
 
     @cached_property
     def place_id(self) -> str:
-        """The id that is kept beside the files.
+        """The id that is stored next to the files.
 
         Raises:
-            OSError: the place cannot be written to.
+            OSError: the location cannot be written to.
         """
         known = self._files.read_marker()
         if known is not None:
             return known
-        # One worker at a time, or there would be two ids. The place has just answered, and this is
-        # done once in its life; the server bears with the transaction for as long as it can take.
-        # A lock without a transaction is no way, because poolers share sessions out.
-        patience_ms = int(1000 * _MARKER_S)
+        # One worker at a time, or there would be two ids. The location has just answered, and this
+        # is done once; the server allows the transaction as much time as it can take. A session
+        # lock would not work, because poolers share sessions.
+        timeout_ms = int(1000 * _MARKER_S)
         with self._locked() as connection:
             connection.exec_driver_sql(
-                f"SET LOCAL idle_in_transaction_session_timeout = {patience_ms}"
+                f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
             )
             return self._files.read_marker() or self._files.make_marker()
 
     @cached_property
     def budget_bytes(self) -> int:
-        """What all checkpoints of the place may take together."""
+        """The budget of all checkpoints at this location together."""
         if self._given_budget is not None:
             return self._given_budget
         free = self._files.free_bytes()
         if free is None:
             return LARGEST_DEFAULT_BYTES
-        return min(LARGEST_DEFAULT_BYTES, self.device_bytes() + int(FREE_SHARE * free))
+        return min(LARGEST_DEFAULT_BYTES, self.stored_bytes() + int(FREE_SHARE * free))
 
-    def device_bytes(self) -> int:
-        """Returns what the checkpoints of the place take now, those being written included."""
-        query = self._held_query()
+    def stored_bytes(self) -> int:
+        """Returns the size of all checkpoints at this location, those being written included."""
+        query = self._size_query()
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def entries(self) -> list[Checkpoint]:
-        """Returns all recorded checkpoints, the one that goes first first."""
+        """Returns all recorded checkpoints in the order of eviction."""
         place = self.place_id
         with self._engine.connect() as connection:
             return entries_by_priority(connection, place)
 
     def write(self, key: str, content: bytes, *, is_end: bool) -> None:
-        """Writes and records a checkpoint, and makes room for it.
+        """Writes and records a checkpoint, and evicts others to make room.
 
         Args:
-            key: of the stage that it is the state after.
+            key: of the stage after which it was saved.
             content: its bytes.
             is_end: whether its run ends with this stage.
 
         Raises:
-            CheckpointBudgetError: what is there is worth more; nothing is written then.
-            OSError: the place cannot be written to; nothing is recorded then.
+            CheckpointBudgetError: the others have a higher priority; nothing is written then.
+            OSError: the location cannot be written to; nothing is recorded then.
         """
         try:
-            while (going := self._reserve(key, len(content), is_end=is_end)) is None:
+            while (evicted := self._reserve(key, len(content), is_end=is_end)) is None:
                 time.sleep(_POLL_S)
-            self._remove(going, _IS_DOOMED)
+            self._remove(evicted, _IS_BEING_REMOVED)
             self._files.write(key, content)
         except BaseException:
             self.give_up(key)
@@ -158,15 +158,15 @@ class CheckpointStore:
         self._files.close()
 
     def give_up(self, key: str) -> None:
-        """Takes back that this worker is about to write a checkpoint."""
+        """Withdraws this worker's announcement that it writes a checkpoint."""
         mine = CHECKPOINT.c.digest.is_(None) & (CHECKPOINT.c.worker == self._worker)
-        self._forget(self._is(key) & mine)
+        self._delete_records(self._is(key) & mine)
 
     def find(self, keys: Sequence[str]) -> dict[str, bool]:
         """Returns which of these stages have a checkpoint here.
 
         Returns:
-            Key → whether it is whole; one that is not is being written by a living worker.
+            Key → whether it is complete; others are being written by a live worker.
         """
         rows = sqlalchemy.text(f"""
             SELECT key, digest IS NOT NULL FROM canopy_checkpoint
@@ -178,11 +178,11 @@ class CheckpointStore:
             return {key: bool(is_whole) for key, is_whole in connection.execute(rows, values)}
 
     def read(self, key: str) -> bytes:
-        """Returns a checkpoint that is what was written.
+        """Returns a checkpoint after verifying its digest.
 
         Raises:
-            CheckpointMissError: it is missing, truncated or altered; its record is gone then.
-            OSError: the place cannot be read now.
+            CheckpointMissError: it is missing, truncated or altered; its record is removed then.
+            OSError: the location cannot be read now.
         """
         query = sqlalchemy.update(CHECKPOINT).where(self._is(key))
         query = query.values(used=sqlalchemy.func.now())
@@ -190,12 +190,12 @@ class CheckpointStore:
             row = connection.execute(query.returning(CHECKPOINT.c.size, CHECKPOINT.c.digest))
             recorded = row.first()
         if recorded is None or recorded.digest is None:
-            raise CheckpointMissError("it was removed meanwhile")
+            raise CheckpointMissError("it was removed in the meantime")
         same = CHECKPOINT.c.digest == recorded.digest
         try:
             content = self._files.read(key)
         except (FileNotFoundError, IsADirectoryError):
-            self._forget(self._is(key) & same)
+            self._delete_records(self._is(key) & same)
             raise CheckpointMissError("its file is missing") from None
         if len(content) != recorded.size:
             reason = f"it has {len(content):,} bytes, and {recorded.size:,} were written"
@@ -207,27 +207,27 @@ class CheckpointStore:
         raise CheckpointMissError(reason)
 
     def discard(self, keys: Sequence[str]) -> None:
-        """Removes checkpoints that nobody needs any more.
+        """Removes checkpoints that are no longer needed.
 
         Raises:
-            OSError: the place cannot be written to.
+            OSError: the location cannot be written to.
         """
         self._remove(keys, sqlalchemy.true())
 
     def collect(self, budget_bytes: int | None = None, *, dry_run: bool = False) -> Collected:
-        """Removes what no record names, what records name in vain, and what exceeds the budget.
+        """Removes files without a record, records without a file, and what exceeds the budget.
 
-        What others write meanwhile is left alone.
+        Files that others write at the same time are left alone.
 
         Args:
-            budget_bytes: another budget than the store's, once.
+            budget_bytes: in place of the store's budget, for this call.
             dry_run: only count.
 
         Raises:
-            OSError: the place cannot be read or written to.
+            OSError: the location cannot be read or written to.
         """
         budget = self.budget_bytes if budget_bytes is None else budget_bytes
-        # A file is recorded before it is there, and may come or go between these looks.
+        # A file is recorded before it exists, and may appear or disappear between these reads.
         entries = self.entries()
         names = self._files.names()
         recorded = {entry.key for entry in [*entries, *self.entries()]}
@@ -264,32 +264,32 @@ class CheckpointStore:
         """Records that `size` bytes are about to be written.
 
         Returns:
-            What has to be removed before; nobody can read it any more, and it counts until then.
-            None if somebody removes the file of this key at the moment; nothing is recorded then.
+            Keys to remove first; they cannot be read any more, and count until they are removed.
+            None if another worker is removing the file of this key; nothing is recorded then.
         """
-        # Looked up before the lock is held, for they need a connection of their own.
+        # Looked up before the lock is held, because they need a connection of their own.
         place, budget = self.place_id, self.budget_bytes
         with self._locked() as connection:
-            held = int(connection.execute(self._held_query(besides=key)).scalar_one())
-            excess = held + size - budget
+            stored = int(connection.execute(self._size_query(except_key=key)).scalar_one())
+            excess = stored + size - budget
             entries = entries_by_priority(connection, place) if excess > 0 else []
             others = [entry for entry in entries if entry.key != key]
-            going = candidates(
+            evicted = candidates(
                 others, excess, EvictionPriority.END if is_end else EvictionPriority.SHARED_PREFIX
             )
-            if sum(entry.size for entry in going) < excess:
+            if sum(entry.size for entry in evicted) < excess:
                 raise CheckpointBudgetError(
-                    f"{size / MIB:,.2f} MiB find no room in {budget / MIB:,.2f} MiB beside what is "
-                    "worth more; raise stages.budget_gib"
+                    f"{size / MIB:,.2f} MiB do not fit into the budget of {budget / MIB:,.2f} MiB, "
+                    "and the other checkpoints have a higher priority; raise stages.budget_gib"
                 )
-            if not self._record_begun(connection, key, size, is_end=is_end):
+            if not self._record_start(connection, key, size, is_end=is_end):
                 return None
-            gone = CHECKPOINT.c.key.in_([entry.key for entry in going])
-            update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), gone)
+            is_evicted = CHECKPOINT.c.key.in_([entry.key for entry in evicted])
+            update = sqlalchemy.update(CHECKPOINT).where(self._is_here(), is_evicted)
             connection.execute(update.values(digest=None, worker=None))
-        return [entry.key for entry in going]
+        return [entry.key for entry in evicted]
 
-    def _record_begun(
+    def _record_start(
         self, connection: sqlalchemy.Connection, key: str, size: int, *, is_end: bool
     ) -> bool:
         values = {
@@ -304,32 +304,32 @@ class CheckpointStore:
         insert = insert.on_conflict_do_update(
             index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
             set_=values,
-            where=~_IS_DOOMED | (CHECKPOINT.c.used < oldest),
+            where=~_IS_BEING_REMOVED | (CHECKPOINT.c.used < oldest),
         )
         return connection.execute(insert.returning(CHECKPOINT.c.key)).first() is not None
 
     @contextmanager
     def _locked(self) -> Iterator[sqlalchemy.Connection]:
-        """One worker at a time decides about room."""
+        """Lets one worker at a time change the budget's use."""
         with self._engine.begin() as connection:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)))
             yield connection
 
     def _remove(self, keys: Sequence[str], where: sqlalchemy.ColumnElement[bool]) -> None:
-        """Removes those of some checkpoints whose record is as `where` says.
+        """Removes those of the checkpoints whose record matches `where`.
 
-        First nobody can read it any more, then its file goes, then its record. No transaction
-        waits for a file: who wants to write it anew sees by the record that it is being removed.
+        First the record is marked, so that it cannot be read, then the file is removed, then the
+        record. No transaction waits for a file: the mark tells other writers about the removal.
         """
         for key in keys:
-            doom = sqlalchemy.update(CHECKPOINT).where(self._is(key), where)
-            doom = doom.values(digest=None, worker=None, used=sqlalchemy.func.clock_timestamp())
+            mark = sqlalchemy.update(CHECKPOINT).where(self._is(key), where)
+            mark = mark.values(digest=None, worker=None, used=sqlalchemy.func.clock_timestamp())
             with self._engine.begin() as connection:
-                doomed = connection.scalars(doom.returning(CHECKPOINT.c.used)).first()
-            if doomed is None:
+                marked = connection.scalars(mark.returning(CHECKPOINT.c.used)).first()
+            if marked is None:
                 continue
-            # Unless somebody else has taken it on meanwhile.
-            mine = self._is(key) & _IS_DOOMED & (CHECKPOINT.c.used == doomed)
+            # Unless another worker has started to write it in the meantime.
+            mine = self._is(key) & _IS_BEING_REMOVED & (CHECKPOINT.c.used == marked)
             try:
                 self._files.remove(key)
             except BaseException:
@@ -337,15 +337,15 @@ class CheckpointStore:
                 with self._engine.begin() as connection:
                     connection.execute(long_ago.values(used=sqlalchemy.func.to_timestamp(0)))
                 raise
-            self._forget(mine)
+            self._delete_records(mine)
 
-    def _forget(self, rows: sqlalchemy.ColumnElement[bool]) -> None:
+    def _delete_records(self, rows: sqlalchemy.ColumnElement[bool]) -> None:
         with self._engine.begin() as connection:
             connection.execute(sqlalchemy.delete(CHECKPOINT).where(rows))
 
-    def _held_query(self, besides: str = "") -> sqlalchemy.Select[int]:
+    def _size_query(self, except_key: str = "") -> sqlalchemy.Select[int]:
         total = sqlalchemy.func.coalesce(sqlalchemy.func.sum(CHECKPOINT.c.size), 0)
-        return sqlalchemy.select(total).where(self._is_here(), CHECKPOINT.c.key != besides)
+        return sqlalchemy.select(total).where(self._is_here(), CHECKPOINT.c.key != except_key)
 
     def _is(self, key: str) -> sqlalchemy.ColumnElement[bool]:
         return self._is_here() & (CHECKPOINT.c.key == key)

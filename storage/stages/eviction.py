@@ -1,4 +1,4 @@
-"""What a checkpoint is worth: how likely it is needed again, and which ones go first."""
+"""The eviction priority of checkpoints: how likely each is needed again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,32 +11,32 @@ from canopy_search.storage.workers.registry import LIVING
 
 
 class EvictionPriority(IntEnum):
-    """How likely a checkpoint is needed again; the lowest goes first, the last one never."""
+    """How likely a checkpoint is needed again; the lowest is evicted first, RUNNING never."""
 
     SUPERSEDED = 0
-    """The next epoch of the same run has one, and the run has one continuation only."""
+    """The next epoch of the same run has one, and the run has no other continuation."""
     END = 1
-    """The last epoch of a run: only a longer run would go on from it."""
+    """The last epoch of a run: only a longer run would continue from it."""
     TIP = 2
-    """Where a run was pruned or interrupted: a promotion or the same setting goes on from it."""
+    """Where a run was pruned or interrupted: a promotion or the same setting continues from it."""
     PAUSED = 3
-    """What a trial stands on that pauses, or waits for another worker."""
+    """The latest checkpoint of a trial that is paused, or waits for another worker."""
     SHARED_PREFIX = 4
-    """Runs branch off here: after the first epoch, or where two have done so already."""
+    """Runs branch off here: after the first epoch, or where two runs already did."""
     RUNNING = 5
-    """What a running trial stands on, or a worker is writing."""
+    """The latest checkpoint of a running trial, or one that a worker is writing."""
 
     @property
     def meaning(self) -> str:
-        """Says it in words."""
+        """A description for the user."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
     EvictionPriority.SUPERSEDED: "superseded by the next epoch of the same run",
-    EvictionPriority.END: "after a last epoch",
+    EvictionPriority.END: "after the last epoch of a run",
     EvictionPriority.TIP: "where a run was pruned or stopped",
-    EvictionPriority.PAUSED: "of trials that pause or were interrupted",
+    EvictionPriority.PAUSED: "of paused or interrupted trials",
     EvictionPriority.SHARED_PREFIX: "where runs branch off",
     EvictionPriority.RUNNING: "of running trials",
 }
@@ -48,11 +48,11 @@ class Checkpoint:
 
     Attributes:
         key: its stage key.
-        epoch: of the stage, counting from 1; None if the stage is not known any more.
+        epoch: of the stage, counting from 1; None if the stage was removed.
         size: in bytes.
         priority: how likely it is needed again.
-        used: when it was written or read last.
-        is_whole: whether it was written to its end.
+        used: when it was last written or read.
+        is_whole: whether it was written completely.
     """
 
     key: str
@@ -63,15 +63,14 @@ class Checkpoint:
     is_whole: bool
 
 
-_WORTH = sqlalchemy.text(f"""
+_ENTRIES = sqlalchemy.text(f"""
     WITH mine AS (SELECT * FROM canopy_checkpoint WHERE place = :place),
     children AS (
         SELECT stage.parent AS key, count(*) AS number, bool_or(mine.digest IS NOT NULL) AS kept
         FROM canopy_stage AS stage LEFT JOIN mine USING (key)
         WHERE stage.parent IN (SELECT key FROM mine) GROUP BY stage.parent
     ),
-    -- The deepest checkpoint of every unfinished trial; nobody works on one that pauses or whose
-    -- worker is gone.
+    -- The latest checkpoint of every unfinished trial; a trial without a live worker pauses.
     standing AS (
         SELECT DISTINCT ON (epoch.trial_id) mine.key,
             owner.worker IS NULL OR owner.worker NOT IN ({LIVING}) AS pauses
@@ -90,31 +89,31 @@ _WORTH = sqlalchemy.text(f"""
             WHEN children.kept THEN 0
             WHEN mine.is_end THEN 1
             ELSE 2
-        END AS worth
+        END AS priority
     FROM mine LEFT JOIN canopy_stage AS stage USING (key) LEFT JOIN children USING (key)
-    ORDER BY worth, mine.used, mine.key
+    ORDER BY priority, mine.used, mine.key
 """)  # noqa: S608 - our own text
 
 
 def entries_by_priority(connection: sqlalchemy.Connection, place: str) -> list[Checkpoint]:
-    """Returns all recorded checkpoints of a place, the one that goes first first."""
+    """Returns all recorded checkpoints of a location in the order of eviction."""
     return [
         Checkpoint(
             row.key, row.epoch, row.size, EvictionPriority(row.priority), row.used, row.is_whole
         )
-        for row in connection.execute(_WORTH, {"place": place})
+        for row in connection.execute(_ENTRIES, {"place": place})
     ]
 
 
 def candidates(
     entries: Sequence[Checkpoint], excess_bytes: int, limit: EvictionPriority
 ) -> list[Checkpoint]:
-    """Returns what has to go so that `excess_bytes` are free, as far as that is possible.
+    """Returns the checkpoints to evict so that `excess_bytes` get free, as far as possible.
 
     Args:
         entries: as `entries_by_priority` orders them.
         excess_bytes: to be freed.
-        limit: what is worth more stays.
+        limit: highest priority that may be evicted.
     """
     chosen = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The stage tree: what is known of every epoch of every run, and who trains which one now."""
+"""The stage tree: the result of each epoch of each run, and the leases of those in training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ _TAKE = f"""
     ON CONFLICT (key) DO UPDATE SET worker = excluded.worker
     WHERE lease.worker = excluded.worker OR lease.worker NOT IN ({LIVING})
 """
-# A lease that is lost when the server crashes costs time and no result, so nobody waits for the
-# disk; and one that this worker has already is not written again.
-_AT_EASE = "at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+# Losing a lease in a crash of the server costs time and no result, so no commit waits for the disk;
+# and a lease that this worker already has is not written again.
+_ASYNC_COMMIT = "at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
 _ACQUIRE = sqlalchemy.text(f"""
-    WITH {_AT_EASE},
+    WITH {_ASYNC_COMMIT},
     held AS (SELECT key FROM canopy_stage_lease WHERE key = :key AND worker = :worker),
     taken AS (
         INSERT INTO canopy_stage_lease AS lease (key, worker)
@@ -33,13 +33,13 @@ _ACQUIRE = sqlalchemy.text(f"""
     SELECT key FROM held UNION ALL SELECT key FROM taken
 """)  # noqa: S608 - our own text
 _RELEASE = sqlalchemy.text(f"""
-    WITH {_AT_EASE} DELETE FROM canopy_stage_lease USING at_ease
+    WITH {_ASYNC_COMMIT} DELETE FROM canopy_stage_lease USING at_ease
     WHERE worker = :worker AND key = :key
 """)  # noqa: S608 - likewise
 _RELEASE_ALL = sqlalchemy.text(f"""
-    WITH {_AT_EASE} DELETE FROM canopy_stage_lease USING at_ease WHERE worker = :worker
+    WITH {_ASYNC_COMMIT} DELETE FROM canopy_stage_lease USING at_ease WHERE worker = :worker
 """)  # noqa: S608 - likewise
-# These two are part of somebody's transaction, which may have to be durable.
+# These two are part of the caller's transaction, which may have to be durable.
 _LEAVE = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :worker AND key = :key")
 _MOVE_ON = sqlalchemy.text(f"""
     WITH left_behind AS (
@@ -49,19 +49,19 @@ _MOVE_ON = sqlalchemy.text(f"""
 """)  # noqa: S608 - likewise
 
 Write = Callable[[sqlalchemy.Connection], None]
-"""Writes something in a transaction of the caller's."""
+"""Writes something in the caller's transaction."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One epoch of one training run, known for good.
+    """One trained epoch of one training run.
 
     Attributes:
         key: its stage key.
         epoch: counts from 1.
-        metrics: JSON values by name; None where the run diverged in this epoch.
-        diverged: why the run cannot go on, if it cannot.
-        study: name of the study that trained it first, if that is still there.
+        metrics: JSON values by name; None if the run diverged in this epoch.
+        diverged: why the run cannot continue, if it cannot.
+        study: name of the study that trained it first, if that still exists.
         trial_number: of the trial in that study.
     """
 
@@ -74,31 +74,31 @@ class Stage:
 
 
 class StageStore:
-    """Stages and their leases, as one worker sees them.
+    """Stages and their leases, for one worker.
 
-    A stage that is trained twice by mistake is no harm: the first record stays. A lease only keeps
-    workers from doing the same work, and so a lost one costs time and never a result. It lasts as
-    long as its worker, see `storage.workers.registry`.
+    Training a stage twice does no harm: the first record stays. A lease only keeps workers from
+    doing the same work, so a lost one costs time and never a result. It lasts as long as its
+    worker, see `storage.workers.registry`.
 
     Args:
-        database: an opened one.
-        session: of this worker; None for one who only looks.
+        database: an open one.
+        session: of this worker; None for reading only.
     """
 
     def __init__(self, database: Database, session: WorkerSession | None) -> None:
         self._engine = database.engine
-        # For what is one statement: it is not worth a transaction's two more round trips.
+        # For single statements, to save a transaction's two extra round trips.
         self._single = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._session = session
         self._worker = session.worker if session else 0
 
     @property
     def longest_pause_s(self) -> float:
-        """How long a worker of so many may sleep between two looks at a stage; 0 for few."""
+        """How long a worker may sleep between two polls of a stage; 0 for few workers."""
         return self._session.longest_pause_s if self._session is not None else 0.0
 
     def known(self, keys: Sequence[str]) -> dict[str, Stage]:
-        """Returns those stages that are known, by their keys."""
+        """Returns the recorded stages among these, by key."""
         query = (
             sqlalchemy.select(
                 STAGE.c.key,
@@ -115,7 +115,7 @@ class StageStore:
             return {row.key: Stage(*row) for row in connection.execute(query)}
 
     def count(self) -> int:
-        """Returns how many stages are known."""
+        """Returns the number of recorded stages."""
         query = sqlalchemy.select(sqlalchemy.func.count()).select_from(STAGE)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
@@ -129,18 +129,18 @@ class StageStore:
         trial_id: int | None = None,
         place: str | None = None,
     ) -> Write:
-        """Returns what records a stage that was trained, and moves this worker's lease on.
+        """Returns a function that records a trained stage and moves this worker's lease on.
 
-        A stage that is known already keeps its metrics, and is counted once more.
+        A stage that is already recorded keeps its metrics, and its count is increased.
 
         Args:
-            stage: what the epoch gave.
-            parent: key of the epoch before, None for the first.
+            stage: the result of the epoch.
+            parent: key of the previous epoch, None for the first.
             next_key: the stage that this worker trains next, unless another has its lease.
             trial_id: the database's id of the trial that it was trained for; the epoch is recorded
-                as that trial's too.
-            place: id of where this worker is about to write a checkpoint, if it is; whoever needs
-                it waits.
+                for that trial, too.
+            place: id of the location where this worker is about to write a checkpoint, if it is;
+                other workers wait for it.
 
         Raises:
             ValueError: a number is NaN or infinite.
@@ -173,13 +173,13 @@ class StageStore:
         return write
 
     def write(self, writes: Sequence[Write]) -> None:
-        """Writes in one transaction what belongs to no trial."""
+        """Writes in one transaction, for writes that belong to no trial."""
         with self._engine.begin() as connection:
             for write in writes:
                 write(connection)
 
     def acquire(self, key: str) -> bool:
-        """Takes the lease of a stage, unless a living worker has it."""
+        """Takes the lease of a stage, unless another live worker has it."""
         with self._single.connect() as connection:
             values = {"key": key, "worker": self._worker}
             if connection.execute(_ACQUIRE, values).first() is not None:
@@ -190,17 +190,17 @@ class StageStore:
         return False
 
     def release(self, key: str) -> None:
-        """Gives a lease back, if this worker has it."""
+        """Releases a lease, if this worker has it."""
         with self._single.connect() as connection:
             connection.execute(_RELEASE, {"key": key, "worker": self._worker})
 
     def release_all(self) -> None:
-        """Gives all leases of this worker back."""
+        """Releases all leases of this worker."""
         with self._single.connect() as connection:
             connection.execute(_RELEASE_ALL, {"worker": self._worker})
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Removes stages that nobody else can come to, but for what their trial's last one says."""
+        """Removes stages that no other run can reach, except the predictions of a last epoch."""
         with self._engine.begin() as connection:
             forget_predictions(connection, keys)
             connection.execute(sqlalchemy.delete(STAGE).where(STAGE.c.key.in_(keys)))
@@ -211,6 +211,6 @@ class StageStore:
         return insert.on_conflict_do_update(
             index_elements=[CHECKPOINT.c.place, CHECKPOINT.c.key],
             set_={"worker": self._worker},
-            # One of nobody is being removed.
+            # One without a worker is being removed.
             where=CHECKPOINT.c.digest.is_(None) & CHECKPOINT.c.worker.is_not(None),
         )

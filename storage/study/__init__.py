@@ -1,4 +1,4 @@
-"""A study's rows: its record, trials, epochs, predictions, confirmations, and what was mirrored.
+"""A study's rows: its record, trials, epochs, predictions, confirmations and mirrors.
 
 Checkpoints and stages are in `stages`, the workers' rows in `workers`.
 """

@@ -1,4 +1,4 @@
-"""Confirmations: which study trains the finalists of which, and what its runs score on test."""
+"""Confirmations: which study retrains whose finalists, and the test scores of its runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from canopy_search.storage.study.finite import check_finite
 
 @dataclass(frozen=True)
 class AskedConfirmation:
-    """What was asked for last.
+    """The confirmation that was requested last.
 
     Attributes:
-        study: the name of the study that trains the finalists again.
-        top: how many finalists.
-        seeds: how many further seeds each of them gets.
+        study: the name of the study that retrains the finalists.
+        top: number of finalists.
+        seeds: additional seeds for each of them.
     """
 
     study: str
@@ -31,20 +31,20 @@ class ConfirmationStore:
     """The confirmations of a database.
 
     Args:
-        database: an opened one.
+        database: an open one.
     """
 
     def __init__(self, database: Database) -> None:
         self._engine = database.engine
 
     def ask(self, study_id: int, confirmed_by: int, *, top: int, seeds: int) -> None:
-        """Records what is asked for, in place of what was.
+        """Records the requested confirmation, in place of an earlier one.
 
         Args:
-            study_id: the database's id of the study that was searched.
-            confirmed_by: that of the study that trains its finalists again.
-            top: how many finalists.
-            seeds: how many further seeds each of them gets.
+            study_id: the database's id of the searched study.
+            confirmed_by: the database's id of the study that retrains its finalists.
+            top: number of finalists.
+            seeds: additional seeds for each of them.
         """
         values = {"confirmed_by": confirmed_by, "top": top, "seeds": seeds}
         insert = postgresql.insert(CONFIRMATION).values(study_id=study_id, **values)
@@ -56,7 +56,7 @@ class ConfirmationStore:
             connection.execute(update)
 
     def asked(self, study: str) -> AskedConfirmation | None:
-        """Returns what was asked for last of a study that was searched, if anything was.
+        """Returns the confirmation of a searched study that was requested last, if any.
 
         Args:
             study: its name.
@@ -73,7 +73,7 @@ class ConfirmationStore:
         return None if row is None else AskedConfirmation(*row)
 
     def confirms(self, study: str) -> bool:
-        """Whether a study trains the finalists of another one again; its runs are tested.
+        """Whether a study retrains the finalists of another one; its runs are scored on test.
 
         Args:
             study: its name.
@@ -87,7 +87,7 @@ class ConfirmationStore:
             return connection.scalar(query) is not None
 
     def test_scores(self, study: str) -> dict[int, dict[str, Any]]:
-        """Returns what the runs of a study score on test, by the number of their trial.
+        """Returns the test scores of a study's runs, by trial number.
 
         Args:
             study: its name.
@@ -103,7 +103,7 @@ class ConfirmationStore:
 
 
 def scoring(trial_id: int, scores: Mapping[str, Any]) -> Callable[[sqlalchemy.Connection], None]:
-    """Returns what records the scores of a trial on test, unless there are some.
+    """Returns a function that records the test scores of a trial, unless it has some.
 
     Args:
         trial_id: the database's id of the trial.

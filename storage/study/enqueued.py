@@ -1,11 +1,11 @@
-"""The settings that a study is told to try first, as its configuration lists them."""
+"""The settings that a study tries first, from its configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 FULL_KEY = "full"
-"""Says in a list of parameters that the trial runs to its end under every pruner."""
+"""Key next to the parameters; if true, the trial is fully trained under every pruner."""
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class EnqueuedSetting:
     """One setting to try first.
 
     Attributes:
-        params: dotted name of a setting → value; what is left out is sampled.
-        is_full: whether it runs to its end, whatever the pruner says.
+        params: dotted name of a setting → value; missing ones are sampled.
+        is_full: whether it is fully trained, whatever the pruner decides.
     """
 
     params: dict[str, Any]
@@ -22,10 +22,10 @@ class EnqueuedSetting:
 
 
 def enqueued_settings(rows: Sequence[Mapping[str, Any]] | None) -> list[EnqueuedSetting]:
-    """Reads ``search.enqueue``; the first setting, the baseline, runs to its end by default.
+    """Reads ``search.enqueue``; the first setting, the baseline, is fully trained by default.
 
     Args:
-        rows: parameters, and ``full: true`` or ``full: false`` beside them.
+        rows: parameters, and ``full: true`` or ``full: false`` next to them.
     """
     return [
         EnqueuedSetting(
@@ -42,4 +42,4 @@ def baseline_params(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     Args:
         rows: as `enqueued_settings` reads them.
     """
-    return next((each.params for each in enqueued_settings(rows)), {})
+    return next((setting.params for setting in enqueued_settings(rows)), {})

@@ -1,4 +1,4 @@
-"""The epochs of trials: what each reported, and whether it was trained for it."""
+"""The epochs of trials: their metrics, and whether they were trained or reused."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class EpochRecord:
 
     Attributes:
         epoch: counts from 1.
-        metrics: as they were recorded the first time; None for a value that is not a number.
+        metrics: as first recorded; None for a value that is not a number.
         times_trained: how often it was trained for this trial, repetitions after a crash included.
-        recorded: when it was recorded the first time.
-        replayed: whether its metrics were known before the trial came to it.
+        recorded: when it was first recorded.
+        replayed: whether its metrics were reused from another run.
         stage: its stage key, if the trial is a branch of the stage tree.
     """
 
@@ -41,7 +41,7 @@ def add_trained(
 ) -> None:
     """Records an epoch that was trained for a trial.
 
-    An epoch that the trial has already keeps its metrics, and is counted once more.
+    An epoch that the trial already has keeps its metrics, and its count is increased.
     """
     insert = postgresql.insert(EPOCH).values(
         trial_id=trial_id, epoch=epoch, metrics=metrics, stage=stage
@@ -56,7 +56,7 @@ def add_trained(
 def replaying(
     trial_id: int, epoch: int, metrics: Mapping[str, Any], stage: str
 ) -> Callable[[sqlalchemy.Connection], None]:
-    """Returns what records an epoch of a trial that was known already, unless the trial has it."""
+    """Returns a function that records a reused epoch of a trial, unless the trial has it."""
     values = {"trial_id": trial_id, "epoch": epoch, "metrics": metrics, "stage": stage}
     insert = postgresql.insert(EPOCH).values(**values, times_trained=0, replayed=True)
 

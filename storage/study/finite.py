@@ -1,13 +1,13 @@
-"""Numbers that JSON can hold."""
+"""Checks that JSON can represent all numbers of a value."""
 
 import json
 
 
 def check_finite(name: str, value: object) -> None:
-    """Raises ValueError if `value`, which is called `name`, holds a NaN or an infinity."""
+    """Raises ValueError, which mentions `name`, if `value` contains a NaN or an infinity."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError as error:
         raise ValueError(
-            f"{name} holds a number that is NaN or infinite; give None instead"
+            f"{name} contains a number that is NaN or infinite; use None instead"
         ) from error

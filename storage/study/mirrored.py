@@ -1,4 +1,4 @@
-"""What has been mirrored to a tracker's server, and which of several mirrors works."""
+"""What was mirrored to a tracker's server, and which of several mirrors is active."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import CLEARML_STUDY, CLEARML_TASK
 
 STUDY_TASK = -1
-"""Stands for the study's own task where trials have their number."""
+"""The number of the study's own task, in place of a trial number."""
 
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
 _TRY_LOCK_FOR_TRANSACTION = sqlalchemy.text("SELECT pg_try_advisory_xact_lock(:key)")
@@ -30,11 +30,11 @@ class MirroredTask:
 
     Attributes:
         number: of the trial; `STUDY_TASK` for the study's own.
-        task: its id on the server; None before it is made, and after a person deleted it.
+        task: its id on the server; None before it is created, and after the user deleted it.
         state: the state that was sent last.
-        epochs: how many epochs' scalars it has.
-        lines: how many lines of its console log it has.
-        lines_unsure: whether more lines may have come than were acknowledged.
+        epochs: number of epochs whose scalars it has.
+        lines: number of lines of its console log.
+        lines_unsure: whether more lines may have arrived than were acknowledged.
         sent: what else was sent: digests of its parts, its tags.
         problem: why nothing more is sent to it, if so.
     """
@@ -51,15 +51,15 @@ class MirroredTask:
 
 @dataclass(frozen=True)
 class MirrorState:
-    """How the mirror of a study gets on with a server.
+    """The state of a study's mirror on a server.
 
     Attributes:
         server: address of the server, without credentials.
         project: id of the study's project there.
-        web: address of its pages, as far as is known.
-        api_version: that it speaks.
-        problem: what is wrong, if anything is.
-        since: since when.
+        web: address of its pages, if known.
+        api_version: of the server.
+        problem: what is wrong, if anything.
+        since: when the problem started.
     """
 
     server: str
@@ -71,10 +71,10 @@ class MirrorState:
 
 
 class MirrorStore:
-    """The mirror of one study on one server, as it is recorded.
+    """The recorded state of the mirror of one study on one server.
 
     Args:
-        database: an opened one.
+        database: an open one.
         study_id: the database's id of the study.
         server: address of the server, without credentials.
     """
@@ -87,29 +87,29 @@ class MirrorStore:
         self._key = {"study_id": study_id, "server": server}
 
     def read_state(self) -> MirrorState:
-        """Returns how the mirror gets on with the server."""
+        """Returns the state of the mirror."""
         where = [CLEARML_STUDY.c[name] == value for name, value in self._key.items()]
         with self._engine.connect() as connection:
             row = connection.execute(sqlalchemy.select(CLEARML_STUDY).where(*where)).first()
         return MirrorState(self.server) if row is None else _state(row)
 
     def write_state(self, **values: Any) -> None:
-        """Changes what is recorded of the server: any field of `MirrorState`."""
-        news = {**values, "used": sqlalchemy.func.now()}
-        insert = postgresql.insert(CLEARML_STUDY).values(**self._key, **news)
-        update = insert.on_conflict_do_update(index_elements=list(self._key), set_=news)
+        """Changes recorded fields of `MirrorState`."""
+        changes = {**values, "used": sqlalchemy.func.now()}
+        insert = postgresql.insert(CLEARML_STUDY).values(**self._key, **changes)
+        update = insert.on_conflict_do_update(index_elements=list(self._key), set_=changes)
         with self._engine.begin() as connection:
             connection.execute(update)
 
     def write_problem(self, problem: str | None) -> None:
-        """Records what is wrong, and since when unless that was so before."""
+        """Records a problem, and its start unless it was already recorded."""
         before = self.read_state().problem
         if before != problem:
             now = sqlalchemy.func.now()
             self.write_state(problem=problem, since=None if problem is None else now)
 
     def read_tasks(self) -> dict[int, MirroredTask]:
-        """Returns what was sent of each task, by the number of the trial."""
+        """Returns what was sent of each task, by trial number."""
         with self._engine.connect() as connection:
             return _read_tasks(connection, self.study_id, self.server)
 
@@ -123,11 +123,11 @@ class MirrorStore:
 
     @contextmanager
     def turn(self) -> Iterator[Callable[[], bool]]:
-        """Yields what says whether this mirror is the one that works, and tries to become it.
+        """Yields a function that returns whether this mirror is the active one, or becomes it now.
 
-        The turn is a lock on a connection of its own: it ends with the process, however that ends,
-        or with the connection, and then whoever asks first has it. Behind a pooler it is the lock
-        of a transaction that stays open, for between transactions the connection is somebody's.
+        The turn is a lock on a connection of its own: it ends with the process or the connection,
+        and then the next mirror that asks has it. Behind a pooler it is the lock of a transaction
+        that stays open, because between transactions the connection serves other clients.
         """
         key = _lock_key(self.study_id, self.server)
         engine = sqlalchemy.create_engine(
@@ -187,7 +187,7 @@ class MirrorStore:
 def read_mirrors(
     connection: sqlalchemy.Connection, study_id: int
 ) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
-    """Returns the mirrors that a study has, with what each has sent; the latest used first."""
+    """Returns the mirrors of a study with what each has sent, the last used first."""
     query = (
         sqlalchemy.select(CLEARML_STUDY)
         .where(CLEARML_STUDY.c.study_id == study_id)

@@ -1,4 +1,4 @@
-"""An Optuna storage of a single study that is neither made nor changed through it."""
+"""An Optuna storage of a single study that it can neither create nor change."""
 
 from typing import Any, NoReturn
 
@@ -7,7 +7,7 @@ from optuna.study import StudyDirection
 
 
 class OneStudyStorage(BaseStorage):
-    """What Optuna asks a storage about studies, for a storage that has one.
+    """The study methods of an Optuna storage, for a storage that has one study.
 
     Args:
         study_id: the database's id of the study.
@@ -31,36 +31,36 @@ class OneStudyStorage(BaseStorage):
         return self.name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """Returns that the study maximises one value, as all of ours do."""
+        """Returns one direction, maximise, as for all our studies."""
         return [StudyDirection.MAXIMIZE]
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """Returns nothing: what people note on a study decides nothing."""
+        """Returns nothing: user attributes of a study do not affect the search."""
         return {}
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Returns what the study had when it was opened."""
+        """Returns the attributes that the study had when it was opened."""
         return self._system_attrs
 
     def get_all_studies(self) -> list[Any]:
-        """Refuses."""
+        """Not supported."""
         self._refuse()
 
     def create_new_study(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Refuses."""
+        """Not supported."""
         self._refuse()
 
     def delete_study(self, study_id: int) -> NoReturn:
-        """Refuses."""
+        """Not supported."""
         self._refuse()
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> NoReturn:
-        """Refuses."""
+        """Not supported."""
         self._refuse()
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> NoReturn:
-        """Refuses."""
+        """Not supported."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise NotImplementedError(f"this storage only has study {self.name!r}")
+        raise NotImplementedError(f"this storage has only study {self.name!r}")

@@ -1,4 +1,4 @@
-"""Parameters of a trial as a person would write them."""
+"""Parameters of a trial in canonical form."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, FloatDistribution
 
 NETWORK = "backbone"
-"""The parameter that is the network."""
+"""The parameter that names the network."""
 
 
 def canonical_params(
@@ -15,8 +15,8 @@ def canonical_params(
 ) -> dict[str, Any]:
     """Returns `params` in the order of `distributions`, stepped floats exactly on their grid.
 
-    Optuna computes low + k·step in floating point and so gives 0.8300000000000001 where a person
-    writes 0.83. They are the same setting, and must be the same training run.
+    Optuna computes low + k·step in floating point and so returns 0.8300000000000001 where users
+    write 0.83. They are the same setting, and must be the same training run.
     """
     return {
         name: _on_grid(params[name], distribution)
@@ -26,7 +26,7 @@ def canonical_params(
 
 
 def decimal(number: float) -> Decimal:
-    """Returns the shortest decimal that reads as `number`, as a person would have typed it."""
+    """Returns the shortest decimal that is parsed as `number`, as users type it."""
     return Decimal(repr(number))
 
 

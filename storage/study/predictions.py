@@ -1,4 +1,4 @@
-"""What trials' models say of each validation image, by which trials can be compared."""
+"""Predictions of trials' models for each validation image, to compare trials."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ _LITTLE_ENDIAN = np.dtype("<f4")
 
 @dataclass(frozen=True, eq=False)
 class ValidationSet:
-    """The images that trials are judged by, in their order.
+    """The images that trials are validated on, in order.
 
     Attributes:
-        digest: the same for two sets of the same images and labels, whatever their paths.
+        digest: equal for two sets of the same images and labels, whatever their paths.
         labels: names of the columns.
         targets: (images, labels), uint8, 0 or 1.
     """
@@ -31,13 +31,13 @@ class ValidationSet:
 
     @cached_property
     def packed_targets(self) -> bytes:
-        """Eight of them in a byte, row by row."""
+        """The targets row by row, eight in a byte."""
         return np.packbits(self.targets).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model says of the validation images.
+    """One model's predictions for the validation images.
 
     Attributes:
         validation: the images' labels.
@@ -51,11 +51,11 @@ class Predictions:
 def predicting(
     key: str, validation: ValidationSet, logits: NDArray[np.float32]
 ) -> Callable[[sqlalchemy.Connection], None]:
-    """Returns what records the predictions of a stage, unless there are some.
+    """Returns a function that records the predictions of a stage, unless it has some.
 
     Args:
         key: of the stage.
-        validation: what was predicted.
+        validation: the images.
         logits: (images, labels), float32.
     """
     images = postgresql.insert(VALIDATION).values(
@@ -80,16 +80,16 @@ def predicting(
 def trial_predictions(
     database: Database, study: str, numbers: Sequence[int]
 ) -> dict[int, Predictions]:
-    """Reads what some trials' models said after their last epoch.
+    """Reads the predictions of some trials' models after their last epoch.
 
     Args:
-        database: an opened one.
+        database: an open one.
         study: name of the trials' study.
         numbers: of the trials.
 
     Returns:
-        Trial number → predictions; trials that have no epoch, or whose last one was trained by a
-        Canopy that did not keep any, are not in it.
+        Trial number → predictions; without trials that have no epoch, or whose last one was trained
+        by a Canopy that did not store predictions.
     """
     last = (
         sqlalchemy.select(TRIALS.c.number, EPOCH.c.stage)
@@ -118,7 +118,7 @@ def trial_predictions(
 
 
 def forget_predictions(connection: sqlalchemy.Connection, keys: Sequence[str]) -> None:
-    """Removes the predictions of some stages, but for those of a trial's last epoch."""
+    """Removes the predictions of some stages, except those of a trial's last epoch."""
     later = EPOCH.alias()
     is_not_last = sqlalchemy.exists().where(
         EPOCH.c.stage == PREDICTION.c.key,

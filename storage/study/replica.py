@@ -1,4 +1,4 @@
-"""A study in the memory of one worker: Optuna reads it there, and its writes are gathered."""
+"""A study in a worker's memory: Optuna reads it there, and its writes are collected."""
 
 import copy
 from collections import Counter
@@ -13,18 +13,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.storage.study.one_study import OneStudyStorage
 from canopy_search.storage.study.trial_changes import TrialChange
-from canopy_search.storage.study.trial_rows import look, read_trials
+from canopy_search.storage.study.trial_rows import read_changes, read_trials
 
-_LOOKS = 3
+_READS = 3
 _WAITING = TrialState.WAITING
 
 
 class StudyReplica(OneStudyStorage):
-    """An Optuna storage of one study, as one worker knows it.
+    """An Optuna storage of one study, for one worker.
 
-    Samplers and pruners ask for all trials again and again; here that costs nothing. `refresh`
-    reads what has changed in the database, and what Optuna writes is gathered for each trial until
-    the worker drains it and writes it itself, under its lease. One thread uses it.
+    Samplers and pruners read all trials again and again; here that is cheap. `refresh` reads what
+    has changed in the database, and Optuna's writes are collected for each trial until the worker
+    drains and writes them under its lease. Only one thread may use it.
 
     Args:
         study_id: the database's id of the study.
@@ -44,60 +44,62 @@ class StudyReplica(OneStudyStorage):
         self._new_id: Callable[[], int] | None = None
 
     def refresh(self, connection: sqlalchemy.Connection, *, check: bool = False) -> None:
-        """Reads what others have changed since the last time.
+        """Reads what other processes have changed since the last time.
 
         Args:
-            connection: in a transaction or not; each statement sees the latest.
-            check: whether to make sure that nothing was missed; somebody may write with Optuna
-                alone, or delete.
+            connection: in a transaction or not; each statement sees the latest state.
+            check: whether to verify that nothing was missed; other programs may write through
+                Optuna, or delete.
         """
-        for _ in range(_LOOKS if check else 1):
+        for _ in range(_READS if check else 1):
             waiting = [trial._trial_id for trial in self._trials if trial.state == _WAITING]
-            news = look(connection, self.study_id, self._since, self._last_id, waiting, count=check)
-            wanted = self._stale.union(news.trial_ids) - self._own
-            for trial in read_trials(connection, sorted(wanted)):
+            changes = read_changes(
+                connection, self.study_id, self._since, self._last_id, waiting, count=check
+            )
+            changed = self._stale.union(changes.trial_ids) - self._own
+            for trial in read_trials(connection, sorted(changed)):
                 self._put(trial)
-            self._since = news.horizon
+            self._since = changes.horizon
             self._stale.clear()
-            # A trial that ended between the counting and the reading is counted in the next look.
-            if news.counts is None or news.counts == self._counts():
+            # A trial that ended between the count and the read is counted in the next pass.
+            if changes.counts is None or changes.counts == self._counts():
                 return
         self._reload(connection)
 
     def forget(self) -> None:
-        """Believes nothing any more; to be called after a write that may have failed."""
+        """Clears everything; to be called after a write that may have failed."""
         self._trials, self._index, self._pending = [], {}, {}
         self._own.clear()
         self._since, self._last_id = 0, -1
 
     def own(self, trial_id: int) -> None:
-        """From now on this worker alone changes a trial, and knows it better than the database."""
+        """Marks a trial as this worker's; its state here is newer than the database's."""
         self._own.add(trial_id)
 
     def disown(self, trial_id: int) -> None:
-        """A trial is not this worker's any more; what it has not written of it, it forgets."""
+        """Marks a trial as no longer this worker's; changes that were not written are dropped."""
         self._own.discard(trial_id)
         self._pending.pop(trial_id, None)
         self._stale.add(trial_id)
 
     def drain(self, trial_id: int) -> TrialChange:
-        """Returns what was changed of a trial since the last time, to be written."""
+        """Returns the changes of a trial since the last time, to be written."""
         return self._pending.pop(trial_id, None) or TrialChange(trial_id)
 
     def pending(self) -> list[int]:
-        """Returns the ids of the trials that were changed and not drained."""
+        """Returns the ids of the trials with changes that were not drained."""
         return list(self._pending)
 
-    def number_with(self, allocate: Callable[[], int] | None) -> None:
-        """Sets where a new trial's id comes from; without one no trial can be made."""
-        self._new_id = allocate
+    def allocate_ids_with(self, new_id: Callable[[], int] | None) -> None:
+        """Sets the function that returns a new trial's id; without it no trial can be created."""
+        self._new_id = new_id
 
     def discard(self, trial_id: int) -> None:
-        """Takes a new trial back, which was the last one."""
+        """Removes a new trial, which must be the last one."""
         self._pending.pop(trial_id)
         self._trials.pop(self._index.pop(trial_id))
 
-    # What Optuna asks for.
+    # Optuna's storage interface.
 
     def get_all_trials(
         self,
@@ -105,7 +107,7 @@ class StudyReplica(OneStudyStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """Returns the trials of the study; those of a worker that decides must not be changed."""
+        """Returns the trials of the study; without `deepcopy` they must not be changed."""
         trials = (
             list(self._trials)
             if states is None
@@ -124,9 +126,9 @@ class StudyReplica(OneStudyStorage):
         return self._trials[trial_number]._trial_id
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Makes a running or waiting trial, while the study is locked for it."""
+        """Creates a running or waiting trial, while the study is locked."""
         if self._new_id is None:
-            raise RuntimeError("a trial is made only while the study is locked")
+            raise RuntimeError("a trial can be created only while the study is locked")
         trial_id = self._new_id()
         now = datetime.now()
         state = template_trial.state if template_trial else TrialState.RUNNING
@@ -192,13 +194,13 @@ class StudyReplica(OneStudyStorage):
         self._change(trial_id).reports[step] = float(intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Notes something on a trial."""
+        """Sets a user attribute of a trial."""
         trial = self._updatable(trial_id)
         trial.user_attrs = {**trial.user_attrs, key: value}
         self._change(trial_id).user_attrs[key] = value
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Notes something on a trial that is not for people."""
+        """Sets a system attribute of a trial."""
         trial = self._updatable(trial_id)
         trial.system_attrs = {**trial.system_attrs, key: value}
         self._change(trial_id).system_attrs[key] = value
@@ -216,7 +218,7 @@ class StudyReplica(OneStudyStorage):
         return self._pending.setdefault(trial_id, TrialChange(trial_id))
 
     def _updatable(self, trial_id: int) -> FrozenTrial:
-        """Returns a copy of a trial, put in its place: whoever has the old one keeps it as is."""
+        """Replaces a trial by a copy and returns it: the old object stays unchanged."""
         at = self._index[trial_id]
         self.check_trial_is_updatable(trial_id, self._trials[at].state)
         trial = copy.copy(self._trials[at])
@@ -238,14 +240,14 @@ class StudyReplica(OneStudyStorage):
         return Counter(map(attrgetter("state"), self._trials))
 
     def _reload(self, connection: sqlalchemy.Connection) -> None:
-        """Reads everything anew but what this worker alone can change."""
+        """Reads everything anew, except this worker's own trials."""
         own = [trial for trial in self._trials if trial._trial_id in self._own]
-        news = look(connection, self.study_id)
-        trials = read_trials(connection, news.trial_ids)
+        changes = read_changes(connection, self.study_id)
+        trials = read_trials(connection, changes.trial_ids)
         self._trials, self._index = [], {}
         for trial in trials:
             self._put(trial)
         for trial in own:
             if trial._trial_id in self._index:
                 self._put(trial)
-        self._since = news.horizon
+        self._since = changes.horizon

@@ -1,4 +1,4 @@
-"""Studies: Optuna's storage, and what we keep beside it for each study and epoch."""
+"""Studies: Optuna's storage, and what we store in addition for each study and epoch."""
 
 import difflib
 import json
@@ -35,7 +35,7 @@ class StudyStore:
     """All studies of a database.
 
     Args:
-        database: an opened one. It stays the caller's to close.
+        database: an open one, which the caller closes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -44,10 +44,10 @@ class StudyStore:
 
     @cached_property
     def optuna_storage(self) -> RDBStorage:
-        """Optuna's own storage, with connections of its own; workers do without.
+        """Optuna's own storage, with connections of its own; workers do not use it.
 
         Raises:
-            DatabaseSchemaError: another Optuna changed its tables.
+            DatabaseSchemaError: another version of Optuna changed its tables.
         """
         url = self._database.url
         try:
@@ -63,8 +63,8 @@ class StudyStore:
             )
         except RuntimeError as error:
             raise DatabaseSchemaError(
-                f"Optuna's tables in database {url.database!r} were made by another Optuna than "
-                "this one; update canopy-search"
+                f"Optuna's tables in database {url.database!r} were created by another version of "
+                "Optuna; update canopy-search"
             ) from error
 
     def close(self) -> None:
@@ -85,10 +85,10 @@ class StudyStore:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
     ) -> optuna.Study:
-        """Returns the study of that name, which is begun if there is none.
+        """Returns the study with that name, and creates it if there is none.
 
         Raises:
-            StudyDirectionError: somebody else's study of that name does not maximise one value.
+            StudyDirectionError: the study exists, and does not maximise one value.
         """
         study = optuna.create_study(
             storage=self.optuna_storage,
@@ -100,8 +100,8 @@ class StudyStore:
         )
         if study.directions != [StudyDirection.MAXIMIZE]:
             raise StudyDirectionError(
-                f"study {name!r} exists and does not maximise a single value, so it was not made "
-                "by Canopy; choose another name with --study"
+                f"study {name!r} exists and does not maximise a single value, so it was not "
+                "created by Canopy; choose another name with --study"
             )
         return study
 
@@ -112,7 +112,7 @@ class StudyStore:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
     ) -> optuna.Study:
-        """Returns the study of that name.
+        """Returns the study with that name.
 
         Raises:
             UnknownStudyError: there is none.
@@ -123,7 +123,7 @@ class StudyStore:
         )
 
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """Returns what was recorded for a study when it began, if anything was.
+        """Returns the record of a study from its start, if there is one.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -133,22 +133,22 @@ class StudyStore:
             record: dict[str, Any] | None = connection.scalar(query)
         return record
 
-    def is_begun(self, name: str) -> bool:
-        """Says whether a search has begun the study, and recorded with what."""
+    def is_started(self, name: str) -> bool:
+        """Whether a search has started the study and written its record."""
         try:
             return self.read_record(name) is not None
         except UnknownStudyError:
             return False
 
     def write_record(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Records what a study began with, unless something is recorded already.
+        """Writes the record of a study, unless there is one.
 
         Args:
             name: of the study.
             record: JSON values.
 
         Returns:
-            What is recorded: `record`, or that of the process that came first.
+            The stored record: `record`, or that of the process that was first.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -175,7 +175,7 @@ class StudyStore:
         )
 
     def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
-        """Returns all recorded epochs of a study, in their order, by the number of the trial.
+        """Returns all recorded epochs of a study, in order, by trial number.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -201,11 +201,11 @@ class StudyStore:
         return dict(found)
 
     def open_trial_queue(self, name: str, session: WorkerSession) -> TrialQueue:
-        """Returns a study as one worker works on it.
+        """Returns the trial queue of a study for one worker.
 
         Raises:
             UnknownStudyError: there is no such study.
-            DatabaseSchemaError: another Optuna changed its tables.
+            DatabaseSchemaError: another version of Optuna changed its tables.
         """
         study_id = self._study_id(name)
         query = sqlalchemy.text(
@@ -218,13 +218,13 @@ class StudyStore:
         return TrialQueue(self._engine, session, study_id, name, attributes)
 
     def open_replica(self, name: str) -> StudyReplica:
-        """Returns the trials of a study for one who only reads, none before `refresh`.
+        """Returns the trials of a study for reading only; it is empty before `refresh`.
 
         Raises:
             UnknownStudyError: there is no such study.
-            DatabaseSchemaError: another Optuna changed its tables.
+            DatabaseSchemaError: another version of Optuna changed its tables.
         """
-        self.optuna_storage.remove_session()  # it is made to be checked, and not used
+        self.optuna_storage.remove_session()  # created for the check, and not used
         self.optuna_storage.engine.dispose()
         return StudyReplica(self._study_id(name), name, {})
 
@@ -242,7 +242,7 @@ class StudyStore:
         return self._study_id(name)
 
     def is_maximised(self, name: str) -> bool:
-        """Whether a higher value of a study's first objective is the better one.
+        """Whether a higher value of a study's first objective is better.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -255,14 +255,14 @@ class StudyStore:
         return bool(direction != StudyDirection.MINIMIZE.name)
 
     def launch(self, name: str, target: int, search: Mapping[str, Any]) -> None:
-        """Sets what is wanted of a study now, and begins to count failures anew.
+        """Sets the target of a study, and starts to count failures anew.
 
-        A study that was stopped runs again; one that pauses goes on pausing.
+        A stopped study runs again; a paused one stays paused.
 
         Args:
             name: of the study.
-            target: how many finished trials.
-            search: how it is searched, JSON values, for workers of other machines.
+            target: number of finished trials.
+            search: configuration of the search, JSON values, for workers on other machines.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -273,7 +273,7 @@ class StudyStore:
         self._update(name, target=target, search=dict(search), launched=now, control=control)
 
     def launched(self, name: str) -> dict[str, Any] | None:
-        """Returns how a study is searched since its last launch; None before the first.
+        """Returns the configuration of a study's last launch; None before the first.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -284,10 +284,10 @@ class StudyStore:
         return search
 
     def set_control(self, name: str, control: str) -> str:
-        """Says what a study is to do, one of the words of `storage.workers.control`.
+        """Sets the control state of a study; see `storage.workers.control`.
 
         Returns:
-            What it did before.
+            The previous state.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -297,7 +297,7 @@ class StudyStore:
         return before
 
     def control(self, name: str) -> str:
-        """Returns what a study is to do.
+        """Returns the control state of a study.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -307,7 +307,7 @@ class StudyStore:
             return str(connection.scalar(query) or RUN)
 
     def target(self, name: str) -> int | None:
-        """Returns how many finished trials are wanted, if anybody has said.
+        """Returns the target number of finished trials, if it is set.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -322,17 +322,17 @@ class StudyStore:
             connection.execute(update.values(**values))
 
     def workers(self, name: str) -> list[WorkerSummary]:
-        """Returns the workers that a study has and has had, the first one first."""
+        """Returns the current and former workers of a study, in the order of their start."""
         with self._engine.connect() as connection:
             return list_workers(connection, name)
 
     def left_behind(self, name: str) -> set[int]:
-        """Returns the numbers of the running trials that no living worker has, paused ones too."""
+        """Returns the numbers of running trials without a live worker, paused ones included."""
         with self._engine.connect() as connection:
             return left_behind(connection, name)
 
     def mirrors(self, name: str) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
-        """Returns the mirrors that a study has, with what each has sent; the latest used first.
+        """Returns the mirrors of a study with what each has sent, the last used first.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -353,4 +353,4 @@ class StudyStore:
         nearest = difflib.get_close_matches(name, self.names(), n=1)
         hint = f"did you mean {nearest[0]!r}? Otherwise " if nearest else ""
         command = f"canopy search --study {shlex.quote(name)}"
-        return f"there is no study {name!r}; {hint}begin it with: {command}"
+        return f"there is no study {name!r}; {hint}start it with: {command}"

@@ -1,49 +1,49 @@
-"""The words for a trial's state, and the user attributes in which Optuna keeps what is ours."""
+"""The names of a trial's states, and our user attributes of Optuna's trials."""
 
 from optuna.trial import FrozenTrial, TrialState
 
 REASON_ATTR = "reason"
 """Why a trial ended early."""
 DIVERGED = "diverged"
-"""How the reason of a trial begins whose loss was not a number."""
+"""Start of the reason of a trial whose loss was NaN or infinite."""
 OUT_OF_MEMORY = "out of memory"
-"""Likewise, of one that does not fit into memory however its batches are cut."""
+"""Likewise, for a trial that does not fit into memory with any number of micro-batches."""
 OVERTIME = "max_trial_s"
-"""Likewise, of one that took too long."""
+"""Likewise, for a trial that exceeded the time limit."""
 STOPPED = "stopped by canopy stop"
-"""The whole reason of one that a person ended."""
+"""The complete reason of a trial that the user stopped."""
 RUNG_ATTR = "rung"
-"""To which epoch a trial may run, and whether it pauses there."""
+"""The epoch up to which a trial may train, and whether it is paused there."""
 RESUMED_ATTR = "epochs_resumed"
-"""Epochs that another run's checkpoint saved a trial from training."""
+"""Epochs that a trial did not train because it resumed from another run's checkpoint."""
 ACCUMULATION_ATTR = "accumulation"
-"""How its batches are cut since memory ran out: a list of [from epoch, micro-batches]."""
+"""Gradient accumulation after running out of memory: a list of [from epoch, micro-batches]."""
 PROMOTED_ATTR = "promoted_from"
-"""The pruned trial that a person gave the rest of its epochs."""
+"""The pruned trial that the user promoted to its last epoch."""
 FULL_ATTR = "full"
-"""That it runs to its end under every pruner, as the baseline does."""
+"""Set if it is fully trained under every pruner, like the baseline."""
 VERIFIES_ATTR = "verifies"
-"""That it was resumed or begun to verify the answer: why, and after which epoch."""
+"""Set if it was resumed or started to verify the answer: why, and after which epoch."""
 
 PAUSED = "PAUSED"
-"""The state of a trial that Optuna counts as running and that waits for a promotion."""
+"""The state of a trial that is running for Optuna and waits for a promotion."""
 INTERRUPTED = "INTERRUPTED"
-"""Likewise, of one that no living worker has: the next worker resumes it."""
+"""Likewise, for a trial without a live worker: the next worker resumes it."""
 
 NEIGHBOUR = "neighbour"
-"""A trial verifies because it differs from the best one in one number,"""
+"""Reason to verify: the trial differs from the best one in one number."""
 CONTENDER = "contender"
-"""because it is heading as high as the best one,"""
+"""Reason to verify: its predicted final value is as high as that of the best one."""
 UNTRAINED = "untrained"
-"""or because no trial of its network had run to its end."""
+"""Reason to verify: no trial of its network was fully trained."""
 
 
 def is_paused(trial: FrozenTrial) -> bool:
-    """Whether a trial waits at a rung for being promoted."""
+    """Whether a trial is paused at a rung and waits for a promotion."""
     rung = trial.user_attrs.get(RUNG_ATTR)
     return trial.state == TrialState.RUNNING and rung is not None and bool(rung["paused"])
 
 
 def paused_at(trial: FrozenTrial) -> int | None:
-    """Returns the epoch that a trial pauses after; None if it does not pause."""
+    """Returns the epoch after which a trial is paused; None if it is not."""
     return int(trial.user_attrs[RUNG_ATTR]["to_epoch"]) if is_paused(trial) else None

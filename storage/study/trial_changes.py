@@ -1,4 +1,4 @@
-"""What a worker writes of a trial: gathered in memory, written all or nothing, and only once."""
+"""Changes of a trial: collected in memory, written atomically and exactly once."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ _FENCE = sqlalchemy.text("""
         changed = CAST(CAST(pg_current_xact_id() AS text) AS bigint)
     WHERE trial_id = :trial_id AND worker = :worker AND token = :token AND writes = :writes
 """)
-_HELD = sqlalchemy.text("SELECT token, writes FROM canopy_trial WHERE trial_id = :trial_id")
+_LEASE = sqlalchemy.text("SELECT token, writes FROM canopy_trial WHERE trial_id = :trial_id")
 
 
 def _attributes(table: str) -> sqlalchemy.TextClause:
@@ -65,14 +65,14 @@ _SYSTEM_ATTRIBUTES = _attributes("trial_system_attributes")
 
 @dataclass
 class Lease:
-    """A trial that is this worker's, until another one takes it.
+    """A worker's lease of a trial, until another worker takes it.
 
     Attributes:
         trial_id: the database's id of the trial.
         number: of the trial in its study.
-        worker: whose it is.
-        token: grows with every taking, so that what an earlier holder writes is known as such.
-        posted: changes that were handed in under it, written or not yet.
+        worker: id of its holder.
+        token: grows with every new lease, so that writes of an earlier holder are recognised.
+        posted: number of changes that were queued under it, written or not.
     """
 
     trial_id: int
@@ -84,7 +84,7 @@ class Lease:
 
 @dataclass
 class TrialChange:
-    """What is new of a trial.
+    """A change of a trial.
 
     Attributes:
         trial_id: the database's id of the trial.
@@ -92,13 +92,13 @@ class TrialChange:
         user_attrs: of the trial, JSON values.
         system_attrs: likewise.
         reports: epoch → validation AP.
-        made_as: the state that the trial is made in, if it is new.
+        made_as: first state of the trial, if it is new.
         starts: whether it was waiting and runs now.
-        state: that the trial ends in, if it ends.
+        state: final state of the trial, if it ends.
         value: of the trial, if it ends with one.
         at: when it starts or ends.
-        releases: whether it belongs to nobody from then on; an end releases, too.
-        besides: what else is written with it, in the same transaction.
+        releases: whether its lease is released; an end releases it, too.
+        besides: additional writes in the same transaction.
     """
 
     trial_id: int
@@ -116,14 +116,14 @@ class TrialChange:
 
     @property
     def ends(self) -> bool:
-        """Whether the trial is over with it."""
+        """Whether the trial ends with this change."""
         return self.state is not None
 
 
 def write_new(
     connection: sqlalchemy.Connection, study_id: int, number: int, change: TrialChange
 ) -> None:
-    """Writes a new trial; the study is locked for it."""
+    """Writes a new trial while the study is locked."""
     state = change.made_as or TrialState.RUNNING
     values = {
         "study_id": study_id,
@@ -139,16 +139,16 @@ def write_new(
 def write_leased(
     connection: sqlalchemy.Connection, change: TrialChange, lease: Lease, before: int
 ) -> None:
-    """Writes a change of a leased trial, unless it is written already.
+    """Writes a change of a leased trial, unless it was already written.
 
     Args:
         connection: in a transaction, which is rolled back on an error.
-        change: what is new.
+        change: to be written.
         lease: of the trial.
-        before: how many changes were written under the lease before this one.
+        before: number of changes written under the lease before this one.
 
     Raises:
-        LeaseLostError: the trial is another worker's by now, or was ended by somebody else.
+        LeaseLostError: another worker took the trial over, or another process ended it.
     """
     values = {
         "trial_id": lease.trial_id,
@@ -160,30 +160,35 @@ def write_leased(
         "releases": change.releases or change.ends,
     }
     if connection.execute(_FENCE, values).rowcount == 0:
-        held = connection.execute(_HELD, values).first()
-        # Written, and then the connection broke before we heard of it.
-        if held is not None and held.token == lease.token and held.writes > before:
+        recorded = connection.execute(_LEASE, values).first()
+        # It was written, and then the connection broke before the answer arrived.
+        if recorded is not None and recorded.token == lease.token and recorded.writes > before:
             return
-        raise LeaseLostError(f"trial {lease.number} is another worker's by now")
+        raise LeaseLostError(f"trial {lease.number} was taken over by another worker")
     write_change(connection, change)
 
 
 def write_change(connection: sqlalchemy.Connection, change: TrialChange) -> None:
-    """Writes a change of a trial that nobody else can write to now.
+    """Writes a change of a trial that no other worker can write to now.
 
     Raises:
-        LeaseLostError: somebody ended the trial.
+        LeaseLostError: another process ended the trial.
     """
     trial_id = change.trial_id
     if change.starts:
         connection.execute(_START, {"trial_id": trial_id, "now": _utc(change.at)})
     if change.params:
         values, distributions = zip(*change.params.values(), strict=True)
-        shown = [distribution_to_json(distribution) for distribution in distributions]
+        encoded = [distribution_to_json(distribution) for distribution in distributions]
         names = list(change.params)
         connection.execute(
             _PARAMS,
-            {"trial_id": trial_id, "names": names, "values": list(values), "distributions": shown},
+            {
+                "trial_id": trial_id,
+                "names": names,
+                "values": list(values),
+                "distributions": encoded,
+            },
         )
     for statement, attributes in (
         (_USER_ATTRIBUTES, change.user_attrs),
@@ -199,7 +204,7 @@ def write_change(connection: sqlalchemy.Connection, change: TrialChange) -> None
     if change.state is not None:
         ending = {"trial_id": trial_id, "state": change.state.name, "now": _utc(change.at)}
         if connection.execute(_END, ending).rowcount == 0:
-            raise LeaseLostError("the trial was ended by somebody else")
+            raise LeaseLostError("the trial was ended by another process")
         if change.value is not None:
             connection.execute(_VALUE, {"trial_id": trial_id, "value": change.value})
 
@@ -209,5 +214,5 @@ def _as_arrays(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _utc(instant: datetime) -> datetime:
-    """Optuna's tables hold UTC without saying so."""
+    """Converts to UTC without a time zone, as in Optuna's tables."""
     return instant.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Where a worker of a study gets its trials, one worker at a time."""
+"""The trial queue: gives trials to the workers of a study, one worker at a time."""
 
 import itertools
 import random
@@ -26,29 +26,29 @@ from canopy_search.storage.workers.registry import LIVING, reap, suspects
 from canopy_search.storage.workers.session import WorkerSession
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
-# Whoever waits for the study has a connection meanwhile. Where these are scarce, there are so many
-# places to wait at, and others come again later.
-_LOCK_FROM_PLACE = sqlalchemy.text("""
+# A worker that waits for the study keeps a connection open. If these are throttled, a limited
+# number of workers may wait, and the others retry later.
+_LOCK_AS_WAITER = sqlalchemy.text("""
     SELECT 1 FROM studies
     WHERE study_id = :study_id AND pg_try_advisory_xact_lock(:study_id, :place) FOR UPDATE
 """)
-_PLACES_SHARE, _PLACES_IN_POOL = 0.25, 5
+_WAITERS_SHARE, _WAITERS_IN_POOL = 0.25, 5
 _SNAPSHOT = sqlalchemy.text("SELECT control, target FROM canopy_study WHERE study_id = :study_id")
 _LEASES = sqlalchemy.text("""
     SELECT number, worker, state, deaths FROM canopy_trial JOIN trials USING (trial_id)
     WHERE study_id = :study_id AND (worker IS NOT NULL OR deaths > 0)
 """)
-# Whoever dies leaves its trials behind, and may have died of them.
+# The trials of dead workers become free; a trial may be the reason for a death.
 _ORPHAN = sqlalchemy.text(f"""
     UPDATE canopy_trial AS lease SET worker = NULL, deaths = deaths + 1
     FROM trials WHERE trials.trial_id = lease.trial_id AND study_id = :study_id
       AND worker IS NOT NULL AND worker NOT IN ({LIVING})
 """)  # noqa: S608 - our own text
-# Whoever asks trains nothing. What it had leased when its last trial paused, others wait for.
+# A worker that takes a trial trains nothing. Others may wait for the leases of its last trial.
 _TRAINS_NOTHING = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me")
 _NEW_ID = sqlalchemy.text("SELECT nextval(pg_get_serial_sequence('trials', 'trial_id'))")
 _XID = sqlalchemy.text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-# Of the others only the last one matters, which ends a row of failed ones.
+# Of the trials that did not fail only the last one matters: it ends a series of failures.
 _ENDED = """
     SELECT state, ended FROM canopy_trial JOIN trials USING (trial_id)
     JOIN canopy_study USING (study_id)
@@ -64,18 +64,18 @@ _FIRST_PAUSE_S = 0.2
 
 @dataclass
 class StudySnapshot:
-    """How a study stands, as one worker sees it while nobody else decides.
+    """The state of a study while it is locked for one worker.
 
     Attributes:
-        control: what a person wants of the study; see `storage.workers.control`.
-        target: finished trials that are wanted; None if nobody has said yet.
-        leased: number of a trial → the living worker whose it is.
-        suspected: the numbers of those whose worker may be dead, which is known in a moment.
-        mine: the numbers of those that are this worker's own.
-        deaths: number of a trial → how many workers died of it since it moved on last, if any did.
-        outcomes: how the trials since the last launch ended, the latest first: all that failed, and
-            the last one that did not; empty if none failed.
-        taken: the number of the trial that is taken, to be set.
+        control: control state of the study; see `storage.workers.control`.
+        target: target number of finished trials; None if it is not set.
+        leased: trial number → live worker that has its lease.
+        suspected: numbers of those trials whose worker may be dead, which is known shortly.
+        mine: numbers of those trials that this worker has.
+        deaths: trial number → workers that died on it since its last progress, if any.
+        outcomes: final states of the trials since the last launch, the latest first: all that
+            failed, and the last one that did not; empty if none failed.
+        taken: number of the trial that this worker takes, to be set.
     """
 
     control: str
@@ -89,12 +89,12 @@ class StudySnapshot:
 
     @property
     def owned(self) -> set[int]:
-        """The numbers of the trials that other workers run."""
+        """The numbers of the trials that other workers have."""
         return set(self.leased) - self.mine
 
 
 class TrialQueue:
-    """A study as one worker works on it.
+    """The trial queue of a study, for one worker.
 
     Args:
         engine: of the database.
@@ -104,7 +104,7 @@ class TrialQueue:
         system_attrs: of the study.
 
     Attributes:
-        replica: the study in memory; what Optuna reads.
+        replica: the study in memory, which Optuna reads.
     """
 
     def __init__(
@@ -124,17 +124,17 @@ class TrialQueue:
         self._leases: dict[int, Lease] = {}
 
     def refresh(self) -> None:
-        """Reads what other workers have done."""
+        """Reads the changes of other workers."""
         with self._single.connect() as connection:
             self.replica.refresh(connection)
 
     @contextmanager
     def locked(self) -> Iterator[StudySnapshot]:
-        """Locks the study for this worker, which decides what it does next.
+        """Locks the study while this worker chooses its next trial.
 
-        What is changed in the replica meanwhile, and who has the trial that is `taken`, is
-        committed at the end, or nothing of it. A worker that does not learn whether it was
-        committed finds its trial in `StudySnapshot.mine` the next time.
+        The changes of the replica and the lease of the trial that is `taken` are committed
+        together at the end. If a worker does not get the result of the commit, it finds its trial
+        in `StudySnapshot.mine` the next time.
 
         Raises:
             StudyGoneError: the study was deleted.
@@ -144,8 +144,10 @@ class TrialQueue:
             for attempt in itertools.count():
                 with self._engine.begin() as connection:
                     if self._lock(connection):
-                        snapshot = self._look(connection)
-                        replica.number_with(lambda: int(connection.execute(_NEW_ID).scalar_one()))
+                        snapshot = self._snapshot(connection)
+                        replica.allocate_ids_with(
+                            lambda: int(connection.execute(_NEW_ID).scalar_one())
+                        )
                         known = len(replica.get_all_trials(self._study_id, deepcopy=False))
                         yield snapshot
                         lease = self._write(connection, snapshot, known)
@@ -156,7 +158,7 @@ class TrialQueue:
             replica.forget()
             raise
         finally:
-            replica.number_with(None)
+            replica.allocate_ids_with(None)
         if lease is not None:
             self._leases[lease.trial_id] = lease
             replica.own(lease.trial_id)
@@ -166,7 +168,7 @@ class TrialQueue:
         return self._leases[trial_id]
 
     def give_back(self, trial_id: int) -> None:
-        """Forgets a trial that this worker has released, ended or lost."""
+        """Removes a trial that this worker has released, ended or lost."""
         self._leases.pop(trial_id, None)
         self.replica.disown(trial_id)
 
@@ -176,38 +178,38 @@ class TrialQueue:
             write_leased(connection, change, lease, before)
 
     def wanted(self) -> str:
-        """Returns what a person wanted of the study a moment ago; see `storage.workers.control`."""
+        """Returns the control state at the last heartbeat; see `storage.workers.control`."""
         return self._session.wanted
 
     @property
     def longest_pause_s(self) -> float:
-        """How long a worker of so many may sleep between two looks for work; 0 for few."""
+        """How long a worker may sleep between two polls for work; 0 for few workers."""
         return self._session.longest_pause_s
 
     def say(self, doing: Mapping[str, Any] | None) -> None:
-        """Sets what this worker does, for people; it counts as progress."""
+        """Sets this worker's progress, which `canopy status` shows."""
         self._session.say(doing)
 
     def _lock(self, connection: sqlalchemy.Connection) -> bool:
-        """Locks the study, unless too many wait for it already."""
+        """Locks the study, unless too many workers wait for it; returns whether it is locked."""
         values = {"study_id": self._study_id}
         load = self._session.load
-        if not (self._session.is_short or load.is_pooled):
+        if not (self._session.is_throttled or load.is_pooled):
             connection.execute(_LOCK, values)
             return True
-        # How many connections a pooler has is not known.
-        places = _PLACES_IN_POOL if load.is_pooled else int(_PLACES_SHARE * load.connections)
-        values["place"] = random.randrange(max(2, places))
-        if connection.execute(_LOCK_FROM_PLACE, values).first() is not None:
+        # The number of a pooler's connections is unknown.
+        waiters = _WAITERS_IN_POOL if load.is_pooled else int(_WAITERS_SHARE * load.connections)
+        values["place"] = random.randrange(max(2, waiters))
+        if connection.execute(_LOCK_AS_WAITER, values).first() is not None:
             return True
-        return connection.execute(_SNAPSHOT, values).first() is None  # it is gone
+        return connection.execute(_SNAPSHOT, values).first() is None  # it was deleted
 
-    def _look(self, connection: sqlalchemy.Connection) -> StudySnapshot:
+    def _snapshot(self, connection: sqlalchemy.Connection) -> StudySnapshot:
         values = {"study_id": self._study_id}
         row = connection.execute(_SNAPSHOT, values).first()
         if row is None:
             raise StudyGoneError(
-                f"study {self.replica.name!r} was deleted while it was searched; begin it again "
+                f"study {self.replica.name!r} was deleted during the search; start it again "
                 "or choose another one with --study"
             )
         if not self._session.is_recovering:
@@ -217,13 +219,13 @@ class TrialQueue:
         leases = connection.execute(_LEASES, values).all()
         leased = {row.number: row.worker for row in leases if row.worker is not None}
         others = set(leased.values()) - {self.worker}
-        doubtful = suspects(connection, self.worker) if others else set()
+        suspected = suspects(connection, self.worker) if others else set()
         self.replica.refresh(connection, check=True)
         return StudySnapshot(
             control=row.control,
             target=row.target,
             leased=leased,
-            suspected={number for number, worker in leased.items() if worker in doubtful},
+            suspected={number for number, worker in leased.items() if worker in suspected},
             mine={number for number, worker in leased.items() if worker == self.worker},
             deaths={
                 row.number: row.deaths
@@ -272,17 +274,17 @@ class TrialQueue:
         *,
         ends: bool = False,
     ) -> int:
-        """Gives a trial to a worker or to nobody; returns its new token."""
+        """Gives the lease of a trial to a worker, or releases it; returns its new token."""
         now = sqlalchemy.func.now()
-        news: dict[str, Any] = {
+        row: dict[str, Any] = {
             "worker": worker,
             "writes": 0,
             "changed": sqlalchemy.literal_column(_XID.text),
             "taken": now if worker is not None else None,
             "ended": now if ends else None,
         }
-        insert = postgresql.insert(TRIAL).values(trial_id=trial_id, token=1, **news)
+        insert = postgresql.insert(TRIAL).values(trial_id=trial_id, token=1, **row)
         update = insert.on_conflict_do_update(
-            index_elements=[TRIAL.c.trial_id], set_={**news, "token": TRIAL.c.token + 1}
+            index_elements=[TRIAL.c.trial_id], set_={**row, "token": TRIAL.c.token + 1}
         )
         return int(connection.execute(update.returning(TRIAL.c.token)).scalar_one())

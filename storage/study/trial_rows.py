@@ -1,4 +1,4 @@
-"""Trials as Optuna's tables hold them → Optuna's FrozenTrial, many at once."""
+"""Reads Optuna's FrozenTrials from Optuna's tables, many at once."""
 
 import json
 from collections import defaultdict
@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from canopy_search.storage.errors import DatabaseSchemaError
 
 OPTUNA_REVISION = "v3.2.0.a"
-"""The revision of Optuna's tables that is read here and written in `trial_changes`."""
+"""The supported revision of Optuna's tables, read here and written in `trial_changes`."""
 
 _REVISION = sqlalchemy.text("SELECT version_num FROM alembic_version")
-# All from one snapshot: what it does not see has not been changed by an older transaction than its
-# oldest one. Each part reads an index, and grows with what has changed.
-_NEWS = """
+# All from one snapshot: changes that it does not see are not from a transaction older than its
+# oldest one. Each part reads an index, and its cost grows with the number of changes.
+_CHANGES = """
     SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS horizon,
     ARRAY(
         SELECT trial_id FROM trials JOIN canopy_trial USING (trial_id)
@@ -29,9 +29,9 @@ _NEWS = """
         UNION SELECT trial_id FROM trials WHERE trial_id = ANY(CAST(:waiting AS int[]))
     ) AS trial_ids
 """
-_LOOK = sqlalchemy.text(_NEWS)
-_LOOK_AND_COUNT = sqlalchemy.text(f"""
-    {_NEWS}, ARRAY(
+_READ = sqlalchemy.text(_CHANGES)
+_READ_AND_COUNT = sqlalchemy.text(f"""
+    {_CHANGES}, ARRAY(
         SELECT CAST(state AS text) || ' ' || count(*) FROM trials WHERE study_id = :study_id
         GROUP BY state
     ) AS counts
@@ -40,7 +40,7 @@ _TRIALS = sqlalchemy.text("""
     SELECT trial_id, number, state, datetime_start, datetime_complete
     FROM trials WHERE trial_id = ANY(:ids)
 """)
-# One statement, and so one snapshot. The first column says what a row is.
+# One statement, and so one snapshot. The first column is the kind of the row.
 _PARTS = sqlalchemy.text("""
     SELECT 'value', trial_id, 0, NULL, CASE value_type WHEN 'FINITE' THEN value
             WHEN 'INF_POS' THEN 'infinity' ELSE '-infinity' END, NULL
@@ -64,24 +64,24 @@ _PARTS = sqlalchemy.text("""
 
 
 def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
-    """Raises DatabaseSchemaError if Optuna's tables are not those that we know."""
+    """Raises DatabaseSchemaError if Optuna's tables do not have the supported revision."""
     revision = connection.scalar(_REVISION)
     if revision != OPTUNA_REVISION:
         raise DatabaseSchemaError(
-            f"Optuna's tables are of revision {revision} and {OPTUNA_REVISION} is needed: another "
-            "Optuna than this one's made them; update canopy-search"
+            f"Optuna's tables have revision {revision} and {OPTUNA_REVISION} is needed: another "
+            "version of Optuna created them; update canopy-search"
         )
 
 
 @dataclass(frozen=True)
-class News:
-    """What has changed in a study since an earlier look.
+class StudyChanges:
+    """The changes of a study since an earlier read.
 
     Attributes:
-        horizon: the oldest transaction that may have been under way. What the next look has to read
-            again is what this one or a later one has changed.
+        horizon: the oldest transaction that may have been open. The next read has to include the
+            changes of this and all later transactions.
         trial_ids: of the trials that may have changed.
-        counts: how many trials are in each state; None if nobody asked.
+        counts: number of trials in each state; None if not requested.
     """
 
     horizon: int
@@ -89,7 +89,7 @@ class News:
     counts: dict[TrialState, int] | None
 
 
-def look(
+def read_changes(
     connection: sqlalchemy.Connection,
     study_id: int,
     since: int = 0,
@@ -97,15 +97,15 @@ def look(
     waiting: Sequence[int] = (),
     *,
     count: bool = False,
-) -> News:
-    """Returns what has changed; all trials if nothing is known yet.
+) -> StudyChanges:
+    """Returns the changes of a study; all trials on the first read.
 
     Args:
         connection: of any kind.
         study_id: the database's id of the study.
-        since: the horizon of the last look.
-        last_id: the highest id of a trial that is known.
-        waiting: ids of the trials that are known as waiting; Optuna alone may begin them.
+        since: the horizon of the last read.
+        last_id: the highest trial id that was read.
+        waiting: ids of the waiting trials; other programs may start them through Optuna.
         count: whether to count the trials.
     """
     values = {
@@ -114,29 +114,29 @@ def look(
         "last_id": last_id,
         "waiting": list(waiting),
     }
-    row = connection.execute(_LOOK_AND_COUNT if count else _LOOK, values).one()
+    row = connection.execute(_READ_AND_COUNT if count else _READ, values).one()
     counts = None
     if count:
         pairs = (text.split() for text in row.counts)
         counts = {TrialState[name]: int(number) for name, number in pairs}
-    return News(row.horizon, row.trial_ids, counts)
+    return StudyChanges(row.horizon, row.trial_ids, counts)
 
 
 def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
-    """Returns trials by their ids, in the order of their numbers."""
+    """Returns the trials with these ids, in the order of their numbers."""
     if not ids:
         return []
     chosen = {"ids": list(ids)}
-    # Others write meanwhile, so the order counts: whoever sees the state of a trial that has ended
-    # finds all of it afterwards, and whoever sees that one pauses finds the report before that.
+    # Others write at the same time, so the order matters: all rows of a trial that is read as ended
+    # are found afterwards, and so is the last report of one that is read as paused.
     rows = connection.execute(_TRIALS, chosen).all()
     parts: defaultdict[tuple[str, int], list[tuple[Any, ...]]] = defaultdict(list)
-    for what, trial_id, *part in connection.execute(_PARTS, chosen):
-        parts[what, trial_id].append(tuple(part))
+    for kind, trial_id, *part in connection.execute(_PARTS, chosen):
+        parts[kind, trial_id].append(tuple(part))
     trials = []
     for trial_id, number, name, start, complete in rows:
         state = TrialState[name]
-        values = [float(at) for _, _, at, _ in parts["value", trial_id]]
+        values = [float(value) for _, _, value, _ in parts["value", trial_id]]
         params = parts["param", trial_id]
         domains = {name: _distribution(text) for _, name, _, text in params}
         trials.append(
@@ -153,7 +153,7 @@ def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[F
                 user_attrs=_attributes(parts["user", trial_id]),
                 system_attrs=_attributes(parts["system", trial_id]),
                 intermediate_values={
-                    step: float(at) for step, _, at, _ in parts["report", trial_id]
+                    step: float(value) for step, _, value, _ in parts["report", trial_id]
                 },
             )
         )
@@ -170,5 +170,5 @@ def _distribution(text: str) -> BaseDistribution:
 
 
 def _local(instant: datetime | None) -> datetime | None:
-    """Optuna's tables hold UTC without saying so, and its trials local time likewise."""
+    """Converts Optuna's stored UTC to local time, both without a time zone."""
     return instant and instant.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

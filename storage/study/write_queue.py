@@ -1,4 +1,4 @@
-"""What a worker owes the database: written in order, on a thread that waits for it if need be."""
+"""The write queue: a thread writes a worker's changes in order, and retries if needed."""
 
 import math
 import threading
@@ -30,14 +30,14 @@ class _Entry:
 
 
 class WriteQueue:
-    """Changes of trials that are handed in here are written in their order, each once.
+    """Writes queued changes of trials in order, each exactly once.
 
-    While the database is away the caller goes on, and what it hands in waits. The thread tries
-    again until the database is back or nobody has patience any more.
+    While the database is unavailable the caller continues, and its changes stay in the queue. The
+    thread retries until the database is back or the retry policy's limit is reached.
 
     Args:
         write: writes one change, and may fail; see `storage.study.trial_queue.TrialQueue.write`.
-        retry_policy: how long to wait.
+        retry_policy: how long to retry.
     """
 
     def __init__(
@@ -45,63 +45,63 @@ class WriteQueue:
     ) -> None:
         self._write = write
         self._retry_policy = retry_policy
-        self._owed: deque[_Entry] = deque()
+        self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._lost: set[tuple[int, int]] = set()
         self._unavailability: Unavailability | None = None
         self._failure: BaseException | None = None
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="canopy ledger", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="canopy write queue", daemon=True)
         self._thread.start()
 
     @property
-    def is_away(self) -> bool:
-        """Whether the database is away, as far as is known."""
+    def is_retrying(self) -> bool:
+        """Whether the database is unavailable, as far as is known."""
         return self._unavailability is not None
 
     def post(self, change: TrialChange, lease: Lease) -> None:
-        """Hands in a change, which is written soon.
+        """Queues a change, which is written soon.
 
         Raises:
-            LeaseLostError: the trial is another worker's by now.
+            LeaseLostError: another worker took the trial over.
         """
         with self._changed:
             self._check(lease)
-            self._owed.append(_Entry(change, lease, lease.posted))
+            self._queue.append(_Entry(change, lease, lease.posted))
             lease.posted += 1
             self._changed.notify_all()
 
     def settle(self, lease: Lease, timeout_s: float | None = None) -> bool:
-        """Waits until all that was handed in is written.
+        """Waits until all queued changes are written.
 
         Args:
-            lease: of the trial that the caller works on.
-            timeout_s: how long to wait; None for as long as it takes.
+            lease: of the caller's trial.
+            timeout_s: how long to wait; None for no limit.
 
         Returns:
             Whether everything is written.
 
         Raises:
-            LeaseLostError: the trial is another worker's by now; what was handed in is dropped.
-            DatabaseUnavailableError: the database was away for too long.
+            LeaseLostError: another worker took the trial over; its queued changes are dropped.
+            DatabaseUnavailableError: the database was unavailable for too long.
         """
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
-            while self._owed and self._failure is None and time.monotonic() < until_s:
+            while self._queue and self._failure is None and time.monotonic() < until_s:
                 self._retry_policy.alive()
                 self._changed.wait(min(HEARTBEAT_S, until_s - time.monotonic()))
             self._check(lease)
-            return not self._owed
+            return not self._queue
 
     def settle_promptly(self, lease: Lease) -> bool:
-        """Waits for a moment, or not at all while the database is away; see `settle`."""
-        return self.settle(lease, 0 if self.is_away else _PROMPT_S)
+        """Waits for a moment, or not at all while the database is unavailable; see `settle`."""
+        return self.settle(lease, 0 if self.is_retrying else _PROMPT_S)
 
     def close(self, timeout_s: float = _PROMPT_S) -> None:
-        """Writes what is left, as far as that works at once, and ends."""
+        """Writes the remaining changes, as far as that works at once, and ends the thread."""
         with self._changed:
             self._changed.wait_for(
-                lambda: not self._owed or self._failure is not None or self.is_away, timeout_s
+                lambda: not self._queue or self._failure is not None or self.is_retrying, timeout_s
             )
             self._is_closed = True
             self._changed.notify_all()
@@ -109,17 +109,17 @@ class WriteQueue:
 
     def _check(self, lease: Lease) -> None:
         if (lease.trial_id, lease.token) in self._lost:
-            raise LeaseLostError(f"trial {lease.number} is another worker's by now")
+            raise LeaseLostError(f"trial {lease.number} was taken over by another worker")
         if self._failure is not None:
             raise self._failure
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._owed or self._is_closed)
+                self._changed.wait_for(lambda: self._queue or self._is_closed)
                 if self._is_closed:
                     return
-                entry = self._owed[0]
+                entry = self._queue[0]
             self._try(entry)
 
     def _try(self, entry: _Entry) -> None:
@@ -128,18 +128,18 @@ class WriteQueue:
         except LeaseLostError:
             with self._changed:
                 self._lost.add((entry.lease.trial_id, entry.lease.token))
-                self._owed = deque(e for e in self._owed if e.lease is not entry.lease)
+                self._queue = deque(e for e in self._queue if e.lease is not entry.lease)
                 self._changed.notify_all()
         except (SQLAlchemyError, StorageInternalError) as error:
             if is_unavailability(error):
                 self._wait(error)
             else:
                 self._fail(error)
-        except BaseException as error:  # noqa: BLE001 - handed on to the thread that settles
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that settles
             self._fail(error)
         else:
             with self._changed:
-                self._owed.popleft()
+                self._queue.popleft()
                 if self._unavailability is not None:
                     self._unavailability.end()
                     self._unavailability = None

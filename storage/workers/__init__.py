@@ -1,4 +1,4 @@
-"""Workers' rows: who works, who is lost, and what a person wants of them.
+"""Workers' rows: live and lost workers, and the control state that the user sets.
 
 Their processes are in `search.workers`.
 """

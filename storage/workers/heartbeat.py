@@ -1,4 +1,4 @@
-"""What a worker's session says to the database, in one statement each, and what it hears."""
+"""The heartbeat: the statements of a worker's session, and what the database returns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,10 @@ from canopy_search.storage.connection.urls import is_pooled
 from canopy_search.storage.workers import registry
 from canopy_search.storage.workers.control import RUN
 
-_A_SECOND = 10.0
-"""Workers without sessions beat so often, all of them together, and look for work likewise."""
+_RATE_PER_S = 10.0
+"""Heartbeats per second of all workers without sessions together; the same for their polls."""
 
-# What the server allows everybody but superusers, or this user, or in this database.
+# The server's limit for all users but superusers, for this user, or for this database.
 _CONNECTIONS = """
     least(
         current_setting('max_connections')::int
@@ -23,7 +23,7 @@ _CONNECTIONS = """
         (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
     )
 """
-# A sign of life that is lost when the server crashes is followed by another one, so nobody waits
+# A heartbeat that is lost in a crash of the server is followed by another one, so no commit waits
 # for the disk.
 _BEAT = sqlalchemy.text(f"""
     WITH at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -45,7 +45,7 @@ _BEAT = sqlalchemy.text(f"""
     sqlalchemy.bindparam("silence_allowed_s", type_=sqlalchemy.Float),
 )
 _LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(:worker)")
-# Who left long ago is of no interest to anybody.
+# Workers that left long ago are no longer needed.
 _FORGET = sqlalchemy.text("""
     DELETE FROM canopy_worker
     WHERE study_id = :study_id AND ended < now() - interval '7 days'
@@ -60,12 +60,12 @@ _LEAVE = sqlalchemy.text("""
 
 @dataclass(frozen=True)
 class ServerLoad:
-    """Who shares the server, as a worker heard with its last beat.
+    """The load of the server at a worker's last heartbeat.
 
     Attributes:
-        workers: that are not declared dead, of all studies, this one included.
-        connections: that the server allows us at most; 0 before that is known.
-        is_pooled: whether a pooler is between us, whose connections are nobody's for long.
+        workers: number of live workers of all studies, this one included.
+        connections: limit of the server for us; 0 before it is known.
+        is_pooled: whether a pooler is between us, so that connections change hands.
     """
 
     workers: int = 1
@@ -74,34 +74,34 @@ class ServerLoad:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was heard yet."""
+        """Whether there was a heartbeat yet."""
         return self.connections > 0
 
     @property
     def beat_s(self) -> float:
-        """Seconds between the beats of a worker that holds no connection, which cost one each."""
+        """Seconds between the heartbeats of a throttled worker; each one opens a connection."""
         return max(registry.LEASE_S / 3, self.pause_s)
 
     @property
     def pause_s(self) -> float:
-        """Seconds after which each does something that all may do ten times a second together."""
-        return self.workers / _A_SECOND
+        """Seconds between two polls of one worker, if all together poll ten times a second."""
+        return self.workers / _RATE_PER_S
 
 
 def silence_allowed_s(beat_s: float) -> float:
-    """Returns for how long a worker without a session may say nothing, that beats so often."""
+    """Returns how long a worker without a session may be silent, given its heartbeat interval."""
     return max(registry.LEASE_S, 3 * beat_s)
 
 
 def beat(connection: sqlalchemy.Connection, values: dict[str, Any]) -> tuple[str, ServerLoad]:
-    """Says that a worker is there.
+    """Sends a worker's heartbeat.
 
     Args:
         connection: with AUTOCOMMIT.
         values: of its row, and `has_progressed`.
 
     Returns:
-        What a person wants of its study, and who shares the server.
+        The control state of its study, and the load of the server.
     """
     row = connection.execute(_BEAT, values).one()
     pooled = is_pooled(connection, row.backend)
@@ -109,7 +109,7 @@ def beat(connection: sqlalchemy.Connection, values: dict[str, Any]) -> tuple[str
 
 
 def lock(connection: sqlalchemy.Connection, worker: int) -> bool:
-    """Lets the server notice the end of this connection; returns whether it will."""
+    """Takes a lock that ends with this connection; returns whether it was free."""
     return bool(connection.scalar(_LOCK, {"worker": worker}))
 
 
@@ -119,5 +119,5 @@ def forget_old(connection: sqlalchemy.Connection, study_id: int | None) -> None:
 
 
 def leave(connection: sqlalchemy.Connection, worker: int, reason: str) -> None:
-    """Gives back whatever a worker has leased, and says why it leaves."""
+    """Releases all leases of a worker, and records why it leaves."""
     connection.execute(_LEAVE, {"worker": worker, "reason": reason})

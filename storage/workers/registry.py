@@ -1,4 +1,4 @@
-"""Who works: a row for every worker, whose end the server or the clock notices."""
+"""The worker registry: one row per worker; a lost session or a timeout shows that it died."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Any
 import sqlalchemy
 
 BEAT_S = 2.5
-"""A worker says that often that it is there."""
+"""Interval of a worker's heartbeats."""
 GONE_S = 5.0
-"""One whose session is gone, and that has said nothing for as long as this, is dead."""
+"""A worker without its session and without a heartbeat for this long is dead."""
 LEASE_S = 30.0
-"""One that has said nothing for as long as this is passed over, though its session lives."""
+"""A worker without a heartbeat for this long loses its leases, even if its session is alive."""
 RECOVERY_S = 10.0
-"""After the database was away nobody is declared dead for as long as this."""
+"""For this long after the database was unavailable, no worker is declared dead."""
 
 LEFT, DIED, SILENT = "left", "died", "answers no more"
-"""How a worker ended: by itself, with its process, or without it."""
+"""How a worker ended: by itself, with its process, or by a timeout."""
 
 LIVING = "SELECT id FROM canopy_worker WHERE ended IS NULL"
 """SQL that lists the workers that are not declared dead."""
@@ -27,9 +27,9 @@ _SESSIONS = """
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# Who has no session by choice says how long it may be silent. A time in the future is one from
-# before the clock was set back, and says nothing. The time is that of this moment: now() is when
-# the transaction began, which may have waited for the study since. A standby does not see the
+# A worker without a session on purpose records how long it may be silent. A time in the future is
+# from before the clock was set back, and is ignored. The current time is used: now() is the start
+# of the transaction, which may have waited for the study since. A standby does not see the
 # sessions.
 _SILENT = f"""(
     pg_postmaster_start_time() < clock_timestamp() - :recovery_s * interval '1 second'
@@ -75,23 +75,23 @@ class WorkerSummary:
     """One worker of a study, as `canopy status` shows it.
 
     Attributes:
-        id: its number.
+        id: of the worker.
         host: the machine that it runs on.
         pid: its process there.
-        slot: the device that it works on.
-        started: when it came.
-        seen: when it said last that it is there.
-        ended: when it left or was declared dead; None for one that is there.
+        slot: its device.
+        started: when it registered.
+        seen: time of its last heartbeat.
+        ended: when it left or was declared dead; None for a live one.
         end_reason: why.
-        doing: what it said that it does.
-        progressed: when that moved on last.
+        doing: its reported progress.
+        progressed: when that last changed.
         trial_number: of the trial that it has leased.
         is_connected: whether the server has its session.
         idle_s: seconds since `seen`, by the server's clock.
-        stuck_s: seconds since `progressed`, likewise; None if it has said nothing yet.
+        stuck_s: seconds since `progressed`, likewise; None if it has reported nothing yet.
         is_lost: whether it is dead and no other worker has declared it so yet.
-        silence_allowed_s: for how many seconds it may say nothing, where it has no session by
-            choice: connections are scarce, or a pooler is between.
+        silence_allowed_s: how many seconds it may be silent, if it has no session on purpose:
+            connections are throttled, or there is a pooler.
     """
 
     id: int
@@ -113,67 +113,67 @@ class WorkerSummary:
 
     @property
     def is_living(self) -> bool:
-        """Whether it is there."""
+        """Whether it is alive."""
         return self.ended is None and not self.is_lost
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether it would notice now what happens to the server, as far as can be told."""
+        """Whether stopping the server now would affect it, as far as is known."""
         return self.is_connected or (self.silence_allowed_s is not None and self.is_living)
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has given no sign for longer than it should."""
+        """Whether its last heartbeat is older than it should be."""
         return self.idle_s > (GONE_S if self.silence_allowed_s is None else self.silence_allowed_s)
 
     @property
     def end(self) -> str | None:
-        """How it ended, declared or not; None for one that is there."""
+        """How it ended, declared or not; None for a live one."""
         if self.is_lost:
-            has_said_how_long = self.is_connected or self.silence_allowed_s is not None
-            return SILENT if has_said_how_long else DIED
+            is_timeout = self.is_connected or self.silence_allowed_s is not None
+            return SILENT if is_timeout else DIED
         return self.end_reason if self.ended is not None else None
 
 
-def reap(connection: sqlalchemy.Connection, me: int) -> list[int]:
-    """Declares those workers dead that are, whose leases are void from then on.
+def reap(connection: sqlalchemy.Connection, worker: int) -> list[int]:
+    """Declares dead workers dead; their leases are void from then on.
 
-    One that was frozen and wakes is alive again with its next beat, without its leases.
+    A frozen worker that wakes up is alive again with its next heartbeat, without its leases.
 
     Args:
         connection: in a transaction.
-        me: the worker that looks.
+        worker: the one that checks.
 
     Returns:
-        The numbers of those that were declared dead now.
+        The ids of the workers that were declared dead now.
     """
-    dead = list(connection.scalars(_REAP, {"me": me, **_limits()}))
+    dead = list(connection.scalars(_REAP, {"me": worker, **_limits()}))
     if dead:
         connection.execute(_FORGET_LEASES)
     return dead
 
 
-def suspects(connection: sqlalchemy.Connection, me: int) -> set[int]:
-    """Returns the workers whose session is gone and that are not declared dead yet.
+def suspects(connection: sqlalchemy.Connection, worker: int) -> set[int]:
+    """Returns the workers that lost their session and are not declared dead yet.
 
-    Those that have none by choice are not among them: it takes long to know, and others go on.
+    Workers without a session on purpose are not included: their timeout is long.
     """
-    return set(connection.scalars(_SUSPECTS, {"me": me}))
+    return set(connection.scalars(_SUSPECTS, {"me": worker}))
 
 
 def list_workers(connection: sqlalchemy.Connection, study: str) -> list[WorkerSummary]:
-    """Returns all workers that a study has had, the first one first."""
+    """Returns all workers that a study has had, in the order of their start."""
     rows = connection.execute(_LIST, {"study": study, **_limits()})
     return [WorkerSummary(*row) for row in rows]
 
 
 def left_behind(connection: sqlalchemy.Connection, study: str) -> set[int]:
-    """Returns the numbers of the running trials of a study that no living worker has."""
+    """Returns the numbers of the running trials of a study that no live worker has."""
     return set(connection.scalars(_LEFT_BEHIND, {"study": study, **_limits()}))
 
 
 def as_json(worker: WorkerSummary) -> Mapping[str, Any]:
-    """Returns what ``canopy status --json`` prints of a worker."""
+    """Returns a worker as ``canopy status --json`` prints it."""
     return {
         "host": worker.host,
         "pid": worker.pid,

@@ -1,4 +1,4 @@
-"""One worker's presence: a row that it keeps, and a connection whose end the server notices."""
+"""A worker's session: heartbeats that update its row, and a lock that ends with its process."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from canopy_search.storage.connection.retry import pause_s
 from canopy_search.storage.connection.throttle import (
     KEEP_OPEN_SHARE,
-    TAKEN_AGAIN_SHARE,
+    REOPEN_SHARE,
     ConnectionThrottle,
 )
 from canopy_search.storage.connection.urls import connect_options
@@ -32,30 +32,30 @@ from canopy_search.storage.workers.heartbeat import (
 from canopy_search.storage.workers.registry import BEAT_S, LEFT, RECOVERY_S
 
 _CONNECTIONS = 2
-"""What a worker holds: its presence's and its work's."""
-_FEW = 20
+"""Per worker: one for the heartbeat and one for the work."""
+_FEW_WORKERS = 20
 
 
 class WorkerSession:
-    """Says that this worker is there, on a connection and a thread of its own.
+    """Sends this worker's heartbeats, on a connection and a thread of its own.
 
-    Every beat updates the worker's row. Where connections are plenty, one holds an advisory lock,
-    so that the server sees at once when the process is gone; when it breaks a new one is made.
-    Where they are scarce, each beat has a connection of its own, there are fewer beats, and the row
-    says how long the worker may be silent. Behind a pooler a lock would be somebody else's, so the
-    row says so there, too.
+    Each heartbeat updates the worker's row. With enough connections, one of them holds an advisory
+    lock, so that the server sees at once when the process has ended; if it breaks, a new one is
+    opened. If connections are throttled, each heartbeat opens its own, there are fewer of them, and
+    the row records how long the worker may be silent. A pooler could give the lock to another
+    process, so the row records the limit there, too.
 
     Args:
         url: of the database.
         study_id: of the study that it works on, if it is one study.
-        slot: the device that it works on.
-        beat_s: seconds between beats.
-        throttle: of the worker's other connection, which is held where this one is.
+        slot: its device.
+        beat_s: seconds between heartbeats.
+        throttle: of the worker's other connection, which is kept open if this one is.
 
     Attributes:
-        worker: a number that no other worker has.
-        wanted: what a person wanted of the study at the last beat; see `storage.workers.control`.
-        load: how many work on this server, and how many connections it has, at the last beat.
+        worker: unique id of the worker.
+        wanted: control state of the study at the last heartbeat; see `storage.workers.control`.
+        load: workers and connections of the server at the last heartbeat.
     """
 
     def __init__(
@@ -86,74 +86,74 @@ class WorkerSession:
             isolation_level="AUTOCOMMIT",
             connect_args=connect_options(url, f"canopy worker {os.getpid()}"),
         )
-        self._throttle.queue_for(self._engine)
+        self._throttle.retry_refused(self._engine)
         self._beat_s = beat_s
         self._connection: sqlalchemy.Connection | None = None
         self._is_locked = False
         self._doing: dict[str, Any] | None = None
         self._has_progressed = False
-        self._beaten_s = time.monotonic()
+        self._last_beat_s = time.monotonic()
         self._recovered_s: float | None = None
-        self._is_away = False
+        self._is_disconnected = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="canopy presence", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="canopy heartbeat", daemon=True)
 
     def come_in(self) -> None:
-        """Says for the first time that this worker is there.
+        """Registers this worker with its first heartbeat.
 
         Raises:
-            SQLAlchemyError: the database is away.
+            SQLAlchemyError: the database is unavailable.
         """
         try:
-            # Nobody is to rely on a session before it is known that there will be one.
+            # No other worker may rely on a session before there is one.
             self._throttle.release_when_idle()
             connection = self._connected()
-            self._say_once(connection)
+            self._send(connection)
             forget_old(connection, self._study_id)
             self._choose()
-            self._settle(connection)
+            self._apply(connection)
         except SQLAlchemyError:
             self.back_out()
             raise
 
     def back_out(self) -> None:
-        """Gives the connection back, after coming in and before `start`."""
+        """Closes the connection, after `come_in` and before `start`."""
         self._drop_connection()
 
     def start(self) -> None:
-        """Keeps saying that this worker is there."""
+        """Starts the thread that sends the heartbeats."""
         self._thread.start()
 
     def say(self, doing: Mapping[str, Any] | None) -> None:
-        """Sets what this worker does, told with the next beat; it counts as progress."""
+        """Sets this worker's progress, which the next heartbeat reports."""
         self._doing = dict(doing) if doing is not None else None
         self._has_progressed = True
 
     @property
-    def is_short(self) -> bool:
-        """Whether this worker holds no connections."""
-        return self._throttle.is_short
+    def is_throttled(self) -> bool:
+        """Whether this worker closes connections after use."""
+        return self._throttle.is_throttled
 
     @property
     def longest_pause_s(self) -> float:
-        """How long one of so many may sleep between two looks for something; 0 for few."""
-        return self.load.pause_s if self.load.workers > _FEW else 0.0
+        """How long a worker may sleep between two polls; 0 for few workers."""
+        return self.load.pause_s if self.load.workers > _FEW_WORKERS else 0.0
 
     @property
     def is_recovering(self) -> bool:
-        """Whether the database is away for this worker, or was a moment ago.
+        """Whether the database is unavailable for this worker, or was until recently.
 
-        Others then had no way to say that they live either, and must not be declared dead.
+        Other workers could not send heartbeats either then, and must not be declared dead.
         """
         now_s = time.monotonic()
-        if self._is_away or now_s - self._beaten_s > 3 * self._interval_s:
+        if self._is_disconnected or now_s - self._last_beat_s > 3 * self._interval_s:
             return True
         return self._recovered_s is not None and now_s - self._recovered_s < RECOVERY_S
 
     def close(self, reason: str = LEFT) -> None:
-        """Leaves: gives all leases back, and says why.
+        """Leaves: releases all leases, and records why.
 
-        What cannot be said because the database is away, others find out.
+        If the database is unavailable, other workers find out by the timeout.
         """
         self._ended.set()
         if self._thread.is_alive():
@@ -164,15 +164,15 @@ class WorkerSession:
         self._engine.dispose()
 
     def _work(self) -> None:
-        # Workers that were started together are not to beat together.
+        # Workers that were started together should not send heartbeats together.
         while not self._ended.wait(random.uniform(0.8, 1) * self._interval_s):
             try:
                 self._beat()
             except SQLAlchemyError:
-                self._is_away = True
+                self._is_disconnected = True
                 self._drop_connection()
                 attempt = 0
-                # While the row tells nothing new, the next try is soon.
+                # While the row is out of date, the next attempt is soon.
                 while not self._ended.wait(min(self._beat_s / 5, pause_s(attempt))):
                     attempt += 1
                     try:
@@ -182,50 +182,53 @@ class WorkerSession:
                     else:
                         self._recovered_s = time.monotonic()
                         break
-                self._is_away = False
+                self._is_disconnected = False
 
     @property
     def _interval_s(self) -> float:
-        return self.load.beat_s if self._throttle.is_short else self._beat_s
+        return self.load.beat_s if self._throttle.is_throttled else self._beat_s
 
     def _beat(self) -> None:
         self._choose()
         connection = self._connected()
-        self._say_once(connection)
+        self._send(connection)
         self._choose()
-        self._settle(connection)
+        self._apply(connection)
 
     def _choose(self) -> None:
-        """Decides whether this worker holds its connections, by what it knows of the others."""
+        """Decides whether this worker keeps its connections open, by the load of the server."""
         if self._throttle.was_refused:
             self._throttle.release_when_idle()
         elif self.load.is_known and not self.load.is_pooled:
-            share = TAKEN_AGAIN_SHARE if self._throttle.is_short else KEEP_OPEN_SHARE
-            wants_short = _CONNECTIONS * self.load.workers > share * self.load.connections
-            if wants_short != self._throttle.is_short:
-                (self._throttle.release_when_idle if wants_short else self._throttle.keep_open)()
+            share = REOPEN_SHARE if self._throttle.is_throttled else KEEP_OPEN_SHARE
+            should_throttle = _CONNECTIONS * self.load.workers > share * self.load.connections
+            if should_throttle != self._throttle.is_throttled:
+                if should_throttle:
+                    self._throttle.release_when_idle()
+                else:
+                    self._throttle.keep_open()
         elif self.load.is_known:
             self._throttle.keep_open()
 
-    def _settle(self, connection: sqlalchemy.Connection) -> None:
-        """Makes true what was decided, and tells of it before others can be misled."""
-        if self._throttle.is_short:
+    def _apply(self, connection: sqlalchemy.Connection) -> None:
+        """Opens or closes the connection as decided, and records it before others rely on it."""
+        if self._throttle.is_throttled:
             if self._is_locked:
                 self._is_locked = False
-                self._say_once(connection)
+                self._send(connection)
             self._drop_connection()
         elif not self._is_locked and not self.load.is_pooled:
-            # It is the server's end of a connection that broke, if it cannot be had.
+            # If it is not free, the server still has a broken connection of ours.
             self._is_locked = lock(connection, self.worker)
             if self._is_locked:
-                self._say_once(connection)
+                self._send(connection)
 
-    def _say_once(self, connection: sqlalchemy.Connection) -> None:
+    def _send(self, connection: sqlalchemy.Connection) -> None:
         has_progressed, self._has_progressed = self._has_progressed, False
         allowed_s = None
         if not self._is_locked:
             allowed_s = silence_allowed_s(self._interval_s)
-        found = beat(
+        self.wanted, self.load = beat(
             connection,
             {
                 **self._identity,
@@ -234,12 +237,11 @@ class WorkerSession:
                 "silence_allowed_s": allowed_s,
             },
         )
-        self.wanted, self.load = found
         now_s = time.monotonic()
-        if now_s - self._beaten_s > 3 * self._interval_s:
-            # Asleep or cut off: what this worker believes of others is old.
+        if now_s - self._last_beat_s > 3 * self._interval_s:
+            # It was asleep or cut off: what this worker knows of the others is old.
             self._recovered_s = now_s
-        self._beaten_s = now_s
+        self._last_beat_s = now_s
 
     def _connected(self) -> sqlalchemy.Connection:
         if self._connection is None:
@@ -263,7 +265,7 @@ def worker_session(
     slot: str = "cpu",
     throttle: ConnectionThrottle | None = None,
 ) -> Iterator[WorkerSession]:
-    """Opens a session that lives as long as this process works."""
+    """Opens a session for the duration of the context."""
     session = WorkerSession(url, study_id=study_id, slot=slot, throttle=throttle)
     session.come_in()
     session.start()

@@ -1,4 +1,4 @@
-"""The whole page, for every kind of study that people have."""
+"""The whole page, for every kind of study."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def predicted(study: StudyData) -> StudyData:
 
 
 def plain() -> StudyData:
-    """As plain Optuna leaves it: no epochs of ours, no record, a loss to minimise."""
+    """A study of plain Optuna: no recorded epochs, no record, a loss to minimise."""
     space = {
         "rate [1/s]": FloatDistribution(1e-3, 1.0, log=True),
         "kind": CategoricalDistribution([EVIL, "b"]),
@@ -51,7 +51,7 @@ def plain() -> StudyData:
 
 
 def hostile() -> StudyData:
-    """Names from users that would be markup if a page let them."""
+    """Names from users that would be markup if they were not escaped."""
     params = setting(EVIL, EVIL)
     label = {EVIL: [0.3] * 8, "</script>": [0.4] * 8}
     space = {

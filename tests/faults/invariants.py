@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.study.plan import BegunStudy
+from canopy_search.search.study.plan import StartedStudy
 from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import RESUMED_ATTR
@@ -69,7 +69,7 @@ class Outcome:
         ]
 
 
-def check(search: Search, begun: BegunStudy, *, failed: int = 0) -> Outcome:
+def check(search: Search, begun: StartedStudy, *, failed: int = 0) -> Outcome:
     """Checks a search that is over.
 
     Args:
@@ -110,7 +110,7 @@ def reasons(trials: Sequence[FrozenTrial]) -> list[tuple[int, Any]]:
 
 
 def _check_trial(
-    trial: FrozenTrial, begun: BegunStudy, steps: Sequence[int], epochs: Sequence[int]
+    trial: FrozenTrial, begun: StartedStudy, steps: Sequence[int], epochs: Sequence[int]
 ) -> None:
     space, values = begun.space, trial.intermediate_values
     settings = space.training_settings(space.canonical(trial.params))

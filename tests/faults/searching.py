@@ -16,7 +16,7 @@ import psutil
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.events import SearchWatcher
-from canopy_search.search.study.plan import BegunStudy, SearchPlan, begin_study, plan_search
+from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search, start_study
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.trial import stage_tree
 from canopy_search.search.workers import local_backend
@@ -140,13 +140,13 @@ class Search:
     def diary(self) -> Path:
         return self.home / "diary"
 
-    def begin(self) -> BegunStudy:
+    def begin(self) -> StartedStudy:
         """Begins the study, or goes on with it."""
         plan = self.plan
         with closing(open_database(self.home, self.url)) as database:
             store = StudyStore(database)
             dataset = open_data(self.config.data, self.home, quiet())
-            begun = begin_study(plan, store, dataset)
+            begun = start_study(plan, store, dataset)
             store.launch(STUDY, self.n_trials, self.config.search.model_dump(mode="json"))
             store.close()
         return begun

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.search.study.plan import BegunStudy
+from canopy_search.search.study.plan import StartedStudy
 from canopy_search.search.workers import launcher as search_launcher
 from canopy_search.storage.database import open_database
 from canopy_search.storage.errors import StorageError
@@ -218,7 +218,7 @@ def test_chaos(new_embedded_search: NewSearch, random_seed: int) -> None:
     _check_end(chaos, begun)
 
 
-def _check_end(chaos: Chaos, begun: BegunStudy) -> None:
+def _check_end(chaos: Chaos, begun: StartedStudy) -> None:
     chaos.end()
     said = chaos.said()
     assert "Traceback" not in said, said

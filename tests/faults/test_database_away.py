@@ -24,7 +24,7 @@ def wait_until_noticed(worker: Worker, *, is_away: bool = True) -> None:
 
     def is_noticed() -> bool:
         said = worker.said()
-        return is_away == (said.count("database is away") > said.count("database is back"))
+        return is_away == (said.count("database is unavailable") > said.count("database is back"))
 
     wait_until(is_noticed, "it is noticed")
 

@@ -60,7 +60,7 @@ def test_a_worker_that_wakes_after_its_lease_takes_other_work(
     assert other.end() == 0, other.said()
     assert frozen.end() == 0, frozen.said()
     if point == "in an epoch":
-        assert "another worker's by now" in frozen.said()
+        assert "taken over by another worker" in frozen.said()
     outcome = check(search, begun)
     assert outcome.repeated <= 2
 

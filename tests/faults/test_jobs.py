@@ -25,7 +25,7 @@ class ForkedJobs(LocalQueue):
         super().__init__(request)
         self._jobs: dict[str, ForkProcess] = {}
 
-    def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:
+    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
         process = FORK.Process(target=job.run_job, args=tuple(arguments))
         process.start()
         self._jobs[str(process.pid)] = process
@@ -64,10 +64,10 @@ def test_jobs_that_leave_are_followed_by_others(new_search: NewSearch, tmp_path:
     launcher = searched.launch(elsewhere=jobs)
     searched.wait_for_epochs(4)  # both are in the middle of one
     searched.processes_of(launcher)[0].terminate()  # as scancel and a preemption do
-    wait_until(lambda: launcher.said().count("comes after") == 2, "others follow")
+    wait_until(lambda: launcher.said().count("replaces") == 2, "others follow")
     searched.let_go()
     assert launcher.end() == 0, launcher.said()
-    followed = re.findall(r"^job \d+ comes after job \d+: (.*)$", launcher.said(), re.MULTILINE)
-    assert Counter(followed) == {"its time is up": 1, "it was told to leave": 1}
+    followed = re.findall(r"^job \d+ replaces job \d+: (.*)$", launcher.said(), re.MULTILINE)
+    assert Counter(followed) == {"its time is up": 1, "it was asked to leave": 1}
     outcome = check(searched, begun)
     assert outcome.repeated == 0

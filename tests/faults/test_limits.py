@@ -93,7 +93,7 @@ def test_waiting_for_a_database_is_no_stall(new_own_search: NewSearch, server: S
     search.wait_for_epochs(3)
     server.stop_at_once()
     search.let_go()
-    wait_until(lambda: "database is away" in worker.said(), "it is noticed")
+    wait_until(lambda: "database is unavailable" in worker.said(), "it is noticed")
     time.sleep(1.3 * stall_s)
     server.start()
     assert worker.end() == 0, worker.said()

@@ -62,7 +62,7 @@ def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
 
     def prepare() -> None:
         # Else the first ones that come hold connections for as long as they are few.
-        for share in ("HELD_SHARE", "TAKEN_AGAIN_SHARE"):
+        for share in ("KEEP_OPEN_SHARE", "REOPEN_SHARE"):
             setattr(worker_session, share, 0.0)
         original = SleepingRun.train_epoch
 
@@ -108,13 +108,13 @@ def test_connections_are_held_again_where_few_are_left_to_share_them(
     held = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}'"  # noqa: S608 - ours
     for session in sessions:
         session.come_in()
-    assert [session.is_short for session in sessions] == 3 * [False] + 3 * [True]
+    assert [session.is_throttled for session in sessions] == 3 * [False] + 3 * [True]
     assert small_server.execute(held) == [(3,)]
     for session in sessions[:3]:
         session.close()
     for session in sessions[3:]:
         session._beat()
-    assert [session.is_short for session in sessions[3:]] == 3 * [False]
+    assert [session.is_throttled for session in sessions[3:]] == 3 * [False]
     locked = "SELECT count(*) FROM canopy_worker WHERE ended IS NULL AND silence_allowed_s IS NULL"
     assert small_server.execute(locked) == [(3,)]
     for session in sessions[3:]:

@@ -20,7 +20,7 @@ from canopy_search.search.cli.main import main
 from tests.integration.canopy_command import Canopy
 from tests.warm_start import warm_forkservers
 
-UNEXPECTED = ("Traceback", "this should not have happened")
+UNEXPECTED = ("Traceback", "canopy: internal error")
 
 
 class InProcess(Canopy):

@@ -111,4 +111,4 @@ def test_db_url_masks_the_password_and_stop_leaves_other_servers_alone(
     here = canopy(folder, url=database_url)
     assert here.run("db", "url").stdout.startswith("postgresql+psycopg2://")
     assert here.json("db", "status")["running"] is True
-    assert_clean(here.run("db", "stop", status=2), "not ours to stop")
+    assert_clean(here.run("db", "stop", status=2), "only its embedded server")

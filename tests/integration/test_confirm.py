@@ -151,7 +151,7 @@ def test_a_search_ends_with_a_confirmation_where_its_configuration_says_so(
     runs = 2 * len(settings)
     output = user.run("search").stdout
     assert re.search(rf"\[{runs}/{runs}\] trial +{runs - 1} complete", output)
-    only = next(line for line in output.splitlines() if "no more" in line)
+    only = next(line for line in output.splitlines() if "settings to confirm" in line)
     [title] = [line for line in output.splitlines() if "finalists of" in line]
     assert [line.replace(f"{len(settings)} ", "ALL ") for line in (only, title.strip())] == words
     following = output.partition("Next:")[2]

@@ -101,7 +101,7 @@ def test_an_open_page_follows_the_search(
 ) -> None:
     with opened(browser) as page:
         page.goto(f"{address}/{study.study_id}/trials?numbers=3")
-        expect(page.get_by_text("Trial 3: runs")).to_be_visible()
+        expect(page.get_by_text("Trial 3: running")).to_be_visible()
         study.report(3, 2)
         expect(page.get_by_role("columnheader", name="after epoch 2")).to_be_visible()
         study.end(3, TrialState.PRUNED, "below the median")

@@ -11,7 +11,7 @@ def test_on_a_healthy_machine_all_is_well(tmp_path: Path, database_url: str) -> 
     user = InProcess(tmp_path, database_url, variables={"HOME": str(tmp_path)})
     process = user.run("doctor")
     *lines, empty, summary = process.stdout.splitlines()
-    assert (empty, summary) == ("", "all is well")
+    assert (empty, summary) == ("", "no problems found")
     assert len(lines) == 13
     assert all(line.startswith("ok       ") for line in lines), process.stdout
     assert "\x1b" not in process.stdout

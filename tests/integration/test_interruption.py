@@ -124,7 +124,7 @@ def test_a_postgres_that_dies_is_started_again_by_the_search_or_by_the_next_one(
     kill_postgres(own_postgres)
     assert process.stdout is not None
     said = list(takewhile(lambda line: "database is back" not in line, process.stdout))
-    assert "database is away" in "".join(said)
+    assert "database is unavailable" in "".join(said)
     assert process.poll() is None
     kill_with_postgres(own_postgres, process)
     trials = finish(own_postgres)

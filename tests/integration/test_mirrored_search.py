@@ -15,7 +15,7 @@ from benchmarks.filled_studies import fill
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.plan import plan_search
 from canopy_search.search.study.record import study_record
-from canopy_search.search.workflows import mirror_beside
+from canopy_search.search.workflows import background_mirror
 from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.resolve import resolve_settings
@@ -58,8 +58,8 @@ def database_url(postgres_url: str) -> Iterator[str]:
 def patient() -> Iterator[None]:
     """A search waits for its mirror as long as a busy machine takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mirror_beside, "QUIET_S", PATIENCE_S)
-        patch.setattr(mirror_beside, "LONGEST_END_S", PATIENCE_S)
+        patch.setattr(background_mirror, "QUIET_S", PATIENCE_S)
+        patch.setattr(background_mirror, "LONGEST_END_S", PATIENCE_S)
         yield
 
 

@@ -112,7 +112,7 @@ def test_nodes_come_and_go_and_the_study_has_exactly_its_trials(
     assert (process.returncode, stderr) == (0, "")
     assert "on two is lost" in stdout
     assert re.search(
-        r"^five .*canopy-search 0\.0\.9 .*canopy-search==0\.1\.0", stdout, re.MULTILINE
+        r"^five .*canopy-search 0\.0\.9\b.*canopy-search==0\.1\.0", stdout, re.MULTILINE
     )
     status = user.json("status")
     assert status["trials"]["finished"] == TRIALS

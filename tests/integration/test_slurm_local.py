@@ -32,10 +32,10 @@ def test_jobs_that_end_before_the_study_are_followed_by_others(user: JobsUser) -
     user.let_go()
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr) == (0, "")
-    followed = re.findall(r"^job \d+ comes after job \d+: (.*)$", stdout, re.MULTILINE)
-    assert followed.count("it was told to leave") == 1
+    followed = re.findall(r"^job \d+ replaces job \d+: (.*)$", stdout, re.MULTILINE)
+    assert followed.count("it was asked to leave") == 1
     assert followed.count("its time is up") >= 2
-    assert "goes on after epoch" in stdout
+    assert "resumes after epoch" in stdout
     assert "was killed" not in stdout
     assert f"study planet: {TRIALS} finished" in stdout
     check_whole(user, repeated=len(followed))

@@ -31,7 +31,7 @@ def test_a_search_goes_on_without_spoilt_images_and_reports_them_to_the_image(
     assert "--allow-missing" in refused
 
     output = canopy.run("search", "--trials", "2", "--allow-missing").stdout
-    assert f"left out: {len(kinds)} of {IMAGES} images (5 %)" in output
+    assert f"skipped: {len(kinds)} of {IMAGES} images (5 %)" in output
     assert f"{IMAGES - len(kinds)} images" in output
     assert canopy.json("status")["trials"]["finished"] == 2
 

@@ -57,7 +57,7 @@ def test_lines_without_control_characters(words: SnapshotAssertion) -> None:
     _, _, *trials = (line.split()[:5] for line in output.splitlines())
     assert [each[:4] for each in trials if each[0] != "trial"] == [
         ["[1/3]", "trial", "0", "complete"],
-        ["[1/3]", "trial", "1", "pauses"],
+        ["[1/3]", "trial", "1", "paused"],
         ["[2/3]", "trial", "1", "pruned"],
         ["[2/3]", "trial", "2", "failed"],
     ]
@@ -99,7 +99,7 @@ def test_what_several_workers_say_is_printed_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("canopy_search.search.progress_display.time.monotonic", lambda: now_s)
     for worker in ("worker 1", "worker 2"):
         screen.emit(worker, "note", "the database is away")
-    screen.emit("worker 1", "note", "the database is away")  # that is news again
+    screen.emit("worker 1", "note", "the database is away")  # the same worker repeats it
     now_s += 61
     screen.emit("worker 2", "note", "the database is away")
     assert stream.getvalue().count("the database is away") == 3

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.connection.urls import optuna_url, parse_database_url, shown
+from canopy_search.storage.connection.urls import masked, optuna_url, parse_database_url
 from canopy_search.storage.database import (
     Database,
     describe_database,
@@ -81,7 +81,7 @@ class TestUrl:
     def test_password_is_masked(self, password: str) -> None:
         url = sqlalchemy.URL.create("postgresql", "ann", password, "db.example")
         both = url.update_query_dict({"sslpassword": password})
-        assert shown(both) == "postgresql://ann:***@db.example?sslpassword=hidden"
+        assert masked(both) == "postgresql://ann:***@db.example?sslpassword=hidden"
 
     @given(password=st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
     def test_optuna_reads_it_back(self, password: str) -> None:
@@ -244,7 +244,7 @@ class TestUnreachable:
         assert caught.value.__suppress_context__
         assert describe_database(Path(), text) == {
             "kind": "server",
-            "url": shown(parse_database_url(text)),
+            "url": masked(parse_database_url(text)),
             "running": False,
             "reason": message,
         }

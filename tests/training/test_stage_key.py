@@ -154,7 +154,7 @@ NO_CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
     "an image to test on": lambda d: replace(d, digests=(*d.digests[:11], "a" * 64)),
     "names of images": lambda d: replace(d, image_names=tuple("abcdefghijkl")),
     "the whole set's fingerprint": lambda d: replace(d, fingerprint="0" * 64),
-    "remarks": lambda d: replace(d, remarks=("odd",)),
+    "warnings": lambda d: replace(d, warnings=("odd",)),
     "the order of augmentations": lambda d: replace(d, augment=tuple(reversed(d.augment))),
 }
 

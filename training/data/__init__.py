@@ -1,1 +1,1 @@
-"""Label files, splits, the decoded cache, loading and augmentation."""
+"""Label files, splits, the cache of decoded images, loading and augmentation."""

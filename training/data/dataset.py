@@ -1,4 +1,4 @@
-"""From the settings of `data` to everything that a training run reads."""
+"""Opens the data set of the `data` settings: images, labels and split."""
 
 import hashlib
 import json
@@ -33,17 +33,17 @@ class Dataset:
     """Decoded images, their labels and their split.
 
     Attributes:
-        pixels: (images, image_px, image_px, 3), uint8, a read-only memory map.
+        pixels: (images, image_px, image_px, 3), uint8, as a read-only memory map.
         targets: (images, labels), uint8, 0 or 1.
         labels: names of the columns of `targets`.
-        image_names: names of the rows, as the label file writes them.
+        image_names: names of the rows, as in the label file.
         split: which rows are for training, validation and test.
         fingerprint: SHA-256 of image bytes and labels, hexadecimal.
         image_px: side of the decoded squares.
-        augment: random flips and turns of the training images.
-        digests: SHA-256 of the images' files, hexadecimal.
+        augment: random flips and rotations of the training images.
+        digests: SHA-256 of the image files, hexadecimal.
         skipped: images of the label file that cannot be used.
-        warnings: what a person should know about the data, a line each.
+        warnings: what the user should know about the data, one line each.
     """
 
     pixels: NDArray[np.uint8]
@@ -61,37 +61,37 @@ class Dataset:
     def label_counts(
         self, part: Literal["all", "train", "validation", "test"] = "all"
     ) -> dict[str, int]:
-        """Label → number of images that have it, in one part of the split or in all of it."""
+        """Label → number of images that have it, in one part of the split or in all parts."""
         rows = self.targets if part == "all" else self.targets[getattr(self.split, part)]
         return dict(zip(self.labels, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
 def open_dataset(settings: DataSettings, home: Path, progress: Progress | None = None) -> Dataset:
-    """Reads labels and images, splits them, and decodes them unless that was done before.
+    """Reads labels and images, splits them, and decodes images that are not cached.
 
     Args:
         settings: where the data is and how it is prepared.
-        home: the state folder; demo data, digests and caches go below it.
-        progress: is told about the slow parts: ``making the demo``, ``reading images``,
-            ``decoding images``, and of a place that is waited for.
+        home: the state folder, which holds demo data, digests and caches.
+        progress: called during the slow phases ``making the demo``, ``reading images`` and
+            ``decoding images``, and while waiting for unavailable object storage.
 
     Raises:
         LabelFileError: the label file is missing or malformed.
         ImageError: images are missing or damaged.
         SplitError: there are too few images for the split.
-        DiskFullError: the disk has no room for the decoded images.
+        DiskFullError: the disk has too little free space for the decoded images.
     """
     labels, images = data_sources(settings, home, progress)
-    waiting = Waiting(on_wait=lambda error: _tell_waiting(error, progress))
+    waiting = Waiting(on_wait=lambda error: _report_waiting(error, progress))
     everything = read_label_file(labels, settings.columns, settings.split, waiting)
     with opened_images(images, waiting) as folder:
         located = locate_images(everything, folder)
         table, skipped = located.table, located.skipped
         if 2 * len(skipped) > len(everything.image_names):
-            # Probably the wrong folder, which nobody should wait for; fewer are told with the
-            # damaged.
+            # Probably the wrong folder, so fail before the slow phases. Fewer missing images are
+            # reported later, together with damaged ones.
             _check(skipped, everything, settings)
-        # Before the slow parts, because it can fail.
+        # Before the slow phases, because it can fail.
         split = split_table(table, settings.split)
         read = read_images(
             located.paths,
@@ -141,9 +141,9 @@ def _check(skipped: Sequence[SkippedImage], table: LabelTable, settings: DataSet
 
 
 def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
-    """What makes two data sets the same: their images' bytes and their labels.
+    """Returns a digest of the images' bytes and the labels, equal for equal data sets.
 
-    Neither the folder nor the names of the files count, except that names decide the order.
+    Folder and file names do not matter, except that names decide the order.
 
     Args:
         table: the labels.
@@ -157,7 +157,7 @@ def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
 
 
 def digest_index(home: Path, images: Source) -> Path:
-    """Returns the file that remembers the digests of a folder of images.
+    """Returns the file that stores the digests of a folder of images.
 
     Args:
         home: the state folder.
@@ -169,11 +169,11 @@ def digest_index(home: Path, images: Source) -> Path:
 def data_sources(
     settings: DataSettings, home: Path, progress: Progress | None
 ) -> tuple[Source, Source]:
-    """Returns the label file and the folder of images; the demo's are made if they are not there.
+    """Returns the label file and the folder of images; creates the demo set if needed.
 
     Args:
         settings: where the data is.
-        home: the state folder, where the demo lies.
+        home: the state folder, which holds the demo set.
         progress: see `open_dataset`.
     """
     if settings.labels is not None and settings.images is not None:
@@ -183,9 +183,9 @@ def data_sources(
     return demo.labels, demo.images.resolve()
 
 
-def _tell_waiting(error: FileStoreUnavailableError, progress: Progress | None) -> None:
+def _report_waiting(error: FileStoreUnavailableError, progress: Progress | None) -> None:
     if progress is not None:
-        progress(f"waiting, as {str(error).rpartition('; ')[0]}", 0, 1)
+        progress(f"waiting: {str(error).rpartition('; ')[0]}", 0, 1)
 
 
 def _phase(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:

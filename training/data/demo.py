@@ -1,8 +1,8 @@
 """The built-in demo set: scenes of handwritten digits with long-tailed labels.
 
-It is written as files in the layout of Kaggle's Planet competition and then read like anybody's
-own folder. The digits are real, from scikit-learn; everything else is whole-number arithmetic on
-a seeded generator, so the files are the same bytes on every machine.
+It is written in the file layout of Kaggle's Planet competition and read like the user's own data.
+The digits are real, from scikit-learn; everything else is integer arithmetic on a seeded generator,
+so the files have the same bytes on every machine.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 SCENES = 3000
 SCENE_PX = 48
 
-_VERSION = "digits-1"  # of the folder; raise it when the scenes change
+_VERSION = "digits-1"  # folder name; raise it when the scenes change
 _SEED = 2017
 _SCENES_PER_TASK = 50
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# How often a digit is drawn, out of their sum: labels from 59 down to 2 percent of the scenes, as
-# long a tail as Planet's.
+# Relative frequency of each digit: labels occur in 59 down to 2 percent of the scenes, as
+# long-tailed as Planet's.
 _FREQUENCIES = (340, 230, 155, 102, 68, 45, 30, 20, 13, 9)
 
 _MOST_DIGITS = 4
@@ -40,26 +40,26 @@ _OPAQUE = 16 * _UNIT * _UNIT  # full ink of load_digits, interpolated twice
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """Where the demo set lies."""
+    """Paths of the demo set."""
 
     labels: Path
     images: Path
 
 
-def make_demo(shelf: Path, on_progress: Callable[[int, int], None] | None = None) -> DemoFiles:
-    """Makes the demo set unless it is there.
+def make_demo(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> DemoFiles:
+    """Creates the demo set unless it exists.
 
     Args:
-        shelf: the folder below which the set gets a folder of its own.
+        folder: where the set gets a subfolder.
         on_progress: called with (scenes made, scenes).
     """
-    folder = shelf / _VERSION
+    demo_folder = folder / _VERSION
 
     def build(partial: Path) -> None:
         _write_scenes(_files(partial), on_progress)
 
-    build_atomically(folder, _is_complete, build)
-    return _files(folder)
+    build_atomically(demo_folder, _is_complete, build)
+    return _files(demo_folder)
 
 
 def _files(folder: Path) -> DemoFiles:
@@ -86,16 +86,16 @@ def _write_scenes(files: DemoFiles, on_progress: Callable[[int, int], None] | No
     rows = [f"{NAME_COLUMN},{TAGS_COLUMN}"]
     tasks = runs(SCENES, _SCENES_PER_TASK)
     cores = usable_cores()
-    for some in map_in_order(write, tasks, threads=cores, ahead=2 * cores):
-        rows += some
+    for task_rows in map_in_order(write, tasks, threads=cores, ahead=2 * cores):
+        rows += task_rows
         if on_progress:
             on_progress(len(rows) - 1, SCENES)
     files.labels.write_text("\n".join(rows) + "\n", newline="\n")
 
 
 def _handwriting() -> list[NDArray[np.int32]]:
-    """For each digit the images of it, (images, 8, 8), ink from 0 to 16."""
-    # Here, because the import takes a second that only the first start should pay.
+    """Returns the images of each digit, (images, 8, 8), ink from 0 to 16."""
+    # Imported here, because it takes a second that only the first start should spend.
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -105,9 +105,9 @@ def _handwriting() -> list[NDArray[np.int32]]:
 def _scene(
     number: int, handwriting: list[NDArray[np.int32]]
 ) -> tuple[NDArray[np.uint8], list[int]]:
-    """One scene and the digits in it, sorted.
+    """Returns one scene and its digits, sorted.
 
-    Every scene has a generator of its own, so they can be made in any order.
+    Every scene has its own generator, so scenes can be created in any order.
     """
     rng = np.random.default_rng((_SEED, number))
     drawn = rng.integers(sum(_FREQUENCIES), size=rng.integers(1, _MOST_DIGITS + 1))
@@ -123,20 +123,20 @@ def _scene(
         )
         drawing = handwriting[digit][rng.integers(len(handwriting[digit]))]
         opacity = np.minimum(_enlarged(drawing, side) * 5 // 4, _OPAQUE)[..., None]
-        place = scene[top : top + side, left : left + side]
-        place += (ink - place) * opacity // _OPAQUE
+        region = scene[top : top + side, left : left + side]
+        region += (ink - region) * opacity // _OPAQUE
     scene += rng.integers(-8, 9, size=scene.shape, dtype=np.int8)
     return np.clip(scene, 0, 255).astype(np.uint8), sorted(set(digits))
 
 
 def _texture(rng: np.random.Generator) -> NDArray[np.int32]:
-    """Soft blotches, (SCENE_PX, SCENE_PX, 3), around zero."""
+    """Returns smooth noise, (SCENE_PX, SCENE_PX, 3), around zero."""
     coarse = rng.integers(-25, 26, size=(3, _TEXTURE_CELLS, _TEXTURE_CELLS), dtype=np.int32)
     return np.stack([_enlarged(cells, SCENE_PX) for cells in coarse], axis=-1) // _UNIT**2
 
 
 def _ink_colour(rng: np.random.Generator, background: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A colour that is darker than a light background or lighter than a dark one."""
+    """Returns a colour darker than a light background or lighter than a dark one."""
     distance = rng.integers(80, 160, size=3, dtype=np.int32)
     is_dark = background.mean() < 128
     ink: NDArray[np.int32] = np.clip(background + (distance if is_dark else -distance), 0, 255)
@@ -144,14 +144,14 @@ def _ink_colour(rng: np.random.Generator, background: NDArray[np.int32]) -> NDAr
 
 
 def _enlarged(image: NDArray[np.int32], side: int) -> NDArray[np.int32]:
-    """A square image by bilinear interpolation, times _UNIT squared."""
+    """Returns a square image scaled by bilinear interpolation, times _UNIT squared."""
     weights = _interpolation(len(image), side)
     return weights @ image @ weights.T
 
 
 @cache
 def _interpolation(cells: int, side: int) -> NDArray[np.int32]:
-    """The weights of `cells` values in each of `side` points between them, (side, cells)."""
+    """Returns interpolation weights of `cells` values at `side` points, (side, cells)."""
     position = np.arange(side) * (cells - 1) * _UNIT // (side - 1)
     below, part = np.divmod(position, _UNIT)
     weights = np.zeros((side, cells), np.int32)

@@ -1,4 +1,4 @@
-"""What makes parts of two data sets the same: bytes and labels of their images, in their order."""
+"""Identifies parts of a data set by the bytes and labels of their images, in order."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ from canopy_search.training.data.dataset import Dataset
 
 
 def parts_digest(dataset: Dataset, *parts: NDArray[np.int64]) -> str:
-    """Returns a SHA-256 of some images and the labels' names, hexadecimal.
+    """Returns a SHA-256 of some images and the label names, hexadecimal.
 
     Args:
         dataset: with the digests of its images.
-        parts: rows of it; where one part ends counts, too.
+        parts: rows of the data set; the boundaries between parts also matter.
     """
     sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
     for part in parts:

@@ -1,8 +1,8 @@
 """Batches of pixels and targets, gathered ahead of the training loop by threads, or on the device.
 
-Where the device holds the images, a batch is gathered there when it is asked for. Elsewhere threads
-gather batches from the memory map ahead of the training loop, for a GPU into pinned memory, from
-which they are copied while the batch before is trained on.
+If the images are cached on the device, a batch is gathered there on request. Otherwise threads
+gather batches from the memory map ahead of the training loop; for a GPU, into pinned memory, from
+which they are copied while the previous batch is trained on.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Batch:
     targets: Tensor
 
     def parts(self, count: int) -> Iterator["Batch"]:
-        """Cuts the batch into parts whose sizes differ by one at most; views, not copies."""
+        """Splits the batch into parts whose sizes differ by at most one; views, not copies."""
         images = len(self.targets)
         ends = [images * (at + 1) // count for at in range(count)]
         for start, end in zip([0, *ends], ends, strict=False):
@@ -48,11 +48,11 @@ class Batch:
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Mixes a run's seed and the number of an epoch into the seed of all that epoch's randomness.
+    """Returns the seed of all randomness in one epoch, from a run's seed and the epoch number.
 
     It is the first eight bytes of ``SHA-256("<seed>/<epoch>")``, big-endian, without the highest
-    bit: neighbouring seeds and epochs share nothing, and no two pairs are confused the way that
-    ``seed + epoch`` confuses them.
+    bit. Neighbouring seeds and epochs are independent, and pairs do not collide as they would with
+    ``seed + epoch``.
 
     Returns:
         A number from 0 to 2**63 - 1, which every generator of torch accepts.
@@ -63,11 +63,11 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Recipe:
-    """What goes into one batch.
+    """The contents of one batch.
 
     Attributes:
         images: (batch,), int64, rows of the pixels and targets.
-        symmetries: (batch,), int64, or None where every image stays as it is.
+        symmetries: (batch,), int64; None leaves every image unchanged.
     """
 
     images: NDArray[np.int64]
@@ -75,15 +75,15 @@ class _Recipe:
 
 
 class BatchLoader:
-    """Cuts some images of a set into batches, for training or evaluation.
+    """Loads images of a data set in batches, for training or evaluation.
 
     An epoch has ``ceil(images / batch_size)`` batches whose sizes differ by at most one, so that
-    no tiny last batch upsets batch normalisation. What is in them depends neither on the number
-    of threads nor on how far they work ahead, because everything random is drawn before the first
-    batch is gathered.
+    no tiny last batch disturbs batch normalisation. The contents depend neither on the number of
+    threads nor on prefetching, because everything random is drawn before the first batch is
+    gathered.
 
     Attributes:
-        wait_s: seconds that the consumer was kept waiting for batches in the latest pass.
+        wait_s: seconds that the consumer waited for batches in the latest pass.
     """
 
     def __init__(
@@ -99,23 +99,23 @@ class BatchLoader:
         prefetch: int = 4,
         on_device: DeviceImages | None = None,
     ) -> None:
-        """Prepares the loader; threads start with a pass and end with it.
+        """Prepares the loader; threads start and end with each pass.
 
         Args:
             pixels: (images, image_px, image_px, 3), uint8, contiguous; usually the memory map.
             targets: (images, labels), uint8.
             indices: rows of the images to load.
             batch_size: largest size of a batch.
-            device: where batches are delivered.
-            augment: of ``hflip``, ``vflip``, ``rot90``; training images are turned and mirrored
-                by a symmetry that is drawn evenly from those that these generate.
+            device: that batches are copied to.
+            augment: of ``hflip``, ``vflip``, ``rot90``; each training image is transformed by a
+                symmetry drawn uniformly from those that these generate.
             threads: number of threads that gather batches.
-            prefetch: number of batches that are gathered ahead.
-            on_device: the same images in the memory of `device`; read where it holds all of
+            prefetch: number of batches gathered ahead.
+            on_device: the same images in the memory of `device`; used if it holds all of
                 `indices`, which changes no batch.
 
         Raises:
-            IndexError: an index is not a row of the pixels; gathering does not look again.
+            IndexError: an index is not a row of the pixels; gathering does not check again.
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(pixels):
             raise IndexError(
@@ -129,7 +129,7 @@ class BatchLoader:
         self._symmetries = allowed_symmetries(augment)
         self._threads = threads
         self._prefetch = prefetch
-        # A view without the memory map's class, whose indexing takes twice as long.
+        # A plain array view, because indexing a memmap takes twice as long.
         self._pixels = np.asarray(pixels)
         self._views = symmetric_views(whole_pixels(self._pixels))
         self._targets = targets.astype(np.float32)
@@ -140,9 +140,9 @@ class BatchLoader:
         return self._batches
 
     def training_batches(self, seed: int, epoch: int) -> Generator[Batch]:
-        """Every image once, in an order and with symmetries that follow from seed and epoch.
+        """Yields every image once, in an order and with symmetries set by seed and epoch.
 
-        Close it to end its threads, where it is not taken to its end.
+        Close the generator to end its threads, unless it is exhausted.
         """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         count = len(self._indices)
@@ -154,18 +154,18 @@ class BatchLoader:
         return self._deliver(self._indices[order], symmetries)
 
     def evaluation_batches(self) -> Generator[Batch]:
-        """Every image once, as it is, in the order of the indices; closed likewise."""
+        """Yields every image once, unchanged, in the order of the indices; close it likewise."""
         return self._deliver(self._indices, None)
 
     def _cuts(self, count: int) -> Iterator[slice]:
-        """Where an epoch of so many images is cut into batches."""
+        """Returns the slices of `count` images that form the batches."""
         ends = [count * (at + 1) // self._batches for at in range(self._batches)]
         return itertools.starmap(slice, zip([0, *ends], ends, strict=False))
 
     def _deliver(
         self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None
     ) -> Generator[Batch]:
-        """Yields the batches on the device and counts the time spent waiting for them."""
+        """Yields the batches on the device and measures the time spent waiting for them."""
         self.wait_s = 0.0
         source = (
             self._from_device(self._on_device, images, symmetries)
@@ -187,16 +187,16 @@ class BatchLoader:
         images: NDArray[np.int64],
         symmetries: NDArray[np.int64] | None,
     ) -> Generator[Batch]:
-        """Gathers each batch on the device when it is asked for."""
-        places = on_device.places(images)
-        drawn = None if symmetries is None else on_device.on_device(symmetries)
+        """Gathers each batch on the device on request."""
+        positions = on_device.positions(images)
+        drawn = None if symmetries is None else on_device.copied(symmetries)
         for cut in self._cuts(len(images)):
-            yield Batch(*on_device.gather(places[cut], None if drawn is None else drawn[cut]))
+            yield Batch(*on_device.gather(positions[cut], None if drawn is None else drawn[cut]))
 
     def _from_host(
         self, images: NDArray[np.int64], symmetries: NDArray[np.int64] | None
     ) -> Generator[Batch]:
-        """Gathers batches ahead, in threads, and brings them to the device."""
+        """Gathers batches ahead, in threads, and copies them to the device."""
         recipes = [
             _Recipe(images[cut], None if symmetries is None else symmetries[cut])
             for cut in self._cuts(len(images))
@@ -209,14 +209,14 @@ class BatchLoader:
                 yield Batch(pixels, targets)
 
     def _gather(self, recipe: _Recipe) -> Batch:
-        """Copies the images of one batch out of the memory map, in a thread."""
+        """Copies the images of one batch from the memory map, in a thread."""
         pinned = self._device.type == "cuda"
         count = len(recipe.images)
         pixels = torch.empty((count, *self._pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
         targets = torch.empty((count, self._targets.shape[1]), pin_memory=pinned)
         np.take(self._targets, recipe.images, axis=0, out=targets.numpy(), mode="clip")
         if recipe.symmetries is None:
-            # "clip" writes straight into the output, where the default goes through a copy.
+            # "clip" writes directly to the output, while the default goes through a copy.
             np.take(self._pixels, recipe.images, axis=0, out=pixels.numpy(), mode="clip")
         else:
             # One image at a time is three times as fast as one symmetry at a time, and ten times

@@ -1,4 +1,4 @@
-"""From stored pixels to what a network expects."""
+"""Normalises stored pixels for a network."""
 
 from functools import lru_cache
 
@@ -10,11 +10,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalised(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Scales pixels to ImageNet's mean and standard deviation, on the device they are on.
+    """Normalises pixels with ImageNet's mean and standard deviation, on their device.
 
     Args:
         pixels: (batch, height, width, 3), uint8.
-        dtype: of the result; the arithmetic is float32 whatever it is.
+        dtype: of the result; the arithmetic is always float32.
 
     Returns:
         (batch, 3, height, width) in the channels-last memory format.
@@ -28,13 +28,13 @@ def normalised(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _for_rows(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns what a row of pixels is multiplied by, and what is added, each (3 · width,).
+    """Returns scale and offset for a row of pixels, each (3 · width,).
 
-    Over rows of the image the innermost loop is long and vectorised: on a CPU four times as fast as
-    the same arithmetic broadcast over three channels. They are kept, because a GPU would stop for
-    what comes from the host's memory at every batch.
+    Over whole rows the innermost loop is long and vectorised: on a CPU four times as fast as
+    broadcasting over three channels. They are cached, because copying them from the host for every
+    batch would make a GPU wait.
     """
-    with torch.inference_mode(mode=False):  # else training could not use what validation made
+    with torch.inference_mode(mode=False):  # so that training can use tensors made in validation
         mean = torch.tensor(IMAGENET_MEAN, device=device)
         std = torch.tensor(IMAGENET_STD, device=device)
         return (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)

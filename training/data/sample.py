@@ -1,4 +1,4 @@
-"""Some images of a data set, decoded to measure with: how long do all of them take."""
+"""A sample of a data set, decoded to estimate the time for all images."""
 
 import time
 from dataclasses import dataclass, replace
@@ -25,24 +25,24 @@ from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.errors import ImageError, SplitError
 from canopy_search.training.settings import DataSettings
 
-# Parts of the sample that are timed each for itself, which shows how much times differ.
+# Parts of the sample that are timed separately, to show how much times vary.
 _PARTS = 4
 _TRAIN_SHARE = 2 / 3
 
 
 @dataclass(frozen=True, eq=False)
 class DataSample:
-    """Some images of a data set, and what there is of all of them.
+    """Some images of a data set, and counts of all of them.
 
     Attributes:
-        dataset: the sample: training images, and validation images with a label first.
-        images: that can be used, all of them.
-        train: images to train on, all of them.
-        validation: images to validate on, all of them.
-        is_decoded: whether all of them lie decoded in the state folder.
-        images_per_s: read, decoded and written, a number for each part of the sample; empty where
-            all is decoded.
-        decoding_s: what that took, in seconds.
+        dataset: the sample: training images, then validation images that have a label.
+        images: number of all usable images.
+        train: number of all training images.
+        validation: number of all validation images.
+        is_decoded: whether all images are cached, decoded, in the state folder.
+        images_per_s: images read, decoded and written per second, for each part of the sample;
+            empty if all are cached.
+        decoding_s: duration of reading, decoding and writing the sample, in seconds.
     """
 
     dataset: Dataset
@@ -55,21 +55,21 @@ class DataSample:
 
     @property
     def cache_bytes(self) -> int:
-        """What all images take on the disk when they are decoded."""
+        """Size of all decoded images on disk."""
         return cache_bytes(self.images, self.dataset.image_px)
 
 
 def open_sample(
     settings: DataSettings, home: Path, count: int, progress: Progress | None = None
 ) -> DataSample:
-    """Decodes some images beside the state folder's cache, or takes them from there.
+    """Decodes some images in a temporary folder, or takes them from the cache.
 
-    Nothing of it stays, but for the demo's images and the digests of files that were known before.
+    Nothing is kept, except the demo set and digests of files that were known before.
 
     Args:
         settings: where the data is and how it is prepared.
         home: the state folder.
-        count: images of the sample, if there are as many.
+        count: images in the sample, if there are that many.
         progress: see `training.data.dataset.open_dataset`.
 
     Raises:
@@ -83,7 +83,7 @@ def open_sample(
         located = locate_images(everything, folder)
         if index.exists():
             known = remembered_digests(located.paths, index)
-            digests = [each for each in known if each is not None]
+            digests = [digest for digest in known if digest is not None]
             if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
                 return _sample_of(open_dataset(settings, home, progress), count)
         check_skipped(
@@ -98,7 +98,7 @@ def open_sample(
 
 
 def _sample_of(dataset: Dataset, count: int) -> DataSample:
-    """Takes the sample from images that are decoded."""
+    """Takes the sample from cached images."""
     split = dataset.split
     train, validation = _chosen(dataset.targets, split, count)
     rows = np.concatenate([train, validation])
@@ -120,7 +120,7 @@ def _sample_of(dataset: Dataset, count: int) -> DataSample:
     )
 
 
-def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted of it
+def _decoded(  # noqa: PLR0917 - the whole data set, and the rows to decode
     table: LabelTable,
     paths: list[ImageFile],
     split: Split,
@@ -128,7 +128,7 @@ def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted
     settings: DataSettings,
     home: Path,
 ) -> DataSample:
-    """Reads, decodes and writes the sample as `open_dataset` does, into a folder that goes."""
+    """Reads, decodes and writes the sample like `open_dataset`, in a temporary folder."""
     order = np.concatenate(rows)
     pixels, kept, digests, speeds = [], [], [], []
     decoding_s = 0.0
@@ -138,15 +138,17 @@ def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted
         for number in range(min(_PARTS, len(order))):
             part = order[number::_PARTS]
             files = [paths[at] for at in part]
-            place = Path(folder) / str(number)
-            began = time.perf_counter()
-            read = read_images(files, place / "index", place / CACHE_FOLDER, settings.image_px)
+            part_folder = Path(folder) / str(number)
+            started = time.perf_counter()
+            read = read_images(
+                files, part_folder / "index", part_folder / CACHE_FOLDER, settings.image_px
+            )
             readable, decoded = read.readable, read.decoded
             known = [digest for digest in read.digests if digest is not None]
-            part_s = time.perf_counter() - began
+            part_s = time.perf_counter() - started
             decoding_s += part_s
             speeds.append(len(part) / part_s)
-            damaged = {each.position for each in decoded.damaged}
+            damaged = {image.position for image in decoded.damaged}
             pixels.append(np.array(decoded.pixels))
             whole = [at for at in range(len(readable)) if at not in damaged]
             kept += [int(part[readable[at]]) for at in whole]
@@ -154,8 +156,8 @@ def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted
     in_train = np.isin(kept, rows[0])
     if not in_train.any() or in_train.all():
         raise ImageError(
-            f"{table.path}: of {len(order)} images that were tried {len(kept)} can be decoded, not "
-            "one to train on and one to validate on; canopy doctor says more"
+            f"{table.path}: {len(kept)} of {len(order)} sampled images can be decoded, but at "
+            "least one training and one validation image are needed; run canopy doctor for details"
         )
     sorting = np.argsort(~in_train, kind="stable")
     table_rows = [kept[at] for at in sorting]
@@ -165,7 +167,7 @@ def _decoded(  # noqa: PLR0917 - what was found of the whole, and what is wanted
         labels=table.labels,
         image_names=tuple(table.image_names[at] for at in table_rows),
         split=_in_this_order(int(in_train.sum()), len(kept)),
-        fingerprint="",  # of a sample, which nobody keeps
+        fingerprint="",  # a sample is not kept
         image_px=settings.image_px,
         augment=settings.augment,
         digests=tuple(digests[at] for at in sorting),

@@ -16,7 +16,7 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which images are for what: sorted int64 indices, disjoint, together all images."""
+    """The images of each part: sorted int64 indices, disjoint, together all images."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -24,15 +24,15 @@ class Split:
 
 
 def split_table(table: LabelTable, settings: SplitSettings) -> Split:
-    """Splits as the file's own column says, else at random with its groups kept together.
+    """Splits by the label file's split column if there is one, else at random by groups.
 
     Args:
-        table: the labels, with parts and groups if the file has such columns.
+        table: the labels, with parts and groups if the file has those columns.
         settings: fractions and seed.
 
     Raises:
-        SplitError: a part that was asked for has no images, or the file's own split tears a group
-            apart.
+        SplitError: a requested part has no images, or the file's own split puts a group in two
+            parts.
     """
     if table.parts is not None:
         if table.groups is not None:
@@ -44,28 +44,28 @@ def split_table(table: LabelTable, settings: SplitSettings) -> Split:
 def split_images(
     targets: NDArray[np.uint8], settings: SplitSettings, groups: Sequence[str] | None = None
 ) -> Split:
-    """Splits so that every label is as frequent in each part as in the whole.
+    """Splits so that every label is equally frequent in every part.
 
-    The result depends on targets, groups and settings alone and is the same on every machine.
+    The result depends only on targets, groups and settings and is the same on every machine.
 
     Args:
-        targets: (images, labels), 0 or 1. Images without labels are spread like the others.
+        targets: (images, labels), 0 or 1. Images without labels are distributed too.
         settings: fractions and seed.
-        groups: for each image what must stay with it; "" is a group of its own.
+        groups: for each image the name of its group; "" is a group of one image.
 
     Raises:
-        SplitError: a part that was asked for has no images.
+        SplitError: a requested part has no images.
 
     References:
         Sechidis, Tsoumakas, Vlahavas (2011), On the Stratification of Multi-Label Data.
     """
     fractions = [1 - settings.validation - settings.test, settings.validation]
-    # The algorithm would hand a part of size 0 the images that are over in the other parts.
+    # The algorithm would give a part of size 0 the surplus images of the other parts.
     if settings.test > 0:
         fractions.append(settings.test)
     random = np.random.RandomState(settings.seed % 2**32)
     if groups is None:
-        # It indexes with the rows, so they must be boolean masks.
+        # The function indexes with the rows, so they must be boolean masks.
         part_of_image = IterativeStratification(targets.astype(bool), np.array(fractions), random)
     else:
         part_of_image = _parts_of_groups(targets, groups, fractions, random)
@@ -87,8 +87,8 @@ def _given_split(table: LabelTable, parts: Sequence[str]) -> Split:
     for name in ("train", "validation"):
         if not len(getattr(split, name)):
             raise SplitError(
-                f"{table.path}: the column that splits gives no image to {name}; give it some, or "
-                "set data.split.column to null to split at random"
+                f"{table.path}: the split column assigns no image to {name}; assign some, or set "
+                "data.split.column to null to split at random"
             )
     return split
 
@@ -111,21 +111,21 @@ def _parts_of_groups(
     fractions: Sequence[float],
     random: np.random.RandomState,
 ) -> NDArray[np.int64]:
-    """The part of each image, whole groups in one part.
+    """Returns the part of each image; each group is in one part.
 
-    The largest groups first, each goes to where it brings the counts of images and labels nearest
-    to what the fractions ask for: with c the group's counts and d what a part still lacks, each
-    relative to the total of its label, that is the part with the largest c · d.
+    Groups are assigned from the largest on, each to the part where it brings the counts of images
+    and labels closest to the fractions: with c the group's counts and d the counts that a part
+    still lacks, each relative to the total of its label, that is the part with the largest c · d.
     """
     position, names = _positions(groups)
-    # Images count like a label that all of them have, and as much as all labels together.
+    # Images count as a label that all of them have, with the weight of all labels together.
     counts = np.zeros((len(names), targets.shape[1] + 1))
     np.add.at(counts, position, np.column_stack([targets, np.ones(len(targets))]))
     total = np.maximum(counts.sum(axis=0), 1)
     weights = np.append(np.full(targets.shape[1], 1 / max(targets.shape[1], 1)), 1.0) / total**2
     lacking = np.outer(fractions, counts.sum(axis=0))
     shuffled = random.permutation(len(names))
-    # Rounded, because the last bits of a sum are not the same on every machine.
+    # Rounded, because the last bits of a sum differ between machines.
     sizes = np.round(counts[shuffled] ** 2 @ weights, 9)
     order = shuffled[np.argsort(-sizes, kind="stable")]
     part_of_group = np.zeros(len(names), np.int64)
@@ -137,7 +137,7 @@ def _parts_of_groups(
 
 
 def _positions(groups: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """For each image the position of its group, and the groups' names."""
+    """Returns for each image the position of its group, and the group names."""
     names = [group or f"\0{at}" for at, group in enumerate(groups)]
     position = {name: at for at, name in enumerate(dict.fromkeys(names))}
     return np.array([position[name] for name in names]), list(position)

@@ -1,4 +1,4 @@
-"""What a data set looks like: its files, its labels, and what about them may surprise."""
+"""Describes a data set: its files, its labels, and unusual properties of both."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,14 +30,14 @@ _SEEN_OFTEN = 5
 
 @dataclass(frozen=True)
 class FileSurvey:
-    """What the headers of the image files say.
+    """Facts from the headers of the image files.
 
     Attributes:
-        formats: ``JPEG`` and the like → number of files.
+        formats: format, such as ``JPEG`` → number of files.
         modes: Pillow's colour modes → number of files.
         sizes: (width, height) in pixels → number of files.
-        animated: files of several frames.
-        rotated: files that EXIF says to turn.
+        animated: files with several frames.
+        rotated: files whose EXIF data gives a rotation.
     """
 
     formats: Counter[str]
@@ -48,20 +48,20 @@ class FileSurvey:
 
     @property
     def median_side_px(self) -> int:
-        """The median of the shorter sides; 0 without a readable image."""
+        """Median of the shorter sides; 0 without a readable image."""
         sides = [min(size) for size in self.sizes.elements()]
         return int(median(sides)) if sides else 0
 
 
 @dataclass(frozen=True)
 class LabelPair:
-    """Two labels that have more to do with each other than chance.
+    """Two labels that occur together more or less often than by chance.
 
     Attributes:
-        one: with `count` images.
-        other: the label that `one` always comes with, or never.
+        one: the label of `count` images.
+        other: the label that always, or never, occurs with `one`.
         count: images that have `one`.
-        both_ways: whether it is the same the other way round.
+        both_ways: whether the reverse also holds.
     """
 
     one: str
@@ -73,9 +73,9 @@ class LabelPair:
 def survey_files(
     paths: Sequence[ImageFile], on_progress: Callable[[int, int], None] | None = None
 ) -> FileSurvey:
-    """Reads the headers of image files; files that have none are left to the decoding.
+    """Reads the headers of image files; decoding reports files without a valid header.
 
-    Of a file that is not on this machine only the beginning is read, where that says enough.
+    Of a remote file only the first bytes are read, if they are enough.
 
     Args:
         paths: the files.
@@ -105,10 +105,10 @@ def survey_files(
 
 
 def always_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[LabelPair]:
-    """Returns the labels that never come without another one, the most frequent first.
+    """Returns the labels that never occur without another one, most frequent first.
 
-    A label with fewer than five images proves nothing, and one that nine of ten images have comes
-    with anything.
+    Labels with fewer than five images are too rare to tell. A label on nine of ten images occurs
+    with all others.
 
     Args:
         targets: (images, labels), 0 or 1.
@@ -126,7 +126,7 @@ def always_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[L
 
 
 def never_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[LabelPair]:
-    """Returns pairs of labels without a common image, where chance would give five or more.
+    """Returns pairs of labels without a common image, if five or more are expected by chance.
 
     Args:
         targets: (images, labels), 0 or 1.
@@ -140,7 +140,7 @@ def never_together(targets: NDArray[np.uint8], labels: Sequence[str]) -> list[La
 
 
 def copies(digests: Sequence[str]) -> list[list[int]]:
-    """Returns the positions of images that are the same file byte for byte, a list for each."""
+    """Returns the positions of images with identical bytes, one list per duplicate image."""
     positions: dict[str, list[int]] = {}
     for at, digest in enumerate(digests):
         positions.setdefault(digest, []).append(at)
@@ -148,8 +148,8 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
 
 
 def _counts(targets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Images of each label, and of each pair of labels."""
-    # In float, because NumPy has no fast product of integers; exact up to 2^24 images.
+    """Returns the number of images of each label, and of each pair of labels."""
+    # In float, because NumPy's integer matrix product is slow; exact up to 2^24 images.
     as_float = targets.astype(np.float32)
     both = np.rint(as_float.T @ as_float).astype(np.int64)
     return np.diag(both).copy(), both
@@ -157,7 +157,7 @@ def _counts(targets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 @dataclass(frozen=True)
 class _Header:
-    """What one file says of itself."""
+    """The header of one file."""
 
     format: str
     mode: str
@@ -189,7 +189,7 @@ def _header(content: bytes) -> _Header | None:
                 is_animated=bool(getattr(image, "is_animated", False)),
                 is_rotated=image.getexif().get(_ORIENTATION, 1) not in {0, 1},
             )
-    # Whatever is wrong with it, decoding says it better.
+    # Decoding reports the error in more detail.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError):
         return None
     except Image.DecompressionBombError:

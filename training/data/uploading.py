@@ -1,4 +1,4 @@
-"""Batches on their way from the host's memory to the device."""
+"""Copies batches from the host's memory to the device."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,13 +12,13 @@ Pair = tuple[Tensor, Tensor]
 def uploaded(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
     """Yields batches on a device.
 
-    On a CUDA device a batch is copied from pinned memory, on a stream of its own, while the batch
-    before it is trained on; so one batch more than is trained on lies in the device's memory.
-    Elsewhere a batch is copied when it is asked for; on the CPU nothing is copied.
+    On a CUDA device a batch is copied from pinned memory, on a separate stream, while the previous
+    batch is trained on; so the device's memory holds one additional batch. Otherwise a batch is
+    copied on request; on the CPU nothing is copied.
 
     Args:
-        batches: pixels and targets in the host's memory, pinned where the device is a GPU.
-        device: where they are wanted.
+        batches: pixels and targets in the host's memory, pinned if the device is a GPU.
+        device: the target device.
     """
     if device.type == "cuda":
         return _copied_ahead(batches, device)
@@ -26,7 +26,7 @@ def uploaded(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
 
 
 def _copied_ahead(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
-    cuda: Any = torch.cuda  # its classes have no types
+    cuda: Any = torch.cuda  # its classes have no type stubs
     copying = cuda.Stream(device)
     ahead: tuple[Pair, torch.cuda.Event] | None = None
     for pixels, targets in batches:

@@ -1,4 +1,4 @@
-"""What a person should know about their data before hours are spent on it, a line each."""
+"""Warnings about the data that the user should see before training, one line each."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ def dataset_warnings(
     skipped: Sequence[SkippedImage],
     report: Path,
 ) -> list[str]:
-    """Returns how the label file was read, and what is odd about the data.
+    """Returns a line on how the label file was read, and warnings about the data.
 
     Args:
-        table: the images that are used.
+        table: the used images.
         split: of these images.
         digests: SHA-256 of each image, hexadecimal.
         skipped: the images that are not used.
-        report: where these are listed.
+        report: the file that lists the skipped images.
     """
     warnings = [_reading(table, split)]
     if skipped:
         images = len(table.image_names) + len(skipped)
-        warnings.append(f"left out: {skipped_text(skipped, images)}; all of them are in {report}")
+        warnings.append(f"skipped: {skipped_text(skipped, images)}; full list in {report}")
     for part in PARTS:
         if names := labels_without_positives(table, split, part):
-            what = "cannot be learnt" if part == "train" else f"have no {part} AP"
-            warnings.append(f"no image for {part} has {_named(names)}: these labels {what}")
+            effect = "cannot be learned" if part == "train" else f"have no {part} AP"
+            warnings.append(f"no image in {part} has {_named(names)}: these labels {effect}")
     if copies := copies_across_parts(split, digests):
         names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
         warnings.append(
-            f"copies of an image in another part of the split: {len(copies)}, which flatters the "
-            f"scores ({_named(names)})"
+            f"identical images in different parts of the split: {len(copies)}, so scores are too "
+            f"high ({_named(names)})"
         )
     return warnings
 
 
 def labels_without_positives(table: LabelTable, split: Split, part: str) -> list[str]:
-    """Returns the labels that no image of a part of the split has; none where it has no images."""
+    """Returns the labels that no image of a part has; an empty list if the part is empty."""
     rows = getattr(split, part)
     if not len(rows):
         return []
@@ -55,7 +55,7 @@ def labels_without_positives(table: LabelTable, split: Split, part: str) -> list
 
 
 def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int, int]]:
-    """Returns the images whose bytes are in another part too, each with the first of these."""
+    """Returns images with identical bytes in different parts, each with the first one."""
     parts = np.empty(len(digests), np.int64)
     for number, part in enumerate(PARTS):
         parts[getattr(split, part)] = number
@@ -72,11 +72,11 @@ def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int,
 
 def _reading(table: LabelTable, split: Split) -> str:
     counts = " / ".join(f"{len(getattr(split, part)):,}" for part in PARTS)
-    how = "by the file's own column" if table.parts is not None else "at random"
-    together = ", groups together" if table.groups is not None else ""
+    how = "by the file's split column" if table.parts is not None else "at random"
+    grouped = ", groups kept together" if table.groups is not None else ""
     return (
         f"data: {len(table.image_names):,} images, {len(table.labels):,} labels ({table.layout}); "
-        f"train / validation / test {counts} {how}{together}"
+        f"train / validation / test {counts} {how}{grouped}"
     )
 
 

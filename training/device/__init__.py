@@ -1,4 +1,4 @@
-"""What a device can do: precision, compiling, memory, images kept on it.
+"""Device features: precision, compiling, memory, images cached on the device.
 
-Which device a worker gets is decided in `search.workers`.
+Devices are assigned to workers in `search.workers`.
 """

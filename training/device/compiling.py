@@ -1,4 +1,4 @@
-"""Networks that ``torch.compile`` has made one program of, where the epochs pay for that."""
+"""Networks compiled with ``torch.compile``, if a run is long enough to save time."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,13 +12,13 @@ from canopy_search.training.errors import SettingsError
 Compile = Literal["off", "on", "graphs"]
 
 PAYS_FROM_STEPS = 20_000
-"""Steps of a full run from which ``auto`` compiles on a CUDA GPU.
+"""``auto`` compiles on a CUDA GPU if a complete run has at least this many steps.
 
-An estimate, not a measurement: a minute of compiling, against some 3 ms that a step then saves.
-``python -m benchmarks.gpu`` measures after how many epochs it pays on a GPU.
+An estimate, not a measurement: a minute of compiling, against about 3 ms saved per step.
+``python -m benchmarks.gpu`` measures after how many epochs compiling saves time on a GPU.
 """
 
-# Batches of an epoch have two sizes at most, and so have the parts that each of them is cut into.
+# Batches of an epoch have at most two sizes, and so do their micro-batches.
 _SIZES_AT_MOST = 32
 _BACKEND = "inductor"
 
@@ -28,22 +28,22 @@ def resolve_compile(
 ) -> Compile:
     """Returns how the network of a run is compiled.
 
-    ``auto`` compiles on a CUDA GPU if a full run has at least `PAYS_FROM_STEPS` steps, and never
-    uses CUDA graphs: what they record keeps memory of its own for each size of batch, beside that
-    of other workers of the same GPU, and they cannot sum the gradients of a batch that is cut. On a
-    CPU it compiles nothing: half a minute for a tiny network (benchmarks/RESULTS.md).
+    ``auto`` compiles on a CUDA GPU if a complete run has at least `PAYS_FROM_STEPS` steps. It never
+    uses CUDA graphs: a graph holds extra memory for each batch size, which other workers on the
+    same GPU then lack, and graphs cannot accumulate gradients over micro-batches. On a CPU ``auto``
+    never compiles: half a minute for a tiny network (benchmarks/RESULTS.md).
 
     Args:
-        setting: of the run.
-        device: that it trains on.
-        steps: of a full run; 0 where that is not known, and then ``auto`` is off.
+        setting: from the run's settings.
+        device: the run's device.
+        steps: of a complete run; 0 if unknown, and then ``auto`` is off.
 
     Raises:
         SettingsError: graphs without a CUDA GPU.
     """
     if setting == "graphs" and device.type != "cuda":
         raise SettingsError(
-            f"training.compile: graphs asked for, but CUDA graphs need a CUDA GPU and the device "
+            f"training.compile: graphs requested, but CUDA graphs need a CUDA GPU and the device "
             f"is {device}; set it to auto, on or off"
         )
     if setting != "auto":
@@ -52,18 +52,18 @@ def resolve_compile(
 
 
 class CompiledNetwork:
-    """A network as it is called in training; its weights stay the network's own.
+    """A network as it is called in training; it shares the weights of `network`.
 
-    Every size of batch has a program of its own, so what was trained before changes nothing.
-    Validation and prediction call the network itself: they would need further programs for a tenth
-    of the work.
+    Each batch size is compiled separately, so earlier batches do not affect the result. Validation
+    and prediction call the uncompiled network: they would need more compilations for a tenth of the
+    work.
 
     Args:
-        network: that is trained.
-        how: as `resolve_compile` says; ``off`` calls the network itself.
+        network: the network to train.
+        how: from `resolve_compile`; ``off`` calls the network without compiling.
 
     Raises:
-        ValueError: it is not resolved.
+        ValueError: `how` is ``auto``.
     """
 
     def __init__(self, network: nn.Module, how: Literal["off", "on", "graphs", "auto"]) -> None:
@@ -81,38 +81,38 @@ class CompiledNetwork:
         """Returns logits, (batch, labels), of images, (batch, 3, px, px).
 
         Args:
-            images: a batch, or a part of one.
-            is_cut: whether it is a part, whose gradients are added to those of the part before,
-                which lie where the next CUDA graph would write.
+            images: a batch or micro-batch.
+            is_cut: whether it is a micro-batch. Its gradients are added to those of the previous
+                one, which are in memory that the next CUDA graph would overwrite.
 
         Raises:
-            SettingsError: it cannot be compiled here.
+            SettingsError: the network cannot be compiled on this machine.
         """
         try:
             if self._with_graphs is None or is_cut:
                 return self._plain(images)
-            begin_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
-            begin_step()
+            start_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+            start_step()
             return self._with_graphs(images)
         except RuntimeError as error:
-            if self._how == "off" or not _is_compiler_s(error):
+            if self._how == "off" or not _is_compiler_error(error):
                 raise
-            # What follows the first empty line is advice to those who work on torch.
+            # The text after the first empty line is advice for developers of torch.
             reason = " ".join(str(error).partition("\n\n")[0].split())
             raise SettingsError(
-                f"training.compile: {self._how} asked for, but the network cannot be compiled here "
+                f"training.compile: {self._how} requested, but the network cannot be compiled here "
                 f"({reason}); set it to off"
             ) from error
 
 
-def _is_compiler_s(error: RuntimeError) -> bool:
-    from torch._dynamo.exc import TorchDynamoException  # takes seconds, unless it is there already
+def _is_compiler_error(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException  # a slow import, unless done already
 
     return isinstance(error, TorchDynamoException) and not is_out_of_memory(error)
 
 
 def _compiled(network: nn.Module, mode: str | None) -> Callable[[Tensor], Tensor]:
-    compiler: Any = torch.compile  # torch's types lack the last two arguments
+    compiler: Any = torch.compile  # torch's stubs lack the last two arguments
     program: Callable[[Tensor], Tensor] = compiler(
         network,
         backend=_BACKEND,

@@ -1,25 +1,25 @@
-"""How the host's allocator treats what a training step frees."""
+"""Settings of the host's allocator for memory that a training step frees."""
 
 import ctypes
 from typing import Any
 
-# Of mallopt(3).
+# From mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _NEVER = -1
 _LARGEST_KEPT_BYTES = 2**25
-"""The largest threshold that there is. What is larger goes back at once, as it always did."""
+"""The largest threshold allowed. Larger blocks are returned at once, as by default."""
 
 
 def keep_freed_memory() -> bool:
-    """Lets glibc keep what a training step frees, because the next step asks for the same again.
+    """Makes glibc keep memory that a training step frees, because the next step needs it again.
 
-    By default it gives what is free at the end of its memory back to the system, which then zeroes
-    and maps every page anew for the next step (benchmarks/RESULTS.md). What earlier runs of this
-    process have left is given back now. No number depends on it.
+    By default glibc returns free memory at the end of the heap to the system, which must zero and
+    map every page again for the next step (benchmarks/RESULTS.md). Memory left by earlier runs of
+    this process is returned now. This changes no results.
 
     Returns:
-        Whether there was a glibc to tell.
+        Whether the process uses glibc.
 
     References:
         https://man7.org/linux/man-pages/man3/mallopt.3.html

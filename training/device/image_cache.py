@@ -1,6 +1,6 @@
-"""Which runs keep the images in their device's memory, and for how long.
+"""Caches images in the device's memory.
 
-The runs of one process that train on the same data share them.
+Runs of one process that train on the same data share the cache.
 """
 
 from typing import Literal
@@ -19,9 +19,9 @@ from canopy_search.training.sizes import size_text
 DeviceCache = Literal["auto", "on", "off"]
 
 FREE_SHARE = 0.25
-"""What `auto` takes at most of the memory that is free when the first run begins.
+"""The largest share that `auto` takes of the memory that is free when the first run starts.
 
-Training needs the rest, and so do other workers of the GPU, each of which holds the images itself.
+Training needs the rest, and so do other workers on the GPU, each of which has its own copy.
 """
 
 _KEPT: WeakKeyDictionary[Dataset, DeviceImages] = WeakKeyDictionary()
@@ -31,31 +31,31 @@ _GIVEN_UP: WeakKeyDictionary[Dataset, bool] = WeakKeyDictionary()
 def images_on_device(
     dataset: Dataset, setting: DeviceCache, device: torch.device
 ) -> DeviceImages | None:
-    """Returns the images to train and validate on in the device's memory, None for none there.
+    """Returns the training and validation images in the device's memory, None if not cached.
 
-    ``auto`` holds them on a CUDA GPU of which they take at most `FREE_SHARE` of the free memory.
-    ``on`` holds them on any device, the CPU too, where that is a copy of what the memory map has.
+    ``auto`` caches them on a CUDA GPU if they take at most `FREE_SHARE` of its free memory. ``on``
+    caches them on any device; on the CPU this copies the memory map.
 
     Raises:
-        SettingsError: ``on``, and they do not fit.
+        SettingsError: the setting is ``on``, and they do not fit.
     """
-    if setting == "off" or (setting == "auto" and not _pays(dataset, device)):
+    if setting == "off" or (setting == "auto" and not _may_cache(dataset, device)):
         return None
     on_device = _KEPT.get(dataset)
     if on_device is None or on_device.device != device:
-        on_device = _keep(dataset, setting, device)
+        on_device = _cached(dataset, setting, device)
     return on_device
 
 
 def release_images(dataset: Dataset, setting: DeviceCache) -> bool:
-    """Gives the memory of a data set's images back for good, where ``auto`` had taken it.
+    """Frees the cached images of a data set for good, if ``auto`` had cached them.
 
     Args:
-        dataset: whose images.
-        setting: of the run that has no room.
+        dataset: the data set of the images.
+        setting: of the run that ran out of memory.
 
     Returns:
-        Whether there is more room now.
+        Whether memory was freed.
     """
     if setting != "auto" or _KEPT.pop(dataset, None) is None:
         return False
@@ -63,7 +63,7 @@ def release_images(dataset: Dataset, setting: DeviceCache) -> bool:
     return True
 
 
-def _pays(dataset: Dataset, device: torch.device) -> bool:
+def _may_cache(dataset: Dataset, device: torch.device) -> bool:
     if device.type != "cuda" or dataset in _GIVEN_UP:
         return False
     if dataset in _KEPT:
@@ -71,7 +71,7 @@ def _pays(dataset: Dataset, device: torch.device) -> bool:
     return _size_bytes(dataset) <= FREE_SHARE * available_bytes(device)
 
 
-def _keep(dataset: Dataset, setting: DeviceCache, device: torch.device) -> DeviceImages | None:
+def _cached(dataset: Dataset, setting: DeviceCache, device: torch.device) -> DeviceImages | None:
     split = dataset.split
     rows = np.concatenate([split.train, split.validation])
     try:

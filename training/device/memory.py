@@ -1,4 +1,4 @@
-"""How much memory a training step needs, and how much there is."""
+"""Memory that a training step needs, and memory that is available."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,32 +19,31 @@ from canopy_search.training.sizes import size_text
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
-# Batches that the growth with the batch size is measured at.
+# Batch sizes for measuring how memory grows.
 _BATCHES = (2, 4)
 
-# Of the free memory, what a suggested batch may take by the estimate, which is up to 35 % low where
-# steps are large enough to matter (benchmarks/RESULTS.md).
+# Share of the free memory that a suggested batch may need by the estimate, which is up to 35 % low
+# for large steps (benchmarks/RESULTS.md).
 _SUGGESTED_SHARE = 0.6
 
-# Under autocast a kept tensor has half the bytes, where it is not normalisation's in float32.
+# Under autocast saved tensors have half the bytes, except float32 ones of normalisation layers.
 _AUTOCAST_SHARE = {"fp32": 1.0, "bf16": 0.5, "fp16": 0.5}
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a training step holds at the end of its forward pass, in bytes: the least it needs.
+    """Memory of a training step at the end of its forward pass, in bytes: a lower bound.
 
     Attributes:
         fixed_bytes: weights, gradients and the optimizer's state.
-        image_bytes: what each image of the batch adds: what its forward pass keeps for the
-            backward pass.
+        image_bytes: tensors that the forward pass saves for the backward pass, per image.
     """
 
     fixed_bytes: int
     image_bytes: int
 
     def total_bytes(self, batch_size: int) -> int:
-        """Returns the whole of it for a batch."""
+        """Returns the memory for a batch."""
         return self.fixed_bytes + batch_size * self.image_bytes
 
     def largest_batch(self, available_bytes: int) -> int:
@@ -53,25 +52,27 @@ class StepMemory:
 
 
 def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
-    """Estimates the memory of a step from the shapes of everything that autograd keeps.
+    """Estimates the memory of a step from the shapes of all tensors that autograd saves.
 
-    What kernels take for a moment is left out. It depends on the machine, and it mostly comes when
-    the backward pass has freed what was kept: counted on top, it would refuse runs that fit.
+    Temporary memory of kernels is not counted. It depends on the machine, and most of it is used
+    after the backward pass has freed saved tensors: adding it would reject runs that fit.
 
     The network runs on torch's meta device, where tensors have shapes but no values, so the
-    estimate takes part of a second and no memory.
+    estimate takes a fraction of a second and no memory.
 
     Args:
-        settings: of the run, without ``auto`` in its precision.
+        settings: of the run, with its precision resolved.
         labels: number of logits.
         image_px: side of the images.
     """
     model = meta_backbone(settings.backbone, labels=labels, image_px=image_px)
-    parameter_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+    parameter_bytes = sum(
+        parameter.numel() * parameter.element_size() for parameter in model.parameters()
+    )
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.MultiheadAttention):
             model.set_submodule(name, _FusedAttention(layer))
-    few, more = (_kept_bytes(model, batch, image_px) for batch in _BATCHES)
+    few, more = (_saved_bytes(model, batch, image_px) for batch in _BATCHES)
     share = _AUTOCAST_SHARE.get(settings.precision, 1.0)
     image_bytes = share * (more - few) / (_BATCHES[1] - _BATCHES[0])
     copies = 2 + _state_copies(settings.optimizer)
@@ -79,20 +80,20 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
 
 
 def available_bytes(device: torch.device) -> int:
-    """Returns the memory that is free on a device; a container's limit counts."""
+    """Returns the free memory of a device, within a container's limit."""
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
-        # What torch holds and does not use is free for the run too.
+        # Memory that torch has reserved but does not use is available too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = psutil.virtual_memory().available
     return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
 
 
 def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
-    """Raises if a run cannot fit into the memory of its device.
+    """Checks that a run can fit in the memory of its device.
 
     Args:
-        settings: of the run, without ``auto``.
+        settings: of the run, with every ``auto`` resolved.
         labels: number of logits.
         image_px: side of the images.
 
@@ -105,8 +106,8 @@ def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> S
     memory = step_memory(settings, labels=labels, image_px=image_px)
     available = available_bytes(torch.device(settings.device))
     needed = memory.total_bytes(settings.batch_size)
-    # The estimate leaves out what kernels take for a moment (benchmarks/RESULTS.md): what exceeds
-    # the free memory by it alone would exceed it in truth.
+    # The estimate is a lower bound (benchmarks/RESULTS.md): a run that exceeds the free memory by
+    # the estimate exceeds it in practice.
     if needed > available:
         largest = memory.largest_batch(int(_SUGGESTED_SHARE * available))
         remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
@@ -118,9 +119,9 @@ def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> S
     return memory
 
 
-def _kept_bytes(model: nn.Module, batch: int, image_px: int) -> int:
-    """Bytes of all tensors that a forward pass keeps for the backward pass, weights left out."""
-    identity: Any = StorageWeakRef  # equal for two tensors of one storage, which counts once
+def _saved_bytes(model: nn.Module, batch: int, image_px: int) -> int:
+    """Returns the bytes that a forward pass saves for the backward pass, without weights."""
+    identity: Any = StorageWeakRef  # counts tensors that share storage once
     sizes = {identity(parameter.untyped_storage()): 0 for parameter in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -135,10 +136,10 @@ def _kept_bytes(model: nn.Module, batch: int, image_px: int) -> int:
 
 
 class _FusedAttention(nn.Module):
-    """Keeps what attention over one sequence keeps on real devices.
+    """Saves the tensors that self-attention saves on real devices.
 
-    On the meta device torch takes the kernel that keeps the attention of every token to every other
-    one, a third more for a ViT at 224 px.
+    On the meta device torch selects a kernel that saves the full attention matrix, a third more
+    memory for a ViT at 224 px.
     """
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
@@ -146,15 +147,15 @@ class _FusedAttention(nn.Module):
         self.attention = attention
 
     def forward(self, tokens: Tensor, *_same: Tensor, **_options: object) -> tuple[Tensor, None]:
-        """Returns the shape of (batch, tokens, features), and no attention weights."""
+        """Returns a tensor of shape (batch, tokens, features), and no attention weights."""
         layer = self.attention
         packed = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
-        result: Tensor = _KeepsOperands.apply(*packed.chunk(3, dim=-1))
+        result: Tensor = _SavesOperands.apply(*packed.chunk(3, dim=-1))
         return layer.out_proj(result), None
 
 
-class _KeepsOperands(torch.autograd.Function):
-    """Keeps queries, keys, values and the result, as attention in one kernel does."""
+class _SavesOperands(torch.autograd.Function):
+    """Saves queries, keys, values and the result, as fused attention does."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -164,17 +165,17 @@ class _KeepsOperands(torch.autograd.Function):
 
 
 def _state_copies(optimizer: OptimizerSettings) -> int:
-    """How many numbers an optimizer keeps for each weight."""
+    """Returns how many numbers an optimizer stores for each weight."""
     if optimizer.name == "sgd":
         return int(optimizer.momentum > 0)
     return 2
 
 
 def _cgroup_limits(root: Path, own: Path) -> list[int]:
-    """What each group of ours may still take, those without a limit left out.
+    """Returns the available bytes of each cgroup of this process that has a limit.
 
-    A container sees its own group as the root; a job of systemd or SLURM lies in groups below it,
-    each of which may have a limit.
+    A container sees its own cgroup as the root; a job of systemd or SLURM is in nested cgroups
+    below it, each of which may have a limit.
 
     References:
         ``/proc/<pid>/cgroup`` in https://man7.org/linux/man-pages/man7/cgroups.7.html
@@ -191,7 +192,7 @@ def _cgroup_limits(root: Path, own: Path) -> list[int]:
 
 
 def _cgroup_available(folder: Path) -> int | None:
-    """Bytes that a container may still take, None without a limit.
+    """Returns the bytes that a cgroup may still use, None without a limit.
 
     References:
         ``memory.max`` in https://docs.kernel.org/admin-guide/cgroup-v2.html
@@ -204,6 +205,6 @@ def _cgroup_available(folder: Path) -> int | None:
         statistics = (folder / "memory.stat").read_text().split()
     except OSError:
         return None
-    # The cache of files is given back when memory runs short.
+    # The file cache is reclaimed when memory runs short.
     cached = int(statistics[statistics.index("inactive_file") + 1])
     return max(0, int(limit) - used + cached)

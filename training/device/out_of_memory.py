@@ -1,8 +1,8 @@
-"""Which errors say that memory ran out, on any device."""
+"""Recognises out-of-memory errors of any device."""
 
 import torch
 
-# Torch has a class of its own for what its allocator on CUDA cannot get, and only words otherwise.
+# Torch has an exception class for its CUDA allocator only; other cases differ by message.
 _TEXTS = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
@@ -12,16 +12,16 @@ _TEXTS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, numpy or Python says that a device or the host has no memory."""
+    """Whether an error of torch, numpy or Python means that device or host is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
 
 
 def shortage_text(error: BaseException) -> str:
-    """Returns what was asked for in vain, on one line, without the allocator's long advice."""
+    """Returns the failed request on one line, without the allocator's long advice."""
     first = str(error).partition("\n")[0]
     if not first:
         return type(error).__name__
-    # CUDA's first two sentences say that it is out of memory, and how much it could not allocate.
+    # CUDA's first two sentences: it is out of memory, and how much it could not allocate.
     return ". ".join(first.split(". ")[:2]).rstrip(".")

@@ -1,4 +1,4 @@
-"""Device, number format and threads: what ``auto`` means on this machine."""
+"""Resolves ``auto`` for device, precision and threads on this machine."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ _AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"bf16": torch.bfloat16, "fp16": torch.float16}
 )
 
-# Keys of `torch.cpu.get_capabilities`. ARM's are left out: nobody has measured a gain there.
+# Keys of `torch.cpu.get_capabilities`. ARM's are missing because no gain was measured there.
 _NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
@@ -25,9 +25,9 @@ _CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def resolve_device(setting: str) -> torch.device:
-    """Returns the device that a setting means here: ``auto`` is the first CUDA GPU, else the CPU.
+    """Returns the device of a setting: ``auto`` is the first CUDA GPU, else the CPU.
 
-    Apple's GPU is taken only by name: its results do not repeat bit for bit and are untested.
+    Apple's GPU must be named: its results are untested and not reproducible bit for bit.
 
     Args:
         setting: ``auto``, ``cpu``, ``mps``, ``cuda`` (the first GPU) or ``cuda:N``.
@@ -42,19 +42,19 @@ def resolve_device(setting: str) -> torch.device:
     if device.type == "cuda":
         if not gpus:
             raise SettingsError(
-                f"training.device: {setting} asked for, but torch {torch.__version__} finds no "
+                f"training.device: {setting} requested, but torch {torch.__version__} finds no "
                 "CUDA GPU; set it to auto or cpu, or check the driver with nvidia-smi"
             )
         index = device.index or 0
         if index >= gpus:
             raise SettingsError(
-                f"training.device: {setting} asked for, but the GPUs here are cuda:0 to "
+                f"training.device: {setting} requested, but the GPUs here are cuda:0 to "
                 f"cuda:{gpus - 1}; choose one of them or auto"
             )
         return torch.device("cuda", index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError(
-            "training.device: mps asked for, but torch finds no Apple GPU; set it to auto or cpu"
+            "training.device: mps requested, but torch finds no Apple GPU; set it to auto or cpu"
         )
     return device
 
@@ -62,10 +62,10 @@ def resolve_device(setting: str) -> torch.device:
 def resolve_precision(
     setting: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device
 ) -> Precision:
-    """Returns the number format of convolutions and matrix products on a device.
+    """Returns the precision of convolutions and matrix products on a device.
 
-    ``auto`` is bf16 where the hardware computes in it (CUDA from compute capability 8.0 on, CPUs
-    with AVX512-BF16 or AMX), fp16 on older CUDA GPUs, fp32 elsewhere.
+    ``auto`` is bf16 if the hardware supports it (CUDA from compute capability 8.0 on, CPUs with
+    AVX512-BF16 or AMX), fp16 on older CUDA GPUs, fp32 elsewhere.
 
     Raises:
         SettingsError: fp16 on the CPU, where it is slow and its gradients underflow.
@@ -85,7 +85,7 @@ def resolve_precision(
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Returns the context in which a forward pass runs in `precision`; weights stay float32."""
+    """Returns the autocast context of `precision`; weights stay float32."""
     if precision == "fp32":
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, dtype=_AUTOCAST_DTYPES[precision])
@@ -95,7 +95,7 @@ def resolve_threads(setting: Literal["auto"] | int) -> int:
     """Returns the number of CPU threads: ``auto`` is every physical core this process may use.
 
     Hyper-threads of one core share its arithmetic units, so a second one gains nothing. A
-    container's CPU quota counts, rounded down but at least 1.
+    container's CPU quota, rounded down, is an upper limit; the result is at least 1.
     """
     if setting != "auto":
         return setting
@@ -107,12 +107,12 @@ def resolve_threads(setting: Literal["auto"] | int) -> int:
 def _physical_cores() -> int:
     """Returns the number of cores behind the logical CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return _cores_of(os.sched_getaffinity(0), _CPU_TOPOLOGY)
+        return _core_count(os.sched_getaffinity(0), _CPU_TOPOLOGY)
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def _cores_of(cpus: Iterable[int], topology: Path) -> int:
-    """Counts distinct sets of sibling CPUs; a CPU of unknown siblings is a core of its own."""
+def _core_count(cpus: Iterable[int], topology: Path) -> int:
+    """Counts distinct sets of sibling CPUs; a CPU with unknown siblings counts as a core."""
     cores = set()
     for cpu in cpus:
         siblings = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -121,7 +121,7 @@ def _cores_of(cpus: Iterable[int], topology: Path) -> int:
 
 
 def _cpu_quota(cpu_max: Path) -> float | None:
-    """Returns the CPUs that a container may use at once, None without a limit.
+    """Returns the number of CPUs that a container may use at once, None without a limit.
 
     References:
         ``cpu.max`` in https://docs.kernel.org/admin-guide/cgroup-v2.html

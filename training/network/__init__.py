@@ -1,4 +1,4 @@
 """Networks by name, model files, thresholds.
 
-The loop that trains them is `run`, the one that only predicts `prediction`.
+The training loop is in `run`, prediction in `prediction`.
 """

@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's classification models and small nets of our own."""
+"""Backbones by name: torchvision's classification models and Canopy's small networks."""
 
 import http.client
 import pickle
@@ -35,7 +35,7 @@ class PretrainedWeightsError(TrainingError):
 
 @cache
 def backbone_names() -> tuple[str, ...]:
-    """Returns the names of all backbones, our small nets first."""
+    """Returns the names of all backbones, Canopy's small networks first."""
     return (*SMALL_NETS, *torchvision.models.list_models(module=torchvision.models))
 
 
@@ -46,7 +46,7 @@ def check_backbone(name: str) -> None:
 
 
 def check_weights(name: str, weights: Weights) -> None:
-    """Raises unless a backbone can start from such weights.
+    """Checks that a backbone can start from these weights.
 
     Raises:
         UnknownNameError: there is no backbone of that name.
@@ -66,19 +66,19 @@ def build_backbone(
     """Builds a network from images, (batch, 3, image_px, image_px), to logits, (batch, labels).
 
     Images are expected to be normalised with ImageNet's mean and standard deviation. The logits are
-    float32 under autocast too; bfloat16 logits would tie and spoil the ranking that AP measures.
+    float32 under autocast too; bfloat16 logits would have ties and distort the ranking behind AP.
 
     Args:
         name: one of `backbone_names`.
         labels: number of logits.
         image_px: side of the images.
-        weights: ``imagenet`` loads torchvision's best weights, by a download the first time, and
-            gives the network a new head.
-        seed: of all weights that are drawn; the process's own generators stay as they are.
+        weights: ``imagenet`` loads torchvision's best weights, with a download the first time, and
+            replaces the network's head.
+        seed: of all random weights; the process's random generators are not changed.
 
     Raises:
         UnknownNameError: there is no backbone of that name.
-        SettingsError: the backbone cannot be built for such images or has no such weights.
+        SettingsError: the backbone cannot be built for this image size or has no such weights.
         PretrainedWeightsError: the weights cannot be downloaded or read.
     """
     check_weights(name, weights)
@@ -92,14 +92,14 @@ def build_backbone(
 
 
 def check_backbone_fits(name: str, *, labels: int, image_px: int) -> None:
-    """Raises unless a backbone takes images of a size, without training weights or computing.
+    """Checks that a backbone accepts an image size, without loading weights or computing.
 
     It runs the forward pass of a training step on torch's meta device, where tensors have shapes
     but no values: about half a second.
 
     Raises:
         UnknownNameError: there is no backbone of that name.
-        SettingsError: the backbone cannot take such images; the message names a size that fits.
+        SettingsError: the backbone does not accept this size; the message names one that fits.
     """
     check_backbone(name)
     try:
@@ -112,9 +112,9 @@ def meta_backbone(name: str, *, labels: int, image_px: int) -> nn.Module:
     """Returns a backbone on torch's meta device, where tensors have shapes but no values.
 
     Raises:
-        AssertionError, ValueError: it cannot be built for such images.
+        AssertionError, ValueError: it cannot be built for this image size.
     """
-    # RegNets read values of tensors while they are built, which the meta device does not have.
+    # RegNets read tensor values while they are built, which the meta device does not have.
     with _seeded(0), torch.device("cpu" if name.startswith("regnet_") else "meta"):
         model = _untrained(name, labels, image_px)
     return model.to("meta")
@@ -147,8 +147,8 @@ def _untrained(name: str, labels: int, image_px: int) -> nn.Module:
     elif name == "maxvit_t":
         options["input_size"] = (image_px, image_px)
     elif name in {"googlenet", "inception_v3"}:
-        # Otherwise they return further logits of inner layers in training; the initialisation is
-        # the papers', and torchvision warns unless it is asked for.
+        # Otherwise they also return logits of inner layers in training. The initialisation follows
+        # the papers, and torchvision warns unless it is set explicitly.
         options = {"aux_logits": False, "init_weights": True}
     model: nn.Module = get_model(name, weights=None, num_classes=labels, **options)
     return model
@@ -157,7 +157,7 @@ def _untrained(name: str, labels: int, image_px: int) -> nn.Module:
 def _pretrained(name: str, image_px: int) -> nn.Module:
     """Returns the network with ImageNet's weights and its head for ImageNet's 1000 classes."""
     weights = get_model_weights(name).DEFAULT
-    # torchvision ties the weights of these two to one image size, though none but ViT's position
+    # torchvision fixes the image size for the weights of these two, although only ViT's position
     # embeddings depend on it, and those can be interpolated.
     model = None
     if name.startswith("vit_") or name == "maxvit_t":
@@ -190,7 +190,7 @@ def _pretrained(name: str, image_px: int) -> nn.Module:
 
 
 def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> nn.Module:
-    """Puts a float32 head for our labels in the place of a network's own."""
+    """Replaces a network's head by a float32 head for these labels."""
     name, old = _head(model)
     new: nn.Module
     if isinstance(old, nn.Linear):
@@ -201,13 +201,13 @@ def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> 
         new.load_state_dict(old.state_dict())
     model.set_submodule(name, new)
     if isinstance(model, SqueezeNet):
-        # It ends in a ReLU, after which no logit is negative and no probability below one half.
+        # It ends in a ReLU, so no logit would be negative and no probability below 0.5.
         model.classifier[2] = nn.Identity()
     return model
 
 
 def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """Returns the layer that gives the logits, and its name in the model."""
+    """Returns the name of the layer that outputs the logits, and the layer."""
     if isinstance(model, SqueezeNet):
         return "classifier.1", model.classifier[1]
     linears = [
@@ -217,7 +217,7 @@ def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def _run_on_meta_device(name: str, labels: int, image_px: int) -> None:
-    # Two images, because batch normalisation refuses one in training where features are 1×1.
+    # Two images, because batch normalisation fails on one in training if features are 1×1.
     model = meta_backbone(name, labels=labels, image_px=image_px)
     model(torch.empty(2, 3, image_px, image_px, device="meta"))
 
@@ -243,7 +243,7 @@ def _next_size_that_fits(name: str, labels: int, image_px: int) -> int | None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the CPU's generator, on which networks are built, and puts it back afterwards."""
+    """Seeds the CPU's random generator, which initialises networks, and restores it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

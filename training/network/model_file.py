@@ -1,4 +1,4 @@
-"""A trained model in one file, with what is needed to use it."""
+"""A trained model in one file, with everything needed to use it."""
 
 import io
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ FORMAT_REVISION = 2
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model and what it needs to be told about.
+    """A model with everything needed to use it.
 
     Attributes:
-        network: takes ``training.data.normalise.normalised`` pixels (batch, 3, image_px, image_px),
-            gives logits (batch, labels); in evaluation mode, on the CPU.
+        network: maps ``training.data.normalise.normalised`` pixels (batch, 3, image_px, image_px)
+            to logits (batch, labels); in evaluation mode, on the CPU.
         labels: the label of each logit.
         image_px: side of the square that images are scaled to.
         settings: the ``data`` and ``training`` settings that it was trained with, as JSON values.
         metrics: its scores on validation and test, as JSON values.
-        thresholds: ``f1`` and ``f2`` → the logit of each label from which on it is a tag, chosen on
-            validation for that measure; empty in a file of revision 1.
+        thresholds: ``f1`` and ``f2`` → for each label the smallest logit at which it is a tag,
+            chosen on validation for that metric; empty in a file of revision 1.
     """
 
     network: nn.Module
@@ -64,7 +64,7 @@ def load_model(path: Path) -> TrainedModel:
     """Reads a model that `save_model` wrote.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged or something else.
+        CheckpointError: the file is missing, damaged or not a model.
     """
     try:
         content = load_tensors(path.read_bytes())
@@ -73,9 +73,9 @@ def load_model(path: Path) -> TrainedModel:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a model file of Canopy")
+        raise CheckpointError(f"{path}: not a Canopy model file")
     if content["revision"] > FORMAT_REVISION:
-        raise CheckpointError(f"{path}: written by a newer Canopy; update this one")
+        raise CheckpointError(f"{path}: written by a newer version of Canopy; update Canopy")
     network = build_backbone(
         content["settings"]["training"]["backbone"],
         labels=len(content["labels"]),

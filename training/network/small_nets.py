@@ -1,8 +1,8 @@
-"""Four small nets of our own, for small pictures and for the demo.
+"""Four small networks, for small images and for the demo.
 
-They take square images from 16 px on and learn them in seconds on a CPU, where torchvision's
-networks, made for 224 px and a million images, hardly leave chance. Batch normalisation follows
-every convolution.
+They accept square images of at least 16 px and learn in seconds on a CPU, where torchvision's
+networks, made for 224 px and a million images, are hardly better than chance. Batch normalisation
+follows every convolution.
 
 Parameters with 10 labels: tinycnn_8 25,298, tinycnn_16 98,970, tinyresnet_8 19,954,
 tinyresnet_16 78,042.
@@ -58,7 +58,7 @@ class TinyResNet(nn.Module):
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
-        # Residual blocks at full size would be two thirds of the time and add nothing to AP.
+        # Residual blocks at full size would take two thirds of the time and not improve AP.
         self.stem = nn.Sequential(_conv_bn_relu(3, width), nn.MaxPool2d(2))
         self.stages = nn.Sequential(
             BasicBlock(width, width),
@@ -95,9 +95,9 @@ def _conv_bn_relu(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 def _halving_block(channels_in: int, channels_out: int) -> nn.Module:
-    # Every second pixel, and not a stride: with one, a 1x1 convolution of fewer channels than a
-    # vector register has floats writes beyond its memory in the gradient of its weights (oneDNN
-    # 3.12 of torch 2.14, channels-last): https://github.com/uxlfoundation/oneDNN/issues/6035
+    # Pooling instead of a stride: with a stride, the weight gradient of a 1x1 convolution writes
+    # out of bounds if it has fewer channels than a vector register has floats (oneDNN 3.12 in torch
+    # 2.14, channels-last): https://github.com/uxlfoundation/oneDNN/issues/6035
     shortcut = nn.Sequential(
         nn.AvgPool2d(kernel_size=1, stride=2),
         nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False),

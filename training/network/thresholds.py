@@ -7,19 +7,19 @@ from torch import Tensor
 from canopy_search.training.metrics import check_logits
 
 ONE_HALF = 0.0
-"""The logit of probability one half."""
+"""The logit of probability 0.5."""
 
 THRESHOLD_BETAS = {"f1": 1.0, "f2": 2.0}
-"""What a model keeps thresholds for: name → beta of the F-measure that they maximise."""
+"""Thresholds stored in a model: name → beta of the F-measure that they maximise."""
 
 
 def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDArray[np.float32]:
-    """Returns for each label the logit from which on it should be a tag, for the highest F-beta.
+    """Returns the threshold of each label with the highest F-beta; logits from it on are tags.
 
-    All thresholds that tell the images apart are tried. The one that is returned lies midway
-    between two neighbouring logits, so that rounding on another machine moves no image across it.
-    Among equals it is the highest, which gives the fewest tags. A label without a positive example
-    keeps the logit of one half.
+    All thresholds that separate images are tried. The result is midway between two neighbouring
+    logits, so that rounding on another machine moves no image across it. Ties go to the highest
+    threshold, which gives the fewest tags. A label without a positive example gets the logit of
+    probability 0.5.
 
     Args:
         logits: (images, labels), float32 on the CPU, unnormalised.
@@ -31,7 +31,7 @@ def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDAr
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite.
-        ValueError: shapes do not fit together, there is no image, or `beta` is not positive.
+        ValueError: shapes do not match, there is no image, or `beta` is not positive.
 
     References:
         Lipton, Elkan, Naryanaswamy (2014), Optimal Thresholding of Classifiers to Maximize F1
@@ -52,13 +52,13 @@ def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDAr
     positives = true_positives[:, -1:]
     weight = beta**2
     f_beta = (1 + weight) * true_positives / (weight * positives + predicted)
-    # A threshold can only lie where the next logit is another one, or below all of them.
+    # A threshold is only possible where the next logit differs, or below all of them.
     f_beta[:, :-1][scores[:, 1:] == scores[:, :-1]] = -1.0
     next_scores = np.concatenate([scores[:, 1:], scores[:, -1:] - 1.0], axis=1)
     best = f_beta.argmax(axis=1)[:, None]
     above = np.take_along_axis(scores, best, axis=1)
     below = np.take_along_axis(next_scores, best, axis=1)
     midway = ((above + below) / 2).astype(np.float32)
-    # Between two neighbouring floats there is no third, and rounding could reach the lower one.
+    # Between adjacent floats there is no midpoint, and rounding could give the lower one.
     thresholds = np.where(midway > below, midway, above.astype(np.float32))
     return np.where(positives > 0, thresholds, np.float32(ONE_HALF))[:, 0]

@@ -1,4 +1,4 @@
-"""Losses, optimizers, schedules, and steps in several micro-batches.
+"""Losses, optimizers, schedules and gradient accumulation.
 
-They know nothing of data sets and devices' memory.
+Nothing about data sets or device memory.
 """

@@ -1,8 +1,9 @@
-"""Fused optimizers on a CPU that update channels-last weights in place, without copying them.
+"""Fused CPU optimizers that update channels-last weights in place, without copying them.
 
-Torch's kernels want contiguous memory. Of a convolution in the channels-last format they copy
-weights, gradient and state into it and back, which takes longer than the update itself. The same
-memory is contiguous under other names of its dimensions, and an update looks at each number alone.
+Torch's kernels need contiguous memory. For a channels-last convolution they copy weights, gradient
+and state to contiguous memory and back, which takes longer than the update itself. With permuted
+dimensions the same memory is contiguous, and the update is elementwise, so their order is
+irrelevant.
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-# Numbers in a vector register of AVX-512, and twice those of AVX2. What does not fill a register is
-# updated one by one, with other last bits, and would be another number under another name.
+# Floats in an AVX-512 register, twice those of AVX2. A remainder that does not fill a register is
+# updated one by one, with different last bits, so permuting dimensions would change the result.
 _VECTOR = 16
 
 
 class ContiguousAdam(Adam):
-    """`torch.optim.Adam` that copies no channels-last weights."""
+    """`torch.optim.Adam` that does not copy channels-last weights."""
 
     def step(self, closure: Any = None) -> Any:
         """See `torch.optim.Adam.step`."""
@@ -28,7 +29,7 @@ class ContiguousAdam(Adam):
 
 
 class ContiguousAdamW(AdamW):
-    """`torch.optim.AdamW` that copies no channels-last weights."""
+    """`torch.optim.AdamW` that does not copy channels-last weights."""
 
     def step(self, closure: Any = None) -> Any:
         """See `torch.optim.AdamW.step`."""
@@ -37,7 +38,7 @@ class ContiguousAdamW(AdamW):
 
 
 class ContiguousSGD(SGD):
-    """`torch.optim.SGD` that copies no channels-last weights."""
+    """`torch.optim.SGD` that does not copy channels-last weights."""
 
     def step(self, closure: Any = None) -> Any:
         """See `torch.optim.SGD.step`."""
@@ -47,7 +48,7 @@ class ContiguousSGD(SGD):
 
 @contextmanager
 def _made_contiguous(optimizer: Optimizer) -> Iterator[None]:
-    """Puts the dimensions of channels-last weights, gradients and state in memory's order."""
+    """Permutes channels-last weights, gradients and state to the order of their memory."""
     weights = [
         weight
         for group in optimizer.param_groups
@@ -55,12 +56,12 @@ def _made_contiguous(optimizer: Optimizer) -> Iterator[None]:
         if _is_copied(weight) and weight.grad is not None and _is_copied(weight.grad)
     ]
     for weight in weights:
-        _rename(optimizer, weight, (0, 2, 3, 1))
+        _permute(optimizer, weight, (0, 2, 3, 1))
     try:
         yield
     finally:
         for weight in weights:
-            _rename(optimizer, weight, (0, 3, 1, 2))
+            _permute(optimizer, weight, (0, 3, 1, 2))
 
 
 def _is_copied(tensor: Tensor) -> bool:
@@ -72,8 +73,8 @@ def _is_copied(tensor: Tensor) -> bool:
     )
 
 
-def _rename(optimizer: Optimizer, weight: Tensor, order: tuple[int, ...]) -> None:
-    """Gives a weight, its gradient and its state another order of dimensions; moves no number."""
+def _permute(optimizer: Optimizer, weight: Tensor, order: tuple[int, ...]) -> None:
+    """Permutes the dimensions of a weight, its gradient and its state; copies nothing."""
     gradient, weight.grad = weight.grad, None
     weight.data = weight.data.permute(order)
     weight.grad = None if gradient is None else gradient.permute(order)

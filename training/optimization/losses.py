@@ -17,7 +17,7 @@ from canopy_search.training.settings import AsymmetricSettings, FocalSettings, T
 
 
 class MultilabelLoss(nn.Module, ABC):
-    """A loss of its own at every image and label; the value is their mean."""
+    """An elementwise loss, averaged over images and labels."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean loss, a float32 scalar.
@@ -39,7 +39,7 @@ class MultilabelLoss(nn.Module, ABC):
 
     @abstractmethod
     def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns every image's and label's loss; all three are (batch, labels), float32."""
+        """Returns the loss of every image and label; all three are (batch, labels), float32."""
 
 
 class BCELoss(MultilabelLoss):
@@ -51,14 +51,14 @@ class BCELoss(MultilabelLoss):
 
 
 class WeightedBCELoss(MultilabelLoss):
-    """Binary cross-entropy whose positives weigh ``(1 - prior) / prior`` of their label.
+    """Binary cross-entropy with positives weighted by ``(1 - prior) / prior`` of their label.
 
-    Each label's positives then weigh as much in total as its negatives.
+    Each label's positives and negatives then have the same total weight.
 
     Args:
-        label_priors: (labels,), the share of training images that carry each label.
-        training_images: number of images behind the priors. A label that none or all of them
-            carry is treated as if one image differed, so that no weight is infinite or 0.
+        label_priors: (labels,), the share of training images that have each label.
+        training_images: number of images behind the priors. A label that none or all of them have
+            is treated as if one image differed, so that no weight is infinite or 0.
 
     References:
         ``pos_weight`` of `torch.nn.BCEWithLogitsLoss`.
@@ -82,13 +82,13 @@ class WeightedBCELoss(MultilabelLoss):
 
 
 class FocalLoss(MultilabelLoss):
-    """Binary cross-entropy that fades with the probability given to the truth.
+    """Binary cross-entropy that decreases with the probability of the true value.
 
-    With ``p`` the probability given to the truth: ``-alpha · (1 - p)^gamma · log p``, with
-    ``1 - alpha`` for negatives; a negative alpha weighs both the same.
+    With ``p`` the probability of the true value: ``-alpha · (1 - p)^gamma · log p``, with
+    ``1 - alpha`` for negatives; a negative alpha weights both equally.
 
-    Equal to `torchvision.ops.sigmoid_focal_loss`, and used in its place because that one's gradient
-    is NaN for gamma between 0 and 1 as soon as a probability saturates.
+    Equal to `torchvision.ops.sigmoid_focal_loss`, and used instead because that function's gradient
+    is NaN for gamma between 0 and 1 once a probability saturates.
 
     References:
         Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
@@ -124,7 +124,7 @@ class FocalBCELoss(MultilabelLoss):
 
 
 class AsymmetricLoss(MultilabelLoss):
-    """Focal loss with its own gamma for negatives, of which the easiest count nothing.
+    """Focal loss with a separate gamma for negatives; the easiest negatives have zero loss.
 
     With ``p`` the probability of the label and ``q = max(p - clip, 0)``:
     ``-(1 - p)^gamma_positive · log p`` for positives and
@@ -155,7 +155,7 @@ class AsymmetricLoss(MultilabelLoss):
         q = log_p.exp() - self.clip
         counts = q > 0
         # The power's gradient at 0 is infinite for gamma below 1, and infinity times the mask's 0
-        # is NaN; hence a harmless number where nothing counts, before the power and not after.
+        # is NaN. So masked elements get a harmless value before the power, not after it.
         q = torch.where(counts, q, 0.5)
         likelihood = q.pow(self.gamma_negative) * torch.log(log_not_p.exp() + self.clip)
         return torch.where(counts, likelihood, 0.0)
@@ -181,11 +181,11 @@ def check_loss(name: str) -> None:
 def build_loss(
     settings: TrainingSettings, label_priors: Tensor, training_images: int
 ) -> MultilabelLoss:
-    """Builds the loss that the settings name; it has no parameters that learn.
+    """Builds the loss named in the settings; it has no trainable parameters.
 
     Args:
-        settings: ``loss`` is the name; ``focal`` and ``asymmetric`` are their parameters.
-        label_priors: (labels,), the share of training images that carry each label.
+        settings: ``loss`` is the name; ``focal`` and ``asymmetric`` hold parameters.
+        label_priors: (labels,), the share of training images that have each label.
         training_images: number of images behind the priors.
 
     Raises:

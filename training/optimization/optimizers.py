@@ -24,7 +24,7 @@ _CPU_OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingPro
     {"adam": ContiguousAdam, "adamw": ContiguousAdamW, "sgd": ContiguousSGD}
 )
 
-# Where torch can update all parameters in one kernel, for each of the three.
+# Device types with fused kernels for all three optimizers.
 _FUSED_DEVICE_TYPES = frozenset({"cpu", "cuda", "mps"})
 
 
@@ -37,14 +37,14 @@ def check_optimizer(name: str) -> None:
 def build_optimizer(
     model: nn.Module, settings: OptimizerSettings, device: torch.device
 ) -> Optimizer:
-    """Builds the optimizer that the settings name, fused where the device can.
+    """Builds the optimizer named in the settings, fused if the device supports it.
 
     Weight decay is a term of the gradient for ``adam`` and ``sgd``, decoupled for ``adamw``.
 
     Args:
-        model: its parameters must lie on `device` already.
-        settings: name and parameters; ``momentum`` is read by ``sgd`` alone.
-        device: where the parameters lie.
+        model: its parameters must already be on `device`.
+        settings: name and parameters; only ``sgd`` reads ``momentum``.
+        device: of the parameters.
 
     Raises:
         UnknownNameError: there is no optimizer of that name.

@@ -1,4 +1,4 @@
-"""Learning rates in closed form, so that they never depend on how a run was cut up."""
+"""Learning rates in closed form, so that interrupting a run does not change them."""
 
 
 def exponential_lr(lr0: float, gamma: float, epoch: int) -> float:
@@ -7,14 +7,14 @@ def exponential_lr(lr0: float, gamma: float, epoch: int) -> float:
     Args:
         lr0: learning rate of the first epoch.
         gamma: factor from one epoch to the next; 1.0 is a constant rate.
-        epoch: number of epochs that are finished, 0 for the first.
+        epoch: number of finished epochs, 0 for the first.
 
     Raises:
         ValueError: the epoch is negative.
 
     References:
-        `torch.optim.lr_scheduler.ExponentialLR`, which multiplies step by step and so differs in
-        the last bits.
+        `torch.optim.lr_scheduler.ExponentialLR`, which multiplies step by step and so
+        differs in the last bits.
     """
     if epoch < 0:
         raise ValueError(f"epoch is {epoch}; it counts finished epochs, 0 for the first")

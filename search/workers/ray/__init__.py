@@ -1,4 +1,4 @@
 """Workers as actors of a Ray cluster.
 
-Ray is imported in the driver's and the actors' processes alone.
+Only the processes of the driver and of the actors import Ray.
 """

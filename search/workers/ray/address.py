@@ -1,4 +1,4 @@
-"""The address of the Ray cluster that a search is placed on."""
+"""Address of the Ray cluster that a search runs on."""
 
 import os
 import socket
@@ -9,78 +9,76 @@ from pathlib import Path
 from canopy_search.search.errors import PlacementError
 
 LOCAL = "local"
-"""What Ray calls a new cluster on this machine."""
+"""Ray's name for a new cluster on this machine."""
 AUTO = "auto"
-"""What Ray calls the cluster that ``ray start`` has begun on this machine."""
+"""Ray's name for the cluster that ``ray start`` started on this machine."""
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _FOLDER_VARIABLE = "RAY_TMPDIR"
-NO_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray says
-_ANSWER_S = 5.0
+NO_TOKEN = "InvalidAuthToken"  # noqa: S105 - the name of Ray's error
+_CONNECT_S = 5.0
 
 
 def choose_address(address: str | None) -> str:
     """Returns the address of the cluster, by Ray's own rules.
 
-    These are looked after here, for Ray waits minutes for a cluster that is gone.
+    The rules are repeated here because Ray waits minutes for a cluster that no longer runs.
 
     Args:
-        address: as the command line has it; None or ``auto`` for what the variable `RAY_ADDRESS`
-            names, else the cluster that ``ray start`` has begun on this machine, if it answers.
+        address: value of ``--address``; None or ``auto`` for the value of `RAY_ADDRESS`, else the
+            cluster that ``ray start`` started on this machine, if it responds.
 
     Returns:
-        HOST:PORT, or `AUTO` for one that runs on this machine, or `LOCAL` where there is none.
+        HOST:PORT, or `AUTO` for a cluster running on this machine, or `LOCAL` if there is none.
 
     Raises:
-        PlacementError: nothing answers at the address that was named.
+        PlacementError: nothing responds at the given address.
 
     References:
         https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html
     """
-    named = address if address not in {None, AUTO} else os.environ.get(ADDRESS_VARIABLE)
-    if named and named != AUTO:
-        if named != LOCAL and not _answers(named):
-            raise unusable(named, "nothing answers there")
-        return named
+    given = address if address not in {None, AUTO} else os.environ.get(ADDRESS_VARIABLE)
+    if given and given != AUTO:
+        if given != LOCAL and not _responds(given):
+            raise unusable(given, "it does not respond")
+        return given
     folder = Path(os.environ.get(_FOLDER_VARIABLE) or tempfile.gettempdir()) / "ray"
     with suppress(OSError):
         running = (folder / "ray_current_cluster").read_text().strip()
-        if running and _answers(running):
-            return AUTO  # only so does Ray take the token that this machine has for it
+        if running and _responds(running):
+            return AUTO  # with HOST:PORT Ray would not use the token stored on this machine
     if address == AUTO:
         raise PlacementError(
-            "--address auto: no Ray cluster runs on this machine; begin one with: ray start --head"
+            "--address auto: no Ray cluster runs on this machine; start one with: ray start --head"
         )
     return LOCAL
 
 
 def unusable(address: str, reason: str) -> PlacementError:
-    """Returns the error of a cluster that cannot be used."""
+    """Returns the error for a cluster that cannot be used."""
     if address == LOCAL:
         return PlacementError(f"no Ray cluster could be started on this machine: {reason}")
-    which = "that runs on this machine" if address == AUTO else f"at {address}"
+    where = "on this machine" if address == AUTO else f"at {address}"
     remedy = f"check --address or {ADDRESS_VARIABLE}, and the cluster with: ray status"
     if NO_TOKEN in reason:
-        reason = "it wants a token, and has been given none or another one"
+        reason = "it requires a token, and the token is missing or wrong"
         remedy = (
-            "set RAY_AUTH_MODE=token, and put the token of its head node, which ray get-auth-token "
-            "prints there, into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            "set RAY_AUTH_MODE=token, run ray get-auth-token on its head node, and put the token "
+            "into ~/.ray/auth_token or RAY_AUTH_TOKEN"
         )
-    return PlacementError(f"the Ray cluster {which} cannot be used: {reason}; {remedy}")
+    return PlacementError(f"the Ray cluster {where} cannot be used: {reason}; {remedy}")
 
 
-def _answers(address: str) -> bool:
-    """Whether something listens there.
+def _responds(address: str) -> bool:
+    """Whether something listens at an address.
 
     Raises:
-        PlacementError: it is no address.
+        PlacementError: the address is not HOST:PORT.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
-        raise PlacementError(
-            f"the address of a Ray cluster is {address}; expected HOST:PORT, or local"
-        )
+        raise PlacementError(f"address of the Ray cluster: {address}: expected HOST:PORT, or local")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError):
         return False
     return True

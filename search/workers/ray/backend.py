@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster, one for each device slot of its nodes."""
+"""Workers as actors of a Ray cluster, one per device slot of its nodes."""
 
 import os
 import pickle
@@ -43,9 +43,9 @@ from canopy_search.storage.connection.reach import is_on_this_machine
 
 RAY_LOG = "ray.log"
 SILENT_S = 10.0
-"""A cluster that says nothing for as long is said to be silent."""
+"""Seconds without a message after which the user is told that the cluster is silent."""
 FULL_S = 30.0
-"""A node that has not begun a worker after as long as this has no room for it."""
+"""Seconds after which a node that has not started a worker is reported as full."""
 _CLOSE_S = 10.0
 
 
@@ -54,9 +54,9 @@ class OnRay:
     """A search on a Ray cluster.
 
     Attributes:
-        address: of the cluster; None for the one that RAY_ADDRESS names or that runs on this
-            machine, else a new one here.
-        workers: the most; ``auto`` for one for each device slot.
+        address: address of the cluster; None for the one of RAY_ADDRESS or the one running on this
+            machine, else a new one on this machine.
+        workers: maximum number of workers; ``auto`` for one per device slot.
     """
 
     address: str | None = None
@@ -66,15 +66,15 @@ class OnRay:
         """Connects to the cluster, or starts one.
 
         Raises:
-            PlacementError: Ray is not installed, the cluster cannot be reached, or the database
-                not from its nodes.
+            PlacementError: Ray is not installed, the cluster cannot be reached, or its nodes
+                cannot reach the database.
         """
         check_ray()
         device = plan.config.training.device
         if ":" in device:
             raise PlacementError(
-                f"training.device: {device} is a GPU of one machine, and Ray gives each worker its "
-                "own; set it to cuda or auto"
+                f"training.device: {device} is a GPU of one machine, but Ray assigns each worker "
+                "its own GPU; set it to cuda or auto"
             )
         link, nodes = _connect(self.address, log_folder(plan.home, plan.study) / RAY_LOG)
         most = None if self.workers == "auto" else self.workers
@@ -97,13 +97,13 @@ def check_ray() -> None:
 
 @dataclass
 class _Link:
-    """The process that speaks with Ray, and the pipe to it.
+    """Ray's driver process, and the pipe to it.
 
     Attributes:
-        process: that was started.
-        connection: to it.
-        log: what Ray prints.
-        address: that it was given.
+        process: the driver process.
+        connection: pipe to it.
+        log: file with Ray's output.
+        address: address of the cluster.
     """
 
     process: ForkServerProcess
@@ -112,28 +112,28 @@ class _Link:
     address: str
 
     def send(self, name: str, *arguments: Any) -> None:
-        """Sends an order; a process that is gone is noticed where it is listened to."""
+        """Sends a command; a dead process is noticed when its pipe is read."""
         with suppress(OSError):
             self.connection.send((name, arguments))
 
     def close(self) -> None:
-        """Hangs up, upon which the process ends, and lets go of what it started."""
+        """Closes the pipe; then the process ends, and stops a cluster that it started."""
         self.connection.close()
         self.process.join(_CLOSE_S)
-        if self.process.is_alive():  # Ray waits a minute for a cluster that is lost
+        if self.process.is_alive():  # Ray waits a minute for a lost cluster
             self.process.kill()
             self.process.join()
 
 
 def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
-    """Returns the process that speaks with Ray, and the nodes that it found.
+    """Starts the driver process; returns it and the nodes that it found.
 
     Raises:
-        PlacementError: Ray refuses.
+        PlacementError: the cluster cannot be used.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     chosen = choose_address(address)
-    link, (name, arguments) = _begin(chosen, log)
+    link, (name, arguments) = _start_driver(chosen, log)
     if name == OPENED:
         return link, arguments[0]
     link.close()
@@ -141,18 +141,18 @@ def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
     raise unusable(chosen, reason)
 
 
-def _begin(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]:
-    ours, theirs = CONTEXT.Pipe()
+def _start_driver(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]:
+    launcher_end, driver_end = CONTEXT.Pipe()
     job = RayJob(address, log, decisive_versions(), dict(os.environ))
-    process = CONTEXT.Process(target=run_ray, args=(job, theirs), name="canopy ray")
+    process = CONTEXT.Process(target=run_ray, args=(job, driver_end), name="canopy ray")
     process.start()
-    theirs.close()
-    link = _Link(process, ours, log, address)
+    driver_end.close()
+    link = _Link(process, launcher_end, log, address)
     try:
-        return link, ours.recv()
+        return link, launcher_end.recv()
     except (EOFError, OSError):
         return link, (REFUSED, ())
-    except BaseException:  # Ctrl-C; what Ray has begun to start goes with the process
+    except BaseException:  # Ctrl-C; what Ray was starting ends with the process
         process.kill()
         link.close()
         raise
@@ -160,13 +160,16 @@ def _begin(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]
 
 @dataclass
 class _RayWorker:
-    """A worker on a node, as far as has been heard of it.
+    """A worker on a node, and its known state.
 
     Attributes:
-        number: of the worker, counted by the engine.
-        slot: that it is on.
-        backend: that placed it.
-        placed_s: when Ray was asked for it, by the monotonic clock.
+        number: number of the worker, counted by the backend.
+        slot: slot of the worker.
+        backend: backend that placed it.
+        placed_s: when it was requested from Ray, by the monotonic clock.
+        is_waiting: whether Ray has not started it yet.
+        events: events not polled yet.
+        ending: how it ended, if it has.
     """
 
     number: int
@@ -174,17 +177,17 @@ class _RayWorker:
     backend: "RayBackend"
     placed_s: float
     is_waiting: bool = True
-    news: deque[WorkerEvent] = field(default_factory=deque)
-    how: str | None = None
+    events: deque[WorkerEvent] = field(default_factory=deque)
+    ending: str | None = None
 
     def poll(self) -> list[WorkerEvent]:
-        event = list(self.news)
-        self.news.clear()
-        return event
+        events = list(self.events)
+        self.events.clear()
+        return events
 
     def end_text(self) -> str | None:
-        # Where the node is lost too, its post is: nobody is to come after the worker.
-        return self.how if self.backend.has(self.slot.node) else None
+        # If the node is lost, so is its slot, and the worker must not be replaced.
+        return self.ending if self.backend.has(self.slot.node) else None
 
     def leave(self) -> None:
         self.backend.link.send(KILL if self.is_waiting else LEAVE, self.number)
@@ -197,21 +200,21 @@ class _RayWorker:
 
 
 class RayBackend:
-    """The engine of a Ray cluster.
+    """The backend of a Ray cluster.
 
     Args:
-        link: to the process that speaks with Ray.
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        slots: chooses them.
-        nodes: that there are.
-        note: is told what a person should know.
+        link: Ray's driver process.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        slots: chooses the slots.
+        nodes: nodes that are alive.
+        note: receives messages for the user.
     """
 
     leave_s = LEAVE_S + 1.5
     one_machine = False
 
-    def __init__(  # noqa: PLR0917 - what it is made of
+    def __init__(  # noqa: PLR0917 - as above
         self,
         link: _Link,
         plan: SearchPlan,
@@ -232,14 +235,14 @@ class RayBackend:
         self._full: set[str] = set()
         self._is_lost = False
         self._is_silent = False
-        self._heard_s = time.monotonic()
+        self._last_message_s = time.monotonic()
 
     def has(self, node: Node) -> bool:
-        """Whether a node lives."""
-        return any(each.id == node.id for each in self._nodes)
+        """Whether a node is alive."""
+        return any(other.id == node.id for other in self._nodes)
 
     def describe(self) -> str:
-        """Says in a line what there is."""
+        """Returns one line with the nodes and the workers."""
         started = ", started for this search" if self.link.address == LOCAL else ""
         nodes, workers = _counted(len(self._nodes), "node"), _counted(len(self._slots), "worker")
         hosts = dict.fromkeys(slot.slot.host for slot in self._slots.values())
@@ -249,14 +252,16 @@ class RayBackend:
         """Checks that the nodes can reach the database.
 
         Raises:
-            PlacementError: some cannot.
+            PlacementError: a node cannot.
         """
-        far = [node.name for node in self._nodes if not self._reaches(node)]
-        if far:
-            raise PlacementError(f"{self._unreachable()} from {', '.join(far)}; {_DATABASE_REMEDY}")
+        names = [node.name for node in self._nodes if not self._can_reach_database(node)]
+        if names:
+            raise PlacementError(
+                f"{self._unreachable()} from {', '.join(names)}; {_DATABASE_REMEDY}"
+            )
 
     def slots(self) -> Sequence[WorkerSlot]:
-        """Returns the device slots of the nodes that live.
+        """Returns the device slots of the nodes that are alive.
 
         Raises:
             SearchFailedError: the cluster is lost.
@@ -264,32 +269,32 @@ class RayBackend:
         self._poll()
         if self._is_lost:
             raise SearchFailedError(
-                f"the Ray cluster is lost (see {self.link.log}); nothing else is, and the same "
-                "command goes on when it is back"
+                f"the Ray cluster is lost (see {self.link.log}); no results are lost: run the same "
+                "command again to resume when the cluster is back"
             )
         self._note_waiting()
         return [slot.slot for slot in self._slots.values()]
 
     def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:  # noqa: ARG002 - written by the launcher
-        """Places an actor on the post's node."""
+        """Places an actor on the slot's node."""
         self._count += 1
         placed = self._slots[slot.key]
         worker = _RayWorker(self._count, placed, self, time.monotonic())
         self._workers[self._count] = worker
-        if not self._reaches(placed.node):
-            text = f"{self._unreachable()} from there; {_DATABASE_REMEDY}"
-            worker.news.append(WorkerEvent(FAILED, (text, False)))
-            worker.how = "cannot work"
+        if not self._can_reach_database(placed.node):
+            text = f"{self._unreachable()} from the node; {_DATABASE_REMEDY}"
+            worker.events.append(WorkerEvent(FAILED, (text, False)))
+            worker.ending = "cannot work"
             return worker
         order = Order(self._plan, self._url, workers=1, threads=placed.threads)
         self.link.send(PLACE, self._count, placed, pickle.dumps(order))
         return worker
 
     def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Waits for news of the workers."""
-        mine = [each for each in workers if isinstance(each, _RayWorker)]
+        """Waits for events of the workers."""
+        placed = [worker for worker in workers if isinstance(worker, _RayWorker)]
         deadline_s = time.monotonic() + timeout_s
-        while not any(each.news or each.end_text() for each in mine) and not self._is_lost:
+        while not (self._is_lost or any(each.events or each.end_text() for each in placed)):
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not wait([self.link.connection], timeout=left_s):
                 return
@@ -298,40 +303,40 @@ class RayBackend:
             time.sleep(max(0.0, deadline_s - time.monotonic()))
 
     def forget(self, number: int) -> None:
-        """Lets go of a worker; if it is there still, it is ended."""
+        """Drops a worker, and kills its actor if it still exists."""
         if self._workers.pop(number, None) is not None:
             self.link.send(FORGET, number)
 
     def close(self) -> None:
-        """Ends the process that speaks with Ray, and with it a cluster that it started."""
+        """Ends the driver process, and with it a cluster that it started."""
         self.link.close()
 
     def _poll(self) -> None:
         try:
             while not self._is_lost and self.link.connection.poll():
                 name, arguments = self.link.connection.recv()
-                self._heard_s, self._is_silent = time.monotonic(), False
-                self._take(name, arguments)
+                self._last_message_s, self._is_silent = time.monotonic(), False
+                self._handle(name, arguments)
         except (EOFError, OSError):
             self._is_lost = True
-        if not self._is_silent and time.monotonic() - self._heard_s > SILENT_S:
+        if not self._is_silent and time.monotonic() - self._last_message_s > SILENT_S:
             self._is_silent = True
-            self._note("Ray's head node does not answer; waiting for it, while the workers go on")
+            self._note("Ray's head node does not respond; waiting for it, the workers continue")
 
     def _note_waiting(self) -> None:
-        """Says once of a node that it has no room for a worker."""
+        """Reports once per node that it has no room for a worker."""
         for worker in self._workers.values():
             node, waits_s = worker.slot.node, time.monotonic() - worker.placed_s
-            if worker.is_waiting and worker.how is None and waits_s > FULL_S:
+            if worker.is_waiting and worker.ending is None and waits_s > FULL_S:
                 if node.id not in self._full:
                     self._full.add(node.id)
-                    wants = "a GPU" if worker.slot.gpus else _counted(worker.slot.cpus, "CPU")
+                    needs = "a GPU" if worker.slot.gpus else _counted(worker.slot.cpus, "CPU")
                     host = worker.slot.slot.host
-                    self._note(f"{host} has no room yet for a worker, which takes {wants}")
+                    self._note(f"{host} has no room yet for a worker, which needs {needs}")
             elif not worker.is_waiting:
                 self._full.discard(node.id)
 
-    def _take(self, name: str, arguments: tuple[Any, ...]) -> None:
+    def _handle(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name == ALIVE:
             return
         if name == NODES:
@@ -344,16 +349,16 @@ class RayBackend:
         if name == PLACED:
             worker.is_waiting = False
         elif name == EVENTS:
-            worker.news.extend(WorkerEvent(*each) for each in arguments[1])
+            worker.events.extend(WorkerEvent(*event) for event in arguments[1])
         elif name == OVER:
-            worker.how = arguments[1]
+            worker.ending = arguments[1]
 
-    def _reaches(self, node: Node) -> bool:
+    def _can_reach_database(self, node: Node) -> bool:
         return not is_on_this_machine(self._url) or node.address in _own_addresses()
 
     def _unreachable(self) -> str:
-        what = "the embedded Postgres" if self._url is None else "the database of DATABASE_URL"
-        return f"{what} cannot be reached"
+        database = "the embedded Postgres" if self._url is None else "the database of DATABASE_URL"
+        return f"{database} cannot be reached"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -361,10 +366,10 @@ def _counted(number: int, noun: str) -> str:
 
 
 _DATABASE_REMEDY = (
-    "set DATABASE_URL to a Postgres server that all machines reach "
+    "set DATABASE_URL to a Postgres server that all machines can reach "
     "(postgresql://user:password@host/database)"
 )
 
 
 def _own_addresses() -> set[str]:
-    return {each.address for every in psutil.net_if_addrs().values() for each in every}
+    return {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}

@@ -1,8 +1,8 @@
-"""The process that speaks with Ray: places actors, listens to them, and follows the cluster.
+"""The driver process of Ray: places actors, polls them, and monitors the nodes of the cluster.
 
-Ray wants a process for itself: it takes over signals, prints what it likes, and ends the process
-when it has lost its cluster. So it has one, whose output is a log, and the launcher hears of it
-through a pipe, as it hears of workers.
+Ray needs a process of its own: it handles signals, prints to the terminal, and ends the process
+when it loses its cluster. The output of this process goes to a log, and the launcher gets its
+events through a pipe, as it does from workers.
 """
 
 import logging
@@ -20,22 +20,22 @@ from canopy_search.search.workers.ray.address import LOCAL, NO_TOKEN
 from canopy_search.search.workers.ray.slots import Node, RaySlot, living_nodes
 
 NODES_EVERY_S = 1.0
-AGAIN_S = 1.0
-"""After as long as this a worker is asked again that could not be reached."""
+RETRY_S = 1.0
+"""Seconds until an unreachable worker is polled again."""
 _TICK_S = 0.1
 
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Its name says what it is about; without it a new cluster listens to every network."""
+"""Set to 0 so that a new cluster listens only on this machine; otherwise on every network."""
 
-# What is sent to the launcher.
+# Messages to the launcher.
 OPENED = "opened"
 REFUSED = "refused"
 ALIVE = "alive"
 NODES = "nodes"
 PLACED = "placed"
-EVENTS = "told"
+EVENTS = "events"
 OVER = "over"
-# What it sends.
+# Messages from the launcher.
 PLACE = "place"
 LEAVE = "leave"
 KILL = "kill"
@@ -44,13 +44,13 @@ FORGET = "forget"
 
 @dataclass(frozen=True)
 class RayJob:
-    """What the process is started with.
+    """Arguments of the driver process.
 
     Attributes:
-        address: of the cluster; `LOCAL` for a new one on this machine.
-        log: the file that Ray's messages go to.
-        versions: `decisive_versions`.
-        environment: of the process.
+        address: address of the cluster; `LOCAL` for a new one on this machine.
+        log: file for Ray's output.
+        versions: `decisive_versions` of this machine.
+        environment: environment variables of the process.
     """
 
     address: str
@@ -60,8 +60,8 @@ class RayJob:
 
 
 def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
-    """The whole life of the process; it ends when the launcher hangs up."""
-    os.setsid()  # Ctrl-C in the terminal is the launcher's
+    """Main function of the process; it ends when the launcher closes the pipe."""
+    os.setsid()  # only the launcher handles Ctrl-C in the terminal
     os.environ.clear()
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", **job.environment})
     if job.address == LOCAL:
@@ -69,16 +69,16 @@ def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     with job.log.open("a", buffering=1, encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()} begins", flush=True)  # noqa: T201
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()} started", flush=True)  # noqa: T201
     import ray
 
     try:
         _open(job.address)
-    except Exception as error:  # noqa: BLE001 - whatever Ray has against it
+    except Exception as error:  # noqa: BLE001 - Ray raises many types
         connection.send((REFUSED, (_reason(error),)))
         return
     try:
-        _Speaker(job.versions, connection).run()
+        _Driver(job.versions, connection).run()
     finally:
         ray.shutdown()
 
@@ -87,7 +87,7 @@ def _open(address: str) -> None:
     """Connects to a cluster, or starts one on this machine.
 
     Raises:
-        Exception: whatever Ray has against it.
+        Exception: Ray cannot connect or start.
     """
     import ray
 
@@ -99,39 +99,39 @@ def _open(address: str) -> None:
 
 @dataclass
 class _Actor:
-    """A worker as this process knows it.
+    """A worker's actor.
 
     Attributes:
-        handle: Ray's.
-        asked: what it has been asked, whose answer is to come.
-        is_placed: whether it has answered.
-        received: how much it has told.
-        again_s: when to ask it again, where it could not be reached.
+        handle: Ray's handle of the actor.
+        pending: reference of the call that has not returned yet; None if there is none.
+        is_placed: whether it has responded.
+        received: number of events received from it.
+        retry_at_s: when to poll it again after it was unreachable, by the monotonic clock.
     """
 
     handle: Any
-    asked: Any
+    pending: Any
     is_placed: bool = False
     received: int = 0
-    again_s: float = 0.0
+    retry_at_s: float = 0.0
 
 
-class _Speaker:
-    """Does what the launcher wants and passes on what it should know.
+class _Driver:
+    """Runs the launcher's commands, and sends it the events of the workers.
 
     Args:
-        versions: `decisive_versions`.
-        connection: to the launcher.
+        versions: `decisive_versions` of this machine.
+        connection: pipe to the launcher.
     """
 
     def __init__(self, versions: Mapping[str, str], connection: "Connection[Any, Any]") -> None:
         import ray
 
-        from canopy_search.search.workers.ray import actor as module
+        from canopy_search.search.workers.ray import actor as actor_module
 
         self._ray: Any = ray
-        self._ray.cloudpickle.register_pickle_by_value(module)
-        self._worker = module.RayWorker
+        self._ray.cloudpickle.register_pickle_by_value(actor_module)
+        self._worker = actor_module.RayWorker
         self._versions = dict(versions)
         self._connection = connection
         self._actors: dict[int, _Actor] = {}
@@ -139,11 +139,11 @@ class _Speaker:
         self._nodes_s = 0.0
 
     def run(self) -> None:
-        """Works until the launcher hangs up."""
-        self._nodes = self._living()
+        """Works until the launcher closes the pipe."""
+        self._nodes = self._alive_nodes()
         self._send(OPENED, self._nodes)
         self._nodes_s = time.monotonic()
-        orders: Mapping[str, Callable[..., None]] = {
+        commands: Mapping[str, Callable[..., None]] = {
             PLACE: self._place,
             LEAVE: self._leave,
             KILL: self._kill,
@@ -153,22 +153,22 @@ class _Speaker:
             while True:
                 while self._connection.poll():
                     name, arguments = self._connection.recv()
-                    orders[name](*arguments)
-                self._follow_nodes()
-                self._listen()
+                    commands[name](*arguments)
+                self._update_nodes()
+                self._poll_workers()
 
     def _send(self, name: str, *arguments: Any) -> None:
         self._connection.send((name, arguments))
 
-    def _living(self) -> list[Node]:
+    def _alive_nodes(self) -> list[Node]:
         return living_nodes(self._ray.nodes())
 
-    def _follow_nodes(self, *, at_once: bool = False) -> None:
+    def _update_nodes(self, *, at_once: bool = False) -> None:
         now_s = time.monotonic()
         if not at_once and now_s - self._nodes_s < NODES_EVERY_S:
             return
         self._nodes_s = now_s
-        nodes = self._living()  # stands still while the cluster's head does not answer
+        nodes = self._alive_nodes()  # blocks while the cluster's head does not respond
         if nodes == self._nodes:
             self._send(ALIVE)
         else:
@@ -202,29 +202,29 @@ class _Speaker:
         if actor is not None:
             self._ray.kill(actor.handle)
 
-    def _listen(self) -> None:
-        """Waits a moment for answers, and passes them on."""
+    def _poll_workers(self) -> None:
+        """Waits up to 0.1 s for results of the actors, and forwards them."""
         now_s = time.monotonic()
         for actor in self._actors.values():
-            if actor.asked is None and now_s >= actor.again_s:
-                actor.asked = actor.handle.poll.remote(actor.received)
-        asked = {actor.asked: number for number, actor in self._actors.items() if actor.asked}
-        if not asked:
+            if actor.pending is None and now_s >= actor.retry_at_s:
+                actor.pending = actor.handle.poll.remote(actor.received)
+        pending = {actor.pending: number for number, actor in self._actors.items() if actor.pending}
+        if not pending:
             self._connection.poll(_TICK_S)
             return
-        ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0)
+        ready, _ = self._ray.wait(list(pending), num_returns=len(pending), timeout=0)
         if not ready:
-            ready, _ = self._ray.wait(list(asked), timeout=_TICK_S)
+            ready, _ = self._ray.wait(list(pending), timeout=_TICK_S)
         for reference in ready:
-            self._take(asked[reference], reference)
+            self._forward(pending[reference], reference)
 
-    def _take(self, number: int, reference: Any) -> None:
+    def _forward(self, number: int, reference: Any) -> None:
         actor = self._actors[number]
-        actor.asked = None
+        actor.pending = None
         try:
-            answer = self._ray.get(reference)
+            result = self._ray.get(reference)
         except self._ray.exceptions.ActorUnavailableError:
-            actor.again_s = time.monotonic() + AGAIN_S
+            actor.retry_at_s = time.monotonic() + RETRY_S
             return
         except self._ray.exceptions.RayError as error:
             self._end(number, _end_text(error))
@@ -232,48 +232,48 @@ class _Speaker:
         if not actor.is_placed:
             actor.is_placed = True
             self._send(PLACED, number)
-        if answer is True:
+        if result is True:
             return
-        event, how = answer
-        actor.received += len(event)
-        if event:
-            self._send(EVENTS, number, event)
-        if how is not None:
-            self._end(number, how)
+        events, end_text = result
+        actor.received += len(events)
+        if events:
+            self._send(EVENTS, number, events)
+        if end_text is not None:
+            self._end(number, end_text)
 
-    def _end(self, number: int, how: str) -> None:
-        # First what became of its node: where that is lost, too, no other one is placed there.
-        self._follow_nodes(at_once=True)
+    def _end(self, number: int, end_text: str) -> None:
+        # Report a lost node first, so that no new worker is placed there.
+        self._update_nodes(at_once=True)
         self._actors.pop(number)
-        self._send(OVER, number, how)
+        self._send(OVER, number, end_text)
 
 
 def _end_text(error: Exception) -> str:
-    """Returns how a worker ended that Ray has lost, in words."""
+    """Returns how a worker that Ray lost ended."""
     text = str(error)
-    for sign, words in _SIGNS.items():
-        if sign in text:
-            return words
+    for fragment, end_text in _END_TEXTS.items():
+        if fragment in text:
+            return end_text
     return f"was lost ({_first_line(error)})"
 
 
-_SIGNS = {
+_END_TEXTS = {
     "node has died": "was lost with its node",
     "not schedulable": "was lost with its node",
-    "NODE_OUT_OF_MEMORY": "was killed by Ray, since the node's memory was full",
+    "NODE_OUT_OF_MEMORY": "was killed by Ray because the node ran out of memory",
     "killed by `ray.kill": "was killed through Ray",
-    "worker process has died": "was killed; its process is gone",
+    "worker process has died": "was killed",
 }
 
 
 def _reason(error: BaseException) -> str:
-    """Returns what Ray says first, or that it is about a token: that is among the causes."""
+    """Returns the first line of Ray's error, or `NO_TOKEN` if that is among its causes."""
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
-    return NO_TOKEN if any(NO_TOKEN in each for each in causes) else _first_line(error)
+    return NO_TOKEN if any(NO_TOKEN in text for text in causes) else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Which posts the nodes of a Ray cluster have."""
+"""Slots of the nodes of a Ray cluster."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,19 @@ from canopy_search.search.workers.backend import WorkerSlot
 from canopy_search.search.workers.device_slots import CPU_WORKERS
 
 SUFFIX = 4
-"""So much of a node's id tells it from another one of the same machine."""
+"""Characters of a node's id in its name, if several nodes have the same name."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that lives.
+    """A node that is alive.
 
     Attributes:
-        id: Ray's.
+        id: Ray's id of the node.
         address: its IP address.
-        name: for people; two nodes may have the same.
-        cpus: that Ray may give away there.
-        gpus: likewise.
+        name: name to display; two nodes may have the same.
+        cpus: CPUs that Ray can assign there.
+        gpus: GPUs that Ray can assign there.
     """
 
     id: str
@@ -33,14 +33,14 @@ class Node:
 
 @dataclass(frozen=True)
 class RaySlot:
-    """A post, and what of its node it takes.
+    """A slot, and the resources of its node that it takes.
 
     Attributes:
-        slot: for the launcher.
-        node: that it is on.
-        cpus: that it takes of the node's.
-        gpus: likewise; a share of one where several workers share it.
-        threads: of its worker, where the configuration does not say.
+        slot: the slot as the launcher knows it.
+        node: node of the slot.
+        cpus: CPUs that it takes.
+        gpus: GPUs that it takes; a fraction if several workers share a GPU.
+        threads: threads of its worker, unless the configuration sets them.
     """
 
     slot: WorkerSlot
@@ -51,26 +51,26 @@ class RaySlot:
 
 
 def living_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[Node]:
-    """Returns the nodes that live.
+    """Returns the nodes that are alive.
 
     Args:
         nodes: as `ray.nodes` returns them.
     """
     return [
         Node(
-            each["NodeID"],
-            each["NodeManagerAddress"],
-            _name(each),
-            each["Resources"].get("CPU", 0.0),
-            each["Resources"].get("GPU", 0.0),
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            _name(node),
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
         )
-        for each in nodes
-        if each["Alive"]
+        for node in nodes
+        if node["Alive"]
     ]
 
 
 def _name(node: Mapping[str, Any]) -> str:
-    """Returns the name that the node was given, else its host's."""
+    """Returns the name set for the node, else its host name."""
     given = node.get("NodeName")
     if given and given != node["NodeManagerAddress"]:
         return str(given)
@@ -79,12 +79,12 @@ def _name(node: Mapping[str, Any]) -> str:
 
 @dataclass
 class RaySlots:
-    """Chooses posts, and stays with its choice while their nodes live.
+    """Chooses slots, and keeps the chosen ones while their nodes are alive.
 
     Args:
         device: `training.device`.
         slots_per_gpu: workers that share a GPU.
-        most: posts; None for as many as there are.
+        most: maximum number of slots; None for all.
     """
 
     device: str
@@ -94,33 +94,34 @@ class RaySlots:
     _chosen: dict[str, RaySlot] = field(default_factory=dict)
 
     def choose(self, nodes: Sequence[Node]) -> list[RaySlot]:
-        """Returns the posts, those of before first.
+        """Returns the slots, with those chosen before first.
 
         Args:
-            nodes: that live.
+            nodes: nodes that are alive.
         """
-        self._name(nodes)
-        there = {slot.slot.key: slot for node in nodes for slot in self._of(node, nodes)}
-        chosen = {key: there[key] for key in self._chosen if key in there}
+        self._set_names(nodes)
+        slots = [slot for node in nodes for slot in self._node_slots(node, nodes)]
+        available = {slot.slot.key: slot for slot in slots}
+        chosen = {key: available[key] for key in self._chosen if key in available}
         taken = Counter(slot.node.id for slot in chosen.values())
-        # What is left, in turns: the first of each node that has the fewest.
-        left = [slot for key, slot in there.items() if key not in chosen]
-        most = len(there) if self.most is None else self.most
-        while left and len(chosen) < most:
-            following = min(left, key=lambda slot: taken[slot.node.id])
-            left.remove(following)
-            chosen[following.slot.key] = following
-            taken[following.node.id] += 1
+        # Add free slots one by one, always from the node with the fewest chosen slots.
+        free = [slot for key, slot in available.items() if key not in chosen]
+        most = len(available) if self.most is None else self.most
+        while free and len(chosen) < most:
+            added = min(free, key=lambda slot: taken[slot.node.id])
+            free.remove(added)
+            chosen[added.slot.key] = added
+            taken[added.node.id] += 1
         self._chosen = chosen
         return list(chosen.values())
 
-    def _of(self, node: Node, nodes: Sequence[Node]) -> list[RaySlot]:
+    def _node_slots(self, node: Node, nodes: Sequence[Node]) -> list[RaySlot]:
         needs_gpu = self.device.startswith("cuda") or (
-            self.device == "auto" and any(each.gpus >= 1 for each in nodes)
+            self.device == "auto" and any(other.gpus >= 1 for other in nodes)
         )
         if needs_gpu:
             number = int(node.gpus) * self.slots_per_gpu
-            # Ray's own rule for an actor on a GPU: it takes no CPU away.
+            # As Ray does by default, an actor with a GPU reserves no CPU.
             cpus, gpus, device = 0, 1 / self.slots_per_gpu, "cuda"
         else:
             number = min(CPU_WORKERS, int(node.cpus))
@@ -128,17 +129,17 @@ class RaySlots:
         threads = max(1, int(node.cpus) // max(1, number))
         host = self._names[node.id]
         return [
-            RaySlot(WorkerSlot(f"{node.id}:{at}", device, host), node, cpus, gpus, threads)
-            for at in range(number)
+            RaySlot(WorkerSlot(f"{node.id}:{index}", device, host), node, cpus, gpus, threads)
+            for index in range(number)
         ]
 
-    def _name(self, nodes: Sequence[Node]) -> None:
-        """Gives every node a name of its own, which it keeps."""
-        living = {node.id for node in nodes}
-        self._names = {key: name for key, name in self._names.items() if key in living}
-        often = Counter(node.name for node in nodes)
+    def _set_names(self, nodes: Sequence[Node]) -> None:
+        """Gives each node a unique name that does not change later."""
+        alive = {node.id for node in nodes}
+        self._names = {key: name for key, name in self._names.items() if key in alive}
+        counts = Counter(node.name for node in nodes)
         for node in nodes:
             if node.id not in self._names:
-                is_alone = often[node.name] == 1
-                name = node.name if is_alone else f"{node.name}-{node.id[-SUFFIX:]}"
+                is_unique = counts[node.name] == 1
+                name = node.name if is_unique else f"{node.name}-{node.id[-SUFFIX:]}"
                 self._names[node.id] = name

@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM, or of submitit's local executor.
+"""Workers as SLURM jobs, or as jobs of submitit's local executor.
 
-What a job runs is a worker like any other.
+A job runs an ordinary worker.
 """

@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM, which leave before their time limit and are replaced."""
+"""Workers as SLURM jobs, which leave before their time limit and are replaced."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from canopy_search.search.workers.backend import LEFT, PlacedWorker, WorkerEvent
 from canopy_search.search.workers.node_agent import Order, decisive_versions
 from canopy_search.search.workers.slurm.event_log import EventLogTail
 from canopy_search.search.workers.slurm.folders import JobFolders
-from canopy_search.search.workers.slurm.job import BEGAN, CALLED_OFF, EVENTS, OVER, Job
+from canopy_search.search.workers.slurm.job import CALLED_OFF, EVENTS, OVER, STARTED, Job
 from canopy_search.search.workers.slurm.options import JobRequest
 from canopy_search.search.workers.slurm.queue import (
     JobState,
@@ -30,20 +30,20 @@ from canopy_search.training.device.precision import resolve_threads
 _READ_EVERY_S = 0.2
 _READ_S_PER_JOB = 0.005
 _SETTLED_S = 5.0
-_TRY_AGAIN_S = 30.0
-_LAST_WORDS_S = 10.0
-"""What a job has told last may reach this machine as long after its end."""
-_FRUITLESS_ROUNDS = 3
-_FRUITFUL = frozenset({"epoch_done", "trial_ended"})
+_RETRY_S = 30.0
+_LAST_EVENTS_S = 10.0
+"""The last events of a job can arrive on this machine up to this long after its end."""
+_ROUNDS_WITHOUT_EPOCH = 3
+_EPOCH_EVENTS = frozenset({"epoch_done", "trial_ended"})
 _CLOSE_S = 5.0
 
 
 @dataclass(frozen=True)
 class OnSlurm:
-    """A search in jobs of SLURM.
+    """A search in SLURM jobs.
 
     Attributes:
-        request: what each job asks for.
+        request: number and resources of the jobs.
         is_local: whether submitit's local executor runs them on this machine instead.
     """
 
@@ -53,11 +53,11 @@ class OnSlurm:
     def open(
         self, plan: SearchPlan, url: str | None, note: Callable[[str], None]
     ) -> "SlurmBackend":
-        """Looks for SLURM, and for jobs that an earlier search has left; submits none yet.
+        """Checks SLURM, and cancels jobs left by an earlier search; submits none yet.
 
         Raises:
-            PlacementError: submitit is not installed, there is no SLURM, or its nodes cannot reach
-                the database.
+            PlacementError: submitit or SLURM is not installed, or the nodes cannot reach the
+                database.
         """
         check_submitit()
         self._check_device(plan.config.training.device)
@@ -68,35 +68,36 @@ class OnSlurm:
         else:
             queue = SlurmQueue(self.request, f"canopy-{folders.name}")
             if is_on_this_machine(url):
-                what = "the embedded Postgres" if url is None else "the database of DATABASE_URL"
+                server = "the embedded Postgres" if url is None else "the database of DATABASE_URL"
                 raise PlacementError(
-                    f"{what} cannot be reached from the nodes of SLURM; set DATABASE_URL to a "
-                    "Postgres server that all machines reach "
+                    f"{server} cannot be reached from the SLURM nodes; set DATABASE_URL to a "
+                    "Postgres server that all machines can reach "
                     "(postgresql://user:password@host/database)"
                 )
-        folders.begin(queue, note)
+        folders.create(queue, note)
         note(self._describe(queue))
         return SlurmBackend(self.request, queue, folders, plan, url, note, is_local=self.is_local)
 
     def _check_device(self, device: str) -> None:
         if ":" in device:
             raise PlacementError(
-                f"training.device: {device} is a GPU of one machine, and SLURM gives each job its "
-                "own; set it to cuda or auto"
+                f"training.device: {device} is a GPU of one machine, but SLURM assigns each job "
+                "its own GPU; set it to cuda or auto"
             )
         if device == "cpu" and self.request.has_gpu:
             raise PlacementError(
-                "training.device: cpu leaves the GPUs of --gpus idle; say --workers N instead"
+                "training.device: cpu would leave the GPUs of --gpus idle; use --workers N instead"
             )
 
     def _describe(self, queue: Queue) -> str:
         request = self.request
         jobs = "1 job" if request.jobs == 1 else f"{request.jobs} jobs"
-        each = "a GPU" if request.has_gpu else "one worker on a CPU"
+        resources = "one GPU" if request.has_gpu else "one worker on a CPU"
         where = f" in partition {request.partition}" if request.partition else ""
-        text = f"{queue.name}: {jobs} at a time{where}, each with {each} for {request.hours:g} h"
+        hours = f"{request.hours:g} h"
+        text = f"{queue.name}: {jobs} at a time{where}, each with {resources} for {hours}"
         if self.is_local and (request.partition or request.options):
-            text += "; --partition and --slurm mean nothing here"
+            text += "; --partition and --slurm have no effect"
         return text
 
 
@@ -108,57 +109,57 @@ def check_submitit() -> None:
 
 @dataclass
 class _Placed:
-    """A job, as far as has been heard of it.
+    """A job and its known state.
 
     Attributes:
-        at: which of the jobs that run at a time, from 0.
-        folder: of the job.
-        backend: that placed it.
-        job_id: None while SLURM has not taken it.
-        again_s: when it is offered to SLURM again, by the monotonic clock.
-        host: that it runs on; empty while that is not known.
-        state: in the queue.
-        gone_s: since when the queue says that it is over, by the monotonic clock.
-        how: it ended, if it has.
-        left: why it left, if it did by itself.
+        index: number of its slot, from 0.
+        folder: folder of the job.
+        backend: backend that placed it.
+        job_id: None until SLURM accepts it.
+        retry_at_s: when it is submitted again, by the monotonic clock.
+        host: host that it runs on; empty while unknown.
+        state: state in the queue.
+        gone_s: when the queue first reported its end, by the monotonic clock.
+        ending: how it ended, if it has.
+        left: why it left, if it left by itself.
     """
 
-    at: int
+    index: int
     folder: Path
     backend: "SlurmBackend"
     job_id: str | None = None
-    again_s: float = 0.0
+    retry_at_s: float = 0.0
     host: str = ""
     state: JobState = field(default_factory=lambda: JobState(waits=True))
     gone_s: float | None = None
-    how: str | None = None
+    ending: str | None = None
     left: str | None = None
-    has_begun: bool = False
-    news: deque[WorkerEvent] = field(default_factory=deque)
+    has_started: bool = False
+    events: deque[WorkerEvent] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.tail = EventLogTail(self.folder / EVENTS)
 
     @property
     def is_waiting(self) -> bool:
-        return not self.has_begun
+        return not self.has_started
 
     def poll(self) -> list[WorkerEvent]:
-        heard = []
-        while self.news:
-            event = self.news.popleft()
-            if event.name == BEGAN:
-                # The launcher is to know the host before it hears the rest.
-                self.has_begun, self.host = True, event.arguments[0]
+        events = []
+        while self.events:
+            event = self.events.popleft()
+            if event.name == STARTED:
+                # The launcher must know the host before it gets the other events.
+                self.has_started, self.host = True, event.arguments[0]
                 break
-            heard.append(event)
-        return heard
+            events.append(event)
+        return events
 
     def end_text(self) -> str | None:
-        return self.how if not self.news else None
+        return self.ending if not self.events else None
 
     def leave(self) -> None:
-        self.backend.call_off(self)
+        self.backend.cancel(self)
 
     def kill(self) -> None:
         if self.job_id is not None:
@@ -169,15 +170,15 @@ class _Placed:
 
 
 class SlurmBackend:
-    """The engine of a queue of jobs.
+    """The backend of a job queue.
 
     Args:
-        request: what each job asks for.
-        queue: takes the jobs.
-        folders: the jobs' folders.
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        note: is told what a person should know.
+        request: number and resources of the jobs.
+        queue: queue that runs the jobs.
+        folders: folders of the jobs.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        note: receives messages for the user.
         is_local: whether all jobs run on this machine.
     """
 
@@ -206,188 +207,189 @@ class SlurmBackend:
         self._placed: dict[int, _Placed] = {}
         self._ended: dict[int, _Placed] = {}
         self._has_submitted = False
-        self._fruitless = 0
-        self._looked_s = float("-inf")
+        self._jobs_without_epoch = 0
+        self._polled_s = float("-inf")
         self._read_s = float("-inf")
         self._counts = (-1, -1)
         self._noted = (-1, -1)
         self._changed_s = 0.0
 
     def slots(self) -> Sequence[WorkerSlot]:
-        """Returns a post for each job that is to run at a time.
+        """Returns a slot for each job that runs at a time.
 
         Raises:
-            SearchFailedError: job after job left before an epoch was done.
+            SearchFailedError: too many jobs in a row left before they finished an epoch.
         """
-        most = max(_FRUITLESS_ROUNDS * self._request.jobs, _FRUITLESS_ROUNDS)
-        if self._fruitless >= most:
+        limit = max(_ROUNDS_WITHOUT_EPOCH * self._request.jobs, _ROUNDS_WITHOUT_EPOCH)
+        if self._jobs_without_epoch >= limit:
             raise SearchFailedError(
-                f"{self._fruitless} jobs one after the other came to their limit before an epoch "
-                f"was done: --hours {self._request.hours:g} is too short for it"
+                f"{self._jobs_without_epoch} jobs in a row reached their time limit before they "
+                f"finished an epoch: --hours {self._request.hours:g} is too short; increase it"
             )
         device = "gpu" if self._request.has_gpu else "cpu"
-        return [WorkerSlot(str(at), device, self._host(at)) for at in range(self._request.jobs)]
+        return [
+            WorkerSlot(str(index), device, self._host(index)) for index in range(self._request.jobs)
+        ]
 
     def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:  # noqa: ARG002 - written by the launcher
         """Submits a job.
 
         Raises:
-            PlacementError: SLURM does not take the first one.
+            PlacementError: SLURM rejects the first one.
         """
-        at = int(slot.key)
-        placed = _Placed(at, self._folders.new(), self)
-        self._placed[at] = placed
+        index = int(slot.key)
+        placed = _Placed(index, self._folders.new(), self)
+        self._placed[index] = placed
         self._submit(placed)
-        before = self._ended.pop(at, None)
-        if before is not None and before.left is not None and placed.job_id is not None:
-            self._note(f"job {placed.job_id} comes after job {before.job_id}: {before.left}")
+        previous = self._ended.pop(index, None)
+        if previous is not None and previous.left is not None and placed.job_id is not None:
+            self._note(f"job {placed.job_id} replaces job {previous.job_id}: {previous.left}")
         return placed
 
     def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Waits for news of the jobs."""
-        mine = [each for each in workers if isinstance(each, _Placed)]
+        """Waits for events of the jobs."""
+        jobs = [worker for worker in workers if isinstance(worker, _Placed)]
         deadline_s = time.monotonic() + timeout_s
         while True:
-            self._look()
+            self._poll()
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or any(each.news or each.how is not None for each in mine):
+            if left_s <= 0 or any(job.events or job.ending is not None for job in jobs):
                 return
             time.sleep(min(left_s, _READ_EVERY_S))
 
-    def call_off(self, placed: _Placed) -> None:
-        """Takes a job out of the queue, or has its workers leave."""
+    def cancel(self, placed: _Placed) -> None:
+        """Removes a job from the queue, or asks its workers to leave."""
         (placed.folder / CALLED_OFF).write_text("called off\n")
         if placed.job_id is None:
-            placed.how = "was not taken"
-        elif placed.how is None:
+            placed.ending = "was not accepted"
+        elif placed.ending is None:
             self.queue.cancel([placed.job_id])
-            if not placed.has_begun and placed.state.waits:
-                placed.how = "was cancelled"
+            if not placed.has_started and placed.state.waits:
+                placed.ending = "was cancelled"
 
     def forget(self, placed: _Placed) -> None:
-        """Lets go of a job that has ended."""
-        if self._placed.get(placed.at) is placed:
-            del self._placed[placed.at]
-            self._ended[placed.at] = placed
+        """Drops a job that has ended."""
+        if self._placed.get(placed.index) is placed:
+            del self._placed[placed.index]
+            self._ended[placed.index] = placed
 
     def close(self) -> None:
-        """Cancels what is left; returns when nothing is, if that does not take long."""
-        left = [each for each in self._ended.values() if each.job_id is not None]
-        left += [each for each in self._placed.values() if each.job_id is not None]
+        """Waits up to 5 s for the jobs to end, then cancels the rest."""
+        jobs = [*self._ended.values(), *self._placed.values()]
+        ids = [job.job_id for job in jobs if job.job_id is not None]
         deadline_s = time.monotonic() + _CLOSE_S
-        while left:
-            states = self.queue.states([str(each.job_id) for each in left]) or {}
-            left = [e for e in left if not states.get(str(e.job_id), JobState()).is_over]
+        while ids:
+            states = self.queue.states(ids) or {}
+            ids = [job_id for job_id in ids if not states.get(job_id, JobState()).is_over]
             if time.monotonic() > deadline_s:
-                self.queue.cancel([str(each.job_id) for each in left])
+                self.queue.cancel(ids)
                 return
-            if left:
+            if ids:
                 time.sleep(_READ_EVERY_S)
 
-    def _host(self, at: int) -> str:
-        placed = self._placed.get(at) or self._ended.get(at)
+    def _host(self, index: int) -> str:
+        placed = self._placed.get(index) or self._ended.get(index)
         return placed.host if placed is not None else ""
 
     def _submit(self, placed: _Placed) -> None:
         arguments = (str(placed.folder), *self._arguments)
         try:
-            placed.job_id = self.queue.submit(placed.folder, placed.at, arguments)
+            placed.job_id = self.queue.submit(placed.folder, placed.index, arguments)
         except RefusedError as error:
             if not self._has_submitted:
                 raise PlacementError(
-                    f"{self.queue.name} does not take the job: {error}; check --partition, --gpus, "
+                    f"{self.queue.name} rejected the job: {error}; check --partition, --gpus, "
                     "--hours and --slurm"
                 ) from error
-            placed.again_s = time.monotonic() + _TRY_AGAIN_S
+            placed.retry_at_s = time.monotonic() + _RETRY_S
             self._note(
-                f"{self.queue.name} takes no job now: {error}; it is asked again every "
-                f"{_TRY_AGAIN_S:.0f} s"
+                f"{self.queue.name} rejected a job: {error}; retrying every {_RETRY_S:.0f} s"
             )
             return
         self._has_submitted = True
         self._folders.write_id(placed.folder, placed.job_id)
-        self._looked_s = min(self._looked_s, time.monotonic() - self.queue.look_every_s + 1)
+        self._polled_s = min(self._polled_s, time.monotonic() - self.queue.poll_every_s + 1)
 
-    def _look(self) -> None:
-        """Reads what jobs have told, and now and then asks for their states."""
+    def _poll(self) -> None:
+        """Reads the events of the jobs, and queries their states at intervals."""
         now_s = time.monotonic()
         placed = list(self._placed.values())
         if now_s - self._read_s >= max(_READ_EVERY_S, _READ_S_PER_JOB * len(placed)):
             self._read_s = now_s
-            for each in placed:
-                self._read(each)
-        if now_s - self._looked_s >= self.queue.look_every_s:
-            self._looked_s = now_s
-            self._ask_states(placed)
-        for each in placed:
-            if each.job_id is None and each.how is None and now_s >= each.again_s:
-                self._submit(each)
-            elif each.gone_s is not None and each.how is None:
-                self._on_exit(each, now_s)
+            for job in placed:
+                self._read(job)
+        if now_s - self._polled_s >= self.queue.poll_every_s:
+            self._polled_s = now_s
+            self._update_states(placed)
+        for job in placed:
+            if job.job_id is None and job.ending is None and now_s >= job.retry_at_s:
+                self._submit(job)
+            elif job.gone_s is not None and job.ending is None:
+                self._on_exit(job, now_s)
         self._note_counts(now_s)
 
     def _read(self, placed: _Placed) -> None:
         for item in placed.tail.read():
             event = WorkerEvent(*item)
             if event.name == OVER:
-                placed.how = event.arguments[0]
+                placed.ending = event.arguments[0]
                 continue
-            placed.news.append(event)
-            if event.name in _FRUITFUL:
-                self._fruitless = 0
+            placed.events.append(event)
+            if event.name in _EPOCH_EVENTS:
+                self._jobs_without_epoch = 0
             elif event.name == LEFT:
                 placed.left = event.arguments[0]
-                self._fruitless += 1
+                self._jobs_without_epoch += 1
 
-    def _ask_states(self, placed: Sequence[_Placed]) -> None:
-        asked = {each.job_id: each for each in placed if each.job_id and each.how is None}
-        states = self.queue.states(list(map(str, asked))) if asked else None
+    def _update_states(self, placed: Sequence[_Placed]) -> None:
+        jobs = {job.job_id: job for job in placed if job.job_id and job.ending is None}
+        states = self.queue.states(list(map(str, jobs))) if jobs else None
         for job_id, state in (states or {}).items():
-            each = asked[job_id]
-            each.state = state
-            if state.is_over and each.gone_s is None:
-                each.gone_s = time.monotonic()
+            job = jobs[job_id]
+            job.state = state
+            if state.is_over and job.gone_s is None:
+                job.gone_s = time.monotonic()
 
     def _on_exit(self, placed: _Placed, now_s: float) -> None:
-        """A job is over that has not said so; it may have, and only the file system is late."""
-        wait_s = _LAST_WORDS_S if self.queue.look_every_s > 1 else 1.0
+        """Records the end of a job without a final event, after waiting for slow file systems."""
+        wait_s = _LAST_EVENTS_S if self.queue.poll_every_s > 1 else 1.0
         if now_s - (placed.gone_s or now_s) < wait_s:
             return
-        words = self._last_words(placed)
-        begun = "" if placed.has_begun else _before_it_began(self._folders.home)
-        placed.how = f"{placed.state.text} as job {placed.job_id}{begun}{words}"
+        last_line = self._last_output_line(placed)
+        hint = "" if placed.has_started else _startup_hint(self._folders.home)
+        placed.ending = f"{placed.state.text} as job {placed.job_id}{hint}{last_line}"
 
-    def _last_words(self, placed: _Placed) -> str:
+    def _last_output_line(self, placed: _Placed) -> str:
         for path in self.queue.output(placed.folder, str(placed.job_id)):
             try:
                 lines = path.read_text(errors="replace").split("\n")
             except OSError:
                 continue
-            said = [line.strip() for line in lines if line.strip()]
-            if said:
-                return f": {said[-1]}"
+            printed = [line.strip() for line in lines if line.strip()]
+            if printed:
+                return f": {printed[-1]}"
         return ""
 
     def _note_counts(self, now_s: float) -> None:
-        """Says how many jobs wait and work, when that has changed and then stayed for a while."""
+        """Reports the numbers of waiting and running jobs once a change has lasted 5 s."""
         placed = self._placed.values()
-        waiting = [each for each in placed if not each.has_begun and each.state.waits]
+        waiting = [job for job in placed if not job.has_started and job.state.waits]
         counts = len(waiting), len(placed) - len(waiting)
         if counts != self._counts:
             self._counts, self._changed_s = counts, now_s
         if counts == self._noted or now_s - self._changed_s < _SETTLED_S:
             return
         if counts[0] or self._noted[0] > 0:
-            reasons = dict.fromkeys(each.state.text for each in waiting if each.state.text)
+            reasons = dict.fromkeys(job.state.text for job in waiting if job.state.text)
             why = f" ({', '.join(reasons)})" if reasons else ""
             waits = "1 job waits" if counts[0] == 1 else f"{counts[0]} jobs wait"
-            works = "1 works" if counts[1] == 1 else f"{counts[1]} work"
-            self._note(f"{self.queue.name}: {waits}{why}, {works}")
+            runs = "1 runs" if counts[1] == 1 else f"{counts[1]} run"
+            self._note(f"{self.queue.name}: {waits}{why}, {runs}")
         self._noted = counts
 
 
-def _before_it_began(home: Path) -> str:
+def _startup_hint(home: Path) -> str:
     return (
-        f" before it could tell anything (have the nodes the same Python and state folder, {home}, "
-        f"and may {os.environ.get('USER', 'you')} write there?)"
+        f" before its workers started (check that the nodes have the same Python and state folder, "
+        f"{home}, and that {os.environ.get('USER', 'you')} can write there)"
     )

@@ -1,8 +1,8 @@
-"""What a job tells, in a file that only grows and may be read while it is written.
+"""Events of a job, in an append-only file that can be read while it is written.
 
-A record is its length, its checksum and a pickle. One that is torn, or that a network file system
-shows in part, is read when it is whole; what comes after it waits as long. The files lie in a
-folder that is its owner's alone.
+A record is its length, its checksum and a pickle. If a record is incomplete, or a network file
+system shows only part of it, the reader waits until it is complete before it reads on. Only the
+owner can access the folder of the files.
 """
 
 import pickle
@@ -14,36 +14,36 @@ from typing import Any
 _HEAD = struct.Struct("<II")
 
 Item = tuple[str, tuple[Any, ...], str]
-"""Name, arguments and speaker of one thing that is told."""
+"""Name, arguments and worker id of one event."""
 
 
 class EventLog:
-    """Adds to the file.
+    """Appends records to the file.
 
     Args:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def emit(self, name: str, arguments: tuple[Any, ...] = (), worker_id: str = "") -> None:
-        """Adds a record.
+        """Appends a record.
 
         Raises:
             OSError: the file cannot be written.
         """
         body = pickle.dumps((name, arguments, worker_id))
-        # Closing a file is what hands it to the others of a network file system.
+        # A network file system shows the data to other machines when the file is closed.
         with self._path.open("ab") as file:
             file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
 
 
 class EventLogTail:
-    """Reads what is new in the file.
+    """Reads new records of the file.
 
     Args:
-        path: of the file, which need not be there yet.
+        path: path of the file, which need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,20 +51,20 @@ class EventLogTail:
         self._read_bytes = 0
 
     def read(self) -> list[Item]:
-        """Returns the records that have become whole since the last time."""
+        """Returns the records completed since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._read_bytes)
                 new = file.read()
         except OSError:
             return []
-        items, at = [], 0
-        while len(new) - at >= _HEAD.size:
-            length, checksum = _HEAD.unpack_from(new, at)
-            body = new[at + _HEAD.size : at + _HEAD.size + length]
+        items, offset = [], 0
+        while len(new) - offset >= _HEAD.size:
+            length, checksum = _HEAD.unpack_from(new, offset)
+            body = new[offset + _HEAD.size : offset + _HEAD.size + length]
             if not length or len(body) < length or zlib.crc32(body) != checksum:
                 break
-            items.append(pickle.loads(body))  # noqa: S301 - the job's own
-            at += _HEAD.size + length
-        self._read_bytes += at
+            items.append(pickle.loads(body))  # noqa: S301 - written by our own job
+            offset += _HEAD.size + length
+        self._read_bytes += offset
         return items

@@ -1,4 +1,4 @@
-"""The folders of a search's jobs, in the state folder, which SLURM's nodes share."""
+"""Folders of a search's jobs, in the state folder, which all SLURM nodes share."""
 
 import hashlib
 import os
@@ -22,18 +22,18 @@ _STARTER = "starter"
 
 
 class JobFolders:
-    """Makes a folder for each job; all of a search lie in one, and all of a study in another.
+    """Creates a folder for each job, inside one for the search, inside one for the study.
 
-    What the jobs are given holds the database's password, so the study's folder is its owner's
-    alone.
+    The arguments of the jobs contain the database password, so only the owner can access the
+    study's folder.
 
     Args:
         home: the state folder.
-        study: name of the study, in which any character may stand.
+        study: name of the study; any character is allowed.
 
     Attributes:
         home: the state folder.
-        name: of the study's folder.
+        name: name of the study's folder.
 
     Raises:
         PlacementError: SLURM would read the folder's name as a pattern.
@@ -42,8 +42,8 @@ class JobFolders:
     def __init__(self, home: Path, study: str) -> None:
         if "%" in str(home):
             raise PlacementError(
-                f"CANOPY_HOME={home}: SLURM reads % in the names of files as a pattern; choose a "
-                "folder without it"
+                f"CANOPY_HOME={home}: SLURM reads % in file names as a pattern; choose a folder "
+                "without it"
             )
         self.home = home
         self.name = _folder_name(study)
@@ -51,63 +51,63 @@ class JobFolders:
         self._search = self._study
         self._count = 0
 
-    def begin(self, queue: Queue, note: Callable[[str], None]) -> None:
-        """Makes the folder, and clears away what earlier searches have left.
+    def create(self, queue: Queue, note: Callable[[str], None]) -> None:
+        """Creates the folder of this search, and cleans up after earlier searches.
 
-        Their jobs are called off where their starter is gone for certain: nobody hears what they
-        tell nor replaces them, they may work to other settings, and they would be more than are
-        asked for now. Their trials are released, and go on in the new jobs.
+        Jobs of an earlier search are cancelled if its process is known to be dead: nothing reads
+        their events or replaces them, they may use other settings, and they would exceed the
+        number of jobs requested now. Their trials are released, and the new jobs resume them.
 
         Args:
-            queue: that the jobs are in.
-            note: is told of jobs that are called off, and of those that are not.
+            queue: the queue of the jobs.
+            note: receives messages about cancelled jobs and about jobs of other searches.
         """
         self._study.mkdir(parents=True, exist_ok=True)
         self._study.chmod(0o700)
-        called_off, left_alone = [], []
+        cancelled, not_cancelled = [], []
         for folder in sorted(self._study.glob(f"*.{queue.word}")):
             jobs = dict(_jobs(folder))
             states = queue.states(list(jobs)) if jobs else {}
-            alive = [each for each in jobs if states is None or not states[each].is_over]
-            gone = _is_gone(folder)
-            if alive and not gone:
-                left_alone += alive
+            alive = [job_id for job_id in jobs if states is None or not states[job_id].is_over]
+            is_dead = _is_dead(folder)
+            if alive and not is_dead:
+                not_cancelled += alive
             elif alive:
-                for each in alive:
-                    (jobs[each] / CALLED_OFF).write_text("called off\n")
+                for job_id in alive:
+                    (jobs[job_id] / CALLED_OFF).write_text("called off\n")
                 queue.cancel(alive)
-                called_off += alive
-            elif gone:
+                cancelled += alive
+            elif is_dead:
                 shutil.rmtree(folder, ignore_errors=True)
-        if called_off:
-            note(f"jobs of a search that is gone are called off: {' '.join(called_off)}")
-        if left_alone:
-            note(f"jobs of another search work on the study, too: {' '.join(left_alone)}")
+        if cancelled:
+            note(f"cancelled jobs of a search that no longer runs: {' '.join(cancelled)}")
+        if not_cancelled:
+            note(f"jobs of another search also work on the study: {' '.join(not_cancelled)}")
         self._search = (
             self._study / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}.{queue.word}"
         )
         self._search.mkdir(mode=0o700)
-        began_s = psutil.Process().create_time()
-        (self._search / _STARTER).write_text(f"{socket.gethostname()} {os.getpid()} {began_s}\n")
+        started_s = psutil.Process().create_time()
+        (self._search / _STARTER).write_text(f"{socket.gethostname()} {os.getpid()} {started_s}\n")
 
     def new(self) -> Path:
-        """Returns the folder of one more job."""
+        """Creates and returns the folder of one more job."""
         self._count += 1
         folder = self._search / f"{self._count:04}"
         folder.mkdir()
-        # A network file system may know for a minute that a file is not there.
+        # A network file system may cache for a minute that a file does not exist.
         for name in (EVENTS, CALLED_OFF):
             (folder / name).touch()
         return folder
 
     @staticmethod
     def write_id(folder: Path, job_id: str) -> None:
-        """Writes down which job a folder belongs to."""
+        """Records the job id of a folder."""
         (folder / _ID).write_text(job_id)
 
 
 def _folder_name(study: str) -> str:
-    """Returns a name without what SLURM, submitit or a shell may read as something else."""
+    """Returns a name without characters that are special to SLURM, submitit or a shell."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", study)
     if plain == study and not study.startswith("."):
         return study
@@ -120,14 +120,14 @@ def _jobs(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.read_text().strip(), path.parent
 
 
-def _is_gone(folder: Path) -> bool:
-    """Whether the starter of a search is gone for certain."""
+def _is_dead(folder: Path) -> bool:
+    """Whether the process that started a search is known to be dead."""
     try:
-        host, pid, began_s = (folder / _STARTER).read_text().split()
+        host, pid, started_s = (folder / _STARTER).read_text().split()
     except (OSError, ValueError):
-        return True  # it was killed before it had written that
+        return True  # it was killed before it wrote the file
     if host != socket.gethostname():
         return False
     with suppress(psutil.NoSuchProcess):
-        return abs(psutil.Process(int(pid)).create_time() - float(began_s)) > 1
+        return abs(psutil.Process(int(pid)).create_time() - float(started_s)) > 1
     return True

@@ -1,7 +1,7 @@
-"""What runs in a job: the workers of a post, until the study is finished or the job's time is up.
+"""Main function of a job: runs the workers of a slot until the study or the job's time ends.
 
-It imports nothing of Canopy's before it has said that it is there, and nothing that reads the order
-before it knows that the versions fit.
+It reports its start before it imports the rest of Canopy, and checks the versions before it
+unpickles the order.
 """
 
 import os
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from canopy_search.search.workers.node_agent import Order
 
 EVENTS = "told"
-"""The file in which the job tells."""
+"""The file of the job's events."""
 CALLED_OFF = "called-off"
-"""The file that is not empty when the job shall leave. That it is there says nothing: a network
-file system may know for a minute that a file is not."""
-BEGAN = "began"
-"""The job works; the argument is its host."""
+"""A file that is not empty when the job should leave. It always exists, because a network file
+system may cache for a minute that a file does not exist."""
+STARTED = "began"
+"""The job has started; the argument is its host."""
 OVER = "over"
-"""Nothing follows; the argument is how the job ended."""
+"""The last event; the argument is how the job ended."""
 
 USER_SIGNAL = f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"
-"""What submitit has SLURM send some time before the limit."""
+"""The signal that submitit lets SLURM send some time before the limit."""
 
 _GRACE_S = 6.0
-_CALLED_EVERY_S = 1.0
+_CHECK_CANCELLED_EVERY_S = 1.0
 _BATCH_EVERY_S = 2.0
 _BATCH = "batch_done"
 _SHORTEST_MARGIN_S = 10.0
@@ -49,10 +49,10 @@ _LONGEST_MARGIN_S = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is submitted with.
+    """Arguments of a job.
 
     Attributes:
-        order: for the workers.
+        order: what the workers run.
         limit_s: the time limit of the job, in seconds.
     """
 
@@ -61,79 +61,79 @@ class Job:
 
 
 def margin_s(limit_s: float) -> float:
-    """Returns how long before its limit a job begins to leave, in seconds."""
+    """Returns how long before its limit a job starts to leave, in seconds."""
     return min(_LONGEST_MARGIN_S, max(_SHORTEST_MARGIN_S, limit_s / 20))
 
 
-def run_job(folder: str, wanted: Mapping[str, str], job: bytes) -> None:
-    """Works as a job, and tells how that goes in a file of its folder.
+def run_job(folder: str, versions: Mapping[str, str], job: bytes) -> None:
+    """Runs a job, and writes its events to a file in its folder.
 
-    All that SLURM and submitit send before they kill - at the limit, at a preemption, at a
-    cancellation - means the same: the workers leave and release their trials.
+    Every signal that SLURM or submitit sends before it kills a job - at the limit, a preemption or
+    a cancellation - has the same effect: the workers leave and release their trials.
 
     Args:
-        folder: of the job.
-        wanted: `decisive_versions` of the starter.
+        folder: folder of the job.
+        versions: `decisive_versions` of the machine that started the search.
         job: the pickled `Job`, which another version of Canopy may not be able to read.
     """
     user_signal = signal.Signals[USER_SIGNAL]
-    # SLURM sends it to every process of the job, and it would kill those that do not expect it;
-    # what is begun from here on ignores it.
+    # SLURM sends it to every process of the job, and it would kill processes without a handler;
+    # processes started from here on ignore it.
     signal.signal(user_signal, signal.SIG_IGN)
-    # Comes with every SIGTERM, and after a suspension; submitit's handler only logs it.
+    # SIGCONT follows every SIGTERM and suspension; submitit's handler only logs it.
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
-    file = EventLog(Path(folder, EVENTS))
-    how = "ended"
+    event_log = EventLog(Path(folder, EVENTS))
+    end_text = "ended"
     try:
         with (
-            _parent_handle() as parent,
+            _parent_pidfd() as parent,
             leaving_in_time(parent, signals=(*SIGNALS, user_signal), grace_s=_GRACE_S),
         ):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            file.emit(BEGAN, (socket.gethostname(),))
+            event_log.emit(STARTED, (socket.gethostname(),))
             warm_up()
-            _work(Path(folder), file, wanted, job)
+            _work(Path(folder), event_log, versions, job)
     except KeyboardInterrupt:
-        file.emit("left", ("it was told to leave",))
+        event_log.emit("left", ("it was asked to leave",))
     except BaseException as error:
-        file.emit("log", (traceback.format_exc(),))
-        how = f"died of {type(error).__name__}: {error}"
+        event_log.emit("log", (traceback.format_exc(),))
+        end_text = f"died of {type(error).__name__}: {error}"
         raise
     finally:
-        file.emit(OVER, (how,))
+        event_log.emit(OVER, (end_text,))
 
 
 def left_s(limit_s: float) -> float:
-    """Returns what is left of the job's time, in seconds; its clock runs since before this process.
+    """Returns the time left for the job, in seconds; its clock started before this process.
 
     Args:
         limit_s: the time limit of the job.
     """
-    named = os.environ.get("SLURM_JOB_START_TIME")
-    began_s = float(named) if named else psutil.Process(os.getppid()).create_time()
+    slurm_start = os.environ.get("SLURM_JOB_START_TIME")
+    started_s = float(slurm_start) if slurm_start else psutil.Process(os.getppid()).create_time()
     ends_s = float(os.environ.get("SLURM_JOB_END_TIME") or "inf")
-    return min(began_s + limit_s, ends_s) - time.time()
+    return min(started_s + limit_s, ends_s) - time.time()
 
 
-def _work(folder: Path, file: EventLog, wanted: Mapping[str, str], pickled: bytes) -> None:
+def _work(folder: Path, event_log: EventLog, versions: Mapping[str, str], pickled: bytes) -> None:
     from canopy_search.search.errors import UnfitMachineError
     from canopy_search.search.workers.node_agent import check_versions, work_to_order
 
     try:
-        check_versions(wanted)
+        check_versions(versions)
     except UnfitMachineError as error:
-        file.emit("failed", (str(error), False))
+        event_log.emit("failed", (str(error), False))
         return
-    job: Job = pickle.loads(pickled)  # noqa: S301 - the starter's own
+    job: Job = pickle.loads(pickled)  # noqa: S301 - written by our own search
     order = replace(job.order, limit_s=left_s(job.limit_s) - margin_s(job.limit_s))
     cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     if cpus and order.workers == 1:
         order = replace(order, threads=int(cpus))
-    work_to_order(order, _telling(file), _called_off(folder / CALLED_OFF))
+    work_to_order(order, _throttled_emit(event_log), _cancel_check(folder / CALLED_OFF))
 
 
-def _telling(file: EventLog) -> Callable[["WorkerEvent"], None]:
-    """Returns what writes all to the file, but not every batch: file servers are slow."""
+def _throttled_emit(event_log: EventLog) -> Callable[["WorkerEvent"], None]:
+    """Returns a function that logs all events but few batches: file servers are slow."""
     batches_s: dict[str, float] = {}
 
     def emit(event: "WorkerEvent") -> None:
@@ -142,37 +142,37 @@ def _telling(file: EventLog) -> Callable[["WorkerEvent"], None]:
             if now_s - batches_s.get(event.worker_id, 0.0) < _BATCH_EVERY_S:
                 return
             batches_s[event.worker_id] = now_s
-        file.emit(*event)
+        event_log.emit(*event)
 
     return emit
 
 
-def _called_off(path: Path) -> Callable[[], bool]:
-    asked_s = float("-inf")
+def _cancel_check(path: Path) -> Callable[[], bool]:
+    checked_s = float("-inf")
 
-    def is_called_off() -> bool:
-        nonlocal asked_s
+    def is_cancelled() -> bool:
+        nonlocal checked_s
         now_s = time.monotonic()
-        if now_s - asked_s < _CALLED_EVERY_S:
+        if now_s - checked_s < _CHECK_CANCELLED_EVERY_S:
             return False
-        asked_s = now_s
+        checked_s = now_s
         try:
             return bool(path.read_bytes())
         except OSError:
             return False
 
-    return is_called_off
+    return is_cancelled
 
 
 @contextmanager
-def _parent_handle() -> Iterator[int | None]:
-    """Yields what becomes readable when the parent is gone; None where there is no such thing."""
+def _parent_pidfd() -> Iterator[int | None]:
+    """Yields a descriptor that is readable once the parent has exited; None if unsupported."""
     try:
-        handle = os.pidfd_open(os.getppid())
+        pidfd = os.pidfd_open(os.getppid())
     except (AttributeError, OSError):
         yield None
         return
     try:
-        yield handle
+        yield pidfd
     finally:
-        os.close(handle)
+        os.close(pidfd)

@@ -1,4 +1,4 @@
-"""What is asked of SLURM for each job, as the command line has it."""
+"""Options of each SLURM job, from the command line."""
 
 import math
 import re
@@ -9,14 +9,14 @@ from typing import Any, Literal
 from canopy_search.search.errors import PlacementError
 
 SHORTEST_S = 30.0
-"""A job that is given less is at its end before it has begun."""
+"""A job with a shorter limit would end before its workers start."""
 
-_OURS = {
-    "time": "that is --hours",
-    "partition": "that is --partition",
+_RESERVED = {
+    "time": "use --hours",
+    "partition": "use --partition",
     **dict.fromkeys(("nodes", "ntasks", "ntasks_per_node", "array"), "each job is one task"),
-    **dict.fromkeys(("output", "error", "open_mode"), "what jobs write belongs to the search"),
-    **dict.fromkeys(("requeue", "no_requeue", "signal"), "the search places the next job itself"),
+    **dict.fromkeys(("output", "error", "open_mode"), "Canopy reads the output of the jobs"),
+    **dict.fromkeys(("requeue", "no_requeue", "signal"), "Canopy submits the next job itself"),
 }
 _GPU_KEYS = frozenset({"gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket", "gres"})
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
@@ -24,15 +24,15 @@ _KEY = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class JobRequest:
-    """How many jobs there are to be, and what each of them asks for.
+    """Number of jobs, and the resources of each.
 
     Attributes:
-        jobs: at a time.
-        has_gpu: whether each has a GPU, and otherwise one worker on a CPU.
-        hours: the time limit of each.
-        partition: None for SLURM's default.
-        options: further ones of ``sbatch``, by their names with underscores; True for one that has
-            no value.
+        jobs: number of jobs at a time.
+        has_gpu: whether each job has a GPU; otherwise it has one worker on a CPU.
+        hours: time limit of each job.
+        partition: SLURM partition; None for SLURM's default.
+        options: additional options of ``sbatch``, by name with underscores; True for an option
+            without a value.
     """
 
     jobs: int
@@ -43,40 +43,40 @@ class JobRequest:
 
     @property
     def limit_s(self) -> float:
-        """The time limit of each job, in seconds."""
+        """Time limit of each job, in seconds."""
         return 3600 * self.hours
 
     @property
     def limit_min(self) -> int:
-        """The same in SLURM's unit, which knows no smaller one."""
+        """Time limit in minutes, SLURM's smallest unit, rounded up."""
         return max(1, math.ceil(self.limit_s / 60))
 
     def parameters(self, name: str, leave_s: float) -> dict[str, Any]:
         """Returns the parameters of submitit's executor.
 
         Args:
-            name: of the jobs.
-            leave_s: SLURM's signal comes as long before the limit as this, if the job has not left.
+            name: name of the jobs.
+            leave_s: SLURM signals the job this long before the limit, if it still runs.
         """
-        # A job that SLURM would begin again on its own is one that the search replaces besides.
-        more: dict[str, str | bool] = {"no_requeue": True, **self.options}
+        # Without it, both SLURM and the search would replace a job.
+        sbatch_options: dict[str, str | bool] = {"no_requeue": True, **self.options}
         parameters: dict[str, Any] = {
             "job_name": name,
             "time": self.limit_min,
             "signal_delay_s": round(leave_s),
-            "additional_parameters": more,
+            "additional_parameters": sbatch_options,
         }
         if self.partition is not None:
             parameters["partition"] = self.partition
         if self.has_gpu and not _GPU_KEYS & self.options.keys():
             parameters["gpus_per_node"] = 1
         if "cpus_per_task" in self.options:
-            # srun does not take it from the job since SLURM 22.05.
+            # Since SLURM 22.05, srun does not inherit it from the job.
             parameters["srun_args"] = [f"--cpus-per-task={self.options['cpus_per_task']}"]
         return parameters
 
 
-def job_request(  # noqa: PLR0917 - what the command line has
+def job_request(  # noqa: PLR0917 - the options of the command line
     on: str,
     workers: int | Literal["auto"],
     gpus: int | None,
@@ -84,36 +84,37 @@ def job_request(  # noqa: PLR0917 - what the command line has
     partition: str | None,
     options: Sequence[str],
 ) -> JobRequest:
-    """Returns what is asked for, checked as far as it can be without SLURM.
+    """Returns the request, checked as far as possible without SLURM.
 
     Args:
-        on: the value of ``--on``, for what is said.
-        workers: value of ``--workers``; so many jobs of one worker on a CPU; ``auto`` if none.
-        gpus: value of ``--gpus``; so many jobs of a GPU each.
+        on: value of ``--on``, for error messages.
+        workers: value of ``--workers``, the number of jobs with one CPU worker; ``auto`` if not
+            given.
+        gpus: value of ``--gpus``, the number of jobs with one GPU.
         hours: value of ``--hours``.
         partition: value of ``--partition``.
         options: values of ``--slurm``.
 
     Raises:
-        PlacementError: something is missing, or is one too many.
+        PlacementError: an option is missing, or two exclude each other.
     """
     if gpus is not None and workers != "auto":
         raise PlacementError(
-            f"--workers {workers} and --gpus {gpus}: each job has one GPU, or one worker on a CPU; "
-            "leave one of them out"
+            f"--workers {workers} and --gpus {gpus}: a job has either one GPU or one worker on a "
+            "CPU; remove one of them"
         )
     jobs = gpus if gpus is not None else workers
     if jobs == "auto":
         raise PlacementError(
-            f"--on {on} needs the number of jobs: --gpus N for jobs of a GPU each, or --workers N "
-            "for jobs of one worker on a CPU"
+            f"--on {on} needs the number of jobs: --gpus N for jobs with one GPU, or --workers N "
+            "for jobs with one worker on a CPU"
         )
     if hours is None:
         raise PlacementError(f"--on {on} needs the time limit of each job: --hours H")
     if 3600 * hours < SHORTEST_S:
         raise PlacementError(
-            f"--hours {hours:g}: a job of {3600 * hours:.0f} s is over before it has begun; give "
-            f"it {SHORTEST_S:.0f} s at the very least"
+            f"--hours {hours:g}: a job of {3600 * hours:.0f} s ends before its workers start; use "
+            f"at least {SHORTEST_S:.0f} s"
         )
     return JobRequest(jobs, gpus is not None, hours, partition, dict(map(_option, options)))
 
@@ -122,7 +123,7 @@ def _option(text: str) -> tuple[str, str | bool]:
     """Returns the key and value of ``KEY=VALUE``, or of ``KEY`` alone.
 
     Raises:
-        PlacementError: it is neither, or an option that is Canopy's own.
+        PlacementError: it is neither, or Canopy sets this option itself.
     """
     key, _, value = text.partition("=")
     key = key.strip().removeprefix("--").replace("-", "_")
@@ -130,6 +131,6 @@ def _option(text: str) -> tuple[str, str | bool]:
         raise PlacementError(
             f"--slurm {text!r}: expected an option of sbatch as KEY=VALUE, as in --slurm mem=16G"
         )
-    if key in _OURS:
-        raise PlacementError(f"--slurm {key}: {_OURS[key]}; leave it out")
+    if key in _RESERVED:
+        raise PlacementError(f"--slurm {key}: not allowed; {_RESERVED[key]}")
     return key, value.strip() or True

@@ -1,4 +1,4 @@
-"""Where jobs wait and run: SLURM's queue, or submitit's local executor on this machine."""
+"""Job queues: SLURM's queue, or submitit's local executor on this machine."""
 
 import io
 import os
@@ -26,21 +26,21 @@ _WORKING = frozenset(
 )
 _COMMAND_S = 60.0
 _CONTROLLER = "submitit.local._local"
-_NEEDED = ("sbatch", "srun", "squeue", "scancel")
+_COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 
 
 class RefusedError(Exception):
-    """A job was not taken; the message is one line."""
+    """The queue rejected a job; the message is one line."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """What is known of a job in a queue.
+    """State of a job in a queue.
 
     Attributes:
-        waits: it has not begun.
-        is_over: it is not there any more.
-        text: for people: why it waits, or how it ended.
+        waits: whether it has not started.
+        is_over: whether it has ended.
+        text: to display: why it waits, or how it ended.
     """
 
     waits: bool = False
@@ -49,62 +49,62 @@ class JobState:
 
 
 class Queue(Protocol):
-    """Takes jobs."""
+    """Submits, cancels and monitors jobs."""
 
     name: str
-    """For people."""
+    """Name to display."""
 
     word: str
-    """For the names of files."""
+    """Name to use in file names."""
 
-    look_every_s: float
-    """Seconds between two looks at the states of jobs."""
+    poll_every_s: float
+    """Seconds between two queries of the job states."""
 
     leave_s: float
-    """Jobs that are cancelled have as long as this to leave."""
+    """Seconds that cancelled jobs have to leave."""
 
-    def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:
+    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
         """Submits `run_job` and returns the job's id.
 
         Args:
-            folder: of the job.
-            at: which of the jobs that run at a time, from 0.
-            arguments: of `run_job`.
+            folder: folder of the job.
+            index: number of the job's slot, from 0.
+            arguments: arguments of `run_job`.
 
         Raises:
-            RefusedError: it was not taken.
+            RefusedError: the queue rejected the job.
         """
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
-        """Returns the states of jobs; None if that cannot be known now."""
+        """Returns the states of jobs; None if they are unknown now."""
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Takes jobs out of the queue, and tells those that run to leave."""
+        """Removes waiting jobs from the queue, and asks running ones to leave."""
 
     def kill(self, ids: Sequence[str]) -> None:
-        """Ends jobs, whatever they are at."""
+        """Kills jobs."""
 
     def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns the files with what a job has printed, errors first."""
+        """Returns the output files of a job, stderr first."""
 
 
 class SlurmQueue:
-    """SLURM, by submitit and its own commands.
+    """SLURM, through submitit and SLURM's own commands.
 
-    Its accounting (``sacct``, which submitit asks) need not be there: ``squeue`` knows the state of
-    a job for some minutes after its end.
+    SLURM's accounting (``sacct``, which submitit uses) is not required: ``squeue`` keeps the state
+    of a job for some minutes after its end.
 
     Args:
-        request: what each job asks for.
-        name: of the jobs.
+        request: the resources of each job.
+        name: name of the jobs.
 
     Raises:
-        PlacementError: there is no SLURM.
+        PlacementError: SLURM is not installed.
     """
 
     name = "SLURM"
     word = "slurm"
-    look_every_s = 10.0
+    poll_every_s = 10.0
     leave_s = 20.0
 
     def __init__(self, request: JobRequest, name: str) -> None:
@@ -112,7 +112,7 @@ class SlurmQueue:
         self._request = request
         self._parameters = request.parameters(name, margin_s(request.limit_s) / 2)
 
-    def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:  # noqa: ARG002
+    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:  # noqa: ARG002
         """Submits a job with ``sbatch``."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -120,59 +120,59 @@ class SlurmQueue:
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**self._parameters)
         try:
-            with redirect_stderr(io.StringIO()):  # submitit prints what the error says, too
+            with redirect_stderr(io.StringIO()):  # submitit also prints the error
                 return str(executor.submit(run_job, *arguments).job_id)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise RefusedError(one_line(str(error))) from error
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
-        """Asks ``squeue`` once for all."""
+        """Queries all states with one ``squeue`` call."""
         answer = _run(
             "squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(ids)}"
         )
-        # When it has forgotten all of them, it calls that an error.
+        # squeue reports an error if it has dropped all of these jobs.
         if answer.returncode and "Invalid job id" not in answer.stderr:
             return None
-        found = dict.fromkeys(ids, JobState(is_over=True, text="is not in SLURM's queue any more"))
+        found = dict.fromkeys(ids, JobState(is_over=True, text="is no longer in SLURM's queue"))
         for line in answer.stdout.splitlines():
-            job_id, state, reason = (each.strip() for each in [*line.split("|", 2), "", ""][:3])
+            job_id, state, reason = (part.strip() for part in [*line.split("|", 2), "", ""][:3])
             if job_id in found:
                 found[job_id] = _slurm_state(state, reason)
         return found
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Has ``scancel`` tell all processes; it kills them some time after."""
+        """Calls ``scancel``, which signals all processes and kills them some time later."""
         if ids:
             _run("scancel", *ids)
 
     def kill(self, ids: Sequence[str]) -> None:
-        """Has ``scancel`` kill them."""
+        """Calls ``scancel`` to kill all processes at once."""
         if ids:
             _run("scancel", "--signal=KILL", "--full", *ids)
 
     def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns what SLURM and submitit have written."""
+        """Returns the output files of SLURM and submitit."""
         return _output(folder, job_id)
 
 
 class LocalQueue:
-    """submitit's local executor: each job is a process of this machine that ends at its limit.
+    """submitit's local executor: each job is a process on this machine that ends at its limit.
 
     Args:
-        request: what each job asks for.
+        request: the resources of each job.
     """
 
     name = "submitit's local executor"
     word = "local"
-    look_every_s = 0.5
+    poll_every_s = 0.5
     leave_s = 8.0
 
     def __init__(self, request: JobRequest) -> None:
         self._request = request
         self._jobs: dict[str, Any] = {}
 
-    def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:
-        """Begins the process that watches a job."""
+    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
+        """Starts the process that runs and monitors a job."""
         import submitit
 
         executor = submitit.LocalExecutor(folder)
@@ -180,10 +180,10 @@ class LocalQueue:
             timeout_min=self._request.limit_s / 60,
             signal_delay_s=round(margin_s(self._request.limit_s) / 2),
             gpus_per_node=int(self._request.has_gpu),
-            visible_gpus=(at,) if self._request.has_gpu else (),
+            visible_gpus=(index,) if self._request.has_gpu else (),
         )
         try:
-            with _deaf_to_ctrl_c():
+            with _ctrl_c_blocked():
                 job = executor.submit(run_job, *arguments)
         except OSError as error:
             raise RefusedError(one_line(str(error))) from error
@@ -191,65 +191,65 @@ class LocalQueue:
         return str(job.job_id)
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
-        """Looks at the processes."""
+        """Checks the processes."""
         return {
-            each: JobState(is_over=is_over, text="ended" if is_over else "")
-            for each in ids
-            for is_over in [self._is_over(each)]
+            job_id: JobState(is_over=is_over, text="ended" if is_over else "")
+            for job_id in ids
+            for is_over in [self._is_over(job_id)]
         }
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Tells them to leave."""
-        for each in ids:
+        """Sends SIGTERM."""
+        for job_id in ids:
             with suppress(ProcessLookupError):
-                os.kill(int(each), signal.SIGTERM)
+                os.kill(int(job_id), signal.SIGTERM)
 
     def kill(self, ids: Sequence[str]) -> None:
         """Kills all processes of the jobs."""
-        for each in ids:
+        for job_id in ids:
             with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(int(each))
-                for one in [process, *process.children(recursive=True)]:
+                parent = psutil.Process(int(job_id))
+                for process in [parent, *parent.children(recursive=True)]:
                     with suppress(psutil.NoSuchProcess):
-                        one.kill()
+                        process.kill()
 
     def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns what the processes have written."""
+        """Returns the output files of the processes."""
         return _output(folder, job_id)
 
     def _is_over(self, job_id: str) -> bool:
         if job_id in self._jobs:
             return bool(self._jobs[job_id].done())
-        try:  # one of an earlier search
+        try:  # a job of an earlier search
             return _CONTROLLER not in psutil.Process(int(job_id)).cmdline()
         except psutil.Error:
             return True
 
 
 def check_slurm() -> None:
-    """Raises PlacementError if SLURM's commands are not there."""
-    missing = [command for command in _NEEDED if shutil.which(command) is None]
+    """Raises PlacementError if SLURM's commands are not installed."""
+    missing = [command for command in _COMMANDS if shutil.which(command) is None]
     if missing:
         raise PlacementError(
-            f"no SLURM here: {', '.join(missing)} not found on PATH; run it where SLURM's "
-            "commands are, or try the same with: --on slurm-local"
+            f"SLURM is not installed: {', '.join(missing)} not found on PATH; run the search on a "
+            "machine with SLURM's commands, or try it with: --on slurm-local"
         )
 
 
 def one_line(text: str) -> str:
-    """Returns a message of several lines as one, without the name of who says it in each."""
+    """Joins the lines of a message, without the name of the command in front of each."""
     lines = (re.sub(r"^\w+: (error: )?", "", line).strip() for line in text.splitlines())
     return "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
 
 
 def _slurm_state(state: str, reason: str) -> JobState:
     word = state.split(maxsplit=1)[0] if state else ""
-    said = f" ({reason})" if reason not in {"", "None", "NonZeroExitCode"} else ""
+    why = f" ({reason})" if reason not in {"", "None", "NonZeroExitCode"} else ""
     if word in _WAITING:
         return JobState(waits=True, text=reason)
     if word in _WORKING:
         return JobState()
-    return JobState(is_over=True, text=f"ended with SLURM's state {word}{said}")
+    return JobState(is_over=True, text=f"ended with SLURM state {word}{why}")
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
@@ -269,10 +269,10 @@ def _output(folder: Path, job_id: str) -> list[Path]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Lets what is begun now not hear of Ctrl-C, which is the starter's and waits meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Blocks Ctrl-C, so that a process started now does not get it; this one gets it later."""
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)

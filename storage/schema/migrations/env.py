@@ -1,4 +1,4 @@
-"""What Alembic runs: our migrations, in the transaction that the caller began."""
+"""Alembic's entry point: runs our migrations in the transaction that the caller opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""What the report says first, on studies whose truth is known."""
+"""The answer of the report, on studies whose truth is known."""
 
 import re
 from dataclasses import replace
@@ -33,7 +33,7 @@ def said(found: StudyData) -> str:
 
 
 def without_intervals(text: str) -> str:
-    """Returns a text without the figures of resampling, whose last digit is the machine's."""
+    """Returns a text without interval ends, whose last digit depends on the machine."""
     return re.sub(r"[+−]?\.\d{3,4} (to|and) [+−]?\.\d{3,4}", r"LOW \1 HIGH", text)
 
 
@@ -105,7 +105,7 @@ def test_a_search_ends_with_a_verdict_against_the_baseline(words: SnapshotAssert
     assert "trial 0" in lines[0]
     assert without_intervals("\n".join(lines)) == words
     itself, *_ = closing(data([trial(0, [0.5])]))
-    assert itself == "The best is the baseline itself: the search has found nothing better."
+    assert itself == "The best is the baseline itself: the search found nothing better."
 
 
 def test_a_sentence_that_begins_with_the_name_of_a_network_leaves_it_alone() -> None:

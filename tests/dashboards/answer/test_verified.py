@@ -1,4 +1,4 @@
-"""What a search has verified of its answer, in figures and in words."""
+"""What a search verified about its answer, in numbers and in words."""
 
 from typing import Any
 
@@ -60,8 +60,8 @@ def test_what_was_tried_and_what_is_left() -> None:
         "stopped": ["gamma"],
     }
     assert found.text == (
-        "verified with 4 epochs: beside gamma 0.95, 0.93 and 0.97 did not look better before the "
-        "end; resnet152 was not fully trained"
+        "verified with 4 epochs: compared with gamma 0.95, 0.93 and 0.97 did not look better "
+        "before the end; resnet152 was not fully trained"
     )
 
 
@@ -70,12 +70,13 @@ def test_what_was_tried_and_what_is_left() -> None:
     [
         (
             ["a"],
-            "verified with 1 epoch: beside gamma 0.95, 0.9 is no better; a was not fully trained",
+            "verified with 1 epoch: compared with gamma 0.95, 0.9 is no better; a was not fully "
+            "trained",
         ),
         (["a", "b"], "a and b were not fully trained"),
         (list("abcde"), "a, b, c and 2 more networks were not fully trained"),
         (list("abcd"), "a, b, c and 1 more network were not fully trained"),
-        ([], "verified with 1 epoch: beside gamma 0.95, 0.9 is no better"),
+        ([], "verified with 1 epoch: compared with gamma 0.95, 0.9 is no better"),
     ],
 )
 def test_one_and_many(networks: list[str], text: str) -> None:

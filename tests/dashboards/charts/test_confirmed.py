@@ -1,4 +1,4 @@
-"""What further seeds said, on the page."""
+"""Results with additional seeds, on the page."""
 
 from dataclasses import replace
 

@@ -75,7 +75,7 @@ def test_too_few_settings_are_said_to_be_too_few() -> None:
     assert importances(study) is None
     (chart,) = importance_charts(study)
     assert chart.figures == []
-    assert f"from {FEWEST} on" in chart.sentence
+    assert f"at least {FEWEST}" in chart.sentence
 
 
 def test_a_setting_that_was_tried_again_counts_once() -> None:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.study.plan import begin_study, plan_search
+from canopy_search.search.study.plan import plan_search, start_study
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.studies import StudyStore
@@ -58,7 +58,7 @@ class GrowingStudy:
         )
         self.plan = plan_search(config, home, name, target)
         self.store = StudyStore(database)
-        begin_study(self.plan, self.store, noise_dataset(12, 6, 6))
+        start_study(self.plan, self.store, noise_dataset(12, 6, 6))
         self.store.launch(name, target, config.search.model_dump(mode="json"))
         self.study_id = self.store.study_id(name)
         self._session = WorkerSession(database.url, study_id=self.study_id)

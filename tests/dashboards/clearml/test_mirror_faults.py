@@ -88,7 +88,7 @@ def test_a_server_that_misbehaves_in_the_middle(
 
         disturbed(study, following, stub, disturb)
         wait_until(lambda: len(failures()) >= 3, "the mirror is in trouble")
-    said = [note for note in following.notes if "trials go on" in note]
+    said = [note for note in following.notes if "trials continue" in note]
     assert said == list(dict.fromkeys(said)), "it says the same again and again"
     assert 1 <= len(said) <= 2
     stub.behave()
@@ -210,7 +210,7 @@ def test_of_two_mirrors_one_stands_by(
     wait_until(lambda: bool(first.outcomes), "the first one works")
     second.start()
     wait_until(lambda: bool(second.notes), "the second one says something")
-    assert "another mirror is at work" in second.notes[0]
+    assert "another mirror is active" in second.notes[0]
     study.run()
     assert {type(outcome) for outcome in second.outcomes} <= {str}, "it works"
     assert new_mirror().once() is None

@@ -151,7 +151,7 @@ def test_only_what_was_tested_has_a_test_line(words: SnapshotAssertion) -> None:
     text = diary(ten_rows(tested=known), {})
     found = by_trial(text)
     assert {n for n, section in found.items() if "TEST" in section.block} == {0, 1}
-    assert text.count("for no others") == 1
+    assert text.count("TEST was scored only") == 1
     # .60 − (.02 + .04) / 2, and .64 − (.02 + .04 + .06) / 3
     assert found[0].block["TEST"]["AP"] == (".57", None)
     # Paired by the seeds 1 and 2: .61 − .57
@@ -355,11 +355,11 @@ def test_a_study_of_plain_optuna_an_empty_one_and_one_without_a_baseline() -> No
 @pytest.mark.parametrize(
     ("state", "aps", "reason", "said"),
     [
-        ("COMPLETE", [0.4, 0.5, 0.6], None, "Proposed is trial 0"),
-        ("PRUNED", [0.4], "asha: hopeless at epoch 1", "No trial was trained to its end."),
+        ("COMPLETE", [0.4, 0.5, 0.6], None, "Proposed: trial 0"),
+        ("PRUNED", [0.4], "asha: hopeless at epoch 1", "No trial is fully trained."),
         ("FAIL", [], "OSError: disk full", "**Failed**: OSError: disk full."),
-        ("RUNNING", [], None, "No trial was trained to its end yet."),
-        ("WAITING", [], None, "No trial was trained to its end."),
+        ("RUNNING", [], None, "No trial is fully trained yet."),
+        ("WAITING", [], None, "No trial is fully trained."),
     ],
 )
 @pytest.mark.parametrize("count", [1, 30])

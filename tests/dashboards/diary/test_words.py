@@ -59,15 +59,19 @@ def test_a_change_elsewhere_is_noticed(tmp_path: Path, cut: str) -> None:
         (
             "<!-- end of words -->\n\n## trial",
             "## trial",
-            "line 8: a place for words begins within",
+            "line 8: this place for words starts inside",
         ),
-        ("<!-- words: top -->\n", "", "line 6: words end here that did not begin"),
-        ("words: decision", "words: top", "line 15: the place for words 'top' was in line 5"),
+        ("<!-- words: top -->\n", "", "line 6: end of words without a start"),
+        (
+            "words: decision",
+            "words: top",
+            "line 15: the place for words 'top' is already in line 5",
+        ),
         ("words: decision -->", "words: decision", "line 15: the mark is broken"),
         ("<!-- words: decision -->", "<!-- words -->", "line 15: the mark is broken"),
-        ("<!-- end of words -->\n\n<!-- all", "\n\n<!-- all", "line 15: words begin here that nev"),
+        ("<!-- end of words -->\n\n<!-- all", "\n\n<!-- all", "line 15: these words have no end"),
         ("<!-- end of words -->\n\n<!-- all", "<!-- End of words\n<!-- all", "line 17: the mark"),
-        ("<!-- canopy diary of study: planet -->", "", "no diary of Canopy's"),
+        ("<!-- canopy diary of study: planet -->", "", "is not a Canopy diary"),
         ("study: planet", "study: other", "it is the diary of study 'other', not of 'planet'"),
     ],
 )
@@ -86,7 +90,7 @@ def test_a_broken_mark_is_an_error_that_names_the_line(
 def test_what_is_no_text_is_no_diary(tmp_path: Path) -> None:
     path = tmp_path / "EXPERIMENTS.md"
     path.write_bytes(b"\xff\xfe# mine")
-    with pytest.raises(DiaryError, match="no diary"):
+    with pytest.raises(DiaryError, match="is not a Canopy diary"):
         read_diary_file(path, "planet")
 
 

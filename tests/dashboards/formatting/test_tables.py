@@ -135,8 +135,8 @@ def test_markup_and_control_characters_of_a_setting_are_shown() -> None:
 
 
 def test_a_trial_of_plain_optuna_has_its_value_and_no_epochs_of_ours() -> None:
-    told = replace(trial(3, "COMPLETE"), value=1.25)
-    lines = printed(80, told, trial(4, "FAIL"))
+    plain = replace(trial(3, "COMPLETE"), value=1.25)
+    lines = printed(80, plain, trial(4, "FAIL"))
     assert lines[1].split() == [
         *("trial", "backbone", "gamma", "value", "val", "AP", "epochs", "time", "state"),
     ]

@@ -1,4 +1,4 @@
-"""The shell of a page: nothing outside of it is needed, and no text of it is taken for markup."""
+"""The shell of a page: it is self-contained, and no text becomes markup."""
 
 import base64
 import re
@@ -42,7 +42,7 @@ def page(text: str, *, figures: bool = True) -> Page:
 
 
 class Reader(HTMLParser):
-    """Collects elements, attributes, and what is said in between."""
+    """Collects elements, attributes, and the texts in between."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ def test_a_study_comes_with_notes_figures_files_and_attributes(
 ) -> None:
     shown = onlooker.study(shown_study.study_id)
     assert shown["note"]["body"].startswith("## ")
-    assert "1 worker at it" in shown["note"]["body"]
+    assert "1 active worker" in shown["note"]["body"]
     notes = [trial["note"]["body"] for trial in shown["trials"]]
     assert notes[0].startswith("**Trial 0: ")
     assert "AP .6000**" in notes[0]

@@ -1,4 +1,4 @@
-"""Verdicts against a truth that is known, and what they say when nothing can be said."""
+"""Verdicts against a known truth, and the reasons when there is no verdict."""
 
 from collections import Counter
 from dataclasses import replace
@@ -29,7 +29,7 @@ RESAMPLES = 200
 
 @pytest.fixture(scope="module")
 def cases(pytestconfig: pytest.Config) -> range:
-    """Seeds of the made-up data that a property is counted on."""
+    """Seeds of the simulated data for which a property is counted."""
     return range(100 if pytestconfig.getoption("exhaustive") else 30)
 
 
@@ -38,7 +38,7 @@ def observed(models: list[Predictions]) -> list[float]:
 
 
 def words_of(quality: float, cases: range) -> Counter[str]:
-    """Verdicts on a model of that quality, against one that is `EQUAL`."""
+    """Counts the verdicts on a model of that quality against one that is `EQUAL`."""
     words: Counter[str] = Counter()
     for case in cases:
         data = SimulatedData(case)
@@ -75,12 +75,12 @@ def test_the_best_of_forty_equal_ones_is_within_noise_of_baseline_and_runner_up(
         models = dict(enumerate(data.model() for _ in range(40)))
         ranking = np.argsort(observed(list(models.values()))).tolist()
         best, second = ranking[-1], ranking[-2]
-        for rival, base in ((0, 0), (second, second)):
+        for base in (0, second):
             if best == base:
                 continue
             found = verdicts(models, base, [best], looked_at=40, resamples=RESAMPLES)[best]
             assert isinstance(found, Verdict)
-            corrected[rival == 0, found.word] += 1
+            corrected[base == 0, found.word] += 1
         naive[_word(verdicts(models, 0, [best], resamples=RESAMPLES)[best])] += 1
     assert corrected[True, "better"] <= 0.07 * len(cases)
     assert corrected[False, "better"] <= 0.07 * len(cases)

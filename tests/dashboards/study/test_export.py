@@ -1,4 +1,4 @@
-"""What is exported, read back by others and compared with Postgres."""
+"""Exported files, read back by other libraries and compared with Postgres."""
 
 import csv
 import io
@@ -54,13 +54,13 @@ def parquet_rows(content: bytes) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def database(shared_database: Database) -> Database:
-    """One for all tests, which export studies of other names and change none."""
+    """One database for all tests; they export different studies and change none."""
     return shared_database
 
 
 @pytest.fixture(scope="module")
-def told(database: Database) -> list[optuna.trial.FrozenTrial]:
-    """The trials of a study of plain Optuna, one of which reported odd values."""
+def plain_trials(database: Database) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study of plain Optuna; one reported non-finite values."""
     store = StudyStore(database)
     study = make_plain_study(store)
     odd = study.ask()
@@ -73,7 +73,7 @@ def told(database: Database) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.fixture(scope="module")
 def judged(database: Database) -> list[dict[str, Any]]:
-    """What Postgres has of a study of ours."""
+    """The rows in Postgres of a study of Canopy."""
     make_judged_study(database, [1.0, 2.0])
     return in_postgres(database, "planet")
 
@@ -131,16 +131,16 @@ def test_json_is_nested(database: Database, judged: list[dict[str, Any]]) -> Non
 
 @pytest.mark.parametrize("file_format", ["csv", "parquet", "json"])
 def test_a_study_of_plain_optuna_has_what_it_was_told(
-    file_format: Format, database: Database, told: list[optuna.trial.FrozenTrial]
+    file_format: Format, database: Database, plain_trials: list[optuna.trial.FrozenTrial]
 ) -> None:
     content = exported(database, NAME, file_format)
     reports = [
         (trial.number, step, value)
-        for trial in told
+        for trial in plain_trials
         for step, value in sorted(trial.intermediate_values.items())
     ]
     assert len(reports) == 0 + 1 + 2 + 3 + 4 + 2
-    params = [trial.params for trial in told]
+    params = [trial.params for trial in plain_trials]
 
     if file_format == "json":
         document = json.loads(content)

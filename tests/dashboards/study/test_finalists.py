@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from canopy_search.dashboards.study.finalists import (
+    additional_seeds,
     baseline,
     candidates,
     finalists_at_hand,
-    further_seeds,
 )
 from canopy_search.dashboards.study.summary import TrialSummary
 from tests.dashboards.summaries import study, trial
@@ -86,9 +86,9 @@ def test_the_baseline_is_what_was_enqueued_first_else_the_training_settings(
 
 
 def test_seeds_follow_on_those_of_the_search() -> None:
-    assert further_seeds(record(), 3) == (5, 6, 7)
-    assert further_seeds(record(seed=[9, 2]), 2) == (10, 11)
-    assert further_seeds(record(seed={"low": 0, "high": 20}), 1) == (21,)
+    assert additional_seeds(record(), 3) == (5, 6, 7)
+    assert additional_seeds(record(seed=[9, 2]), 2) == (10, 11)
+    assert additional_seeds(record(seed={"low": 0, "high": 20}), 1) == (21,)
 
 
 def test_where_seeds_were_searched_a_setting_is_one_whatever_its_seed() -> None:

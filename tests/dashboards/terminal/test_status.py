@@ -51,7 +51,7 @@ def test_what_went_wrong_is_told_with_its_reason(words: SnapshotAssertion) -> No
     workers = [
         worker(41, end="died", idle_s=200.0),
         worker(42, end="left"),
-        worker(43, end="died", idle_s=7200.0),  # no news any more
+        worker(43, end="died", idle_s=7200.0),  # no longer recent
         worker(44, 6, is_lost=True, is_connected=False),
         worker(45, is_lost=True),
     ]
@@ -92,8 +92,8 @@ def test_what_a_person_told_the_study_is_said(
     control: str, living: bool, words: SnapshotAssertion
 ) -> None:
     workers = [worker(41)] if living else []
-    told = status_lines(study([], workers, control=control))
-    [line] = [line for line in told if line not in status_lines(study([], workers))]
+    lines = status_lines(study([], workers, control=control))
+    [line] = [line for line in lines if line not in status_lines(study([], workers))]
     assert line == words
 
 
@@ -101,7 +101,7 @@ def test_what_a_person_told_the_study_is_said(
     ("seen", "does", "state"),
     [
         (worker(1, 7, doing=at(7, 3, 8)), "trial 7, epoch 3 of 8, 40 %", "works"),
-        (worker(1, 8, doing=at(7, 8, 20)), "trial 8", "works"),  # it tells of the last one still
+        (worker(1, 8, doing=at(7, 8, 20)), "trial 8", "works"),  # it still reports the last one
         (worker(1, 8), "trial 8", "works"),
         (worker(1, doing=at(7, 8, 20)), "waits", "waits"),
         (worker(1, 7, idle_s=9.0), "trial 7", "silent"),

@@ -49,9 +49,11 @@ def test_the_screen_of_a_search(words: SnapshotAssertion) -> None:
 
 
 def test_a_study_that_nobody_works_on(words: SnapshotAssertion) -> None:
-    lines = lines_of(study([trial(0, "PRUNED", 1)], []), note="12:00:00 the database is away")
+    lines = lines_of(
+        study([trial(0, "PRUNED", 1)], []), note="12:00:00 the database is unavailable"
+    )
     assert "1 of 20" in lines[0]
-    assert lines[2] == "12:00:00 the database is away"
+    assert lines[2] == "12:00:00 the database is unavailable"
     assert "\n".join(lines) == words
 
 

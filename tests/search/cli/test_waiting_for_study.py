@@ -18,7 +18,7 @@ def test_who_waits_goes_on_when_the_study_has_its_record(
     )
     monkeypatch.setattr(command_line.time, "sleep", lambda _seconds: next(steps)())
     wait_for_study(store, "planet")
-    assert store.is_begun("planet")
+    assert store.is_started("planet")
     assert next(steps, None) is None
-    assert capsys.readouterr().err.count("is not begun yet") == 1
+    assert capsys.readouterr().err.count("has not started yet") == 1
     store.close()

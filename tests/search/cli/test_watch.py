@@ -70,13 +70,13 @@ def test_a_worker_that_is_dead_is_no_news_for_long() -> None:
 
 def test_a_database_that_is_away_is_told_once_and_waited_for() -> None:
     output = watched(reading(RUNNING, AWAY, AWAY, AWAY, OVER))
-    assert output.count("the database is away") == output.count("the database is back") == 1
+    assert output.count("the database is unavailable") == output.count("the database is back") == 1
     assert "1 finished" in output
 
 
 def test_an_outage_is_shown_on_the_screen_too() -> None:
     output = watched(reading(AWAY, RUNNING, AWAY, OVER), terminal=True)
-    assert output.count("the database is away") == 2
+    assert output.count("the database is unavailable") == 2
     assert output.count("epoch 2 of 8, 40 %") >= 2
 
 

@@ -188,7 +188,10 @@ def test_a_server_that_is_another(
 
 def test_what_is_no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, API_ACCESS_KEY=ACCESS, API_SECRET_KEY=SECRET)
-    for answer, limit_s, said in ((ssh_server, 240, "no HTTP"), (silent_server, 0.1, "within")):
+    for answer, limit_s, said in (
+        (ssh_server, 240, "not speak HTTP"),
+        (silent_server, 0.1, "within"),
+    ):
         monkeypatch.setattr(tracker, "_ANSWER_LIMIT_S", limit_s)
         with serving(answer) as port:
             configure(monkeypatch, API_HOST=f"http://127.0.0.1:{port}")

@@ -58,7 +58,9 @@ def test_a_package_of_another_version(require: Require) -> None:
     require("optuna<1")
     finding = only(check_packages())
     assert finding.status == "warning"
-    assert finding.found == f"untested: optuna {importlib.metadata.version('optuna')} (needed <1)"
+    assert (
+        finding.found == f"untested: optuna {importlib.metadata.version('optuna')} (required: <1)"
+    )
 
 
 def test_missing_and_wrong_packages_are_two_findings(require: Require) -> None:

@@ -54,7 +54,7 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     for path in (home, home / "below" / "it"):
         finding = folder_finding(path)
         assert finding.status == "error"
-        assert finding.found == f"{home} is no folder"
+        assert finding.found == f"{home} is not a folder"
         assert "CANOPY_HOME" in (finding.remedy or "")
 
 

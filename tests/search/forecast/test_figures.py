@@ -6,13 +6,13 @@ from canopy_search.search.forecast.figures import Range
 
 def test_a_range_is_the_median_and_the_tenths_of_numpy() -> None:
     values = np.random.default_rng(0).gamma(2.0, size=37).tolist()
-    found = Range.of(values)
+    found = Range.from_values(values)
     expected = np.quantile(values, [0.1, 0.5, 0.9])
     assert [found.low, found.likely, found.high] == pytest.approx(expected.tolist())
 
 
 def test_one_value_is_its_own_range() -> None:
-    assert Range.of([3.0]) == Range(3.0, 3.0, 3.0)
+    assert Range.from_values([3.0]) == Range(3.0, 3.0, 3.0)
 
 
 def test_ranges_add_up_and_are_cut_off() -> None:

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from canopy_search.search.scheduling.neighbours import (
     differing,
     distance,
+    most_informative_number,
     nearest,
     numbers,
-    wanted_beside,
 )
 
 GAMMA = FloatDistribution(0.8, 1.0, step=0.01)
@@ -54,7 +54,7 @@ def test_the_wanted_number(
 ) -> None:
     space = {"x": domain}
     others = [trial(at, space, x=value) for at, value in enumerate(known, start=1)]
-    found = wanted_beside(trial(0, space, x=best), others, "x")
+    found = most_informative_number(trial(0, space, x=best), others, "x")
     if wanted is None:
         assert found is None
     else:
@@ -69,7 +69,9 @@ def test_only_what_differs_in_this_number_alone_is_beside() -> None:
     same, other = trial(1, space, gamma=0.83, lr=0.01), trial(2, space, gamma=0.9, lr=0.02)
     assert differing(best, same) == set(), "0.8 + 3 · 0.01 is not quite 0.83"
     assert differing(best, other) == {"gamma", "lr"}
-    assert wanted_beside(best, [other], "gamma") == wanted_beside(best, [], "gamma")
+    assert most_informative_number(best, [other], "gamma") == most_informative_number(
+        best, [], "gamma"
+    )
     assert numbers(best) == ["gamma", "lr"]
     assert distance(best, other, ["gamma"]) == pytest.approx(0.07 / 0.2)
 

@@ -38,11 +38,11 @@ def anew(trials: list[FrozenTrial]) -> dict[str, Any]:
     def place(trial: FrozenTrial, epoch: int) -> tuple[float, int]:
         return (-trial.intermediate_values[epoch], trial.number)
 
-    def best_at(epoch: int, besides: int) -> float | None:
+    def best_at(epoch: int, except_number: int) -> float | None:
         values = [
             trial.intermediate_values[epoch]
             for trial in trials
-            if epoch in trial.intermediate_values and trial.number != besides
+            if epoch in trial.intermediate_values and trial.number != except_number
         ]
         return max(values, default=None)
 
@@ -118,5 +118,5 @@ def test_another_and_smaller_study_is_counted_from_the_start() -> None:
             reports = {1: value, 2: float("nan")}
             study.add_trial(create_trial(value=value, intermediate_values=reports))
         trial_index.update(study.get_trials())
-        assert trial_index.best_at(1, besides=-1) == max(values)
+        assert trial_index.best_at(1, except_number=-1) == max(values)
         assert trial_index.finished == len(values)

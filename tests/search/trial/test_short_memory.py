@@ -63,8 +63,8 @@ def walk_some(worker: Worker, run_path: RunPath, epochs: int) -> None:
     worker.tree.drop()
 
 
-HALVED = "out of memory at batch 8; goes on with 2 × 4"
-QUARTERED = "out of memory at batch 2 × 4; goes on with 4 × 2"
+HALVED = "out of memory at batch 8; continues with 2 × 4"
+QUARTERED = "out of memory at batch 2 × 4; continues with 4 × 2"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_images_leave_the_device_before_a_batch_is_cut(
     hire: Hire, memory: ShortMemory, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     """On the CPU, where ``auto`` has been made to hold images, as if they took all the room."""
-    monkeypatch.setattr(image_cache, "_pays", lambda data, _device: data not in given_up)
+    monkeypatch.setattr(image_cache, "_may_cache", lambda data, _device: data not in given_up)
     given_up = image_cache._GIVEN_UP
     release = image_cache.release_images
 

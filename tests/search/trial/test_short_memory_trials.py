@@ -28,7 +28,7 @@ from tests.search.workers import one_worker
 from tests.search.workers.one_worker import Witness, search_here
 from tests.short_memory import SHORTAGE, ShortMemory
 
-HALVED = "trial 0: out of memory at batch 16; goes on with 2 × 8"
+HALVED = "trial 0: out of memory at batch 16; continues with 2 × 8"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One worker in the test's own process, so that a test can replace what it runs."""
+"""One worker in the test's own process, so that a test can replace parts of it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.events import TrialEnd
-from canopy_search.search.study.plan import begin_study, join_study, plan_search
+from canopy_search.search.study.plan import join_study, plan_search, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.connection.retry import RetryPolicy
@@ -17,7 +17,7 @@ from canopy_search.storage.workers.session import WorkerSession
 
 
 class Witness:
-    """Remembers what it was told."""
+    """Records the events of a search."""
 
     def __init__(self) -> None:
         self.ends: list[TrialEnd] = []
@@ -38,7 +38,7 @@ class Witness:
 
 
 def hear_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets workers hear at once what a person wants of the study."""
+    """Lets workers notice a control word at once."""
     options = WorkerSession.__init__.__kwdefaults__
     monkeypatch.setitem(options, "beat_s", 0.1)
 
@@ -46,17 +46,17 @@ def hear_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def search_here(
     database: Database, config: CanopyConfig, home: Path, trials: int, study: str = "planet"
 ) -> Witness:
-    """Begins a study or goes on with it, and runs its trials here."""
+    """Starts or resumes a study, and runs its trials in this process."""
     witness = Witness()
     plan = plan_search(config, home, study, trials)
     dataset = open_data(config.data, home, witness)
     check_networks(plan.space, dataset)
     store = StudyStore(database)
-    begin_study(plan, store, dataset)
+    start_study(plan, store, dataset)
     store.launch(study, trials, config.search.model_dump(mode="json"))
     retry_policy = RetryPolicy(plan.retry_for_s, note=witness.note)
-    begun = join_study(plan, store, dataset)
+    started = join_study(plan, store, dataset)
     store.close()
-    with open_objective(begun, database, witness, retry_policy) as objective:
+    with open_objective(started, database, witness, retry_policy) as objective:
         work(plan, objective, retry_policy)
     return witness

@@ -1,4 +1,4 @@
-"""Which engine the command line asks for."""
+"""Choice of the backend from the command line."""
 
 import importlib.util
 from importlib.machinery import ModuleSpec
@@ -14,7 +14,7 @@ from canopy_search.search.workers.slurm.options import JobRequest
 
 
 def test_this_machine_has_no_engine() -> None:
-    assert placement(BackendName.HERE, "auto", {"--address": None}) is None
+    assert placement(BackendName.LOCAL, "auto", {"--address": None}) is None
 
 
 def test_ray_has_an_address_and_a_number_of_workers() -> None:
@@ -24,7 +24,7 @@ def test_ray_has_an_address_and_a_number_of_workers() -> None:
 
 def test_an_option_of_another_engine_is_refused(words: SnapshotAssertion) -> None:
     with pytest.raises(PlacementError) as error:
-        placement(BackendName.HERE, "auto", {"--address": "h:1"})
+        placement(BackendName.LOCAL, "auto", {"--address": "h:1"})
     assert str(error.value) == words
 
 
@@ -50,8 +50,8 @@ def test_slurm_has_jobs_of_a_gpu_or_of_a_worker_each(
         placement(BackendName.SLURM, 1, {}, hours=1.0)
     assert str(error.value) == words
     monkeypatch.setattr("canopy_search.search.workers.slurm.queue.check_slurm", lambda: None)
-    asked = {"--address": None, "--partition": "short", "--gpus": 4, "--slurm": ["mem=16G"]}
-    backend = placement(BackendName.SLURM, "auto", asked, hours=2.0)
+    options = {"--address": None, "--partition": "short", "--gpus": 4, "--slurm": ["mem=16G"]}
+    backend = placement(BackendName.SLURM, "auto", options, hours=2.0)
     assert backend == OnSlurm(JobRequest(4, True, 2.0, "short", {"mem": "16G"}))
     local = placement(BackendName.SLURM_LOCAL, 3, {}, hours=2.0)
     assert local == OnSlurm(JobRequest(3, False, 2.0), is_local=True)

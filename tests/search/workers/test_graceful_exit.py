@@ -1,4 +1,4 @@
-"""A worker leaves in time, also from an operation that notices no signal."""
+"""A worker exits in time, also during an operation that cannot be interrupted."""
 
 import os
 import signal
@@ -52,12 +52,12 @@ def test_a_signal_interrupts(number: signal.Signals) -> None:
 def test_what_cannot_be_interrupted_ends_without_a_word() -> None:
     process = start("computes")
     computing = psutil.Process(process.pid)
-    begun_s = computing.cpu_times().user
-    while computing.cpu_times().user < begun_s + 0.2:  # until it is in the middle of it
+    started_s = computing.cpu_times().user
+    while computing.cpu_times().user < started_s + 0.2:  # until the computation runs
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=HANG_S)
-    # Had it been interrupted after its computation, it would have said so.
+    # If it had been interrupted after its computation, it would have printed "left".
     assert (process.returncode, output) == (143, "")
 
 

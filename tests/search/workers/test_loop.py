@@ -144,7 +144,7 @@ def test_a_pruned_trial_keeps_its_metrics(database: Database, folder: Path) -> N
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, losses: set[str]) -> None:
-    """These losses fit into memory in no way."""
+    """Trials with these losses always run out of memory."""
 
     class Short(TrainingRun):
         def train_epoch(self, *arguments: Any) -> Any:
@@ -197,7 +197,7 @@ def test_too_many_failures_in_total_end_the_search_though_others_succeed(
     trials = summarize_study(StudyStore(database), "planet").trials
     failed = sum(trial.state == "FAIL" for trial in trials)
     assert failed == 3 < len(trials)
-    # A person who starts it again has mended something: failures count anew.
+    # The user restarts it after a fix, so failures are counted from zero.
     monkeypatch.undo()
     search_here(database, settings, folder / "home", len(trials) - failed + 1)
     trials = summarize_study(StudyStore(database), "planet").trials

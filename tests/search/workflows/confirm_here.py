@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
-from canopy_search.search.study.plan import SearchPlan, begin_study, join_study
+from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
 from canopy_search.search.workflows.confirm import ConfirmationEnd, confirm
@@ -32,12 +32,12 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
     ) -> SearchEnd:
         plans.append(plan)
         store = StudyStore(database)
-        begin_study(plan, store, dataset)
+        start_study(plan, store, dataset)
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        begun = join_study(plan, store, dataset)
+        started = join_study(plan, store, dataset)
         store.close()
         retry_policy = RetryPolicy(plan.retry_for_s, note=watcher.note)
-        with open_objective(begun, database, watcher, retry_policy) as objective:
+        with open_objective(started, database, watcher, retry_policy) as objective:
             work(plan, objective, retry_policy)
         return SearchEnd.COMPLETE
 

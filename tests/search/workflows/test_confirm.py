@@ -139,7 +139,7 @@ def test_every_number_is_that_of_a_run_by_itself(
     assert [each.number for each in found] == [STUDY_TASK, winner.candidate.trial]
     text = found[0].read().decode()
     assert f"seed: {winner.runs[0].seed}" in text
-    assert "over 2 further seeds" in text
+    assert "over 2 additional seeds" in text
 
 
 def test_asking_again_trains_and_tests_nothing(

@@ -65,8 +65,8 @@ def test_every_connection_of_ours_and_optuna_s_is_encrypted_and_verified(
         session = WorkerSession(opened.url, study_id=study_id, throttle=opened.throttle)
         session.come_in()
         trial_queue = store.open_trial_queue("planet", session)
-        with trial_queue.decide() as standing:
-            assert standing.control == "run"
+        with trial_queue.locked() as snapshot:
+            assert snapshot.control == "run"
         with MirrorStore(opened, study_id, "http://localhost").turn() as is_mine:
             assert is_mine()
             with closing(sqlalchemy.create_engine(database.url).raw_connection()) as direct:

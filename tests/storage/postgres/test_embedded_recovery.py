@@ -177,7 +177,7 @@ class TestErrors:
         try:
             with pytest.raises(EmbeddedPostgresError, match=f"process {stopped.pid}.*answered"):
                 server.start()
-            with pytest.raises(EmbeddedPostgresError, match=f"process {stopped.pid}.*ended"):
+            with pytest.raises(EmbeddedPostgresError, match=f"process {stopped.pid}.*stopped"):
                 server.stop()
         finally:
             stopped.resume()

@@ -232,8 +232,8 @@ def test_a_place_that_does_not_answer_is_let_alone_for_a_while(
     with pytest.raises(FileStoreUnavailableError) as second:
         files.read("a")
     assert str(first.value) == str(second.value)
-    assert files._away is not None
-    now_s = files._away[0]
+    assert files._unavailable is not None
+    now_s = files._unavailable[0]
     monkeypatch.setattr(checkpoint_files.time, "monotonic", lambda: now_s)
     assert files.read("a") == b"state"
     files.close()

@@ -107,7 +107,7 @@ def test_writing_again_counts_once(opened: Opener) -> None:
     store = opened(25)
     for _ in range(5):
         store.write("a", 20 * b".", is_end=False)
-    assert store.device_bytes() == 20
+    assert store.stored_bytes() == 20
 
 
 def test_the_budget_holds_while_many_write(
@@ -143,7 +143,7 @@ def test_the_budget_holds_while_many_write(
         ended.set()
         watcher.join()
     assert 0 < largest <= budget
-    assert 60 <= opened().device_bytes() <= budget
+    assert 60 <= opened().stored_bytes() <= budget
 
 
 def test_what_an_interrupted_trial_stands_on_can_go_but_goes_late(

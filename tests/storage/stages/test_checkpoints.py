@@ -18,7 +18,7 @@ def test_what_is_written_is_read_by_another_worker(opened: Opener) -> None:
     opened().write("a", b"state", is_end=False)
     assert opened().find(["a", "b"]) == {"a": True}
     assert opened().read("a") == b"state"
-    assert opened().device_bytes() == 5
+    assert opened().stored_bytes() == 5
 
 
 SPOILT: dict[str, Callable[[Path], Any]] = {
@@ -174,7 +174,7 @@ def test_places_are_told_apart(opened: Opener, database: Database, tmp_path: Pat
     elsewhere = CheckpointFiles(str(tmp_path / "elsewhere"), database.read_id())
     other = CheckpointStore(database, elsewhere, 1)
     assert other.find(["a"]) == {}
-    assert other.device_bytes() == 0
+    assert other.stored_bytes() == 0
     other.write("a", b"other", is_end=False)
     assert opened().read("a") == b"state"
 

@@ -51,7 +51,7 @@ def lease(number: int = 7) -> Lease:
 
 
 def wait_until_away(write_queue: WriteQueue) -> None:
-    while not write_queue.is_away:
+    while not write_queue.is_retrying:
         time.sleep(0.01)
 
 
@@ -65,7 +65,7 @@ def test_in_order_and_counted(write_queue: WriteQueue, server: Server) -> None:
         write_queue.post(report(epoch), mine)
     assert write_queue.settle(mine)
     assert server.written == [(7, epoch - 1, {epoch: epoch / 10}) for epoch in range(1, 6)]
-    assert not write_queue.is_away
+    assert not write_queue.is_retrying
 
 
 def test_what_is_owed_waits_for_the_database(
@@ -100,7 +100,7 @@ def test_a_lost_lease_drops_what_was_handed_in_under_it_alone(
     write_queue: WriteQueue, server: Server
 ) -> None:
     lost, mine = lease(1), lease(2)
-    server.error = LeaseLostError("trial 1 is another worker's by now")
+    server.error = LeaseLostError("trial 1 is taken over by another worker")
     write_queue.post(report(1), lost)
     with pytest.raises(LeaseLostError, match="trial 1 "):
         write_queue.settle(lost)

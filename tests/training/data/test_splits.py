@@ -171,7 +171,7 @@ def test_the_user_s_own_split_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(("given_parts", "missing"), [("te", "validation"), ("vve", "train")])
 def test_a_split_column_without_a_part_is_refused(given_parts: str, missing: str) -> None:
-    with pytest.raises(SplitError, match=rf"gives no image to {missing}.*data\.split\.column"):
+    with pytest.raises(SplitError, match=rf"assigns no image to {missing}.*data\.split\.column"):
         split_table(table(given_parts), SplitSettings())
 
 

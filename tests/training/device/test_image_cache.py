@@ -132,7 +132,7 @@ def test_a_run_without_room_gives_them_back_and_says_that_it_may_fit_now(
     monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     """On the CPU, where ``auto`` has been made to hold images."""
-    monkeypatch.setattr(device_cache, "_pays", lambda data, _device: data not in given_up)
+    monkeypatch.setattr(device_cache, "_may_cache", lambda data, _device: data not in given_up)
     given_up = device_cache._GIVEN_UP
     memory = ShortMemory(monkeypatch)
     memory.training_images = 4

@@ -1,4 +1,4 @@
-"""Decoded images: in one memory-mapped file, in a device's memory, and on their way there.
+"""Caches of decoded images: a memory-mapped file, a device's memory, and a decode buffer.
 
 Files are decoded in `data.images`.
 """

@@ -1,8 +1,8 @@
-"""Images that were decoded while they were read, until the cache is made of them.
+"""The decode buffer: images decoded while they are read, until the cache is built from them.
 
-What is not on this machine is read once: its digest and its pixels come from the same bytes. The
-name of a cache follows from all digests, so the pixels wait here until these are known. What is
-here survives the end of its process, so that nothing that was read is read again.
+A remote file is read once, for both digest and pixels. The name of a cache depends on all digests,
+so the pixels are buffered until all are known. The buffer survives the end of the process, so no
+file is read twice.
 """
 
 import errno
@@ -29,14 +29,14 @@ _JOURNAL = "journal"
 
 
 class DecodeBuffer:
-    """Decoded images by their digests. One process at a time has it, any number of its threads.
+    """Decoded images by digest, on disk. For one process at a time, with any number of threads.
 
     Args:
-        folder: for its files; it need not be there.
+        folder: for its files; it may be missing.
         image_px: side of the squares.
 
     Attributes:
-        files: file → its size, state and digest, of all that were read.
+        files: file → its size, state and digest, for all files read so far.
     """
 
     def __init__(self, folder: Path, image_px: int) -> None:
@@ -54,16 +54,16 @@ class DecodeBuffer:
             self._restore()
 
     def add(self, file: str, state: State, digest: str, decoded: Decoded) -> None:
-        """Keeps an image.
+        """Adds an image.
 
         Args:
             file: its name in the index of digests.
-            state: likewise.
+            state: its state in the index of digests.
             digest: SHA-256 of its bytes, hexadecimal.
-            decoded: its pixels, or why there are none.
+            decoded: its pixels, or why it cannot be decoded.
 
         Raises:
-            DiskFullError: there is no room.
+            DiskFullError: the disk is full.
         """
         with self._lock, self._reporting_full_disks():
             pixels, journal = self._opened()
@@ -79,7 +79,7 @@ class DecodeBuffer:
             self.files[file] = (*state, digest)
 
     def find(self, digest: str) -> Decoded | None:
-        """Returns an image that was kept; None if it was not, or is not what was written."""
+        """Returns a buffered image; None if it is missing or its checksum differs."""
         if digest in self._damaged:
             return self._damaged[digest]
         if digest not in self._squares or self._pixels is None:
@@ -92,7 +92,7 @@ class DecodeBuffer:
         return square
 
     def close(self) -> None:
-        """Closes the files, and keeps them for the next process."""
+        """Closes the files and keeps them for the next process."""
         for file in (self._pixels, self._journal):
             if file is not None:
                 file.close()
@@ -115,7 +115,7 @@ class DecodeBuffer:
         return self._pixels, self._journal
 
     def _restore(self) -> None:
-        """Reads what an earlier process left, up to where it was interrupted."""
+        """Reads the files of an earlier process, up to where it was interrupted."""
         try:
             lines = (self._folder / _JOURNAL).read_bytes().split(b"\n")[:-1]
             if not lines or json.loads(lines[0]) != [self._rule]:
@@ -132,7 +132,7 @@ class DecodeBuffer:
             return
         if self.files:
             pixels, journal = self._opened()
-            # Of what was being written at the end, nothing counts.
+            # Remove a partial write at the end.
             journal.truncate(sum(len(line) + 1 for line in lines))
             pixels.truncate(len(self._squares) * self._bytes)
 

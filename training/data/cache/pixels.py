@@ -1,4 +1,4 @@
-"""The cache of decoded images: one memory-mapped file that all runs on a machine share."""
+"""The cache of decoded images: one memory-mapped file shared by all runs on a machine."""
 
 import errno
 import functools
@@ -31,10 +31,10 @@ from canopy_search.training.errors import DiskFullError, ImageError
 from canopy_search.training.sizes import size_text
 
 Decoded = NDArray[np.uint8] | tuple[str, str]
-"""The square of an image; or why there is none, as kind and detail of `DamagedImageError`."""
+"""The decoded square of an image, or kind and detail of its `DamagedImageError`."""
 
 Known = Callable[[str], Decoded | None]
-"""Digest of an image → how it was decoded before, None if it was not."""
+"""Digest of an image → its earlier decoding result, None if there is none."""
 
 _REVISION = "canopy pixels 2"
 _PIXELS = "pixels.bin"
@@ -45,7 +45,7 @@ _BYTES_PER_TASK = 8 * 2**20
 
 
 class Damaged(NamedTuple):
-    """An image that could not be decoded: its position, and why not as `DamagedImageError` says."""
+    """An image that cannot be decoded: its position, and the facts of its `DamagedImageError`."""
 
     position: int
     kind: str
@@ -59,7 +59,7 @@ class DecodedImages:
     Attributes:
         pixels: (images, image_px, image_px, 3), uint8, a read-only memory map in the order of the
             files, without the damaged ones.
-        damaged: these.
+        damaged: the damaged images.
     """
 
     pixels: NDArray[np.uint8]
@@ -75,19 +75,19 @@ def open_cache(
     *,
     known: Known | None = None,
 ) -> DecodedImages:
-    """Opens the cache of these images, building it first if need be.
+    """Opens the cache of these images and builds it if needed.
 
     Args:
-        folder: where caches are kept.
+        folder: where caches are stored.
         paths: the image files.
         digests: SHA-256 of each file, hexadecimal.
         image_px: side of the decoded squares.
         on_progress: called with (images decoded, images) while the cache is built.
-        known: images that need not be read.
+        known: finds images that are decoded already.
 
     Raises:
-        ImageError: an image changed or went away since its digest was taken.
-        DiskFullError: the disk has no room for the cache.
+        ImageError: an image changed or disappeared after it was hashed.
+        DiskFullError: the disk has too little free space for the cache.
     """
     key = _key(digests, image_px)
     cache = folder / key
@@ -96,7 +96,7 @@ def open_cache(
         check_free_space(partial, cache_bytes(len(paths), image_px))
         try:
             damaged = _write_pixels(
-                partial / _PIXELS, paths, digests, image_px, on_progress, known or _none
+                partial / _PIXELS, paths, digests, image_px, on_progress, known or _find_nothing
             )
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -118,10 +118,10 @@ def open_cache(
 
 
 def is_cached(folder: Path, digests: Sequence[str], image_px: int) -> bool:
-    """Whether these images are decoded already, so that `open_cache` returns at once.
+    """Whether these images are cached, so that `open_cache` returns at once.
 
     Args:
-        folder: where caches are kept.
+        folder: where caches are stored.
         digests: SHA-256 of each file, hexadecimal.
         image_px: side of the decoded squares.
     """
@@ -130,18 +130,18 @@ def is_cached(folder: Path, digests: Sequence[str], image_px: int) -> bool:
 
 
 def _key(digests: Sequence[str], image_px: int) -> str:
-    """Everything that decides about the pixels, in one name."""
+    """Returns the cache's name, a digest of everything that determines the pixels."""
     rule = [_REVISION, DECODING_RULE, image_px, *digests]
     return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
 
 
 def cache_bytes(images: int, image_px: int) -> int:
-    """Returns the size of the cache of so many images."""
+    """Returns the size of the cache of a number of images."""
     return images * image_px * image_px * 3
 
 
 def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Damaged] | None:
-    """The damaged images of a cache, None if it is not there, not whole or not of this key."""
+    """Returns a cache's damaged images; None if it is missing, partial or has another key."""
     try:
         meta: Any = json.loads((cache / _META).read_bytes())
         size = (cache / _PIXELS).stat().st_size
@@ -153,14 +153,14 @@ def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Dam
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Makes sure that a disk has room for decoded images.
+    """Checks that a disk has enough free space for decoded images.
 
     Args:
-        folder: on the disk, in that of the caches or beside it.
-        needed_bytes: of all images.
+        folder: on the disk, in the folder of caches or next to it.
+        needed_bytes: size of all images.
 
     Raises:
-        DiskFullError: it has not.
+        DiskFullError: there is too little free space.
     """
     if shutil.disk_usage(folder).free < needed_bytes:
         raise DiskFullError(_no_room(folder, needed_bytes))
@@ -174,7 +174,7 @@ def _no_room(folder: Path, needed_bytes: int) -> str:
     )
 
 
-def _write_pixels(  # noqa: PLR0917 - what there is to write, and how
+def _write_pixels(  # noqa: PLR0917 - inputs and decoding options
     file: Path,
     paths: Sequence[ImageFile],
     digests: Sequence[str],
@@ -184,11 +184,11 @@ def _write_pixels(  # noqa: PLR0917 - what there is to write, and how
 ) -> list[Damaged]:
     """Decodes all images in threads and appends them to the file in order.
 
-    Plain writes instead of a writable memory map: a disk that fills up is then an error, not a
-    signal that ends the process.
+    It uses plain writes instead of a writable memory map, so that a full disk raises an error and
+    does not kill the process with a signal.
 
     Returns:
-        The images that are not in the file because they cannot be decoded.
+        The images that cannot be decoded and so are not in the file.
     """
     total = len(paths)
     tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // cache_bytes(1, image_px))))
@@ -211,15 +211,15 @@ def _write_pixels(  # noqa: PLR0917 - what there is to write, and how
             done += len(images)
             if on_progress:
                 on_progress(done, total)
-        # Before the folder is moved into place, or a power cut leaves a file of the right size
-        # with holes in it.
+        # Before the folder is renamed; otherwise a power failure could leave a file of the right
+        # size with holes.
         output.flush()
         os.fsync(output.fileno())
     return damaged
 
 
 def _decode_checked(path: ImageFile, digest: str, image_px: int, known: Known) -> Decoded:
-    """Decodes an image if it still has the bytes that the cache's key speaks of."""
+    """Decodes an image after checking that its bytes match its digest."""
     before = known(digest)
     if before is not None:
         return before
@@ -228,22 +228,22 @@ def _decode_checked(path: ImageFile, digest: str, image_px: int, known: Known) -
             content = path.read_bytes()
     except OSError as error:
         raise ImageError(
-            f"{path}: cannot be read any more: {error.strerror or error}; let nothing change the "
-            "images, and start again"
+            f"{path}: can no longer be read: {error.strerror or error}; do not change images while "
+            "they are read, and start again"
         ) from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise ImageError(
-            f"{path}: changed since its digest was taken; let nothing write to the images, "
-            "touch this file so that it is read anew, and start again"
+            f"{path}: changed after it was hashed; do not change images while they are read, touch "
+            "this file so that it is read again, and start again"
         )
     return decoded(content, image_px, str(path))
 
 
 def decoded(content: bytes, image_px: int, name: str) -> Decoded:
-    """Returns the square of an image, or why it has none.
+    """Returns the decoded square of an image, or why it cannot be decoded.
 
     Args:
-        content: of its file.
+        content: of the image file.
         image_px: side of the square.
         name: of the file.
     """
@@ -254,15 +254,15 @@ def decoded(content: bytes, image_px: int, name: str) -> Decoded:
 
 
 def cached_before(folder: Path, image_px: int) -> Known:
-    """Returns what finds images in all caches of this size, which are looked at when it is asked.
+    """Returns a function that finds images in all caches of this size; it reads them lazily.
 
     Args:
-        folder: where caches are kept.
+        folder: where caches are stored.
         image_px: side of the decoded squares.
     """
 
     @functools.cache
-    def places() -> dict[str, tuple[NDArray[np.uint8], int]]:
+    def positions() -> dict[str, tuple[NDArray[np.uint8], int]]:
         return {
             digest: (pixels, row)
             for cache in folder.glob("*")
@@ -271,16 +271,16 @@ def cached_before(folder: Path, image_px: int) -> Known:
         }
 
     def find(digest: str) -> NDArray[np.uint8] | None:
-        if digest not in places():
+        if digest not in positions():
             return None
-        pixels, row = places()[digest]
+        pixels, row = positions()[digest]
         return np.array(pixels[row])
 
     return find
 
 
 def _squares_of(cache: Path, image_px: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """The squares of a cache and the digests of their files; none if it is of another kind."""
+    """Returns a cache's squares and the digests of their files; empty if it is not usable."""
     nothing = np.empty((0, image_px, image_px, 3), np.uint8)
     try:
         digests = (cache / _DIGESTS).read_text().split("\n")
@@ -288,13 +288,13 @@ def _squares_of(cache: Path, image_px: int) -> tuple[NDArray[np.uint8], list[str
         damaged = _read_damaged(cache, key, len(digests), image_px) if cache.name == key else None
         if damaged is None or len(damaged) == len(digests):
             return nothing, []
-        without = {each.position for each in damaged}
-        whole = [digest for at, digest in enumerate(digests) if at not in without]
+        damaged_positions = {image.position for image in damaged}
+        whole = [digest for at, digest in enumerate(digests) if at not in damaged_positions]
         shape = (len(whole), image_px, image_px, 3)
         return np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), whole
     except OSError:
         return nothing, []
 
 
-def _none(_digest: str) -> None:
+def _find_nothing(_digest: str) -> None:
     return None

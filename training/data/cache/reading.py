@@ -1,4 +1,4 @@
-"""From image files to their digests and their decoded pixels, reading as little as can be."""
+"""Reads digests and decoded pixels of image files, reading as few bytes as possible."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -37,20 +37,20 @@ from canopy_search.training.data.images.digests import (
 from canopy_search.training.errors import ImageError
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the phase, the amount done, and the total."""
 
 _FILES_PER_TASK = 4
-_SPOOL_FOLDER = "spool"
+_BUFFER_FOLDER = "spool"
 
 
 @dataclass(frozen=True, eq=False)
 class ReadImages:
-    """What was found out about image files.
+    """Digests and pixels of image files.
 
     Attributes:
-        digests: SHA-256 of each, hexadecimal; None for one that cannot be read.
-        readable: the positions of the others.
-        decoded: these others, decoded; positions of damaged ones count among them.
+        digests: SHA-256 of each file, hexadecimal; None if it cannot be read.
+        readable: the positions of the readable files.
+        decoded: the readable files, decoded; positions of damaged ones are indices of `readable`.
     """
 
     digests: list[str | None]
@@ -67,21 +67,21 @@ def read_images(
 ) -> ReadImages:
     """Returns digests and pixels of images.
 
-    A file that is as it was is not read for its digest, and images that are decoded already are
-    not decoded again. Files of a folder are read for the one and, some time later, for the other,
-    which the disk's own cache makes cheap. A file of another place is read once for both; as many
-    processes as there are on a machine do that one after the other, and find it done.
+    Unchanged files are not read for their digests, and cached images are not decoded again. Local
+    files are read twice, for the digest and for the pixels, which the page cache makes cheap.
+    Remote files are read once for both; a lock lets one process per machine do this at a time, and
+    the next ones find the result.
 
     Args:
         files: all from one folder.
-        index: the file that remembers digests.
+        index: the file that stores digests.
         caches: the folder of caches of decoded images.
         image_px: side of the squares.
-        progress: is told ``reading images`` and ``decoding images``.
+        progress: called in the phases ``reading images`` and ``decoding images``.
 
     Raises:
-        ImageError: an image changes meanwhile, or the place cannot be read.
-        DiskFullError: the disk has no room.
+        ImageError: an image changes meanwhile, or the object storage cannot be read.
+        DiskFullError: the disk has too little free space.
     """
     on_reading, on_decoding = (
         partial(progress, phase) if progress else None
@@ -94,7 +94,7 @@ def read_images(
         return _decoded(files, digests, cache)
     remote = [file for file in files if isinstance(file, RemoteFile)]
     index.parent.mkdir(parents=True, exist_ok=True)
-    folder = caches.parent / _SPOOL_FOLDER / f"{index.stem}-{image_px}"
+    folder = caches.parent / _BUFFER_FOLDER / f"{index.stem}-{image_px}"
     with FileLock(f"{index}.lock"), closing(DecodeBuffer(folder, image_px)) as decode_buffer:
         digests = _remote_digests(remote, index, decode_buffer, image_px, on_reading)
         before = cached_before(caches, image_px)
@@ -110,11 +110,11 @@ def read_images(
 
 
 def remembered_digests(files: Sequence[ImageFile], index: Path) -> list[str | None]:
-    """Returns the digests of files as they are now; None for those that are not known.
+    """Returns the digests of files in their current state; None if not known.
 
     Args:
-        files: all from one folder; those of a folder of this machine are read if need be.
-        index: the file that remembers digests.
+        files: all from one folder; local files are read if needed.
+        index: the file that stores digests.
     """
     local = [file for file in files if isinstance(file, Path)]
     if len(local) == len(files):
@@ -131,7 +131,7 @@ def _remote_digests(
     image_px: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[str | None]:
-    """Digests from memory where the state of a file is the same; else reads and decodes it."""
+    """Returns stored digests of files with unchanged state; reads and decodes the others."""
     remembered = read_index(index) | decode_buffer.files
     known = _known(files, remembered)
     to_read = [file for file in files if file not in known]
@@ -141,7 +141,7 @@ def _remote_digests(
     def read(positions: range) -> list[str | None]:
         return [_read(to_read[at], decode_buffer, image_px) for at in positions]
 
-    # Beside the cache that is made of them.
+    # Twice, for the decode buffer and the cache built from it.
     check_free_space(index.parent, 2 * cache_bytes(len(to_read), image_px))
     done = 0
     threads = threads_for(files)
@@ -175,10 +175,10 @@ def _known(files: Sequence[RemoteFile], remembered: Index) -> dict[RemoteFile, s
 
 
 def _read(file: RemoteFile, decode_buffer: DecodeBuffer, image_px: int) -> str | None:
-    """Digest of a file, whose pixels go to the spool; None if it is not there any more.
+    """Returns a file's digest and adds its pixels to the decode buffer; None if it is missing.
 
     Raises:
-        ImageError: it cannot be read. To leave it out would be to search with other data.
+        ImageError: it cannot be read. Skipping it would change the data of the search.
     """
     try:
         with reported(ImageError):

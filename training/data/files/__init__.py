@@ -1,4 +1,4 @@
-"""Reading files from folders and buckets, in threads; folders that appear whole or not at all.
+"""Reading files from folders and buckets, in threads; folders built atomically.
 
-It knows nothing of images and labels.
+Nothing about images or labels.
 """

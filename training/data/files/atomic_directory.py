@@ -1,4 +1,4 @@
-"""Folders that are either complete or not there, whoever builds them and whatever kills them."""
+"""Folders built atomically: they are complete or missing, even if a process is killed."""
 
 import shutil
 from collections.abc import Callable
@@ -10,27 +10,27 @@ from filelock import FileLock
 def build_atomically(
     folder: Path, is_complete: Callable[[Path], bool], build: Callable[[Path], None]
 ) -> None:
-    """Builds a folder under another name and moves it into place, unless it is complete already.
+    """Builds a folder under a temporary name and renames it, unless it is already complete.
 
-    One process builds at a time among the folders beside it; others wait and then find what was
-    built. The lock is the operating system's own, so it ends with its holder, and what a killed
-    builder left behind is removed by the next one.
+    One process at a time builds folders with the same parent; others wait and then find the
+    result. The operating system releases the lock when its process ends, and the next builder
+    removes the partial folder of a killed one.
 
     Args:
-        folder: the folder to have.
-        is_complete: whether an existing folder is whole; one that is not is replaced.
-        build: fills the empty folder that it is given.
+        folder: the folder to build.
+        is_complete: whether an existing folder is complete; an incomplete one is replaced.
+        build: fills the empty folder passed to it.
     """
     if is_complete(folder):
         return
-    shelf = folder.parent
-    shelf.mkdir(parents=True, exist_ok=True)
-    with FileLock(shelf / ".lock"):
-        for leftover in shelf.glob("*.partial"):
+    parent = folder.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / ".lock"):
+        for leftover in parent.glob("*.partial"):
             shutil.rmtree(leftover)
         if is_complete(folder):
             return
-        partial = shelf / f"{folder.name}.partial"
+        partial = parent / f"{folder.name}.partial"
         partial.mkdir()
         try:
             build(partial)

@@ -1,4 +1,4 @@
-"""Threads that work ahead while their results arrive in order."""
+"""Runs a function in threads and returns results in order."""
 
 import os
 from collections import deque
@@ -12,14 +12,14 @@ Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Number of CPU cores that this process may run on, which a container can lower."""
+    """Number of CPU cores that this process may use, within a container's limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def runs(count: int, length: int) -> list[range]:
-    """Cuts the positions from 0 to count into runs, so that a thread's task is worth its start."""
+    """Splits the positions from 0 to `count` into ranges, one per task, to reduce overhead."""
     return [range(at, min(at + length, count)) for at in range(0, count, length)]
 
 
@@ -33,15 +33,15 @@ def map_in_order(
 ) -> Generator[Result, None, None]:
     """Applies a function in threads and yields the results in the order of the items.
 
-    At most `ahead` results are under way or waiting at any time, so memory stays bounded however
-    slow the consumer is. Closing the iterator early, or dropping it, ends its threads.
+    At most `ahead` results are pending at any time, so memory stays bounded for slow consumers.
+    Closing or deleting the iterator early ends its threads.
 
     Args:
-        function: called in a thread; an exception it raises reaches the consumer in its turn.
-        items: the arguments, drawn as they are needed.
+        function: called in a thread; its exceptions are raised in the consumer, in order.
+        items: the arguments, consumed as needed.
         threads: number of threads.
-        ahead: number of items that are handed to the threads beforehand.
-        stop: lets threads that wait for something give up; called where the end comes early.
+        ahead: number of items submitted ahead of the consumer.
+        stop: makes waiting threads give up; called if the iteration ends early.
 
     Yields:
         ``function(item)`` for every item.

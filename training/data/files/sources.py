@@ -1,4 +1,4 @@
-"""Where images and label files are read from: folders of this machine, or any other place."""
+"""Sources of images and label files: local folders or remote ones in a file store."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from canopy_search.training.data.files.parallel import usable_cores
 from canopy_search.training.errors import ImageError, TrainingError
 
 READING_THREADS = 32
-"""Objects that are read at the same time: an answer takes a while, however small the object is."""
+"""Objects that are read at the same time, because each request has latency."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that is not on this machine.
+    """A file in a remote folder.
 
     Attributes:
-        folder: that it lies in or below.
-        path: from there.
+        folder: the folder that contains it, at any depth.
+        path: relative to that folder.
         entry: its size and state when it was listed.
     """
 
@@ -41,19 +41,19 @@ class RemoteFile:
         return PurePosixPath(self.name).suffix
 
     def read_bytes(self) -> bytes:
-        """Returns the content, as it is now; waits while the place is away.
+        """Returns the current content; waits while the file store is unavailable.
 
         Raises:
-            FileNotFoundError: it is not there any more.
+            FileNotFoundError: it no longer exists.
             OSError: it cannot be read.
         """
         return self.folder.read(self.path, self.entry.size)
 
     def read_beginning(self, size: int) -> bytes:
-        """Returns the first `size` bytes, as `read_bytes` returns all.
+        """Returns the first `size` bytes; waits like `read_bytes`.
 
         Raises:
-            OSError: likewise.
+            OSError: it cannot be read.
         """
         return self.folder.read_beginning(self.path, size)
 
@@ -66,60 +66,60 @@ ImageFile = Path | RemoteFile
 
 
 class RemoteFolder:
-    """A folder that is not on this machine, and what lies below it.
+    """A remote folder and everything below it.
 
     Args:
         url: of the folder.
-        waiting: for a place that is away.
+        waiting: how long to wait for an unavailable file store.
 
     Attributes:
-        url: as people may see it.
+        url: without secrets, for display.
 
     Raises:
         FileStoreUrlError: see `filestore.store.FileStore`.
     """
 
     def __init__(self, url: str, waiting: Waiting) -> None:
-        self._place = FileStore(url, connections=READING_THREADS)
+        self._store = FileStore(url, connections=READING_THREADS)
         self._waiting = waiting
-        self.url = self._place.url
+        self.url = self._store.url
 
     def files_in(self, folder: str) -> list[RemoteFile]:
-        """Returns the files that lie directly in a folder below this one; "" is this one.
+        """Returns the files directly in a folder below this one; "" is this folder.
 
         Raises:
-            ImageError: the place cannot be listed.
+            ImageError: the folder cannot be listed.
         """
         with reported(ImageError):
-            found = self._waiting.call(lambda: self._place.list_folder(folder))
+            found = self._waiting.call(lambda: self._store.list_folder(folder))
         inside = f"{folder}/" if folder else ""
-        return [RemoteFile(self, inside + name, each) for name, each in found.items()]
+        return [RemoteFile(self, inside + name, entry) for name, entry in found.items()]
 
     def files_below(self) -> list[RemoteFile]:
         """Returns all files in this folder and below.
 
         Raises:
-            ImageError: the place cannot be listed.
+            ImageError: the folder cannot be listed.
         """
         with reported(ImageError):
-            found = self._waiting.call(self._place.list_below)
-        return [RemoteFile(self, path, each) for path, each in found.items()]
+            found = self._waiting.call(self._store.list_below)
+        return [RemoteFile(self, path, entry) for path, entry in found.items()]
 
     def read(self, path: str, size: int) -> bytes:
         """See `RemoteFile.read_bytes`."""
-        return self._waiting.call(lambda: self._place.read(path, size=size))
+        return self._waiting.call(lambda: self._store.read(path, size=size))
 
     def read_beginning(self, path: str, size: int) -> bytes:
         """See `RemoteFile.read_beginning`."""
-        return self._waiting.call(lambda: self._place.read_beginning(path, size))
+        return self._waiting.call(lambda: self._store.read_beginning(path, size))
 
     def end_waiting(self) -> None:
-        """Lets all threads give up that wait for the place."""
+        """Makes all threads that wait for the file store give up."""
         self._waiting.end()
 
     def close(self) -> None:
         """Closes connections."""
-        self._place.close()
+        self._store.close()
 
 
 Images = Path | RemoteFolder
@@ -130,8 +130,8 @@ def opened_images(source: Source, waiting: Waiting | None = None) -> Iterator[Im
     """Opens a folder of images.
 
     Args:
-        source: a path, or the URL of a folder elsewhere.
-        waiting: for a place that is away; by default some minutes.
+        source: a path, or the URL of a remote folder.
+        waiting: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         ImageError: the URL cannot be used.
@@ -162,38 +162,38 @@ def read_source(source: Source, waiting: Waiting | None = None) -> bytes:
     if isinstance(source, Path):
         return source.read_bytes()
     url, _, name = source.rpartition("/")
-    place = FileStore(url, connections=1)
+    store = FileStore(url, connections=1)
     try:
-        return (waiting or Waiting()).call(lambda: place.read(name))
+        return (waiting or Waiting()).call(lambda: store.read(name))
     finally:
-        place.close()
+        store.close()
 
 
 def shown_source(source: Source) -> str:
-    """Returns a path or URL as people may see it."""
+    """Returns a path or URL without secrets, for display."""
     return str(source) if isinstance(source, Path) else shown_url(source)
 
 
 def threads_for(files: Sequence[ImageFile]) -> int:
-    """Returns how many threads read files: of a disk one a core, of another place many more."""
+    """Returns the number of reading threads: one per core for local files, more for remote ones."""
     return READING_THREADS if isinstance(next(iter(files), None), RemoteFile) else usable_cores()
 
 
 def waiting_ender(files: Sequence[ImageFile]) -> Callable[[], None]:
-    """Returns what lets threads give up that read these files and wait for their place."""
+    """Returns a function that makes threads waiting for these files' store give up."""
     first = next(iter(files), None)
     return first.folder.end_waiting if isinstance(first, RemoteFile) else lambda: None
 
 
 @contextmanager
 def reported(kind: type[TrainingError]) -> Iterator[None]:
-    """Turns what a place says into an error of ours, which commands and workers show.
+    """Converts errors of a file store to a `TrainingError`, which commands and workers show.
 
     Args:
-        kind: of the error.
+        kind: class of the error.
 
     Raises:
-        TrainingError: of that kind.
+        TrainingError: of that class.
     """
     try:
         yield

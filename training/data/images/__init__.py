@@ -1,4 +1,4 @@
-"""Image files: decoding, digests, augmentation, and which ones were skipped.
+"""Image files: decoding, digests, augmentation, and skipped images.
 
-Whole data sets are opened in `data.dataset`.
+Data sets are opened in `data.dataset`.
 """

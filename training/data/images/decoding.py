@@ -1,4 +1,4 @@
-"""Decoding image files to squares of RGB pixels."""
+"""Decodes image files to squares of RGB pixels."""
 
 import os
 from io import BytesIO
@@ -13,12 +13,12 @@ from canopy_search.training.errors import ImageError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""What Pillow may open. It would hand an EPS file of any name to Ghostscript, for one."""
+"""Formats that Pillow may open. Without a limit it would pass EPS files to Ghostscript."""
 
 DECODING_RULE = "exif-transposed rgb, draft 2x, pillow bilinear square 1"
-"""Names how `decode_image` makes pixels; change it whenever the same file gives other pixels."""
+"""Identifies how `decode_image` works; change it whenever the same file gives other pixels."""
 
-# Pillow reports a damaged file by any of these, depending on the format and on where it broke.
+# Pillow raises any of these for a damaged file, depending on the format and the damage.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError)
 
 
@@ -27,7 +27,7 @@ class DamagedImageError(ImageError):
 
     Attributes:
         kind: ``empty``, ``truncated``, ``no image``, ``too large`` or ``damaged``.
-        detail: what the decoder said.
+        detail: the decoder's message.
     """
 
     def __init__(self, name: str, kind: str, detail: str) -> None:
@@ -39,8 +39,8 @@ class DamagedImageError(ImageError):
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - of 40,000 names
+    """Whether a file name has the extension of an image."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - fast, for 40,000 names
 
 
 def decode_image(
@@ -48,13 +48,13 @@ def decode_image(
 ) -> NDArray[np.uint8]:
     """Decodes one image to a square of RGB pixels, upright as its EXIF orientation says.
 
-    The whole image is squeezed into the square: a crop could cut off the very thing that a label
-    speaks of, and a border would spend pixels on nothing. Of an animation it is the first frame.
+    The whole image is scaled to the square: a crop could remove the object that a label describes,
+    and a border would waste pixels. Of an animation, the first frame is used.
 
     Args:
         source: the file, or its bytes.
         image_px: side of the square.
-        name: what an error calls the image; default is the path.
+        name: of the image in errors; default is the path.
 
     Returns:
         (image_px, image_px, 3), uint8.
@@ -72,8 +72,8 @@ def decode_image(
         raise DamagedImageError(shown, "empty", "0 bytes")
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            # A JPEG's own scaling to no less than twice the target: several times faster for large
-            # photographs, and the filter below still sees enough pixels to be free of aliasing.
+            # JPEG scaling to at least twice the target: several times faster for large photographs,
+            # and the filter below still has enough pixels to avoid aliasing.
             image.draft(None, (2 * image_px, 2 * image_px))
             rgb = _rgb(ImageOps.exif_transpose(image))
             square = rgb.resize((image_px, image_px), Image.Resampling.BILINEAR)
@@ -83,22 +83,24 @@ def decode_image(
         kinds = ", ".join(FORMATS)
         raise DamagedImageError(shown, "no image", f"none of {kinds}") from error
     except _DAMAGED as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        kind = "truncated" if "truncated" in said.lower() else "damaged"
-        raise DamagedImageError(shown, kind, said) from error
+        message = str(error).partition("\n")[0] or type(error).__name__
+        kind = "truncated" if "truncated" in message.lower() else "damaged"
+        raise DamagedImageError(shown, kind, message) from error
     return np.asarray(square)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any colour mode as RGB; transparency is dropped."""
+    """Returns an image of any colour mode as RGB; transparency is dropped."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips sixteen bits at 255, which turns such an image white.
+        # Pillow's conversion clips 16-bit values at 255, which turns such an image white.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in {"I", "F"}:
-        raise ValueError("pixels of 32 bits have no known brightness; save it with 8 or 16 bits")
+        raise ValueError(
+            "32-bit pixels have no defined brightness range; save it with 8 or 16 bits"
+        )
     if image.mode == "P":
-        # By way of RGBA, because Pillow warns about palettes with transparency otherwise.
+        # Through RGBA, because otherwise Pillow warns about palettes with transparency.
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")

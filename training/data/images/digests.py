@@ -1,4 +1,4 @@
-"""Digests of image files, remembered so that only changed files are read again."""
+"""Digests of image files, stored so that only changed files are read again."""
 
 import hashlib
 import json
@@ -11,28 +11,27 @@ from canopy_search.training.atomic import write_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 
 State = tuple[int, int | str]
-"""Size and modification time of a file; of one elsewhere what that place says in its stead."""
+"""Size and modification time of a file; for a remote file, its version in the file store."""
 
-# File → its state and digest, as JSON has them.
+# File → its state and digest, as JSON values.
 Index = dict[str, tuple[int, int | str, str]]
 
 _REVISION = "canopy digests 1"
 _FILES_PER_TASK = 64
 
-# A file written this shortly before it is read can be written again without its size and time
-# showing it (FAT counts in two seconds), so its digest is not remembered yet.
+# A file written this shortly before reading could be written again with the same size and time (FAT
+# has a resolution of two seconds), so its digest is not stored yet.
 _SETTLING_NS = 2_000_000_000
 
 
 def image_digests(
     paths: Sequence[Path], index: Path, on_progress: Callable[[int, int], None] | None = None
 ) -> list[str | None]:
-    """SHA-256 of every file's bytes, from memory where size and modification time are the same.
+    """Returns the SHA-256 of every file, from the index if size and modification time match.
 
     Args:
         paths: absolute paths of the files.
-        index: the file that remembers; it can be removed at any time, which costs one reading of
-            the images.
+        index: the file that stores digests; after its removal all images are read once more.
         on_progress: called with (files read, files to read) while files are read.
 
     Returns:
@@ -64,16 +63,16 @@ def image_digests(
 def _digests(
     files: list[str], on_progress: Callable[[int, int], None] | None
 ) -> dict[str, str | None]:
-    """File → digest of its bytes."""
+    """Returns file → digest of its bytes."""
     digests: dict[str, str | None] = {}
     cores = usable_cores()
-    for some in map_in_order(
+    for task_digests in map_in_order(
         lambda run: {files[at]: _digest(files[at]) for at in run},
         runs(len(files), _FILES_PER_TASK),
         threads=cores,
         ahead=4 * cores,
     ):
-        digests |= some
+        digests |= task_digests
         if on_progress:
             on_progress(len(digests), len(files))
     return digests
@@ -87,7 +86,7 @@ def _digest(file: str) -> str | None:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Size and modification time of a file, None if it cannot be looked at."""
+    """Returns size and modification time of a file, None if it cannot be accessed."""
     try:
         status = path.stat()
     except OSError:
@@ -96,7 +95,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def read_index(index: Path) -> Index:
-    """Returns what is remembered; nothing if the index is missing or not as it was written."""
+    """Returns the stored digests; empty if the index is missing or damaged."""
     try:
         revision, checksum, body = index.read_bytes().split(b"\n", 2)
     except (FileNotFoundError, ValueError):
@@ -107,10 +106,9 @@ def read_index(index: Path) -> Index:
 
 
 def write_index(index: Path, remembered: Index) -> None:
-    """Remembers files with their states and digests, in place of what was remembered before."""
+    """Replaces the index by these files with their states and digests."""
     body = json.dumps(remembered, separators=(",", ":")).encode()
-    # Two that write at once both leave a whole index, also from containers, whose process ids are
-    # the same.
+    # Concurrent writers each leave a complete index, even from containers with equal process ids.
     write_atomically(index, b"\n".join((_REVISION.encode(), _checksum(body), body)))
 
 

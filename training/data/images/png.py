@@ -1,7 +1,7 @@
-"""A PNG writer whose files are the same bytes on every machine.
+"""A PNG writer that produces the same bytes on every machine.
 
-Pillow's files depend on the version of the zlib inside it, and a data set's fingerprint on its
-files' bytes. Without compression there is nothing left to differ.
+Pillow's files depend on its version of zlib, and a data set's fingerprint on the bytes of its
+files. Uncompressed files do not differ.
 """
 
 import struct
@@ -41,7 +41,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _stored(content: bytes) -> bytes:
-    """A zlib stream of stored blocks."""
+    """Returns a zlib stream of stored blocks."""
     blocks = [b"\x78\x01"]
     for at in range(0, len(content), _STORED_MAX_BYTES):
         block = content[at : at + _STORED_MAX_BYTES]

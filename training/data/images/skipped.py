@@ -1,4 +1,4 @@
-"""Images that the label file names and no run can use: missing or damaged ones."""
+"""Skipped images: those in the label file that are missing or damaged."""
 
 import csv
 import io
@@ -12,21 +12,21 @@ from canopy_search.training.atomic import write_atomically
 from canopy_search.training.errors import ImageError
 
 TOLERATED = 0.01
-"""Share of the images that may be left out before somebody has to say that it is all right."""
+"""Share of the images that may be skipped without ``--allow-missing``."""
 
 _NAMED = 10
 
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """One image that is left out.
+    """One skipped image.
 
     Attributes:
         row: of the label file.
-        image_name: as the label file writes it.
+        image_name: as in the label file.
         kind: ``missing``, ``empty``, ``truncated``, ``no image``, ``too large``, ``damaged``,
             ``unreadable``.
-        detail: what else is known.
+        detail: further information.
     """
 
     row: int
@@ -36,7 +36,7 @@ class SkippedImage:
 
 
 def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
-    """Says how many images are left out, why, and names the first ten.
+    """Returns how many images are skipped and why, with the first ten names.
 
     Args:
         skipped: at least one image.
@@ -55,7 +55,7 @@ def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
 def check_skipped(
     skipped: Sequence[SkippedImage], images: int, label_file: Source, *, allow_missing: bool
 ) -> None:
-    """Raises ImageError if more is left out than goes without saying, or everything is."""
+    """Raises ImageError if too many images are skipped, or all of them."""
     if not skipped:
         return
     text = skipped_text(skipped, images)
@@ -66,15 +66,15 @@ def check_skipped(
         )
     if len(skipped) > TOLERATED * images and not allow_missing:
         raise ImageError(
-            f"{label_file}: cannot use {text}; that is more than {TOLERATED:.0%}: mend the images "
-            "or remove their rows, or go on without them with --allow-missing"
+            f"{label_file}: cannot use {text}; more than {TOLERATED:.0%} is an error: fix the "
+            "images or remove their rows, or skip them with --allow-missing"
         )
 
 
 def write_skipped(path: Path, skipped: Sequence[SkippedImage]) -> None:
-    """Writes all images that are left out as CSV: row, image_name, kind, detail."""
+    """Writes all skipped images as CSV: row, image_name, kind, detail."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "image_name", "kind", "detail"])
-    writer.writerows([each.row, each.image_name, each.kind, each.detail] for each in skipped)
+    writer.writerows([image.row, image.image_name, image.kind, image.detail] for image in skipped)
     write_atomically(path, text.getvalue().encode())

@@ -1,4 +1,4 @@
-"""Label files: their rows, their columns, their targets, and the images that they name.
+"""Label files: rows, columns, targets, and the image files that they name.
 
 Splits are made in `data.splits`.
 """

@@ -1,4 +1,4 @@
-"""Which columns of an unknown label file are the image, its labels, its split and its group."""
+"""Detects the columns of image, labels, split and group in an unknown label file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSett
 
 _SAMPLE = 200
 
-# Names as people give them, in lower case with underscores, the likeliest first.
+# Common column names, in lower case with underscores, most likely first.
 _TAGS = (TAGS_COLUMN, "labels", "label", "tag", "classes", "class", "categories", "finding_labels")
 _SPLITS = (SPLIT_COLUMN, "set", "subset", "partition", "fold", "dataset")
 _GROUPS = (
@@ -33,12 +33,12 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class Guess:
-    """The columns, and which of them had to be guessed.
+    """The columns of a label file, detected or named by the user.
 
     Attributes:
         columns: of image and labels.
-        split: the user's own split, None if there is none.
-        group: what stays together, None if there is none.
+        split: the column of the user's own split, None if there is none.
+        group: the column of groups, None if there is none.
     """
 
     columns: ColumnSettings
@@ -48,7 +48,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Given:
-    """The columns that the user names; None is for those to be guessed."""
+    """The columns named by the user; None for those to detect."""
 
     image: str | None = None
     tags: str | None = None
@@ -57,38 +57,40 @@ class Given:
 
 
 def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
-    """Finds the column whose values are files of the folder, and from there the others.
+    """Detects the column whose values are files in the folder, then the other columns.
 
     Args:
         rows: the label file.
-        folder: the folder of images, as `opened_images` opens it.
-        given: what the user knows better.
+        folder: the folder of images, from `opened_images`.
+        given: the columns named by the user.
 
     Raises:
-        LabelFileError: there is no column of images or labels; the message says what is there.
+        LabelFileError: there is no column of images or labels; the message lists the columns.
     """
     for name in (given.image, given.tags, given.split, given.group):
         if name is not None and name not in rows.columns:
             raise LabelFileError(
-                f"{rows.path}: no column {name!r}; there are {', '.join(rows.columns)}"
+                f"{rows.path}: no column {name!r}; found {', '.join(rows.columns)}"
             )
     if not rows.numbers:
         raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
     image = given.image or _image_column(rows, folder)
     split = given.split or _first(
-        (name for name in _called(rows, _SPLITS) if _all(rows, name, _is_part)), None
+        (name for name in _named(rows, _SPLITS) if _all(rows, name, _is_part)), None
     )
     group = given.group or _first(
-        (name for name in _called(rows, _GROUPS) if _repeats(rows.column(name))), None
+        (name for name in _named(rows, _GROUPS) if _repeats(rows.column(name))), None
     )
     free = [name for name in rows.columns if name not in {image, split, group}]
-    tags = given.tags or _first((name for name in _called(rows, _TAGS) if name in free), None)
+    tags = given.tags or _first((name for name in _named(rows, _TAGS) if name in free), None)
     if tags is not None:
         return Guess(ColumnSettings(image=image, tags=tags), split, group)
-    one_hot = [name for name in free if _all(rows, name, lambda c: zero_or_one(c) is not None)]
+    one_hot = [
+        name for name in free if _all(rows, name, lambda cell: zero_or_one(cell) is not None)
+    ]
     if not one_hot:
         raise LabelFileError(
-            f"{rows.path}: no column of tags and none of 0 and 1; there are "
+            f"{rows.path}: no column of tags and no columns of 0 and 1; found "
             f"{', '.join(rows.columns)}; name the column of tags with --tags-column"
         )
     labels = None if one_hot == free else tuple(one_hot)
@@ -96,7 +98,7 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
 
 
 def _image_column(rows: LabelRows, folder: Images) -> str:
-    """The column with the most values that are files of the folder."""
+    """Returns the column with the most values that are files in the folder."""
     files = image_files(folder)
     known = {os.path.splitext(name)[0] for name in files} | set(files)  # noqa: PTH122
     if not rows.columns:
@@ -110,14 +112,14 @@ def _image_column(rows: LabelRows, folder: Images) -> str:
         return best
     example = next((str(value) for value in rows.column(rows.columns[0]) if value), "")
     raise LabelFileError(
-        f"{rows.path}: no column names images below {_shown(folder)}, which holds "
-        f"{len(files):,} images{_example(files)}; the first column begins with {example!r}; "
-        f"{_elsewhere(rows, folder, files) or 'name the folder that the names are relative to'}"
+        f"{rows.path}: no column names images below {_shown(folder)}, which has "
+        f"{len(files):,} images{_example(files)}; the first column starts with {example!r}; "
+        f"{_other_folder(rows, folder, files) or 'pass the folder that the names are relative to'}"
     )
 
 
-def _elsewhere(rows: LabelRows, folder: Images, files: Sequence[str]) -> str | None:
-    """A folder above or below that the names do lie in."""
+def _other_folder(rows: LabelRows, folder: Images, files: Sequence[str]) -> str | None:
+    """Returns a hint at a folder above or below that contains the names."""
     below = {key: Path(name).parent for name in files for key in (Path(name).name, Path(name).stem)}
     for name in rows.columns:
         for value in rows.column(name)[:_SAMPLE]:
@@ -133,7 +135,7 @@ def _elsewhere(rows: LabelRows, folder: Images, files: Sequence[str]) -> str | N
 
 
 def _is_printable_file(parent: Path, name: str) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
+    """Whether there is such a file; False for names that no file can have."""
     is_plain = name.isprintable() and len(name) < 256 and not Path(name).is_absolute()
     return is_plain and (parent / name).is_file()
 
@@ -163,8 +165,8 @@ def _is_file(value: Any, known: set[str]) -> bool:
     return text in known or text.removeprefix("./") in known
 
 
-def _called(rows: LabelRows, names: Sequence[str]) -> Iterable[str]:
-    """The columns that are called one of these names, in the order of the names."""
+def _named(rows: LabelRows, names: Sequence[str]) -> Iterable[str]:
+    """Returns the columns that have one of these names, in the order of the names."""
     plain = {
         name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in rows.columns
     }
@@ -180,9 +182,9 @@ def _is_part(value: Any) -> bool:
 
 
 def _repeats(values: Sequence[Any]) -> bool:
-    """Whether there are groups at all: a value for each image is no group."""
-    named = [str(value) for value in values if value is not None and value != ""]
-    return len(set(named)) < len(named)
+    """Whether a value occurs more than once; a unique value per image is no group."""
+    present = [str(value) for value in values if value is not None and value != ""]
+    return len(set(present)) < len(present)
 
 
 def _first(names: Iterable[str], default: None) -> str | None:

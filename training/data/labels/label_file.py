@@ -1,4 +1,4 @@
-"""From the columns of a label file to names, labels and a 0/1 target matrix."""
+"""Reads image names, labels and a 0/1 target matrix from a label file."""
 
 import re
 from collections.abc import Sequence
@@ -31,25 +31,24 @@ PART_WORDS: dict[str, Part] = {
     "testing": "test",
 }
 
-# Nearly every name; splitting 40,000 of them into the parts of a path takes over a second.
+# Matches nearly every name; parsing 40,000 of them as paths takes over a second.
 _PLAIN_NAME = re.compile(r"\w[\w-]*(\.\w+)?")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """What a label file says, in an order that does not depend on the order of its rows.
+    """The content of a label file, in an order independent of the order of its rows.
 
     Attributes:
         path: the file, or its URL.
-        layout: how it is written, in words: ``CSV, tags separated by spaces``.
-        image_names: sorted and unique, as the file writes them, with or without an extension.
-        labels: every label that occurs, sorted; of a file with a column a label, these columns.
-        targets: (images, labels), uint8, 1 where the image has the label.
-        row_numbers: for each image the row that a person finds it by.
-        parts: for each image what the split column says, None where there is no such column.
-        groups: for each image what must stay with it, None where there is no such column; "" is a
-            group of its own.
-        ignored: columns that nothing reads.
+        layout: its format as text, such as ``CSV, tags separated by spaces``.
+        image_names: sorted and unique, as in the file, with or without an extension.
+        labels: every label that occurs, sorted; or the label columns, if the file has those.
+        targets: (images, labels), uint8, 1 if the image has the label.
+        row_numbers: row of each image in the file.
+        parts: value of the split column for each image, None if there is no such column.
+        groups: group of each image, None if there is no such column; "" is a group of one image.
+        ignored: columns that are not used.
     """
 
     path: Source
@@ -87,19 +86,19 @@ def read_label_file(
     split: SplitSettings | None = None,
     waiting: Waiting | None = None,
 ) -> LabelTable:
-    """Reads tags in one column, or a column of 0 and 1 for each label.
+    """Reads a label file with tags in one column, or a column of 0 and 1 for each label.
 
-    An image with empty tags has none of the labels. Two equal rows count once.
+    An image with empty tags has no labels. Equal rows count once.
 
     Args:
         path: CSV, JSON lines or Parquet, see `read_rows`.
-        columns: what the columns are called; default ``image_name`` and ``tags``.
-        split: which columns say how to split; by default those named ``split`` and ``group``.
-        waiting: for a place that is away; by default some minutes.
+        columns: names of the columns; default ``image_name`` and ``tags``.
+        split: names of the split columns; by default ``split`` and ``group``.
+        waiting: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
-            outside the folder, or gives one image two different sets of labels; with the row.
+            outside the folder, or has two different sets of labels for one image; with the row.
     """
     return label_table(
         read_rows(path, waiting), columns or ColumnSettings(), split or SplitSettings()
@@ -107,10 +106,10 @@ def read_label_file(
 
 
 def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) -> LabelTable:
-    """Makes the table of rows that are read already; see `read_label_file`.
+    """Builds the table from rows; see `read_label_file`.
 
     Raises:
-        LabelFileError: likewise.
+        LabelFileError: see `read_label_file`.
     """
     path = rows.path
     has_tags = columns.tags in rows.columns and columns.labels is None
@@ -124,7 +123,7 @@ def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) 
         targets = tag_targets(rows, columns.tags, columns.separator)
         known.add(columns.tags)
     else:
-        # A column for the user's own split is no label, whether or not it is used.
+        # A split column is never a label, even if it is not used.
         reserved = known | {SPLIT_COLUMN, GROUP_COLUMN}
         labels = columns.labels or tuple(name for name in rows.columns if name not in reserved)
         targets = one_hot_targets(rows, labels, are_listed=columns.labels is not None)
@@ -147,7 +146,7 @@ def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) 
 
 
 def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) -> None:
-    """Raises unless the columns are there that the settings speak of."""
+    """Raises LabelFileError unless the file has the columns of the settings."""
     found = ",".join(rows.columns) if len(rows.columns) < 20 else f"{len(rows.columns)} columns"
     labels = columns.labels or ()
     missing = [name for name in (columns.image, *labels) if name not in rows.columns]
@@ -164,7 +163,7 @@ def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) 
 
 
 def _optional_column(rows: LabelRows, name: str | None, default: str, key: str) -> str | None:
-    """The column that a setting names, if there is one or must be one."""
+    """Returns the column of a setting; None if it is disabled or absent under ``auto``."""
     if name is None or (name == "auto" and default not in rows.columns):
         return None
     if name == "auto":
@@ -177,7 +176,7 @@ def _optional_column(rows: LabelRows, name: str | None, default: str, key: str) 
 
 
 def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
-    """The name, in one spelling, if it lies below the folder of images."""
+    """Returns the normalised name; raises if it is not below the folder of images."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
@@ -193,7 +192,7 @@ def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
     if outside or not posix.name or not name.isprintable():
         raise rows.error(
             at,
-            f"{name!r} does not lie in the folder of images; write a path relative to data.images, "
+            f"{name!r} is not inside the folder of images; write a path relative to data.images, "
             "without '..' and control characters",
         )
     return str(posix)
@@ -219,7 +218,7 @@ def _groups(rows: LabelRows, column: str) -> tuple[str, ...]:
 
 
 def _first_rows(table: LabelTable, targets: Targets) -> list[int]:
-    """The position of each image's first row, in the order of the names."""
+    """Returns the position of each image's first row, in the order of the names."""
     first: dict[str, int] = {}
     for at, name in enumerate(table.image_names):
         before = first.setdefault(name, at)

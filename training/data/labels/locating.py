@@ -1,4 +1,4 @@
-"""Finding the image files that a label file names."""
+"""Finds the image files that a label file names."""
 
 import errno
 import os
@@ -16,10 +16,10 @@ from canopy_search.training.errors import ImageError, LabelFileError
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """The images that are there.
+    """The images that were found.
 
     Attributes:
-        table: the label table without the others.
+        table: the label table without missing images.
         paths: the file of each image.
         skipped: the images without a file.
     """
@@ -32,17 +32,17 @@ class Located:
 def locate_images(table: LabelTable, folder: Images) -> Located:
     """Finds the file of every name, with or without an extension, in subfolders too.
 
-    Folders are listed once instead of asking for every name and extension, which on a network
-    disk is the difference between a second and minutes.
+    Folders are listed once instead of checking every name and extension, which on a network disk
+    takes a second instead of minutes.
 
     Args:
         table: names are paths relative to the folder.
-        folder: the folder of image files, as `opened_images` opens it.
+        folder: the folder of image files, from `opened_images`.
 
     Raises:
-        ImageError: there is no such folder, it cannot be listed, a name fits two files, or a file
-            is a symbolic link that leads outside of the folder.
-        LabelFileError: two names are one file and have different labels.
+        ImageError: there is no such folder, it cannot be listed, a name matches two files, or a
+            file is a symbolic link that points outside the folder.
+        LabelFileError: two names mean the same file and have different labels.
     """
     if isinstance(folder, RemoteFolder):
         listings, resolved = _remote_listings(table, folder), Path()
@@ -58,9 +58,9 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
             listings[parent] = _listing(resolved / parent, resolved, table, at)
         matches = _matches(file_name, listings[parent].files_by_stem)
         if len(matches) > 1:
-            fitting = " and ".join(sorted(path.name for path in matches))
+            found_names = " and ".join(sorted(path.name for path in matches))
             raise ImageError(
-                f"{table.path}: row {table.row_numbers[at]}: {name!r} fits {fitting} in "
+                f"{table.path}: row {table.row_numbers[at]}: {name!r} matches {found_names} in "
                 f"{_inside(folder, parent)}; write the extension in the label file or remove one "
                 "of the files"
             )
@@ -76,8 +76,8 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
         if before != at and not table.same_row(before, at):
             raise LabelFileError(
                 f"{table.path}: rows {table.row_numbers[before]} and {table.row_numbers[at]}: "
-                f"{table.image_names[before]!r} and {name!r} are one file, {path.name}, with two "
-                "different sets of labels; keep one of them"
+                f"{table.image_names[before]!r} and {name!r} are the same file, {path.name}, with "
+                "two different sets of labels; keep one of them"
             )
     skipped.sort(key=lambda image: image.row)
     return Located(table.select(list(first.values())), list(first), skipped)
@@ -88,8 +88,8 @@ class _Listing:
     """The image files of one folder.
 
     Attributes:
-        files_by_stem: name without extension → the files that have it.
-        links: those that are symbolic links.
+        files_by_stem: name without extension → its files.
+        links: files that are symbolic links.
     """
 
     files_by_stem: dict[str, list[ImageFile]]
@@ -97,15 +97,15 @@ class _Listing:
 
 
 def _remote_listings(table: LabelTable, folder: RemoteFolder) -> dict[str, _Listing]:
-    """The folders that names lie in: one of them is listed alone, several with all there is."""
+    """Lists the folders of the names: a single one directly, several with one full listing."""
     parents = {name.rpartition("/")[0] for name in table.image_names}
     files = folder.files_in(min(parents)) if len(parents) == 1 else folder.files_below()
     if not files:
-        raise ImageError(f"{folder.url}: no images there; check data.images")
+        raise ImageError(f"{folder.url}: no images found; check data.images")
     listings = {parent: _Listing(defaultdict(list), set()) for parent in parents}
     for file in files:
         parent = file.path.rpartition("/")[0]
-        stem, extension = os.path.splitext(file.name)  # noqa: PTH122 - as below
+        stem, extension = os.path.splitext(file.name)  # noqa: PTH122 - fast, for 40,000 names
         if parent in listings and extension.lower() in EXTENSIONS:
             listings[parent].files_by_stem[stem].append(file)
     return listings
@@ -127,7 +127,7 @@ def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing
         raise ImageError(f"{parent}: cannot be listed: {error.strerror}") from error
     _check_inside(parent, folder, table, at)
     for entry in entries:
-        stem, extension = os.path.splitext(entry.name)  # noqa: PTH122 - of 40,000 names
+        stem, extension = os.path.splitext(entry.name)  # noqa: PTH122 - fast, for 40,000 names
         if extension.lower() in EXTENSIONS and (entry.is_symlink() or entry.is_file()):
             path = parent / entry.name
             listing.files_by_stem[stem].append(path)
@@ -137,18 +137,18 @@ def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing
 
 
 def _check_inside(path: Path, folder: Path, table: LabelTable, at: int) -> None:
-    """Raises if a symbolic link leads somewhere that the user did not name."""
+    """Raises if a symbolic link points outside the folder that the user named."""
     target = path.resolve()
     if not target.is_relative_to(folder):
         raise ImageError(
-            f"{table.path}: row {table.row_numbers[at]}: {path} is a symbolic link that leads "
-            f"outside of data.images, to {target}; copy the images into the folder, or name the "
-            "folder that they are in"
+            f"{table.path}: row {table.row_numbers[at]}: {path} is a symbolic link that "
+            f"points outside data.images, to {target}; copy the images into the folder, or set "
+            "data.images to the folder that contains them"
         )
 
 
 def _matches(name: str, files_by_stem: dict[str, list[ImageFile]]) -> list[ImageFile]:
-    """The files that a name can mean; an exact match leaves no doubt."""
+    """Returns the files that match a name; an exact match takes precedence."""
     stem, dot, suffix = name.rpartition(".")
     extension = (dot + suffix).lower()
     if extension not in EXTENSIONS:

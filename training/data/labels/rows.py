@@ -18,8 +18,8 @@ _NO_LABEL_FILE = {
     b"PK\x03\x04": "a zip or Excel file; save the table as CSV in UTF-8",
     b"\x1f\x8b": "a gzip file; unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the table as CSV in UTF-8",
-    b"\x89PNG": "a PNG image; data.labels names the table, data.images the pictures",
-    b"\xff\xd8\xff": "a JPEG image; data.labels names the table, data.images the pictures",
+    b"\x89PNG": "a PNG image; set data.labels to the label file, data.images to the images",
+    b"\xff\xd8\xff": "a JPEG image; set data.labels to the label file, data.images to the images",
     b"%PDF": "a PDF; save the table as CSV in UTF-8",
 }
 _DELIMITERS = {",": "CSV", ";": "CSV with semicolons", "\t": "tab-separated"}
@@ -27,16 +27,16 @@ _DELIMITERS = {",": "CSV", ";": "CSV with semicolons", "\t": "tab-separated"}
 
 @dataclass(frozen=True, eq=False)
 class LabelRows:
-    """A label file as it is written, before anything is made of it.
+    """The raw rows of a label file.
 
     Attributes:
         path: the file, or its URL.
-        layout: what kind of file it is, in words.
-        columns: their names, in order.
-        numbers: for each row the number that a person finds it by: lines of a text file, the header
-            of a CSV being row 1; rows of a Parquet file from 1.
-        column: name → one value for each row: text in a CSV, else what the file holds, None where
-            it holds nothing.
+        layout: the file format as text.
+        columns: names of the columns, in order.
+        numbers: number of each row in messages: its line in a text file, where the header of a CSV
+            is row 1; counted from 1 in a Parquet file.
+        column: name → one value per row: text in a CSV, otherwise the file's value, None if it has
+            none.
     """
 
     path: Source
@@ -55,11 +55,11 @@ def read_rows(path: Source, waiting: Waiting | None = None) -> LabelRows:
 
     Args:
         path: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; JSON
-            lines, an object a line; or Parquet.
-        waiting: for a place that is away; by default some minutes.
+            lines, one object per line; or Parquet.
+        waiting: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
-        LabelFileError: the file is missing, empty, damaged or something else; with the row.
+        LabelFileError: the file is missing, empty, damaged or not a label file; with the row.
     """
     try:
         with reported(LabelFileError):
@@ -77,7 +77,7 @@ def read_rows(path: Source, waiting: Waiting | None = None) -> LabelRows:
     twice = {name for name in rows.columns if rows.columns.count(name) > 1}
     if twice:
         raise LabelFileError(
-            f"{path}: row 1: the column {min(twice)!r} stands twice; rename or remove one"
+            f"{path}: row 1: duplicate column {min(twice)!r}; rename or remove one"
         )
     return rows
 
@@ -93,15 +93,15 @@ def _text_rows(path: Source, content: bytes) -> LabelRows:
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise LabelFileError(
-            f"{path}: row {row}: a NUL byte, which no text holds; the file is damaged, or UTF-16 "
+            f"{path}: row {row}: expected text, found a NUL byte; the file is damaged, or UTF-16 "
             "without a byte order mark; save it as CSV in UTF-8"
         )
     if first == "{":
         return _json_rows(path, text)
     if first == "[":
         raise LabelFileError(
-            f"{path}: row 1: a JSON array; expected JSON lines, an object for each image on a line "
-            "of its own"
+            f"{path}: row 1: a JSON array; expected JSON lines, one line with an object for each "
+            "image"
         )
     return _csv_rows(path, text)
 
@@ -135,7 +135,7 @@ def _csv_rows(path: Source, text: str) -> LabelRows:
             if len(cells) == len(columns):
                 rows.append(cells)
             else:
-                rows.append(_fitted(path, reader.line_num, cells, columns, delimiter))
+                rows.append(_cut_to_columns(path, reader.line_num, cells, columns, delimiter))
     except csv.Error as error:
         raise LabelFileError(
             f"{path}: row {reader.line_num}: not CSV: {error}; correct the row"
@@ -151,26 +151,26 @@ def _csv_rows(path: Source, text: str) -> LabelRows:
 
 
 def _delimiter(header: str) -> str:
-    """The delimiter that occurs most in a header, a comma where none does."""
+    """Returns the most frequent delimiter of a header; a comma if there is none."""
     unquoted = "".join(header.split('"')[::2])
     return max(_DELIMITERS, key=unquoted.count)
 
 
-def _fitted(
+def _cut_to_columns(
     path: Source, line: int, cells: list[str], columns: tuple[str, ...], delimiter: str
 ) -> list[str]:
-    """A row with as many cells as there are columns, where only empty ones are over."""
+    """Returns a row cut to the number of columns; surplus cells must be empty."""
     if len(cells) < len(columns):
         missing = ", ".join(columns[len(cells) :][:5])
         raise LabelFileError(
             f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
-            f"{delimiter.join(cells)[:80]!r}; {missing} missing, add what stands between the "
-            f"{delimiter!r}"
+            f"{delimiter.join(cells)[:80]!r}; {missing} missing; add the missing values, "
+            f"separated by {delimiter!r}"
         )
     if any(cell.strip() for cell in cells[len(columns) :]):
         raise LabelFileError(
             f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
-            f"{delimiter.join(cells)[:80]!r}; put double quotes around a cell that holds "
+            f"{delimiter.join(cells)[:80]!r}; put double quotes around a cell that contains "
             f"{delimiter!r}"
         )
     return cells[: len(columns)]
@@ -209,12 +209,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"duplicate key {twice!r}")
     return row
 
 
 def _parquet_rows(path: Source, content: bytes) -> LabelRows:
-    # Only who has such a file waits for the import.
+    # Imported here, because it is slow and only needed for Parquet.
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -223,19 +223,19 @@ def _parquet_rows(path: Source, content: bytes) -> LabelRows:
         columns = tuple(file.schema_arrow.names)
         count = file.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise LabelFileError(_no_parquet(path, error)) from error
+        raise LabelFileError(_damaged_parquet(path, error)) from error
 
     def column(name: str) -> list[Any]:
-        # One at a time: beside names and tags the file may hold the images themselves.
+        # One at a time, because the file may also contain the images themselves.
         try:
             values: list[Any] = file.read(columns=[name]).column(name).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise LabelFileError(_no_parquet(path, error)) from error
+            raise LabelFileError(_damaged_parquet(path, error)) from error
         return values
 
     return LabelRows(path, "Parquet", columns, range(1, count + 1), column)
 
 
-def _no_parquet(path: Source, error: Exception) -> str:
+def _damaged_parquet(path: Source, error: Exception) -> str:
     reason = str(error).partition("\n")[0]
-    return f"{path}: a damaged Parquet file ({reason}); write it anew"
+    return f"{path}: a damaged Parquet file ({reason}); write it again"

@@ -1,4 +1,4 @@
-"""From a label file's cells to a 0/1 target matrix: tags in one column, or a column a label."""
+"""Builds a 0/1 target matrix from tags in one column, or from one column per label."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from canopy_search.training.errors import LabelFileError
 Separator = Literal["auto", "space", ",", ";", "|"]
 
 LABELS_AT_MOST = 10_000
-"""Beyond this a column of tags is a column of something else, such as sentences or numbers."""
+"""Columns with more distinct tags are assumed to hold something else, such as sentences."""
 
 _SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas"}
-_LISTED = "correct it, or take the column out of data.columns.labels"
+_LISTED = "correct it, or remove the column from data.columns.labels"
 _GUESSED = (
-    "there is no column of tags, so every further column must be a label; name the column of tags "
+    "there is no column of tags, so every other column must be a label; name the column of tags "
     "in data.columns.tags, or list the columns of labels in data.columns.labels"
 )
 _ONE_HOT: dict[Any, int] = {
@@ -33,8 +33,8 @@ class Targets:
     """The labels of every row.
 
     Attributes:
-        layout: how the file gives them, in words.
-        labels: the columns of the matrix.
+        layout: how the file stores them, as text.
+        labels: names of the matrix columns.
         matrix: (rows, labels), uint8, 0 or 1.
     """
 
@@ -43,21 +43,21 @@ class Targets:
     matrix: NDArray[np.uint8]
 
     def text(self, row: int) -> str:
-        """Returns the labels of one row for an error."""
+        """Returns the labels of one row for an error message."""
         return repr(" ".join(self.labels[at] for at in np.flatnonzero(self.matrix[row])))
 
 
 def tag_targets(rows: LabelRows, column: str, separator: Separator) -> Targets:
-    """Reads tags that stand in one column, as text or as lists.
+    """Reads tags in one column, as text or as lists.
 
     Args:
         rows: the label file.
-        column: with the tags; an empty cell is an image without labels.
-        separator: what stands between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that
-            occurs, else white space.
+        column: the column of tags; an empty cell is an image without labels.
+        separator: between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that occurs, else
+            white space.
 
     Raises:
-        LabelFileError: a cell is neither text nor a list of texts, two separators occur, or there
+        LabelFileError: a cell is neither text nor a list of text, two separators occur, or there
             are more than `LABELS_AT_MOST` labels.
     """
     cells = rows.column(column)
@@ -87,10 +87,10 @@ def one_hot_targets(rows: LabelRows, labels: Sequence[str], *, are_listed: bool)
     Args:
         rows: the label file.
         labels: names of the columns.
-        are_listed: whether the settings list them; otherwise they are what is left of the columns.
+        are_listed: whether the settings list them; otherwise they are the remaining columns.
 
     Raises:
-        LabelFileError: there is no such column, or a cell holds something else.
+        LabelFileError: there are no label columns, or a cell has another value.
     """
     if not labels:
         raise LabelFileError(
@@ -117,7 +117,7 @@ def one_hot_targets(rows: LabelRows, labels: Sequence[str], *, are_listed: bool)
 
 
 def zero_or_one(cell: Any) -> int | None:
-    """Returns what a one-hot cell says, None where it is none."""
+    """Returns the value of a one-hot cell, None if it is not one."""
     if isinstance(cell, str):
         cell = cell.strip().lower()
     elif not isinstance(cell, int | float):
@@ -149,15 +149,15 @@ def _cell_text(rows: LabelRows, at: int, column: str, cell: Any) -> str | list[s
 def _separator(
     rows: LabelRows, texts: Sequence[str], separator: Separator
 ) -> tuple[str | None, str]:
-    """What to split texts at (None is white space), and that in words."""
+    """Returns the separator of tags (None is white space) and its description."""
     if separator == "auto":
         found = [mark for mark in _SEPARATORS if any(mark in text for text in texts)]
         if len(found) > 1:
             counts = Counter({mark: sum(mark in text for text in texts) for mark in found})
             marks = " and ".join(repr(mark) for mark in found)
             raise LabelFileError(
-                f"{rows.path}: tags hold {marks}; say which separates two tags with "
-                f"data.columns.separator, probably {counts.most_common(1)[0][0]!r}"
+                f"{rows.path}: tags contain {marks}; set data.columns.separator to the one between "
+                f"two tags, probably {counts.most_common(1)[0][0]!r}"
             )
         mark = found[0] if found else "space"
     else:
@@ -176,10 +176,10 @@ def _tags(text: str | list[str], mark: str | None) -> list[str]:
 
 
 def _check_labels(rows: LabelRows, tags: Sequence[frozenset[str]], labels: Sequence[str]) -> None:
-    """Raises if a label cannot be printed, and so neither be shown nor stored."""
+    """Raises if a label has control characters and so cannot be shown or stored."""
     for label in labels:
         if not label.isprintable():
             at = next(at for at, row in enumerate(tags) if label in row)
             raise rows.error(
-                at, f"the tag {label!r} holds control characters; remove them from the file"
+                at, f"the tag {label!r} contains control characters; remove them from the file"
             )

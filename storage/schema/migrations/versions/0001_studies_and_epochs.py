@@ -1,4 +1,4 @@
-"""What belongs to a study, and the metrics of every epoch of every trial."""
+"""The record of each study, and the metrics of every epoch of every trial."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables of the first release."""
+    """Creates the tables of the first release."""
     op.create_table(
         "canopy_study",
         sqlalchemy.Column("study_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
@@ -42,6 +42,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Removes them with all they hold."""
+    """Removes them with their contents."""
     op.drop_table("canopy_epoch")
     op.drop_table("canopy_study")

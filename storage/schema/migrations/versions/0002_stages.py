@@ -1,4 +1,4 @@
-"""The stage tree: what every epoch of every run gave, who trains it, where its checkpoint is."""
+"""The stage tree: the metrics of each epoch of each run, its lease and its checkpoint."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables of stages, and lets epochs and trials refer to them."""
+    """Creates the tables of stages, and lets epochs and trials refer to them."""
     now = sqlalchemy.func.now()
     instant = sqlalchemy.DateTime(timezone=True)
     op.create_table(
@@ -66,7 +66,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Removes them with all they hold; checkpoint files stay."""
+    """Removes them with their contents; checkpoint files stay."""
     op.drop_column("canopy_epoch", "replayed")
     op.drop_column("canopy_epoch", "stage")
     for table in ("trial", "checkpoint", "stage_lease", "stage", "database"):

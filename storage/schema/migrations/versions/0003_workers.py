@@ -1,4 +1,4 @@
-"""Many workers: who they are, what each has leased, and what a study is to do."""
+"""Several workers: their rows, their leases, and the control state of a study."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the table of workers, and hangs all leases on it."""
+    """Creates the table of workers, which own all leases."""
     now = sqlalchemy.func.now()
     instant = sqlalchemy.DateTime(timezone=True)
     op.create_table(
@@ -29,7 +29,7 @@ def upgrade() -> None:
         sqlalchemy.ForeignKeyConstraint(["study_id"], ["studies.study_id"], ondelete="CASCADE"),
     )
     op.create_index("ix_canopy_worker_study_id", "canopy_worker", ["study_id"])
-    # Leases of before were sessions', none of which is there while tables are migrated.
+    # Old leases belong to sessions, and none is open while tables are migrated.
     op.execute("DELETE FROM canopy_stage_lease")
     op.execute("UPDATE canopy_trial SET worker = NULL")
     op.drop_column("canopy_stage_lease", "expires")
@@ -60,7 +60,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Removes workers and leases; trials and what is known of them stay."""
+    """Removes workers and leases; trials and their results stay."""
     for column in ("control", "search", "launched", "target"):
         op.drop_column("canopy_study", column)
     for name in ("ended", "deaths", "worker", "changed"):

@@ -1,4 +1,4 @@
-"""Predictions: what the model of a stage says of each validation image, to compare trials by."""
+"""Predictions of each stage's model for the validation images, to compare trials."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables of predictions; of stages that are known already there are none."""
+    """Creates the tables of predictions; earlier stages have none."""
     op.create_table(
         "canopy_validation",
         sqlalchemy.Column("digest", sqlalchemy.Text, primary_key=True),
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sqlalchemy.Column("logits", sqlalchemy.LargeBinary, nullable=False),
         sqlalchemy.ForeignKeyConstraint(["validation"], ["canopy_validation.digest"]),
     )
-    # Floats do not compress, and the server need not try.
+    # Floats do not compress, so the server should not try.
     op.execute("ALTER TABLE canopy_prediction ALTER COLUMN logits SET STORAGE EXTERNAL")
 
 

@@ -1,4 +1,4 @@
-"""The mirror in ClearML: what it has sent, and how it gets on with its server."""
+"""The ClearML mirror: what it has sent, and the state of its server."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables of mirrors and of what was mirrored."""
+    """Creates the tables of mirrors and of mirrored tasks."""
     instant = sqlalchemy.DateTime(timezone=True)
     op.create_table(
         "canopy_clearml_study",
@@ -41,6 +41,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forgets what was mirrored; the tasks of a server are found again by their tags."""
+    """Removes what was mirrored; the tasks of a server are found again by their tags."""
     op.drop_table("canopy_clearml_task")
     op.drop_table("canopy_clearml_study")

@@ -1,4 +1,4 @@
-"""Confirmations: which study trains the finalists of which, and what its runs score on test."""
+"""Confirmations: which study retrains whose finalists, and the test scores of its runs."""
 
 import sqlalchemy
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables of confirmations and of scores on test."""
+    """Creates the tables of confirmations and of test scores."""
     instant = sqlalchemy.DateTime(timezone=True)
     op.create_table(
         "canopy_confirmation",
@@ -32,6 +32,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forgets what was confirmed; the runs stay as trials of their own studies."""
+    """Removes the confirmations; the runs stay as trials of their own studies."""
     op.drop_table("canopy_test")
     op.drop_table("canopy_confirmation")

@@ -1,4 +1,4 @@
-"""Workers without sessions: how long each may be silent, where connections are scarce."""
+"""Workers without sessions: how long each may be silent while connections are throttled."""
 
 import sqlalchemy
 from alembic import op
@@ -10,11 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Lets a worker say for how long it may be silent; those of before have sessions."""
+    """Lets a worker record how long it may be silent; earlier workers have sessions."""
     column = sqlalchemy.Column("silence_allowed_s", sqlalchemy.Float, nullable=True)
     op.add_column("canopy_worker", column)
 
 
 def downgrade() -> None:
-    """Forgets it."""
+    """Removes it."""
     op.drop_column("canopy_worker", "silence_allowed_s")

@@ -1,4 +1,4 @@
-"""Which cluster is meant; nothing here needs Ray."""
+"""Choice of the cluster; these tests do not need Ray."""
 
 import socket
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def gone() -> Iterator[str]:
-    """An address at which nothing listens, and nobody else can begin to."""
+    """An address that is reserved, and at which nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"

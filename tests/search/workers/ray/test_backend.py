@@ -1,4 +1,4 @@
-"""The engine of Ray as the launcher sees it; what speaks with Ray is a pipe that a test holds."""
+"""The Ray backend as the launcher uses it; the test holds the driver's end of the pipe."""
 
 from collections.abc import Iterator
 from multiprocessing import Pipe
@@ -50,18 +50,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     return clock
 
 
-class _Spoken:
-    """An engine, the other end of its pipe, and what it has noted."""
+class _Connected:
+    """A backend, the other end of its pipe, and its notes."""
 
     def __init__(self, nodes: list[Node], url: str | None, home: Path) -> None:
-        ours, self.ray = Pipe()
+        launcher_end, self.ray = Pipe()
         self.notes: list[str] = []
-        link = _Link(cast("Any", None), cast("Connection[Any, Any]", ours), home / "ray.log", "h:1")
+        link = _Link(
+            cast("Any", None), cast("Connection[Any, Any]", launcher_end), home / "ray.log", "h:1"
+        )
         config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
         plan = plan_search(config, home, "demo", 4)
         self.backend = RayBackend(link, plan, url, RaySlots("cpu", 1), nodes, self.notes.append)
 
-    def orders(self) -> list[tuple[Any, ...]]:
+    def commands(self) -> list[tuple[Any, ...]]:
         found = []
         while self.ray.poll():
             name, arguments = self.ray.recv()
@@ -74,37 +76,37 @@ class _Spoken:
 
 
 @pytest.fixture
-def spoken(tmp_path: Path) -> Iterator[Any]:
-    made: list[_Spoken] = []
+def connected(tmp_path: Path) -> Iterator[Any]:
+    made: list[_Connected] = []
 
-    def make(nodes: list[Node], url: str | None = None) -> _Spoken:
-        made.append(_Spoken(nodes, url, tmp_path))
+    def make(nodes: list[Node], url: str | None = None) -> _Connected:
+        made.append(_Connected(nodes, url, tmp_path))
         return made[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for item in made:
+        item.close()
 
 
 def test_a_database_of_this_machine_and_a_node_of_another_one_do_not_go_together(
-    spoken: Any, words: SnapshotAssertion
+    connected: Any, words: SnapshotAssertion
 ) -> None:
-    spoken([NEAR]).backend.check_database()
-    spoken([NEAR, FAR], SERVER).backend.check_database()
+    connected([NEAR]).backend.check_database()
+    connected([NEAR, FAR], SERVER).backend.check_database()
     with pytest.raises(PlacementError) as raised:
-        spoken([NEAR, FAR]).backend.check_database()
+        connected([NEAR, FAR]).backend.check_database()
     assert str(raised.value) == words(name="embedded")
     local = "postgresql://user:secret@localhost/canopy"
     with pytest.raises(PlacementError) as raised:
-        spoken([NEAR, FAR], local).backend.check_database()
+        connected([NEAR, FAR], local).backend.check_database()
     assert str(raised.value) == words(name="of this machine")
     assert "secret" not in str(raised.value)
 
 
 def test_a_node_that_comes_later_and_cannot_reach_the_database_is_unfit(
-    spoken: Any, tmp_path: Path, words: SnapshotAssertion
+    connected: Any, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    with_ray = spoken([NEAR])
+    with_ray = connected([NEAR])
     with_ray.ray.send((NODES, ([NEAR, FAR],)))
     slots = with_ray.backend.slots()
     assert [slot.host for slot in slots] == ["near", "far"]
@@ -113,11 +115,11 @@ def test_a_node_that_comes_later_and_cannot_reach_the_database_is_unfit(
     assert (event.name, event.arguments[1]) == (FAILED, False)
     assert event.arguments[0] == words
     assert worker.end_text() is not None
-    assert with_ray.orders() == []
+    assert with_ray.commands() == []
 
 
-def test_a_worker_is_heard_until_it_ends(spoken: Any, tmp_path: Path) -> None:
-    with_ray = spoken([NEAR])
+def test_a_worker_is_heard_until_it_ends(connected: Any, tmp_path: Path) -> None:
+    with_ray = connected([NEAR])
     [slot] = with_ray.backend.slots()
     assert slot == WorkerSlot("id-near:0", "cpu", "near")
     worker = with_ray.backend.place(slot, tmp_path / "log")
@@ -134,17 +136,17 @@ def test_a_worker_is_heard_until_it_ends(spoken: Any, tmp_path: Path) -> None:
     with_ray.backend.wait([worker], 10.0)
     assert worker.end_text() == "ended"
     worker.close()
-    assert with_ray.orders() == [(PLACE, 1), (LEAVE, 1), (FORGET, 1)]
+    assert with_ray.commands() == [(PLACE, 1), (LEAVE, 1), (FORGET, 1)]
 
 
-def test_who_is_still_waited_for_need_not_leave(spoken: Any, tmp_path: Path) -> None:
-    with_ray = spoken([NEAR])
+def test_who_is_still_waited_for_need_not_leave(connected: Any, tmp_path: Path) -> None:
+    with_ray = connected([NEAR])
     with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log").leave()
-    assert with_ray.orders() == [(PLACE, 1), (KILL, 1)]
+    assert with_ray.commands() == [(PLACE, 1), (KILL, 1)]
 
 
-def test_the_end_of_a_worker_whose_node_is_lost_is_no_death(spoken: Any, tmp_path: Path) -> None:
-    with_ray = spoken([NEAR])
+def test_the_end_of_a_worker_whose_node_is_lost_is_no_death(connected: Any, tmp_path: Path) -> None:
+    with_ray = connected([NEAR])
     worker = with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
     with_ray.ray.send((NODES, ([],)))
     with_ray.ray.send((OVER, (1, "was lost with its node")))
@@ -153,9 +155,9 @@ def test_the_end_of_a_worker_whose_node_is_lost_is_no_death(spoken: Any, tmp_pat
 
 
 def test_a_cluster_that_is_silent_is_said_once_and_one_that_is_lost_ends_the_search(
-    spoken: Any, clock: _Clock, words: SnapshotAssertion
+    connected: Any, clock: _Clock, words: SnapshotAssertion
 ) -> None:
-    with_ray = spoken([NEAR])
+    with_ray = connected([NEAR])
     for seconds in (SILENT_S, SILENT_S, SILENT_S):
         clock.sleep(seconds + 1)
         with_ray.backend.slots()
@@ -172,9 +174,9 @@ def test_a_cluster_that_is_silent_is_said_once_and_one_that_is_lost_ends_the_sea
 
 
 def test_a_node_without_room_is_said_once(
-    spoken: Any, clock: _Clock, tmp_path: Path, words: SnapshotAssertion
+    connected: Any, clock: _Clock, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    with_ray = spoken([NEAR])
+    with_ray = connected([NEAR])
     with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
     for _ in range(3):
         with_ray.ray.send((ALIVE, ()))

@@ -1,4 +1,4 @@
-"""What a job tells is read once and in its order, however much of it is there yet."""
+"""Events of a job are read once and in order, also while the file is incomplete."""
 
 import multiprocessing
 from pathlib import Path
@@ -42,29 +42,29 @@ def test_a_file_that_is_not_there_yet_says_nothing(tmp_path: Path) -> None:
 def test_a_page_that_a_file_system_has_not_fetched_yet_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "told"
     EventLog(path).emit("note", ("first",))
-    begun = path.stat().st_size
+    first_bytes = path.stat().st_size
     EventLog(path).emit("note", ("x" * 100,))
     EventLog(path).emit("note", ("last",))
     content = path.read_bytes()
     tail = EventLogTail(path)
-    # NFS shows zeros where it knows the length of a file and not yet what is there.
-    path.write_bytes(content[:begun] + bytes(len(content) - begun))
+    # NFS shows zeros while it knows the length of a file but not its content.
+    path.write_bytes(content[:first_bytes] + bytes(len(content) - first_bytes))
     assert tail.read() == [("note", ("first",), "")]
-    path.write_bytes(content[: begun + 50] + bytes(len(content) - begun - 50))
+    path.write_bytes(content[: first_bytes + 50] + bytes(len(content) - first_bytes - 50))
     assert tail.read() == []
     path.write_bytes(content)
     assert [item[1] for item in tail.read()] == [("x" * 100,), ("last",)]
 
 
-def _tell_many(path: Path, worker_id: str) -> None:
-    for at in range(200):
-        EventLog(path).emit("note", (at, "x" * 5_000), worker_id)
+def _emit_many(path: Path, worker_id: str) -> None:
+    for number in range(200):
+        EventLog(path).emit("note", (number, "x" * 5_000), worker_id)
 
 
 def test_many_writers_do_not_mix_their_records(tmp_path: Path) -> None:
     path = tmp_path / "told"
     worker_ids = ["a", "b", "c"]
-    writers = [FORK.Process(target=_tell_many, args=(path, worker_id)) for worker_id in worker_ids]
+    writers = [FORK.Process(target=_emit_many, args=(path, worker_id)) for worker_id in worker_ids]
     tail, read = EventLogTail(path), []
     for writer in writers:
         writer.start()

@@ -1,4 +1,4 @@
-"""The folders of jobs: nobody else's, and cleared of what earlier searches have left."""
+"""Folders of jobs: private to the owner, and cleaned up after earlier searches."""
 
 import subprocess
 import sys
@@ -18,20 +18,20 @@ from tests.waiting import wait_until
 
 
 class MadeUpQueue:
-    """A queue whose jobs are as a test says."""
+    """A queue whose jobs have the states that a test sets."""
 
     name = word = "made-up"
-    look_every_s = leave_s = 1.0
+    poll_every_s = leave_s = 1.0
 
-    def __init__(self, living: Sequence[str] = ()) -> None:
-        self.living = set(living)
+    def __init__(self, alive: Sequence[str] = ()) -> None:
+        self.alive = set(alive)
         self.cancelled: list[str] = []
 
-    def submit(self, folder: Path, at: int, arguments: Sequence[Any]) -> str:
+    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
         raise NotImplementedError
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
-        return {each: JobState(is_over=each not in self.living) for each in ids}
+        return {job_id: JobState(is_over=job_id not in self.alive) for job_id in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
         self.cancelled += ids
@@ -43,23 +43,23 @@ class MadeUpQueue:
         raise NotImplementedError
 
 
-_BEGINS = """
+_START = """
 import sys
 from pathlib import Path
 from canopy_search.search.workers.slurm.folders import JobFolders
-from tests.search.placement.test_job_folders import MadeUpQueue
+from tests.search.workers.slurm.test_folders import MadeUpQueue
 folders = JobFolders(Path(sys.argv[1]), "demo")
-folders.begin(MadeUpQueue(), print)
+folders.create(MadeUpQueue(), print)
 for job_id in ("11", "12"):
     folders.write_id(folders.new(), job_id)
 sys.stdin.read()
 """
 
 
-def begin_elsewhere(home: Path) -> "subprocess.Popen[str]":
-    """Begins another search in a process, which waits."""
+def start_elsewhere(home: Path) -> "subprocess.Popen[str]":
+    """Starts another search in a process, which waits."""
     return subprocess.Popen(
-        [sys.executable, "-c", _BEGINS, str(home)],
+        [sys.executable, "-c", _START, str(home)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -67,16 +67,16 @@ def begin_elsewhere(home: Path) -> "subprocess.Popen[str]":
     )
 
 
-def begin(home: Path, living: Sequence[str]) -> tuple[MadeUpQueue, list[str]]:
-    queue, notes = MadeUpQueue(living), []  # type: ignore[var-annotated]
-    JobFolders(home, "demo").begin(queue, notes.append)
+def begin(home: Path, alive: Sequence[str]) -> tuple[MadeUpQueue, list[str]]:
+    queue, notes = MadeUpQueue(alive), []  # type: ignore[var-annotated]
+    JobFolders(home, "demo").create(queue, notes.append)
     return queue, notes
 
 
 def test_jobs_of_a_search_that_was_killed_are_called_off(
     tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    other = begin_elsewhere(tmp_path)
+    other = start_elsewhere(tmp_path)
     wait_for_jobs(tmp_path)
     queue, notes = begin(tmp_path, ["11", "12"])
     assert queue.cancelled == []
@@ -112,7 +112,7 @@ def test_the_folder_with_the_database_password_is_its_owners_alone(tmp_path: Pat
 def test_any_name_of_a_study_is_a_plain_folder(tmp_path: Path, study: str) -> None:
     folders = JobFolders(tmp_path, study)
     assert folders.name != JobFolders(tmp_path, study + "x").name
-    folders.begin(MadeUpQueue(), print)
+    folders.create(MadeUpQueue(), print)
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == [folders.name]
     assert not set(folders.name) & set("%/ \\")
 

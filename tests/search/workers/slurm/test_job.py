@@ -1,4 +1,4 @@
-"""A job leaves in time, whatever says so, and tells it."""
+"""A job leaves in time at every signal, and reports it."""
 
 import os
 import pickle
@@ -16,7 +16,14 @@ from syrupy.assertion import SnapshotAssertion
 from canopy_search.search.workers.node_agent import decisive_versions
 from canopy_search.search.workers.slurm import job
 from canopy_search.search.workers.slurm.event_log import EventLogTail
-from canopy_search.search.workers.slurm.job import BEGAN, CALLED_OFF, EVENTS, OVER, left_s, margin_s
+from canopy_search.search.workers.slurm.job import (
+    CALLED_OFF,
+    EVENTS,
+    OVER,
+    STARTED,
+    left_s,
+    margin_s,
+)
 from tests.waiting import HANG_S, wait_until
 
 NOW_S = 1_800_000_000.0
@@ -24,9 +31,9 @@ _SCRIPT = """
 import sys, time
 from canopy_search.search.workers.slurm import job
 job.warm_up = lambda: None
-job._GRACE_S = 600.0  # a slow machine is not told apart from one that cannot be interrupted
-def work(folder, file, wanted, pickled):
-    file.tell("note", ("at work",))
+job._GRACE_S = 600.0  # a slow machine must not look like one that cannot be interrupted
+def work(folder, event_log, versions, pickled):
+    event_log.emit("note", ("at work",))
     if pickled == b"fails":
         raise ValueError("broken")
     time.sleep(600)
@@ -36,7 +43,7 @@ job.run_job(sys.argv[1], {}, sys.argv[2].encode())
 
 
 class Clock:
-    """Time that goes on by so much whenever it is looked at."""
+    """Clock that advances by `step_s` whenever it is read."""
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.now_s = NOW_S
@@ -62,17 +69,17 @@ def test_whatever_slurm_and_submitit_send_a_job_leaves(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     process, tail = start(tmp_path, "sleeps"), EventLogTail(tmp_path / EVENTS)
-    event = []
-    wait_until(lambda: event.extend(tail.read()) or len(event) == 2, "it is at work")  # type: ignore[func-returns-value]
+    events = []
+    wait_until(lambda: events.extend(tail.read()) or len(events) == 2, "it is at work")  # type: ignore[func-returns-value]
     process.send_signal(signal.SIGCONT)  # comes with every SIGTERM
     process.send_signal(number)
     process.communicate(timeout=HANG_S)
     assert process.returncode == 0
-    event += tail.read()
-    assert event == [
-        (BEGAN, (socket.gethostname(),), ""),
+    events += tail.read()
+    assert events == [
+        (STARTED, (socket.gethostname(),), ""),
         ("note", ("at work",), ""),
-        ("left", ("it was told to leave",), ""),
+        ("left", ("it was asked to leave",), ""),
         (OVER, ("ended",), ""),
     ]
 
@@ -116,20 +123,20 @@ def test_a_job_begins_to_leave_some_time_before_its_limit() -> None:
 def test_a_job_is_called_off_when_the_file_says_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_CALLED_EVERY_S", 0.0)
-    is_called_off = job._called_off(tmp_path / CALLED_OFF)
-    assert not is_called_off()
+    monkeypatch.setattr(job, "_CHECK_CANCELLED_EVERY_S", 0.0)
+    is_cancelled = job._cancel_check(tmp_path / CALLED_OFF)
+    assert not is_cancelled()
     (tmp_path / CALLED_OFF).touch()
-    assert not is_called_off()
+    assert not is_cancelled()
     (tmp_path / CALLED_OFF).write_text("called off\n")
-    assert is_called_off()
+    assert is_cancelled()
 
 
 def test_a_node_with_other_versions_says_so_and_reads_no_order(
     tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    wanted = decisive_versions() | {"torch": "0.1"}
-    job._work(tmp_path, job.EventLog(tmp_path / EVENTS), wanted, b"not a pickle")
+    versions = decisive_versions() | {"torch": "0.1"}
+    job._work(tmp_path, job.EventLog(tmp_path / EVENTS), versions, b"not a pickle")
     ((name, (reason, is_everywhere), _),) = EventLogTail(tmp_path / EVENTS).read()
     assert (name, is_everywhere) == ("failed", False)
     assert "torch" in reason
@@ -141,15 +148,15 @@ def test_a_node_with_other_versions_says_so_and_reads_no_order(
 def test_an_order_is_given_what_is_left_and_the_cores_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from canopy_search.search.workers import node_agent as outpost
+    from canopy_search.search.workers import node_agent
 
     given = []
-    monkeypatch.setattr(outpost, "work_to_order", lambda order, *_: given.append(order))
+    monkeypatch.setattr(node_agent, "work_to_order", lambda order, *_: given.append(order))
     monkeypatch.setattr(job, "time", Clock())
     monkeypatch.setenv("SLURM_JOB_START_TIME", str(NOW_S))
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    order = outpost.Order(None, "postgresql://x", workers=1)  # type: ignore[arg-type]
+    order = node_agent.Order(None, "postgresql://x", workers=1)  # type: ignore[arg-type]
     pickled = pickle.dumps(job.Job(order, 3600))
     job._work(tmp_path, job.EventLog(tmp_path / EVENTS), decisive_versions(), pickled)
     assert given[0].threads == 3
@@ -160,7 +167,7 @@ def test_batches_are_told_now_and_then(tmp_path: Path, monkeypatch: pytest.Monke
     from canopy_search.search.workers.backend import WorkerEvent
 
     monkeypatch.setattr(job, "time", Clock(step_s=0.125))
-    emit = job._telling(job.EventLog(tmp_path / EVENTS))
+    emit = job._throttled_emit(job.EventLog(tmp_path / EVENTS))
     for at in range(40):
         emit(WorkerEvent("batch_done", (1, at, 40)))
     emit(WorkerEvent("batch_done", (1, 0, 40), ".2"))

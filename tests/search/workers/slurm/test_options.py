@@ -1,4 +1,4 @@
-"""What the command line asks of SLURM."""
+"""SLURM options of the command line."""
 
 import pytest
 from syrupy.assertion import SnapshotAssertion

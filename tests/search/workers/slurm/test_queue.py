@@ -1,4 +1,4 @@
-"""SLURM's commands, as a queue uses them; the commands are scripts that behave as SLURM's do."""
+"""`SlurmQueue` against scripts that behave like SLURM's commands."""
 
 import os
 from contextlib import suppress
@@ -93,8 +93,8 @@ def test_states_are_those_of_squeue(
     assert found is not None
     assert found["1"] == JobState(waits=True, text="Resources")
     assert found["2"] == JobState()
-    assert all(found[each].is_over and not found[each].waits for each in "34")
-    assert {each: state.text for each, state in found.items()} == words
+    assert all(found[job_id].is_over and not found[job_id].waits for job_id in "34")
+    assert {job_id: state.text for job_id, state in found.items()} == words
     (tmp_path / "states").unlink()
     forgotten = queue.states(["1"])
     assert forgotten is not None

@@ -79,7 +79,7 @@ def test_they_are_copied_in_parts_that_lose_none(
     monkeypatch.setattr(on_device, "_COPIED_AT_ONCE_BYTES", 7 * pixels[0].nbytes + 1)
     rows = np.arange(39)
     images = DeviceImages(pixels, targets, rows, CPU)
-    found, _ = images.gather(images.places(rows), None)
+    found, _ = images.gather(images.positions(rows), None)
     assert np.array_equal(found.numpy(), pixels[:39])
 
 

@@ -152,7 +152,7 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str)
 def test_an_image_that_changed_after_its_digest_is_refused(tmp_path: Path, images: Images) -> None:
     shutil.copy(images.paths[4], images.paths[5])
 
-    with pytest.raises(ImageError, match=f"{images.paths[5].name}: changed since its digest"):
+    with pytest.raises(ImageError, match=f"{images.paths[5].name}: changed after it was hashed"):
         open_cache(tmp_path / "cache", *images, 16)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
@@ -180,7 +180,7 @@ def test_undecodable_images_are_told_apart_and_remembered(tmp_path: Path, images
 def test_an_image_that_vanished_after_its_digest_is_named(tmp_path: Path, images: Images) -> None:
     images.paths[7].unlink()
 
-    with pytest.raises(ImageError, match=f"{images.paths[7].name}: cannot be read any more"):
+    with pytest.raises(ImageError, match=f"{images.paths[7].name}: can no longer be read"):
         open_cache(tmp_path / "cache", *images, 16)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 

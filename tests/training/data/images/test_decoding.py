@@ -119,7 +119,7 @@ def test_formats_beyond_ours_are_not_opened(content: bytes) -> None:
 def test_pixels_of_unknown_brightness_are_refused(tmp_path: Path) -> None:
     image = Image.fromarray(np.ones((4, 4), np.float32))
 
-    with pytest.raises(DamagedImageError, match="32 bits"):
+    with pytest.raises(DamagedImageError, match="32-bit"):
         decode_image(saved(tmp_path, image, "a.tiff"), 4)
 
 

@@ -62,7 +62,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, words: SnapshotAssertion) -> 
 def test_a_name_that_fits_two_files_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a.png")
 
-    with pytest.raises(ImageError, match=r"row 2: 'a' fits a\.jpg and a\.png"):
+    with pytest.raises(ImageError, match=r"row 2: 'a' matches a\.jpg and a\.png"):
         locate_images(table("a"), tmp_path)
     assert locate_images(table("a.png"), tmp_path).paths == [tmp_path / "a.png"]
 

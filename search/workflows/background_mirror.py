@@ -1,4 +1,4 @@
-"""The mirror in ClearML beside a search: a process of its own, watched, and never waited for."""
+"""The ClearML mirror of a running search: a monitored background process that never blocks it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ from canopy_search.search.workers.logs import log_folder
 from canopy_search.search.workflows.mirror_process import (
     BEHIND,
     NOTE,
+    PROBLEM,
     PROGRESS,
-    WRONG,
     MirrorJob,
     run_mirror,
 )
@@ -32,9 +32,9 @@ from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
 
 QUIET_S = 10.0
-"""At the end of a search the mirror may catch up, but not be silent for as long."""
-QUIET_WRONG_S = 1.0
-"""Likewise where its server did not answer before: enough for one more try."""
+"""At the end of a search the mirror may catch up, until it sends no event for this long."""
+QUIET_PROBLEM_S = 1.0
+"""The same if its server did not answer before: enough for one more try."""
 LONGEST_END_S = 120.0
 _LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.1
@@ -43,11 +43,11 @@ Note = Callable[[str], None]
 
 
 def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
-    """Returns how ClearML is reached, or says in one line why a study is not mirrored.
+    """Returns the settings of the ClearML server, or prints why the study is not mirrored.
 
     Args:
         config: the whole configuration.
-        note: is told.
+        note: receives the line to print.
     """
     ours = config.clearml
     if ours is not None and not ours.enabled:
@@ -55,7 +55,7 @@ def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
     try:
         settings = tracker_settings(ours.api_server if ours else None)
     except TrackerConfigError as error:
-        note(f"ClearML: {error}; nothing is mirrored until it is corrected")
+        note(f"ClearML: {error}; nothing is mirrored until this is corrected")
         return None
     if settings is None:
         note(f"ClearML: not configured, nothing is mirrored ({HOW_TO}; canopy mirror catches up)")
@@ -73,45 +73,45 @@ def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
 def mirroring(
     plan: SearchPlan, url: str | None, store: StudyStore, note: Note
 ) -> Iterator[Callable[[], None]]:
-    """Runs the mirror beside a search, if ClearML is configured.
+    """Runs the mirror in the background during a search, if ClearML is configured.
 
-    When the search is over the mirror may catch up for a moment; when it is interrupted the mirror
-    ends at once. It loses nothing by that.
+    When the search is over, the mirror may catch up briefly; when the search is interrupted, the
+    mirror ends at once. No data is lost.
 
     Args:
-        plan: of the search.
-        url: of the database; None for the embedded one.
-        store: of the database.
-        note: is told what a person should know.
+        plan: plan of the search.
+        url: URL of the database; None for the embedded one.
+        store: the studies of the database.
+        note: receives messages for the user.
 
     Yields:
-        What is to be called now and then: it passes on what the mirror tells, and replaces it if it
+        A function to call regularly: it handles the mirror's events, and restarts the process if it
         died.
     """
     if usable_tracker(plan.config, note) is None:
         yield lambda: None
         return
     log = log_folder(plan.home, plan.study) / "mirror.log"
-    beside = _MirrorBeside(
+    mirror = _BackgroundMirror(
         MirrorJob(plan.config, plan.home, plan.study, url, log),
         note,
         read=lambda: read_mirror(store, summarize_study(store, plan.study)),
     )
     try:
-        yield beside.look
-        beside.finish()
+        yield mirror.update
+        mirror.finish()
     finally:
-        beside.kill()
+        mirror.kill()
 
 
 @dataclass
-class _MirrorBeside:
-    """The mirror's process.
+class _BackgroundMirror:
+    """Starts, monitors and ends the mirror's process.
 
     Args:
-        job: what it is to do.
-        note: is told what it tells.
-        read: returns how far it is, by what it has recorded; None if it has not begun.
+        job: the arguments of the process.
+        note: receives the mirror's messages for the user.
+        read: returns the mirror's progress from the database; None if it has not started.
     """
 
     job: MirrorJob
@@ -119,50 +119,50 @@ class _MirrorBeside:
     read: Callable[[], MirrorSummary | None]
     _process: ForkServerProcess | None = None
     _events: "Connection[Any, Any] | None" = None
-    _deaths: int = 0
-    _again_s: float = 0.0
+    _failures: int = 0
+    _next_start_s: float = 0.0
     _has_ended: bool = False
-    _heard_s: float = field(default_factory=time.monotonic)
+    _last_event_s: float = field(default_factory=time.monotonic)
     _behind: int | None = None
-    _wrong: str | None = None
+    _problem: str | None = None
 
-    def look(self) -> None:
-        """Passes on what the mirror tells, starts it, and replaces it if it died."""
+    def update(self) -> None:
+        """Handles the mirror's events, starts the process, and restarts it if it died."""
         if self._has_ended:
             return
         self._poll()
         process = self._process
         if process is not None and not process.is_alive():
             self._on_exit(process)
-        if self._process is None and not self._has_ended and time.monotonic() >= self._again_s:
+        if self._process is None and not self._has_ended and time.monotonic() >= self._next_start_s:
             self._start()
 
     def finish(self) -> None:
-        """Lets the mirror catch up with a search that is over, and says so if it does not."""
-        began_s = self._heard_s = time.monotonic()
-        self._again_s = began_s
-        self.look()
+        """Lets the mirror catch up after the search, and notes it if it does not."""
+        started_s = self._last_event_s = time.monotonic()
+        self._next_start_s = started_s
+        self.update()
         try:
-            self._say_over()
+            self._request_end()
             while self._process is not None and self._process.is_alive():
                 self._poll()
                 now_s = time.monotonic()
-                quiet_s = QUIET_S if self._wrong is None else QUIET_WRONG_S
-                if now_s - self._heard_s > quiet_s or now_s - began_s > LONGEST_END_S:
+                quiet_s = QUIET_S if self._problem is None else QUIET_PROBLEM_S
+                if now_s - self._last_event_s > quiet_s or now_s - started_s > LONGEST_END_S:
                     break
                 self._process.join(_POLL_S)
             self._poll()
         except KeyboardInterrupt:
-            pass  # the search is over all the same
-        if self._wrong is not None or self._behind != 0:
-            why = f" ({self._wrong})" if self._wrong else ""
+            pass  # the search is over anyway
+        if self._problem is not None or self._behind != 0:
+            why = f" ({self._problem})" if self._problem else ""
             self.note(
-                f"ClearML: {self._behind_text()}{why}; go on with: "
+                f"ClearML: {self._behind_text()}{why}; resume with: "
                 f"canopy mirror --study {quote(self.job.study)}"
             )
 
     def kill(self) -> None:
-        """Ends the mirror, whatever it is at."""
+        """Kills the mirror's process."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -170,14 +170,14 @@ class _MirrorBeside:
         self._close()
 
     def _behind_text(self) -> str:
-        """Says how many trials are not as they should be, by what the database has recorded."""
+        """Says how many trials are not up to date, according to the database."""
         try:
-            mirror = self.read()
+            summary = self.read()
         except (StorageError, SQLAlchemyError):
             return "some trials may be behind"
-        if mirror is None:
+        if summary is None:
             return "nothing is mirrored yet"
-        return f"{counted(mirror.mirrored, 'trial')} mirrored, {mirror.behind} behind"
+        return f"{counted(summary.mirrored, 'trial')} mirrored, {summary.behind} behind"
 
     def _start(self) -> None:
         ours, theirs = CONTEXT.Pipe()
@@ -188,19 +188,19 @@ class _MirrorBeside:
         self._process, self._events = process, ours
 
     def _poll(self) -> None:
-        event = self._events
+        events = self._events
         try:
-            while event is not None and event.poll():
-                kind, value = event.recv()
-                self._heard_s = time.monotonic()
+            while events is not None and events.poll():
+                kind, value = events.recv()
+                self._last_event_s = time.monotonic()
                 if kind == NOTE:
                     self.note(value)
                 elif kind == BEHIND:
-                    self._behind, self._wrong, self._deaths = value, None, 0
-                elif kind == WRONG:
-                    self._wrong = value
+                    self._behind, self._problem, self._failures = value, None, 0
+                elif kind == PROBLEM:
+                    self._problem = value
                 elif kind == PROGRESS:
-                    self._wrong = None
+                    self._problem = None
         except (EOFError, OSError):
             self._close()
 
@@ -212,13 +212,13 @@ class _MirrorBeside:
         if process.exitcode == 0:
             self._has_ended = True
             return
-        self._deaths += 1
-        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (self._deaths - 1))
-        self._again_s = time.monotonic() + pause_s
-        if self._deaths == 1:
-            self.note(f"the mirror in ClearML ended; another one begins (log: {self.job.log})")
+        self._failures += 1
+        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1))
+        self._next_start_s = time.monotonic() + pause_s
+        if self._failures == 1:
+            self.note(f"the ClearML mirror died; a new one starts (log: {self.job.log})")
 
-    def _say_over(self) -> None:
+    def _request_end(self) -> None:
         if self._events is not None:
             with suppress(OSError):
                 self._events.send(None)

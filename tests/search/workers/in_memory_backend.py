@@ -1,4 +1,4 @@
-"""An engine that exists only in memory: its workers do what a test says, and no time passes."""
+"""A backend in memory: a test controls its workers, and no time passes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,42 +10,42 @@ from canopy_search.search.workers.backend import PlacedWorker, WorkerEvent, Work
 
 
 @dataclass
-class MadeUpWorker:
-    """A worker of whom a test decides what it tells and when it ends.
+class InMemoryWorker:
+    """A worker whose events and end are controlled by a test.
 
     Attributes:
-        slot: that it is on.
-        is_waiting: whether there is no room for it.
-        obeys: whether it leaves when it is told to.
+        slot: slot of the worker.
+        is_waiting: whether it is still queued.
+        obeys: whether it leaves when asked to.
     """
 
     slot: WorkerSlot
     is_waiting: bool = False
     obeys: bool = True
-    news: list[WorkerEvent] = field(default_factory=list)
-    how: str | None = None
-    was_told_to_leave: bool = False
+    events: list[WorkerEvent] = field(default_factory=list)
+    ending: str | None = None
+    was_asked_to_leave: bool = False
     was_killed: bool = False
     is_closed: bool = False
 
     def emit(self, name: str, *arguments: Any, worker_id: str = "") -> None:
-        self.news.append(WorkerEvent(name, arguments, worker_id))
+        self.events.append(WorkerEvent(name, arguments, worker_id))
 
-    def end(self, how: str = "ended") -> None:
-        self.how = how
+    def end(self, ending: str = "ended") -> None:
+        self.ending = ending
 
     def poll(self) -> list[WorkerEvent]:
-        event, self.news = self.news, []
-        return event
+        events, self.events = self.events, []
+        return events
 
     def end_text(self) -> str | None:
-        return self.how
+        return self.ending
 
     def leave(self) -> None:
-        self.was_told_to_leave = True
+        self.was_asked_to_leave = True
         if self.obeys:
             self.emit("log", "leaves\n")
-            self.end("was told to leave")
+            self.end("was asked to leave")
 
     def kill(self) -> None:
         self.was_killed = True
@@ -56,56 +56,56 @@ class MadeUpWorker:
 
 
 @dataclass
-class MadeUpEngine:
+class InMemoryBackend:
     """Places workers in memory.
 
     Attributes:
-        there: the posts that it has.
+        available: slots that it has.
         one_machine: as in `Backend`.
-        script: is called whenever the launcher waits, and may raise to end it.
-        begin: is called with every worker that is placed.
+        script: called whenever the launcher waits; may raise to end it.
+        on_place: called with every placed worker.
     """
 
-    there: list[WorkerSlot]
+    available: list[WorkerSlot]
     one_machine: bool = False
-    script: Callable[["MadeUpEngine"], None] = lambda _backend: None
-    begin: Callable[[MadeUpWorker], None] = lambda _worker: None
+    script: Callable[["InMemoryBackend"], None] = lambda _backend: None
+    on_place: Callable[[InMemoryWorker], None] = lambda _worker: None
     leave_s: float = 0.0
-    placed: list[MadeUpWorker] = field(default_factory=list)
+    placed: list[InMemoryWorker] = field(default_factory=list)
     is_lost: bool = False
 
     def slots(self) -> Sequence[WorkerSlot]:
         if self.is_lost:
             raise SearchFailedError("the cluster is lost")
-        return list(self.there)
+        return list(self.available)
 
     def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
-        worker = MadeUpWorker(slot)
+        worker = InMemoryWorker(slot)
         self.placed.append(worker)
-        self.begin(worker)
+        self.on_place(worker)
         return worker
 
     def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
         self.script(self)
 
     def close(self) -> None:
-        raise AssertionError("the launcher does not open the engine, and does not close it")
+        raise AssertionError("the launcher must not close the backend, because it does not open it")
 
-    def on(self, key: str) -> MadeUpWorker:
-        """Returns the last worker that was placed on a post."""
+    def on(self, key: str) -> InMemoryWorker:
+        """Returns the last worker placed on a slot."""
         return next(worker for worker in reversed(self.placed) if worker.slot.key == key)
 
 
-class Recorded:
-    """A screen that remembers what it was given."""
+class RecordedScreen:
+    """A screen that records its events."""
 
     def __init__(self) -> None:
-        self.event: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
         self.gone: list[str] = []
         self.notes: list[str] = []
 
     def emit(self, worker: str, event: str, *arguments: Any) -> None:
-        self.event.append((worker, event, *arguments))
+        self.events.append((worker, event, *arguments))
 
     def worker_gone(self, worker: str) -> None:
         self.gone.append(worker)
