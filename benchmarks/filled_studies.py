@@ -9,7 +9,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from canopy_search.search.scheduling.open_study import STAGES_ATTR
-from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.epochs import add_trained

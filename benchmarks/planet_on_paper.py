@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine_text, spread_text
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.forecast.figures import Range
+from canopy_search.search.forecast.estimates import Range
 from canopy_search.search.forecast.forecast import TRIAL_OVERHEAD_S
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import measure_speed

@@ -21,8 +21,8 @@ from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.compiling import CompiledNetwork
+from canopy_search.training.device.device_cache import images_on_device, release_images
 from canopy_search.training.device.host_memory import keep_freed_memory
-from canopy_search.training.device.image_cache import images_on_device, release_images
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
 from canopy_search.training.device.precision import autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError

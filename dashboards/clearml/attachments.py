@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from canopy_search.dashboards.clearml.server import TrackerServer
-from canopy_search.storage.study.mirrored import MirroredTask
+from canopy_search.storage.study.mirror_rows import MirroredTask
 
 _MOST_PREVIEW_CHARACTERS = 65_536
 
@@ -17,7 +17,7 @@ class Attachment:
     """One file of one task.
 
     Attributes:
-        number: number of the task's trial, or `storage.study.mirrored.STUDY_TASK`.
+        number: number of the task's trial, or `storage.study.mirror_rows.STUDY_TASK`.
         kind: how the page lists it.
         name: file name, ASCII; it replaces the file of the same name.
         version: changes when the content changes.

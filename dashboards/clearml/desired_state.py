@@ -104,7 +104,7 @@ class DesiredTask:
     """The desired state of a task.
 
     Attributes:
-        number: number of its trial, or `storage.study.mirrored.STUDY_TASK`.
+        number: number of its trial, or `storage.study.mirror_rows.STUDY_TASK`.
         identity: a tag that no other task has.
         name: shown on the page, at least three characters.
         type: ``training`` or ``optimizer``.

@@ -24,7 +24,7 @@ from canopy_search.dashboards.clearml.desired_state import (
 )
 from canopy_search.dashboards.clearml.figures import label_confusion
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
-from canopy_search.dashboards.clearml.plots import plot
+from canopy_search.dashboards.clearml.plotly_json import plot
 from canopy_search.dashboards.clearml.reconcile import Reconciler, differs, forget, is_gone
 from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
 from canopy_search.dashboards.clearml.study_task import Pages, finalists, study_task
@@ -32,7 +32,7 @@ from canopy_search.dashboards.clearml.trial_task import trial_task
 from canopy_search.dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
 from canopy_search.dashboards.study.summary import StudyReader, StudySummary, TrialSummary
 from canopy_search.storage.database import Database
-from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorStore
 from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
 

@@ -22,7 +22,7 @@ from canopy_search.dashboards.clearml.desired_state import (
 )
 from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
 from canopy_search.dashboards.errors import TrackerRejectsError
-from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorStore
 
 GONE = "a person deleted it on the server; canopy mirror --recreate makes it again"
 """Stored as a task's problem, and compared with it; so the wording must not change."""

@@ -9,7 +9,7 @@ from canopy_search.dashboards.clearml.mirror import Mirror, MirrorPlan, MirrorSt
 from canopy_search.dashboards.errors import TrackerUnavailableError
 from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.database import Database
-from canopy_search.storage.study.mirrored import MirrorStore
+from canopy_search.storage.study.mirror_rows import MirrorStore
 from canopy_search.storage.study.studies import StudyStore
 
 TICK_S = 3.0

@@ -9,7 +9,7 @@ from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.clearml.reconcile import is_gone
 from canopy_search.dashboards.formatting.tables import counted
 from canopy_search.dashboards.study.summary import StudySummary
-from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from canopy_search.storage.study.studies import StudyStore
 
 _COMPARED = 3

@@ -30,11 +30,11 @@ from canopy_search.dashboards.clearml.figures import (
     label_ap,
     learning_curves,
 )
-from canopy_search.dashboards.clearml.plots import plot, raw_plot, table
+from canopy_search.dashboards.clearml.plotly_json import plot, raw_plot, table
 from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
 from canopy_search.dashboards.formatting.tables import ap_text, counts_text, params_text, spent_text
 from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
-from canopy_search.storage.study.mirrored import STUDY_TASK
+from canopy_search.storage.study.mirror_rows import STUDY_TASK
 
 OBJECTIVE = "AP/val"
 _ENDED = (TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name)

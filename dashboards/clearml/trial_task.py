@@ -22,7 +22,7 @@ from canopy_search.dashboards.clearml.desired_state import (
     text_of,
 )
 from canopy_search.dashboards.clearml.figures import label_ap
-from canopy_search.dashboards.clearml.plots import plot, table
+from canopy_search.dashboards.clearml.plotly_json import plot, table
 from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
 from canopy_search.dashboards.study.summary import TrialSummary
 

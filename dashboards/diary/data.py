@@ -19,7 +19,7 @@ from canopy_search.dashboards.study.reader import StudyData, read_study
 from canopy_search.dashboards.study.summary import looked_at, summarize_study
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
-from canopy_search.storage.study.mirrored import MirrorState
+from canopy_search.storage.study.mirror_rows import MirrorState
 from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
 

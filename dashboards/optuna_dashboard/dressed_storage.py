@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.storage.study.one_study import OneStudyStorage
+from canopy_search.storage.study.read_only_storage import OneStudyStorage
 
 
 def dressed(

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from optuna.artifacts import FileSystemArtifactStore
 
 from canopy_search.dashboards.charts.labels import label_scores
-from canopy_search.dashboards.report import report_html
+from canopy_search.dashboards.report.page import report_html
 from canopy_search.dashboards.study.export import csv_cell
 from canopy_search.dashboards.study.reader import StudyData, TrialData
 

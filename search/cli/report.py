@@ -19,7 +19,7 @@ def report(
     output: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_OUTPUT,
 ) -> None:
     """Write everything the study found, in one self-contained HTML file."""
-    from canopy_search.dashboards.report import report_html
+    from canopy_search.dashboards.report.page import report_html
     from canopy_search.dashboards.study.reader import read_study
     from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore

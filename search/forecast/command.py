@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.forecast.figures import Forecast
+from canopy_search.search.forecast.estimates import Forecast
 from canopy_search.search.forecast.forecast import forecast_search, slots_and_workers
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import plan_search

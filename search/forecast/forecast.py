@@ -19,7 +19,7 @@ from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import SearchError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.forecast.calibration import Speeds, calibrate
-from canopy_search.search.forecast.figures import Forecast, NetworkForecast, Range
+from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.search.forecast.searches import (
     ReplayedSearch,
     network_of_settings,

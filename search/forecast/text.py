@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from canopy_search.dashboards.formatting.tables import duration_text
-from canopy_search.search.forecast.figures import Forecast, NetworkForecast, Range
+from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.training.sizes import size_text
 
 

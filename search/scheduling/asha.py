@@ -1,6 +1,6 @@
 """Successive halving with promotion: a trial pauses at a rung and resumes when it is promoted."""
 
-from canopy_search.search.scheduling.pausing import PausingPruner, Promotion
+from canopy_search.search.scheduling.pausing_pruner import PausingPruner, Promotion
 from canopy_search.search.scheduling.trial_index import TrialIndex
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.scheduling.heading import Outlook
 from canopy_search.search.scheduling.neighbours import (
     choices,
     distance,
@@ -15,7 +14,8 @@ from canopy_search.search.scheduling.neighbours import (
     nearest,
 )
 from canopy_search.search.scheduling.open_study import network, runs_to_end, stage_at
-from canopy_search.search.scheduling.pausing import NewTrial, PausingPruner, Promotion
+from canopy_search.search.scheduling.pausing_pruner import NewTrial, PausingPruner, Promotion
+from canopy_search.search.scheduling.projection import Outlook
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.storage.study.trial_attributes import paused_at
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.pruners import BasePruner
 
 from canopy_search.search.scheduling.open_study import runs_to_end
-from canopy_search.search.scheduling.pausing import PausingPruner, rung_mark
+from canopy_search.search.scheduling.pausing_pruner import PausingPruner, rung_mark
 from canopy_search.storage.study.trial_attributes import RUNG_ATTR
 
 
@@ -19,7 +19,7 @@ class Decision(Enum):
     PAUSE = "pauses"
 
 
-def judge(
+def report_and_decide(
     trial: optuna.trial.Trial,
     pruner: BasePruner,
     epoch: int,

@@ -28,7 +28,7 @@ from canopy_search.search.scheduling.branches import BranchPruner
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED, FixedListSampler
 from canopy_search.search.scheduling.median import TreeMedianPruner
 from canopy_search.search.scheduling.paused_as_pruned_sampler import AsPruned, PausedAsPrunedSampler
-from canopy_search.search.scheduling.pausing import PausingPruner
+from canopy_search.search.scheduling.pausing_pruner import PausingPruner
 from canopy_search.training.errors import nearest_hint, unknown_name_message
 
 

@@ -15,7 +15,12 @@ from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.scheduling.factory import GridSampler
 from canopy_search.search.scheduling.fixed_list_sampler import FixedListSampler
 from canopy_search.search.scheduling.open_study import OpenStudy, best_complete, is_promoted
-from canopy_search.search.scheduling.pausing import NewTrial, PausingPruner, Promotion, rung_mark
+from canopy_search.search.scheduling.pausing_pruner import (
+    NewTrial,
+    PausingPruner,
+    Promotion,
+    rung_mark,
+)
 from canopy_search.search.scheduling.verification import Verification, verifies_mark
 from canopy_search.storage.study.enqueued import EnqueuedSetting
 from canopy_search.storage.study.trial_attributes import (
@@ -44,7 +49,7 @@ def finished_count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
-def claim_trial(
+def choose_trial(
     opened: OpenStudy,
     pruner: BasePruner,
     n_trials: int,
@@ -78,7 +83,7 @@ def claim_trial(
     for number in sorted(trial_index.active.keys() - owned):
         # A trial that the user promoted resumes, even if the study has all its trials.
         if finished < n_trials or is_promoted(trial_index.active[number]):
-            return opened.take_up(number)
+            return opened.resume(number)
     if finished >= n_trials:
         return Idle.DONE
     if suspected:
@@ -228,7 +233,7 @@ def _carry_out(
     if isinstance(move, NewTrial):
         opened.study.enqueue_trial(move.params, user_attrs=user_attrs)
         return opened.study.ask()
-    trial = opened.take_up(move.trial_number)
+    trial = opened.resume(move.trial_number)
     for name, value in user_attrs.items():
         # Why a trial verifies the answer, and from which epoch on, is recorded once.
         if name == RUNG_ATTR or name not in trial.user_attrs:
@@ -259,7 +264,7 @@ def end_left(opened: OpenStudy, owned: Collection[int], reason: str) -> list[int
 
 
 def _end_pruned(opened: OpenStudy, frozen: FrozenTrial, reason: str) -> None:
-    trial = opened.take_up(frozen.number)
+    trial = opened.resume(frozen.number)
     trial.set_user_attr(REASON_ATTR, reason)
     opened.study.tell(trial, state=TrialState.PRUNED)
 

@@ -45,7 +45,7 @@ class OpenStudy:
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
-    def take_up(self, number: int) -> optuna.trial.Trial:
+    def resume(self, number: int) -> optuna.trial.Trial:
         """Returns a running trial in order to resume it."""
         return optuna.trial.Trial(self.study, self.trial_id(number))
 

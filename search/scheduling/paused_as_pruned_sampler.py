@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.search.scheduling.trial_index import changed
-from canopy_search.storage.study.one_study import OneStudyStorage
+from canopy_search.storage.study.read_only_storage import OneStudyStorage
 from canopy_search.storage.study.trial_attributes import is_paused
 
 _STUDY = "history"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.scheduling.heading import Outlook
 from canopy_search.search.scheduling.neighbours import most_informative_number, nearest, numbers
 from canopy_search.search.scheduling.open_study import best_complete, network, runs_to_end, stage_at
-from canopy_search.search.scheduling.pausing import NewTrial, PausingPruner, Promotion
+from canopy_search.search.scheduling.pausing_pruner import NewTrial, PausingPruner, Promotion
+from canopy_search.search.scheduling.projection import Outlook
 from canopy_search.storage.study.trial_attributes import (
     CONTENDER,
     NEIGHBOUR,

@@ -12,11 +12,11 @@ from optuna.trial import TrialState
 
 from canopy_search.search.config.settings import NamedSettings, default_verify
 from canopy_search.search.config.space import Params, SearchSpace
-from canopy_search.search.scheduling.decision import Decision, judge
+from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.next_trial import (
     Idle,
-    claim_trial,
+    choose_trial,
     end_paused,
     enqueue_once,
     finished_count,
@@ -210,7 +210,7 @@ class _Replay:
     def _claim(self) -> optuna.trial.Trial | None:
         next_number = len(self.opened.trials())
         self.opened.study.sampler = build_sampler(self.sampler, self._space, self.seed, next_number)
-        found = claim_trial(
+        found = choose_trial(
             self.opened, self.pruner, self.n_trials, self.owned, verification=self.verification
         )
         if isinstance(found, Idle):
@@ -244,7 +244,7 @@ class _Replay:
                 state = TrialState.PRUNED
                 break
             val_ap = point.val_ap
-            decision = judge(
+            decision = report_and_decide(
                 trial, self.pruner, epoch, self.table.epochs, val_ap, reported=reported
             )
             if decision is Decision.PAUSE:

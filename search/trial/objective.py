@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StudyPausedError, TrialEndedError
 from canopy_search.search.events import SearchWatcher, SharedPrefix, TrialEnd
-from canopy_search.search.scheduling.decision import Decision, judge
+from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.open_study import OpenStudy, accumulation_of, keep_accumulation
 from canopy_search.search.trial.stage_tree import RunEpoch, RunPath, StageTree
 from canopy_search.search.trial.watchdog import Watchdog
@@ -187,12 +187,12 @@ class _Work:
                         step.metrics["val_ap"],
                         objective.opened.trial_index().best_at(epoch, except_number=number),
                     )
-                decision = self._judge(epoch, epochs, step, reported)
+                decision = self._report_and_decide(epoch, epochs, step, reported)
                 if decision is Decision.PAUSE:
                     return decision
                 if step.is_new or decision is not Decision.CONTINUE:
                     self.queue_changes()
-                    objective.write_queue.settle_promptly(self.lease)
+                    objective.write_queue.wait_shortly_until_written(self.lease)
                 if decision is not Decision.CONTINUE:
                     return decision
                 if step.is_new:
@@ -222,7 +222,7 @@ class _Work:
     def release(self) -> None:
         """Writes the changes and gives the trial's lease back."""
         self.queue_changes(releases=True)
-        self.objective.write_queue.settle(self.lease)
+        self.objective.write_queue.wait_until_written(self.lease)
         self.objective.trial_queue.give_back(self.lease.trial_id)
 
     def end(self, state: TrialState, reason: str | None) -> TrialEnd:
@@ -252,7 +252,9 @@ class _Work:
             else None,
         )
 
-    def _judge(self, epoch: int, epochs: int, step: RunEpoch, reported: set[int]) -> Decision:
+    def _report_and_decide(
+        self, epoch: int, epochs: int, step: RunEpoch, reported: set[int]
+    ) -> Decision:
         """Reports an epoch and decides, compared with all other trials so far."""
         objective = self.objective
         if step.is_new and not objective.write_queue.is_retrying:
@@ -262,7 +264,9 @@ class _Work:
                 if not is_unavailability(error):
                     raise
         val_ap = step.metrics["val_ap"]
-        return judge(self.trial, objective.pruner, epoch, epochs, val_ap, reported=reported)
+        return report_and_decide(
+            self.trial, objective.pruner, epoch, epochs, val_ap, reported=reported
+        )
 
     def _obey(self, epoch: int, epochs: int) -> None:
         """Pauses between two epochs if the user paused the study."""
@@ -273,7 +277,7 @@ class _Work:
         objective = self.objective
         objective.watchdog.progress()
         objective.watcher.batch_done(epoch, done, total)
-        objective.trial_queue.say(self._doing(epoch, done, total))
+        objective.trial_queue.set_progress(self._doing(epoch, done, total))
         if objective.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
         if done == 1:
@@ -299,7 +303,7 @@ class _Work:
         keep_accumulation(self.trial, run_path.accumulation)
         objective.opened.set_stages(self.trial.number, run_path.keys)
         self.queue_changes()
-        objective.write_queue.settle_promptly(self.lease)
+        objective.write_queue.wait_shortly_until_written(self.lease)
         objective.watcher.note(f"trial {self.trial.number}: {text}")
 
     def _doing(self, epoch: int, done: int, total: int) -> dict[str, int | None]:

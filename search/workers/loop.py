@@ -18,7 +18,7 @@ from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import (
     Idle,
-    claim_trial,
+    choose_trial,
     end_left,
     end_paused,
     enqueue_once,
@@ -130,11 +130,11 @@ def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
         session = WorkerSession(
             database.url, study_id=study_id, slot=plan.slot, throttle=database.throttle
         )
-        session.come_in()
+        session.register()
         try:
             trial_queue = store.open_trial_queue(plan.study, session)
         except SQLAlchemyError:
-            session.back_out()
+            session.unregister()
             raise
     except SQLAlchemyError:
         database.close()
@@ -194,7 +194,7 @@ class _Worker:
                 self.objective.watcher.note(f"{error}; this worker continues with another trial")
             except StudyPausedError:
                 self.objective.tree.drop()
-            self.objective.trial_queue.say(None)
+            self.objective.trial_queue.set_progress(None)
 
     def _next(self) -> optuna.trial.Trial | Idle:
         """Decides what to do next, with retries while the database is unavailable."""
@@ -259,14 +259,14 @@ class _Worker:
         objective, search = self.objective, self.plan.config.search
         opened = objective.opened
         if snapshot.mine:  # claimed, but the connection broke before the reply arrived
-            return opened.take_up(min(snapshot.mine))
+            return opened.resume(min(snapshot.mine))
         if snapshot.control == STOP_PRUNING:
             end_left(opened, snapshot.owned, STOPPED)
             return Idle.WAIT if snapshot.owned else Idle.DONE
         self._fail_repeated_deaths(snapshot)
         trials = opened.trials()
         self._seed_sampler(len(trials))
-        return claim_trial(
+        return choose_trial(
             opened,
             objective.pruner,
             snapshot.target or self.plan.n_trials,
@@ -282,7 +282,7 @@ class _Worker:
         opened = self.objective.opened
         for number, deaths in snapshot.deaths.items():
             if deaths >= MOST_DEATHS and number not in snapshot.owned:
-                trial = opened.take_up(number)
+                trial = opened.resume(number)
                 trial.set_user_attr(REASON_ATTR, f"{deaths} workers in a row died while running it")
                 opened.study.tell(trial, state=TrialState.FAIL)
 
@@ -341,6 +341,6 @@ def _stall_handler(write_queue: WriteQueue, watcher: SearchWatcher) -> Callable[
             lease.trial_id, user_attrs={REASON_ATTR: reason}, state=TrialState.FAIL
         )
         write_queue.post(change, lease)
-        write_queue.settle(lease, _STALL_RECORD_S)
+        write_queue.wait_until_written(lease, _STALL_RECORD_S)
 
     return on_stall

@@ -9,7 +9,7 @@ from canopy_search.dashboards.study.confirmation import last_confirmation
 from canopy_search.dashboards.study.finalists import SEED
 from canopy_search.dashboards.study.summary import StudySummary
 from canopy_search.storage.database import Database
-from canopy_search.storage.study.mirrored import STUDY_TASK
+from canopy_search.storage.study.mirror_rows import STUDY_TASK
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.errors import CheckpointError
 

@@ -13,7 +13,7 @@ from canopy_search.search.events import SearchWatcher, TrialEnd
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.next_trial import finished_count
 from canopy_search.search.scheduling.open_study import OpenStudy
-from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import best_ap, open_objective
@@ -111,13 +111,13 @@ def _check_trial(number: int, trial: FrozenTrial | None) -> None:
 def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
     """Returns the trial that resumes where `source` stopped."""
     if source.state == TrialState.RUNNING:
-        trial = opened.take_up(source.number)
+        trial = opened.resume(source.number)
         trial.set_user_attr(PROMOTED_ATTR, source.number)
         trial.set_user_attr(RUNG_ATTR, rung_mark(max(source.intermediate_values), paused=False))
         return trial
     for other in opened.trials(TrialState.RUNNING):
         if other.user_attrs.get(PROMOTED_ATTR) == source.number:
-            return opened.take_up(other.number)
+            return opened.resume(other.number)
     before = len(opened.trials())
     attributes = {PROMOTED_ATTR: source.number}
     if ACCUMULATION_ATTR in source.user_attrs:  # it continues on the same branch of the tree
@@ -130,7 +130,7 @@ def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
             user_attrs=attributes,
         )
     )
-    return opened.take_up(before)
+    return opened.resume(before)
 
 
 def promote_on_screen(  # noqa: PLR0917 - as above

@@ -9,7 +9,7 @@ from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.study.checkpoint_place import open_checkpoints
 from canopy_search.storage.database import open_database, open_existing_database
 from canopy_search.storage.stages.checkpoints import GIB, Collected
-from canopy_search.storage.stages.eviction import Checkpoint
+from canopy_search.storage.stages.eviction_order import Checkpoint
 from canopy_search.storage.stages.stages import StageStore
 
 # No session has this number; listing and collecting write no checkpoint.

@@ -14,7 +14,7 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
 from canopy_search.storage.schema.tables import CHECKPOINT
 from canopy_search.storage.stages.checkpoint_files import SUFFIX, CheckpointFiles, digest_of
-from canopy_search.storage.stages.eviction import (
+from canopy_search.storage.stages.eviction_order import (
     Checkpoint,
     EvictionPriority,
     candidates,
@@ -140,7 +140,7 @@ class CheckpointStore:
             OSError: the location cannot be written to; nothing is recorded then.
         """
         try:
-            while (evicted := self._reserve(key, len(content), is_end=is_end)) is None:
+            while (evicted := self._evict_and_reserve(key, len(content), is_end=is_end)) is None:
                 time.sleep(_POLL_S)
             self._remove(evicted, _IS_BEING_REMOVED)
             self._files.write(key, content)
@@ -260,7 +260,7 @@ class CheckpointStore:
         freed = sum(names.get(name, 0) for name in gone)
         return Collected(len(orphans), len(lost), len(evicted), freed)
 
-    def _reserve(self, key: str, size: int, *, is_end: bool) -> list[str] | None:
+    def _evict_and_reserve(self, key: str, size: int, *, is_end: bool) -> list[str] | None:
         """Records that `size` bytes are about to be written.
 
         Returns:

@@ -10,9 +10,9 @@ from sqlalchemy.dialects import postgresql
 from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import CHECKPOINT, STAGE, STUDIES, TRIALS
 from canopy_search.storage.study.epochs import add_trained
-from canopy_search.storage.study.finite import check_finite
+from canopy_search.storage.study.json_numbers import check_finite
 from canopy_search.storage.study.predictions import forget_predictions
-from canopy_search.storage.workers.registry import LIVING, reap
+from canopy_search.storage.workers.registry import LIVING, remove_dead_workers
 from canopy_search.storage.workers.session import WorkerSession
 
 _TAKE = f"""
@@ -186,7 +186,7 @@ class StageStore:
                 return True
         if self._session is not None and not self._session.is_recovering:
             with self._engine.begin() as connection:
-                reap(connection, self._worker)
+                remove_dead_workers(connection, self._worker)
         return False
 
     def release(self, key: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import CONFIRMATION, STUDIES, TEST, TRIALS
-from canopy_search.storage.study.finite import check_finite
+from canopy_search.storage.study.json_numbers import check_finite
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.storage.study.one_study import OneStudyStorage
+from canopy_search.storage.study.read_only_storage import OneStudyStorage
 from canopy_search.storage.study.trial_changes import TrialChange
 from canopy_search.storage.study.trial_rows import read_changes, read_trials
 

@@ -21,8 +21,8 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
 from canopy_search.storage.schema.tables import EPOCH, STUDIES, STUDY, TRIALS
 from canopy_search.storage.study.epochs import EpochRecord
-from canopy_search.storage.study.finite import check_finite
-from canopy_search.storage.study.mirrored import MirroredTask, MirrorState, read_mirrors
+from canopy_search.storage.study.json_numbers import check_finite
+from canopy_search.storage.study.mirror_rows import MirroredTask, MirrorState, read_mirrors
 from canopy_search.storage.study.replica import StudyReplica
 from canopy_search.storage.study.trial_queue import TrialQueue
 from canopy_search.storage.study.trial_rows import check_optuna_tables

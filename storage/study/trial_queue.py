@@ -22,7 +22,7 @@ from canopy_search.storage.study.trial_changes import (
     write_leased,
     write_new,
 )
-from canopy_search.storage.workers.registry import LIVING, reap, suspects
+from canopy_search.storage.workers.registry import LIVING, remove_dead_workers, suspects
 from canopy_search.storage.workers.session import WorkerSession
 
 _LOCK = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study_id FOR UPDATE")
@@ -186,9 +186,9 @@ class TrialQueue:
         """How long a worker may sleep between two polls for work; 0 for few workers."""
         return self._session.longest_pause_s
 
-    def say(self, doing: Mapping[str, Any] | None) -> None:
+    def set_progress(self, doing: Mapping[str, Any] | None) -> None:
         """Sets this worker's progress, which `canopy status` shows."""
-        self._session.say(doing)
+        self._session.set_progress(doing)
 
     def _lock(self, connection: sqlalchemy.Connection) -> bool:
         """Locks the study, unless too many workers wait for it; returns whether it is locked."""
@@ -213,7 +213,7 @@ class TrialQueue:
                 "or choose another one with --study"
             )
         if not self._session.is_recovering:
-            reap(connection, self.worker)
+            remove_dead_workers(connection, self.worker)
         connection.execute(_ORPHAN, values)
         connection.execute(_TRAINS_NOTHING, {"me": self.worker})
         leases = connection.execute(_LEASES, values).all()

@@ -71,7 +71,7 @@ class WriteQueue:
             lease.posted += 1
             self._changed.notify_all()
 
-    def settle(self, lease: Lease, timeout_s: float | None = None) -> bool:
+    def wait_until_written(self, lease: Lease, timeout_s: float | None = None) -> bool:
         """Waits until all queued changes are written.
 
         Args:
@@ -93,9 +93,9 @@ class WriteQueue:
             self._check(lease)
             return not self._queue
 
-    def settle_promptly(self, lease: Lease) -> bool:
-        """Waits for a moment, or not at all while the database is unavailable; see `settle`."""
-        return self.settle(lease, 0 if self.is_retrying else _PROMPT_S)
+    def wait_shortly_until_written(self, lease: Lease) -> bool:
+        """Waits for a moment, or not at all while the database is unavailable; see `wait_until_written`."""
+        return self.wait_until_written(lease, 0 if self.is_retrying else _PROMPT_S)
 
     def close(self, timeout_s: float = _PROMPT_S) -> None:
         """Writes the remaining changes, as far as that works at once, and ends the thread."""

@@ -135,7 +135,7 @@ class WorkerSummary:
         return self.end_reason if self.ended is not None else None
 
 
-def reap(connection: sqlalchemy.Connection, worker: int) -> list[int]:
+def remove_dead_workers(connection: sqlalchemy.Connection, worker: int) -> list[int]:
     """Declares dead workers dead; their leases are void from then on.
 
     A frozen worker that wakes up is alive again with its next heartbeat, without its leases.

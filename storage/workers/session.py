@@ -98,7 +98,7 @@ class WorkerSession:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy heartbeat", daemon=True)
 
-    def come_in(self) -> None:
+    def register(self) -> None:
         """Registers this worker with its first heartbeat.
 
         Raises:
@@ -113,18 +113,18 @@ class WorkerSession:
             self._choose()
             self._apply(connection)
         except SQLAlchemyError:
-            self.back_out()
+            self.unregister()
             raise
 
-    def back_out(self) -> None:
-        """Closes the connection, after `come_in` and before `start`."""
+    def unregister(self) -> None:
+        """Closes the connection, after `register` and before `start`."""
         self._drop_connection()
 
     def start(self) -> None:
         """Starts the thread that sends the heartbeats."""
         self._thread.start()
 
-    def say(self, doing: Mapping[str, Any] | None) -> None:
+    def set_progress(self, doing: Mapping[str, Any] | None) -> None:
         """Sets this worker's progress, which the next heartbeat reports."""
         self._doing = dict(doing) if doing is not None else None
         self._has_progressed = True
@@ -267,7 +267,7 @@ def worker_session(
 ) -> Iterator[WorkerSession]:
     """Opens a session for the duration of the context."""
     session = WorkerSession(url, study_id=study_id, slot=slot, throttle=throttle)
-    session.come_in()
+    session.register()
     session.start()
     try:
         yield session

@@ -60,7 +60,7 @@ def in_the_middle_of_an_epoch(counter: Path, at: Times) -> Prepare:
 
 
 POINTS: dict[str, Callable[[Path, Times], Prepare]] = {
-    "before it comes in": lambda c, at: before(WorkerSession, "come_in", c, at),
+    "before it comes in": lambda c, at: before(WorkerSession, "register", c, at),
     "before it asks": lambda c, at: before(TrialQueue, "locked", c, at),
     "while it decides": lambda c, at: before(TrialQueue, "_write", c, at),
     "between asking and its first epoch": lambda c, at: before(Objective, "run_trial", c, at),

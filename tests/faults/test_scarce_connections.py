@@ -107,7 +107,7 @@ def test_connections_are_held_again_where_few_are_left_to_share_them(
     sessions = [WorkerSession(url, beat_s=0.05) for _ in range(6)]
     held = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}'"  # noqa: S608 - ours
     for session in sessions:
-        session.come_in()
+        session.register()
     assert [session.is_throttled for session in sessions] == 3 * [False] + 3 * [True]
     assert small_server.execute(held) == [(3,)]
     for session in sessions[:3]:

@@ -9,7 +9,7 @@ from canopy_search.dashboards.stats.verdict import Verdict, verdicts
 from canopy_search.search.config.yaml_file import read_yaml, yaml_text
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.enqueued import enqueued_settings
-from canopy_search.storage.study.mirrored import MirroredTask, MirrorStore
+from canopy_search.storage.study.mirror_rows import MirroredTask, MirrorStore
 from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.diary_reading import ReadSection, sections_of, signed

@@ -74,7 +74,7 @@ def test_a_screen_is_not_for_programs(user: InProcess) -> None:
 def working(store: StudyStore, database: Database) -> WorkerSession:
     study_id = store.study_id("planet")
     session = WorkerSession(database.url, study_id=study_id, slot="cuda:0")
-    session.say({"trial": 3, "epoch": 1, "epochs": 8, "batch": 1, "batches": 2})
-    session.come_in()
+    session.set_progress({"trial": 3, "epoch": 1, "epochs": 8, "batch": 1, "batches": 2})
+    session.register()
     session.start()
     return session

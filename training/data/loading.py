@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from canopy_search.training.data.cache.device import DeviceImages
+from canopy_search.training.data.cache.device_images import DeviceImages
 from canopy_search.training.data.files.parallel import map_in_order
 from canopy_search.training.data.images.augmentation import (
     allowed_symmetries,

@@ -11,7 +11,7 @@ from canopy_search.dashboards.charts.confirmed import (
     figure,
     sentence,
 )
-from canopy_search.dashboards.report import report_page
+from canopy_search.dashboards.report.page import report_page
 from canopy_search.dashboards.study.reader import StudyData
 from tests.dashboards.answer.test_confirmation_text import confirmed, of
 from tests.dashboards.studies import data, searched, setting, trial

@@ -62,7 +62,7 @@ class GrowingStudy:
         self.store.launch(name, target, config.search.model_dump(mode="json"))
         self.study_id = self.store.study_id(name)
         self._session = WorkerSession(database.url, study_id=self.study_id)
-        self._session.come_in()
+        self._session.register()
         self._session.start()
         self._ids: list[int] = []
 

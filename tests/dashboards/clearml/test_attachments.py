@@ -10,7 +10,7 @@ from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracke
 from canopy_search.dashboards.clearml.desired_state import DesiredTask
 from canopy_search.dashboards.clearml.server import TrackerServer
 from canopy_search.dashboards.errors import TrackerError
-from canopy_search.storage.study.mirrored import MirroredTask
+from canopy_search.storage.study.mirror_rows import MirroredTask
 from tests.clearml_stub.server import Stub
 
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.clearml import mirror
 from canopy_search.dashboards.errors import TrackerUnavailableError
-from canopy_search.storage.study.mirrored import MirrorStore
+from canopy_search.storage.study.mirror_rows import MirrorStore
 from tests.clearml_stub.server import Stub
 from tests.dashboards.clearml.conftest import STUDY
 from tests.dashboards.clearml.growing_study import EPOCHS, GrowingStudy

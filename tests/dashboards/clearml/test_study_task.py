@@ -14,7 +14,7 @@ from canopy_search.dashboards.clearml.reconcile import GONE
 from canopy_search.dashboards.clearml.status import mirror_summary
 from canopy_search.dashboards.clearml.study_task import Pages, study_task
 from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
-from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorState
+from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from tests.dashboards.summaries import study, trial, worker
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from canopy_search.dashboards.diary.words import read_diary_file
 from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed, Run
 from canopy_search.dashboards.study.finalists import Candidate
-from canopy_search.storage.study.mirrored import MirrorState
+from canopy_search.storage.study.mirror_rows import MirrorState
 from tests.dashboards.diaries import BASE, EPOCHS, data_of, metrics, record, study_of, trial
 from tests.dashboards.diary_reading import ReadSection, sections_of, signed
 

@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from canopy_search.search.scheduling.asha import AshaPruner
-from canopy_search.search.scheduling.pausing import Promotion, rung_mark
+from canopy_search.search.scheduling.pausing_pruner import Promotion, rung_mark
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.storage.study.trial_attributes import RUNG_ATTR, is_paused
 

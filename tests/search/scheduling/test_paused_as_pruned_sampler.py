@@ -12,7 +12,7 @@ from canopy_search.search.scheduling.paused_as_pruned_sampler import (
     PausedAsPrunedSampler,
     best_and_newest,
 )
-from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.storage.study.trial_attributes import RUNG_ATTR, is_paused
 
 STARTUP = 10

@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from canopy_search.search.scheduling.open_study import OpenStudy
-from canopy_search.search.scheduling.pausing import rung_mark
+from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.storage.study.trial_attributes import RUNG_ATTR, is_paused
 

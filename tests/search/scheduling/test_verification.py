@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.scheduling.branches import BranchPruner
 from canopy_search.search.scheduling.factory import GridSampler
-from canopy_search.search.scheduling.next_trial import Idle, claim_trial
+from canopy_search.search.scheduling.next_trial import Idle, choose_trial
 from canopy_search.search.scheduling.open_study import OpenStudy
-from canopy_search.search.scheduling.pausing import NewTrial, Promotion, rung_mark
+from canopy_search.search.scheduling.pausing_pruner import NewTrial, Promotion, rung_mark
 from canopy_search.search.scheduling.verification import Check, Verification, verifying
 from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
 from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
@@ -171,7 +171,7 @@ def claimed(
     pruner = BranchPruner(epochs=EPOCHS)
     verification = Verification(0.2, EPOCHS, pruner)
     opened = OpenStudy(created, storage)
-    return claim_trial(opened, pruner, n_trials, verification=verification, **options)
+    return choose_trial(opened, pruner, n_trials, verification=verification, **options)
 
 
 def test_a_search_that_improves_no_more_is_verified() -> None:

@@ -14,7 +14,7 @@ from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import worker_session
 from canopy_search.training import run as training_run
-from canopy_search.training.device import image_cache
+from canopy_search.training.device import device_cache as image_cache
 from canopy_search.training.errors import OutOfMemoryError
 from canopy_search.training.optimization.accumulation import Accumulation
 from canopy_search.training.stage_key import stage_keys

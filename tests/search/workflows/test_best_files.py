@@ -11,7 +11,7 @@ from canopy_search.search.config.space import with_params
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.workflows.best_files import best_files
 from canopy_search.storage.database import Database
-from canopy_search.storage.study.mirrored import STUDY_TASK
+from canopy_search.storage.study.mirror_rows import STUDY_TASK
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.network.model_file import TrainedModel, save_model

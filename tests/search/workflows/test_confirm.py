@@ -19,7 +19,7 @@ from canopy_search.search.trial import stage_tree
 from canopy_search.search.workflows.best_files import best_files
 from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import TEST
-from canopy_search.storage.study.mirrored import STUDY_TASK
+from canopy_search.storage.study.mirror_rows import STUDY_TASK
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import STOPPED
 from canopy_search.storage.workers.control import STOP_PRUNING

@@ -13,7 +13,7 @@ from canopy_search.storage.connection.urls import check_reachable, parse_databas
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.errors import DatabaseUnreachableError
 from canopy_search.storage.health import server_health
-from canopy_search.storage.study.mirrored import MirrorStore
+from canopy_search.storage.study.mirror_rows import MirrorStore
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
 from tests.storage.connection.tls_server import Authority, Gate, tls_gate
@@ -63,7 +63,7 @@ def test_every_connection_of_ours_and_optuna_s_is_encrypted_and_verified(
         store.write_record("planet", {})
         study_id = store.study_id("planet")
         session = WorkerSession(opened.url, study_id=study_id, throttle=opened.throttle)
-        session.come_in()
+        session.register()
         trial_queue = store.open_trial_queue("planet", session)
         with trial_queue.locked() as snapshot:
             assert snapshot.control == "run"

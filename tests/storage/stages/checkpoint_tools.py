@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import TRIAL
 from canopy_search.storage.stages.checkpoints import CheckpointStore
-from canopy_search.storage.stages.eviction import EvictionPriority
+from canopy_search.storage.stages.eviction_order import EvictionPriority
 from canopy_search.storage.stages.stages import Stage, StageStore
 
 Opener = Callable[..., CheckpointStore]

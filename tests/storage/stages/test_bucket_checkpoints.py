@@ -160,7 +160,7 @@ def test_who_writes_what_is_being_removed_waits_until_it_is_gone(
         assert may_go.wait(HANG_S)
         real(self, key)
 
-    waits, reserve = threading.Event(), other._reserve
+    waits, reserve = threading.Event(), other._evict_and_reserve
 
     def look(*arguments: Any, **options: Any) -> list[str] | None:
         found = reserve(*arguments, **options)
@@ -169,7 +169,7 @@ def test_who_writes_what_is_being_removed_waits_until_it_is_gone(
         return found
 
     monkeypatch.setattr(CheckpointFiles, "remove", slow)
-    monkeypatch.setattr(other, "_reserve", look)
+    monkeypatch.setattr(other, "_evict_and_reserve", look)
     with ThreadPoolExecutor(2) as pool:
         removal = pool.submit(store.discard, ["a"])
         assert removing.wait(HANG_S)

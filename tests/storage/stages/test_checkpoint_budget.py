@@ -13,10 +13,10 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.errors import CheckpointBudgetError
 from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 from canopy_search.storage.stages.checkpoints import LARGEST_DEFAULT_BYTES
-from canopy_search.storage.stages.eviction import EvictionPriority
+from canopy_search.storage.stages.eviction_order import EvictionPriority
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.workers.registry import reap
+from canopy_search.storage.workers.registry import remove_dead_workers
 from canopy_search.storage.workers.session import worker_session
 from tests.storage.stages.checkpoint_tools import Opener, chain, path_of, set_worker, worths
 
@@ -284,7 +284,7 @@ def test_killed_between_the_file_and_its_record(
     while store.find(["a"]):
         time.sleep(0.02)  # until the server sees that the process is gone
         with database.engine.begin() as connection:
-            reap(connection, 0)
+            remove_dead_workers(connection, 0)
     assert store.find(["a", "good"]) == {"good": True}
     store.collect()
 

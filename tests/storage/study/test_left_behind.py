@@ -42,7 +42,7 @@ def grow_old(database: Database, seconds: float) -> None:
 
 def session(database: Database, store: StudyStore) -> WorkerSession:
     started = WorkerSession(database.url, study_id=store.study_id("planet"), beat_s=600.0)
-    started.come_in()
+    started.register()
     started.start()
     return started
 

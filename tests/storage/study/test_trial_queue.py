@@ -255,7 +255,7 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     monkeypatch.setattr("canopy_search.storage.workers.registry.RECOVERY_S", 10**6)
     trial_queue = hire()
     session = WorkerSession(database.url, study_id=store.study_id("planet"))
-    session.come_in()
+    session.register()
     session.start()
     begin(store.open_trial_queue("planet", session))
     with trial_queue.locked() as snapshot:

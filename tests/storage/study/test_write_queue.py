@@ -63,7 +63,7 @@ def test_in_order_and_counted(write_queue: WriteQueue, server: Server) -> None:
     mine = lease()
     for epoch in range(1, 6):
         write_queue.post(report(epoch), mine)
-    assert write_queue.settle(mine)
+    assert write_queue.wait_until_written(mine)
     assert server.written == [(7, epoch - 1, {epoch: epoch / 10}) for epoch in range(1, 6)]
     assert not write_queue.is_retrying
 
@@ -76,10 +76,10 @@ def test_what_is_owed_waits_for_the_database(
     for epoch in (1, 2, 3):
         write_queue.post(report(epoch), mine)
         wait_until_away(write_queue)
-        assert not write_queue.settle_promptly(mine), "who trains does not wait"
+        assert not write_queue.wait_shortly_until_written(mine), "who trains does not wait"
     assert server.written == []
     server.error = None
-    assert write_queue.settle(mine)
+    assert write_queue.wait_until_written(mine)
     assert [before for _, before, _ in server.written] == [0, 1, 2]
     assert [re.sub(r"\d+ s", "N s", note) for note in server.notes] == words
 
@@ -90,7 +90,7 @@ def test_patience_ends(server: Server, words: SnapshotAssertion) -> None:
     mine = lease()
     write_queue.post(report(1), mine)
     with pytest.raises(DatabaseUnavailableError) as error:
-        write_queue.settle(mine)
+        write_queue.wait_until_written(mine)
     assert re.sub(r"\d+\.\d minutes", "N minutes", str(error.value)) == words
     with pytest.raises(DatabaseUnavailableError):
         write_queue.post(report(2), mine)
@@ -103,12 +103,12 @@ def test_a_lost_lease_drops_what_was_handed_in_under_it_alone(
     server.error = LeaseLostError("trial 1 is taken over by another worker")
     write_queue.post(report(1), lost)
     with pytest.raises(LeaseLostError, match="trial 1 "):
-        write_queue.settle(lost)
+        write_queue.wait_until_written(lost)
     with pytest.raises(LeaseLostError):
         write_queue.post(report(2), lost)
     server.error = None
     write_queue.post(report(1), mine)
-    assert write_queue.settle(mine)
+    assert write_queue.wait_until_written(mine)
     assert [number for number, *_ in server.written] == [2]
 
 
@@ -117,7 +117,7 @@ def test_a_mistake_of_ours_is_not_waited_out(write_queue: WriteQueue, server: Se
     mine = lease()
     write_queue.post(report(1), mine)
     with pytest.raises(IntegrityError):
-        write_queue.settle(mine)
+        write_queue.wait_until_written(mine)
     assert server.attempts == 1
 
 
@@ -144,7 +144,7 @@ def test_who_waits_says_again_and_again_that_it_is_alive(server: Server) -> None
     write_queue = WriteQueue(server.write, retry_policy)
     server.error = AWAY
     write_queue.post(report(1), lease())
-    assert write_queue.settle(lease())
+    assert write_queue.wait_until_written(lease())
     assert signs >= 3
     write_queue.close(FOR_EVER_S)
 
@@ -153,6 +153,6 @@ def test_who_waits_for_a_time_waits_no_longer(server: Server) -> None:
     server.error = AWAY
     write_queue = WriteQueue(server.write, RetryPolicy(FOR_EVER_S))
     write_queue.post(report(1), lease())
-    assert not write_queue.settle(lease(), 0.3)
+    assert not write_queue.wait_until_written(lease(), 0.3)
     wait_until_away(write_queue)
     write_queue.close(FOR_EVER_S)

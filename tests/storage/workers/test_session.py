@@ -9,7 +9,12 @@ import sqlalchemy
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN
-from canopy_search.storage.workers.registry import LEFT, WorkerSummary, reap, suspects
+from canopy_search.storage.workers.registry import (
+    LEFT,
+    WorkerSummary,
+    remove_dead_workers,
+    suspects,
+)
 from canopy_search.storage.workers.session import WorkerSession, worker_session
 from tests.storage.dying import die, fall_silent
 
@@ -31,7 +36,7 @@ def until(condition: Callable[[], object]) -> None:
 def start(database: Database, store: StudyStore, beat_s: float = 0.05) -> WorkerSession:
     study_id = store.study_id("planet")
     session = WorkerSession(database.url, study_id=study_id, slot="cuda:1", beat_s=beat_s)
-    session.come_in()
+    session.register()
     session.start()
     return session
 
@@ -49,7 +54,7 @@ def leave(session: WorkerSession, reason: str = LEFT) -> None:
 
 def reaped(database: Database, me: int = 0) -> list[int]:
     with database.engine.begin() as connection:
-        return reap(connection, me)
+        return remove_dead_workers(connection, me)
 
 
 def test_it_comes_says_what_it_does_and_leaves(database: Database, store: StudyStore) -> None:
@@ -58,7 +63,7 @@ def test_it_comes_says_what_it_does_and_leaves(database: Database, store: StudyS
     assert only(store).slot == "cuda:1"
     assert only(store).is_connected
     assert only(store).progressed is None
-    session.say({"trial": 7})
+    session.set_progress({"trial": 7})
     until(lambda: only(store).doing == {"trial": 7})
     assert only(store).progressed is not None
     assert 0 <= only(store).idle_s <= time.monotonic() - began_s

@@ -38,7 +38,7 @@ cat states
 }
 
 
-def say(path: str) -> None:
+def set_progress(path: str) -> None:
     Path(path).write_text(os.environ["SLURM_JOB_ID"])
 
 
@@ -53,7 +53,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmQueue:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(queues, "run_job", say)
+    monkeypatch.setattr(queues, "run_job", set_progress)
     return SlurmQueue(JobRequest(2, has_gpu=True, hours=2, partition="gpu"), "canopy-study")
 
 

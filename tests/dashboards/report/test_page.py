@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from canopy_search.dashboards.html.page import Page
-from canopy_search.dashboards.report import report_html, report_page, trials_table
+from canopy_search.dashboards.report.page import report_html, report_page, trials_table
 from canopy_search.dashboards.study.reader import StudyData
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.dashboards.studies import (

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from canopy_search.storage.database import Database
-from canopy_search.storage.study.mirrored import STUDY_TASK, MirroredTask, MirrorStore
+from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorStore
 from canopy_search.storage.study.studies import StudyStore
 
 SERVER = "http://127.0.0.1:8008"

@@ -5,9 +5,9 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.cache.device import DeviceImages
-from canopy_search.training.device import image_cache as device_cache
-from canopy_search.training.device.image_cache import FREE_SHARE, images_on_device, release_images
+from canopy_search.training.data.cache.device_images import DeviceImages
+from canopy_search.training.device import device_cache
+from canopy_search.training.device.device_cache import FREE_SHARE, images_on_device, release_images
 from canopy_search.training.errors import OutOfMemoryError, SettingsError
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from canopy_search.search.forecast.figures import Range
+from canopy_search.search.forecast.estimates import Range
 
 
 def test_a_range_is_the_median_and_the_tenths_of_numpy() -> None:

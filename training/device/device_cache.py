@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from canopy_search.training.data.cache.device import DeviceImages, device_bytes
+from canopy_search.training.data.cache.device_images import DeviceImages, device_bytes
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.device.memory import available_bytes
 from canopy_search.training.device.out_of_memory import is_out_of_memory

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from canopy_search.training.data.cache import device as on_device
-from canopy_search.training.data.cache.device import DeviceImages, device_bytes
+from canopy_search.training.data.cache import device_images as on_device
+from canopy_search.training.data.cache.device_images import DeviceImages, device_bytes
 from canopy_search.training.data.loading import Batch, BatchLoader
 
 CPU = torch.device("cpu")
