@@ -22,7 +22,7 @@ from benchmarks.filled_studies import EPOCHS, fill
 from benchmarks.machine import machine_text, spread_text
 from canopy_search.dashboards.html.page import page_html
 from canopy_search.dashboards.report.page import report_page
-from canopy_search.dashboards.study.reader import read_study
+from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.plan import plan_search
 from canopy_search.storage.database import Database, open_database

@@ -4,7 +4,7 @@ from canopy_search.dashboards.formatting.tables import ap_text, duration_text, p
 from canopy_search.dashboards.html.page import Fact
 from canopy_search.dashboards.stats.seeds import BETTER, WITHIN_NOISE, WORSE, Difference, Spread
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 _OTHERS = {BETTER: "worse", WORSE: "better", WITHIN_NOISE: WITHIN_NOISE}
 
@@ -32,9 +32,9 @@ def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirm
         note = "mean and standard deviation; not used to choose"
         found.append(Fact("AP on test", _spread_text(winner.test_ap), note))
     trained = _trained(data, winner)
-    if trained is not None and trained.seconds is not None:
+    if trained is not None and trained.duration_s is not None:
         note = f"{trained.epochs} epochs from the start"
-        found.append(Fact("Time to train it", duration_text(trained.seconds), note))
+        found.append(Fact("Time to train it", duration_text(trained.duration_s), note))
     second, base = confirmation.second, confirmation.base
     if second is not None and second is not base:
         found.append(_against("Runner-up", second, confirmation.against_second))

@@ -24,8 +24,7 @@ from canopy_search.dashboards.stats.verdict import (
     ap_interval,
     verdicts,
 )
-from canopy_search.dashboards.study.reader import StudyData, TrialData
-from canopy_search.dashboards.study.summary import looked_at
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def answer_of(data: StudyData) -> Answer:
     best = data.best
     if best is None:
         return Answer(NoVerdict("no trial is complete"))
-    seen = looked_at(data.summary)
+    seen = data.looked_at
     own = data.predictions.get(best.number)
     if own is None:
         return Answer(NoVerdict("its predictions were not kept"), {}, seen)
@@ -118,7 +117,7 @@ def facts(data: StudyData, answer: Answer) -> list[Fact]:
         Fact("Best setting", params_text(best.params) or "–", f"trial {best.number}"),
         _score_fact(data, best, answer),
     ]
-    if best.seconds is not None:
+    if best.duration_s is not None:
         found.append(_time_fact(data, best))
     if (second := data.runner_up) is not None:
         found.append(_against_fact("Runner-up", data, second, answer))
@@ -199,7 +198,7 @@ def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
 
 
 def _verified(data: StudyData) -> list[str]:
-    found = verified(data.summary) if data.summary.is_over else None
+    found = verified(data) if data.is_over else None
     if found is None or not found.text:
         return []
     # Do not capitalise the name of a network.
@@ -209,7 +208,7 @@ def _verified(data: StudyData) -> list[str]:
 
 def _progress(data: StudyData) -> list[str]:
     """Returns the progress of a search that is still running."""
-    summary = data.summary
+    summary = data
     running = summary.count(TrialState.RUNNING)
     if not (summary.is_searched and (running or not summary.is_over)):
         return []
@@ -223,7 +222,7 @@ def _progress(data: StudyData) -> list[str]:
 def _without_best(data: StudyData) -> list[str]:
     if not data.trials:
         return ["Start trials with canopy search, then write this page again."]
-    return [f"So far: {counts_text(data.summary)}."]
+    return [f"So far: {counts_text(data)}."]
 
 
 def _score_fact(data: StudyData, best: TrialData, answer: Answer) -> Fact:
@@ -238,9 +237,9 @@ def _time_fact(data: StudyData, best: TrialData) -> Fact:
     notes = [f"{best.epochs} epochs from the start"] if best.stages else ["from start to end"]
     device = (data.record or {}).get("training", {}).get("device")
     notes[0] += f" on {device}" if device else ""
-    if data.summary.seconds:
-        notes.append(f"the whole search trained for {duration_text(data.summary.seconds)}")
-    return Fact("Time to train it", duration_text(best.seconds or 0.0), "; ".join(notes))
+    if data.seconds:
+        notes.append(f"the whole search trained for {duration_text(data.seconds)}")
+    return Fact("Time to train it", duration_text(best.duration_s or 0.0), "; ".join(notes))
 
 
 def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) -> Fact:

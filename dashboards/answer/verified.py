@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.formatting.tables import counted, listed_text, value_text
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.parameters import NETWORK
 from canopy_search.storage.study.trial_attributes import CONTENDER, NEIGHBOUR, UNTRAINED
 
@@ -36,7 +36,7 @@ class Verified:
     left: list[str]
     beside: dict[str, list[float]]
     stopped: list[str]
-    best: TrialSummary
+    best: TrialData
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints for it."""
@@ -69,7 +69,7 @@ class Verified:
         return f"verified with {epochs}: {'; '.join(parts)}" if parts else f"verified with {epochs}"
 
 
-def verified(summary: StudySummary) -> Verified | None:
+def verified(summary: StudyData) -> Verified | None:
     """Returns what was verified about a study's answer; None while there is no answer."""
     best = summary.best
     if best is None:
@@ -106,7 +106,7 @@ def verified(summary: StudySummary) -> Verified | None:
     )
 
 
-def _nearest(summary: StudySummary, best: TrialSummary, name: str) -> list[TrialSummary]:
+def _nearest(summary: StudyData, best: TrialData, name: str) -> list[TrialData]:
     """Returns the trials with the nearest values below and above, all else equal.
 
     Only trials with more than one epoch count; of several with one value, the longest trained.
@@ -132,5 +132,5 @@ def _nearest(summary: StudySummary, best: TrialSummary, name: str) -> list[Trial
     return [trial for trial in (below, above) if trial is not None]
 
 
-def _others(trial: TrialSummary, name: str) -> dict[str, Any]:
+def _others(trial: TrialData, name: str) -> dict[str, Any]:
     return {key: value for key, value in trial.params.items() if key != name}

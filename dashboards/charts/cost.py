@@ -14,7 +14,7 @@ from canopy_search.dashboards.charts.theme import (
 )
 from canopy_search.dashboards.formatting.tables import duration_text, params_text, score_text
 from canopy_search.dashboards.html.page import Chart, Key
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 _ALIKE = 1.3
 """Times that differ by less than this factor are treated as equal."""
@@ -28,7 +28,7 @@ def pareto_front(data: StudyData) -> list[TrialData]:
     Returns:
         The trials, the fastest first.
     """
-    timed = [(t.seconds, t) for t in data.ranking if t.seconds is not None]
+    timed = [(t.duration_s, t) for t in data.ranking if t.duration_s is not None]
     front: list[TrialData] = []
     # Of two with equal time, the better comes first; of equals, the earlier.
     for _, trial in sorted(
@@ -52,9 +52,9 @@ def sentence(data: StudyData) -> str:
     """Returns how much faster other good settings are than the best."""
     front = pareto_front(data)
     best, fastest = front[-1], front[0]
-    best_s, fastest_s = best.seconds or 0.0, fastest.seconds or 0.0
+    best_s, fastest_s = best.duration_s or 0.0, fastest.duration_s or 0.0
     if len(front) == 1:
-        count = len([t for t in data.ranking if t.seconds is not None])
+        count = len([t for t in data.ranking if t.duration_s is not None])
         if count == 1:
             return f"The only complete trial takes {duration_text(best_s)} to train."
         return (
@@ -81,15 +81,15 @@ def sentence(data: StudyData) -> str:
 
 def figure(data: StudyData, marks: Marks) -> go.Figure:
     """Draws complete trials, and the Pareto front as a line."""
-    timed = [trial for trial in data.ranking if trial.seconds is not None]
-    longest = max(trial.seconds or 0.0 for trial in timed)
+    timed = [trial for trial in data.ranking if trial.duration_s is not None]
+    longest = max(trial.duration_s or 0.0 for trial in timed)
     unit_s, unit = next(
         (u for u in ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if longest > 2 * u[0]), (1.0, "s")
     )
     drawn = new_figure(f"time to train it from the start ({unit})", data.metric)
     front = pareto_front(data)
     drawn.add_scatter(
-        x=[(trial.seconds or 0.0) / unit_s for trial in front],
+        x=[(trial.duration_s or 0.0) / unit_s for trial in front],
         y=[trial.score for trial in front],
         mode="lines",
         line={"shape": "hv", "width": 1.5, "color": QUIET},
@@ -99,7 +99,7 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
     chosen = {trial.number for trial in front}
     for name, colour, members in marks.by_colour(timed):
         drawn.add_scatter(
-            x=[(trial.seconds or 0.0) / unit_s for trial in members],
+            x=[(trial.duration_s or 0.0) / unit_s for trial in members],
             y=[trial.score for trial in members],
             mode="markers",
             name=plain(name),
@@ -111,12 +111,12 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
                 "opacity": [1.0 if trial.number in chosen else 0.6 for trial in members],
             },
             text=[
-                f"{trial_text(data, trial)} · {duration_text(trial.seconds or 0.0)}"
+                f"{trial_text(data, trial)} · {duration_text(trial.duration_s or 0.0)}"
                 for trial in members
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    shortest = min(trial.seconds or 0.0 for trial in timed)
+    shortest = min(trial.duration_s or 0.0 for trial in timed)
     if shortest > 0 and longest / shortest > _SPREAD:
         return drawn.update_xaxes(type="log")
     return drawn.update_xaxes(rangemode="tozero")

@@ -13,7 +13,7 @@ from canopy_search.dashboards.formatting.tables import (
     score_text,
 )
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 _MOST_COMPLETE = 60
 """Number of best complete trials drawn in colour; others are drawn like stopped ones."""

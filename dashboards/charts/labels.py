@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from canopy_search.dashboards.charts.theme import ACCENT, FAINT, QUIET, SCALE, new_figure, plain
 from canopy_search.dashboards.formatting.tables import ap_text, params_text, percent_text
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.predictions import Predictions
 
 _MOST_LABELS = 60

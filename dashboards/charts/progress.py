@@ -19,7 +19,7 @@ from canopy_search.dashboards.formatting.tables import (
     score_text,
 )
 from canopy_search.dashboards.html.page import Chart, Key
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0

@@ -18,7 +18,7 @@ from canopy_search.dashboards.charts.theme import (
 )
 from canopy_search.dashboards.formatting.tables import counted, score_text, value_text
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 _MOST_NUMBERS = 6
 _MOST_AXES = 9

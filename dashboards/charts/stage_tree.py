@@ -22,7 +22,7 @@ from canopy_search.dashboards.formatting.tables import (
     value_text,
 )
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
 
 _ROW_PX, _LOWEST_PX, _HIGHEST_PX = 17, 220, 1500

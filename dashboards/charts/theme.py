@@ -14,7 +14,7 @@ from canopy_search.dashboards.formatting.tables import (
     value_text,
 )
 from canopy_search.dashboards.html.page import Key
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 # Each has a contrast of at least 3 to light and dark pages, and they are distinct for colour-blind
 # readers; each colour is paired with a marker, a dash or a word.
@@ -181,7 +181,7 @@ def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list
 def trial_text(data: StudyData, trial: TrialData) -> str:
     """Returns the hover text of a trial, as Plotly's markup with escaped names."""
     epochs = f" after {data.step} {trial.epochs}" if trial.epochs else ""
-    state = trial.summary.state.lower()
+    state = trial.state.lower()
     return (
         f"trial {trial.number} · {plain(params_text(trial.params))}<br>"
         f"{plain(data.metric)} {score_text(data, trial.score)}{epochs} · {state}"

@@ -18,7 +18,7 @@ from canopy_search.dashboards.charts.theme import (
 )
 from canopy_search.dashboards.formatting.tables import duration_text, percent_text, worker_name
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.registry import WorkerSummary
 
 _ROW_PX, _HIGHEST_PX = 26, 900
@@ -254,14 +254,12 @@ def _soon(stint: Stint) -> datetime:
 
 def _shown_workers(data: StudyData) -> list[WorkerSummary]:
     """Returns the workers that were active longest, sorted by start."""
-    longest = sorted(
-        data.summary.workers, key=lambda w: (w.ended or w.seen) - w.started, reverse=True
-    )
+    longest = sorted(data.workers, key=lambda w: (w.ended or w.seen) - w.started, reverse=True)
     return sorted(longest[:_MOST_WORKERS], key=lambda worker: worker.started)
 
 
 def _active_s(data: StudyData) -> list[float]:
-    return [((w.ended or w.seen) - w.started).total_seconds() for w in data.summary.workers]
+    return [((w.ended or w.seen) - w.started).total_seconds() for w in data.workers]
 
 
 def _stint_text(data: StudyData, stint: Stint) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 
 CREATED, RUNNING, COMPLETED, STOPPED, FAILED = (
     "created",
@@ -150,7 +150,7 @@ class DesiredTask:
         return {name: digest(value) for name, value in parts.items()}
 
 
-def task_state(trial: TrialSummary) -> str:
+def task_state(trial: TrialData) -> str:
     """Returns the status of a trial's task; a paused trial counts as running."""
     return _STATES.get(trial.state, RUNNING)
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.formatting.tables import ap_text, params_text
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.predictions import Predictions
 from canopy_search.storage.study.trial_attributes import PAUSED
 
@@ -40,7 +40,7 @@ FINALISTS = 3
 """Default number of finalists."""
 
 
-def ap_over_trials(summary: StudySummary) -> go.Figure:
+def ap_over_trials(summary: StudyData) -> go.Figure:
     """Shows the validation AP of each trial, and the best AP so far.
 
     A pruned trial is shown with the AP of its last epoch, which is not its final AP.
@@ -70,11 +70,11 @@ def ap_over_trials(summary: StudySummary) -> go.Figure:
             text=[_hover(trial) for trial in best_so_far],
             hovertemplate="best so far: %{text}<extra></extra>",
         )
-    title = f"{summary.study}: validation AP over trials"
+    title = f"{summary.name}: validation AP over trials"
     return _titled(figure, title, "trial", "validation AP")
 
 
-def learning_curves(summary: StudySummary, finalists: int = FINALISTS) -> go.Figure:
+def learning_curves(summary: StudyData, finalists: int = FINALISTS) -> go.Figure:
     """Shows validation AP after each epoch: the finalists in colour, all others in grey."""
     best = summary.best_settings[:finalists]
     chosen = {trial.number for trial in best}
@@ -87,11 +87,11 @@ def learning_curves(summary: StudySummary, finalists: int = FINALISTS) -> go.Fig
     for colour, trial in zip(_cycle(_FINALIST_COLOURS, len(best)), best, strict=True):
         name = f"trial {trial.number}: {params_text(trial.params)}"
         _add_curve(figure, trial, {"color": colour, "width": 2.5}, name=name, legend=True)
-    title = f"{summary.study}: learning curves"
+    title = f"{summary.name}: learning curves"
     return _titled(figure, title, "epoch", "validation AP")
 
 
-def label_ap(trial: TrialSummary) -> go.Figure:
+def label_ap(trial: TrialData) -> go.Figure:
     """Shows the validation AP of each label after a trial's last epoch, the best label first.
 
     A label without a positive example in validation has no AP and is skipped.
@@ -121,7 +121,7 @@ def label_ap(trial: TrialSummary) -> go.Figure:
     )
 
 
-def label_confusion(predictions: Predictions, trial: TrialSummary) -> go.Figure:
+def label_confusion(predictions: Predictions, trial: TrialData) -> go.Figure:
     """Shows which labels a trial's model predicts for images that have a label.
 
     An image has several labels, so this is no confusion matrix whose rows sum to one: a cell is the
@@ -191,7 +191,7 @@ def confusion_shares(
 
 
 def _add_curve(
-    figure: go.Figure, trial: TrialSummary, line: dict[str, Any], *, name: str, legend: bool
+    figure: go.Figure, trial: TrialData, line: dict[str, Any], *, name: str, legend: bool
 ) -> None:
     figure.add_scatter(
         x=[metrics["epoch"] for metrics in trial.metrics],
@@ -206,21 +206,21 @@ def _add_curve(
     )
 
 
-def _best_so_far(summary: StudySummary) -> list[TrialSummary]:
+def _best_so_far(summary: StudyData) -> list[TrialData]:
     """Returns the complete trials that were better than all earlier ones, by number."""
     complete = sorted(summary.ranking, key=lambda trial: trial.number)
-    rising: list[TrialSummary] = []
+    rising: list[TrialData] = []
     for trial in complete:
         if not rising or (trial.val_ap or 0.0) > (rising[-1].val_ap or 0.0):
             rising.append(trial)
     return rising
 
 
-def _marker(trial: TrialSummary) -> tuple[str, str, str]:
+def _marker(trial: TrialData) -> tuple[str, str, str]:
     return _STATES.get(trial.state, _UNDER_WAY)
 
 
-def _hover(trial: TrialSummary) -> str:
+def _hover(trial: TrialData) -> str:
     epochs = len(trial.metrics)
     word = "epoch" if epochs == 1 else "epochs"
     return (

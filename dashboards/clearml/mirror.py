@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -30,7 +30,8 @@ from canopy_search.dashboards.clearml.server import FoundTask, TrackerServer
 from canopy_search.dashboards.clearml.study_task import Pages, finalists, study_task
 from canopy_search.dashboards.clearml.trial_task import trial_task
 from canopy_search.dashboards.errors import TrackerError, TrackerRefusesError, TrackerRejectsError
-from canopy_search.dashboards.study.summary import StudyReader, StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorStore
 from canopy_search.storage.study.predictions import trial_predictions
@@ -62,7 +63,7 @@ class MirrorPlan:
     project: str | None = None
     is_live: bool = False
     recreate: bool = False
-    attachments: Callable[[StudySummary], Iterable[Attachment]] = field(
+    attachments: Callable[[StudyData], Iterable[Attachment]] = field(
         default=lambda _summary: (), repr=False
     )
 
@@ -159,8 +160,8 @@ class Mirror:
 
     def _round(
         self,
-        summary: StudySummary,
-        trials: list[TrialSummary],
+        summary: StudyData,
+        trials: Sequence[TrialData],
         rows: dict[int, MirroredTask],
         *,
         last: bool,
@@ -200,7 +201,7 @@ class Mirror:
         )
 
     def _differing(
-        self, trials: list[TrialSummary], summary: StudySummary, rows: dict[int, MirroredTask]
+        self, trials: Sequence[TrialData], summary: StudyData, rows: dict[int, MirroredTask]
     ) -> Iterator[DesiredTask]:
         """Yields the desired tasks of the trials whose tasks differ from them."""
         for trial in trials:
@@ -271,20 +272,20 @@ class Mirror:
         self._rejected.pop(desired.number, None)
         return True
 
-    def _trial(self, trial: TrialSummary, summary: StudySummary) -> DesiredTask:
+    def _trial(self, trial: TrialData, summary: StudyData) -> DesiredTask:
         best = summary.best
         is_finalist = any(trial.number == finalist.number for finalist in finalists(summary))
         confusion = self._confusion(trial) if is_finalist else None
         return trial_task(
             trial,
-            study=summary.study,
+            study=summary.name,
             identity=self._identity(trial.number),
             record=self._record,
             is_best=best is not None and best.number == trial.number,
             extra_plots=(confusion,) if confusion else (),
         )
 
-    def _study(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> DesiredTask:
+    def _study(self, summary: StudyData, rows: dict[int, MirroredTask]) -> DesiredTask:
         state = self.store.read_state()
         task_ids = {n: row.task for n, row in rows.items() if row.task and n != STUDY_TASK}
         pages = Pages(
@@ -306,7 +307,7 @@ class Mirror:
             ),
         )
 
-    def _confusion(self, trial: TrialSummary) -> Plot | None:
+    def _confusion(self, trial: TrialData) -> Plot | None:
         """Returns the cached figure of a finished trial, which no longer changes."""
         if trial.number not in self._confusions:
             found = trial_predictions(self._database, self._plan.study, [trial.number])
@@ -318,7 +319,7 @@ class Mirror:
             )
         return self._confusions[trial.number]
 
-    def _attach_files(self, summary: StudySummary, rows: dict[int, MirroredTask]) -> None:
+    def _attach_files(self, summary: StudyData, rows: dict[int, MirroredTask]) -> None:
         """Sends files. A failure is only noted, because the rest of the mirror is complete."""
         try:
             by_task: defaultdict[int, list[Attachment]] = defaultdict(list)
@@ -386,7 +387,7 @@ class Mirror:
         return identity_tag(self._database_id, self._study_id, number)
 
 
-def _is_running(trial: TrialSummary) -> bool:
+def _is_running(trial: TrialData) -> bool:
     return trial.state not in {
         TrialState.COMPLETE.name,
         TrialState.PRUNED.name,
@@ -394,7 +395,7 @@ def _is_running(trial: TrialSummary) -> bool:
     }
 
 
-def _trial_digest(trial: TrialSummary, summary: StudySummary) -> str:
+def _trial_digest(trial: TrialData, summary: StudyData) -> str:
     """Returns a digest that is quick to compute and changes whenever the trial's task does."""
     best = summary.best
     finalist_numbers = [finalist.number for finalist in finalists(summary)]

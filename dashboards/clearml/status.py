@@ -8,7 +8,7 @@ from canopy_search.dashboards.clearml.desired_state import task_state
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.clearml.reconcile import is_gone
 from canopy_search.dashboards.formatting.tables import counted
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from canopy_search.storage.study.studies import StudyStore
 
@@ -68,18 +68,18 @@ class MirrorSummary:
         }
 
 
-def read_mirror(store: StudyStore, summary: StudySummary) -> MirrorSummary | None:
+def read_mirror(store: StudyStore, summary: StudyData) -> MirrorSummary | None:
     """Returns the progress of a study's latest mirror; None if it has none.
 
     Raises:
         UnknownStudyError: the study was deleted.
     """
-    mirrors = store.mirrors(summary.study)
+    mirrors = store.mirrors(summary.name)
     return mirror_summary(summary, *mirrors[0]) if mirrors else None
 
 
 def mirror_summary(
-    summary: StudySummary, state: MirrorState, rows: dict[int, MirroredTask]
+    summary: StudyData, state: MirrorState, rows: dict[int, MirroredTask]
 ) -> MirrorSummary:
     """Compares a study with what was sent of it.
 

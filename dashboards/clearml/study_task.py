@@ -33,7 +33,7 @@ from canopy_search.dashboards.clearml.figures import (
 from canopy_search.dashboards.clearml.plotly_json import plot, raw_plot, table
 from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
 from canopy_search.dashboards.formatting.tables import ap_text, counts_text, params_text, spent_text
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK
 
 OBJECTIVE = "AP/val"
@@ -56,7 +56,7 @@ class Pages:
 
 
 def study_task(
-    summary: StudySummary,
+    summary: StudyData,
     *,
     identity: str,
     record: Mapping[str, Any] | None,
@@ -78,7 +78,7 @@ def study_task(
     return DesiredTask(
         number=STUDY_TASK,
         identity=identity,
-        name=long_enough(f"{summary.study} search"),
+        name=long_enough(f"{summary.name} search"),
         type="optimizer",
         state=state,
         reason=reason,
@@ -92,12 +92,12 @@ def study_task(
     )
 
 
-def finalists(summary: StudySummary) -> list[TrialSummary]:
+def finalists(summary: StudyData) -> list[TrialData]:
     """Returns the best trials, one for each configuration."""
     return summary.best_settings[:FINALISTS]
 
 
-def _state(summary: StudySummary, *, is_live: bool) -> tuple[str, str]:
+def _state(summary: StudyData, *, is_live: bool) -> tuple[str, str]:
     is_running = any(trial.state not in _ENDED for trial in summary.trials)
     if summary.is_over and not is_running:
         return COMPLETED, counts_text(summary)
@@ -106,8 +106,8 @@ def _state(summary: StudySummary, *, is_live: bool) -> tuple[str, str]:
     return STOPPED, "no search is running; canopy search resumes it"
 
 
-def _comment(summary: StudySummary, pages: Pages) -> str:
-    lines = [f"Search of study {summary.study}, mirrored by Canopy; its trials are the children."]
+def _comment(summary: StudyData, pages: Pages) -> str:
+    lines = [f"Search of study {summary.name}, mirrored by Canopy; its trials are the children."]
     best = finalists(summary)
     if best:
         lines.append(
@@ -122,10 +122,8 @@ def _comment(summary: StudySummary, pages: Pages) -> str:
     return "\n".join(lines)
 
 
-def _hyperparams(
-    summary: StudySummary, record: Mapping[str, Any] | None
-) -> dict[str, dict[str, str]]:
-    sections: dict[str, dict[str, Any]] = {"search": {"study": summary.study}}
+def _hyperparams(summary: StudyData, record: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, Any]] = {"search": {"study": summary.name}}
     if summary.target is not None:
         sections["search"]["trials"] = summary.target
     if record:
@@ -151,13 +149,13 @@ def _configuration(record: Mapping[str, Any] | None) -> dict[str, tuple[str, str
     }
 
 
-def _in_order(summary: StudySummary) -> list[TrialSummary]:
+def _in_order(summary: StudyData) -> list[TrialData]:
     """Returns the finished trials in the order in which they ended."""
     ended = [trial for trial in summary.trials if trial.state in _ENDED and trial.ended]
     return sorted(ended, key=lambda trial: (trial.ended, trial.number))
 
 
-def _scalars(summary: StudySummary) -> tuple[Scalar, ...]:
+def _scalars(summary: StudyData) -> tuple[Scalar, ...]:
     """Returns the best AP so far and the last one, as HyperParameterOptimizer reports them."""
     scalars: list[Scalar] = []
     best = None
@@ -173,7 +171,7 @@ def _scalars(summary: StudySummary) -> tuple[Scalar, ...]:
     return tuple(scalars)
 
 
-def _lines(summary: StudySummary) -> tuple[LogLine, ...]:
+def _lines(summary: StudyData) -> tuple[LogLine, ...]:
     lines = []
     for trial in _in_order(summary):
         word = {TrialState.FAIL.name: "failed"}.get(trial.state, trial.state.lower())
@@ -186,7 +184,7 @@ def _lines(summary: StudySummary) -> tuple[LogLine, ...]:
     return tuple(lines)
 
 
-def _plots(summary: StudySummary, pages: Pages) -> tuple[Plot, ...]:
+def _plots(summary: StudyData, pages: Pages) -> tuple[Plot, ...]:
     ranked = _ranked(summary)
     plots = [
         plot("AP over trials", "study", ap_over_trials(summary)),
@@ -203,16 +201,16 @@ def _plots(summary: StudySummary, pages: Pages) -> tuple[Plot, ...]:
         _parallel_plot(ranked, names, pages),
     ]
     totals = [["", ""], ["trials", counts_text(summary)], ["cost", spent_text(summary)]]
-    return (*plots, table("totals", "study", totals, title=f"study {summary.study}"))
+    return (*plots, table("totals", "study", totals, title=f"study {summary.name}"))
 
 
-def _ranked(summary: StudySummary) -> list[TrialSummary]:
+def _ranked(summary: StudyData) -> list[TrialData]:
     """Returns the trials that reported an AP, the best first."""
     reported = [trial for trial in summary.trials if trial.val_ap is not None]
     return sorted(reported, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
 
 
-def _objective_plot(ranked: list[TrialSummary]) -> Plot:
+def _objective_plot(ranked: list[TrialData]) -> Plot:
     trials = sorted(ranked, key=lambda trial: trial.number)
     data = {
         "type": "scatter",
@@ -230,7 +228,7 @@ def _objective_plot(ranked: list[TrialSummary]) -> Plot:
     return raw_plot("Optimization Objective", OBJECTIVE, {"data": [data], "layout": layout})
 
 
-def _summary_table(ranked: list[TrialSummary], names: list[str], pages: Pages) -> Plot:
+def _summary_table(ranked: list[TrialData], names: list[str], pages: Pages) -> Plot:
     rows: list[list[Any]] = [["task id", "objective", "iteration", "trial", *names, "status"]]
     for trial in ranked:
         task = pages.task_ids.get(trial.number, "")
@@ -248,7 +246,7 @@ def _summary_table(ranked: list[TrialSummary], names: list[str], pages: Pages) -
     return table("summary", "job", rows, title=f"objective: {OBJECTIVE}")
 
 
-def _parallel_plot(ranked: list[TrialSummary], names: list[str], pages: Pages) -> Plot:
+def _parallel_plot(ranked: list[TrialData], names: list[str], pages: Pages) -> Plot:
     columns: list[tuple[str, list[Any]]] = [
         ("task id", [f"{pages.task_ids.get(t.number, '')[:6]}..." for t in ranked]),
         ("iteration", [len(trial.metrics) for trial in ranked]),

@@ -24,7 +24,7 @@ from canopy_search.dashboards.clearml.desired_state import (
 from canopy_search.dashboards.clearml.figures import label_ap
 from canopy_search.dashboards.clearml.plotly_json import plot, table
 from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 
 _TAGS = {TrialState.FAIL.name: "failed"}
 _SPLITS = {"train": "train", "val": "val"}
@@ -44,7 +44,7 @@ Record = Mapping[str, Any]
 
 
 def trial_task(
-    trial: TrialSummary,
+    trial: TrialData,
     *,
     study: str,
     identity: str,
@@ -86,7 +86,7 @@ def trial_task(
     )
 
 
-def training_settings(trial: TrialSummary, record: Record | None) -> dict[str, Any]:
+def training_settings(trial: TrialData, record: Record | None) -> dict[str, Any]:
     """Returns all settings of a trial's run: the study's, with the trial's own values."""
     settings: dict[str, Any] = deepcopy(dict(record["training"])) if record else {}
     for name, value in trial.params.items():
@@ -98,15 +98,15 @@ def training_settings(trial: TrialSummary, record: Record | None) -> dict[str, A
     return settings
 
 
-def scalars(trial: TrialSummary) -> tuple[Scalar, ...]:
+def scalars(trial: TrialData) -> tuple[Scalar, ...]:
     """Returns every number that a trial's epochs reported, by graph."""
     points = []
-    for metrics, recorded in zip(trial.metrics, trial.recorded, strict=True):
-        at_ms = milliseconds(recorded)
-        for name, value in metrics.items():
+    for stage in trial.stages:
+        at_ms = milliseconds(stage.recorded)
+        for name, value in stage.metrics.items():
             if name != "epoch" and is_number(value):
                 group, series = graph_of(name)
-                points.append(Scalar(group, series, metrics["epoch"], float(value), at_ms))
+                points.append(Scalar(group, series, stage.epoch, float(value), at_ms))
     return tuple(points)
 
 
@@ -138,11 +138,11 @@ def one_line(text: str) -> str:
     return "".join(char for char in line if char.isprintable())[:_LONGEST_REASON]
 
 
-def _reason(trial: TrialSummary) -> str:
+def _reason(trial: TrialData) -> str:
     return "pruned" if trial.state == TrialState.PRUNED.name else ""
 
 
-def _comment(trial: TrialSummary, study: str) -> str:
+def _comment(trial: TrialData, study: str) -> str:
     text = f"Trial {trial.number} of study {study}, mirrored by Canopy."
     if trial.promoted_from not in {None, trial.number}:
         text += f" It resumes the pruned trial {trial.promoted_from}."
@@ -150,7 +150,7 @@ def _comment(trial: TrialSummary, study: str) -> str:
 
 
 def _hyperparams(
-    trial: TrialSummary, settings: Mapping[str, Any], record: Record | None
+    trial: TrialData, settings: Mapping[str, Any], record: Record | None
 ) -> dict[str, dict[str, str]]:
     sections = {"search": trial.params, "training": flat(settings)}
     if record:
@@ -175,7 +175,7 @@ def json_text(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 
-def _label_plots(trial: TrialSummary) -> tuple[Plot, ...]:
+def _label_plots(trial: TrialData) -> tuple[Plot, ...]:
     if not trial.metrics or not trial.metrics[-1].get(_PER_LABEL):
         return ()
     per_label = trial.metrics[-1][_PER_LABEL]
@@ -186,15 +186,15 @@ def _label_plots(trial: TrialSummary) -> tuple[Plot, ...]:
     )
 
 
-def _lines(trial: TrialSummary, epochs: Any) -> tuple[LogLine, ...]:
+def _lines(trial: TrialData, epochs: Any) -> tuple[LogLine, ...]:
     lines = []
     if trial.began is not None:
         params = params_text(trial.params)
         lines.append(
             LogLine(milliseconds(trial.began), one_line(f"trial {trial.number} begins: {params}"))
         )
-    for metrics, recorded in zip(trial.metrics, trial.recorded, strict=True):
-        lines.append(LogLine(milliseconds(recorded), _epoch_text(metrics, epochs)))
+    for stage in trial.stages:
+        lines.append(LogLine(milliseconds(stage.recorded), _epoch_text(stage.metrics, epochs)))
     if trial.ended is not None:
         at_ms = milliseconds(trial.ended)
         word = _TAGS.get(trial.state, trial.state.lower())

@@ -14,8 +14,8 @@ from canopy_search.dashboards.stats.verdict import (
     ap_interval,
     verdicts,
 )
-from canopy_search.dashboards.study.reader import StudyData, TrialData, read_study
-from canopy_search.dashboards.study.summary import looked_at
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.predictions import Predictions, trial_predictions
 from canopy_search.storage.study.studies import StudyStore
@@ -212,7 +212,7 @@ def compare_trials(
             database, name, [number for study, number in keys if study == name]
         ).items()
     }
-    seen = sum(looked_at(data.summary) for data in studies.values())
+    seen = sum(data.looked_at for data in studies.values())
     found = verdicts(predictions, keys[0], keys[1:], looked_at=seen)
     return SideBySide(
         [
@@ -262,10 +262,10 @@ def _shown_json(shown: Shown) -> dict[str, Any]:
     return {
         "study": shown.data.name,
         "number": shown.trial.number,
-        "state": shown.trial.summary.state,
+        "state": shown.trial.state,
         "params": dict(shown.trial.params),
         "epochs": shown.trial.epochs,
-        "seconds": shown.trial.seconds,
+        "seconds": shown.trial.duration_s,
         "results": shown.results,
         "ap_interval": [interval.low, interval.high] if isinstance(interval, Interval) else None,
         "verdict": verdict.word if isinstance(verdict, Verdict) else None,

@@ -61,9 +61,9 @@ def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
     if any(isinstance(shown.verdict, Verdict) for shown in trials):
         yield "verdict", [_verdict_text(shown.verdict) for shown in trials]
     yield f"last {compared.first.data.step}", [str(shown.trial.epochs) for shown in trials]
-    seconds = [shown.trial.seconds for shown in trials]
+    seconds = [shown.trial.duration_s for shown in trials]
     yield "time", ["–" if each is None else duration_text(each) for each in seconds]
-    yield "state", [shown.trial.summary.state.lower() for shown in trials]
+    yield "state", [shown.trial.state.lower() for shown in trials]
 
 
 def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[str, list[str]]]:

@@ -8,7 +8,8 @@ from typing import Any
 from canopy_search.dashboards.diary.data import DiaryData, ScoredRun
 from canopy_search.dashboards.diary.outline import Tried
 from canopy_search.dashboards.formatting.markdown import printable_line
-from canopy_search.dashboards.study.reader import StudyData, TrialData, is_number
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.reader import is_number
 
 _LOSS = "_loss"
 # Metric without its split → label, and digits.
@@ -74,15 +75,15 @@ def metrics_block(data: DiaryData, tried: Tried) -> list[str]:
     trial = tried.shown
     if not data.study.is_ours:
         return _plain_block(data, tried)
-    if not trial.summary.metrics:
+    if not trial.metrics:
         return []
-    last = trial.summary.metrics[-1]
+    last = trial.metrics[-1]
     base = None if data.base is tried else data.base
     then = _metrics_at(base.shown, last["epoch"]) if base else None
     ended = "VAL" if trial.is_complete else f"VAL, epoch {last['epoch']}"
     rows = [Row(ended, of_split(last, "val"), then and of_split(then, "val"))]
-    if base is not None and then is None and base.shown.summary.metrics:
-        theirs = base.shown.summary.metrics[-1]
+    if base is not None and then is None and base.shown.metrics:
+        theirs = base.shown.metrics[-1]
         ours = _metrics_at(trial, theirs["epoch"])
         if ours is not None:
             label = f"VAL, epoch {theirs['epoch']}"
@@ -140,7 +141,7 @@ def _cells(row: Row, losses: Sequence[str]) -> list[str]:
 
 
 def _metrics_at(trial: TrialData, epoch: int) -> Metrics | None:
-    return next((each for each in trial.summary.metrics if each["epoch"] == epoch), None)
+    return next((each for each in trial.metrics if each["epoch"] == epoch), None)
 
 
 def _plain_block(data: DiaryData, tried: Tried) -> list[str]:

@@ -9,14 +9,15 @@ from typing import Any
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.diary.outline import Outline, Tried, outline_of
 from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict, verdicts
+from canopy_search.dashboards.study.baseline import SEED, setting_of
 from canopy_search.dashboards.study.confirmation import (
     Confirmation,
     confirming_study,
     last_confirmation,
 )
-from canopy_search.dashboards.study.finalists import SEED, setting_of
-from canopy_search.dashboards.study.reader import StudyData, read_study
-from canopy_search.dashboards.study.summary import looked_at, summarize_study
+from canopy_search.dashboards.study.model import StudyData
+from canopy_search.dashboards.study.read_study import read_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
 from canopy_search.storage.study.mirror_rows import MirrorState
@@ -130,7 +131,7 @@ def read_diary_data(
     study = read_study(store, database, name, datetime.now())
     confirmation, tested = None, []
     if study.record is not None:
-        confirmation = last_confirmation(database, study.summary, study.record)
+        confirmation = last_confirmation(database, study, study.record)
         tested = _tested(store, database, name)
     outline = outline_of(study, places=places, confirmed=[setting for setting, _ in tested])
     found, images = _verdicts(study, outline, database)
@@ -167,7 +168,7 @@ def _verdicts(
         if each.shown.is_complete and each.shown.epochs == base.epochs and each.shown is not base
     ]
     predictions = trial_predictions(database, study.name, [base.number, *numbers])
-    found = verdicts(predictions, base.number, numbers, looked_at=looked_at(study.summary))
+    found = verdicts(predictions, base.number, numbers, looked_at=study.looked_at)
     images = [len(each.validation.targets) for each in predictions.values()]
     return found, max(images, default=0)
 
@@ -177,7 +178,7 @@ def _lead(study: StudyData) -> Verdict | NoVerdict | None:
     best, second = study.best, study.runner_up
     if not study.is_ours or best is None or second is None:
         return None
-    seen = looked_at(study.summary)
+    seen = study.looked_at
     return verdicts(study.predictions, best.number, [second.number], looked_at=seen)[second.number]
 
 
@@ -190,7 +191,7 @@ def _tested(
         return []
     scores = ConfirmationStore(database).test_scores(confirming)
     found: list[tuple[dict[str, Any], list[ScoredRun]]] = []
-    for trial in summarize_study(store, confirming).trials:
+    for trial in read_trials(store, confirming).trials:
         test = scores.get(trial.number)
         if test is None or test.get("test_ap") is None or not trial.metrics:
             continue

@@ -27,7 +27,7 @@ from canopy_search.dashboards.formatting.tables import counts_text, duration_tex
 from canopy_search.dashboards.stats.seeds import Spread
 from canopy_search.dashboards.stats.verdict import Verdict
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
-from canopy_search.dashboards.study.reader import TrialData
+from canopy_search.dashboards.study.model import TrialData
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.atomic import check_writable, write_atomically
@@ -152,13 +152,13 @@ def _introduction(data: DiaryData) -> list[str]:
         return ["The study has no trials yet; `canopy search` starts them."]
     if not study.is_ours:
         return [
-            f"{counts_text(study.summary)}. Plain Optuna wrote this study, "
+            f"{counts_text(study)}. Plain Optuna wrote this study, "
             "so its epochs and its data are unknown."
         ]
     record = study.record or {}
     labels = len(record.get("data", {}).get("labels", []))
     images = f" Images with {labels} labels." if labels else ""
-    return [f"{counts_text(study.summary)}; {spent_text(study.summary)}.{images}"]
+    return [f"{counts_text(study)}; {spent_text(study)}.{images}"]
 
 
 def _reading(data: DiaryData) -> list[str]:
@@ -200,7 +200,7 @@ def _glance(data: DiaryData) -> list[str]:
             what = f"baseline: {setting_words(tried.params)}"
         else:
             what = difference_words(tried.params, base.params if base else {})
-        seconds = trial.seconds
+        seconds = trial.duration_s
         cells = [
             str(tried.first.number),
             escaped(what),
@@ -223,7 +223,7 @@ def _score_cell(data: DiaryData, tried: Tried) -> str:
 
 def _word(data: DiaryData, tried: Tried) -> str:
     trial = tried.shown
-    if trial.summary.has_gone_wrong:
+    if trial.has_gone_wrong:
         return "went wrong"
     if trial.ended_early:
         return f"stopped after epoch {trial.epochs}"
@@ -239,14 +239,14 @@ def _finalists_section(data: DiaryData) -> Section:
     study = data.study
     finalists = finalists_of(data.study, settings_of(study))
     if not finalists:
-        is_running = study.summary.count(TrialState.RUNNING)
+        is_running = study.count(TrialState.RUNNING)
         text = "No trial is fully trained" + (" yet." if is_running else ".")
         return Section("Finalists", _FINALISTS, [text, ""])
     lines = []
     for rank, tried in enumerate(finalists, start=1):
         score = plain_score(study, tried.shown.score)
         name = "AP" if study.is_ours else escaped(study.metric)
-        seconds = tried.shown.seconds
+        seconds = tried.shown.duration_s
         time = "" if seconds is None else f", {duration_text(seconds)} of training"
         lines.append(f"{rank}. {_named(tried)}: {name} {score}{time}")
     lines += ["", *_lead_lines(data, finalists)]

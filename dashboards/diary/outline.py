@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.diary.words import place_name
 from canopy_search.dashboards.formatting.tables import params_text
-from canopy_search.dashboards.study.finalists import setting_of
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.baseline import setting_of
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.enqueued import enqueued_settings
 
 EVERY_SETTING_UP_TO = 12
@@ -65,7 +65,7 @@ class Group:
     def trials(self) -> list[TrialData]:
         """Their trials ordered by number, without failed and diverged ones."""
         trials = [trial for tried in self.settings for trial in tried.trials]
-        sound = [trial for trial in trials if not trial.summary.has_gone_wrong]
+        sound = [trial for trial in trials if not trial.has_gone_wrong]
         return sorted(sound, key=lambda trial: trial.number)
 
     @property
@@ -122,8 +122,8 @@ def outline_of(
     numbers = {each.first.number for each in own}
     others = [each for each in tried if each.first.number not in numbers]
     shown = {each.shown.number for each in own}
-    wrong = [t for t in data.trials if t.summary.has_gone_wrong and t.number not in shown]
-    sound = [each for each in others if not each.shown.summary.has_gone_wrong]
+    wrong = [t for t in data.trials if t.has_gone_wrong and t.number not in shown]
+    sound = [each for each in others if not each.shown.has_gone_wrong]
     return Outline(base, tuple(own), _groups(data, sound), tuple(wrong))
 
 
@@ -132,11 +132,11 @@ def settings_of(data: StudyData) -> list[Tried]:
     found: dict[str, list[TrialData]] = {}
 
     def progress(trial: TrialData) -> tuple[Any, ...]:
-        is_wrong, worth = trial.summary.has_gone_wrong, data.worth(trial.score)
+        is_wrong, worth = trial.has_gone_wrong, data.worth(trial.score)
         return (trial.is_complete, not is_wrong, trial.epochs, worth, -trial.number)
 
     for trial in data.trials:
-        if trial.summary.state != TrialState.WAITING.name:
+        if trial.state != TrialState.WAITING.name:
             found.setdefault(repr(sorted(trial.params.items())), []).append(trial)
     return [Tried(tuple(trials), max(trials, key=progress)) for trials in found.values()]
 

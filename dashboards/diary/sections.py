@@ -28,7 +28,7 @@ from canopy_search.dashboards.formatting.settings import (
 )
 from canopy_search.dashboards.formatting.tables import duration_text, value_text
 from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict
-from canopy_search.dashboards.study.reader import TrialData
+from canopy_search.dashboards.study.model import TrialData
 from canopy_search.storage.study.trial_attributes import DIVERGED, INTERRUPTED, OVERTIME, PAUSED
 
 _MOST_REASONS = 20
@@ -111,7 +111,7 @@ def wrong_section(data: DiaryData) -> Section:
     """Returns the section of trials that went wrong, grouped by reason."""
     by_reason: dict[str, list[int]] = {}
     for trial in data.outline.wrong:
-        by_reason.setdefault(trial.summary.reason or _UNKNOWN, []).append(trial.number)
+        by_reason.setdefault(trial.reason or _UNKNOWN, []).append(trial.number)
     shown = list(by_reason.items())[:_MOST_REASONS]
     lines = [f"- {_trials_text(numbers)}: {escaped(reason)}" for reason, numbers in shown]
     if others := list(by_reason.values())[_MOST_REASONS:]:
@@ -137,8 +137,8 @@ def verdict_text(
         previous: the trial of the section before it, likewise.
     """
     trial, base = tried.shown, data.base
-    state = trial.summary.state
-    if trial.summary.has_gone_wrong:
+    state = trial.state
+    if trial.has_gone_wrong:
         return f"{_wrong_word(trial)}: {escaped(_reason(trial))}."
     if state in _UNFINISHED:
         after = f" (after epoch {trial.epochs})" if trial.epochs else ""
@@ -219,7 +219,7 @@ def _stopped_text(data: DiaryData, trial: TrialData) -> str:
     planned = data.study.planned_epochs
     total = f" of {planned}" if planned >= trial.epochs and trial.epochs else ""
     at = f" after epoch {trial.epochs}{total}" if trial.epochs else " before its first epoch"
-    reason = f" ({escaped(trial.summary.reason)})" if trial.summary.reason else ""
+    reason = f" ({escaped(trial.reason)})" if trial.reason else ""
     text = f"**Stopped**{at}{reason}."
     base = data.base
     then = (
@@ -233,14 +233,14 @@ def _stopped_text(data: DiaryData, trial: TrialData) -> str:
 def _times_text(data: DiaryData, tried: Tried) -> str | None:
     """Returns the training time from the start, and its ratio to the baseline's."""
     trial, base = tried.shown, data.base
-    seconds = trial.seconds
+    seconds = trial.duration_s
     if seconds is None or not trial.epochs:
         return None
     epochs = f" for {_count(trial.epochs, 'epoch')}" if data.study.is_ours else ""
     text = f"Training takes {duration_text(seconds)}{epochs}"
     if base is None or base is tried:
         return f"{text}."
-    base_metrics = base.shown.summary.metrics[: trial.epochs]
+    base_metrics = base.shown.metrics[: trial.epochs]
     if len(base_metrics) < trial.epochs:
         return f"{text}."
     base_s = sum(float(epoch["train_s"] + epoch["val_s"]) for epoch in base_metrics)
@@ -264,9 +264,9 @@ def _links(data: DiaryData, tried: Tried) -> list[str]:
 
 def _repeats(tried: Tried) -> list[str]:
     sentences = []
-    trials = [t for t in tried.trials if t is tried.shown or not t.summary.has_gone_wrong]
-    promoted = [t for t in trials if t.summary.promoted_from not in {None, t.number}]
-    sentences += [f"Trial {t.number} resumes trial {t.summary.promoted_from}." for t in promoted]
+    trials = [t for t in tried.trials if t is tried.shown or not t.has_gone_wrong]
+    promoted = [t for t in trials if t.promoted_from not in {None, t.number}]
+    sentences += [f"Trial {t.number} resumes trial {t.promoted_from}." for t in promoted]
     numbers = {t.number for t in promoted}
     again = [t.number for t in trials[1:] if t.number not in numbers]
     if again:
@@ -292,7 +292,7 @@ def _group_text(data: DiaryData, group: Group) -> str:
     repeats = len(trials) - len(settings)
     if repeats:
         outcomes.append(f"{_count(repeats, 'repeat')} of a setting among them")
-    unfinished = sum(trial.summary.state in {"RUNNING", INTERRUPTED} for trial in trials)
+    unfinished = sum(trial.state in {"RUNNING", INTERRUPTED} for trial in trials)
     if unfinished:
         outcomes.append(f"{unfinished} not finished yet")
     return f"{what}: {'; '.join(outcomes)}" if outcomes else what
@@ -343,14 +343,14 @@ def _trials_text(numbers: Sequence[int]) -> str:
 
 
 def _wrong_word(trial: TrialData) -> str:
-    reason = trial.summary.reason or ""
+    reason = trial.reason or ""
     if reason.startswith(DIVERGED):
         return "**Diverged**"
     return "**Took too long**" if reason.startswith(OVERTIME) else "**Failed**"
 
 
 def _reason(trial: TrialData) -> str:
-    reason = trial.summary.reason or _UNKNOWN
+    reason = trial.reason or _UNKNOWN
     return reason.removeprefix(f"{DIVERGED}: ").rstrip(".")
 
 

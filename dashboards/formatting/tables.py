@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from canopy_search.dashboards.study.reader import StudyData
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.registry import WorkerSummary
 
 
@@ -60,7 +59,7 @@ def params_text(params: Mapping[str, Any]) -> str:
 
 
 def trials_table(
-    trials: Sequence[TrialSummary], title: str | None = None, width: int | None = None
+    trials: Sequence[TrialData], title: str | None = None, width: int | None = None
 ) -> Table:
     """Returns one row per trial: number, parameters, AP, epochs, time, state.
 
@@ -78,7 +77,7 @@ def trials_table(
     return table
 
 
-def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_column: bool) -> Table:
+def _trials_table(trials: Sequence[TrialData], title: str | None, *, one_column: bool) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -119,7 +118,7 @@ def _trials_table(trials: Sequence[TrialSummary], title: str | None, *, one_colu
     return table
 
 
-def _epochs_and_time(trial: TrialSummary) -> list[str]:
+def _epochs_and_time(trial: TrialData) -> list[str]:
     return [str(len(trial.metrics)), duration_text(trial.seconds)]
 
 
@@ -135,7 +134,7 @@ def _least_width(table: Table) -> int:
     return Console(width=10_000).measure(table).minimum
 
 
-def _state_text(trial: TrialSummary) -> str:
+def _state_text(trial: TrialData) -> str:
     """Returns a trial's state, and the trial it continues if the user promoted one."""
     state = trial.state.lower()
     if trial.promoted_from in {None, trial.number}:
@@ -143,7 +142,7 @@ def _state_text(trial: TrialSummary) -> str:
     return f"{state} (promoted from {trial.promoted_from})"
 
 
-def counts_text(summary: StudySummary) -> str:
+def counts_text(summary: StudyData) -> str:
     """Returns the number of trials per state in one line."""
     parts = [
         f"{summary.finished} finished ({summary.count(TrialState.COMPLETE)} complete, "
@@ -162,7 +161,7 @@ def counts_text(summary: StudySummary) -> str:
     return " · ".join(parts)
 
 
-def spent_text(summary: StudySummary) -> str:
+def spent_text(summary: StudyData) -> str:
     """Returns the cost of the study in one line."""
     trained, replayed = summary.epochs_trained, summary.epochs_replayed
     text = f"{counted(trained, 'epoch')} trained in {duration_text(summary.seconds)}"

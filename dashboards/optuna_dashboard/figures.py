@@ -16,7 +16,7 @@ from canopy_search.dashboards.charts.stage_tree import stage_tree_charts
 from canopy_search.dashboards.charts.theme import ACCENT, marks_of, plain
 from canopy_search.dashboards.charts.timeline import timeline_charts
 from canopy_search.dashboards.html.page import Chart, Key
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 
 _TALLEST_PX = 900
 """Taller charts are unreadable at the height of a box; only the report has them."""

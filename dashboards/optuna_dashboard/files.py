@@ -14,7 +14,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from canopy_search.dashboards.charts.labels import label_scores
 from canopy_search.dashboards.report.page import report_html
 from canopy_search.dashboards.study.export import csv_cell
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 _IDS = uuid.UUID("5d0a7e9c-5f43-4a55-93a5-0c8d3f0b9a41")
 

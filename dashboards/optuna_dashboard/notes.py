@@ -19,7 +19,7 @@ from canopy_search.dashboards.formatting.tables import (
     value_text,
 )
 from canopy_search.dashboards.optuna_dashboard.markdown import code, plain, table
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED
 from canopy_search.storage.workers.control import PAUSE
 
@@ -96,7 +96,7 @@ def trial_note(data: StudyData, trial: TrialData, url: str | None, test: float |
         url: address of its page in ClearML, if it has one.
         test: its AP on test, if it was scored there.
     """
-    summary = trial.summary
+    summary = trial
     state = _STATES.get(summary.state, summary.state.lower())
     score = f", {plain(_metric(data))} {score_text(data, trial.score)}" * (trial.score is not None)
     parts = [f"**Trial {trial.number}: {state}{score}**"]
@@ -136,7 +136,7 @@ def study_note(
         parts.append(table(("", "", ""), rows))
     progress = [("trials", plain(_progress_text(data)))]
     if data.is_ours:
-        progress.append(("cost", plain(spent_text(data.summary))))
+        progress.append(("cost", plain(spent_text(data))))
     if mirror is not None:
         progress.append(("ClearML", "; ".join(_mirror_parts(mirror))))
     parts.append(table(("progress", ""), progress))
@@ -180,15 +180,15 @@ def _metrics_table(trial: TrialData, test: float | None) -> str | None:
 
 
 def _cost_rows(data: StudyData, trial: TrialData) -> list[tuple[str, str]]:
-    summary = trial.summary
+    summary = trial
     rows = []
     if data.is_ours:
         reported = len(summary.metrics)
         rows.append(("epochs reported", f"{reported} of {data.planned_epochs}"))
         rows.append(("epochs trained", str(summary.epochs_trained)))
         rows.append(("epochs reused", str(summary.epochs_replayed)))
-    if trial.seconds is not None:
-        rows.append(("time from the start", duration_text(trial.seconds)))
+    if trial.duration_s is not None:
+        rows.append(("time from the start", duration_text(trial.duration_s)))
     if data.is_ours:
         rows.append(("time spent", duration_text(summary.trained_s)))
     if summary.promoted_from is not None:
@@ -202,7 +202,7 @@ def _cost_rows(data: StudyData, trial: TrialData) -> list[tuple[str, str]]:
 
 
 def _progress_text(data: StudyData) -> str:
-    summary = data.summary
+    summary = data
     target = f", target {summary.target}" if summary.target else ""
     living = sum(worker.is_living for worker in summary.workers)
     workers = f"; {living} active worker{'s' * (living != 1)}" if living else ""
@@ -222,7 +222,7 @@ def _mirror_parts(mirror: MirrorSummary) -> list[str]:
 
 def _next_steps(data: StudyData, confirmed: Sequence[str]) -> list[str]:
     """Returns commands, each with its purpose."""
-    summary = data.summary
+    summary = data
     option = f"--study {shlex.quote(data.name)}"
     if not data.is_ours:
         return [f"{code(f'canopy report {option}')} writes everything as one HTML page"]

@@ -106,7 +106,7 @@ class Pages:
             return _json(HTTPStatus.BAD_REQUEST, {"reason": _NO_RENAMING})
         if environ["REQUEST_METHOD"] == "DELETE" and (found := _STUDY.fullmatch(path)):
             view = self._views.view(int(found[1]))
-            if view is not None and view.data.summary.is_searched:
+            if view is not None and view.data.is_searched:
                 return _json(HTTPStatus.CONFLICT, {"reason": _NO_DELETING})
         if found := _NOTE.fullmatch(path):
             trial_id = None if found[2] is None else int(found[2])

@@ -24,8 +24,9 @@ from canopy_search.dashboards.optuna_dashboard.notes import (
     with_words,
 )
 from canopy_search.dashboards.study.confirmation import last_confirmation
-from canopy_search.dashboards.study.reader import StudyData, TrialData, read_study
-from canopy_search.dashboards.study.summary import StudyReader, StudySummary, looked_at
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.read_study import read_study
+from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.storage.database import Database
 from canopy_search.storage.errors import UnknownStudyError
 from canopy_search.storage.study.confirmations import ConfirmationStore
@@ -35,7 +36,7 @@ from canopy_search.storage.study.trial_attributes import RUNG_ATTR
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-BestYaml = Callable[[StudySummary, Mapping[str, Any]], bytes]
+BestYaml = Callable[[StudyData, Mapping[str, Any]], bytes]
 """Returns the best configuration of a study with a record of its settings, as YAML."""
 
 # A study is read or drawn again after a second at the earliest; for a large one after a multiple
@@ -183,7 +184,7 @@ class _StudyWatch:
         else:
             trials = store.optuna_storage.get_all_trials(study_id, deepcopy=False)
             trials = trials[: len(data.trials)]  # a new one may have been added meanwhile
-        mirror = read_mirror(store, data.summary)
+        mirror = read_mirror(store, data)
         scores = ConfirmationStore(database).test_scores(name)
         tests = {number: score["test_ap"] for number, score in scores.items()}
         files = offered_files(data, study_id, self._yaml)
@@ -222,12 +223,12 @@ class _StudyWatch:
         )
 
     def _yaml(self, data: StudyData) -> bytes:
-        return self._views.best_yaml(data.summary, data.record or {})
+        return self._views.best_yaml(data, data.record or {})
 
     def _answer_of(self, data: StudyData) -> Answer:
         """Returns how certain the ranking is; cached, because its bootstrap is slow."""
         ranked = (data.best, data.runner_up, data.baseline)
-        key = (looked_at(data.summary), *((t.number, t.epochs) for t in ranked if t is not None))
+        key = (data.looked_at, *((t.number, t.epochs) for t in ranked if t is not None))
         if self._answer is None or self._answer[0] != key:
             self._answer = (key, answer_of(data))
         return self._answer[1]
@@ -236,7 +237,7 @@ class _StudyWatch:
         """Returns sentences about the finalists with additional seeds, cached likewise."""
         if data.record is None:
             return []
-        found = last_confirmation(self._views.database, data.summary, data.record)
+        found = last_confirmation(self._views.database, data, data.record)
         if found is None:
             return []
         key = tuple(
@@ -248,7 +249,7 @@ class _StudyWatch:
         return self._confirmed[1]
 
     def _figures_of(self, data: StudyData) -> list[dict[str, str]]:
-        key = hash(tuple((t.number, t.summary.state, t.epochs, t.score) for t in data.trials))
+        key = hash(tuple((t.number, t.state, t.epochs, t.score) for t in data.trials))
         started = time.monotonic()
         is_drawn = self._figures is not None and self._figures[0] == key
         if self._figures is None or (not is_drawn and started >= self._draw_at):
@@ -267,7 +268,7 @@ def trial_attributes(
     """
     if not data.is_ours:
         return {}
-    summary = trial.summary
+    summary = trial
     found = {
         "state": summary.state.lower(),
         "val_ap": _rounded(trial.score),

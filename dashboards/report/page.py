@@ -21,7 +21,7 @@ from canopy_search.dashboards.formatting.tables import (
     value_text,
 )
 from canopy_search.dashboards.html.page import Cell, Chart, Column, Page, Section, Table, page_html
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
 def report_html(data: StudyData) -> str:
@@ -56,16 +56,16 @@ def trials_table(data: StudyData) -> Table:
     columns += [Column(f"{data.step}s", is_number=True)]
     columns += [Column("trained", is_number=True)] if data.is_ours else []
     columns += [Column("time", is_number=True), Column("state", is_choice=True)]
-    has_reasons = any(trial.summary.reason for trial in data.trials)
+    has_reasons = any(trial.reason for trial in data.trials)
     columns += [Column("reason")] if has_reasons else []
     rows = []
     for trial in data.trials:
         row = [_number(trial.number, str(trial.number))]
         row += [_param(trial.params, name, is_number=name in numeric) for name in names]
         row += [_number(trial.score, score_text(data, trial.score)), _number(trial.epochs)]
-        row += [_number(trial.summary.epochs_trained)] if data.is_ours else []
-        row += [_duration(trial), Cell(trial.summary.state.lower())]
-        row += [Cell(trial.summary.reason or "")] if has_reasons else []
+        row += [_number(trial.epochs_trained)] if data.is_ours else []
+        row += [_duration(trial), Cell(trial.state.lower())]
+        row += [Cell(trial.reason or "")] if has_reasons else []
         rows.append(row)
     caption = f"All {len(rows)} trials; click a heading to sort, again to reverse"
     return Table("trials", caption, columns, rows, has_filter=len(rows) > 1)
@@ -73,7 +73,7 @@ def trials_table(data: StudyData) -> Table:
 
 def _sections(data: StudyData) -> list[Section]:
     marks = marks_of(data)
-    spent = [f"{spent_text(data.summary)}."] if data.is_ours and data.trials else []
+    spent = [f"{spent_text(data)}."] if data.is_ours and data.trials else []
     candidates: list[tuple[str, str, list[str], list[Chart]]] = [
         ("progress", "The search", spent, progress_charts(data, marks)),
         ("learning", "Learning", [], curves_charts(data, marks)),
@@ -130,5 +130,5 @@ def _number(value: float | None, text: str | None = None) -> Cell:
 
 
 def _duration(trial: TrialData) -> Cell:
-    seconds = trial.seconds
+    seconds = trial.duration_s
     return Cell("–") if seconds is None else Cell(duration_text(seconds), seconds)

@@ -11,14 +11,10 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.stats.bootstrap import resample_ap
 from canopy_search.dashboards.stats.seeds import Difference, Spread, paired_difference, spread
-from canopy_search.dashboards.study.finalists import (
-    SEED,
-    Candidate,
-    additional_seeds,
-    candidates,
-    setting_of,
-)
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary, summarize_study
+from canopy_search.dashboards.study.baseline import SEED, setting_of
+from canopy_search.dashboards.study.finalists import Candidate, additional_seeds, candidates
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
 from canopy_search.storage.study.predictions import Predictions, trial_predictions
@@ -255,7 +251,7 @@ def confirming_study(study: str) -> str:
 
 def read_confirmation(
     database: Database,
-    summary: StudySummary,
+    summary: StudyData,
     record: Mapping[str, Any],
     *,
     top: int,
@@ -271,11 +267,11 @@ def read_confirmation(
         seeds: number of additional seeds.
     """
     store = StudyStore(database)
-    name = confirming_study(summary.study)
-    trials: list[TrialSummary] = []
+    name = confirming_study(summary.name)
+    trials: Sequence[TrialData] = []
     tests: dict[int, dict[str, Any]] = {}
     if name in store.names():
-        trials = summarize_study(store, name).trials
+        trials = read_trials(store, name).trials
         tests = ConfirmationStore(database).test_scores(name)
         store.close()
     chosen = additional_seeds(record, seeds)
@@ -286,11 +282,11 @@ def read_confirmation(
     found.sort(key=lambda each: -each.val_ap.mean if each.val_ap else np.inf)
     runs = [run.trial for each in found for run in each.runs]
     predictions = trial_predictions(database, name, runs) if runs else {}
-    return Confirmation(summary.study, name, top, chosen, tuple(found), predictions)
+    return Confirmation(summary.name, name, top, chosen, tuple(found), predictions)
 
 
 def last_confirmation(
-    database: Database, summary: StudySummary, record: Mapping[str, Any]
+    database: Database, summary: StudyData, record: Mapping[str, Any]
 ) -> Confirmation | None:
     """Reads the results of the last request, for the current finalists of a study.
 
@@ -302,7 +298,7 @@ def last_confirmation(
     Returns:
         The confirmation, complete or not; None if none was requested.
     """
-    request = ConfirmationStore(database).asked(summary.study)
+    request = ConfirmationStore(database).asked(summary.name)
     if request is None:
         return None
     return read_confirmation(database, summary, record, top=request.top, seeds=request.seeds)
@@ -310,7 +306,7 @@ def last_confirmation(
 
 def _runs_of(
     candidate: Candidate,
-    trials: Sequence[TrialSummary],
+    trials: Sequence[TrialData],
     tests: Mapping[int, dict[str, Any]],
     seeds: Sequence[int],
 ) -> tuple[Run, ...]:

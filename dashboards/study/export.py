@@ -15,7 +15,8 @@ import pyarrow.parquet
 from optuna.trial import FrozenTrial
 
 from canopy_search.dashboards.errors import ExportFormatError
-from canopy_search.dashboards.study.summary import StudyReader, TrialSummary
+from canopy_search.dashboards.study.model import TrialData
+from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.studies import StudyStore
 
@@ -128,7 +129,7 @@ def export_bytes(exported: ExportedStudy, file_format: Format) -> bytes:
 
 
 def _exported(
-    study: str, summary: TrialSummary, trial: FrozenTrial, recorded: Sequence[EpochRecord]
+    study: str, summary: TrialData, trial: FrozenTrial, recorded: Sequence[EpochRecord]
 ) -> ExportedTrial:
     values = {
         "study": study,

@@ -6,10 +6,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
-from canopy_search.storage.study.enqueued import baseline_params
-
-SEED = "seed"  # a training setting like any other, so a space may contain it
+from canopy_search.dashboards.study.baseline import SEED, Baseline, baseline, setting_of
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Candidate:
     is_baseline: bool
 
 
-def candidates(summary: StudySummary, record: Mapping[str, Any], top: int) -> list[Candidate]:
+def candidates(summary: StudyData, record: Mapping[str, Any], top: int) -> list[Candidate]:
     """Returns the finalists, the best first, then the baseline unless it is one of them.
 
     Finalists are the fully trained settings with the best validation AP. A search that prunes many
@@ -46,40 +44,21 @@ def candidates(summary: StudySummary, record: Mapping[str, Any], top: int) -> li
         record: what the study started with.
         top: number of finalists; fewer are returned if there are no more.
     """
-    base, trial = baseline(summary, record)
+    base = baseline(summary.trials, record) or Baseline({}, None)
     best = _best_settings(summary)
-    found = [_candidate(finalist, base, is_finalist=True) for finalist in best[:top]]
+    found = [_candidate(finalist, base.params, is_finalist=True) for finalist in best[:top]]
     if any(candidate.is_baseline for candidate in found):
         return found
     for other in best[top:]:
-        if setting_of(other.params) == base:
-            return [*found, _candidate(other, base, is_finalist=False)]
-    return [*found, Candidate(base, trial, 0, None, is_finalist=False, is_baseline=True)]
+        if setting_of(other.params) == base.params:
+            return [*found, _candidate(other, base.params, is_finalist=False)]
+    number = None if base.trial is None else base.trial.number
+    return [*found, Candidate(base.params, number, 0, None, is_finalist=False, is_baseline=True)]
 
 
-def finalists_at_hand(summary: StudySummary) -> int:
+def finalists_at_hand(summary: StudyData) -> int:
     """Returns the number of different settings that can be finalists."""
     return len(_best_settings(summary))
-
-
-def baseline(summary: StudySummary, record: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """Returns the setting that the search should improve, and its first trial if it had one.
-
-    It is the first setting that was enqueued when the study started, completed by the sampler; if
-    none was, it is the setting under `training`.
-
-    Args:
-        summary: of the study.
-        record: what the study started with.
-    """
-    search = record["config"]["search"]
-    enqueued = baseline_params(search["enqueue"])
-    fixed = {name: _setting_at(record["training"], name) for name in search["space"]}
-    given = enqueued or fixed
-    for trial in summary.trials:
-        if given.items() <= trial.params.items() and trial.params.keys() >= fixed.keys():
-            return setting_of(trial.params), trial.number
-    return setting_of(fixed | enqueued), None
 
 
 def additional_seeds(record: Mapping[str, Any], count: int) -> tuple[int, ...]:
@@ -103,12 +82,7 @@ def highest_seed(record: Mapping[str, Any]) -> int:
     return int(max(domain) if isinstance(domain, list) else domain["high"])
 
 
-def setting_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a trial's parameters without the seed."""
-    return {name: value for name, value in params.items() if name != SEED}
-
-
-def _candidate(trial: TrialSummary, base: dict[str, Any], *, is_finalist: bool) -> Candidate:
+def _candidate(trial: TrialData, base: dict[str, Any], *, is_finalist: bool) -> Candidate:
     return Candidate(
         params=setting_of(trial.params),
         trial=trial.number,
@@ -119,7 +93,7 @@ def _candidate(trial: TrialSummary, base: dict[str, Any], *, is_finalist: bool) 
     )
 
 
-def _best_settings(summary: StudySummary) -> list[TrialSummary]:
+def _best_settings(summary: StudyData) -> list[TrialData]:
     """Returns complete trials, then pruned ones, each the best first and each setting once."""
     pruned = [
         trial
@@ -127,15 +101,8 @@ def _best_settings(summary: StudySummary) -> list[TrialSummary]:
         if trial.state == TrialState.PRUNED.name and trial.metrics and not trial.has_gone_wrong
     ]
     pruned.sort(key=lambda trial: (-len(trial.metrics), -(trial.val_ap or 0.0), trial.number))
-    found: list[TrialSummary] = []
+    found: list[TrialData] = []
     for trial in (*summary.ranking, *pruned):
         if all(setting_of(trial.params) != setting_of(other.params) for other in found):
             found.append(trial)
     return found
-
-
-def _setting_at(document: Mapping[str, Any], name: str) -> Any:
-    value: Any = document
-    for step in name.split("."):
-        value = value[step]
-    return value

@@ -1,290 +1,140 @@
-"""A study as pages show it, written by Canopy or by plain Optuna."""
+"""Reads a study and its trials; again and again, only what has changed."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any, TypeGuard
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.dashboards.study.confirmation import Confirmation, last_confirmation
-from canopy_search.dashboards.study.summary import StudyReader, StudySummary, TrialSummary
-from canopy_search.storage.database import Database
-from canopy_search.storage.study.enqueued import baseline_params
+from canopy_search.dashboards.study.model import StudyData, TrialData, training_s
 from canopy_search.storage.study.epochs import EpochRecord
-from canopy_search.storage.study.predictions import Predictions, trial_predictions
+from canopy_search.storage.study.parameters import canonical_params
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.study.trial_attributes import PAUSED
-
-_ENDED_EARLY = {TrialState.PRUNED.name, PAUSED}
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """One trial.
-
-    Attributes:
-        summary: the data of `canopy trials`.
-        score: validation AP after the last epoch, or the value reported to plain Optuna.
-        curve: (epoch, score) of every report.
-        stages: its epochs as Canopy recorded them; empty for a trial of plain Optuna.
-        began: start, in local time.
-        ended: end, in local time.
-    """
-
-    summary: TrialSummary
-    score: float | None
-    curve: tuple[tuple[int, float], ...] = ()
-    stages: tuple[EpochRecord, ...] = ()
-    began: datetime | None = None
-    ended: datetime | None = None
-
-    @property
-    def number(self) -> int:
-        """Its number in the study."""
-        return self.summary.number
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """Its parameters."""
-        return self.summary.params
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it was fully trained."""
-        return self.summary.state == TrialState.COMPLETE.name
-
-    @property
-    def ended_early(self) -> bool:
-        """Whether it was pruned or is paused."""
-        return self.summary.state in _ENDED_EARLY
-
-    @property
-    def epochs(self) -> int:
-        """The last epoch that was reported."""
-        return self.curve[-1][0] if self.curve else 0
-
-    @property
-    def seconds(self) -> float | None:
-        """Time to train its epochs from the start; None if unknown."""
-        if self.stages:
-            return self.summary.seconds
-        if self.is_complete and self.began and self.ended:
-            return max(0.0, (self.ended - self.began).total_seconds())
-        return None
-
-    def score_at(self, epoch: int) -> float | None:
-        """Returns its score after an epoch."""
-        return dict(self.curve).get(epoch)
+from canopy_search.storage.study.trial_attributes import (
+    INTERRUPTED,
+    PAUSED,
+    PROMOTED_ATTR,
+    REASON_ATTR,
+    RESUMED_ATTR,
+    VERIFIES_ATTR,
+    is_paused,
+)
 
 
-@dataclass(frozen=True)
-class StudyData:
-    """A study and all its trials.
-
-    Attributes:
-        summary: the data of `canopy status`.
-        trials: in the order of their numbers.
-        distributions: parameter name → distribution.
-        metric: name of the score, in a few words.
-        higher_is_better: whether a score is maximised.
-        objectives: how many values each trial has in plain Optuna; only the first is shown.
-        record: what a study of Canopy started with; None for plain Optuna.
-        predictions: trial number → validation predictions, of some trials.
-        confirmation: results of the finalists with additional seeds, if requested.
-        read: when the study was read, in local time.
-    """
-
-    summary: StudySummary
-    trials: Sequence[TrialData]
-    distributions: Mapping[str, BaseDistribution]
-    read: datetime
-    metric: str = "validation AP"
-    higher_is_better: bool = True
-    objectives: int = 1
-    record: Mapping[str, Any] | None = None
-    predictions: Mapping[int, Predictions] = field(default_factory=dict)
-    confirmation: Confirmation | None = None
-
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return self.summary.study
-
-    @property
-    def step(self) -> str:
-        """What trials report after: Canopy's ``epoch`` or plain Optuna's ``step``."""
-        return "epoch" if self.is_ours else "step"
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether Canopy trained its trials."""
-        return self.record is not None
-
-    @cached_property
-    def scored(self) -> list[TrialData]:
-        """The trials that have a score, complete or not."""
-        return [trial for trial in self.trials if trial.score is not None]
-
-    @cached_property
-    def ranking(self) -> list[TrialData]:
-        """The complete trials, the best first; of equals, the earlier first."""
-        complete = [trial for trial in self.scored if trial.is_complete]
-        return sorted(complete, key=lambda trial: (-self.worth(trial.score), trial.number))
-
-    @cached_property
-    def best_settings(self) -> list[TrialData]:
-        """The ranking with each setting once; a sampler may repeat one."""
-        first: dict[str, TrialData] = {}
-        for trial in self.ranking:
-            first.setdefault(repr(trial.params), trial)
-        return list(first.values())
-
-    @property
-    def best(self) -> TrialData | None:
-        """The best complete trial."""
-        return next(iter(self.ranking), None)
-
-    @property
-    def runner_up(self) -> TrialData | None:
-        """The best complete trial with another setting."""
-        return self.best_settings[1] if len(self.best_settings) > 1 else None
-
-    @property
-    def leader(self) -> TrialData | None:
-        """The best complete trial; before there is one, the best of the longest trained."""
-        if self.best is not None or not self.scored:
-            return self.best
-        return max(self.scored, key=lambda t: (t.epochs, self.worth(t.score), -t.number))
-
-    @cached_property
-    def baseline(self) -> TrialData | None:
-        """The first trial with the setting that the search should improve, if it was tried.
-
-        That is the first setting that was enqueued when the study started, else the setting under
-        `training`.
-        """
-        config = (self.record or {}).get("config", {}).get("search", {})
-        enqueued = baseline_params(config.get("enqueue"))
-        fixed = (self.record or {}).get("training", {})
-        given = enqueued or {name: _setting_at(fixed, name) for name in config.get("space") or {}}
-        for trial in self.scored:
-            if given and given.items() <= trial.params.items():
-                return trial
-        return None
-
-    @property
-    def planned_epochs(self) -> int:
-        """Number of epochs of a fully trained trial."""
-        planned = (self.record or {}).get("training", {}).get("epochs")
-        return int(planned or max((trial.epochs for trial in self.trials), default=0))
-
-    @property
-    def numeric(self) -> list[str]:
-        """Names of the numeric parameters."""
-        numbers = (FloatDistribution, IntDistribution)
-        return [name for name, domain in self.distributions.items() if isinstance(domain, numbers)]
-
-    @property
-    def categorical(self) -> dict[str, list[Any]]:
-        """Name of each categorical parameter → its choices."""
-        return {
-            name: list(domain.choices)
-            for name, domain in self.distributions.items()
-            if isinstance(domain, CategoricalDistribution)
-        }
-
-    def worth(self, score: float | None) -> float:
-        """Returns a score signed so that more is better; minus infinity without one."""
-        if score is None:
-            return -math.inf
-        return score if self.higher_is_better else -score
-
-
-def read_study(
-    store: StudyStore,
-    database: Database,
-    name: str,
-    read: datetime,
-    reader: StudyReader | None = None,
-) -> StudyData:
-    """Reads a study, with the predictions of the trials that pages show in detail.
-
-    Args:
-        store: the studies of the database.
-        database: an open one.
-        name: the study's name.
-        read: the time now, in local time.
-        reader: an existing reader of the study, if it is read repeatedly.
+def read_trials(store: StudyStore, name: str) -> StudyData:
+    """Reads a study and its trials, without predictions and confirmation.
 
     Raises:
         UnknownStudyError: no study has that name.
     """
-    reader = reader or StudyReader(store, name)
-    summary = reader.read()
-    epochs = reader.epochs
-    record = store.read_record(name)
-    study = store.load_study(name)
-    frozen = {trial.number: trial for trial in reader.trials}
-    names = study.metric_names
-    data = StudyData(
-        summary=summary,
-        trials=[
-            trial_data(trial, frozen[trial.number], epochs.get(trial.number, []))
-            for trial in summary.trials
-        ],
-        distributions=_distributions(list(frozen.values())),
-        read=read,
-        metric="validation AP" if record is not None else names[0] if names else "value",
-        higher_is_better=study.directions[0].name != "MINIMIZE",
-        objectives=len(study.directions),
-        record=record,
-    )
-    numbers = [t.number for t in (data.best, data.runner_up, data.baseline) if t is not None]
-    predictions = trial_predictions(database, name, numbers) if data.is_ours else {}
-    confirmation = None
-    if record is not None and "config" in record:
-        confirmation = last_confirmation(database, summary, record)
-    return replace(data, predictions=predictions, confirmation=confirmation)
+    return StudyReader(store, name).read()
 
 
-def trial_data(
-    summary: TrialSummary, trial: FrozenTrial, epochs: Sequence[EpochRecord]
-) -> TrialData:
-    """Returns a trial as pages show it.
+class StudyReader:
+    """Reads a study repeatedly; of its trials, only those that changed.
 
     Args:
-        summary: of the trial.
-        trial: Optuna's trial.
-        epochs: its epochs that Canopy recorded.
+        store: the studies of the database.
+        name: the study's name.
+
+    Attributes:
+        epochs: trial number → its epochs, as of the last read.
+
+    Raises:
+        UnknownStudyError: no study has that name.
+        DatabaseSchemaError: another version of Optuna changed its tables.
     """
+
+    def __init__(self, store: StudyStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._replica = store.open_replica(name)
+        study = store.load_study(name)
+        names = study.metric_names
+        self._metric = names[0] if names else "value"
+        self._higher_is_better = study.directions[0].name != "MINIMIZE"
+        self._objectives = len(study.directions)
+        self.epochs: Mapping[int, list[EpochRecord]] = {}
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's trials as of the last read; do not modify them."""
+        return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
+
+    def read(self) -> StudyData:
+        """Returns the current state of the study.
+
+        Raises:
+            UnknownStudyError: it was deleted.
+        """
+        store, name = self._store, self._name
+        # The trials change during the read. A trial promoted after the first query is in the last
+        # one; a trial that ended before the last query is not in the first one.
+        without_worker = store.left_behind(name)
+        store.refresh(self._replica)
+        found = self.trials
+        self.epochs = epochs = store.epochs(name)
+        workers = store.workers(name)
+        without_worker -= {worker.trial_number for worker in workers if worker.is_living}
+        trials = [
+            _trial_data(
+                trial, epochs.get(trial.number, []), has_worker=trial.number not in without_worker
+            )
+            for trial in found
+        ]
+        record = store.read_record(name)
+        return StudyData(
+            name,
+            trials,
+            workers,
+            store.control(name),
+            store.target(name),
+            distributions={n: d for trial in found for n, d in trial.distributions.items()},
+            read=datetime.now(),
+            metric=self._metric if record is None else "validation AP",
+            higher_is_better=self._higher_is_better,
+            objectives=self._objectives,
+            record=record,
+        )
+
+
+def _trial_data(trial: FrozenTrial, epochs: list[EpochRecord], *, has_worker: bool) -> TrialData:
+    # The epoch that a running trial has just stored may not be reported yet.
     reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
+    verifies = trial.user_attrs.get(VERIFIES_ATTR)
+    return TrialData(
+        number=trial.number,
+        state=_state(trial, has_worker=has_worker),
+        params=canonical_params(trial.params, trial.distributions),
+        val_ap=reported[-1].metrics["val_ap"] if reported else None,
+        reason=trial.user_attrs.get(REASON_ATTR),
+        metrics=[epoch.metrics for epoch in reported],
+        epochs_trained=sum(epoch.times_trained for epoch in epochs),
+        epochs_replayed=sum(epoch.replayed for epoch in reported),
+        epochs_resumed=trial.user_attrs.get(RESUMED_ATTR, 0),
+        trained_s=sum(training_s(epoch.metrics) for epoch in epochs if epoch.times_trained),
+        promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
+        ended=trial.datetime_complete,
+        began=trial.datetime_start,
+        value=None if epochs else _last_value(trial),
+        verifies=verifies and verifies["kind"],
+        epochs_verifying=sum(
+            not epoch.replayed and epoch.epoch > verifies["from_epoch"] for epoch in reported
+        )
+        if verifies
+        else 0,
+        curve=_curve(trial, reported),
+        stages=tuple(reported),
+    )
+
+
+def _curve(trial: FrozenTrial, reported: Sequence[EpochRecord]) -> tuple[tuple[int, float], ...]:
     if reported:
         pairs = [(epoch.epoch, epoch.metrics.get("val_ap")) for epoch in reported]
     else:
         pairs = sorted(trial.intermediate_values.items())
-    curve = tuple((epoch, float(score)) for epoch, score in pairs if is_number(score))
-    return TrialData(
-        summary=summary,
-        score=summary.score,
-        curve=curve,
-        stages=tuple(reported),
-        began=trial.datetime_start,
-        ended=trial.datetime_complete,
-    )
-
-
-def _distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """Returns the latest distribution of each parameter."""
-    return {name: domain for trial in trials for name, domain in trial.distributions.items()}
+    return tuple((epoch, float(score)) for epoch, score in pairs if is_number(score))
 
 
 def is_number(score: Any) -> TypeGuard[float]:
@@ -292,10 +142,14 @@ def is_number(score: Any) -> TypeGuard[float]:
     return isinstance(score, int | float) and math.isfinite(score)
 
 
-def _setting_at(settings: Mapping[str, Any], name: str) -> Any:
-    """Returns the value of a dotted name; None if there is none."""
-    for part in name.split("."):
-        if not isinstance(settings, Mapping):
-            return None
-        settings = settings.get(part)  # type: ignore[assignment]
-    return settings
+def _last_value(trial: FrozenTrial) -> float | None:
+    """Returns the value, else the last intermediate value, of a trial of plain Optuna."""
+    values = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
+    return float(values[-1]) if values and math.isfinite(values[-1]) else None
+
+
+def _state(trial: FrozenTrial, *, has_worker: bool) -> str:
+    if is_paused(trial):
+        return PAUSED
+    is_interrupted = trial.state == TrialState.RUNNING and not has_worker
+    return INTERRUPTED if is_interrupted else trial.state.name

@@ -14,7 +14,7 @@ from canopy_search.dashboards.formatting.tables import (
     spent_text,
     worker_name,
 )
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 from canopy_search.storage.workers.registry import LEFT, WorkerSummary
 
@@ -32,9 +32,9 @@ _CONTROLS = {
 }
 
 
-def status_lines(summary: StudySummary) -> list[str]:
+def status_lines(summary: StudyData) -> list[str]:
     """Returns the progress of a study, its active workers, and its failures."""
-    lines = [f"study {summary.study}: {counts_text(summary)}"]
+    lines = [f"study {summary.name}: {counts_text(summary)}"]
     if summary.best is not None:
         lines.append(best_text(summary.best))
     if summary.is_over and (found := verified(summary)) and found.text:
@@ -49,7 +49,7 @@ def status_lines(summary: StudySummary) -> list[str]:
     return [*lines, *loss_lines(summary), *trouble_lines(summary)]
 
 
-def loss_lines(summary: StudySummary) -> list[str]:
+def loss_lines(summary: StudyData) -> list[str]:
     """Returns the workers that were lost recently."""
     return [
         f"{worker_name(worker)}: {worker.end}, last heartbeat {worker.seen.astimezone():%H:%M:%S}"
@@ -58,7 +58,7 @@ def loss_lines(summary: StudySummary) -> list[str]:
     ]
 
 
-def trouble_lines(summary: StudySummary) -> list[str]:
+def trouble_lines(summary: StudyData) -> list[str]:
     """Returns the interrupted trials, and the latest failures with their reasons."""
     lines = []
     if interrupted := summary.interrupted:
@@ -72,12 +72,12 @@ def trouble_lines(summary: StudySummary) -> list[str]:
     return lines
 
 
-def best_text(best: TrialSummary) -> str:
+def best_text(best: TrialData) -> str:
     """Returns the best trial and its setting."""
     return f"best AP {ap_text(best.val_ap)}: trial {best.number}, {params_text(best.params)}"
 
 
-def control_text(summary: StudySummary) -> str | None:
+def control_text(summary: StudyData) -> str | None:
     """Returns the user's request to pause or stop the study, if there is one."""
     if summary.control == RUN:
         return None
@@ -137,7 +137,7 @@ def _work_text(worker: WorkerSummary) -> str:
     return ", ".join(parts)
 
 
-def _interrupted_text(trials: Sequence[TrialSummary]) -> str:
+def _interrupted_text(trials: Sequence[TrialData]) -> str:
     numbers = ", ".join(str(trial.number) for trial in trials[:_MOST_NUMBERS])
     more = f" and {len(trials) - _MOST_NUMBERS} more" if len(trials) > _MOST_NUMBERS else ""
     word, it = ("trial", "it") if len(trials) == 1 else ("trials", "them")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from canopy_search.dashboards.formatting.tables import ap_text, counted, counts_text, params_text
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.terminal.status import (
     age_text,
     best_text,
@@ -30,7 +30,7 @@ _OTHER_LINES = 10
 _STYLES = {"works": "green", "waits": "cyan", LEFT: "dim"}
 
 
-def watch_screen(summary: StudySummary, height: int, note: str = "") -> RenderableType:
+def watch_screen(summary: StudyData, height: int, note: str = "") -> RenderableType:
     """Returns the screen of a study; no line is wider than the terminal.
 
     Args:
@@ -70,17 +70,17 @@ def workers_table(workers: Sequence[WorkerSummary]) -> Table:
     return table
 
 
-def _progress_line(summary: StudySummary) -> Text:
+def _progress_line(summary: StudyData) -> Text:
     done = summary.finished + summary.paused
     what = "trials finished or paused" if summary.paused else "trials finished"
     if summary.target is None:
-        return Text(f"{summary.study}  {done} {what}", style="bold")
+        return Text(f"{summary.name}  {done} {what}", style="bold")
     filled = min(_BAR, _BAR * done // summary.target)
     bar = "━" * filled + "╌" * (_BAR - filled)
-    return Text(f"{summary.study}  {bar}  {done} of {summary.target} {what}", style="bold")
+    return Text(f"{summary.name}  {bar}  {done} of {summary.target} {what}", style="bold")
 
 
-def _workers(summary: StudySummary, most: int) -> list[RenderableType]:
+def _workers(summary: StudyData, most: int) -> list[RenderableType]:
     """Returns one row per active or recently ended worker, and one line for the others."""
     living = [worker for worker in summary.workers if worker.is_living]
     ended = [worker for worker in summary.workers if not worker.is_living]
@@ -96,15 +96,13 @@ def _workers(summary: StudySummary, most: int) -> list[RenderableType]:
     return parts + ([_cell("; ".join(below), "dim")] if below else [])
 
 
-def _leased(summary: StudySummary) -> list[tuple[TrialSummary, WorkerSummary]]:
+def _leased(summary: StudyData) -> list[tuple[TrialData, WorkerSummary]]:
     """Returns the trials that active workers hold, each with its worker."""
     holders = {worker.trial_number: worker for worker in summary.workers if worker.is_living}
     return [(trial, holders[trial.number]) for trial in summary.trials if trial.number in holders]
 
 
-def _trials(
-    leased: Sequence[tuple[TrialSummary, WorkerSummary]], most: int
-) -> list[RenderableType]:
+def _trials(leased: Sequence[tuple[TrialData, WorkerSummary]], most: int) -> list[RenderableType]:
     """Returns one row per leased trial."""
     right = ("trial", "epochs", "AP", "pid")
     table = _table("trial", "setting", "epochs", "AP", "host", "pid", right=right)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.options import ConfigOption, StudyOption, command_text
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.errors import NothingFoundError
@@ -30,7 +30,7 @@ def best(
     name = study or settings.search.study
     database = open_existing_database(state_home(), database_url())
     store = StudyStore(database)
-    summary, record = summarize_study(store, name), store.read_record(name)
+    summary, record = read_trials(store, name), store.read_record(name)
     if record is None:
         raise NothingFoundError(
             f"study {name!r} was not created by Canopy, so its settings are unknown"

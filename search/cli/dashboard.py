@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.storage.database import open_existing_database
 
@@ -31,7 +31,7 @@ def dashboard(
 
     database = open_existing_database(state_home(), database_url())
 
-    def yaml_of(summary: StudySummary, record: Mapping[str, Any]) -> bytes:
+    def yaml_of(summary: StudyData, record: Mapping[str, Any]) -> bytes:
         confirmation = last_confirmation(database, summary, record)
         return best_yaml(summary, dict(record), None, confirmation).encode()
 

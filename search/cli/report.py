@@ -20,7 +20,7 @@ def report(
 ) -> None:
     """Write everything the study found, in one self-contained HTML file."""
     from canopy_search.dashboards.report.page import report_html
-    from canopy_search.dashboards.study.reader import read_study
+    from canopy_search.dashboards.study.read_study import read_study
     from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
     from canopy_search.training.atomic import check_writable, write_atomically

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.dashboards.study.summary import StudyReader
+from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.search.cli.options import (
     ConfigOption,
     JsonOption,

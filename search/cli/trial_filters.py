@@ -9,7 +9,7 @@ from typing import Any, Literal
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.formatting.tables import value_text
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 from canopy_search.search.errors import TrialFilterError
 from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED
 
@@ -50,7 +50,7 @@ class Condition:
     operator: str
     operand: str
 
-    def holds(self, trial: TrialSummary) -> bool:
+    def holds(self, trial: TrialData) -> bool:
         """Whether a trial has the parameter and it meets the condition."""
         if self.name not in trial.params:
             return False
@@ -98,8 +98,8 @@ class TrialFilter:
     order: Order | None = None
 
     def choose(
-        self, trials: Sequence[TrialSummary], *, higher_is_better: bool = True
-    ) -> list[TrialSummary]:
+        self, trials: Sequence[TrialData], *, higher_is_better: bool = True
+    ) -> list[TrialData]:
         """Returns the matching trials in the chosen order.
 
         Args:
@@ -121,7 +121,7 @@ class TrialFilter:
         if self.last is not None:
             chosen = chosen[-self.last :]
 
-        def best_first(trial: TrialSummary) -> tuple[bool, float]:
+        def best_first(trial: TrialData) -> tuple[bool, float]:
             score = trial.score or 0.0
             return trial.score is None, -score if higher_is_better else score
 
@@ -145,7 +145,7 @@ def _known_state(state: str) -> str:
     return key
 
 
-def _check(condition: Condition, trials: Sequence[TrialSummary]) -> None:
+def _check(condition: Condition, trials: Sequence[TrialData]) -> None:
     """Raises TrialFilterError if a condition names no parameter or value of the trials."""
     if not trials:
         return

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.options import (
     ConfigOption,
     JsonOption,
@@ -55,7 +55,7 @@ def trials(
     )
     name = study or load_config(config).search.study
     store = open_store()
-    summary = summarize_study(store, name)
+    summary = read_trials(store, name)
     found = chosen.choose(summary.trials, higher_is_better=store.is_maximised(name))
     if json_:
         from canopy_search.dashboards.clearml.status import read_mirror

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.terminal.status import status_lines
 from canopy_search.dashboards.terminal.watch_screen import watch_screen
 from canopy_search.search.progress_display import is_live
 from canopy_search.storage.connection.retry import RetryPolicy
 
 
-def watch_study(read: Callable[[], StudySummary], console: Console, every_s: float) -> None:
+def watch_study(read: Callable[[], StudyData], console: Console, every_s: float) -> None:
     """Shows a study until it is over and has no active worker, or until Ctrl-C.
 
     It reads only the database. While that is unavailable, it retries without a time limit.
@@ -47,7 +47,7 @@ def watch_study(read: Callable[[], StudySummary], console: Console, every_s: flo
 class _View(Protocol):
     """The output that shows a study."""
 
-    def show(self, summary: StudySummary) -> None:
+    def show(self, summary: StudyData) -> None:
         """Shows the study's current state."""
 
     def note(self, text: str) -> None:
@@ -64,7 +64,7 @@ class _BlockView:
         self._console = console
         self._lines: list[str] = []
 
-    def show(self, summary: StudySummary) -> None:
+    def show(self, summary: StudyData) -> None:
         """Prints a block if something changed."""
         lines = status_lines(summary)
         if lines == self._lines:
@@ -92,11 +92,11 @@ class _LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._summary: StudySummary | None = None
+        self._summary: StudyData | None = None
         self._live = Live(console=console, screen=True, auto_refresh=False)
         self._live.start()
 
-    def show(self, summary: StudySummary) -> None:
+    def show(self, summary: StudyData) -> None:
         """Draws the study."""
         self._summary = summary
         self._draw("")

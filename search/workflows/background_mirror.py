@@ -15,7 +15,7 @@ from canopy_search.dashboards.clearml.credentials import HOW_TO, TrackerSettings
 from canopy_search.dashboards.clearml.status import MirrorSummary, read_mirror
 from canopy_search.dashboards.errors import TrackerConfigError
 from canopy_search.dashboards.formatting.tables import counted
-from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.search.workers.forkserver import CONTEXT
@@ -95,7 +95,7 @@ def mirroring(
     mirror = _BackgroundMirror(
         MirrorJob(plan.config, plan.home, plan.study, url, log),
         note,
-        read=lambda: read_mirror(store, summarize_study(store, plan.study)),
+        read=lambda: read_mirror(store, read_trials(store, plan.study)),
     )
     try:
         yield mirror.update

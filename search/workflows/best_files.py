@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canopy_search.dashboards.clearml.attachments import Attachment
+from canopy_search.dashboards.study.baseline import SEED
 from canopy_search.dashboards.study.confirmation import last_confirmation
-from canopy_search.dashboards.study.finalists import SEED
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.mirror_rows import STUDY_TASK
 from canopy_search.storage.study.studies import StudyStore
@@ -22,7 +22,7 @@ YAML_NAME = "best.yaml"
 
 def best_files(
     database: Database, home: Path, data: "DataSettings | None"
-) -> Callable[[StudySummary], Iterable[Attachment]]:
+) -> Callable[[StudyData], Iterable[Attachment]]:
     """Returns a function that lists the files of a study's best trial, or of its confirmed one.
 
     Args:
@@ -33,8 +33,8 @@ def best_files(
     models = _Models(home / "models")
     store = StudyStore(database)
 
-    def files(summary: StudySummary) -> Iterable[Attachment]:
-        best, record = summary.best, store.read_record(summary.study)
+    def files(summary: StudyData) -> Iterable[Attachment]:
+        best, record = summary.best, store.read_record(summary.name)
         if best is None or record is None:
             return
         confirmation = last_confirmation(database, summary, record)
@@ -66,7 +66,7 @@ def best_files(
                 _stamp(model),
                 read=model.read_bytes,
                 labels=tuple(record["data"]["labels"]),
-                comment=f"canopy train of the best setting of study {summary.study}",
+                comment=f"canopy train of the best setting of study {summary.name}",
             )
 
     return files

@@ -10,9 +10,9 @@ from ruamel.yaml.comments import CommentedMap
 from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
 from canopy_search.dashboards.answer.verified import verified
 from canopy_search.dashboards.formatting.tables import ap_text
+from canopy_search.dashboards.study.baseline import SEED
 from canopy_search.dashboards.study.confirmation import METHOD, Confirmation, Confirmed
-from canopy_search.dashboards.study.finalists import SEED
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.search.config.space import with_params
 from canopy_search.search.config.yaml_file import yaml_text
 from canopy_search.search.errors import NothingFoundError
@@ -20,7 +20,7 @@ from canopy_search.search.study.record import Record, fixed_settings
 from canopy_search.training.settings import DataSettings
 
 
-def best_trial(summary: StudySummary) -> TrialSummary:
+def best_trial(summary: StudyData) -> TrialData:
     """Returns the complete trial with the best validation AP.
 
     Raises:
@@ -28,7 +28,7 @@ def best_trial(summary: StudySummary) -> TrialSummary:
     """
     if summary.best is None:
         raise NothingFoundError(
-            f"study {summary.study!r} has no complete trial yet; resume with: canopy search"
+            f"study {summary.name!r} has no complete trial yet; resume with: canopy search"
         )
     return summary.best
 
@@ -59,7 +59,7 @@ class Choice:
     confirmation: dict[str, Any] | None = None
 
 
-def best_choice(summary: StudySummary, confirmation: Confirmation | None = None) -> Choice:
+def best_choice(summary: StudyData, confirmation: Confirmation | None = None) -> Choice:
     """Returns the best setting by all results so far.
 
     If the finalists were confirmed, it is the setting with the best mean, and its run is the one
@@ -76,7 +76,7 @@ def best_choice(summary: StudySummary, confirmation: Confirmation | None = None)
         return _confirmed_choice(confirmation, confirmation.winner)
     trial = best_trial(summary)
     chosen = (
-        f"The best of {summary.finished} finished trials of study {summary.study}: trial "
+        f"The best of {summary.finished} finished trials of study {summary.name}: trial "
         f"{trial.number}, validation AP {ap_text(trial.val_ap)}."
     )
     if confirmation is not None:
@@ -121,7 +121,7 @@ def _sentence(line: str) -> str:
 
 
 def best_yaml(
-    summary: StudySummary,
+    summary: StudyData,
     record: Record,
     data: DataSettings | None = None,
     confirmation: Confirmation | None = None,
@@ -156,11 +156,11 @@ def best_yaml(
     return yaml_text(document)
 
 
-def provenance(summary: StudySummary, choice: Choice, record: Record) -> dict[str, Any]:
+def provenance(summary: StudyData, choice: Choice, record: Record) -> dict[str, Any]:
     """Returns the origin of a setting: study, trial, metrics, versions and data."""
     search = record["config"]["search"]
     return {
-        "study": summary.study,
+        "study": summary.name,
         "trial": choice.trial,
         "val_ap": choice.val_ap,
         "params": choice.params,

@@ -16,18 +16,15 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from canopy_search.dashboards.answer.confirmation_text import confirmation_lines, confirmation_table
+from canopy_search.dashboards.study.baseline import SEED
 from canopy_search.dashboards.study.confirmation import (
     Confirmation,
     confirming_study,
     read_confirmation,
 )
-from canopy_search.dashboards.study.finalists import (
-    SEED,
-    Candidate,
-    finalists_at_hand,
-    highest_seed,
-)
-from canopy_search.dashboards.study.summary import StudySummary, summarize_study
+from canopy_search.dashboards.study.finalists import Candidate, finalists_at_hand, highest_seed
+from canopy_search.dashboards.study.model import StudyData
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import (
     LONGEST_STUDY_NAME,
     MOST_SEEDS,
@@ -110,7 +107,7 @@ def confirm(  # noqa: PLR0917 - what a search needs
     is_local = limits.elsewhere is None
     plan = join_plan(config, home, store, study, retry_for_s=retry_for_s, is_local=is_local)
     record = store.read_record(study) or {}
-    summary = summarize_study(store, study)
+    summary = read_trials(store, study)
     _check(summary, ConfirmationStore(database), settings)
     requested = {"top": settings.top, "seeds": settings.seeds}
     confirmation = read_confirmation(database, summary, record, **requested)
@@ -142,10 +139,8 @@ def confirm(  # noqa: PLR0917 - what a search needs
     return ConfirmationEnd(confirmation, None if confirmation.is_complete else end)
 
 
-def _check(
-    summary: StudySummary, confirmations: ConfirmationStore, settings: ConfirmSettings
-) -> None:
-    name = summary.study
+def _check(summary: StudyData, confirmations: ConfirmationStore, settings: ConfirmSettings) -> None:
+    name = summary.name
     if confirmations.confirms(name):
         raise ConfirmationError(f"study {name!r} is itself a confirmation; confirm another study")
     if len(confirming_study(name)) > LONGEST_STUDY_NAME:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from canopy_search.dashboards.formatting.tables import counts_text, spent_text, trials_table
 from canopy_search.dashboards.study.finalists import finalists_at_hand
-from canopy_search.dashboards.study.reader import read_study
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
+from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, plan_search
@@ -64,7 +64,7 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
         from canopy_search.dashboards.answer.headline import closing
 
         data = read_study(StudyStore(database), database, study, datetime.now())
-        summary, answered = data.summary, closing(data)
+        summary, answered = data, closing(data)
     except KeyboardInterrupt:
         return False
     finally:
@@ -115,7 +115,7 @@ def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
 
 
 def _available(
-    requested: ConfirmSettings, summary: StudySummary, console: Console
+    requested: ConfirmSettings, summary: StudyData, console: Console
 ) -> ConfirmSettings | None:
     """Returns the confirmation that an ended search allows; prints a note if it is smaller."""
     available = finalists_at_hand(summary)

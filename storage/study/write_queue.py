@@ -94,7 +94,7 @@ class WriteQueue:
             return not self._queue
 
     def wait_shortly_until_written(self, lease: Lease) -> bool:
-        """Waits for a moment, or not at all while the database is unavailable; see `wait_until_written`."""
+        """Likewise for a moment, or not at all while the database is unavailable."""
         return self.wait_until_written(lease, 0 if self.is_retrying else _PROMPT_S)
 
     def close(self, timeout_s: float = _PROMPT_S) -> None:

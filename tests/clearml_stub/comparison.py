@@ -12,7 +12,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary, summarize_study
+from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.storage.study.studies import StudyStore
 from tests.clearml_stub.holdings import Document
 
@@ -45,7 +46,7 @@ def differences(store: StudyStore, study: str, held: Document, project: str) -> 
         held: what the stub holds.
         project: name of the project that the study is mirrored to.
     """
-    summary = summarize_study(store, study)
+    summary = read_trials(store, study)
     record = store.read_record(study) or {}
     ids = [each["id"] for each in held["projects"] if each["name"] == project]
     if len(ids) != 1:
@@ -55,7 +56,7 @@ def differences(store: StudyStore, study: str, held: Document, project: str) -> 
 
 
 def _differences(
-    summary: StudySummary, record: Mapping[str, Any], tasks: list[Document]
+    summary: StudyData, record: Mapping[str, Any], tasks: list[Document]
 ) -> Iterator[str]:
     named: defaultdict[str, list[Document]] = defaultdict(list)
     for task in tasks:
@@ -65,12 +66,12 @@ def _differences(
         yield f"{len(controllers)} tasks are of type optimizer"
         return
     (controller,) = controllers
-    expected = {f"{summary.study} trial {trial.number}" for trial in summary.trials}
+    expected = {f"{summary.name} trial {trial.number}" for trial in summary.trials}
     for name in named.keys() - expected - {controller["name"]}:
         yield f"{name}: a task that no trial has"
     yield from _of_controller(summary, record, controller)
     for trial in summary.trials:
-        mine = named[f"{summary.study} trial {trial.number}"]
+        mine = named[f"{summary.name} trial {trial.number}"]
         if len(mine) != 1:
             yield f"trial {trial.number}: {len(mine)} tasks"
             continue
@@ -79,10 +80,8 @@ def _differences(
             yield f"trial {trial.number}: {difference}"
 
 
-def _of_controller(
-    summary: StudySummary, record: Mapping[str, Any], task: Document
-) -> Iterator[str]:
-    if summary.study not in task["name"]:
+def _of_controller(summary: StudyData, record: Mapping[str, Any], task: Document) -> Iterator[str]:
+    if summary.name not in task["name"]:
         yield f"the controller's name {task['name']!r} does not say the study's"
     is_running = any(trial.state not in _STATUS for trial in summary.trials)
     if summary.is_over and not is_running and task["status"] != "completed":
@@ -106,7 +105,7 @@ def _of_controller(
 
 
 def _of_trial(
-    trial: TrialSummary,
+    trial: TrialData,
     record: Mapping[str, Any],
     task: Document,
     controller: Document,
@@ -160,7 +159,7 @@ def _of_params(
 
 
 def _of_tags(
-    trial: TrialSummary, settings: Mapping[str, Any], task: Document, *, is_best: bool
+    trial: TrialData, settings: Mapping[str, Any], task: Document, *, is_best: bool
 ) -> Iterator[str]:
     wanted = [settings.get("backbone"), settings.get("loss")]
     wanted.append(_WORDS.get(trial.state, trial.state.lower()))
@@ -172,7 +171,7 @@ def _of_tags(
         yield f"tags of several states: {task['tags']}"
 
 
-def _of_scalars(trial: TrialSummary, task: Document) -> Iterator[str]:
+def _of_scalars(trial: TrialData, task: Document) -> Iterator[str]:
     held: defaultdict[int, dict[tuple[str, str], float]] = defaultdict(dict)
     for event in task["events"]:
         if event["type"] == SCALAR:
@@ -203,7 +202,7 @@ def _of_lines(task: Document) -> Iterator[str]:
                 yield f"its log has no line of epoch {epoch}"
 
 
-def _settings(trial: TrialSummary, record: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(trial: TrialData, record: Mapping[str, Any]) -> dict[str, Any]:
     settings = json.loads(json.dumps(record.get("training", {})))
     for name, value in trial.params.items():
         *sections, key = name.split(".")

@@ -8,8 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from canopy_search.dashboards.diary.data import DiaryData
 from canopy_search.dashboards.diary.outline import outline_of
-from canopy_search.dashboards.study.reader import StudyData, TrialData
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
 
 BEGAN = datetime(2023, 9, 12, 9)
@@ -62,7 +61,7 @@ def trial(
         metrics(epoch, ap, loss=params.get("loss", "bce"), seconds=seconds)
         for epoch, ap in enumerate(aps, start=1)
     ]
-    summary = TrialSummary(
+    return TrialData(
         number,
         state,
         dict(params),
@@ -73,10 +72,9 @@ def trial(
         trained_s=seconds * len(each),
         promoted_from=promoted_from,
         began=began,
+        curve=tuple((m["epoch"], m["val_ap"]) for m in each),
+        stages=tuple(EpochRecord(m["epoch"], m, 1, began) for m in each),
     )
-    stages = [EpochRecord(m["epoch"], m, 1, began) for m in each]
-    curve = tuple((m["epoch"], m["val_ap"]) for m in each)
-    return TrialData(summary, summary.val_ap, curve, tuple(stages), began, None)
 
 
 def study_of(
@@ -87,9 +85,10 @@ def study_of(
     **changes: Any,
 ) -> StudyData:
     """A study of those trials."""
-    summary = StudySummary(name, [each.summary for each in trials], [], "run", len(trials))
     made: dict[str, Any] = {"record": record()}
-    return StudyData(summary, trials, space or SPACE, BEGAN, **(made | changes))
+    return StudyData(
+        name, trials, [], "run", len(trials), space or SPACE, BEGAN, **(made | changes)
+    )
 
 
 def data_of(study: StudyData, *, places: Sequence[str] = (), **known: Any) -> DiaryData:

@@ -9,8 +9,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.study.reader import StudyData, TrialData
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.predictions import Predictions
 from canopy_search.storage.study.trial_attributes import PAUSED
@@ -103,7 +102,7 @@ def trial(
         )
         for epoch, ap in enumerate(curve, start=1)
     )
-    summary = TrialSummary(
+    made = TrialData(
         number=number,
         state=state,
         params=dict(params),
@@ -113,13 +112,10 @@ def trial(
         epochs_trained=len(trained),
         epochs_replayed=len(curve) - len(trained),
         trained_s=epoch_s * len(trained),
-    )
-    return TrialData(
-        summary=replace(summary, **changes),
-        score=curve[-1] if curve else None,
         curve=tuple(enumerate(curve, start=1)),
         stages=stages,
     )
+    return replace(made, **changes)
 
 
 def data(
@@ -133,10 +129,8 @@ def data(
     **changes: Any,
 ) -> StudyData:
     """Returns a study that is over unless a target says that it is not."""
-    summary = study([each.summary for each in trials], list(workers), target=target)
-    made = StudyData(
-        summary=summary,
-        trials=list(trials),
+    made = replace(
+        study(list(trials), list(workers), target=target),
         distributions=SPACE if distributions is None else distributions,
         read=datetime(2026, 3, 1, 12),
         record=record,

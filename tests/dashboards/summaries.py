@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.registry import WorkerSummary
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -43,23 +43,21 @@ def at(trial: int, epoch: int, batch: int) -> dict[str, int]:
     return {"trial": trial, "epoch": epoch, "epochs": 8, "batch": batch, "batches": 20}
 
 
-def trial(number: int, state: str, epochs: int = 0, **changes: Any) -> TrialSummary:
+def trial(number: int, state: str, epochs: int = 0, **changes: Any) -> TrialData:
     params = {"backbone": "tinycnn_16", "loss": "bce", "gamma": 0.93}
     metrics = [
         {"val_ap": 0.1 * (epoch + 1), "train_s": 2.0, "val_s": 1.0} for epoch in range(epochs)
     ]
     val_ap = metrics[-1]["val_ap"] if metrics else None
-    made = TrialSummary(
-        number, state, params, val_ap, None, metrics, epochs, trained_s=3.0 * epochs
-    )
+    made = TrialData(number, state, params, val_ap, None, metrics, epochs, trained_s=3.0 * epochs)
     return replace(made, **changes)
 
 
 def study(
-    trials: list[TrialSummary],
+    trials: list[TrialData],
     workers: list[WorkerSummary],
     *,
     control: str = "run",
     target: int | None = 20,
-) -> StudySummary:
-    return StudySummary("planet", trials, workers, control, target)
+) -> StudyData:
+    return StudyData("planet", trials, workers, control, target)

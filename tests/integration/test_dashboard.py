@@ -34,7 +34,7 @@ DRAWN = """figures => figures.map(figure => figure.querySelectorAll(
 @pytest.fixture
 def address(database: Database, tmp_path: Path) -> Iterator[str]:
     """Of the dashboard; it answers until the test is over."""
-    server = open_server(database, tmp_path, lambda summary, _: summary.study.encode(), None)
+    server = open_server(database, tmp_path, lambda summary, _: summary.name.encode(), None)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/dashboard/studies"

@@ -33,6 +33,7 @@ def test_trials_of_plain_optuna_are_filtered_and_sorted(store: StudyStore, user:
     assert [trial["value"] for trial in everything] == [3.5, 1.9, 1.78, 1.25, 1.54]
     assert all(trial["val_ap"] is None for trial in everything)
     assert numbers("--top", "2") == [3, 4]  # the study minimises
+    assert user.json("status", "--study", NAME)["best"]["number"] == 3
     assert numbers("--sort", "ap", "--state", "complete", "--state", "failed") == [3, 2, 0]
     assert numbers("--last", "2") == [3, 4]
     kind = everything[0]["params"]["kind"]

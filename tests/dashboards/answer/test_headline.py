@@ -8,7 +8,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.answer.headline import answer_of, closing, facts, lead, title
 from canopy_search.dashboards.stats.verdict import Interval, Verdict
-from canopy_search.dashboards.study.reader import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 from tests.dashboards.studies import EPOCHS, PRUNED, RUNNING, data, setting, trial
 from tests.dashboards.summaries import worker

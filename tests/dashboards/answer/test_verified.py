@@ -5,20 +5,20 @@ from typing import Any
 import pytest
 
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.trial_attributes import CONTENDER, NEIGHBOUR, UNTRAINED
 
 
 def trial(
     number: int, backbone: str, gamma: float, *aps: float, state: str = "COMPLETE", **more: Any
-) -> TrialSummary:
+) -> TrialData:
     params = {"backbone": backbone, "loss": "bce", "gamma": gamma}
     metrics = [{"val_ap": ap, "train_s": 1.0, "val_s": 0.0} for ap in aps]
-    return TrialSummary(number, state, params, aps[-1], None, metrics, len(aps), **more)
+    return TrialData(number, state, params, aps[-1], None, metrics, len(aps), **more)
 
 
-def study(*trials: TrialSummary) -> StudySummary:
-    return StudySummary("planet", list(trials), workers=[], control="run", target=None)
+def study(*trials: TrialData) -> StudyData:
+    return StudyData("planet", list(trials), workers=[], control="run", target=None)
 
 
 BEST = trial(0, "resnet18", 0.95, 0.5, 0.8)

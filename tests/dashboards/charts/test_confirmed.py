@@ -12,7 +12,7 @@ from canopy_search.dashboards.charts.confirmed import (
     sentence,
 )
 from canopy_search.dashboards.report.page import report_page
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.answer.test_confirmation_text import confirmed, of
 from tests.dashboards.studies import data, searched, setting, trial
 

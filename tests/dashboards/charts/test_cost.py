@@ -2,7 +2,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.cost import cost_charts, figure, pareto_front, sentence
 from canopy_search.dashboards.charts.theme import marks_of
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, trial
 
 

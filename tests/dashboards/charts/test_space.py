@@ -10,7 +10,7 @@ from canopy_search.dashboards.charts.space import (
     space_charts,
 )
 from canopy_search.dashboards.charts.theme import marks_of
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
 

@@ -4,7 +4,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.stage_tree import sentence, stage_tree, stage_tree_charts
 from canopy_search.dashboards.charts.theme import marks_of
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
 SHARED = [

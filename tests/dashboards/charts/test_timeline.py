@@ -11,7 +11,7 @@ from canopy_search.dashboards.charts.timeline import (
     stints,
     timeline_charts,
 )
-from canopy_search.dashboards.study.reader import TrialData
+from canopy_search.dashboards.study.model import TrialData
 from tests.dashboards.studies import BEGIN, RUNNING, data, trial
 from tests.dashboards.summaries import worker
 

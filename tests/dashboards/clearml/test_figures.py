@@ -15,12 +15,12 @@ from canopy_search.dashboards.clearml.figures import (
     label_confusion,
     learning_curves,
 )
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 from canopy_search.storage.study.predictions import Predictions, ValidationSet
 from tests.dashboards.summaries import study, trial
 
 
-def curve(number: int, state: str, *aps: float) -> TrialSummary:
+def curve(number: int, state: str, *aps: float) -> TrialData:
     metrics = [{"epoch": e, "val_ap": ap} for e, ap in enumerate(aps, start=1)]
     params = {"backbone": "tinycnn_16", "gamma": 0.9 + number / 100}
     return trial(number, state, metrics=metrics, val_ap=aps[-1] if aps else None, params=params)

@@ -13,7 +13,7 @@ from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.clearml.reconcile import GONE
 from canopy_search.dashboards.clearml.status import mirror_summary
 from canopy_search.dashboards.clearml.study_task import Pages, study_task
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from tests.dashboards.summaries import study, trial, worker
 
@@ -21,10 +21,10 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDS = {0: "task0", 1: "task1", 2: "task2"}
 
 
-def some_trials() -> list[TrialSummary]:
+def some_trials() -> list[TrialData]:
     """Trial 2 ended first, trial 1 was pruned, trial 0 is the best."""
 
-    def ended(number: int, state: str, epochs: int, minute: int, **params: Any) -> TrialSummary:
+    def ended(number: int, state: str, epochs: int, minute: int, **params: Any) -> TrialData:
         metrics = [
             {"epoch": e + 1, "val_ap": 0.1 * (e + 1) - 0.01 * number, "train_s": 1.0, "val_s": 0.5}
             for e in range(epochs)
@@ -45,7 +45,7 @@ def some_trials() -> list[TrialSummary]:
     ]
 
 
-def task(summary: StudySummary, *, is_live: bool = False) -> DesiredTask:
+def task(summary: StudyData, *, is_live: bool = False) -> DesiredTask:
     pages = Pages(
         IDS,
         lambda id_: task_url("http://web", "2.31", "p", id_),

@@ -16,7 +16,8 @@ from canopy_search.dashboards.clearml.desired_state import (
     text_of,
 )
 from canopy_search.dashboards.clearml.trial_task import graph_of, one_line, trial_task
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
+from canopy_search.storage.study.epochs import EpochRecord
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RECORD = {
@@ -26,7 +27,7 @@ RECORD = {
 }
 
 
-def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialSummary:
+def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialData:
     metrics = [
         {
             "epoch": epoch,
@@ -42,7 +43,7 @@ def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialSumm
         }
         for epoch in range(1, epochs + 1)
     ]
-    made = TrialSummary(
+    made = TrialData(
         number=7,
         state=state,
         params={"loss": "focal", "optimizer.lr": 0.01},
@@ -52,12 +53,15 @@ def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialSumm
         epochs_trained=epochs,
         began=BEGAN,
         ended=BEGAN + timedelta(minutes=1) if state in {"COMPLETE", "PRUNED", "FAIL"} else None,
-        recorded=tuple(BEGAN + timedelta(seconds=epoch) for epoch in range(1, epochs + 1)),
+        stages=tuple(
+            EpochRecord(epoch, each, 1, BEGAN + timedelta(seconds=epoch))
+            for epoch, each in enumerate(metrics, start=1)
+        ),
     )
     return replace(made, **changes)
 
 
-def task(of: TrialSummary, *, is_best: bool = False) -> DesiredTask:
+def task(of: TrialData, *, is_best: bool = False) -> DesiredTask:
     return trial_task(of, study="planet", identity="canopy:1", record=RECORD, is_best=is_best)
 
 

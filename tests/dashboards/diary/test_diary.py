@@ -67,7 +67,7 @@ def test_numbers_and_differences_are_those_of_as_many_epochs() -> None:
     found = by_trial(diary(ten_rows(), {}))
     digits = {"f1": 2, "precision": 2, "recall": 2, "ap": 2, "hamming": 3}
     for each in TRIALS[1:5]:
-        ours, theirs = each.summary.metrics[-1], TRIALS[0].summary.metrics[each.epochs - 1]
+        ours, theirs = each.metrics[-1], TRIALS[0].metrics[each.epochs - 1]
         [(label, block)] = found[each.number].block.items()
         assert label == ("VAL" if each.is_complete else f"VAL, epoch {each.epochs}")
         for name, places in digits.items():
@@ -285,8 +285,8 @@ def test_a_long_search_is_no_phone_book(count: int) -> None:
     told = [heading for heading in headings if "further trial" in heading]
     assert len(told) == 9
     further = sum(int(heading.split(": ")[1].split()[0]) for heading in told)
-    wrong = sum(each.summary.has_gone_wrong for each in study.trials)
-    in_own = sum(not t.summary.has_gone_wrong for each in own for t in each.trials)
+    wrong = sum(each.has_gone_wrong for each in study.trials)
+    in_own = sum(not t.has_gone_wrong for each in own for t in each.trials)
     assert further + wrong + in_own == count
     [went] = [section for section in sections_of(text) if section.heading == "What went wrong"]
     assert "OSError: disk full" in went.text
@@ -334,7 +334,7 @@ def test_markup_in_names_harms_nothing(tmp_path: Path) -> None:
 def test_a_study_of_plain_optuna_an_empty_one_and_one_without_a_baseline() -> None:
     space: Any = {"x": FloatDistribution(0.0, 9.0)}
     rows = [trial(n, {"x": float(n)}, [5.0 - n]) for n in range(3)]
-    plain = [replace(r, stages=(), summary=replace(r.summary, metrics=[])) for r in rows]
+    plain = [replace(r, stages=(), metrics=[]) for r in rows]
     study = study_of(plain, space=space, record=None, metric="rate", higher_is_better=False)
     text = diary(data_of(study), {})
     assert by_trial(text).keys() == {0, 1, 2}

@@ -13,17 +13,17 @@ from canopy_search.dashboards.formatting.tables import (
     spent_text,
     trials_table,
 )
-from canopy_search.dashboards.study.summary import StudySummary, TrialSummary
+from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
-def trial(number: int, state: str, val_ap: float | None = None) -> TrialSummary:
+def trial(number: int, state: str, val_ap: float | None = None) -> TrialData:
     params = {"backbone": "resnet18", "gamma": 0.95}
     metrics = [{"val_ap": val_ap, "train_s": 60.0, "val_s": 5.0}] if val_ap is not None else []
-    return TrialSummary(number, state, params, val_ap, None, metrics, len(metrics))
+    return TrialData(number, state, params, val_ap, None, metrics, len(metrics))
 
 
-def study(*trials: TrialSummary) -> StudySummary:
-    return StudySummary("planet", list(trials), workers=[], control="run", target=None)
+def study(*trials: TrialData) -> StudyData:
+    return StudyData("planet", list(trials), workers=[], control="run", target=None)
 
 
 def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
@@ -100,7 +100,7 @@ def test_the_table_fits_a_terminal() -> None:
     assert row == ["7", "resnet18", "0.95", ".6123", "1", "1", "min", "05", "s", "complete"]
 
 
-def printed(width: int, *trials: TrialSummary) -> list[str]:
+def printed(width: int, *trials: TrialData) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(trials_table(trials, width=width))
     assert isinstance(console.file, io.StringIO)

@@ -113,10 +113,10 @@ def test_the_studys_note_opens_with_the_answer_and_ends_with_what_to_do(
 
 def test_what_to_do_next_follows_from_how_the_study_stands() -> None:
     found = searched(30)
-    waits = replace(found, summary=replace(found.summary, target=40))
+    waits = replace(found, target=40)
     assert "`canopy search " in note_of(waits)
     assert "--trials 40`" in note_of(waits)
-    pauses = replace(found, summary=replace(found.summary, control=PAUSE))
+    pauses = replace(found, control=PAUSE)
     assert "`canopy resume " in note_of(pauses)
     confirmed = note_of(found, confirmed=["winner: trial 3"])
     assert "- winner: trial 3" in confirmed

@@ -41,7 +41,7 @@ def begun(database: Database, home: Path) -> Iterator[GrowingStudy]:
 @contextmanager
 def visiting(database: Database, uploads: Path) -> Iterator[Visitor]:
     store = StudyStore(database)
-    yield Visitor(Pages(StudyViews(store, database, uploads, lambda s, _: f"{s.study}".encode())))
+    yield Visitor(Pages(StudyViews(store, database, uploads, lambda s, _: f"{s.name}".encode())))
     store.close()
 
 

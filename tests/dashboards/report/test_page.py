@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from canopy_search.dashboards.html.page import Page
 from canopy_search.dashboards.report.page import report_html, report_page, trials_table
-from canopy_search.dashboards.study.reader import StudyData
+from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.simulated_predictions import SimulatedData
 from tests.dashboards.studies import (
     COMPLETE,
@@ -42,7 +42,6 @@ def plain() -> StudyData:
     trials = [
         replace(
             trial(n, state=COMPLETE, params={"rate [1/s]": 0.01 * (n + 1), "kind": EVIL}, value=v),
-            score=v,
             curve=((0, 2.0), (2, v)),
         )
         for n, v in enumerate([3.5, 1.25, 2.0, 4.0, 5.0, 6.0])

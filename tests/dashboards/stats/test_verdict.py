@@ -15,7 +15,6 @@ from canopy_search.dashboards.stats.verdict import (
     ap_interval,
     verdicts,
 )
-from canopy_search.dashboards.study.summary import looked_at
 from canopy_search.storage.study.predictions import Predictions, ValidationSet
 from tests.dashboards.simulated_predictions import (
     EQUAL,
@@ -146,7 +145,7 @@ def test_settings_that_were_looked_at_are_counted_once() -> None:
         trial(2, "PRUNED", 1, params=other),
         trial(3, "WAITING", params={"backbone": "tinycnn_32"}),
     ]
-    assert looked_at(study(trials, [])) == 2
+    assert study(trials, []).looked_at == 2
 
 
 def test_without_predictions_there_is_no_verdict(words: SnapshotAssertion) -> None:

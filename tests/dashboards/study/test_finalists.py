@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 
+from canopy_search.dashboards.study.baseline import baseline
 from canopy_search.dashboards.study.finalists import (
     additional_seeds,
-    baseline,
     candidates,
     finalists_at_hand,
 )
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 from tests.dashboards.summaries import study, trial
 
 SPACE = {"loss": ["bce", "focal"], "optimizer.lr": {"low": 0.1, "high": 1.0}}
@@ -22,7 +22,7 @@ def record(enqueue: list[dict[str, Any]] | None = None, **space: Any) -> dict[st
     return {"training": training, "config": {"search": search}}
 
 
-def done(number: int, params: dict[str, Any], val_ap: float) -> TrialSummary:
+def done(number: int, params: dict[str, Any], val_ap: float) -> TrialData:
     return trial(number, "COMPLETE", 1, params=params, val_ap=val_ap)
 
 
@@ -82,7 +82,9 @@ def test_the_baseline_is_what_was_enqueued_first_else_the_training_settings(
     enqueue: list[dict[str, Any]], expected: tuple[Any, ...]
 ) -> None:
     trials = [done(0, A, 0.6), trial(1, "FAIL", params=B), done(2, C, 0.5)]
-    assert baseline(study(trials, []), record(enqueue)) == expected
+    found = baseline(trials, record(enqueue))
+    assert found is not None
+    assert (found.params, found.trial and found.trial.number) == expected
 
 
 def test_seeds_follow_on_those_of_the_search() -> None:

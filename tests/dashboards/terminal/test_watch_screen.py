@@ -5,12 +5,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.terminal.watch_screen import watch_screen
 from tests.dashboards.summaries import at, study, trial, worker
 
 
-def lines_of(summary: StudySummary, width: int = 80, height: int = 24, note: str = "") -> list[str]:
+def lines_of(summary: StudyData, width: int = 80, height: int = 24, note: str = "") -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(watch_screen(summary, height, note))
     assert isinstance(console.file, io.StringIO)

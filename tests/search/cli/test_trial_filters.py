@@ -1,7 +1,7 @@
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.study.summary import TrialSummary
+from canopy_search.dashboards.study.model import TrialData
 from canopy_search.search.cli.trial_filters import TrialFilter, parse_condition
 from canopy_search.search.errors import TrialFilterError
 from tests.dashboards.summaries import trial
@@ -24,7 +24,7 @@ TRIALS = [
 ]
 
 
-def numbers(trials: list[TrialSummary]) -> list[int]:
+def numbers(trials: list[TrialData]) -> list[int]:
     return [each.number for each in trials]
 
 

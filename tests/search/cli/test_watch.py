@@ -9,7 +9,7 @@ from rich.console import Console
 from sqlalchemy.exc import OperationalError
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.search.cli.watch import watch_study
 from canopy_search.storage.errors import UnknownStudyError
 from tests.dashboards.summaries import at, study, trial, worker
@@ -21,10 +21,10 @@ OVER = study([trial(0, "COMPLETE", 3)], [worker(41, end="left")], target=1)
 AWAY = OperationalError("SELECT", {}, Exception("connection refused"))
 
 
-def reading(*found: StudySummary | BaseException) -> Callable[[], StudySummary]:
-    steps: Iterator[StudySummary | BaseException] = iter(found)
+def reading(*found: StudyData | BaseException) -> Callable[[], StudyData]:
+    steps: Iterator[StudyData | BaseException] = iter(found)
 
-    def read() -> StudySummary:
+    def read() -> StudyData:
         step = next(steps)
         if isinstance(step, BaseException):
             raise step
@@ -33,7 +33,7 @@ def reading(*found: StudySummary | BaseException) -> Callable[[], StudySummary]:
     return read
 
 
-def watched(read: Callable[[], StudySummary], *, terminal: bool = False) -> str:
+def watched(read: Callable[[], StudyData], *, terminal: bool = False) -> str:
     console = Console(
         file=io.StringIO(), force_terminal=terminal, width=80, height=24, color_system=None
     )

@@ -12,7 +12,7 @@ import torch
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.scheduling.open_study import STAGES_ATTR
@@ -178,7 +178,7 @@ def test_a_trial_that_fits_in_no_way_fails_with_the_reason(
     with pytest.raises(SearchFailedError) as error:
         search_here(database, settings, folder / "home", 1)
     assert str(error.value) == words
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     assert [trial.state for trial in trials] == ["FAIL", "FAIL"]
     for trial in trials:
         assert trial.reason is not None

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.study.summary import summarize_study
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.trial import stage_tree
@@ -65,7 +65,7 @@ def test_a_failed_trial_is_replaced_and_keeps_its_reason(
     assert [end.state for end in witness.ends] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE,
     ]  # fmt: skip
-    summary = summarize_study(StudyStore(database), "planet")
+    summary = read_trials(StudyStore(database), "planet")
     assert summary.trials[1].reason == "RuntimeError: out of luck"
     assert summary.as_json()["trials"]["failed"] == 1
     assert summary.finished == 3
@@ -81,7 +81,7 @@ def test_too_many_failures_in_a_row_end_the_search_with_the_reason(
     with pytest.raises(SearchFailedError) as error:
         search_here(database, config(folder, max_failures=2), folder / "home", 5)
     assert str(error.value) == words
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     assert [trial.state for trial in trials] == ["FAIL", "FAIL"]
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_diverges_is_pruned_with_the_reason(database: Database, folde
     assert witness.ends[0].state == TrialState.PRUNED
     assert witness.ends[0].reason is not None
     assert witness.ends[0].reason.startswith("diverged: ")
-    summary = summarize_study(StudyStore(database), "planet")
+    summary = read_trials(StudyStore(database), "planet")
     assert summary.finished == 1
     assert summary.best is None
 
@@ -99,7 +99,7 @@ def test_a_run_that_diverges_is_pruned_with_the_reason(database: Database, folde
 def test_a_grid_ends_when_all_points_are_tried(database: Database, folder: Path) -> None:
     settings = config(folder, {"epochs": 1}, sampler={"name": "grid"})
     search_here(database, settings, folder / "home", 40)
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials) == 4
 
 
@@ -110,7 +110,7 @@ def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(
     settings = config(folder, {"epochs": 1}, enqueue=twice)
     for total in (1, 3):
         search_here(database, settings, folder / "home", total)
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     assert [trial.params for trial in trials[:2]] == twice
     assert trials[0].val_ap == trials[1].val_ap
     assert len(trials) == 3
@@ -137,7 +137,7 @@ def test_a_pruned_trial_keeps_its_metrics(database: Database, folder: Path) -> N
     witness = search_here(database, settings, folder / "home", 8)
     pruned = [end for end in witness.ends if end.state == TrialState.PRUNED]
     assert pruned, "nothing was pruned: the test needs another seed"
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     for end in pruned:
         assert len(trials[end.number].metrics) == end.epochs < 3
         assert trials[end.number].val_ap == end.val_ap
@@ -162,7 +162,7 @@ def test_a_setting_that_ran_out_of_memory_is_not_begun_again(
     space = {"gamma": [0.8], "loss": ["bce", "focal"]}
     settings = config(folder, {"epochs": 1, "batch_size": 2}, space=space)
     search_here(database, settings, folder / "home", 12)
-    summary = summarize_study(StudyStore(database), "planet")
+    summary = read_trials(StudyStore(database), "planet")
     assert summary.finished == 12
     assert [trial.params["loss"] for trial in summary.trials if trial.state == "FAIL"] == ["focal"]
     assert [trial.number for trial in summary.trials] == list(range(13)), "no number is missing"
@@ -177,7 +177,7 @@ def test_where_nothing_fits_the_search_ends_in_words(
     with pytest.raises(SearchFailedError) as error:
         search_here(database, settings, folder / "home", 12)
     assert str(error.value) == words
-    assert len(summarize_study(StudyStore(database), "planet").trials) == 2
+    assert len(read_trials(StudyStore(database), "planet").trials) == 2
 
 
 def test_too_many_failures_in_total_end_the_search_though_others_succeed(
@@ -194,13 +194,13 @@ def test_too_many_failures_in_total_end_the_search_though_others_succeed(
     with pytest.raises(SearchFailedError) as error:
         search_here(database, settings, folder / "home", 40)
     assert str(error.value) == words
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     failed = sum(trial.state == "FAIL" for trial in trials)
     assert failed == 3 < len(trials)
     # The user restarts it after a fix, so failures are counted from zero.
     monkeypatch.undo()
     search_here(database, settings, folder / "home", len(trials) - failed + 1)
-    trials = summarize_study(StudyStore(database), "planet").trials
+    trials = read_trials(StudyStore(database), "planet").trials
     assert sum(trial.state == "FAIL" for trial in trials) == 3
     assert trials[-1].state == "COMPLETE"
 
@@ -215,7 +215,7 @@ def test_a_trial_that_takes_too_long_is_pruned_with_the_reason(
     monkeypatch.setattr(stage_tree, "TrainingRun", Slow)
     settings = config(folder, {"epochs": 5}, max_trial_s=2.5e6)
     search_here(database, settings, folder / "home", 1)
-    [trial] = summarize_study(StudyStore(database), "planet").trials
+    [trial] = read_trials(StudyStore(database), "planet").trials
     assert trial.state == "PRUNED"
     assert trial.reason is not None
     assert trial.reason.startswith("max_trial_s: ")
@@ -230,7 +230,7 @@ def test_a_plateau_ends_the_search(database: Database, folder: Path) -> None:
         enqueue=[{"gamma": 0.8, "loss": "bce"}] * 12,
     )
     search_here(database, settings, folder / "home", 12)
-    summary = summarize_study(StudyStore(database), "planet")
+    summary = read_trials(StudyStore(database), "planet")
     assert summary.finished == 5
     assert summary.best is not None
     assert summary.best.number == 0
@@ -251,7 +251,7 @@ def test_a_person_stops_the_study(
     hear_soon(monkeypatch)
     monkeypatch.setattr(stage_tree, "TrainingRun", Stops)
     search_here(database, config(folder), folder / "home", 4)
-    [trial] = summarize_study(StudyStore(database), "planet").trials
+    [trial] = read_trials(StudyStore(database), "planet").trials
     if control == STOP_FINISHING:
         assert (trial.state, len(trial.metrics)) == ("COMPLETE", 2)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from canopy_search.dashboards.clearml.attachments import Attachment
-from canopy_search.dashboards.study.summary import StudySummary
+from canopy_search.dashboards.study.model import StudyData
 from canopy_search.search.config.space import with_params
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.workflows.best_files import best_files
@@ -54,12 +54,12 @@ def keep_model(path: Path, **params: Any) -> None:
     save_model(path, TrainedModel(network, LABELS, 32, settings, {}))
 
 
-def summary(**changes: Any) -> StudySummary:
+def summary(**changes: Any) -> StudyData:
     best = trial(2, "COMPLETE", epochs=2, params=PARAMS)
     return study([trial(1, "PRUNED", epochs=1), best], [], **changes)
 
 
-def files(database: Database, home: Path, of: StudySummary) -> list[Attachment]:
+def files(database: Database, home: Path, of: StudyData) -> list[Attachment]:
     return list(best_files(database, home, None)(of))
 
 

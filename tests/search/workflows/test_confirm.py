@@ -11,7 +11,8 @@ import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.study.confirmation import Confirmation
-from canopy_search.dashboards.study.summary import StudySummary, summarize_study
+from canopy_search.dashboards.study.model import StudyData
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import with_params
 from canopy_search.search.errors import ConfirmationError, SearchFailedError, StudyDiffersError
@@ -62,8 +63,8 @@ def config(folder: Path, *, stages: bool = True, test: float = 0.15, **search: A
     )
 
 
-def summary_of(database: Database, study: str = CONFIRMING) -> StudySummary:
-    return summarize_study(StudyStore(database), study)
+def summary_of(database: Database, study: str = CONFIRMING) -> StudyData:
+    return read_trials(StudyStore(database), study)
 
 
 def scores_in(database: Database) -> list[Any]:

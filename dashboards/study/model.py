@@ -1,33 +1,38 @@
-"""A study in numbers: the data of `canopy status` and `canopy trials`."""
+"""A study and its trials, as all that show them read them, and the rule for the best trial.
+
+The study is Canopy's or one of plain Optuna.
+"""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FrozenTrial, TrialState
-
-from canopy_search.storage.study.epochs import EpochRecord
-from canopy_search.storage.study.parameters import canonical_params
-from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.study.trial_attributes import (
-    DIVERGED,
-    INTERRUPTED,
-    OVERTIME,
-    PAUSED,
-    PROMOTED_ATTR,
-    REASON_ATTR,
-    RESUMED_ATTR,
-    VERIFIES_ATTR,
-    is_paused,
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
 )
+from optuna.trial import TrialState
+
+from canopy_search.dashboards.study.baseline import baseline
+from canopy_search.storage.study.epochs import EpochRecord
+from canopy_search.storage.study.predictions import Predictions
+from canopy_search.storage.study.trial_attributes import DIVERGED, INTERRUPTED, OVERTIME, PAUSED
 from canopy_search.storage.workers.control import STOP_FINISHING, STOP_PRUNING
 from canopy_search.storage.workers.registry import WorkerSummary, as_json
 
+if TYPE_CHECKING:
+    from canopy_search.dashboards.study.confirmation import Confirmation
+
+_ENDED_EARLY = {TrialState.PRUNED.name, PAUSED}
+
 
 @dataclass(frozen=True)
-class TrialSummary:
+class TrialData:
     """One trial.
 
     Attributes:
@@ -44,10 +49,11 @@ class TrialSummary:
         promoted_from: the pruned trial that it continues, if the user promoted one.
         ended: end, in local time.
         began: start, in local time.
-        recorded: when each of its epochs was recorded.
         value: the value reported to plain Optuna, if Canopy trained none of its epochs.
         verifies: why it was started or resumed to verify the answer, if it was.
         epochs_verifying: epochs trained for that.
+        curve: (epoch, score) of every report.
+        stages: its epochs as Canopy recorded them; empty for a trial of plain Optuna.
     """
 
     number: int
@@ -63,10 +69,11 @@ class TrialSummary:
     promoted_from: int | None = None
     ended: datetime | None = None
     began: datetime | None = None
-    recorded: tuple[datetime, ...] = ()
     value: float | None = None
     verifies: str | None = None
     epochs_verifying: int = 0
+    curve: tuple[tuple[int, float], ...] = ()
+    stages: tuple[EpochRecord, ...] = ()
 
     @property
     def score(self) -> float | None:
@@ -82,7 +89,35 @@ class TrialSummary:
     @property
     def seconds(self) -> float:
         """Training and validation time of its epochs, reused ones included."""
-        return sum(_seconds(epoch) for epoch in self.metrics)
+        return sum(training_s(epoch) for epoch in self.metrics)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it was fully trained."""
+        return self.state == TrialState.COMPLETE.name
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it was pruned or is paused."""
+        return self.state in _ENDED_EARLY
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch that was reported."""
+        return self.curve[-1][0] if self.curve else 0
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds to train its epochs from the start; None if unknown."""
+        if self.stages:
+            return self.seconds
+        if self.is_complete and self.began and self.ended:
+            return max(0.0, (self.ended - self.began).total_seconds())
+        return None
+
+    def score_at(self, epoch: int) -> float | None:
+        """Returns its score after an epoch."""
+        return dict(self.curve).get(epoch)
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy trials --json`` prints for it."""
@@ -106,22 +141,39 @@ class TrialSummary:
 
 
 @dataclass(frozen=True)
-class StudySummary:
+class StudyData:
     """A study and all its trials.
 
     Attributes:
-        study: its name.
+        name: its name.
         trials: in the order of their numbers.
         workers: current and former ones, the earliest first.
         control: the user's last request; see `storage.workers.control`.
         target: requested number of finished trials; None if never requested.
+        distributions: parameter name → distribution.
+        read: when the study was read, in local time.
+        metric: name of the score, in a few words.
+        higher_is_better: whether a score is maximised.
+        objectives: how many values each trial has in plain Optuna; only the first is shown.
+        record: what a study of Canopy started with; None for plain Optuna.
+        predictions: trial number → validation predictions, of some trials, where `read_study` read
+            them.
+        confirmation: results of the finalists with additional seeds, likewise.
     """
 
-    study: str
-    trials: list[TrialSummary]
-    workers: list[WorkerSummary]
+    name: str
+    trials: Sequence[TrialData]
+    workers: Sequence[WorkerSummary]
     control: str
     target: int | None
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    read: datetime = datetime.min
+    metric: str = "validation AP"
+    higher_is_better: bool = True
+    objectives: int = 1
+    record: Mapping[str, Any] | None = None
+    predictions: Mapping[int, Predictions] = field(default_factory=dict)
+    confirmation: "Confirmation | None" = None
 
     def count(self, *states: TrialState) -> int:
         """Returns the number of trials in any of `states`."""
@@ -145,12 +197,12 @@ class StudySummary:
         return sum(trial.state == PAUSED for trial in self.trials)
 
     @property
-    def interrupted(self) -> list[TrialSummary]:
+    def interrupted(self) -> list[TrialData]:
         """The trials whose worker was lost; the next free worker resumes them."""
         return [trial for trial in self.trials if trial.state == INTERRUPTED]
 
     @property
-    def failures(self) -> list[TrialSummary]:
+    def failures(self) -> list[TrialData]:
         """The trials that failed, diverged or ran out of time, the latest first."""
         wrong = [trial for trial in self.trials if trial.has_gone_wrong]
         return sorted(wrong, key=lambda t: (t.ended or datetime.min, t.number), reverse=True)
@@ -159,25 +211,6 @@ class StudySummary:
     def finished(self) -> int:
         """Number of trials that count towards the target: complete and pruned ones."""
         return self.count(TrialState.COMPLETE, TrialState.PRUNED)
-
-    @property
-    def ranking(self) -> list[TrialSummary]:
-        """The complete trials, best validation AP first; of equals, the earlier first."""
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE.name]
-        return sorted(complete, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
-
-    @property
-    def best_settings(self) -> list[TrialSummary]:
-        """The ranking with each setting once; a sampler may repeat one."""
-        first: dict[str, TrialSummary] = {}
-        for trial in self.ranking:
-            first.setdefault(repr(trial.params), trial)
-        return list(first.values())
-
-    @property
-    def best(self) -> TrialSummary | None:
-        """The complete trial with the best validation AP."""
-        return next(iter(self.ranking), None)
 
     @property
     def epochs_reported(self) -> int:
@@ -199,11 +232,96 @@ class StudySummary:
         """Training and validation time spent on the study."""
         return sum(trial.trained_s for trial in self.trials)
 
+    @property
+    def looked_at(self) -> int:
+        """How many settings have a score; the best was chosen from them, pruned ones included."""
+        return len({repr(trial.params) for trial in self.trials if trial.val_ap is not None})
+
+    @property
+    def step(self) -> str:
+        """What trials report after: Canopy's ``epoch`` or plain Optuna's ``step``."""
+        return "epoch" if self.is_ours else "step"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether Canopy trained its trials."""
+        return self.record is not None
+
+    @cached_property
+    def scored(self) -> list[TrialData]:
+        """The trials that have a score, complete or not."""
+        return [trial for trial in self.trials if trial.score is not None]
+
+    @cached_property
+    def ranking(self) -> list[TrialData]:
+        """The complete trials, the best first; of equals, the earlier first."""
+        complete = [trial for trial in self.scored if trial.is_complete]
+        return sorted(complete, key=lambda trial: (-self.worth(trial.score), trial.number))
+
+    @cached_property
+    def best_settings(self) -> list[TrialData]:
+        """The ranking with each setting once; a sampler may repeat one."""
+        first: dict[str, TrialData] = {}
+        for trial in self.ranking:
+            first.setdefault(repr(trial.params), trial)
+        return list(first.values())
+
+    @property
+    def best(self) -> TrialData | None:
+        """The best complete trial."""
+        return next(iter(self.ranking), None)
+
+    @property
+    def runner_up(self) -> TrialData | None:
+        """The best complete trial with another setting."""
+        return self.best_settings[1] if len(self.best_settings) > 1 else None
+
+    @property
+    def leader(self) -> TrialData | None:
+        """The best complete trial; before there is one, the best of the longest trained."""
+        if self.best is not None or not self.scored:
+            return self.best
+        return max(self.scored, key=lambda t: (t.epochs, self.worth(t.score), -t.number))
+
+    @cached_property
+    def baseline(self) -> TrialData | None:
+        """The trial with the setting that the search should improve; see `study.baseline`."""
+        found = None if self.record is None else baseline(self.trials, self.record)
+        tried = None if found is None else found.trial
+        return None if tried is None or tried.score is None else tried
+
+    @property
+    def planned_epochs(self) -> int:
+        """Number of epochs of a fully trained trial."""
+        planned = (self.record or {}).get("training", {}).get("epochs")
+        return int(planned or max((trial.epochs for trial in self.trials), default=0))
+
+    @property
+    def numeric(self) -> list[str]:
+        """Names of the numeric parameters."""
+        numbers = (FloatDistribution, IntDistribution)
+        return [name for name, domain in self.distributions.items() if isinstance(domain, numbers)]
+
+    @property
+    def categorical(self) -> dict[str, list[Any]]:
+        """Name of each categorical parameter → its choices."""
+        return {
+            name: list(domain.choices)
+            for name, domain in self.distributions.items()
+            if isinstance(domain, CategoricalDistribution)
+        }
+
+    def worth(self, score: float | None) -> float:
+        """Returns a score signed so that more is better; minus infinity without one."""
+        if score is None:
+            return -math.inf
+        return score if self.higher_is_better else -score
+
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints."""
         best = self.best
         return {
-            "study": self.study,
+            "study": self.name,
             "trials": {
                 "complete": self.count(TrialState.COMPLETE),
                 "pruned": self.count(TrialState.PRUNED),
@@ -231,117 +349,6 @@ class StudySummary:
         }
 
 
-def summarize_study(store: StudyStore, name: str) -> StudySummary:
-    """Reads a study.
-
-    Raises:
-        UnknownStudyError: no study has that name.
-    """
-    return StudyReader(store, name).read()
-
-
-class StudyReader:
-    """Reads a study repeatedly; of its trials, only those that changed.
-
-    Args:
-        store: the studies of the database.
-        name: the study's name.
-
-    Attributes:
-        epochs: trial number → its epochs, as of the last read.
-
-    Raises:
-        UnknownStudyError: no study has that name.
-        DatabaseSchemaError: another version of Optuna changed its tables.
-    """
-
-    def __init__(self, store: StudyStore, name: str) -> None:
-        self._store = store
-        self._name = name
-        self._replica = store.open_replica(name)
-        self.epochs: Mapping[int, list[EpochRecord]] = {}
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """Optuna's trials as of the last read; do not modify them."""
-        return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
-
-    def read(self) -> StudySummary:
-        """Returns the current state of the study.
-
-        Raises:
-            UnknownStudyError: it was deleted.
-        """
-        store, name = self._store, self._name
-        # The trials change during the read. A trial promoted after the first query is in the last
-        # one; a trial that ended before the last query is not in the first one.
-        without_worker = store.left_behind(name)
-        store.refresh(self._replica)
-        found = self.trials
-        self.epochs = epochs = store.epochs(name)
-        workers = store.workers(name)
-        without_worker -= {worker.trial_number for worker in workers if worker.is_living}
-        trials = [
-            _summarize_trial(
-                trial, epochs.get(trial.number, []), has_worker=trial.number not in without_worker
-            )
-            for trial in found
-        ]
-        return StudySummary(name, trials, workers, store.control(name), store.target(name))
-
-
-def _summarize_trial(
-    trial: FrozenTrial, epochs: list[EpochRecord], *, has_worker: bool
-) -> TrialSummary:
-    # The epoch that a running trial has just stored may not be reported yet.
-    reported = [epoch for epoch in epochs if epoch.epoch in trial.intermediate_values]
-    verifies = trial.user_attrs.get(VERIFIES_ATTR)
-    return TrialSummary(
-        number=trial.number,
-        state=_state(trial, has_worker=has_worker),
-        params=canonical_params(trial.params, trial.distributions),
-        val_ap=reported[-1].metrics["val_ap"] if reported else None,
-        reason=trial.user_attrs.get(REASON_ATTR),
-        metrics=[epoch.metrics for epoch in reported],
-        epochs_trained=sum(epoch.times_trained for epoch in epochs),
-        epochs_replayed=sum(epoch.replayed for epoch in reported),
-        epochs_resumed=trial.user_attrs.get(RESUMED_ATTR, 0),
-        trained_s=sum(_seconds(epoch.metrics) for epoch in epochs if epoch.times_trained),
-        promoted_from=trial.user_attrs.get(PROMOTED_ATTR),
-        ended=trial.datetime_complete,
-        began=trial.datetime_start,
-        recorded=tuple(epoch.recorded for epoch in reported),
-        value=None if epochs else _last_value(trial),
-        verifies=verifies and verifies["kind"],
-        epochs_verifying=sum(
-            not epoch.replayed and epoch.epoch > verifies["from_epoch"] for epoch in reported
-        )
-        if verifies
-        else 0,
-    )
-
-
-def _last_value(trial: FrozenTrial) -> float | None:
-    """Returns the value, else the last intermediate value, of a trial of plain Optuna."""
-    values = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
-    return float(values[-1]) if values and math.isfinite(values[-1]) else None
-
-
-def _state(trial: FrozenTrial, *, has_worker: bool) -> str:
-    if is_paused(trial):
-        return PAUSED
-    is_interrupted = trial.state == TrialState.RUNNING and not has_worker
-    return INTERRUPTED if is_interrupted else trial.state.name
-
-
-def _seconds(metrics: Mapping[str, Any]) -> float:
+def training_s(metrics: Mapping[str, Any]) -> float:
+    """Returns training and validation time of an epoch, in seconds."""
     return float(metrics["train_s"] + metrics["val_s"])
-
-
-def looked_at(summary: StudySummary) -> int:
-    """Returns how many different settings of a study have reported an AP.
-
-    Pruned ones count, since the continued ones were chosen among them. A setting that was tried
-    twice counts once.
-    """
-    return len({repr(trial.params) for trial in summary.trials if trial.val_ap is not None})
