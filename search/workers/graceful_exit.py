@@ -48,6 +48,7 @@ def leaving_in_time(
     def watch() -> None:
         ready = wait(watched)
         if reader in ready and not reader.recv(1):
+            reader.close()
             return  # the context ended without a signal
         if reader not in ready:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -102,8 +102,8 @@ def undisturbed(
         if key not in known:
             name = f"undisturbed_{uuid4().hex}"
             place = sqlalchemy.make_url(postgres_url)
-            backend = sqlalchemy.create_engine(place, poolclass=sqlalchemy.NullPool)
-            with backend.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            engine = sqlalchemy.create_engine(place, poolclass=sqlalchemy.NullPool)
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
             url = place.set(database=name).render_as_string(hide_password=False)
             make = searches(data_folder, tmp_path_factory.mktemp("undisturbed"), url)

@@ -20,7 +20,7 @@ def nth_time(counter: Path) -> int:
     with counter.open("ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(b".")
-        return file.emit()
+        return file.tell()
 
 
 def times(counter: Path) -> int:

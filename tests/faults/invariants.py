@@ -81,7 +81,7 @@ def check(search: Search, begun: StartedStudy, *, failed: int = 0) -> Outcome:
         store = StudyStore(database)
         trials = store.load_study(STUDY).get_trials(deepcopy=False)
         store.close()
-        with database.backend.connect() as connection:
+        with database.engine.connect() as connection:
             steps = dict(map(tuple, connection.execute(_STEPS)))
             epochs = dict(map(tuple, connection.execute(_EPOCHS)))
             stages, trained = connection.execute(_TRAINED).one()

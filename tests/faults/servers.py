@@ -79,12 +79,12 @@ def terminate_backends(url: str, *, share: float = 1.0) -> int:
         url: of the database.
         share: of the connections, chosen at random.
     """
-    backend = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     cut = sqlalchemy.text("""
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < :share
     """)
-    with backend.connect() as connection:
+    with engine.connect() as connection:
         return int(connection.execute(cut, {"share": share}).scalar_one())
 
 

@@ -76,8 +76,8 @@ def test_workers_that_wait_for_their_turn_declare_nobody_dead(new_search: NewSea
     search.hold_from(4)
     workers = [search.start() for _ in range(3)]
     search.wait_for_epochs(6)  # all three are in the middle of one
-    backend = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
-    with backend.begin() as connection:
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
         connection.execute(sqlalchemy.text("SELECT 1 FROM studies FOR UPDATE"))
         search.let_go()
         wait_until(lambda: some_wait(search), "one waits for its turn")

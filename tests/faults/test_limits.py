@@ -162,13 +162,13 @@ def test_a_worker_takes_two_connections_at_most(new_search: NewSearch) -> None:
     begun = search.begin()
     search.hold_from(1)
     workers = [search.start() for _ in range(3)]
-    backend = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
     count = sqlalchemy.text("""
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
     """)
     most = 0
-    with backend.connect() as connection:
+    with engine.connect() as connection:
 
         def look() -> int:
             nonlocal most

@@ -27,8 +27,8 @@ def test_a_trial_that_pauses_keeps_nobody_from_its_next_epoch(new_search: NewSea
 
     worker = search.start(wait_at_the_third)
     wait_until(waits.exists, "two trials pause")
-    backend = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
-    with backend.connect() as connection:
+    engine = sqlalchemy.create_engine(search.url or "", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
         leases = sqlalchemy.text("SELECT count(*) FROM canopy_stage_lease")
         assert connection.scalar(leases) == 0
     goes_on.touch()

@@ -141,7 +141,9 @@ def test_tables_of_a_newer_version(
 
 def without_place(text: str) -> str:
     """The text without the name of the database, and without the revision of its tables."""
-    return re.sub(r"canopy_[0-9a-f]{32}", "DATABASE", re.sub(r"knows \d+", "knows REVISION", text))
+    return re.sub(
+        r"canopy_[0-9a-f]{32}", "DATABASE", re.sub(r"supports \d+", "supports REVISION", text)
+    )
 
 
 def test_a_study_of_the_same_name_with_other_data(finished: InProcess, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
-from tests.dashboards.test_report import EVIL, STUDIES, predicted
 
 from canopy_search.dashboards.report.page import report_html
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.storage.study.studies import StudyStore
+from tests.dashboards.report.test_page import EVIL, STUDIES, predicted
 from tests.dashboards.studies import RECORD, searched
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study

@@ -35,7 +35,7 @@ def test_a_family_by_one_worker_and_by_four(tmp_path: Path) -> None:
 
     shown = canopy.run(*arguments).stdout
     assert "rank correlation" in shown
-    assert "random + none regrets" in shown
+    assert "random + none: regret" in shown
 
 
 def test_a_table_of_somebody_else_s(tmp_path: Path) -> None:
