@@ -44,7 +44,7 @@ class StageListing:
                     "stage": entry.key,
                     "epoch": entry.epoch,
                     "size": entry.size,
-                    "worth": entry.priority.name.lower(),
+                    "worth": entry.priority.json_name,
                     "used": entry.used.isoformat(),
                     "whole": entry.is_whole,
                 }

@@ -27,6 +27,11 @@ class EvictionPriority(IntEnum):
     """The latest checkpoint of a running trial, or one that a worker is writing."""
 
     @property
+    def json_name(self) -> str:
+        """The word that ``canopy stages ls --json`` prints; it stays the same across versions."""
+        return "trunk" if self is EvictionPriority.SHARED_PREFIX else self.name.lower()
+
+    @property
     def meaning(self) -> str:
         """A description for the user."""
         return _MEANINGS[self]
