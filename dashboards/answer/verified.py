@@ -1,7 +1,7 @@
 """What a search verified about its answer before it ended, and what it did not."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
@@ -40,9 +40,7 @@ class Verified:
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints for it."""
-        shown = asdict(self)
-        del shown["best"]
-        return shown
+        return {name: value for name, value in vars(self).items() if name != "best"}
 
     @property
     def text(self) -> str:

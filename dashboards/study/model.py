@@ -171,7 +171,7 @@ class StudyData:
     metric: str = "validation AP"
     higher_is_better: bool = True
     objectives: int = 1
-    record: Mapping[str, Any] | None = None
+    record: dict[str, Any] | None = None
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
     confirmation: "Confirmation | None" = None
 

@@ -55,6 +55,7 @@ class StudyReader:
         self._metric = names[0] if names else "value"
         self._higher_is_better = study.directions[0].name != "MINIMIZE"
         self._objectives = len(study.directions)
+        self._record: dict[str, Any] | None = None
         self.epochs: Mapping[int, list[EpochRecord]] = {}
 
     @property
@@ -83,7 +84,8 @@ class StudyReader:
             )
             for trial in found
         ]
-        record = store.read_record(name)
+        if self._record is None:  # once written, it does not change
+            self._record = store.read_record(name)
         return StudyData(
             name,
             trials,
@@ -92,10 +94,10 @@ class StudyReader:
             store.target(name),
             distributions={n: d for trial in found for n, d in trial.distributions.items()},
             read=datetime.now(),
-            metric=self._metric if record is None else "validation AP",
+            metric=self._metric if self._record is None else "validation AP",
             higher_is_better=self._higher_is_better,
             objectives=self._objectives,
-            record=record,
+            record=self._record,
         )
 
 

@@ -30,7 +30,8 @@ def best(
     name = study or settings.search.study
     database = open_existing_database(state_home(), database_url())
     store = StudyStore(database)
-    summary, record = read_trials(store, name), store.read_record(name)
+    summary = read_trials(store, name)
+    record = summary.record
     if record is None:
         raise NothingFoundError(
             f"study {name!r} was not created by Canopy, so its settings are unknown"

@@ -106,8 +106,8 @@ def confirm(  # noqa: PLR0917 - what a search needs
     store = StudyStore(database)
     is_local = limits.elsewhere is None
     plan = join_plan(config, home, store, study, retry_for_s=retry_for_s, is_local=is_local)
-    record = store.read_record(study) or {}
     summary = read_trials(store, study)
+    record = summary.record or {}
     _check(summary, ConfirmationStore(database), settings)
     requested = {"top": settings.top, "seeds": settings.seeds}
     confirmation = read_confirmation(database, summary, record, **requested)
