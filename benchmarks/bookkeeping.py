@@ -29,6 +29,7 @@ from optuna.trial import TrialState
 
 from benchmarks.filled_studies import ENDLESS, EPOCHS, fill
 from benchmarks.machine import machine_text
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.events import TrialEnd
 from canopy_search.search.study.configuration import load_config
@@ -37,7 +38,7 @@ from canopy_search.search.trial import stage_tree
 from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.search.workers import loop as worker
 from canopy_search.search.workers.loop import open_objective, work
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.connection.urls import connect_options, optuna_url
 from canopy_search.storage.database import open_database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
@@ -229,17 +230,15 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
     dataset = open_dataset(plan.config.data, plan.home)
     space = SearchSpace(resolve_settings(plan.space.training), plan.space.distributions)
     database = open_database(plan.home, url)
-    retry_policy = RetryPolicy()
+    retrier = Retrier(RetryPolicy(), DATABASE)
     pace.began_s = time.perf_counter()
     watcher = PaceWatcher(pace)
     with (
         patch.object(worker, "open_tree", open_tree),
         patch.object(stage_tree, "TrainingRun", InstantRun),
-        open_objective(
-            StartedStudy(plan, space, dataset), database, watcher, retry_policy
-        ) as objective,
+        open_objective(StartedStudy(plan, space, dataset), database, watcher, retrier) as objective,
     ):
-        work(plan, objective, retry_policy)
+        work(plan, objective, retrier)
 
 
 @dataclass(frozen=True)

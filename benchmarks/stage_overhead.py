@@ -13,12 +13,13 @@ from typing import Any
 
 from benchmarks.epoch_time import demo
 from benchmarks.machine import machine_text, spread_text
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.environment import state_home
 from canopy_search.search.study.checkpoint_place import open_checkpoints
 from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
 from canopy_search.search.trial.stage_tree import StageTree
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import open_database
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.workers.session import worker_session
@@ -59,7 +60,9 @@ def main() -> None:
             )
             alone_s, _ = timed(partial(straight, settings, dataset))
             writer = CheckpointWriter(store, print)
-            tree = StageTree(stages, writer, dataset, retry_policy=RetryPolicy(), note=print)
+            tree = StageTree(
+                stages, writer, dataset, retrier=Retrier(RetryPolicy(), DATABASE), note=print
+            )
             epochs_s, wall_s = timed(partial(walk, tree, settings))
             share = 100 * (wall_s - epochs_s) / epochs_s
             shares.append(share)

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.config.settings import MOST_WORKERS, check_study_name
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.errors import SearchError
 from canopy_search.search.workers.choose_backend import BackendName
-from canopy_search.storage.connection.retry import DEFAULT_RETRY_FOR_S
 from canopy_search.storage.database import open_existing_database
 from canopy_search.storage.study.studies import StudyStore
 
@@ -50,7 +50,7 @@ AllowMissingOption = Annotated[
     typer.Option("--allow-missing", help="Accept any number of missing or damaged images."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the study has started.")]
-DEFAULT_RETRY_FOR_MIN = DEFAULT_RETRY_FOR_S / 60
+DEFAULT_RETRY_FOR_MIN = RetryPolicy.limit_s / 60
 RetryForOption = Annotated[
     float,
     typer.Option(

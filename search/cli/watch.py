@@ -12,8 +12,9 @@ from rich.text import Text
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.terminal.status import status_lines
 from canopy_search.dashboards.terminal.watch_screen import watch_screen
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.progress_display import is_live
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 
 
 def watch_study(read: Callable[[], StudyData], console: Console, every_s: float) -> None:
@@ -30,10 +31,10 @@ def watch_study(read: Callable[[], StudyData], console: Console, every_s: float)
         UnknownStudyError: the study was deleted.
     """
     view = _LiveView(console) if is_live(console) else _BlockView(console)
-    retry_policy = RetryPolicy(math.inf, note=view.note)
+    retrier = Retrier(RetryPolicy(math.inf), DATABASE, note=view.note)
     try:
         while True:
-            summary = retry_policy.call(read)
+            summary = retrier.call(read)
             view.show(summary)
             if summary.is_over and not summary.is_searched:
                 return

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from canopy_search.filestore.retry import FILE_STORE, Retrier, RetryPolicy
 from canopy_search.filestore.urls import Source
-from canopy_search.filestore.waiting import Waiting
 from canopy_search.search.doctor.finding import Finding, ok, warning
 from canopy_search.training.data.demo import SCENES
 from canopy_search.training.data.files.sources import (
@@ -64,7 +64,7 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
 
 
 def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[LabelTable, Located]:
-    no_wait = Waiting(0)
+    no_wait = Retrier(RetryPolicy(0), FILE_STORE)
     table = read_label_file(labels, settings.columns, settings.split, no_wait)
     with opened_images(images, no_wait) as folder:
         located = locate_images(table, folder)

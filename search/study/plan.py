@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
+from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig, NamedSettings
 from canopy_search.search.config.space import SearchSpace, parse_space, with_params
 from canopy_search.search.errors import StudyDiffersError
@@ -21,7 +22,6 @@ from canopy_search.search.study.record import (
     resolved_as_before,
     study_record,
 )
-from canopy_search.storage.connection.retry import DEFAULT_RETRY_FOR_S
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.device.precision import resolve_threads
@@ -59,7 +59,7 @@ class SearchPlan:
     n_trials: int
     workers: int = 1
     slot: str = "cpu"
-    retry_for_s: float = DEFAULT_RETRY_FOR_S
+    retry_for_s: float = RetryPolicy.limit_s
     threads: int | None = None
 
 
@@ -69,7 +69,7 @@ def plan_search(
     study: str,
     n_trials: int,
     *,
-    retry_for_s: float = DEFAULT_RETRY_FOR_S,
+    retry_for_s: float = RetryPolicy.limit_s,
     is_local: bool = True,
 ) -> SearchPlan:
     """Checks a search and returns its plan.

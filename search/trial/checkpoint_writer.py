@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from canopy_search.storage.connection.retry import is_unavailability, pause_s
+from canopy_search.filestore.retry import Retrier, RetryPolicy, Service
+from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.connection.urls import DATABASE_FAILURES, failure_text
 from canopy_search.storage.errors import CheckpointBudgetError, CheckpointMissError
 from canopy_search.storage.stages.checkpoints import CheckpointStore
@@ -20,7 +21,7 @@ _QUEUED_STATES = 2
 _RETRY_FOR_S = 20.0
 _POLL_S = 0.05
 # Enough for a broken connection; if the database stays unavailable, training continues.
-_ATTEMPTS = 4
+_RETRY_POLICY = RetryPolicy(limit_s=1.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class CheckpointWriter:
         self._reported: set[str] = set()
         self._hangs = False
         self._is_collected = threading.Event()
+        self._retrier = Retrier(_RETRY_POLICY, Service("the database", is_unavailability))
         self.waited_s = 0.0
         self._thread = threading.Thread(target=self._work, name="canopy checkpoints", daemon=True)
         self._thread.start()
@@ -198,15 +200,7 @@ class CheckpointWriter:
 
     def _write(self, job: _Job) -> None:
         content = state_to_bytes(job.state)
-        for attempt in range(_ATTEMPTS):
-            try:
-                self._store.write(job.key, content, is_end=job.is_end)
-            except DATABASE_FAILURES as error:
-                if attempt == _ATTEMPTS - 1 or not is_unavailability(error):
-                    raise
-                time.sleep(pause_s(attempt))
-            else:
-                return
+        self._retrier.call(lambda: self._store.write(job.key, content, is_end=job.is_end))
 
     def _done(self, key: str, problem: str | None) -> None:
         if problem is not None:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.study.checkpoint_place import open_checkpoints
 from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
 from canopy_search.search.trial.stage_tree import StageTree
-from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.workers.session import WorkerSession
@@ -23,7 +23,7 @@ def open_tree(
     session: WorkerSession,
     dataset: Dataset,
     *,
-    retry_policy: RetryPolicy,
+    retrier: Retrier,
     note: Callable[[str], None],
     alive: Callable[[], None] = lambda: None,
 ) -> Iterator[StageTree]:
@@ -35,18 +35,18 @@ def open_tree(
         database: an opened one.
         session: of this worker.
         dataset: the images and labels.
-        retry_policy: how long to wait for an unavailable database.
+        retrier: how long to wait for an unavailable database.
         note: gets messages for the user.
         alive: called repeatedly while waiting for another worker.
 
     Raises:
         CheckpointPlaceError: checkpoints cannot be stored in the configured filestore.
     """
-    store = retry_policy.call(lambda: open_checkpoints(settings, home, database, session.worker))
+    store = retrier.call(lambda: open_checkpoints(settings, home, database, session.worker))
     writer = CheckpointWriter(store, note)
     try:
         stages = StageStore(database, session)
-        yield StageTree(stages, writer, dataset, retry_policy=retry_policy, note=note, alive=alive)
+        yield StageTree(stages, writer, dataset, retrier=retrier, note=note, alive=alive)
     finally:
         writer.close()
         store.close()

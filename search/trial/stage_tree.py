@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from canopy_search.filestore.retry import Retrier
 from canopy_search.search.errors import StageBusyError
 from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
-from canopy_search.storage.connection.retry import RetryPolicy, is_unavailability
+from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.connection.urls import DATABASE_FAILURES
 from canopy_search.storage.stages.stages import Stage, StageStore, Write
 from canopy_search.storage.study.epochs import replaying
@@ -102,7 +103,7 @@ class StageTree:
         stages: the recorded stages and their leases.
         checkpoints: states to resume from.
         dataset: the images and labels.
-        retry_policy: how long to wait for an unavailable database.
+        retrier: how long to wait for an unavailable database.
         note: gets messages for the user.
         alive: called repeatedly while waiting for another worker.
     """
@@ -113,7 +114,7 @@ class StageTree:
         checkpoints: CheckpointWriter,
         dataset: Dataset,
         *,
-        retry_policy: RetryPolicy,
+        retrier: Retrier,
         note: Callable[[str], None],
         alive: Callable[[], None] = lambda: None,
     ) -> None:
@@ -121,7 +122,7 @@ class StageTree:
         self._checkpoints = checkpoints
         self._dataset = dataset
         self._validation = _validation_set(dataset)
-        self._retry_policy = retry_policy
+        self._retrier = retrier
         self._note = note
         self._alive = alive
         self._position: _Position | None = None
@@ -145,7 +146,7 @@ class StageTree:
         resolved = resolve_settings(settings, len(self._dataset.split.train))
         run_path = RunPath(resolved, [], [], trial_id, alone, tuple(accumulation))
         run_path.keys = self._keys(run_path)
-        found = self._retry_policy.call(lambda: self._stages.known(run_path.keys))
+        found = self._retrier.call(lambda: self._stages.known(run_path.keys))
         for key in run_path.keys:
             if key not in found:
                 break
@@ -223,11 +224,11 @@ class StageTree:
     def write(self, run_path: RunPath) -> None:
         """Writes the pending writes of a run without a trial."""
         writes = run_path.take_pending_writes()
-        self._retry_policy.call(lambda: self._stages.write(writes))
+        self._retrier.call(lambda: self._stages.write(writes))
 
     def forget(self, run_path: RunPath) -> None:
         """Removes the stages of a trial that shares none, after it has ended."""
-        self._retry_policy.call(lambda: self._forget(run_path.keys))
+        self._retrier.call(lambda: self._forget(run_path.keys))
 
     def _forget(self, keys: Sequence[str]) -> None:
         self._checkpoints.discard(keys)
@@ -293,7 +294,7 @@ class StageTree:
         run_path.accumulation = cut_from(run_path.accumulation, shortage.epoch, finer)
         run_path.keys = self._keys(run_path)
         if run_path.is_alone:
-            self._retry_policy.call(lambda: self._forget(left))
+            self._retrier.call(lambda: self._forget(left))
         whole = min(images, batch_size)
         before, after = _batch_text(whole, steps), _batch_text(whole, finer)
         return f"out of memory at batch {before}; continues with {after}"
@@ -409,10 +410,10 @@ class StageTree:
 
     def _found(self, keys: list[str]) -> set[str]:
         """Returns the stages that have a checkpoint."""
-        return self._retry_policy.call(lambda: self._checkpoints.find(keys)) if keys else set()
+        return self._retrier.call(lambda: self._checkpoints.find(keys)) if keys else set()
 
     def _loaded(self, key: str, epoch: int) -> RunState | None:
-        return self._retry_policy.call(lambda: self._checkpoints.load(key, epoch))
+        return self._retrier.call(lambda: self._checkpoints.load(key, epoch))
 
 
 def _validation_set(dataset: Dataset) -> ValidationSet:

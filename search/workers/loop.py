@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from canopy_search.dashboards.formatting.tables import params_text
+from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import SearchFailedError, StudyPausedError
 from canopy_search.search.events import SearchWatcher
@@ -34,7 +35,6 @@ from canopy_search.search.study.plan import SearchPlan, StartedStudy
 from canopy_search.search.trial.objective import Objective
 from canopy_search.search.trial.open_tree import open_tree
 from canopy_search.search.trial.watchdog import Watchdog
-from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database
 from canopy_search.storage.errors import LeaseLostError
 from canopy_search.storage.study.confirmations import ConfirmationStore
@@ -64,7 +64,7 @@ def open_objective(
     started: StartedStudy,
     database: Database,
     watcher: SearchWatcher,
-    retry_policy: RetryPolicy,
+    retrier: Retrier,
     *,
     obeys: bool = True,
 ) -> Iterator[Objective]:
@@ -74,18 +74,18 @@ def open_objective(
         started: the study.
         database: opened and migrated.
         watcher: receives the events.
-        retry_policy: how long to wait for an unavailable database.
+        retrier: how long to wait for an unavailable database.
         obeys: whether this worker pauses or stops with the study.
     """
     plan = started.plan
     search = plan.config.search
     with ExitStack() as stack:
-        trial_queue, session = retry_policy.call(lambda: _connect(plan, database))
+        trial_queue, session = retrier.call(lambda: _connect(plan, database))
         stack.callback(session.close)
-        write_queue = WriteQueue(trial_queue.write, retry_policy)
+        write_queue = WriteQueue(trial_queue.write, retrier)
         stack.callback(write_queue.close)
         watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, watcher))
-        retry_policy.alive = watchdog.progress
+        retrier.alive = watchdog.progress
         tree = stack.enter_context(
             open_tree(
                 plan.config.stages,
@@ -93,14 +93,14 @@ def open_objective(
                 database,
                 session,
                 started.dataset,
-                retry_policy=retry_policy,
+                retrier=retrier,
                 note=watcher.note,
                 alive=watchdog.progress,
             )
         )
         pruner = build_pruner(search.pruner, plan.config.training.epochs)
         study = optuna.load_study(study_name=plan.study, storage=trial_queue.replica, pruner=pruner)
-        tests = retry_policy.call(lambda: ConfirmationStore(database).confirms(plan.study))
+        tests = retrier.call(lambda: ConfirmationStore(database).confirms(plan.study))
         yield Objective(
             OpenStudy(study, trial_queue.replica),
             pruner,
@@ -143,14 +143,14 @@ def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
     return trial_queue, session
 
 
-def work(plan: SearchPlan, objective: Objective, retry_policy: RetryPolicy) -> None:
+def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> None:
     """Runs trials until the study has the requested number.
 
     Raises:
         SearchFailedError: too many trials failed.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
-    _Worker(plan, objective, retry_policy).run()
+    _Worker(plan, objective, retrier).run()
 
 
 def best_ap(study: optuna.Study) -> float | None:
@@ -165,7 +165,7 @@ class _Worker:
 
     plan: SearchPlan
     objective: Objective
-    retry_policy: RetryPolicy
+    retrier: Retrier
     is_waiting: bool = False
     is_enqueued: bool = False
     wait_s: float = _FIRST_WAIT_S
@@ -199,7 +199,7 @@ class _Worker:
     def _next(self) -> optuna.trial.Trial | Idle:
         """Decides what to do next, with retries while the database is unavailable."""
         try:
-            return self.retry_policy.call(self._claim)
+            return self.retrier.call(self._claim)
         except LeaseLostError as error:  # a trial was ended with plain Optuna
             self.objective.watcher.note(str(error))
             return Idle.WAIT

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
+from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.errors import SearchError, SearchFailedError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import PLAIN_WIDTH, LineScreen
@@ -25,10 +26,9 @@ from canopy_search.search.workers.backend import ENDED, FAILED
 from canopy_search.search.workers.event_pipe import EventPipe
 from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.loop import open_objective, work
-from canopy_search.storage.connection.retry import RetryPolicy
-from canopy_search.storage.database import open_database
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.errors import TrainingError
 
 INTERRUPTED = 130
@@ -112,15 +112,15 @@ def search_in_study(
         SearchFailedError: too many trials failed.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
-    retry_policy = RetryPolicy(plan.retry_for_s, note=watcher.note)
-    database = retry_policy.call(lambda: open_database(plan.home, url))
-    retry_policy.revive = database.revive
+    workspace = Workspace(plan.home, url, RetryPolicy(plan.retry_for_s))
+    retrier = workspace.retrier(watcher.note)
+    database = retrier.call(workspace.open)
     database.throttle.release_when_idle()  # until the number of other workers is known
     with closing(database):
         dataset = open_data(plan.config.data, plan.home, preparing or watcher)
         if creates_study:
             check_networks(plan.space, dataset)
         open_study = start_study if creates_study else join_study
-        study = retry_policy.call(lambda: open_study(plan, StudyStore(database), dataset))
-        with open_objective(study, database, watcher, retry_policy) as objective:
-            work(plan, objective, retry_policy)
+        study = retrier.call(lambda: open_study(plan, StudyStore(database), dataset))
+        with open_objective(study, database, watcher, retrier) as objective:
+            work(plan, objective, retrier)

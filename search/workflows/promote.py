@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PromotionError
 from canopy_search.search.events import SearchWatcher, TrialEnd
@@ -17,7 +18,7 @@ from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import best_ap, open_objective
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import (
@@ -56,8 +57,10 @@ def promote(
     check_networks(plan.space, dataset)
     started = join_study(plan, store, dataset)
     store.close()
-    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note)
-    with open_objective(started, database, watcher, retry_policy, obeys=False) as objective:
+    retrier = Retrier(
+        RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=watcher.note
+    )
+    with open_objective(started, database, watcher, retrier, obeys=False) as objective:
         opened, trial_queue = objective.opened, objective.trial_queue
         ends: list[TrialEnd] = []
         for number in numbers:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
 from canopy_search.search.study.plan import SearchPlan, as_started, check_ours, start_study
@@ -19,7 +20,7 @@ from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
 from canopy_search.search.workers.loop import best_ap
 from canopy_search.search.workflows.background_mirror import mirroring
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN
@@ -138,8 +139,10 @@ def _let_workers_search(
     database.close()  # the workers have their own connections
     if not launcher.run():
         return SearchEnd.TIME_UP
-    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=screen.note)
-    return retry_policy.call(lambda: _end_of(plan, store))
+    retrier = Retrier(
+        RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=screen.note
+    )
+    return retrier.call(lambda: _end_of(plan, store))
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StageBusyError
@@ -23,7 +24,7 @@ from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.study.record import package_versions
 from canopy_search.search.trial.open_tree import open_tree
 from canopy_search.search.trial.stage_tree import StageTree
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.workers.session import worker_session
 from canopy_search.training.atomic import check_writable
@@ -70,7 +71,9 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
             database,
             session,
             dataset,
-            retry_policy=RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note),
+            retrier=Retrier(
+                RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=watcher.note
+            ),
             note=watcher.note,
         ) as tree,
     ):

@@ -1,6 +1,5 @@
 """Closes each connection after use if the server has few left."""
 
-import random
 import threading
 import time
 from contextlib import suppress
@@ -9,6 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy, Service
 from canopy_search.storage.connection.urls import is_too_many_connections
 
 KEEP_OPEN_SHARE = 0.5
@@ -19,8 +19,8 @@ REFUSED_S = 300.0
 """A worker that was refused a connection because there were too many keeps none for this long."""
 
 _LINGER_S = 0.2
-_RETRY_S = 10.0
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+_RETRY_POLICY = RetryPolicy(limit_s=10.0, longest_pause_s=0.5)
+_SERVER = Service("the database", is_too_many_connections)
 
 
 class ConnectionThrottle:
@@ -41,6 +41,7 @@ class ConnectionThrottle:
         self._is_idle = False
         self._returned = threading.Event()
         self._thread: threading.Thread | None = None
+        self._retrier = Retrier(_RETRY_POLICY, _SERVER, revive=self._on_refusal)
 
     @property
     def was_refused(self) -> bool:
@@ -69,20 +70,11 @@ class ConnectionThrottle:
         self.is_throttled = False
 
     def _connect(self, dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        until_s = time.monotonic() + _RETRY_S
-        pause_s = _SHORTEST_PAUSE_S
-        while True:
-            try:
-                return dialect.connect(*arguments, **options)
-            except dialect.loaded_dbapi.OperationalError as error:
-                if not is_too_many_connections(error):
-                    raise
-                self._refused_s = time.monotonic()
-                self.release_when_idle()
-                if time.monotonic() > until_s:
-                    raise
-            time.sleep(random.uniform(0.5, 1) * pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, 1.5 * pause_s)
+        return self._retrier.call(lambda: dialect.connect(*arguments, **options))
+
+    def _on_refusal(self) -> None:
+        self._refused_s = time.monotonic()
+        self.release_when_idle()
 
     def _on_checkout(self, *_details: object) -> None:
         self._is_idle = False

@@ -238,7 +238,7 @@ DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, StorageInternalError)
 """Errors of the driver and of Optuna if the database cannot be used."""
 
 
-def failure_text(error: Exception) -> str:
+def failure_text(error: BaseException) -> str:
     """Returns why the database could not be used, in one line without SQL and passwords."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):

@@ -6,16 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
-
-from canopy_search.storage.connection.retry import (
-    HEARTBEAT_S,
-    RetryPolicy,
-    Unavailability,
-    is_unavailability,
-)
+from canopy_search.filestore.retry import ALIVE_S, Retrier
 from canopy_search.storage.errors import LeaseLostError
 from canopy_search.storage.study.trial_changes import Lease, TrialChange
 
@@ -37,27 +30,24 @@ class WriteQueue:
 
     Args:
         write: writes one change, and may fail; see `storage.study.trial_queue.TrialQueue.write`.
-        retry_policy: how long to retry.
+        retrier: how long to retry.
     """
 
-    def __init__(
-        self, write: Callable[[TrialChange, Lease, int], None], retry_policy: RetryPolicy
-    ) -> None:
+    def __init__(self, write: Callable[[TrialChange, Lease, int], None], retrier: Retrier) -> None:
         self._write = write
-        self._retry_policy = retry_policy
+        self._retrier = retrier
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._lost: set[tuple[int, int]] = set()
-        self._unavailability: Unavailability | None = None
         self._failure: BaseException | None = None
-        self._is_closed = False
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy write queue", daemon=True)
         self._thread.start()
 
     @property
     def is_retrying(self) -> bool:
         """Whether the database is unavailable, as far as is known."""
-        return self._unavailability is not None
+        return self._retrier.is_waiting
 
     def post(self, change: TrialChange, lease: Lease) -> None:
         """Queues a change, which is written soon.
@@ -88,8 +78,8 @@ class WriteQueue:
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while self._queue and self._failure is None and time.monotonic() < until_s:
-                self._retry_policy.alive()
-                self._changed.wait(min(HEARTBEAT_S, until_s - time.monotonic()))
+                self._retrier.alive()
+                self._changed.wait(min(ALIVE_S, until_s - time.monotonic()))
             self._check(lease)
             return not self._queue
 
@@ -103,7 +93,7 @@ class WriteQueue:
             self._changed.wait_for(
                 lambda: not self._queue or self._failure is not None or self.is_retrying, timeout_s
             )
-            self._is_closed = True
+            self._closed.set()
             self._changed.notify_all()
         self._thread.join(timeout_s)
 
@@ -116,51 +106,27 @@ class WriteQueue:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._is_closed)
-                if self._is_closed:
+                self._changed.wait_for(lambda: self._queue or self._closed.is_set())
+                if self._closed.is_set():
                     return
                 entry = self._queue[0]
-            self._try(entry)
-
-    def _try(self, entry: _Entry) -> None:
-        try:
-            self._write(entry.change, entry.lease, entry.before)
-        except LeaseLostError:
-            with self._changed:
-                self._lost.add((entry.lease.trial_id, entry.lease.token))
-                self._queue = deque(e for e in self._queue if e.lease is not entry.lease)
-                self._changed.notify_all()
-        except (SQLAlchemyError, StorageInternalError) as error:
-            if is_unavailability(error):
-                self._wait(error)
-            else:
+            try:
+                write = partial(self._write, entry.change, entry.lease, entry.before)
+                self._retrier.call(write, self._closed)
+            except LeaseLostError:
+                with self._changed:
+                    self._lost.add((entry.lease.trial_id, entry.lease.token))
+                    self._queue = deque(e for e in self._queue if e.lease is not entry.lease)
+                    self._changed.notify_all()
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that settles
                 self._fail(error)
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that settles
-            self._fail(error)
-        else:
-            with self._changed:
-                self._queue.popleft()
-                if self._unavailability is not None:
-                    self._unavailability.end()
-                    self._unavailability = None
-                self._changed.notify_all()
-
-    def _wait(self, error: Exception) -> None:
-        if self._unavailability is None:
-            self._unavailability = self._retry_policy.unavailability(error)
-        try:
-            self._unavailability.check(error)
-            deadline = time.monotonic() + self._unavailability.pause_s
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._is_closed, max(0.0, deadline - time.monotonic())
-                )
-            self._unavailability.try_revival()
-        except BaseException as failure:  # noqa: BLE001 - likewise
-            self._fail(failure)
+            else:
+                with self._changed:
+                    self._queue.popleft()
+                    self._changed.notify_all()
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             self._failure = error
-            self._is_closed = True
+            self._closed.set()
             self._changed.notify_all()

@@ -1,5 +1,6 @@
 """A worker's session: heartbeats that update its row, and a lock that ends with its process."""
 
+import math
 import os
 import random
 import secrets
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.storage.connection.retry import pause_s
+from canopy_search.filestore.retry import Retrier, RetryPolicy, Service
 from canopy_search.storage.connection.throttle import (
     KEEP_OPEN_SHARE,
     REOPEN_SHARE,
@@ -34,6 +35,7 @@ from canopy_search.storage.workers.registry import BEAT_S, LEFT, RECOVERY_S
 _CONNECTIONS = 2
 """Per worker: one for the heartbeat and one for the work."""
 _FEW_WORKERS = 20
+_ANY_FAILURE = Service("the database", lambda error: isinstance(error, SQLAlchemyError))
 
 
 class WorkerSession:
@@ -94,7 +96,8 @@ class WorkerSession:
         self._has_progressed = False
         self._last_beat_s = time.monotonic()
         self._recovered_s: float | None = None
-        self._is_disconnected = False
+        # While the row is out of date, the next attempt is soon.
+        self._retrier = Retrier(RetryPolicy(math.inf, beat_s / 5), _ANY_FAILURE)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy heartbeat", daemon=True)
 
@@ -146,7 +149,7 @@ class WorkerSession:
         Other workers could not send heartbeats either then, and must not be declared dead.
         """
         now_s = time.monotonic()
-        if self._is_disconnected or now_s - self._last_beat_s > 3 * self._interval_s:
+        if self._retrier.is_waiting or now_s - self._last_beat_s > 3 * self._interval_s:
             return True
         return self._recovered_s is not None and now_s - self._recovered_s < RECOVERY_S
 
@@ -166,34 +169,25 @@ class WorkerSession:
     def _work(self) -> None:
         # Workers that were started together should not send heartbeats together.
         while not self._ended.wait(random.uniform(0.8, 1) * self._interval_s):
-            try:
-                self._beat()
-            except SQLAlchemyError:
-                self._is_disconnected = True
-                self._drop_connection()
-                attempt = 0
-                # While the row is out of date, the next attempt is soon.
-                while not self._ended.wait(min(self._beat_s / 5, pause_s(attempt))):
-                    attempt += 1
-                    try:
-                        self._beat()
-                    except SQLAlchemyError:
-                        self._drop_connection()
-                    else:
-                        self._recovered_s = time.monotonic()
-                        break
-                self._is_disconnected = False
+            with suppress(SQLAlchemyError):  # it leaves, while the database is unavailable
+                self._retrier.call(self._beat, self._ended)
 
     @property
     def _interval_s(self) -> float:
         return self.load.beat_s if self._throttle.is_throttled else self._beat_s
 
     def _beat(self) -> None:
-        self._choose()
-        connection = self._connected()
-        self._send(connection)
-        self._choose()
-        self._apply(connection)
+        try:
+            self._choose()
+            connection = self._connected()
+            self._send(connection)
+            self._choose()
+            self._apply(connection)
+        except SQLAlchemyError:
+            self._drop_connection()
+            raise
+        if self._retrier.is_waiting:
+            self._recovered_s = time.monotonic()
 
     def _choose(self) -> None:
         """Decides whether this worker keeps its connections open, by the load of the server."""

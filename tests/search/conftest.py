@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
 from canopy_search.search.trial.stage_tree import StageTree
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 from canopy_search.storage.stages.checkpoints import CheckpointStore
@@ -34,7 +35,11 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
             stack.callback(writer.close)
             stages = StageStore(database, session)
             tree = StageTree(
-                stages, writer, tiny_dataset(), retry_policy=RetryPolicy(), note=notes.append
+                stages,
+                writer,
+                tiny_dataset(),
+                retrier=Retrier(RetryPolicy(), DATABASE),
+                note=notes.append,
             )
             return Worker(tree, writer, session, notes)
 

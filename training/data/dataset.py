@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.filestore.errors import FileStoreUnavailableError
+from canopy_search.filestore.retry import FILE_STORE, Retrier
 from canopy_search.filestore.urls import Source
-from canopy_search.filestore.waiting import Waiting
 from canopy_search.training.data.cache.reading import Progress, read_images
 from canopy_search.training.data.demo import make_demo
+from canopy_search.training.data.files import sources
 from canopy_search.training.data.files.sources import opened_images
 from canopy_search.training.data.images.skipped import SkippedImage, check_skipped, write_skipped
 from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
@@ -82,9 +82,11 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         DiskFullError: the disk has too little free space for the decoded images.
     """
     labels, images = data_sources(settings, home, progress)
-    waiting = Waiting(on_wait=lambda error: _report_waiting(error, progress))
-    everything = read_label_file(labels, settings.columns, settings.split, waiting)
-    with opened_images(images, waiting) as folder:
+    retrier = Retrier(sources.RETRY_POLICY, FILE_STORE)
+    if progress is not None:
+        retrier.alive = lambda: progress(f"waiting: {retrier.reason}", 0, 1)
+    everything = read_label_file(labels, settings.columns, settings.split, retrier)
+    with opened_images(images, retrier) as folder:
         located = locate_images(everything, folder)
         table, skipped = located.table, located.skipped
         if 2 * len(skipped) > len(everything.image_names):
@@ -181,11 +183,6 @@ def data_sources(
         return settings.labels, images.resolve() if isinstance(images, Path) else images
     demo = make_demo(home / "demo", _phase("making the demo", progress))
     return demo.labels, demo.images.resolve()
-
-
-def _report_waiting(error: FileStoreUnavailableError, progress: Progress | None) -> None:
-    if progress is not None:
-        progress(f"waiting: {str(error).rpartition('; ')[0]}", 0, 1)
 
 
 def _phase(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.events import TrialEnd
 from canopy_search.search.study.plan import join_study, plan_search, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import open_objective, work
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
@@ -54,9 +55,9 @@ def search_here(
     store = StudyStore(database)
     start_study(plan, store, dataset)
     store.launch(study, trials, config.search.model_dump(mode="json"))
-    retry_policy = RetryPolicy(plan.retry_for_s, note=witness.note)
+    retrier = Retrier(RetryPolicy(plan.retry_for_s), DATABASE, note=witness.note)
     started = join_study(plan, store, dataset)
     store.close()
-    with open_objective(started, database, witness, retry_policy) as objective:
-        work(plan, objective, retry_policy)
+    with open_objective(started, database, witness, retrier) as objective:
+        work(plan, objective, retrier)
     return witness

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
 from canopy_search.search.workflows.confirm import ConfirmationEnd, confirm
 from canopy_search.search.workflows.run_study import Limits, SearchEnd
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
@@ -36,9 +37,9 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
         started = join_study(plan, store, dataset)
         store.close()
-        retry_policy = RetryPolicy(plan.retry_for_s, note=watcher.note)
-        with open_objective(started, database, watcher, retry_policy) as objective:
-            work(plan, objective, retry_policy)
+        retrier = Retrier(RetryPolicy(plan.retry_for_s), DATABASE, note=watcher.note)
+        with open_objective(started, database, watcher, retrier) as objective:
+            work(plan, objective, retrier)
         return SearchEnd.COMPLETE
 
     monkeypatch.setattr(search_confirm, "run_search", run)

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.connection.retry import RetryPolicy
+from canopy_search.filestore.retry import Retrier, RetryPolicy
+from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.errors import DatabaseUnavailableError, LeaseLostError
 from canopy_search.storage.study.trial_changes import Lease, TrialChange
 from canopy_search.storage.study.write_queue import WriteQueue
@@ -41,7 +42,9 @@ def server() -> Server:
 
 @pytest.fixture
 def write_queue(server: Server) -> Iterator[WriteQueue]:
-    opened = WriteQueue(server.write, RetryPolicy(FOR_EVER_S, note=server.notes.append))
+    opened = WriteQueue(
+        server.write, Retrier(RetryPolicy(FOR_EVER_S), DATABASE, note=server.notes.append)
+    )
     yield opened
     opened.close(FOR_EVER_S)
 
@@ -86,7 +89,7 @@ def test_what_is_owed_waits_for_the_database(
 
 def test_patience_ends(server: Server, words: SnapshotAssertion) -> None:
     server.error = AWAY
-    write_queue = WriteQueue(server.write, RetryPolicy(0.2))
+    write_queue = WriteQueue(server.write, Retrier(RetryPolicy(0.2), DATABASE))
     mine = lease()
     write_queue.post(report(1), mine)
     with pytest.raises(DatabaseUnavailableError) as error:
@@ -123,7 +126,7 @@ def test_a_mistake_of_ours_is_not_waited_out(write_queue: WriteQueue, server: Se
 
 def test_closing_while_the_database_is_away_does_not_hang(server: Server) -> None:
     server.error = AWAY
-    write_queue = WriteQueue(server.write, RetryPolicy(FOR_EVER_S))
+    write_queue = WriteQueue(server.write, Retrier(RetryPolicy(FOR_EVER_S), DATABASE))
     write_queue.post(report(1), lease())
     wait_until_away(write_queue)
     write_queue.close(FOR_EVER_S)
@@ -139,9 +142,9 @@ def test_who_waits_says_again_and_again_that_it_is_alive(server: Server) -> None
         if signs == 3:
             server.error = None
 
-    retry_policy = RetryPolicy(FOR_EVER_S)
-    retry_policy.alive = give_sign
-    write_queue = WriteQueue(server.write, retry_policy)
+    retrier = Retrier(RetryPolicy(FOR_EVER_S), DATABASE)
+    retrier.alive = give_sign
+    write_queue = WriteQueue(server.write, retrier)
     server.error = AWAY
     write_queue.post(report(1), lease())
     assert write_queue.wait_until_written(lease())
@@ -151,7 +154,7 @@ def test_who_waits_says_again_and_again_that_it_is_alive(server: Server) -> None
 
 def test_who_waits_for_a_time_waits_no_longer(server: Server) -> None:
     server.error = AWAY
-    write_queue = WriteQueue(server.write, RetryPolicy(FOR_EVER_S))
+    write_queue = WriteQueue(server.write, Retrier(RetryPolicy(FOR_EVER_S), DATABASE))
     write_queue.post(report(1), lease())
     assert not write_queue.wait_until_written(lease(), 0.3)
     wait_until_away(write_queue)

@@ -20,6 +20,7 @@ from PIL import Image
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.filestore import s3
+from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.data.files import sources
 from canopy_search.training.data.sample import open_sample
@@ -266,10 +267,7 @@ def test_a_bucket_that_stays_away_ends_it_and_what_was_read_is_kept(  # noqa: PL
     monkeypatch: pytest.MonkeyPatch,
     words: SnapshotAssertion,
 ) -> None:
-    options = open_dataset.__globals__["Waiting"].__init__.__defaults__
-    monkeypatch.setattr(
-        open_dataset.__globals__["Waiting"].__init__, "__defaults__", (0.5, options[1])
-    )
+    monkeypatch.setattr(sources, "RETRY_POLICY", RetryPolicy(0.5))
     after_images(8, monkeypatch, proxy.shut)
     with pytest.raises(ImageError, match=r" \d+ s .*: s3://") as error:
         open_dataset(uploaded, tmp_path / "home")

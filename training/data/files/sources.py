@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from canopy_search.filestore.errors import FileStoreError
+from canopy_search.filestore.retry import FILE_STORE, Retrier, RetryPolicy
 from canopy_search.filestore.store import Entry, FileStore
 from canopy_search.filestore.urls import Source, joined, shown_url
-from canopy_search.filestore.waiting import Waiting
 from canopy_search.training.data.files.parallel import usable_cores
 from canopy_search.training.errors import ImageError, TrainingError
 
 READING_THREADS = 32
 """Objects that are read at the same time, because each request has latency."""
+RETRY_POLICY = RetryPolicy(limit_s=300.0)
+"""How long to wait for an unavailable file store."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class RemoteFolder:
 
     Args:
         url: of the folder.
-        waiting: how long to wait for an unavailable file store.
+        retrier: how long to wait for an unavailable file store.
 
     Attributes:
         url: without secrets, for display.
@@ -79,9 +81,9 @@ class RemoteFolder:
         FileStoreUrlError: see `filestore.store.FileStore`.
     """
 
-    def __init__(self, url: str, waiting: Waiting) -> None:
+    def __init__(self, url: str, retrier: Retrier) -> None:
         self._store = FileStore(url, connections=READING_THREADS)
-        self._waiting = waiting
+        self._retrier = retrier
         self.url = self._store.url
 
     def files_in(self, folder: str) -> list[RemoteFile]:
@@ -91,7 +93,7 @@ class RemoteFolder:
             ImageError: the folder cannot be listed.
         """
         with reported(ImageError):
-            found = self._waiting.call(lambda: self._store.list_folder(folder))
+            found = self._retrier.call(lambda: self._store.list_folder(folder))
         inside = f"{folder}/" if folder else ""
         return [RemoteFile(self, inside + name, entry) for name, entry in found.items()]
 
@@ -102,20 +104,20 @@ class RemoteFolder:
             ImageError: the folder cannot be listed.
         """
         with reported(ImageError):
-            found = self._waiting.call(self._store.list_below)
+            found = self._retrier.call(self._store.list_below)
         return [RemoteFile(self, path, entry) for path, entry in found.items()]
 
     def read(self, path: str, size: int) -> bytes:
         """See `RemoteFile.read_bytes`."""
-        return self._waiting.call(lambda: self._store.read(path, size=size))
+        return self._retrier.call(lambda: self._store.read(path, size=size))
 
     def read_beginning(self, path: str, size: int) -> bytes:
         """See `RemoteFile.read_beginning`."""
-        return self._waiting.call(lambda: self._store.read_beginning(path, size))
+        return self._retrier.call(lambda: self._store.read_beginning(path, size))
 
     def end_waiting(self) -> None:
         """Makes all threads that wait for the file store give up."""
-        self._waiting.end()
+        self._retrier.end()
 
     def close(self) -> None:
         """Closes connections."""
@@ -126,12 +128,12 @@ Images = Path | RemoteFolder
 
 
 @contextmanager
-def opened_images(source: Source, waiting: Waiting | None = None) -> Iterator[Images]:
+def opened_images(source: Source, retrier: Retrier | None = None) -> Iterator[Images]:
     """Opens a folder of images.
 
     Args:
         source: a path, or the URL of a remote folder.
-        waiting: how long to wait for an unavailable file store; by default some minutes.
+        retrier: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         ImageError: the URL cannot be used.
@@ -140,7 +142,7 @@ def opened_images(source: Source, waiting: Waiting | None = None) -> Iterator[Im
         yield source
         return
     with reported(ImageError):
-        folder = RemoteFolder(source, waiting or Waiting())
+        folder = RemoteFolder(source, retrier or Retrier(RETRY_POLICY, FILE_STORE))
     try:
         yield folder
     finally:
@@ -148,12 +150,12 @@ def opened_images(source: Source, waiting: Waiting | None = None) -> Iterator[Im
         folder.close()
 
 
-def read_source(source: Source, waiting: Waiting | None = None) -> bytes:
+def read_source(source: Source, retrier: Retrier | None = None) -> bytes:
     """Returns the content of a file.
 
     Args:
         source: its path or URL.
-        waiting: see `opened_images`.
+        retrier: see `opened_images`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -164,7 +166,7 @@ def read_source(source: Source, waiting: Waiting | None = None) -> bytes:
     url, _, name = source.rpartition("/")
     store = FileStore(url, connections=1)
     try:
-        return (waiting or Waiting()).call(lambda: store.read(name))
+        return (retrier or Retrier(RETRY_POLICY, FILE_STORE)).call(lambda: store.read(name))
     finally:
         store.close()
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
-from canopy_search.filestore.waiting import Waiting
 from canopy_search.training.data.labels.rows import LabelRows, read_rows
 from canopy_search.training.data.labels.targets import Targets, one_hot_targets, tag_targets
 from canopy_search.training.errors import LabelFileError, nearest_hint
@@ -84,7 +84,7 @@ def read_label_file(
     path: Source,
     columns: ColumnSettings | None = None,
     split: SplitSettings | None = None,
-    waiting: Waiting | None = None,
+    retrier: Retrier | None = None,
 ) -> LabelTable:
     """Reads a label file with tags in one column, or a column of 0 and 1 for each label.
 
@@ -94,14 +94,14 @@ def read_label_file(
         path: CSV, JSON lines or Parquet, see `read_rows`.
         columns: names of the columns; default ``image_name`` and ``tags``.
         split: names of the split columns; by default ``split`` and ``group``.
-        waiting: how long to wait for an unavailable file store; by default some minutes.
+        retrier: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
             outside the folder, or has two different sets of labels for one image; with the row.
     """
     return label_table(
-        read_rows(path, waiting), columns or ColumnSettings(), split or SplitSettings()
+        read_rows(path, retrier), columns or ColumnSettings(), split or SplitSettings()
     )
 
 

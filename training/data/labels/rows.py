@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
-from canopy_search.filestore.waiting import Waiting
 from canopy_search.training.data.files.sources import read_source, reported
 from canopy_search.training.errors import LabelFileError
 
@@ -50,20 +50,20 @@ class LabelRows:
         return LabelFileError(f"{self.path}: row {self.numbers[row]}: {message}")
 
 
-def read_rows(path: Source, waiting: Waiting | None = None) -> LabelRows:
+def read_rows(path: Source, retrier: Retrier | None = None) -> LabelRows:
     """Reads a label file.
 
     Args:
         path: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; JSON
             lines, one object per line; or Parquet.
-        waiting: how long to wait for an unavailable file store; by default some minutes.
+        retrier: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty, damaged or not a label file; with the row.
     """
     try:
         with reported(LabelFileError):
-            content = read_source(path, waiting)
+            content = read_source(path, retrier)
     except FileNotFoundError:
         raise LabelFileError(f"{path}: no such label file; check data.labels") from None
     except OSError as error:
