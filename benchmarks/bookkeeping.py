@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -29,20 +29,22 @@ from optuna.trial import TrialState
 
 from benchmarks.filled_studies import ENDLESS, EPOCHS, fill
 from benchmarks.machine import machine_text
-from canopy_search.filestore.retry import Retrier, RetryPolicy
+from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.events import TrialEnd
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.trial import stage_tree
 from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.search.workers import loop as worker
 from canopy_search.search.workers.loop import open_objective, work
-from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.connection.urls import connect_options, optuna_url
-from canopy_search.storage.database import open_database
+from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.stages.stages import StageStore
+from canopy_search.storage.workers.session import WorkerSession
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.resolve import resolve_settings
 
@@ -222,21 +224,24 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
     """Runs trials as a worker of Canopy does, without training."""
 
     @contextmanager
-    def open_tree(*arguments: Any, **options: Any) -> Iterator[StageTree]:
-        _, _, database, session, dataset = arguments
+    def open_tree(
+        started: StartedStudy, database: Database, session: WorkerSession, retrier: Retrier
+    ) -> Iterator[StageTree]:
         writer: Any = NoCheckpoints()
-        yield OwnStages(StageStore(database, session), writer, dataset, **options)
+        yield OwnStages(StageStore(database, session), writer, started.dataset, retrier)
 
-    dataset = open_dataset(plan.config.data, plan.home)
+    dataset = open_dataset(plan.config.data, plan.workspace.home)
     space = SearchSpace(resolve_settings(plan.space.training), plan.space.distributions)
-    database = open_database(plan.home, url)
-    retrier = Retrier(RetryPolicy(), DATABASE)
+    database = open_database(plan.workspace.home, url)
+    retrier = plan.workspace.retrier()
     pace.began_s = time.perf_counter()
     watcher = PaceWatcher(pace)
     with (
         patch.object(worker, "open_tree", open_tree),
         patch.object(stage_tree, "TrainingRun", InstantRun),
-        open_objective(StartedStudy(plan, space, dataset), database, watcher, retrier) as objective,
+        open_objective(
+            StartedStudy(replace(plan, space=space), dataset), database, watcher, retrier
+        ) as objective,
     ):
         work(plan, objective, retrier)
 
@@ -334,14 +339,14 @@ class Bench:
 
     def plan(self, pruner: str) -> SearchPlan:
         """Returns the demo's search with five epochs, and nothing enqueued."""
-        config = load_config(None)
+        config = load_config(None).settings
         training = config.training.model_copy(update={"epochs": EPOCHS})
         settings = config.search.pruner.model_copy(update={"name": pruner})
         changes = {"enqueue": (), "pruner": settings}
         config = config.model_copy(
             update={"training": training, "search": config.search.model_copy(update=changes)}
         )
-        return plan_search(config, self._home, STUDY, ENDLESS)
+        return plan_search(StudyRequest(Workspace(self._home), checked(config), STUDY), ENDLESS)
 
     def url(self, name: str) -> str:
         """Returns the URL of one database."""
@@ -406,7 +411,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix="book-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         home = folder / "home"
-        open_dataset(load_config(None).data, home)
+        open_dataset(load_config(None).settings.data, home)
         bench = Bench(folder, home, arguments.sizes)
         stack.callback(bench.server.stop)
         bench.prepare()

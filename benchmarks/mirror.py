@@ -26,11 +26,13 @@ from benchmarks.filled_studies import fill
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.workers import canopy, search
 from canopy_search.search.environment import state_home
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.study.record import study_record
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.dataset import open_dataset
 from canopy_search.training.resolve import resolve_settings
 
@@ -83,7 +85,7 @@ def mirror_s(plan: SearchPlan, database: Database) -> float:
     from canopy_search.dashboards.clearml.runner import mirror_once
     from canopy_search.search.workflows.mirror_process import mirror_plan
 
-    desired = mirror_plan(plan.config, plan.home, plan.study, database, is_live=False)
+    desired = mirror_plan(plan.request, database, is_live=False)
     if desired is None:
         raise SystemExit("ClearML is not configured")
     began_s = time.perf_counter()
@@ -97,12 +99,12 @@ def mirror_s(plan: SearchPlan, database: Database) -> float:
 @contextmanager
 def filled(home: Path, trials: int) -> Iterator[tuple[SearchPlan, Database]]:
     """Yields a study of the demo's that has ended, pruned by the median."""
-    config = load_config(None)
+    config = load_config(None).settings
     pruner = config.search.pruner.model_copy(update={"name": "median"})
     config = config.model_copy(
         update={"search": config.search.model_copy(update={"pruner": pruner})}
     )
-    plan = plan_search(config, home, STUDY, trials)
+    plan = plan_search(StudyRequest(Workspace(home), checked(config), STUDY), trials)
     server = EmbeddedPostgres(home / "postgres")
     url = server.start().render_as_string(hide_password=False)
     try:

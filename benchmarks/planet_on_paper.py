@@ -24,7 +24,10 @@ from canopy_search.search.forecast.estimates import Range
 from canopy_search.search.forecast.forecast import TRIAL_OVERHEAD_S
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import measure_speed
+from canopy_search.search.study.configuration import checked
 from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.request import StudyRequest
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.cache.pixels import cache_bytes
 from canopy_search.training.data.sample import DataSample, open_sample
 from canopy_search.training.network.backbones import meta_backbone
@@ -126,7 +129,7 @@ def planned(way: str, home: Path) -> SearchPlan:
             "stages": {"enabled": WAYS[way]["stages"]},
         }
     )
-    return plan_search(config, home, "planet on paper", TRIALS)
+    return plan_search(StudyRequest(Workspace(home), checked(config), "planet on paper"), TRIALS)
 
 
 def epoch_s(backbone: str) -> float:

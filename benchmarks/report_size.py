@@ -23,12 +23,14 @@ from benchmarks.machine import machine_text, spread_text
 from canopy_search.dashboards.html.page import page_html
 from canopy_search.dashboards.report.page import report_page
 from canopy_search.dashboards.study.read_study import read_study
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import plan_search
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from tests.chromium import connected
 from tests.shared_servers import SharedServers
 
@@ -54,12 +56,12 @@ _BEST = sqlalchemy.text("""
 
 def full_study(database: Database, home: Path, size: int) -> None:
     """Fills a study by median pruning, whose best trials have predictions of ten labels."""
-    config = load_config(None)
+    config = load_config(None).settings
     settings = config.search.pruner.model_copy(update={"name": "median"})
     config = config.model_copy(
         update={"search": config.search.model_copy(update={"pruner": settings})}
     )
-    fill(database, plan_search(config, home, STUDY, size), size)
+    fill(database, plan_search(StudyRequest(Workspace(home), checked(config), STUDY), size), size)
     dice = np.random.default_rng(0)
     targets = (dice.random((IMAGES, 10)) < np.linspace(0.5, 0.02, 10)).astype(np.uint8)
     images = ValidationSet("images", tuple(f"digit {digit}" for digit in range(10)), targets)

@@ -60,9 +60,7 @@ def main() -> None:
             )
             alone_s, _ = timed(partial(straight, settings, dataset))
             writer = CheckpointWriter(store, print)
-            tree = StageTree(
-                stages, writer, dataset, retrier=Retrier(RetryPolicy(), DATABASE), note=print
-            )
+            tree = StageTree(stages, writer, dataset, Retrier(RetryPolicy(), DATABASE, note=print))
             epochs_s, wall_s = timed(partial(walk, tree, settings))
             share = 100 * (wall_s - epochs_s) / epochs_s
             shares.append(share)

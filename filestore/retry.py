@@ -70,6 +70,7 @@ class Retrier:
         revive: called before each further attempt; may restart the service.
 
     Attributes:
+        note: as given; for messages of those who wait with it for something else.
         alive: called again and again by a thread that waits, unless it waits in the background.
         reason: why the service was unavailable the last time.
     """
@@ -86,7 +87,7 @@ class Retrier:
         self.reason = ""
         self._policy = policy
         self._service = service
-        self._note = note
+        self.note = note
         self._revive = revive
         self._waiting = 0
         self._lock = threading.Lock()
@@ -124,7 +125,7 @@ class Retrier:
             self._finish(wait)
             raise
         if self._finish(wait):
-            self._note(f"{self._service.name} is back after {wait.duration_s:.0f} s")
+            self.note(f"{self._service.name} is back after {wait.duration_s:.0f} s")
         return result
 
     def end(self) -> None:
@@ -140,7 +141,7 @@ class Retrier:
             self._waiting += 1
             if self._waiting == 1:
                 self.reason = self._service.reason(wait.error)
-                self._note(f"{self._service.name} is unavailable: {self.reason}; retrying")
+                self.note(f"{self._service.name} is unavailable: {self.reason}; retrying")
 
     def _sleep(self, wait: "_Wait", pause_s: float, *, is_background: bool) -> None:
         until_s = time.monotonic() + pause_s

@@ -89,7 +89,7 @@ def test_the_readme_names_every_command() -> None:
 def test_configurations_are_valid(name: str, text: str, tmp_path: Path) -> None:
     file = tmp_path / "canopy.yaml"
     file.write_text(text)
-    assert load_config(file).data.labels, name
+    assert load_config(file).settings.data.labels, name
 
 
 def test_every_setting_is_documented_and_no_other() -> None:

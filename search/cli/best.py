@@ -1,34 +1,37 @@
 """`canopy best`: the best trial as YAML."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from canopy_search.dashboards.study.reader import read_trials
-from canopy_search.search.cli.options import ConfigOption, StudyOption, command_text
-from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.cli.option_group import takes
+from canopy_search.search.cli.options import StudyOptions, command_text
 from canopy_search.search.errors import NothingFoundError
-from canopy_search.search.study.configuration import load_config
-from canopy_search.storage.database import open_existing_database
 from canopy_search.storage.study.studies import StudyStore
 
 
-def best(
-    config: ConfigOption = None,
-    study: StudyOption = None,
+@dataclass(frozen=True, kw_only=True)
+class BestOptions(StudyOptions):
+    """Options of `canopy best`."""
+
     output: Annotated[
         Path | None, typer.Option(help="File to write; default: standard output.")
-    ] = None,
-) -> None:
+    ] = None
+
+
+@takes(BestOptions)
+def best(options: BestOptions) -> None:
     """Write the best trial as a YAML configuration."""
     from canopy_search.dashboards.study.confirmation import last_confirmation
     from canopy_search.search.workflows.best_setting import best_yaml
     from canopy_search.training.atomic import write_atomically
 
-    settings = load_config(config)
-    name = study or settings.search.study
-    database = open_existing_database(state_home(), database_url())
+    request = options.request()
+    name, settings = request.study, request.configuration.settings
+    database = request.workspace.open_existing()
     store = StudyStore(database)
     summary = read_trials(store, name)
     record = summary.record
@@ -39,8 +42,9 @@ def best(
     is_configured = name == settings.search.study
     confirmation = last_confirmation(database, summary, record)
     text = best_yaml(summary, record, settings.data if is_configured else None, confirmation)
-    if output is None:
+    if options.output is None:
         typer.echo(text, nl=False)
         return
-    write_atomically(output, text.encode())
-    typer.echo(f"wrote {output}; train it with: {command_text('train', str(output))}")
+    write_atomically(options.output, text.encode())
+    again = command_text("train", str(options.output))
+    typer.echo(f"wrote {options.output}; train it with: {again}")

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from canopy_search.search.cli.options import ConfigOption, JsonOption, StudyOption, print_json
-from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    JsonOption,
+    StudyOption,
+    StudyOptions,
+    print_json,
+    workspace,
+)
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 if TYPE_CHECKING:
     from canopy_search.dashboards.comparison.comparison import TrialChoice
@@ -36,14 +41,13 @@ def compare(
     from canopy_search.dashboards.comparison.comparison import compare_trials
     from canopy_search.dashboards.comparison.page import side_by_side_html
     from canopy_search.dashboards.comparison.text import side_by_side_screen
-    from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
     from canopy_search.training.atomic import check_writable, write_atomically
 
-    name = study or load_config(config).search.study
+    name = StudyOptions(config=config, study=study).name
     if output is not None:
         check_writable(output)
-    database = open_existing_database(state_home(), database_url())
+    database = workspace().open_existing()
     store = StudyStore(database)
     choices = [_trial_choice(store, name, text) for text in trials]
     compared = compare_trials(store, database, choices, datetime.now())

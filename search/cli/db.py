@@ -1,4 +1,4 @@
-"""`canopy db`: commands about the studies' database."""
+"""The studies' database."""
 
 from contextlib import closing
 
@@ -48,6 +48,6 @@ def url() -> None:
     typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
 
 
-group = plain_typer("The studies' database.")
+group = plain_typer(__doc__)
 for command in (status, stop, url):
     group.command()(command)

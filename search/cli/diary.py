@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from canopy_search.dashboards.errors import DashboardError
-from canopy_search.search.cli.options import ConfigOption, StudyOption
-from canopy_search.search.environment import database_url, state_home
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    StudyOption,
+    StudyOptions,
+    workspace,
+)
 
 DEFAULT_OUTPUT = Path("EXPERIMENTS.md")
 
@@ -26,7 +29,7 @@ def diary(
 
     Your own words between its marked lines are kept when the diary is rewritten.
     """
-    _write(output, study or load_config(config).search.study, drops_edits=force)
+    _write(output, StudyOptions(config=config, study=study).name, drops_edits=force)
 
 
 def note_diary_problem(path: Path | None, study: str) -> None:
@@ -61,10 +64,9 @@ def write_after_search(path: Path | None, study: str) -> None:
 
 def _write(path: Path, study: str, *, drops_edits: bool) -> None:
     from canopy_search.dashboards.diary.diary import write_diary
-    from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
 
-    database = open_existing_database(state_home(), database_url())
+    database = workspace().open_existing()
     store = StudyStore(database)
     kept = write_diary(store, database, study, path, drops_edits=drops_edits)
     words = f"; it keeps your words in {kept} place{'' if kept == 1 else 's'}" if kept else ""

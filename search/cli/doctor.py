@@ -6,9 +6,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json
+from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, workspace
 from canopy_search.search.doctor.finding import Finding, Status, exit_status
-from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.progress_display import open_console
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -23,7 +22,7 @@ def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
 
     console = open_console()
     findings = []
-    for finding in examine(state_home(), database_url(), config):
+    for finding in examine(workspace(), config):
         findings.append(finding)
         if not json_:
             _print_finding(finding, console)

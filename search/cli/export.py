@@ -5,8 +5,12 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import ConfigOption, StudyOption, open_store
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    StudyOption,
+    StudyOptions,
+    open_store,
+)
 
 
 def export(
@@ -26,7 +30,7 @@ def export(
 
     file_format = export_format(output, format_)
     check_writable(output)
-    exported = export_study(open_store(), study or load_config(config).search.study)
+    exported = export_study(open_store(), StudyOptions(config=config, study=study).name)
     write_atomically(output, export_bytes(exported, file_format))
     epochs = sum(len(trial.epochs) for trial in exported.trials)
     typer.echo(

@@ -1,17 +1,22 @@
 """`canopy init`: inspect the data and write a first configuration."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import command_text, selection
+from canopy_search.search.cli.option_group import takes
+from canopy_search.search.cli.options import StudyOptions, command_text
 from canopy_search.search.environment import state_home
 from canopy_search.search.progress_display import open_console, open_screen
 from canopy_search.search.study.configuration import DEFAULT_CONFIG
 
 
-def init(
+@dataclass(frozen=True, kw_only=True)
+class InitOptions:
+    """Options of `canopy init`."""
+
     labels: Annotated[
         str,
         typer.Option(
@@ -19,37 +24,40 @@ def init(
             help="Label file: CSV, JSON lines or Parquet; a path or a URL.",
             metavar="PATH|URL",
         ),
-    ],
+    ]
     images: Annotated[
         str,
         typer.Option("--images", help="Folder of images; a path or a URL.", metavar="PATH|URL"),
-    ],
-    output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None,
-    tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None,
+    ]
+    output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False
+    image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None
+    tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None
     split_column: Annotated[
         str | None, typer.Option(help="Column with train, validation or test.")
-    ] = None,
+    ] = None
     group_column: Annotated[
         str | None, typer.Option(help="Column of groups; a group is never split.")
-    ] = None,
+    ] = None
     image_px: Annotated[
         int | None,
         typer.Option(min=8, max=2048, help="Side of the square; default: chosen from the data."),
-    ] = None,
+    ] = None
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of a full run; default: chosen.")
-    ] = None,
+    ] = None
     augment: Annotated[
         list[str] | None,
         typer.Option(help="hflip, vflip or rot90, if it keeps the labels valid; repeatable."),
-    ] = None,
+    ] = None
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Backbone to search instead of three resnets; repeatable."),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@takes(InitOptions)
+def init(options: InitOptions) -> None:
     """Inspect labels and images, report what they contain, and write a matching canopy.yaml."""
     from canopy_search.filestore.urls import source_of
     from canopy_search.search.workflows.init import Wishes, check_augment, initialize
@@ -57,28 +65,35 @@ def init(
     from canopy_search.training.data.labels.columns import Given
 
     wishes = Wishes(
-        output=output,
-        force=force,
-        columns=Given(image_column, tags_column, split_column, group_column),
-        image_px=image_px,
-        augment=check_augment(augment or []),
-        epochs=epochs,
-        backbones=tuple(backbone or ()),
+        output=options.output,
+        force=options.force,
+        columns=Given(
+            options.image_column, options.tags_column, options.split_column, options.group_column
+        ),
+        image_px=options.image_px,
+        augment=check_augment(options.augment or []),
+        epochs=options.epochs,
+        backbones=tuple(options.backbone or ()),
     )
     screen = open_screen(open_console(stderr=True))
     try:
         found = initialize(
-            source_of(labels), source_of(images), wishes, state_home(), screen.progress
+            source_of(options.labels),
+            source_of(options.images),
+            wishes,
+            state_home(),
+            screen.progress,
         )
     finally:
         screen.close()
     for line in report_lines(found):
         typer.echo(line)
-    where = selection(None if output == DEFAULT_CONFIG else output, None)
-    typer.echo(f"\nwrote {output}. Review it, then:")
+    written = None if options.output == DEFAULT_CONFIG else options.output
+    where = StudyOptions(config=written).selection
+    typer.echo(f"\nwrote {options.output}. Review it, then:")
     typer.echo(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
     typer.echo(f"  {command_text('search', *where)}")
-    if not found.has_gpu and not backbone:
+    if not found.has_gpu and not options.backbone:
         typer.echo(
             "There is no GPU here, and large networks are slow without one; for a quick search, "
             "use --backbone tinycnn_16 --backbone resnet18."

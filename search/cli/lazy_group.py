@@ -1,97 +1,60 @@
 """The commands of `canopy`, imported only when called: torch and Optuna take seconds to import."""
 
-from dataclasses import dataclass
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import click
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-
-@dataclass(frozen=True)
-class CommandEntry:
-    """Where a command is defined, and its help in the list of commands.
-
-    Attributes:
-        help: first paragraph of the command's docstring, or of its group's help.
-        module: a module of this folder; None for the one named like the command.
-        attribute: of the module: a function, or the `typer.Typer` of a group. None for the
-            function named like the command.
-    """
-
-    help: str
-    module: str | None = None
-    attribute: str | None = None
-
-
-COMMANDS = {
-    "init": CommandEntry(
-        "Inspect labels and images, report what they contain, and write a matching canopy.yaml."
-    ),
-    "plan": CommandEntry(
-        "Estimate the time, disk and memory of a search. Measures this machine, starts no search."
-    ),
-    "search": CommandEntry(
-        "Search until the study has all its trials; the same command resumes after a stop."
-    ),
-    "worker": CommandEntry(
-        "Run one worker for a study that was started elsewhere, until no work is left."
-    ),
-    "status": CommandEntry("Show the study's progress, active workers, cost and failures."),
-    "trials": CommandEntry("List the study's trials, all or filtered."),
-    "confirm": CommandEntry(
-        "Train the best settings and baseline with additional seeds, choose by the mean, and test."
-    ),
-    "best": CommandEntry("Write the best trial as a YAML configuration."),
-    "compare": CommandEntry(
-        "Compare trials side by side: settings, metrics, differences, curves, AP per label."
-    ),
-    "export": CommandEntry(
-        "Write all trials with all metrics of every epoch: CSV, Parquet or JSON."
-    ),
-    "train": CommandEntry(
-        "Train one configuration in full, print validation and test metrics, keep the model."
-    ),
-    "predict": CommandEntry(
-        "Predict tags and probabilities of images: JSON, or CSV that is a valid label file."
-    ),
-    "dashboard": CommandEntry(
-        "Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."
-    ),
-    "pause": CommandEntry(
-        "Pause all workers of a study, on all machines, after their current epoch.",
-        module="control",
-    ),
-    "resume": CommandEntry("Resume the workers of a paused study.", module="control"),
-    "stop": CommandEntry(
-        "Stop a study on all machines; results are kept, and canopy search resumes it.",
-        module="control",
-    ),
-    "mirror": CommandEntry(
-        "Send to ClearML what its server does not have yet. Runs on any machine, at any time."
-    ),
-    "promote": CommandEntry("Train pruned trials until their last epoch, from where they stopped."),
-    "tabulate": CommandEntry(
-        "Train every point of a finite space fully, and write all learning curves."
-    ),
-    "simulate": CommandEntry(
-        "Replay searches on known learning curves, and compare samplers and pruners."
-    ),
-    "report": CommandEntry("Write everything the study found, in one self-contained HTML file."),
-    "diary": CommandEntry(
-        "Write a diary of the study: what was tried, in which order, with which results."
-    ),
-    "doctor": CommandEntry(
-        "Check everything a search needs; exit status 0: no problem, 1: a warning, 2: an error."
-    ),
-    "db": CommandEntry("The studies' database.", attribute="group"),
-    "stages": CommandEntry("Epochs that trials share, and their checkpoints.", attribute="group"),
+COMMANDS: dict[str, str] = {
+    "init": "init",
+    "plan": "plan",
+    "search": "search",
+    "worker": "worker",
+    "status": "status",
+    "trials": "trials",
+    "confirm": "confirm",
+    "best": "best",
+    "compare": "compare",
+    "export": "export",
+    "train": "train",
+    "predict": "predict",
+    "dashboard": "dashboard",
+    "pause": "control",
+    "resume": "control",
+    "stop": "control",
+    "mirror": "mirror",
+    "promote": "promote",
+    "tabulate": "tabulate",
+    "simulate": "simulate",
+    "report": "report",
+    "diary": "diary",
+    "doctor": "doctor",
+    "db": "db",
+    "stages": "stages",
 }
+"""Command → the module of this folder that defines it, in the order of ``canopy --help``.
+
+The module has a function of the command's name, or a `typer.Typer` named ``group``.
+"""
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows only the names and help of its commands until one is called."""
+    """A group that reads the help of its commands from their source until one is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's signature
+        """Returns the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - Click's signature
+        """Returns a command that has only its name and help; None if there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        return click.Command(cmd_name, help=_documented(cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Returns the name, the command itself and its remaining arguments."""
@@ -101,14 +64,23 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Imports a command of `COMMANDS` and returns it as a Click command."""
-    entry = COMMANDS[name]
-    module = import_module(f"canopy_search.search.cli.{entry.module or name}")
-    found = getattr(module, entry.attribute or name)
+    module = import_module(f"canopy_search.search.cli.{COMMANDS[name]}")
+    found = getattr(module, name, None) or module.group
     if not isinstance(found, typer.Typer):
         app = plain_typer()
         app.command(name)(found)
         return get_command(app)
     return get_command(found)
+
+
+def _documented(name: str) -> str:
+    """Returns the docstring of a command's function, or of its module if the command is a group."""
+    path = Path(__file__).with_name(f"{COMMANDS[name]}.py")
+    module = ast.parse(path.read_bytes())
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.get_docstring(node) or ""
+    return ast.get_docstring(module) or ""
 
 
 def lazy_typer(text: str) -> typer.Typer:
@@ -117,10 +89,7 @@ def lazy_typer(text: str) -> typer.Typer:
     Args:
         text: the start of its help.
     """
-    app = plain_typer(text, cls=LazyGroup)
-    for name, entry in COMMANDS.items():
-        app.command(name, help=entry.help)(_imported_when_called)
-    return app
+    return plain_typer(text, cls=LazyGroup)
 
 
 def plain_typer(text: str | None = None, cls: type[TyperGroup] | None = None) -> typer.Typer:
@@ -139,7 +108,3 @@ def plain_typer(text: str | None = None, cls: type[TyperGroup] | None = None) ->
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-
-
-def _imported_when_called() -> None:
-    """Placeholder in the list of commands."""

@@ -2,64 +2,63 @@
 
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from canopy_search.search.cli.option_group import takes, typed_again
 from canopy_search.search.cli.options import (
-    ConfigOption,
-    StudyOption,
+    StudyOptions,
     WaitOption,
     command_text,
     open_store,
-    selection,
     wait_for_study,
 )
-from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.errors import MirrorError
-from canopy_search.search.study.configuration import load_config
-from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
 
 
-def mirror(
-    config: ConfigOption = None,
-    study: StudyOption = None,
+@dataclass(frozen=True, kw_only=True)
+class MirrorOptions(StudyOptions):
+    """Options of `canopy mirror`."""
+
     follow: Annotated[
         bool,
         typer.Option("--follow", help="Run until the study is over and mirrored, or Ctrl-C."),
-    ] = False,
+    ] = False
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Recreate tasks that were deleted on the server.")
-    ] = False,
-    wait: WaitOption = False,
-) -> None:
+    ] = False
+    wait: WaitOption = False
+
+
+@takes(MirrorOptions)
+def mirror(options: MirrorOptions) -> None:
     """Send to ClearML what its server does not have yet. Runs on any machine, at any time."""
     from canopy_search.dashboards.clearml.credentials import HOW_TO
     from canopy_search.dashboards.clearml.runner import BUSY, Follower, mirror_once
     from canopy_search.dashboards.errors import TrackerUnavailableError
     from canopy_search.search.workflows.mirror_process import mirror_plan
 
-    settings = load_config(config)
-    name = study or settings.search.study
+    request = options.request()
+    name = request.study
     open_store()  # fails if there is no database
-    with closing(open_database(state_home(), database_url())) as database:
+    with closing(request.workspace.open()) as database:
         store = StudyStore(database)
-        if not wait:
+        if not options.wait:
             store.study_id(name)
-        plan = mirror_plan(
-            settings, state_home(), name, database, is_live=follow, recreate=recreate
-        )
+        plan = mirror_plan(request, database, is_live=options.follow, recreate=options.recreate)
         if plan is None or not plan.tracker.is_usable:
             missing = " and ".join(plan.tracker.missing) if plan else ""
             what = f"{missing} missing" if missing else "not configured"
             raise MirrorError(f"ClearML: {what}; {HOW_TO}")
-        if wait:
+        if options.wait:
             wait_for_study(store, name)
         counter = _Counter()
-        again = command_text("mirror", *selection(config, study))
+        again = command_text("mirror", *typed_again(options))
         try:
-            if follow:
+            if options.follow:
                 status = Follower(
                     database,
                     plan,

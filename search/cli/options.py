@@ -6,19 +6,26 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from canopy_search.filestore.retry import RetryPolicy
+from canopy_search.search.cli.option_group import typed_again
 from canopy_search.search.config.settings import MOST_WORKERS, check_study_name
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.errors import SearchError
-from canopy_search.search.workers.choose_backend import BackendName
-from canopy_search.storage.database import open_existing_database
+from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.request import StudyRequest
+from canopy_search.search.workers.choose_backend import OF_EACH_JOB, BackendName, placement
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from canopy_search.search.workers.backend import Placement
+    from canopy_search.search.workflows.run_study import Limits
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as in shells."""
@@ -50,7 +57,7 @@ AllowMissingOption = Annotated[
     typer.Option("--allow-missing", help="Accept any number of missing or damaged images."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the study has started.")]
-DEFAULT_RETRY_FOR_MIN = RetryPolicy.limit_s / 60
+DEFAULT_RETRY_FOR_MIN = RetryPolicy().limit_s / 60
 RetryForOption = Annotated[
     float,
     typer.Option(
@@ -119,6 +126,109 @@ AddressOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+def requested(
+    config: Path | None, study: str | None = None, *, allow_missing: bool = False
+) -> StudyRequest:
+    """Reads the configuration, and returns what a command is about.
+
+    Args:
+        config: the file; None for the default one.
+        study: name of the study; None for the configuration's.
+        allow_missing: whether any number of images may be missing or damaged.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    configuration = load_config(config, allow_missing=allow_missing)
+    return StudyRequest(workspace(), configuration, study or configuration.settings.search.study)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Which study a command is about."""
+
+    config: ConfigOption = None
+    study: StudyOption = None
+
+    @property
+    def name(self) -> str:
+        """The study's name; the configuration is read only if it has to name the study."""
+        return self.study or load_config(self.config).settings.search.study
+
+    @property
+    def selection(self) -> list[str]:
+        """The options that select the same study in another command."""
+        return typed_again(StudyOptions(config=self.config, study=self.study))
+
+    def request(self) -> StudyRequest:
+        """Returns what the command is about; see `requested`."""
+        return requested(self.config, self.study)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(StudyOptions):
+    """A study whose images and labels a command opens."""
+
+    allow_missing: AllowMissingOption = False
+
+    def request(self) -> StudyRequest:
+        """Returns what the command is about; see `requested`."""
+        return requested(self.config, self.study, allow_missing=self.allow_missing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(DataOptions):
+    """A study that a command trains for hours."""
+
+    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN
+
+    def request(self) -> StudyRequest:
+        """Returns what the command is about, with the user's patience with the database."""
+        request = super().request()
+        retry = RetryPolicy(60 * self.retry_for_min)
+        return replace(request, workspace=replace(request.workspace, retry=retry))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(WorkerOptions):
+    """A study that a command launches workers for."""
+
+    workers: WorkersOption = None
+    on: OnOption = BackendName.LOCAL
+    address: AddressOption = None
+    partition: PartitionOption = None
+    gpus: GpusOption = None
+    slurm: SlurmOption = None
+    hours: HoursOption = None
+
+    def placement(self) -> "Placement | None":
+        """Returns the backend on other machines; None for this machine.
+
+        Raises:
+            PlacementError: an option belongs to another backend, or the backend is not installed.
+        """
+        options = {
+            "--address": self.address,
+            "--partition": self.partition,
+            "--gpus": self.gpus,
+            "--slurm": self.slurm,
+        }
+        workers = checked_workers(self.workers, "auto")
+        return placement(self.on, workers, options, hours=self.hours)
+
+    def limits(self, workers: int | Literal["auto"], elsewhere: "Placement | None") -> "Limits":
+        """Returns the limits of the search.
+
+        Args:
+            workers: the configuration's number of workers.
+            elsewhere: what `placement` returned.
+        """
+        from canopy_search.search.workflows.run_study import Limits
+
+        hours = None if self.on in OF_EACH_JOB else self.hours
+        return Limits(checked_workers(self.workers, workers), hours, elsewhere)
+
+
 def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int | Literal["auto"]:
     """Returns the number of workers: from the option, else from the configuration.
 
@@ -134,9 +244,14 @@ def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int |
     raise SearchError(f"--workers {option}: expected auto, or a number from 1 to {MOST_WORKERS}")
 
 
+def workspace() -> Workspace:
+    """Returns the workspace that the environment names."""
+    return Workspace(state_home(), database_url())
+
+
 def open_store() -> StudyStore:
     """Returns the studies of the database, which must exist."""
-    return StudyStore(open_existing_database(state_home(), database_url()))
+    return StudyStore(workspace().open_existing())
 
 
 def wait_for_study(store: StudyStore, name: str) -> None:
@@ -159,27 +274,6 @@ def wait_for_study(store: StudyStore, name: str) -> None:
 def print_json(document: Any) -> None:
     """Prints JSON for programs."""
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
-
-
-def selection(config: Path | None, study: str | None) -> list[str]:
-    """Returns the options that select the same configuration and study."""
-    options = {"--config": config, "--study": study}
-    return [word for key, value in options.items() if value for word in (key, str(value))]
-
-
-def options_again(options: Mapping[str, Any]) -> list[str]:
-    """Returns the options that the user gave, to be typed again.
-
-    Args:
-        options: option → value; an empty, zero or false value was not given, and a list was
-            given once per item.
-    """
-    words: list[str] = []
-    for name, value in options.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item:
-                words += [name] if item is True else [name, str(item)]
-    return words
 
 
 def command_text(*words: str) -> str:

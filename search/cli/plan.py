@@ -1,11 +1,13 @@
 """`canopy plan`: estimates the cost of a search before it starts."""
 
 import time
+from dataclasses import dataclass
 from typing import Annotated
 
 import psutil
 import typer
 
+from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import (
     AllowMissingOption,
     ConfigOption,
@@ -13,48 +15,54 @@ from canopy_search.search.cli.options import (
     WorkersOption,
     checked_workers,
     print_json,
+    requested,
 )
-from canopy_search.search.environment import state_home
 from canopy_search.search.errors import SearchError
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 
-def plan(
-    config: ConfigOption = None,
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Options of `canopy plan`."""
+
+    config: ConfigOption = None
     trials: Annotated[
         int | None, typer.Option(min=1, help="Finished trials; default: from the configuration.")
-    ] = None,
-    workers: WorkersOption = None,
+    ] = None
+    workers: WorkersOption = None
     gpus: Annotated[
         int | None,
         typer.Option(min=1, help="Plan for this many GPUs like those of this machine."),
-    ] = None,
-    allow_missing: AllowMissingOption = False,
-    json_: JsonOption = False,
-) -> None:
+    ] = None
+    allow_missing: AllowMissingOption = False
+    json_: JsonOption = False
+
+
+@takes(PlanOptions)
+def plan(options: PlanOptions) -> None:
     """Estimate the time, disk and memory of a search. Measures this machine, starts no search."""
-    settings = load_config(config, allow_missing=allow_missing)
-    if workers is not None and gpus is not None:
+    asked = requested(options.config, allow_missing=options.allow_missing)
+    if options.workers is not None and options.gpus is not None:
         raise SearchError("--workers and --gpus exclude each other; omit one of them")
     from canopy_search.search.workers.forkserver import warm_up
 
     warm_up()
-    from canopy_search.search.forecast.command import forecast_on_screen
+    from canopy_search.search.forecast.command import ForecastRequest, forecast_on_screen
     from canopy_search.search.forecast.text import assumption_lines, forecast_screen
 
-    imported_s = time.time() - psutil.Process().create_time()
-    console = open_console(stderr=json_)
-    forecast = forecast_on_screen(
-        settings,
-        state_home(),
-        trials or settings.search.trials,
-        checked_workers(workers, settings.search.workers),
-        gpus,
-        console,
-        imported_s,
+    search = asked.configuration.settings.search
+    request = ForecastRequest(
+        asked.workspace,
+        asked.configuration,
+        asked.study,
+        n_trials=options.trials or search.trials,
+        workers=checked_workers(options.workers, search.workers),
+        gpus=options.gpus,
+        imported_s=time.time() - psutil.Process().create_time(),
     )
-    if json_:
+    console = open_console(stderr=options.json_)
+    forecast = forecast_on_screen(request, console)
+    if options.json_:
         print_json(forecast.as_json())
         return
     console.print(forecast_screen(forecast))

@@ -1,10 +1,12 @@
 """`canopy predict`: predicts tags and probabilities of images."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from canopy_search.search.cli.option_group import takes
 from canopy_search.search.errors import PredictionError
 from canopy_search.search.progress_display import open_console, open_screen
 
@@ -14,35 +16,40 @@ Format = Literal["csv", "json"]
 Thresholds = Literal["f1", "f2", "half"]
 
 
-def predict(
-    model: Annotated[Path, typer.Argument(help="Model file written by `canopy train`.")],
-    images: Annotated[
-        list[str], typer.Argument(help="Files, folders (recursively), quoted globs.")
-    ],
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Arguments and options of `canopy predict`."""
+
+    model: Annotated[Path, typer.Argument(help="Model file written by `canopy train`.")]
+    images: Annotated[list[str], typer.Argument(help="Files, folders (recursively), quoted globs.")]
     output: Annotated[
         Path | None, typer.Option(help="File to write; default: standard output.")
-    ] = None,
+    ] = None
     format_: Annotated[
         Format | None,
         typer.Option("--format", help="Default: from the output's extension, else csv."),
-    ] = None,
+    ] = None
     thresholds: Annotated[
         Thresholds | None,
         typer.Option(
             help="Thresholds that turn probabilities into tags: chosen on validation for f1 or f2, "
             "or 0.5 (half). Default: f1."
         ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
-) -> None:
+    ] = None
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto"
+
+
+@takes(PredictOptions)
+def predict(options: PredictOptions) -> None:
     """Predict tags and probabilities of images: JSON, or CSV that is a valid label file."""
     from canopy_search.search.workflows.predict import find_images, predict_images, writable_output
     from canopy_search.training.atomic import write_atomically
     from canopy_search.training.network.model_file import load_model
     from canopy_search.training.prediction import tag_thresholds
 
-    files = find_images(images)
+    model, output, thresholds = options.model, options.output, options.thresholds
+    files = find_images(options.images)
     if not model.is_file():
         found = "found a folder" if model.is_dir() else "there is no such file"
         raise PredictionError(f"{model}: expected a model file of `canopy train`, {found}")
@@ -63,9 +70,9 @@ def predict(
             trained,
             files,
             logit_thresholds,
-            format_ or ("json" if is_json else "csv"),
-            device=device,
-            batch_size=batch_size,
+            options.format_ or ("json" if is_json else "csv"),
+            device=options.device,
+            batch_size=options.batch_size,
             on_progress=lambda done, total: screen.progress("predicting", done, total),
         )
     finally:

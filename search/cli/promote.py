@@ -1,37 +1,29 @@
 """`canopy promote`: trains pruned trials until their last epoch."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import (
-    INTERRUPTED,
-    AllowMissingOption,
-    ConfigOption,
-    StudyOption,
-    command_text,
-    selection,
-)
-from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.cli.option_group import takes, typed_again
+from canopy_search.search.cli.options import INTERRUPTED, DataOptions, command_text
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 
-def promote(
-    trials: Annotated[list[int], typer.Argument(min=0, help="Numbers of pruned trials.")],
-    config: ConfigOption = None,
-    study: StudyOption = None,
-    allow_missing: AllowMissingOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions(DataOptions):
+    """Arguments and options of `canopy promote`."""
+
+    trials: Annotated[list[int], typer.Argument(min=0, help="Numbers of pruned trials.")]
+
+
+@takes(PromoteOptions)
+def promote(options: PromoteOptions) -> None:
     """Train pruned trials until their last epoch, from where they stopped."""
     from canopy_search.search.workflows.promote import promote_on_screen
 
-    settings = load_config(config, allow_missing=allow_missing)
-    name = study or settings.search.study
-    finished = promote_on_screen(
-        settings, state_home(), database_url(), name, list(dict.fromkeys(trials)), open_console()
-    )
-    if not finished:
-        again = command_text("promote", *map(str, trials), *selection(config, study))
+    numbers = list(dict.fromkeys(options.trials))
+    if not promote_on_screen(options.request(), numbers, open_console()):
+        again = command_text("promote", *typed_again(options))
         typer.echo(f"\nInterrupted; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import ConfigOption, StudyOption
-from canopy_search.search.environment import database_url, state_home
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.cli.options import (
+    ConfigOption,
+    StudyOption,
+    StudyOptions,
+    workspace,
+)
 
 DEFAULT_OUTPUT = Path("report.html")
 
@@ -21,13 +24,12 @@ def report(
     """Write everything the study found, in one self-contained HTML file."""
     from canopy_search.dashboards.report.page import report_html
     from canopy_search.dashboards.study.read_study import read_study
-    from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
     from canopy_search.training.atomic import check_writable, write_atomically
 
-    name = study or load_config(config).search.study
+    name = StudyOptions(config=config, study=study).name
     check_writable(output)
-    database = open_existing_database(state_home(), database_url())
+    database = workspace().open_existing()
     data = read_study(StudyStore(database), database, name, datetime.now())
     page = report_html(data).encode()
     write_atomically(output, page)

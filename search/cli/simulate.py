@@ -1,13 +1,14 @@
 """`canopy simulate`: replays searches on known learning curves."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import JsonOption, print_json
 from canopy_search.search.progress_display import open_console
 
@@ -25,37 +26,41 @@ PRUNERS = ("none", "median", "successive_halving", "hyperband", "asha", "branche
 _LISTED_DRAWS = 20
 
 
-def simulate(
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """Arguments and options of `canopy simulate`."""
+
     table: Annotated[
         Path | None, typer.Option(help="Output of canopy tabulate, or a CSV file of curves.")
-    ] = None,
+    ] = None
     family: Annotated[
         str | None, typer.Option(help="Synthetic curves instead, drawn anew for each seed.")
-    ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the families.")] = False,
+    ] = None
+    list_: Annotated[bool, typer.Option("--list", help="List the families.")] = False
     where: Annotated[
         list[str] | None,
         typer.Option(help="COLUMN=VALUE,…: only these rows of the table; repeatable."),
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Finished trials of each search.")] = 40,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Searches per pair of sampler and pruner.")
-    ] = 20,
-    first_seed: Annotated[int, typer.Option(min=0, help="First seed; the others follow.")] = 0,
+    ] = None
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials of each search.")] = 40
+    seeds: Annotated[int, typer.Option(min=1, help="Searches per pair of sampler and pruner.")] = 20
+    first_seed: Annotated[int, typer.Option(min=0, help="First seed; the others follow.")] = 0
     workers: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Workers of each search; default: 1; repeatable."),
-    ] = None,
+    ] = None
     sampler: Annotated[
         list[str] | None,
         typer.Option(help="NAME or NAME:PARAMETER=VALUE,…; repeatable."),
-    ] = None,
+    ] = None
     pruner: Annotated[
         list[str] | None,
         typer.Option(help="Likewise, such as asha:reduction_factor=2; repeatable."),
-    ] = None,
-    json_: JsonOption = False,
-) -> None:
+    ] = None
+    json_: JsonOption = False
+
+
+@takes(SimulateOptions)
+def simulate(options: SimulateOptions) -> None:
     """Replay searches on known learning curves, and compare samplers and pruners."""
     from canopy_search.search.simulation.comparison import compare, comparison_table, differences
     from canopy_search.search.simulation.curve_files import read_curves
@@ -67,16 +72,17 @@ def simulate(
     )
 
     console = open_console()
-    if list_:
-        _list_families(console, FAMILIES.values(), json_=json_)
+    table, family = options.table, options.family
+    if options.list_:
+        _list_families(console, FAMILIES.values(), json_=options.json_)
         return
     if (table is None) == (family is None):
         raise typer.BadParameter("give one of --table FILE, --family NAME and --list")
-    seed_range = range(first_seed, first_seed + seeds)
+    seed_range = range(options.first_seed, options.first_seed + options.seeds)
     curves: Mapping[int, FiniteCurves]
     if table is not None:
-        curves = dict.fromkeys(seed_range, read_curves(table, _equations(where or [])))
-    elif where:
+        curves = dict.fromkeys(seed_range, read_curves(table, _equations(options.where or [])))
+    elif options.where:
         raise typer.BadParameter("--where chooses rows of a --table; a family has none")
     else:
         chosen_family = find_family(str(family))
@@ -84,15 +90,15 @@ def simulate(
     with console.status("simulating"):
         rows = compare(
             curves,
-            sampler or SAMPLERS,
-            pruner or PRUNERS,
-            n_trials=trials,
-            workers=workers or (1,),
+            options.sampler or SAMPLERS,
+            options.pruner or PRUNERS,
+            n_trials=options.trials,
+            workers=options.workers or (1,),
         )
-    if json_:
+    if options.json_:
         print_json([row.as_json() for row in rows])
         return
-    console.print(comparison_table(rows, n_trials=trials))
+    console.print(comparison_table(rows, n_trials=options.trials))
     if table is None:
         typer.echo(_correlations_text(rank_correlations(chosen_family, seed_range)))
     for line in differences(rows):

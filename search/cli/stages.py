@@ -1,4 +1,4 @@
-"""`canopy stages`: commands about shared epochs and their checkpoints."""
+"""Epochs that trials share, and their checkpoints."""
 
 from collections import Counter
 from typing import Annotated
@@ -6,13 +6,7 @@ from typing import Annotated
 import typer
 
 from canopy_search.search.cli.lazy_group import plain_typer
-from canopy_search.search.cli.options import (
-    ConfigOption,
-    JsonOption,
-    print_json,
-)
-from canopy_search.search.environment import database_url, state_home
-from canopy_search.search.study.configuration import load_config
+from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, requested
 
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
@@ -20,7 +14,7 @@ def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
     from canopy_search.search.workflows.stages import list_stages
     from canopy_search.training.sizes import size_text
 
-    listing = list_stages(load_config(config).stages, state_home(), database_url())
+    listing = list_stages(requested(config))
     if json_:
         print_json(listing.as_json())
         return
@@ -49,9 +43,7 @@ def gc(
     from canopy_search.search.workflows.stages import collect_stages
     from canopy_search.training.sizes import size_text
 
-    found = collect_stages(
-        load_config(config).stages, state_home(), database_url(), budget_gib, dry_run=dry_run
-    )
+    found = collect_stages(requested(config), budget_gib, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     typer.echo(
         f"{verb} {found.evicted} checkpoints beyond the budget, "
@@ -60,6 +52,6 @@ def gc(
     )
 
 
-group = plain_typer("Epochs that trials share, and their checkpoints.")
+group = plain_typer(__doc__)
 for command in (ls, gc):
     group.command()(command)

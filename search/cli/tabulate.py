@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import INTERRUPTED, ConfigOption
-from canopy_search.search.environment import database_url, state_home
+from canopy_search.search.cli.options import INTERRUPTED, ConfigOption, requested
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 
 def tabulate(
@@ -23,10 +21,9 @@ def tabulate(
     """Train every point of a finite space fully, and write all learning curves."""
     from canopy_search.search.workflows.tabulate import tabulate_on_screen
 
-    settings = load_config(config)
-    home = state_home()
-    path = output or home / "tables" / f"{settings.search.study}.parquet"
-    points = tabulate_on_screen(settings, home, database_url(), path, open_console())
+    request = requested(config)
+    path = output or request.workspace.home / "tables" / f"{request.study}.parquet"
+    points = tabulate_on_screen(request, path, open_console())
     if points is None:
         typer.echo("\nInterrupted; nothing is lost. Resume with the same command.", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from canopy_search.search.cli.options import AllowMissingOption, JsonOption, print_json
-from canopy_search.search.environment import state_home
+from canopy_search.search.cli.options import (
+    AllowMissingOption,
+    JsonOption,
+    print_json,
+    requested,
+)
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 
 def train(
@@ -20,12 +23,12 @@ def train(
     json_: JsonOption = False,
 ) -> None:
     """Train one configuration in full, print validation and test metrics, keep the model."""
-    settings = load_config(config, allow_missing=allow_missing)
-    model = output or state_home() / "models" / f"{config.stem}.pt"
+    request = requested(config, allow_missing=allow_missing)
+    model = output or request.workspace.home / "models" / f"{config.stem}.pt"
     from canopy_search.search.workflows.train import print_result, train_on_screen
 
     console = open_console(stderr=json_)
-    result = train_on_screen(settings, state_home(), model, console)
+    result = train_on_screen(request, model, console)
     if json_:
         print_json(result.as_json())
     else:

@@ -1,32 +1,30 @@
 """`canopy worker`: runs one more worker for a study."""
 
+from dataclasses import dataclass
+
 import typer
 
+from canopy_search.search.cli.option_group import takes, typed_again
 from canopy_search.search.cli.options import (
-    DEFAULT_RETRY_FOR_MIN,
     INTERRUPTED,
-    AllowMissingOption,
-    ConfigOption,
-    RetryForOption,
-    StudyOption,
     WaitOption,
+    WorkerOptions,
     command_text,
     open_store,
-    selection,
     wait_for_study,
 )
-from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.progress_display import open_console
-from canopy_search.search.study.configuration import load_config
 
 
-def worker(
-    study: StudyOption = None,
-    config: ConfigOption = None,
-    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN,
-    allow_missing: AllowMissingOption = False,
-    wait: WaitOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class JoinOptions(WorkerOptions):
+    """Options of `canopy worker`."""
+
+    wait: WaitOption = False
+
+
+@takes(JoinOptions)
+def worker(options: JoinOptions) -> None:
     """Run one worker for a study that was started elsewhere, until no work is left.
 
     It needs the same DATABASE_URL, images and labels, and checkpoint location; paths may differ.
@@ -35,19 +33,12 @@ def worker(
     from canopy_search.search.study.join import join_plan
     from canopy_search.search.workflows.search import work_on_screen
 
-    settings = load_config(config, allow_missing=allow_missing)
-    name = study or settings.search.study
+    request = options.request()
     store = open_store()
-    if wait:
-        wait_for_study(store, name)
-    plan = join_plan(
-        settings,
-        state_home(),
-        store,
-        name,
-        retry_for_s=60 * retry_for_min,
-    )
-    if not work_on_screen(plan, database_url(), open_console()):
-        again = command_text("worker", *selection(config, study))
+    if options.wait:
+        wait_for_study(store, request.study)
+    plan = join_plan(request, store)
+    if not work_on_screen(plan, open_console()):
+        again = command_text("worker", *typed_again(options))
         typer.echo(f"\nLeft; another worker resumes its trial. Rejoin with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -10,8 +10,10 @@ from canopy_search.search.doctor.finding import Finding, error, failure, ok
 from canopy_search.search.doctor.packages import check_packages, check_python
 from canopy_search.search.errors import SearchError
 from canopy_search.search.study.configuration import DEFAULT_CONFIG, load_config
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.storage.connection.urls import DATABASE_FAILURES, failure_text
 from canopy_search.storage.errors import DatabaseUrlError, StorageError
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.errors import TrainingError
 from canopy_search.training.settings import TrainingSettings
 
@@ -33,20 +35,19 @@ _INSTALL = "reinstall what is missing or broken: make clean install, or see pack
 _REMEDY = "follow the message, or show it to the administrator of this machine"
 
 
-def examine(home: Path, url: str | None, config_path: Path | None) -> Iterator[Finding]:
+def examine(workspace: Workspace, config_path: Path | None) -> Iterator[Finding]:
     """Runs all checks; an error in one becomes its finding, and the next one runs.
 
     Nothing is changed, except that a stopped embedded server is started.
 
     Args:
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
+        workspace: the state folder and the database.
         config_path: the configuration; None for the default one.
 
     Yields:
         Findings, causes before their consequences.
     """
-    for name, check in _Examination(home, url, config_path).checks().items():
+    for name, check in _Examination(workspace, config_path).checks().items():
         try:
             yield from check()
         except DatabaseUrlError as problem:
@@ -67,9 +68,9 @@ class _Examination:
         data: facts about the data; None likewise.
     """
 
-    def __init__(self, home: Path, url: str | None, config_path: Path | None) -> None:
-        self._home = home
-        self._url = url
+    def __init__(self, workspace: Workspace, config_path: Path | None) -> None:
+        self._workspace = workspace
+        self._home = workspace.home
         self._config_path = config_path
         self.config: CanopyConfig | None = None
         self.data: DataFacts | None = None
@@ -95,9 +96,10 @@ class _Examination:
     def _check_configuration(self) -> Iterator[Finding]:
         from canopy_search.search.study.plan import plan_search
 
-        self.config = load_config(self._config_path)
+        configuration = load_config(self._config_path)
+        self.config = configuration.settings
         search = self.config.search
-        plan_search(self.config, self._home, search.study, search.trials)
+        plan_search(StudyRequest(self._workspace, configuration, search.study), search.trials)
         named: Path | str | None = self._config_path
         if named is None:
             named = DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else "the built-in demo"
@@ -146,7 +148,7 @@ class _Examination:
     def _check_database(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.database import check_database
 
-        yield from check_database(self._home, self._url)
+        yield from check_database(self._home, self._workspace.url)
 
     def _check_dashboard_port(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.dashboard_port import check_dashboard_port

@@ -60,9 +60,11 @@ def forecast_search(
     Raises:
         SearchError, TrainingError: the error that the search would fail with.
     """
-    data_sources(plan.config.data, plan.home, watcher.progress)  # creates the demo if needed
+    data_sources(
+        plan.config.data, plan.workspace.home, watcher.progress
+    )  # creates the demo if needed
     started = time.perf_counter()
-    sample = open_sample(plan.config.data, plan.home, SAMPLE_IMAGES, watcher.progress)
+    sample = open_sample(plan.config.data, plan.workspace.home, SAMPLE_IMAGES, watcher.progress)
     opening_s = time.perf_counter() - started - sample.decoding_s
     check_networks(plan.space, sample.dataset)
     checking_s = time.perf_counter() - started - sample.decoding_s - opening_s
@@ -169,7 +171,7 @@ def assemble(  # noqa: PLR0917 - everything a forecast needs
     device = resolve_device(training.device)
     # Each GPU has its own memory.
     workers_on_device = plan.config.search.slots_per_gpu if device.type == "cuda" else plan.workers
-    files = CheckpointFiles(checkpoint_url(plan.config.stages, plan.home), "")
+    files = CheckpointFiles(checkpoint_url(plan.config.stages, plan.workspace.home), "")
     return Forecast(
         study=plan.study,
         n_trials=plan.n_trials,
@@ -189,7 +191,7 @@ def assemble(  # noqa: PLR0917 - everything a forecast needs
         sure_within_01={str(n): _share_within(each, 0.01) for n, each in replayed.items()},
         networks=networks,
         cache_bytes=sample.cache_bytes,
-        free_bytes=shutil.disk_usage(plan.home).free,
+        free_bytes=shutil.disk_usage(plan.workspace.home).free,
         checkpoint_bytes=Range.from_values(
             [
                 sum(count * checkpoint_bytes[network] for network, count in replay.trained.items())

@@ -1,5 +1,6 @@
 """``canopy.yaml`` → checked, frozen settings."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 from canopy_search.search.config.quoting import found_text, shown_path
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.config.space import parse_space
+from canopy_search.search.config.space import SearchSpace, parse_space
 from canopy_search.search.config.validation_messages import problem_lines
 from canopy_search.search.config.yaml_file import read_yaml
 from canopy_search.search.errors import ConfigError, SearchError
@@ -18,7 +19,32 @@ DEFAULT_CONFIG = Path("canopy.yaml")
 DEMO_CONFIG = Path(str(files("canopy_search.search.config") / "demo.yaml"))
 
 
-def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConfig:
+@dataclass(frozen=True)
+class Configuration:
+    """Settings that have been checked as far as possible without data and database.
+
+    Attributes:
+        settings: all settings.
+        space: the search space of these settings.
+    """
+
+    settings: CanopyConfig
+    space: SearchSpace
+
+
+def checked(settings: CanopyConfig) -> Configuration:
+    """Checks the search space, the sampler and the pruner of settings.
+
+    Raises:
+        SearchSpaceError: the space or an enqueued setting is invalid.
+        SamplerError: the sampler or pruner cannot be used.
+    """
+    space = parse_space(settings.search, settings.training)
+    check_sampling(settings.search, space, settings.training.epochs)
+    return Configuration(settings, space)
+
+
+def load_config(path: Path | None, *, allow_missing: bool = False) -> Configuration:
     """Reads a configuration, and checks everything that needs neither data nor database.
 
     Args:
@@ -41,8 +67,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
     except ValidationError as error:
         raise _problems_of(path, *problem_lines(error, document)) from error
     try:
-        space = parse_space(config.search, config.training)
-        check_sampling(config.search, space, config.training.epochs)
+        space = checked(config).space
     except SearchError as error:
         raise _problems_of(path, *str(error).splitlines()) from error
     folder = path.resolve().parent
@@ -61,7 +86,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> CanopyConf
     if config.search.diary is not None:
         diary = {"diary": folder / _expanded(config.search.diary)}
         updates["search"] = config.search.model_copy(update=diary)
-    return config.model_copy(update=updates)
+    return Configuration(config.model_copy(update=updates), space)
 
 
 def _expanded(path: Path) -> Path:

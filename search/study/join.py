@@ -1,26 +1,20 @@
 """``canopy worker``: the plan of a study that was started on another machine."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.study.configuration import checked
 from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.settings import DataSettings
 
 
-def join_plan(
-    settings: CanopyConfig,
-    home: Path,
-    store: StudyStore,
-    study: str,
-    *,
-    retry_for_s: float,
-    is_local: bool = True,
-) -> SearchPlan:
+def join_plan(request: StudyRequest, store: StudyStore, *, is_local: bool = True) -> SearchPlan:
     """Returns the plan that a study was started with, with this machine's paths.
 
     The search settings come from the study's latest launch. The paths of images, labels and
@@ -28,17 +22,15 @@ def join_plan(
     study's first start is used.
 
     Args:
-        settings: this machine's configuration.
-        home: the state folder.
+        request: the study, this machine's configuration and the workspace.
         store: the studies of the database.
-        study: name of the study.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
         is_local: whether this machine trains, and so needs the device.
 
     Raises:
         UnknownStudyError: there is no such study.
         StudyDiffersError: it was not started by Canopy, or by an incompatible version of it.
     """
+    study, settings = request.study, request.configuration.settings
     record = store.read_record(study)
     if record is None:
         raise StudyDiffersError(
@@ -66,7 +58,8 @@ def join_plan(
         }
     )
     n_trials = store.target(study) or original.search.trials
-    return plan_search(config, home, study, n_trials, retry_for_s=retry_for_s, is_local=is_local)
+    as_launched = replace(request, configuration=checked(config))
+    return plan_search(as_launched, n_trials, is_local=is_local)
 
 
 def _local_paths(data: DataSettings) -> dict[str, Any]:

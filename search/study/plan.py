@@ -3,18 +3,16 @@
 import warnings
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig, NamedSettings
-from canopy_search.search.config.space import SearchSpace, parse_space, with_params
+from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import StudyDiffersError
-from canopy_search.search.scheduling.factory import check_sampling
 from canopy_search.search.study.checkpoint_place import check_place
+from canopy_search.search.study.configuration import Configuration, checked
 from canopy_search.search.study.preflight import choices
 from canopy_search.search.study.record import (
     Record,
@@ -22,7 +20,9 @@ from canopy_search.search.study.record import (
     resolved_as_before,
     study_record,
 )
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.device.precision import resolve_threads
 from canopy_search.training.errors import UnknownNameError
@@ -40,54 +40,47 @@ class SearchPlan:
     """A requested search, checked as far as possible without data and database.
 
     Attributes:
+        workspace: the state folder and the database.
         config: the whole configuration.
-        space: its search space.
-        home: the state folder.
+        space: its search space; once the study has started, every ``auto`` is resolved as then.
         study: name of the study.
         n_trials: total of finished trials of the study.
         workers: number of workers on this machine, which share its cores.
         slot: the device of this process, as text.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
         threads: threads of each worker if the configuration says ``auto``; None for its share of
             this machine's cores.
+        fingerprint: of the images and labels, once this machine has started the study.
     """
 
+    workspace: Workspace
     config: CanopyConfig
     space: SearchSpace
-    home: Path
     study: str
     n_trials: int
     workers: int = 1
     slot: str = "cpu"
-    retry_for_s: float = RetryPolicy.limit_s
     threads: int | None = None
+    fingerprint: str | None = None
+
+    @property
+    def request(self) -> StudyRequest:
+        """The study, its configuration and the workspace."""
+        return StudyRequest(self.workspace, Configuration(self.config, self.space), self.study)
 
 
-def plan_search(
-    config: CanopyConfig,
-    home: Path,
-    study: str,
-    n_trials: int,
-    *,
-    retry_for_s: float = RetryPolicy.limit_s,
-    is_local: bool = True,
-) -> SearchPlan:
+def plan_search(request: StudyRequest, n_trials: int, *, is_local: bool = True) -> SearchPlan:
     """Checks a search and returns its plan.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        study: name of the study.
+        request: the study, its configuration and the workspace.
         n_trials: total of finished trials of the study.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
         is_local: whether this machine trains, and so needs the device.
 
     Raises:
-        SearchError: space, sampler or pruner cannot be used.
         TrainingError: a backbone, loss or optimizer does not exist, or the device is unavailable.
         CheckpointPlaceError: the configured checkpoint storage cannot be used.
     """
-    space = parse_space(config.search, config.training)
+    config, space = request.configuration.settings, request.configuration.space
     checks = {"backbone": check_backbone, "loss": check_loss, "optimizer.name": check_optimizer}
     for name, check in checks.items():
         for choice in choices(space, name):
@@ -101,9 +94,8 @@ def plan_search(
     machine = ("device", "precision", "compile")
     for values in product(*(choices(space, name) for name in machine)) if is_local else ():
         resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))
-    check_sampling(config.search, space, config.training.epochs)
-    check_place(config.stages, home)
-    return SearchPlan(config, space, home, study, n_trials, retry_for_s=retry_for_s)
+    check_place(config.stages, request.workspace.home)
+    return SearchPlan(request.workspace, config, space, request.study, n_trials)
 
 
 def as_started(plan: SearchPlan, record: Record | None) -> SearchPlan:
@@ -132,8 +124,7 @@ def as_started(plan: SearchPlan, record: Record | None) -> SearchPlan:
     search = requested.model_copy(update=kept)
     if search == requested:
         return plan
-    check_sampling(search, plan.space, plan.config.training.epochs)
-    return replace(plan, config=plan.config.model_copy(update={"search": search}))
+    return replace(plan, config=checked(plan.config.model_copy(update={"search": search})).settings)
 
 
 @dataclass(frozen=True)
@@ -141,13 +132,11 @@ class StartedStudy:
     """A started study, as opened by this process.
 
     Attributes:
-        plan: the plan of the search.
-        space: the search space; every ``auto`` is resolved as when the study started.
+        plan: the plan; every ``auto`` of its space is resolved as when the study started.
         dataset: the images and labels.
     """
 
     plan: SearchPlan
-    space: SearchSpace
     dataset: Dataset
 
 
@@ -157,85 +146,90 @@ def start_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> Starte
     Raises:
         StudyDiffersError: it was started with other data or fixed settings, or not by Canopy.
     """
-    study = check_ours(plan, store)
-    training, now = compare_with_study(plan, store, study, dataset)
+    create_study(plan, store)
+    started, now = compare_with_study(plan, store.read_record(plan.study), dataset)
     # Another process may have started it in the meantime.
     check_same_study(plan.study, store.write_record(plan.study, now), now)
-    return StartedStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+    return started
 
 
-def check_ours(plan: SearchPlan, store: StudyStore) -> optuna.Study:
-    """Opens the study in the database, or creates it if there is none with that name.
+def create_study(plan: SearchPlan, store: StudyStore) -> None:
+    """Creates the study in the database, if there is none with that name.
 
     Raises:
         StudyDiffersError: it has trials, and was not started by Canopy.
     """
     study = store.open_study(plan.study)
+    check_ours(study, store.read_record(plan.study))
     if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([OBJECTIVE])
-    _check_ours(plan, study, store.read_record(plan.study))
-    return study
 
 
-def _check_ours(plan: SearchPlan, study: optuna.Study, record: Record | None) -> None:
+def check_ours(study: optuna.Study, record: Record | None) -> None:
+    """Checks that Canopy started a study, if it has trials.
+
+    Raises:
+        StudyDiffersError: it has trials, and no record.
+    """
     if record is None and study.get_trials(deepcopy=False):
         raise StudyDiffersError(
-            f"study {plan.study!r} has trials and was not started by Canopy; choose another name "
-            "with --study"
+            f"study {study.study_name!r} has trials and was not started by Canopy; choose another "
+            "name with --study"
         )
 
 
 def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> StartedStudy:
-    """Opens a study that another process has started.
+    """Opens a study that has been started, by this machine or another one.
 
     Raises:
         UnknownStudyError: there is no study with that name.
         StudyDiffersError: it was started with other data, fixed settings or versions, or not by
             Canopy.
     """
-    before = store.read_record(plan.study)
-    if before is None:
+    if plan.fingerprint is not None:  # by this machine, whose settings and versions are the same
+        if plan.fingerprint != dataset.fingerprint:
+            raise StudyDiffersError(
+                f"the images or labels of study {plan.study!r} have changed since it was started; "
+                "restore them, or start another study with --study NAME"
+            )
+        return StartedStudy(plan, dataset)
+    record = store.read_record(plan.study)
+    if record is None:
         raise StudyDiffersError(
             f"study {plan.study!r} was not started by Canopy; start another one with: canopy search"
         )
-    training, now = _described(plan, dataset, before)
-    check_same_study(plan.study, before, now)
-    return StartedStudy(plan, SearchSpace(training, plan.space.distributions), dataset)
+    return compare_with_study(plan, record, dataset)[0]
 
 
 def compare_with_study(
-    plan: SearchPlan, store: StudyStore, study: optuna.Study, dataset: Dataset
-) -> tuple[TrainingSettings, Record]:
+    plan: SearchPlan, before: Record | None, dataset: Dataset
+) -> tuple[StartedStudy, Record]:
     """Checks that a study can resume with this plan; changes nothing.
 
+    Args:
+        plan: the requested search.
+        before: the study's record; None if the study is new.
+        dataset: the images and labels.
+
     Returns:
-        The fixed settings with every ``auto`` resolved as when the study started, and the record
-        that describes the study as requested now.
+        The study as it resumes, and the record that describes it as requested now.
 
     Raises:
-        StudyDiffersError: it was started with other data or fixed settings, or not by Canopy.
+        StudyDiffersError: it was started with other data, fixed settings or versions.
     """
-    before = store.read_record(plan.study)
-    _check_ours(plan, study, before)
-    training, now = _described(plan, dataset, before)
-    if before is not None:
-        check_same_study(plan.study, before, now)
-    return training, now
-
-
-def _described(
-    plan: SearchPlan, dataset: Dataset, before: Record | None
-) -> tuple[TrainingSettings, Record]:
-    """Returns the fixed settings without ``auto``, and the record of the study as planned."""
     training = plan.config.training
     if before is not None:
         training = resolved_as_before(training, before)
     if training.threads == "auto" and plan.threads is not None:
         training = training.model_copy(update={"threads": plan.threads})
     training = shared_out(training, plan.workers, len(dataset.split.train))
-    return training, study_record(plan.config, plan.space, training, dataset)
+    now = study_record(plan.config, plan.space, training, dataset)
+    if before is not None:
+        check_same_study(plan.study, before, now)
+    space = SearchSpace(training, plan.space.distributions)
+    return StartedStudy(replace(plan, space=space, fingerprint=dataset.fingerprint), dataset), now
 
 
 def shared_out(training: TrainingSettings, workers: int, training_images: int) -> TrainingSettings:

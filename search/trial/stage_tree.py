@@ -103,9 +103,8 @@ class StageTree:
         stages: the recorded stages and their leases.
         checkpoints: states to resume from.
         dataset: the images and labels.
-        retrier: how long to wait for an unavailable database.
-        note: gets messages for the user.
-        alive: called repeatedly while waiting for another worker.
+        retrier: repeats calls while the database is unavailable; gets messages for the user, and
+            hears that this process is alive while it waits for another worker.
     """
 
     def __init__(
@@ -113,18 +112,13 @@ class StageTree:
         stages: StageStore,
         checkpoints: CheckpointWriter,
         dataset: Dataset,
-        *,
         retrier: Retrier,
-        note: Callable[[str], None],
-        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._stages = stages
         self._checkpoints = checkpoints
         self._dataset = dataset
         self._validation = _validation_set(dataset)
         self._retrier = retrier
-        self._note = note
-        self._alive = alive
         self._position: _Position | None = None
 
     def plan(
@@ -183,7 +177,7 @@ class StageTree:
         try:
             for epoch in range(1, len(run_path.keys) + 1):
                 step = self._epoch(
-                    run_path, epoch, on_batch, wait=wait, on_cut=on_cut or self._note
+                    run_path, epoch, on_batch, wait=wait, on_cut=on_cut or self._retrier.note
                 )
                 try:
                     yield step
@@ -263,7 +257,9 @@ class StageTree:
                     with suppress(*DATABASE_FAILURES):
                         self._stages.release(key)
                     if error.made_room:
-                        self._note("out of memory; continues with the images in host memory")
+                        self._retrier.note(
+                            "out of memory; continues with the images in host memory"
+                        )
                     else:
                         on_cut(self._split(run_path, error))
                 # Retry only here, where the error's traceback no longer holds the network.
@@ -323,9 +319,9 @@ class StageTree:
             if not wait:
                 raise StageBusyError("another worker trains the next epoch")
             if not is_noted:
-                self._note("waiting for an epoch that another worker trains")
+                self._retrier.note("waiting for an epoch that another worker trains")
                 is_noted = True
-            self._alive()
+            self._retrier.alive()
             # The longer a worker has waited, the less often it polls.
             poll_s = min(
                 self._stages.longest_pause_s, _LONGEST_POLL_S, 0.2 * (time.monotonic() - started_s)

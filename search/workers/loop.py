@@ -86,18 +86,7 @@ def open_objective(
         stack.callback(write_queue.close)
         watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, watcher))
         retrier.alive = watchdog.progress
-        tree = stack.enter_context(
-            open_tree(
-                plan.config.stages,
-                plan.home,
-                database,
-                session,
-                started.dataset,
-                retrier=retrier,
-                note=watcher.note,
-                alive=watchdog.progress,
-            )
-        )
+        tree = stack.enter_context(open_tree(started, database, session, retrier))
         pruner = build_pruner(search.pruner, plan.config.training.epochs)
         study = optuna.load_study(study_name=plan.study, storage=trial_queue.replica, pruner=pruner)
         tests = retrier.call(lambda: ConfirmationStore(database).confirms(plan.study))
@@ -109,7 +98,7 @@ def open_objective(
             write_queue,
             tree,
             plan.config.stages.enabled,
-            started.space,
+            plan.space,
             watcher,
             watchdog,
             search.max_trial_s,

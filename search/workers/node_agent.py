@@ -90,7 +90,7 @@ def work_to_order(order: Order, emit: Emit, is_cancelled: Callable[[], bool]) ->
         KeyboardInterrupt: a signal asked this process to leave; no worker is left.
     """
     started_s = time.monotonic()
-    home = order.plan.home
+    home = order.plan.workspace.home
     if order.url is not None:  # an embedded database means the same machine
         home = Path(os.environ.get(HOME_VARIABLE) or home)
     threads = None if order.threads is None else min(order.threads, resolve_threads("auto"))
@@ -111,7 +111,12 @@ def work_to_order(order: Order, emit: Emit, is_cancelled: Callable[[], bool]) ->
                 order.workers,
                 order.plan.config.search.slots_per_gpu,
             )
-            plan = replace(order.plan, home=home, workers=len(slots), threads=threads)
+            plan = replace(
+                order.plan,
+                workspace=replace(order.plan.workspace, home=home, url=order.url),
+                workers=len(slots),
+                threads=threads,
+            )
             backend = LocalBackend(plan, order.url, slots, creates_study=True)
             launcher = Launcher(
                 backend, logs, _EventForwarder(emit), deadline_s, on_tick=on_tick, names_logs=False

@@ -15,7 +15,6 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.errors import SearchError, SearchFailedError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import PLAIN_WIDTH, LineScreen
@@ -28,7 +27,6 @@ from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.workspace import Workspace
 from canopy_search.training.errors import TrainingError
 
 INTERRUPTED = 130
@@ -70,9 +68,7 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
         with leaving_in_time(parent.sentinel if parent else None):
             # The worker that creates the study reads the data first, so it reports the progress.
             preparing = None if job.creates_study else lines
-            search_in_study(
-                job.plan, job.url, watcher, preparing=preparing, creates_study=job.creates_study
-            )
+            search_in_study(job.plan, watcher, preparing=preparing, creates_study=job.creates_study)
     except KeyboardInterrupt:
         lines.note("leaving; another worker resumes its trial")
         sys.exit(INTERRUPTED)
@@ -91,7 +87,6 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
 
 def search_in_study(
     plan: SearchPlan,
-    url: str | None,
     watcher: SearchWatcher,
     *,
     preparing: SearchWatcher | None = None,
@@ -101,7 +96,6 @@ def search_in_study(
 
     Args:
         plan: plan of the search.
-        url: URL of the database; None for the embedded one.
         watcher: receives the events.
         preparing: receives the progress of reading the data; None for `watcher`.
         creates_study: whether to create the study if it does not exist.
@@ -112,12 +106,11 @@ def search_in_study(
         SearchFailedError: too many trials failed.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
-    workspace = Workspace(plan.home, url, RetryPolicy(plan.retry_for_s))
-    retrier = workspace.retrier(watcher.note)
-    database = retrier.call(workspace.open)
+    retrier = plan.workspace.retrier(watcher.note)
+    database = retrier.call(plan.workspace.open)
     database.throttle.release_when_idle()  # until the number of other workers is known
     with closing(database):
-        dataset = open_data(plan.config.data, plan.home, preparing or watcher)
+        dataset = open_data(plan.config.data, plan.workspace.home, preparing or watcher)
         if creates_study:
             check_networks(plan.space, dataset)
         open_study = start_study if creates_study else join_study

@@ -70,9 +70,7 @@ def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
 
 
 @contextmanager
-def mirroring(
-    plan: SearchPlan, url: str | None, store: StudyStore, note: Note
-) -> Iterator[Callable[[], None]]:
+def mirroring(plan: SearchPlan, store: StudyStore, note: Note) -> Iterator[Callable[[], None]]:
     """Runs the mirror in the background during a search, if ClearML is configured.
 
     When the search is over, the mirror may catch up briefly; when the search is interrupted, the
@@ -80,7 +78,6 @@ def mirroring(
 
     Args:
         plan: plan of the search.
-        url: URL of the database; None for the embedded one.
         store: the studies of the database.
         note: receives messages for the user.
 
@@ -91,9 +88,9 @@ def mirroring(
     if usable_tracker(plan.config, note) is None:
         yield lambda: None
         return
-    log = log_folder(plan.home, plan.study) / "mirror.log"
+    log = log_folder(plan.workspace.home, plan.study) / "mirror.log"
     mirror = _BackgroundMirror(
-        MirrorJob(plan.config, plan.home, plan.study, url, log),
+        MirrorJob(plan.request, log),
         note,
         read=lambda: read_mirror(store, read_trials(store, plan.study)),
     )
@@ -158,7 +155,7 @@ class _BackgroundMirror:
             why = f" ({self._problem})" if self._problem else ""
             self.note(
                 f"ClearML: {self._behind_text()}{why}; resume with: "
-                f"canopy mirror --study {quote(self.job.study)}"
+                f"canopy mirror --study {quote(self.job.request.study)}"
             )
 
     def kill(self) -> None:

@@ -9,7 +9,6 @@ curse).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
@@ -28,7 +27,6 @@ from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import (
     LONGEST_STUDY_NAME,
     MOST_SEEDS,
-    CanopyConfig,
     ConfirmSettings,
     NamedSettings,
     RangeSettings,
@@ -39,20 +37,35 @@ from canopy_search.search.errors import ConfirmationError
 from canopy_search.search.progress_display import SearchScreen, open_screen
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import FINISHED
+from canopy_search.search.study.configuration import checked
 from canopy_search.search.study.join import join_plan
 from canopy_search.search.study.plan import (
     SearchPlan,
-    check_ours,
+    create_study,
     join_study,
     plan_search,
     start_study,
 )
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.study.record import resolved_as_before, study_record_like
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workflows.run_study import Limits, SearchEnd, run_search
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
 from canopy_search.storage.study.studies import StudyStore
+
+
+@dataclass(frozen=True)
+class ConfirmRequest(StudyRequest):
+    """A requested confirmation of a study.
+
+    Attributes:
+        finalists: how many finalists and seeds.
+        limits: workers, time limit and backend.
+    """
+
+    finalists: ConfirmSettings
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -68,33 +81,17 @@ class ConfirmationEnd:
     stopped: SearchEnd | None = None
 
 
-def confirm(  # noqa: PLR0917 - what a search needs
-    config: CanopyConfig,
-    home: Path,
-    database: Database,
-    url: str | None,
-    study: str,
-    settings: ConfirmSettings,
-    limits: Limits,
-    screen: SearchScreen,
-    *,
-    retry_for_s: float,
-) -> ConfirmationEnd:
+def confirm(request: ConfirmRequest, database: Database, screen: SearchScreen) -> ConfirmationEnd:
     """Trains the missing runs of a confirmation, on all workers, and returns the result.
 
     Every run is scored on test exactly once, when it ends, in the transaction that marks it
     complete; no other trial is tested. Existing results are reused.
 
     Args:
-        config: this machine's configuration; the training settings come from the study.
-        home: the state folder.
+        request: the study that the finalists belong to, and how to confirm them; the training
+            settings come from the study.
         database: opened and migrated.
-        url: URL of the database, for the workers; None for the embedded one.
-        study: name of the study that the finalists belong to.
-        settings: how many finalists and seeds.
-        limits: workers, time limit and backend.
         screen: shows the progress.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Raises:
         UnknownStudyError: there is no such study.
@@ -104,8 +101,9 @@ def confirm(  # noqa: PLR0917 - what a search needs
         KeyboardInterrupt: the user stopped it; no worker is left.
     """
     store = StudyStore(database)
-    is_local = limits.elsewhere is None
-    plan = join_plan(config, home, store, study, retry_for_s=retry_for_s, is_local=is_local)
+    study, settings = request.study, request.finalists
+    is_local = request.limits.elsewhere is None
+    plan = join_plan(request, store, is_local=is_local)
     summary = read_trials(store, study)
     record = summary.record or {}
     _check(summary, ConfirmationStore(database), settings)
@@ -123,18 +121,18 @@ def confirm(  # noqa: PLR0917 - what a search needs
     confirming = _plan(plan, record, confirmation, store, is_local=is_local)
     dataset = None
     if is_local:
-        dataset = open_data(plan.config.data, home, screen)
+        dataset = open_data(plan.config.data, plan.workspace.home, screen)
         join_study(plan, store, dataset)
         if not len(dataset.split.test):
             screen.note("no images are held out for test (data.split.test), so nothing is tested")
         start_study(confirming, store, dataset)
     else:  # the workers' machines compare their data and versions with this record
-        check_ours(confirming, store)
+        create_study(confirming, store)
         confirming_record = study_record_like(dict(record), confirming.config, confirming.space)
         store.write_record(confirming.study, confirming_record)
     _store_request(store, database, confirmation)
     store.close()
-    end = run_search(confirming, database, url, limits, screen, dataset)
+    end = run_search(confirming, database, request.limits, screen, dataset)
     confirmation = read_confirmation(database, summary, record, **requested)
     return ConfirmationEnd(confirmation, None if confirmation.is_complete else end)
 
@@ -196,14 +194,8 @@ def _plan(
     )
     training = resolved_as_before(plan.config.training, dict(record))
     config = plan.config.model_copy(update={"search": settings, "training": training})
-    confirming = plan_search(
-        config,
-        plan.home,
-        confirmation.confirming,
-        settings.trials,
-        retry_for_s=plan.retry_for_s,
-        is_local=is_local,
-    )
+    request = StudyRequest(plan.workspace, checked(config), confirmation.confirming)
+    confirming = plan_search(request, settings.trials, is_local=is_local)
     return replace(confirming, workers=plan.workers)
 
 
@@ -262,38 +254,19 @@ def _including(
     return RangeSettings(low=min(domain.low, value), high=max(domain.high, value))
 
 
-def confirm_on_screen(  # noqa: PLR0917 - as above
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    settings: ConfirmSettings,
-    console: Console,
-    *,
-    limits: Limits,
-    retry_for_s: float,
-) -> ConfirmationEnd | None:
+def confirm_on_screen(request: ConfirmRequest, console: Console) -> ConfirmationEnd | None:
     """Confirms the finalists of a study and shows the progress.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
-        settings: how many finalists and seeds.
+        request: the study, and how to confirm it.
         console: where the progress is shown.
-        limits: workers, time limit and backend.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Returns:
         How it ended; None if the user interrupted it.
     """
     screen = open_screen(console)
     try:
-        database = open_database(home, url)
-        return confirm(
-            config, home, database, url, study, settings, limits, screen, retry_for_s=retry_for_s
-        )
+        return confirm(request, request.workspace.open(), screen)
     except KeyboardInterrupt:
         return None
     finally:

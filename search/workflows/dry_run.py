@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from canopy_search.dashboards.formatting.tables import (
-    duration_text,
-)
-from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.dashboards.formatting.tables import duration_text
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.doctor.checkpoints import checked_place
 from canopy_search.search.errors import SearchFailedError
@@ -22,7 +18,13 @@ from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.scheduling.next_trial import finished_count
-from canopy_search.search.study.plan import SearchPlan, as_started, compare_with_study, plan_search
+from canopy_search.search.study.plan import (
+    SearchPlan,
+    as_started,
+    check_ours,
+    compare_with_study,
+    plan_search,
+)
 from canopy_search.search.study.preflight import (
     check_networks,
     choices,
@@ -31,7 +33,7 @@ from canopy_search.search.study.preflight import (
 )
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workers.backend import Placement
-from canopy_search.storage.database import open_database
+from canopy_search.search.workflows.run_study import SearchRequest
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.device.memory import available_bytes
@@ -61,41 +63,30 @@ class TriedStep:
     epoch_s: float
 
 
-def try_search(  # noqa: PLR0917 - the six things a search needs
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    n_trials: int,
-    watcher: SearchWatcher,
-) -> None:
+def try_search(request: SearchRequest, watcher: SearchWatcher) -> None:
     """Checks everything a search needs, one line per check, and does not change the study.
 
     Args:
-        config: the whole configuration.
-        home: the state folder; the decoded images stay there for the search.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
-        n_trials: total of finished trials.
+        request: the search; the decoded images stay in the state folder for it.
         watcher: receives the results.
 
     Raises:
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
     with _check("configuration", watcher) as found:
-        plan = plan_search(config, home, study, n_trials)
-        searched = ", ".join(plan.space.distributions)
-        found.append(f"{n_trials} trials over {searched}")
-    if config.stages.enabled and config.stages.checkpoints != "auto":
+        plan = plan_search(request, request.n_trials)
+        found.append(_plan_text(plan))
+    stages, home = plan.config.stages, plan.workspace.home
+    if stages.enabled and stages.checkpoints != "auto":
         with _check("checkpoints", watcher) as found:
-            found.append(f"{checked_place(config.stages, home)} can be written")
+            found.append(f"{checked_place(stages, home)} can be written")
     with _check("database", watcher) as found:
-        database = open_database(home, url)
+        database = plan.workspace.open()
         found.append(database.place)
     with closing(database):
         store = StudyStore(database)
         with _check("data", watcher) as found:
-            dataset = open_data(config.data, home, watcher)
+            dataset = open_data(plan.config.data, home, watcher)
             found.append(f"{len(dataset.image_names):,} images can be used")
         with _check("memory", watcher) as found:
             needed = check_networks(plan.space, dataset)
@@ -104,29 +95,17 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
             left, text = _trials_left(plan, store, dataset)
             found.append(text)
     epochs = _try_networks(plan.space, dataset, watcher)
-    watcher.note(_ready_text(left, n_trials, epochs))
+    watcher.note(_ready_text(left, plan.n_trials, epochs))
 
 
-def try_placement(  # noqa: PLR0917 - as above
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    n_trials: int,
-    elsewhere: Placement,
-    watcher: SearchWatcher,
-) -> None:
+def try_placement(request: SearchRequest, elsewhere: Placement, watcher: SearchWatcher) -> None:
     """Checks a search on other machines as far as this machine can, one line per check.
 
     Each worker checks on its own machine, before its first trial, that the data is there and that
     the networks fit.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
-        n_trials: total of finished trials.
+        request: the search.
         elsewhere: the backend that will place the workers.
         watcher: receives the results.
 
@@ -134,13 +113,16 @@ def try_placement(  # noqa: PLR0917 - as above
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
     with _check("configuration", watcher) as found:
-        plan = plan_search(config, home, study, n_trials, is_local=False)
-        found.append(f"{n_trials} trials over {', '.join(plan.space.distributions)}")
+        plan = plan_search(request, request.n_trials, is_local=False)
+        found.append(_plan_text(plan))
     with _check("database", watcher) as found:
-        database = open_database(home, url)
+        database = plan.workspace.open()
         found.append(database.place)
     database.close()
-    with _check("machines", watcher) as found, closing(elsewhere.open(plan, url, found.append)):
+    with (
+        _check("machines", watcher) as found,
+        closing(elsewhere.open(plan, plan.workspace.url, found.append)),
+    ):
         pass
     watcher.note(
         "ready as far as this machine can check; data, versions and memory of the other machines "
@@ -157,6 +139,10 @@ def _check(name: str, watcher: SearchWatcher) -> Iterator[list[str]]:
     watcher.note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}")
 
 
+def _plan_text(plan: SearchPlan) -> str:
+    return f"{plan.n_trials} trials over {', '.join(plan.space.distributions)}"
+
+
 def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
     backbone = max(needed, key=lambda name: needed[name])
     device = resolve_device(choices(space, "device")[0])
@@ -171,9 +157,10 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
     if plan.study not in store.names():
         finished, text = 0, f"{plan.study} is new"
     else:
-        study = store.open_study(plan.study)
-        compare_with_study(plan, store, study, dataset)
-        plan = as_started(plan, store.read_record(plan.study))
+        study, record = store.load_study(plan.study), store.read_record(plan.study)
+        check_ours(study, record)
+        compare_with_study(plan, record, dataset)
+        plan = as_started(plan, record)
         finished = finished_count(study)
         text = f"{plan.study} is unchanged and has {finished} finished trials"
     total = plan.n_trials
@@ -279,31 +266,18 @@ def _seconds_text(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
 
 
-def try_on_screen(  # noqa: PLR0917 - as above
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    n_trials: int,
-    console: Console,
-    elsewhere: Placement | None = None,
-) -> None:
+def try_on_screen(request: SearchRequest, console: Console) -> None:
     """Checks everything a search needs, without starting it, and shows the results.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
-        n_trials: total of finished trials.
+        request: the search.
         console: where the results are shown.
-        elsewhere: the backend that will place the workers on other machines; None for this one.
     """
     screen = open_screen(console)
     try:
-        if elsewhere is None:
-            try_search(config, home, url, study, n_trials, screen)
+        if request.limits.elsewhere is None:
+            try_search(request, screen)
         else:
-            try_placement(config, home, url, study, n_trials, elsewhere, screen)
+            try_placement(request, request.limits.elsewhere, screen)
     finally:
         screen.close()

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracker_settings
 from canopy_search.dashboards.errors import TrackerConfigError
-from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchError
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.graceful_exit import leaving_in_time
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import UnknownStudyError
 
 if TYPE_CHECKING:
@@ -34,17 +34,11 @@ class MirrorJob:
     """Arguments of the mirror's process.
 
     Attributes:
-        config: the whole configuration.
-        home: the state folder.
-        study: name of the study.
-        url: URL of the database; None for the embedded one.
+        request: the study.
         log: the log file of the process.
     """
 
-    config: CanopyConfig
-    home: Path
-    study: str
-    url: str | None = field(repr=False)
+    request: StudyRequest
     log: Path
 
 
@@ -80,20 +74,12 @@ def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
 
 
 def mirror_plan(
-    config: CanopyConfig,
-    home: Path,
-    study: str,
-    database: Database,
-    *,
-    is_live: bool,
-    recreate: bool = False,
+    request: StudyRequest, database: Database, *, is_live: bool, recreate: bool = False
 ) -> "MirrorPlan | None":
     """Returns what to mirror and where; None if ClearML is not configured.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        study: name of the study.
+        request: the study.
         database: an open database.
         is_live: whether the mirror follows a running search.
         recreate: whether to recreate tasks that the user deleted.
@@ -104,13 +90,14 @@ def mirror_plan(
     from canopy_search.dashboards.clearml.mirror import MirrorPlan
     from canopy_search.search.workflows.best_files import best_files
 
+    config = request.configuration.settings
     ours = config.clearml
     tracker = tracker_settings(ours.api_server if ours else None)
     if tracker is None:
         return None
-    data = config.data if study == config.search.study else None
+    data = config.data if request.study == config.search.study else None
     return MirrorPlan(
-        study=study,
+        study=request.study,
         tracker=tracker,
         addresses=ServerAddresses(
             *((ours.api_server, ours.web_server, ours.files_server) if ours else ())
@@ -118,7 +105,7 @@ def mirror_plan(
         project=ours.project if ours else None,
         is_live=is_live,
         recreate=recreate,
-        attachments=best_files(database, home, data),
+        attachments=best_files(database, request.workspace.home, data),
     )
 
 
@@ -126,8 +113,8 @@ def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> N
     # Imports Plotly and more, which the search, which imports this module too, does not need.
     from canopy_search.dashboards.clearml.runner import Follower
 
-    with closing(open_database(job.home, job.url)) as database:
-        plan = mirror_plan(job.config, job.home, job.study, database, is_live=True)
+    with closing(job.request.workspace.open()) as database:
+        plan = mirror_plan(job.request, database, is_live=True)
         if plan is None:
             return
 

@@ -1,14 +1,11 @@
 """``canopy promote``: trains the remaining epochs of pruned and paused trials."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from canopy_search.filestore.retry import Retrier, RetryPolicy
-from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PromotionError
 from canopy_search.search.events import SearchWatcher, TrialEnd
 from canopy_search.search.progress_display import open_screen
@@ -17,9 +14,9 @@ from canopy_search.search.scheduling.open_study import OpenStudy
 from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.loop import best_ap, open_objective
-from canopy_search.storage.connection.retry import DATABASE
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import (
     ACCUMULATION_ATTR,
@@ -53,13 +50,11 @@ def promote(
     # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
     _check(store.load_study(plan.study), numbers)
-    dataset = open_data(plan.config.data, plan.home, watcher)
+    dataset = open_data(plan.config.data, plan.workspace.home, watcher)
     check_networks(plan.space, dataset)
     started = join_study(plan, store, dataset)
     store.close()
-    retrier = Retrier(
-        RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=watcher.note
-    )
+    retrier = plan.workspace.retrier(watcher.note)
     with open_objective(started, database, watcher, retrier, obeys=False) as objective:
         opened, trial_queue = objective.opened, objective.trial_queue
         ends: list[TrialEnd] = []
@@ -136,21 +131,11 @@ def _promoted(opened: OpenStudy, source: FrozenTrial) -> optuna.trial.Trial:
     return opened.resume(before)
 
 
-def promote_on_screen(  # noqa: PLR0917 - as above
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    numbers: list[int],
-    console: Console,
-) -> bool:
+def promote_on_screen(request: StudyRequest, numbers: list[int], console: Console) -> bool:
     """Trains the remaining epochs of trials and shows the progress.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
+        request: the study of the trials.
         numbers: numbers of the trials.
         console: where the progress is shown.
 
@@ -159,8 +144,8 @@ def promote_on_screen(  # noqa: PLR0917 - as above
     """
     screen = open_screen(console)
     try:
-        plan = plan_search(config, home, study, config.search.trials)
-        promote(plan, open_database(home, url), numbers, screen)
+        plan = plan_search(request, request.configuration.settings.search.trials)
+        promote(plan, request.workspace.open(), numbers, screen)
     except KeyboardInterrupt:
         return False
     finally:

@@ -8,11 +8,11 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
-from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
-from canopy_search.search.study.plan import SearchPlan, as_started, check_ours, start_study
+from canopy_search.search.study.plan import SearchPlan, as_started, create_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.backend import Backend, Placement
 from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.launcher import Launcher
@@ -20,7 +20,6 @@ from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
 from canopy_search.search.workers.loop import best_ap
 from canopy_search.search.workflows.background_mirror import mirroring
-from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN
@@ -52,10 +51,22 @@ class Limits:
     elsewhere: Placement | None = None
 
 
-def run_search(  # noqa: PLR0917 - what a search needs
+@dataclass(frozen=True)
+class SearchRequest(StudyRequest):
+    """A requested search.
+
+    Attributes:
+        n_trials: total of finished trials of the study.
+        limits: workers, time limit and backend.
+    """
+
+    n_trials: int
+    limits: Limits
+
+
+def run_search(
     plan: SearchPlan,
     database: Database,
-    url: str | None,
     limits: Limits,
     screen: SearchScreen,
     dataset: Dataset | None = None,
@@ -65,7 +76,6 @@ def run_search(  # noqa: PLR0917 - what a search needs
     Args:
         plan: plan of the search.
         database: opened and migrated.
-        url: URL of the database, for the workers; None for the embedded one.
         limits: workers, time limit and backend.
         screen: shows the progress.
         dataset: the images and labels, if they are already open. Workers on other machines open
@@ -84,21 +94,20 @@ def run_search(  # noqa: PLR0917 - what a search needs
         plan = as_started(plan, store.read_record(plan.study))
     backend: Backend
     if limits.elsewhere is None:
-        backend = _start_locally(plan, url, store, limits, screen, dataset)
+        backend = _start_locally(plan, store, limits, screen, dataset)
     else:
-        check_ours(plan, store)
-        backend = limits.elsewhere.open(plan, url, screen.note)
+        create_study(plan, store)
+        backend = limits.elsewhere.open(plan, plan.workspace.url, screen.note)
     with closing(backend):
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        with mirroring(plan, url, store, screen.note) as update_mirror:
-            logs = log_folder(plan.home, plan.study)
+        with mirroring(plan, store, screen.note) as update_mirror:
+            logs = log_folder(plan.workspace.home, plan.study)
             launcher = Launcher(backend, logs, screen, deadline_s, on_tick=update_mirror)
             return _let_workers_search(plan, database, store, screen, launcher)
 
 
-def _start_locally(  # noqa: PLR0917 - as above
+def _start_locally(
     plan: SearchPlan,
-    url: str | None,
     store: StudyStore,
     limits: Limits,
     screen: SearchScreen,
@@ -108,11 +117,10 @@ def _start_locally(  # noqa: PLR0917 - as above
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
     if dataset is None:
-        dataset = open_data(plan.config.data, plan.home, screen)
+        dataset = open_data(plan.config.data, plan.workspace.home, screen)
     check_networks(plan.space, dataset)
-    plan = replace(plan, workers=len(slots))
-    start_study(plan, store, dataset)
-    return LocalBackend(plan, url, slots)
+    started = start_study(replace(plan, workers=len(slots)), store, dataset)
+    return LocalBackend(started.plan, plan.workspace.url, slots)
 
 
 def _let_workers_search(
@@ -139,10 +147,7 @@ def _let_workers_search(
     database.close()  # the workers have their own connections
     if not launcher.run():
         return SearchEnd.TIME_UP
-    retrier = Retrier(
-        RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=screen.note
-    )
-    return retrier.call(lambda: _end_of(plan, store))
+    return plan.workspace.retrier(screen.note).call(lambda: _end_of(plan, store))
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:

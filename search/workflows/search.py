@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 
@@ -11,55 +10,41 @@ from canopy_search.dashboards.formatting.tables import counts_text, spent_text, 
 from canopy_search.dashboards.study.finalists import finalists_at_hand
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
-from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.config.settings import ConfirmSettings
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.process import search_in_study
-from canopy_search.search.workflows.confirm import confirm_on_screen, print_confirmation
-from canopy_search.search.workflows.run_study import Limits, SearchEnd, run_search
-from canopy_search.storage.database import open_database
+from canopy_search.search.workflows.confirm import (
+    ConfirmRequest,
+    confirm_on_screen,
+    print_confirmation,
+)
+from canopy_search.search.workflows.run_study import SearchEnd, SearchRequest, run_search
 from canopy_search.storage.study.studies import StudyStore
 
 
-def search_until_done(  # noqa: PLR0917 - what a search needs
-    config: CanopyConfig,
-    home: Path,
-    url: str | None,
-    study: str,
-    n_trials: int,
-    console: Console,
-    *,
-    limits: Limits,
-    retry_for_s: float,
-) -> bool:
+def search_until_done(request: SearchRequest, console: Console) -> bool:
     """Runs a search with live progress, then prints the best trials and their cost.
 
     If the configuration has `confirm`, the finalists are then confirmed.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
-        study: name of the study.
-        n_trials: total of finished trials.
+        request: the requested search.
         console: where the progress is shown.
-        limits: workers, time limit and backend.
-        retry_for_s: how long to retry while the database is unavailable, in seconds.
 
     Returns:
         False if the user interrupted it.
     """
+    study, limits = request.study, request.limits
+    requested = request.configuration.settings.confirm
     screen = open_screen(console)
     started_s = time.monotonic()
     try:
-        is_local = limits.elsewhere is None
-        plan = plan_search(
-            config, home, study, n_trials, retry_for_s=retry_for_s, is_local=is_local
-        )
-        database = open_database(home, url)
+        plan = plan_search(request, request.n_trials, is_local=limits.elsewhere is None)
+        database = request.workspace.open()
         screen.note(f"database: {database.place}")
-        end = run_search(plan, database, url, limits, screen)
+        end = run_search(plan, database, limits, screen)
         # Its figures take a second to import, which would delay the start of the search.
         from canopy_search.dashboards.answer.headline import closing
 
@@ -76,28 +61,27 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
     for line in (spent_text(summary), *answered, ""):
         console.print(line, highlight=False, markup=False)
-    if config.confirm is None or end is not SearchEnd.COMPLETE:
+    if requested is None or end is not SearchEnd.COMPLETE:
         return True
-    settings = _available(config.confirm, summary, console)
+    settings = _available(requested, summary, console)
     if settings is None:
         return True
     if limits.hours is not None:
         left_h = limits.hours - (time.monotonic() - started_s) / 3600
         limits = replace(limits, hours=max(0.0, left_h))
     ended = confirm_on_screen(
-        config, home, url, study, settings, console, limits=limits, retry_for_s=retry_for_s
+        ConfirmRequest(request.workspace, request.configuration, study, settings, limits), console
     )
     if ended is not None:
         print_confirmation(ended, console)
     return ended is not None
 
 
-def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
+def work_on_screen(plan: SearchPlan, console: Console) -> bool:
     """Lets this process work on a study that was started elsewhere, and shows the progress.
 
     Args:
         plan: plan of the study.
-        url: URL of the database; None for the embedded one.
         console: where the progress is shown.
 
     Returns:
@@ -106,7 +90,7 @@ def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
     screen = open_screen(console)
     try:
         with leaving_in_time():
-            search_in_study(plan, url, screen)
+            search_in_study(plan, screen)
     except KeyboardInterrupt:
         return False
     finally:

@@ -2,13 +2,12 @@
 
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.study.checkpoint_place import open_checkpoints
-from canopy_search.storage.database import open_database, open_existing_database
-from canopy_search.storage.stages.checkpoints import GIB, Collected
+from canopy_search.search.study.request import StudyRequest
+from canopy_search.storage.database import Database
+from canopy_search.storage.stages.checkpoints import GIB, CheckpointStore, Collected
 from canopy_search.storage.stages.eviction_order import Checkpoint
 from canopy_search.storage.stages.stages import StageStore
 
@@ -53,21 +52,19 @@ class StageListing:
         }
 
 
-def list_stages(settings: StagesSettings, home: Path, url: str | None) -> StageListing:
-    """Lists the stored stages and checkpoints.
+def list_stages(request: StudyRequest) -> StageListing:
+    """Lists the stored stages and checkpoints of a workspace.
 
     Args:
-        settings: stage settings of the configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
+        request: the workspace, and the configuration of its checkpoints.
 
     Raises:
         NoDatabaseError: there is no database yet.
         OSError: the checkpoint storage is unreachable.
     """
     with (
-        closing(open_existing_database(home, url)) as database,
-        closing(open_checkpoints(settings, home, database, _NO_SESSION)) as checkpoints,
+        closing(request.workspace.open_existing()) as database,
+        closing(_open_checkpoints(request, database)) as checkpoints,
     ):
         return StageListing(
             StageStore(database, None).count(),
@@ -77,20 +74,11 @@ def list_stages(settings: StagesSettings, home: Path, url: str | None) -> StageL
         )
 
 
-def collect_stages(
-    settings: StagesSettings,
-    home: Path,
-    url: str | None,
-    budget_gib: float | None,
-    *,
-    dry_run: bool,
-) -> Collected:
+def collect_stages(request: StudyRequest, budget_gib: float | None, *, dry_run: bool) -> Collected:
     """Removes what crashes left behind and what exceeds the budget.
 
     Args:
-        settings: stage settings of the configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
+        request: the workspace, and the configuration of its checkpoints.
         budget_gib: budget in place of the configured one, in GiB; None for the configured one.
         dry_run: only count.
 
@@ -98,10 +86,15 @@ def collect_stages(
         NoDatabaseError: there is no database yet.
         OSError: the checkpoint storage is unreachable.
     """
-    open_existing_database(home, url).close()
+    request.workspace.open_existing().close()
     with (
-        closing(open_database(home, url)) as database,
-        closing(open_checkpoints(settings, home, database, _NO_SESSION)) as checkpoints,
+        closing(request.workspace.open()) as database,
+        closing(_open_checkpoints(request, database)) as checkpoints,
     ):
         budget = None if budget_gib is None else int(budget_gib * GIB)
         return checkpoints.collect(budget, dry_run=dry_run)
+
+
+def _open_checkpoints(request: StudyRequest, database: Database) -> CheckpointStore:
+    stages = request.configuration.settings.stages
+    return open_checkpoints(stages, request.workspace.home, database, _NO_SESSION)

@@ -11,21 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-from canopy_search.filestore.retry import Retrier, RetryPolicy
-from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StageBusyError
 from canopy_search.search.events import SearchWatcher
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.simulation.curve_files import write_curves
-from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.study.record import package_versions
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.trial.open_tree import open_tree
 from canopy_search.search.trial.stage_tree import StageTree
-from canopy_search.storage.connection.retry import DATABASE
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.workers.session import worker_session
 from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.dataset import Dataset
@@ -59,22 +57,14 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
     """
     values = grid(plan.space, "canopy tabulate")
     points = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
-    dataset = open_data(plan.config.data, plan.home, watcher)
+    dataset = open_data(plan.config.data, plan.workspace.home, watcher)
     check_networks(plan.space, dataset)
     training = resolve_settings(plan.space.training, len(dataset.split.train))
     space = SearchSpace(training, plan.space.distributions)
     with (
         worker_session(database.url, throttle=database.throttle) as session,
         open_tree(
-            plan.config.stages,
-            plan.home,
-            database,
-            session,
-            dataset,
-            retrier=Retrier(
-                RetryPolicy(plan.retry_for_s), DATABASE, revive=database.revive, note=watcher.note
-            ),
-            note=watcher.note,
+            StartedStudy(plan, dataset), database, session, plan.workspace.retrier(watcher.note)
         ) as tree,
     ):
         accumulations = _train_all(tree, space, points, watcher)
@@ -162,15 +152,11 @@ def _metadata(plan: SearchPlan, space: SearchSpace, dataset: Dataset) -> dict[st
     }
 
 
-def tabulate_on_screen(
-    config: CanopyConfig, home: Path, url: str | None, output: Path, console: Console
-) -> int | None:
+def tabulate_on_screen(request: StudyRequest, output: Path, console: Console) -> int | None:
     """Trains every point of a space and shows the progress.
 
     Args:
-        config: the whole configuration.
-        home: the state folder.
-        url: URL of the database; None for the embedded one.
+        request: the configuration of the space and the data.
         output: the Parquet file to write.
         console: where the progress is shown.
 
@@ -179,9 +165,9 @@ def tabulate_on_screen(
     """
     screen = open_screen(console)
     try:
-        plan = plan_search(config, home, config.search.study, config.search.trials)
+        plan = plan_search(request, request.configuration.settings.search.trials)
         check_writable(output)
-        database = open_database(home, url)
+        database = request.workspace.open()
         screen.note(f"database: {database.place}")
         return tabulate(plan, database, output, screen)
     except KeyboardInterrupt:

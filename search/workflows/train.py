@@ -21,6 +21,7 @@ from canopy_search.dashboards.formatting.tables import (
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.progress_display import is_live, open_screen
 from canopy_search.search.study.preflight import check_network, open_data
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.metrics import multilabel_metrics
@@ -231,20 +232,18 @@ def _labels_table(scores: dict[str, Any], splits: list[str]) -> Table:
     return table
 
 
-def train_on_screen(
-    config: CanopyConfig, home: Path, model: Path, console: Console
-) -> TrainingResult:
+def train_on_screen(request: StudyRequest, model: Path, console: Console) -> TrainingResult:
     """Trains one configuration in full and prints every epoch.
 
     Args:
-        config: data and training settings.
-        home: the state folder.
+        request: data and training settings.
         model: the file to write.
         console: where the epochs are printed.
     """
+    config = request.configuration.settings
     screen = open_screen(console)
     try:
-        dataset = open_data(config.data, home, screen)
+        dataset = open_data(config.data, request.workspace.home, screen)
         check_network(config.training, dataset)
         check_writable(model)
     finally:

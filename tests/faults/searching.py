@@ -29,6 +29,7 @@ from canopy_search.storage.workers import registry
 from canopy_search.storage.workers import session as worker_session
 from tests.faults.deaths import Prepare
 from tests.faults.sleeping_run import SleepingRun, epochs_in
+from tests.planned import requested
 
 STUDY = "faults"
 PATIENCE_S = 280.0
@@ -132,9 +133,8 @@ class Search:
 
     @property
     def plan(self) -> SearchPlan:
-        return plan_search(
-            self.config, self.home, STUDY, self.n_trials, retry_for_s=self.retry_for_s
-        )
+        request = requested(self.config, self.home, STUDY, self.url, self.retry_for_s)
+        return plan_search(request, self.n_trials)
 
     @property
     def diary(self) -> Path:
@@ -255,7 +255,7 @@ class Search:
         os.dup2(file.fileno(), 2)
         screen = LineScreen(Console(file=file, width=160, color_system=None))
         database = open_database(self.home, self.url)
-        run_search(self.plan, database, self.url, Limits(workers, elsewhere=elsewhere), screen)
+        run_search(self.plan, database, Limits(workers, elsewhere=elsewhere), screen)
 
 
 def quiet() -> SearchWatcher:

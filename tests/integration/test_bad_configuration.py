@@ -282,7 +282,7 @@ def test_values_are_read_as_people_mean_them(tmp_path: Path) -> None:
     """Each would be refused, or be another value, if YAML 1.1 or Python's types had their way."""
     right = "epochs: 010, batch_size: 1_000, optimizer: {lr: 1e-3}, seed: 0x10, deterministic: True"
     said(tmp_path, training(right), status=1)
-    read = load_config(tmp_path / "canopy.yaml").training
+    read = load_config(tmp_path / "canopy.yaml").settings.training
     assert (read.epochs, read.batch_size, read.seed) == (10, 1000, 16)
     assert (read.optimizer.lr, read.deterministic) == (0.001, True)
     anchored = f"{DATA}training: &t {{epochs: 1}}\nprovenance: {{<<: *t}}\n"

@@ -13,7 +13,6 @@ import sqlalchemy
 
 from benchmarks.filled_studies import fill
 from canopy_search.search.study.configuration import load_config
-from canopy_search.search.study.plan import plan_search
 from canopy_search.search.study.record import study_record
 from canopy_search.search.workflows import background_mirror
 from canopy_search.storage.database import open_database
@@ -27,6 +26,7 @@ from tests.databases import within
 from tests.integration.in_process import InProcess
 from tests.noise_data import noise_dataset
 from tests.planet_data import write_planet_data
+from tests.planned import planned
 from tests.shared_servers import execute
 
 PROJECT = "Planet search"
@@ -236,12 +236,12 @@ def test_a_server_that_is_away_from_start_to_end_changes_nothing(
 def test_a_study_that_ended_before_there_was_a_server(
     searched: str, here: InProcess, stub: Stub, many: int
 ) -> None:
-    config = load_config(here.folder / "canopy.yaml")
+    config = load_config(here.folder / "canopy.yaml").settings
     pruner = config.search.pruner.model_copy(update={"name": "median"})
     config = config.model_copy(
         update={"search": config.search.model_copy(update={"pruner": pruner})}
     )
-    plan = plan_search(config, here.folder / ".canopy", "old", many)
+    plan = planned(config, here.folder / ".canopy", "old", many)
     record: Any = study_record(
         config, plan.space, resolve_settings(config.training), noise_dataset(12, 6, 6)
     )

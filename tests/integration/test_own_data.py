@@ -73,7 +73,9 @@ def test_groups_are_whole_in_what_the_search_uses(tmp_path: Path) -> None:
     user = InProcess(tmp_path)
     user.run("init", "--labels", "labels.parquet", "--images", "scans", *QUICK)
 
-    dataset = open_dataset(load_config(tmp_path / "canopy.yaml").data, tmp_path / ".canopy")
+    dataset = open_dataset(
+        load_config(tmp_path / "canopy.yaml").settings.data, tmp_path / ".canopy"
+    )
 
     assert dataset.labels == tuple(sorted(LABELS))
     parts = [
@@ -96,7 +98,9 @@ def test_init_never_replaces_a_configuration_unasked(tmp_path: Path) -> None:
     assert "--force" in said
     assert (tmp_path / "canopy.yaml").read_text() == "mine: true\n"
     user.run(*arguments, "--force")
-    assert load_config(tmp_path / "canopy.yaml").data.labels == tmp_path / "train_classes.csv"
+    assert (
+        load_config(tmp_path / "canopy.yaml").settings.data.labels == tmp_path / "train_classes.csv"
+    )
 
 
 GIVEN = ("--labels", "train_classes.csv", "--images", "train-jpg")
@@ -146,7 +150,7 @@ def test_a_folder_that_no_study_can_be_called_after_is_no_obstacle(tmp_path: Pat
 
     InProcess(folder).run("init", "--labels", "train_classes.csv", "--images", "train-jpg")
 
-    assert load_config(folder / "canopy.yaml").search.study == "canopy"
+    assert load_config(folder / "canopy.yaml").settings.search.study == "canopy"
 
 
 def test_a_configuration_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:

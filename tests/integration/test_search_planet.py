@@ -31,7 +31,7 @@ def test_the_search_ends_with_the_trials_it_was_asked_for(finished: InProcess) -
 
 
 def test_the_enqueued_settings_come_first(finished: InProcess) -> None:
-    enqueued = load_config(finished.folder / "canopy.yaml").search.enqueued
+    enqueued = load_config(finished.folder / "canopy.yaml").settings.search.enqueued
     found = [trial["params"] for trial in finished.json("trials")[: len(enqueued)]]
     assert found == [each.params for each in enqueued]
     assert len(found) == 4
@@ -85,7 +85,7 @@ def test_the_best_setting_trains_to_the_study_s_validation_ap_exactly(finished: 
     exported = read_yaml(finished.folder / "best.yaml")
     assert exported["provenance"]["trial"] == best["number"]
     assert exported["provenance"]["val_ap"] == best["val_ap"]
-    assert load_config(finished.folder / "best.yaml").training.epochs == 3
+    assert load_config(finished.folder / "best.yaml").settings.training.epochs == 3
 
     result = finished.json("train", "best.yaml", "--output", "model.pt")
     assert result["val_ap"] == best["val_ap"]
@@ -102,7 +102,9 @@ def test_the_best_setting_trains_to_the_study_s_validation_ap_exactly(finished: 
 
 def validation_ap(finished: InProcess, model: TrainedModel) -> float:
     """Scores a model file as somebody would who has nothing but the file and the images."""
-    dataset = open_dataset(load_config(finished.folder / "canopy.yaml").data, finished.folder / "x")
+    dataset = open_dataset(
+        load_config(finished.folder / "canopy.yaml").settings.data, finished.folder / "x"
+    )
     rows = dataset.split.validation
     pixels = torch.from_numpy(dataset.pixels[rows])
     with torch.inference_mode():

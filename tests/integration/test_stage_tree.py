@@ -300,7 +300,7 @@ class TestProcesses:
         assert (trial["epochs_reported"], trial["epochs_trained"]) == (5, 5)
         assert trial["epochs_resumed"] == recorded
 
-        config = load_config(canopy.folder / "canopy.yaml")
+        config = load_config(canopy.folder / "canopy.yaml").settings
         dataset = open_dataset(config.data, canopy.folder / ".canopy")
         settings = config.training.model_copy(update={"gamma": 0.8, "loss": "bce"})
         run = TrainingRun(settings, dataset)

@@ -38,8 +38,7 @@ def hire(database: Database, tmp_path: Path) -> Iterator[Hire]:
                 stages,
                 writer,
                 tiny_dataset(),
-                retrier=Retrier(RetryPolicy(), DATABASE),
-                note=notes.append,
+                Retrier(RetryPolicy(), DATABASE, note=notes.append),
             )
             return Worker(tree, writer, session, notes)
 

@@ -76,7 +76,7 @@ class OnRay:
                 f"training.device: {device} is a GPU of one machine, but Ray assigns each worker "
                 "its own GPU; set it to cuda or auto"
             )
-        link, nodes = _connect(self.address, log_folder(plan.home, plan.study) / RAY_LOG)
+        link, nodes = _connect(self.address, log_folder(plan.workspace.home, plan.study) / RAY_LOG)
         most = None if self.workers == "auto" else self.workers
         slots = RaySlots(device, plan.config.search.slots_per_gpu, most)
         backend = RayBackend(link, plan, url, slots, nodes, note)

@@ -62,7 +62,7 @@ class OnSlurm:
         check_submitit()
         self._check_device(plan.config.training.device)
         queue: Queue
-        folders = JobFolders(plan.home, plan.study)
+        folders = JobFolders(plan.workspace.home, plan.study)
         if self.is_local:
             queue = LocalQueue(self.request)
         else:

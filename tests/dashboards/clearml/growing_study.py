@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.study.plan import plan_search, start_study
+from canopy_search.search.study.plan import start_study
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.studies import StudyStore
@@ -17,6 +17,7 @@ from canopy_search.storage.study.trial_attributes import REASON_ATTR
 from canopy_search.storage.study.trial_changes import TrialChange, write_change, write_new
 from canopy_search.storage.workers.session import WorkerSession
 from tests.noise_data import noise_dataset
+from tests.planned import planned
 
 EPOCHS = 3
 LABELS = ("clear", "road")
@@ -56,7 +57,7 @@ class GrowingStudy:
                 },
             }
         )
-        self.plan = plan_search(config, home, name, target)
+        self.plan = planned(config, home, name, target)
         self.store = StudyStore(database)
         start_study(self.plan, self.store, noise_dataset(12, 6, 6))
         self.store.launch(name, target, config.search.model_dump(mode="json"))

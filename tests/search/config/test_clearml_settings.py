@@ -17,7 +17,7 @@ def write(tmp_path: Path, section: str) -> Path:
 
 def test_project_and_addresses(tmp_path: Path) -> None:
     section = "{project: Planet/hand, api_server: 'http://fir:8008/', web_server: https://fir}"
-    ours = load_config(write(tmp_path, section)).clearml
+    ours = load_config(write(tmp_path, section)).settings.clearml
     assert ours is not None
     assert (ours.enabled, ours.project) == (True, "Planet/hand")
     assert (ours.api_server, ours.web_server) == ("http://fir:8008", "https://fir")

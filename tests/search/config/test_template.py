@@ -43,7 +43,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, guess: Guess) -> None:
     path = tmp_path / "canopy.yaml"
     path.write_text(config_text(choices(tmp_path, guess, name="a: #b.csv"), tmp_path))
 
-    config = load_config(path)
+    config = load_config(path).settings
 
     assert config.data.labels == tmp_path / "a: #b.csv"
     assert config.data.images == tmp_path / "images"

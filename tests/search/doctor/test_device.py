@@ -138,7 +138,7 @@ class TestMemory:
             "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
         )
         monkeypatch.setattr(device, "available_bytes", lambda _device: int(free_bytes))
-        (finding,) = check_memory(load_config(file), labels=4)
+        (finding,) = check_memory(load_config(file).settings, labels=4)
         return finding
 
     def test_it_fits(

@@ -11,6 +11,7 @@ from canopy_search.search.doctor import database as server
 from canopy_search.search.doctor import device, state_folder
 from canopy_search.search.doctor.examine import examine
 from canopy_search.search.doctor.finding import Finding, error, exit_status, failure, ok, warning
+from canopy_search.storage.workspace import Workspace
 from tests.integration.in_process import InProcess
 from tests.storage.other_servers import postgres_of_version, serving
 
@@ -63,7 +64,9 @@ def look(url: str | None = None, config: str | None = None) -> dict[str, Finding
     file = Path("canopy.yaml")
     if config is not None:
         file.write_text(config)
-    findings = examine(Path(".canopy").absolute(), url, file if config is not None else None)
+    findings = examine(
+        Workspace(Path(".canopy").absolute(), url), file if config is not None else None
+    )
     return {finding.check: finding for finding in findings}
 
 

@@ -7,9 +7,9 @@ from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.forecast import searches
 from canopy_search.search.forecast.searches import ReplayedSearch, replay_searches
 from canopy_search.search.forecast.speed import Network
-from canopy_search.search.study.plan import plan_search
 from canopy_search.training.resolve import resolve_settings
 from tests.noise_data import noise_dataset
+from tests.planned import planned
 
 LANDSCAPES, EPOCHS = 3, 4
 
@@ -29,7 +29,7 @@ def replayed(
     }
     document["search"] = {"space": space, "pruner": {"name": "none"}} | sections.get("search", {})
     config = CanopyConfig.model_validate(document)
-    plan = plan_search(config, home, "planned", n_trials)
+    plan = planned(config, home, "planned", n_trials)
     epoch_s = {"tinycnn_8": 1.0, "tinycnn_16": 10.0}
     return replay_searches(
         plan,

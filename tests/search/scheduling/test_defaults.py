@@ -27,7 +27,7 @@ def test_the_default_finds_as_much_as_the_median_with_fewer_epochs(name: str) ->
 
 
 def test_the_demo_is_the_space_of_the_curves() -> None:
-    table, config = read_curves(CURVES / "demo.parquet"), load_config(DEMO_CONFIG)
+    table, config = read_curves(CURVES / "demo.parquet"), load_config(DEMO_CONFIG).settings
     assert list(table.distributions) == list(config.search.space)
     assert table.about["training"]["epochs"] == config.training.epochs == table.epochs
     assert len(table.curves) == 4 * 3 * 21

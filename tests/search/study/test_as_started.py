@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig, SearchSettings
-from canopy_search.search.config.space import parse_space
 from canopy_search.search.errors import SamplerError
 from canopy_search.search.study.plan import SearchPlan, as_started
+from tests.planned import planned
 
 BEFORE = {"sampler": {"name": "random"}, "pruner": {"name": "asha", "reduction_factor": 3}}
 
@@ -14,7 +14,7 @@ BEFORE = {"sampler": {"name": "random"}, "pruner": {"name": "asha", "reduction_f
 def plan(**search: Any) -> SearchPlan:
     document = {"data": {"demo": "digits"}, "search": {"space": {"loss": ["bce"]}, **search}}
     config = CanopyConfig.model_validate(document)
-    return SearchPlan(config, parse_space(config.search, config.training), Path(), "planet", 40)
+    return planned(config, Path(), "planet", 40)
 
 
 def record(**search: Any) -> dict[str, Any]:

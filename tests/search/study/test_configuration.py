@@ -27,24 +27,24 @@ def message(folder: Path, text: str) -> str:
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, GOOD))
+    config = load_config(write(tmp_path, GOOD)).settings
     assert config.data.labels == tmp_path.resolve() / "train_classes.csv"
     assert config.data.images == tmp_path.resolve() / "train-jpg"
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/ann")
-    config = load_config(write(tmp_path, "data: {labels: ~/a.csv, images: ~/b}"))
+    config = load_config(write(tmp_path, "data: {labels: ~/a.csv, images: ~/b}")).settings
     assert (config.data.labels, config.data.images) == (
         Path("/ann/a.csv"),
         Path("/ann/b"),
     )
-    nobody = load_config(write(tmp_path, "data: {labels: ~nobody-here/a.csv, images: b}"))
+    nobody = load_config(write(tmp_path, "data: {labels: ~nobody-here/a.csv, images: b}")).settings
     assert nobody.data.labels == tmp_path.resolve() / "~nobody-here" / "a.csv"
 
 
 def test_defaults_are_the_missions(tmp_path: Path) -> None:
-    search = load_config(write(tmp_path, GOOD)).search
+    search = load_config(write(tmp_path, GOOD)).settings.search
     assert list(search.space) == ["backbone", "loss", "gamma"]
     assert search.trials == 40
 
@@ -53,7 +53,7 @@ def test_without_a_file_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     assert load_config(None) == load_config(DEMO_CONFIG)
     write(tmp_path, GOOD)
-    assert load_config(None).search.study == "planet"
+    assert load_config(None).settings.search.study == "planet"
 
 
 def test_the_design_document_s_example_is_read(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ search:
 stages: {enabled: true, checkpoints: auto, budget_gib: auto}
 clearml: {project: Planet}
 """
-    config = load_config(write(tmp_path, text))
+    config = load_config(write(tmp_path, text)).settings
     assert config.training.weights == "none"
     assert config.clearml is not None
     assert config.clearml.project == "Planet"
@@ -99,7 +99,7 @@ clearml: {project: Planet}
 
 def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
     text = GOOD + "training: {optimizer: {lr: 1e-3}, loss: no}\n"
-    training = load_config(write(tmp_path, text)).training
+    training = load_config(write(tmp_path, text)).settings.training
     assert training.optimizer.lr == 0.001
     assert training.loss == "no"
 

@@ -16,7 +16,6 @@ from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.scheduling.open_study import STAGES_ATTR
-from canopy_search.search.study.plan import plan_search
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workflows.promote import promote
 from canopy_search.search.workflows.tabulate import tabulate
@@ -24,6 +23,7 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import ACCUMULATION_ATTR, OUT_OF_MEMORY
 from tests.planet_data import write_planet_data
+from tests.planned import planned
 from tests.search.workers import one_worker
 from tests.search.workers.one_worker import Witness, search_here
 from tests.short_memory import SHORTAGE, ShortMemory
@@ -210,7 +210,7 @@ def test_a_promotion_goes_on_on_the_branch(
         )
     )
     memory.shortages = 0
-    [end] = promote(plan_search(settings, folder / "home", "planet", 1), database, [1], Witness())
+    [end] = promote(planned(settings, folder / "home", "planet", 1), database, [1], Witness())
     assert (end.state, end.val_ap, end.trained) == (TrialState.COMPLETE, done.value, 0)
     assert memory.shortages == 0
     assert frozen_trial(database, 2).user_attrs[ACCUMULATION_ATTR] == [[1, 2]]
@@ -220,7 +220,7 @@ def test_a_table_has_the_epochs_of_a_branch_too(
     database: Database, folder: Path, memory: ShortMemory, tmp_path: Path
 ) -> None:
     memory.training_images = 8
-    plan = plan_search(config(folder), folder / "home", "planet", 1)
+    plan = planned(config(folder), folder / "home", "planet", 1)
     witness = Witness()
     assert tabulate(plan, database, tmp_path / "curves.parquet", witness) == 2
     rows = pyarrow.parquet.read_table(tmp_path / "curves.parquet").to_pylist()

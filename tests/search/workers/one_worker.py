@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 
-from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.events import TrialEnd
-from canopy_search.search.study.plan import join_study, plan_search, start_study
+from canopy_search.search.study.plan import start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import open_objective, work
-from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
+from tests.planned import planned
 
 
 class Witness:
@@ -49,15 +48,14 @@ def search_here(
 ) -> Witness:
     """Starts or resumes a study, and runs its trials in this process."""
     witness = Witness()
-    plan = plan_search(config, home, study, trials)
+    plan = planned(config, home, study, trials)
     dataset = open_data(config.data, home, witness)
     check_networks(plan.space, dataset)
     store = StudyStore(database)
-    start_study(plan, store, dataset)
+    started = start_study(plan, store, dataset)
     store.launch(study, trials, config.search.model_dump(mode="json"))
-    retrier = Retrier(RetryPolicy(plan.retry_for_s), DATABASE, note=witness.note)
-    started = join_study(plan, store, dataset)
     store.close()
+    retrier = plan.workspace.retrier(witness.note)
     with open_objective(started, database, witness, retrier) as objective:
-        work(plan, objective, retrier)
+        work(started.plan, objective, retrier)
     return witness

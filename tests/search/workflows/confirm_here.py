@@ -5,17 +5,16 @@ from typing import Any
 
 import pytest
 
-from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
-from canopy_search.search.study.plan import SearchPlan, join_study, start_study
+from canopy_search.search.study.plan import SearchPlan, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
-from canopy_search.search.workflows.confirm import ConfirmationEnd, confirm
+from canopy_search.search.workflows.confirm import ConfirmationEnd, ConfirmRequest, confirm
 from canopy_search.search.workflows.run_study import Limits, SearchEnd
-from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
+from tests.planned import requested
 from tests.search.workers.one_worker import Witness
 
 
@@ -23,23 +22,17 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
     """Replaces the launcher and its processes; returns the plans that were run."""
     plans: list[SearchPlan] = []
 
-    def run(  # noqa: PLR0917 - as run_search
-        plan: SearchPlan,
-        database: Database,
-        url: str | None,
-        limits: Limits,
-        watcher: Any,
-        dataset: Dataset,
+    def run(
+        plan: SearchPlan, database: Database, limits: Limits, watcher: Any, dataset: Dataset
     ) -> SearchEnd:
         plans.append(plan)
         store = StudyStore(database)
-        start_study(plan, store, dataset)
+        started = start_study(plan, store, dataset)
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        started = join_study(plan, store, dataset)
         store.close()
-        retrier = Retrier(RetryPolicy(plan.retry_for_s), DATABASE, note=watcher.note)
+        retrier = plan.workspace.retrier(watcher.note)
         with open_objective(started, database, watcher, retrier) as objective:
-            work(plan, objective, retrier)
+            work(started.plan, objective, retrier)
         return SearchEnd.COMPLETE
 
     monkeypatch.setattr(search_confirm, "run_search", run)
@@ -59,6 +52,10 @@ def confirm_here(
     witness: Any = Witness()
     asked = ConfirmSettings(top=top, seeds=seeds)
     url = database.url.render_as_string(hide_password=False)
-    limits = Limits(1)
-    end = confirm(config, home, database, url, study, asked, limits, witness, retry_for_s=60)
+    request = requested(config, home, study, url)
+    end = confirm(
+        ConfirmRequest(request.workspace, request.configuration, study, asked, Limits(1)),
+        database,
+        witness,
+    )
     return end, witness

@@ -23,7 +23,7 @@ PARAMS = {"backbone": "tinycnn_8", "gamma": 0.9}
 
 @pytest.fixture(autouse=True)
 def store(database: Database) -> StudyStore:
-    config = load_config(None)
+    config = load_config(None).settings
     store = StudyStore(database)
     store.open_study("planet")
     training = config.training.model_copy(update={"device": "cpu", "threads": 2})
@@ -43,7 +43,7 @@ def store(database: Database) -> StudyStore:
 
 def keep_model(path: Path, **params: Any) -> None:
     """Writes what `canopy train` would of the demo with these settings, on another device."""
-    config = load_config(None)
+    config = load_config(None).settings
     path.parent.mkdir(exist_ok=True, parents=True)
     training = with_params(config.training, PARAMS | params)
     network = build_backbone("tinycnn_8", labels=2, image_px=32, weights="none", seed=0)

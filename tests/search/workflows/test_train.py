@@ -23,7 +23,7 @@ AT_THRESHOLDS = ("test_f1_at_thresholds", "test_f2_at_thresholds")
 def trained(folder: Path, test: float) -> TrainingResult:
     write_planet_data(folder, images=60)
     (folder / "canopy.yaml").write_text(CONFIG.format(test=test))
-    config = load_config(folder / "canopy.yaml")
+    config = load_config(folder / "canopy.yaml").settings
     return train_in_full(config, open_dataset(config.data, folder / "home"), folder / "model.pt")
 
 

@@ -11,7 +11,6 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PlacementError, SearchFailedError
-from canopy_search.search.study.plan import plan_search
 from canopy_search.search.workers.backend import FAILED, LOG, WorkerEvent, WorkerSlot
 from canopy_search.search.workers.ray import backend as on_ray
 from canopy_search.search.workers.ray.backend import FULL_S, SILENT_S, RayBackend, _Link
@@ -27,6 +26,7 @@ from canopy_search.search.workers.ray.driver import (
     PLACED,
 )
 from canopy_search.search.workers.ray.slots import Node, RaySlots
+from tests.planned import planned
 
 NEAR = Node("id-near", "127.0.0.1", "near", 1, 0)
 FAR = Node("id-far", "192.0.2.77", "far", 1, 0)
@@ -60,7 +60,7 @@ class _Connected:
             cast("Any", None), cast("Connection[Any, Any]", launcher_end), home / "ray.log", "h:1"
         )
         config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
-        plan = plan_search(config, home, "demo", 4)
+        plan = planned(config, home, "demo", 4)
         self.backend = RayBackend(link, plan, url, RaySlots("cpu", 1), nodes, self.notes.append)
 
     def commands(self) -> list[tuple[Any, ...]]:
