@@ -43,7 +43,12 @@ class PredictOptions:
 @takes(PredictOptions)
 def predict(options: PredictOptions) -> None:
     """Predict tags and probabilities of images: JSON, or CSV that is a valid label file."""
-    from canopy_search.search.workflows.predict import find_images, predict_images, writable_output
+    from canopy_search.search.workflows.predict import (
+        PredictionSettings,
+        find_images,
+        predict_images,
+        writable_output,
+    )
     from canopy_search.training.atomic import write_atomically
     from canopy_search.training.network.model_file import load_model
     from canopy_search.training.prediction import tag_thresholds
@@ -69,11 +74,13 @@ def predict(options: PredictOptions) -> None:
         predicted = predict_images(
             trained,
             files,
-            logit_thresholds,
-            options.format_ or ("json" if is_json else "csv"),
-            device=options.device,
-            batch_size=options.batch_size,
-            on_progress=lambda done, total: screen.progress("predicting", done, total),
+            PredictionSettings(
+                logit_thresholds,
+                options.format_ or ("json" if is_json else "csv"),
+                options.device,
+                options.batch_size,
+            ),
+            lambda done, total: screen.progress("predicting", done, total),
         )
     finally:
         screen.close()

@@ -49,15 +49,29 @@ def finished_count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
+@dataclass(frozen=True)
+class TrialRequest:
+    """What a worker asks for.
+
+    Attributes:
+        n_trials: total of finished trials of the study.
+        owned: numbers of the trials that other workers run.
+        suspected: those of them whose worker may be dead.
+        begins: whether trials may be promoted or started; else only abandoned ones resume.
+        searches: whether the search continues; else only the answer is verified.
+    """
+
+    n_trials: int
+    owned: Collection[int] = ()
+    suspected: Collection[int] = ()
+    begins: bool = True
+    searches: bool = True
+
+
 def choose_trial(
     opened: OpenStudy,
     pruner: BasePruner,
-    n_trials: int,
-    owned: Collection[int] = (),
-    suspected: Collection[int] = (),
-    *,
-    begins: bool = True,
-    searches: bool = True,
+    request: TrialRequest,
     verification: Verification | None = None,
 ) -> optuna.trial.Trial | Idle:
     """Returns the trial to work on next, or why there is none now.
@@ -71,13 +85,10 @@ def choose_trial(
     Args:
         opened: the study, with the sampler of the next trial.
         pruner: of the study.
-        n_trials: total of finished trials of the study.
-        owned: numbers of the trials that other workers run.
-        suspected: those of them whose worker may be dead.
-        begins: whether trials may be promoted or started; else only abandoned ones resume.
-        searches: whether the search continues; else only the answer is verified.
+        request: how many trials the study shall have, and what may be done for it.
         verification: of the answer, before the search ends.
     """
+    n_trials, owned = request.n_trials, request.owned
     trial_index = opened.trial_index()
     finished = trial_index.finished
     for number in sorted(trial_index.active.keys() - owned):
@@ -86,13 +97,13 @@ def choose_trial(
             return opened.resume(number)
     if finished >= n_trials:
         return Idle.DONE
-    if suspected:
+    if request.suspected:
         return Idle.WAIT
     found = None
-    if begins:
+    if request.begins:
         reserved = verification.reserve(n_trials) if verification else 0
         left = n_trials - finished - trial_index.states[TrialState.RUNNING]
-        budget = _Budget(left, reserved, searches)
+        budget = _Budget(left, reserved, request.searches)
         found = _resumed_or_started(opened, pruner, budget, owned, verification)
     return found or (Idle.WAIT if owned else Idle.DONE)
 

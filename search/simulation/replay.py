@@ -16,6 +16,7 @@ from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.next_trial import (
     Idle,
+    TrialRequest,
     choose_trial,
     end_paused,
     enqueue_once,
@@ -211,7 +212,7 @@ class _Replay:
         next_number = len(self.opened.trials())
         self.opened.study.sampler = build_sampler(self.sampler, self._space, self.seed, next_number)
         found = choose_trial(
-            self.opened, self.pruner, self.n_trials, self.owned, verification=self.verification
+            self.opened, self.pruner, TrialRequest(self.n_trials, self.owned), self.verification
         )
         if isinstance(found, Idle):
             return None

@@ -19,6 +19,7 @@ from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import (
     Idle,
+    TrialRequest,
     choose_trial,
     end_left,
     end_paused,
@@ -258,12 +259,14 @@ class _Worker:
         return choose_trial(
             opened,
             objective.pruner,
-            snapshot.target or self.plan.n_trials,
-            snapshot.owned,
-            snapshot.suspected,
-            begins=snapshot.control == RUN,
-            searches=not is_on_plateau(trials, search.stop_when.no_improvement_trials),
-            verification=self.verification,
+            TrialRequest(
+                snapshot.target or self.plan.n_trials,
+                snapshot.owned,
+                snapshot.suspected,
+                begins=snapshot.control == RUN,
+                searches=not is_on_plateau(trials, search.stop_when.no_improvement_trials),
+            ),
+            self.verification,
         )
 
     def _fail_repeated_deaths(self, snapshot: StudySnapshot) -> None:

@@ -71,14 +71,27 @@ class Predicted:
         return lines
 
 
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How images are predicted.
+
+    Attributes:
+        thresholds: (labels,), the logit at and above which a label is a tag.
+        output_format: format of the returned text.
+        device: ``auto`` is the first GPU, else the CPU.
+        batch_size: images at a time.
+    """
+
+    thresholds: npt.NDArray[np.float32]
+    output_format: Format
+    device: str
+    batch_size: int
+
+
 def predict_images(
     model: TrainedModel,
     files: Sequence[ImageFile],
-    thresholds: npt.NDArray[np.float32],
-    output_format: Format,
-    *,
-    device: str,
-    batch_size: int,
+    settings: PredictionSettings,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Predicts all images.
@@ -86,27 +99,28 @@ def predict_images(
     Args:
         model: as returned by `load_model`.
         files: the images.
-        thresholds: (labels,), the logit at and above which a label is a tag.
-        output_format: format of the returned text.
-        device: ``auto`` is the first GPU, else the CPU.
-        batch_size: images at a time.
+        settings: how.
         on_progress: called with (images done, images).
 
     Raises:
         PredictionError: no separator of tags works for these labels in a CSV.
         SettingsError: the device is unavailable.
     """
+    output_format = settings.output_format
     separator = tag_separator(model.labels) if output_format == "csv" else ""
     rows: list[Row] = []
     unreadable: list[tuple[str, str]] = []
     predictions = predict(
-        model, [file.path for file in files], device=device, batch_size=batch_size
+        model,
+        [file.path for file in files],
+        device=settings.device,
+        batch_size=settings.batch_size,
     )
     for done, (file, prediction) in enumerate(zip(files, predictions, strict=True), start=1):
         if prediction.logits is None:
             unreadable.append((file.name, prediction.reason))
         else:
-            present = prediction.logits >= thresholds
+            present = prediction.logits >= settings.thresholds
             tags = [label for label, is_tag in zip(model.labels, present, strict=True) if is_tag]
             rows.append(Row(file.name, tags, prediction))
         if on_progress is not None:

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from canopy_search.search.scheduling.asha import AshaPruner
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.median import TreeMedianPruner
-from canopy_search.search.scheduling.next_trial import Idle, choose_trial, end_paused
+from canopy_search.search.scheduling.next_trial import Idle, TrialRequest, choose_trial, end_paused
 from canopy_search.search.scheduling.open_study import OpenStudy
 from canopy_search.storage.study.trial_attributes import PROMOTED_ATTR, REASON_ATTR, is_paused
 
@@ -51,7 +51,7 @@ def run(
         opened.study.enqueue_trial({"x": xs(number)})
     claimed = []
     # Enqueued trials count as begun only once they run.
-    while not isinstance(trial := choose_trial(opened, rule, n_trials), Idle):
+    while not isinstance(trial := choose_trial(opened, rule, TrialRequest(n_trials)), Idle):
         claimed.append(trial.number)
         play(opened, rule, trial)
     return claimed
@@ -113,19 +113,19 @@ def test_what_still_pauses_at_the_end_is_pruned_with_its_reason() -> None:
         reason = trial.user_attrs[REASON_ATTR]
         assert reason.startswith("asha: ")
         assert reason.endswith(f" epoch {trial.last_step}")
-    assert choose_trial(opened, pruner(), 4) is Idle.DONE
+    assert choose_trial(opened, pruner(), TrialRequest(4)) is Idle.DONE
 
 
 def test_paused_trials_count_as_begun() -> None:
     opened = new_study()
     rule = pruner()
     for _ in range(2):
-        trial = choose_trial(opened, rule, 2, owned={9})
+        trial = choose_trial(opened, rule, TrialRequest(2, owned={9}))
         assert trial is not None
         play(opened, rule, trial)
     # While another worker runs a trial there may be more to do later.
-    assert choose_trial(opened, rule, 2, owned={9}) is Idle.WAIT
-    third = choose_trial(opened, rule, 3, owned={9})
+    assert choose_trial(opened, rule, TrialRequest(2, owned={9})) is Idle.WAIT
+    third = choose_trial(opened, rule, TrialRequest(3, owned={9}))
     assert third is not None
     assert third.number == 2
 
@@ -142,18 +142,18 @@ def test_a_search_that_is_too_small_for_the_rule_has_an_answer(n_trials: int) ->
 def test_a_trial_left_behind_comes_first_and_a_paused_one_is_not_left_behind() -> None:
     opened = new_study()
     rule = pruner()
-    first = choose_trial(opened, rule, 5)
+    first = choose_trial(opened, rule, TrialRequest(5))
     assert first is not None
     play(opened, rule, first)
-    second = choose_trial(opened, rule, 5)
+    second = choose_trial(opened, rule, TrialRequest(5))
     assert second is not None
     assert second.number == 1
     # Its worker dies before the rung.
-    again = choose_trial(opened, rule, 5)
+    again = choose_trial(opened, rule, TrialRequest(5))
     assert again is not None
     assert again.number == 1
     # With the trial in another worker's hands, a new one begins.
-    third = choose_trial(opened, rule, 5, owned={1})
+    third = choose_trial(opened, rule, TrialRequest(5, owned={1}))
     assert third is not None
     assert third.number == 2
 
@@ -162,12 +162,12 @@ def test_a_promoted_trial_whose_worker_died_is_adopted_and_runs_to_its_rung() ->
     opened = new_study()
     rule = pruner(reduction_factor=2)
     for number in range(2):
-        trial = choose_trial(opened, rule, 9)
+        trial = choose_trial(opened, rule, TrialRequest(9))
         assert trial is not None
         assert trial.number == number
         play(opened, rule, trial)
-    promoted = choose_trial(opened, rule, 9)
-    again = choose_trial(opened, rule, 9)
+    promoted = choose_trial(opened, rule, TrialRequest(9))
+    again = choose_trial(opened, rule, TrialRequest(9))
     assert promoted is not None
     assert again is not None
     assert promoted.number == again.number
@@ -189,12 +189,12 @@ def test_the_promotion_of_a_person_is_never_paused_nor_counted() -> None:
         )
     )
     # The study is complete, and yet the trial that a person asked for is finished.
-    trial = choose_trial(opened, rule, 3)
+    trial = choose_trial(opened, rule, TrialRequest(3))
     assert trial is not None
     assert trial.number == 3
     assert play(opened, rule, trial) is Decision.CONTINUE
     assert opened.trials()[3].last_step == EPOCHS
-    assert choose_trial(opened, rule, 3) is Idle.DONE
+    assert choose_trial(opened, rule, TrialRequest(3)) is Idle.DONE
 
 
 def test_what_was_decided_at_an_epoch_stays_when_a_trial_goes_on() -> None:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.scheduling.branches import BranchPruner
 from canopy_search.search.scheduling.factory import GridSampler
-from canopy_search.search.scheduling.next_trial import Idle, choose_trial
+from canopy_search.search.scheduling.next_trial import Idle, TrialRequest, choose_trial
 from canopy_search.search.scheduling.open_study import OpenStudy
 from canopy_search.search.scheduling.pausing_pruner import NewTrial, Promotion, rung_mark
 from canopy_search.search.scheduling.verification import Check, Verification, verifying
@@ -171,7 +171,7 @@ def claimed(
     pruner = BranchPruner(epochs=EPOCHS)
     verification = Verification(0.2, EPOCHS, pruner)
     opened = OpenStudy(created, storage)
-    return choose_trial(opened, pruner, n_trials, verification=verification, **options)
+    return choose_trial(opened, pruner, TrialRequest(n_trials, **options), verification)
 
 
 def test_a_search_that_improves_no_more_is_verified() -> None:

@@ -16,6 +16,7 @@ from canopy_search.search.workflows.predict import (
     Format,
     ImageFile,
     Predicted,
+    PredictionSettings,
     find_images,
     predict_images,
     tag_separator,
@@ -46,7 +47,7 @@ def predicted(
     model: TrainedModel, files: list[ImageFile], output_format: Format, *thresholds: float
 ) -> Predicted:
     values = np.array(thresholds or (0, 0, 0), np.float32)
-    return predict_images(model, files, values, output_format, device="cpu", batch_size=4)
+    return predict_images(model, files, PredictionSettings(values, output_format, "cpu", 4))
 
 
 def test_csv_and_json_say_the_same(model: TrainedModel, files: list[ImageFile]) -> None:
@@ -83,11 +84,8 @@ def test_progress_counts_every_image(model: TrainedModel, files: list[ImageFile]
     predict_images(
         model,
         files,
-        np.zeros(3, np.float32),
-        "csv",
-        device="cpu",
-        batch_size=2,
-        on_progress=lambda done, total: seen.append((done, total)),
+        PredictionSettings(np.zeros(3, np.float32), "csv", device="cpu", batch_size=2),
+        lambda done, total: seen.append((done, total)),
     )
 
     assert seen == [(done, 6) for done in range(1, 7)]
