@@ -97,8 +97,8 @@ class SearchSpace:
         return canonical_params(params, self.distributions)
 
     def training_settings(self, params: Mapping[str, Any]) -> TrainingSettings:
-        """Returns the settings of the training run with these parameters."""
-        return with_params(self.training, self.canonical(params))
+        """Returns the settings of the training run with these parameters, which are canonical."""
+        return with_params(self.training, params)
 
     def check_enqueued(self, params: Mapping[str, Scalar]) -> None:
         """Checks that every enqueued value is in the space.

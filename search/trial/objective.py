@@ -116,7 +116,7 @@ class Objective:
     def forget(self, number: int) -> None:
         """Removes the stages of a trial that shares none, after the study has ended it."""
         trial = self.opened.trials()[number]
-        settings = self.space.training_settings(trial.params)
+        settings = self.space.training_settings(self.space.canonical(trial.params))
         run_path = self.tree.plan(
             settings,
             self.opened.trial_id(number),

@@ -160,6 +160,7 @@ class _Worker:
     is_enqueued: bool = False
     wait_s: float = _FIRST_WAIT_S
     as_pruned: AsPruned = field(default_factory=AsPruned)
+    sampler_of: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         config = self.plan.config
@@ -225,6 +226,7 @@ class _Worker:
         """Decides what to do next, under the lock of the trial queue."""
         objective, search = self.objective, self.plan.config.search
         opened = objective.opened
+        self.sampler_of = None  # a claim that is repeated draws the same values
         with objective.trial_queue.locked() as snapshot:
             if snapshot.control == PAUSE:
                 return Idle.WAIT
@@ -305,6 +307,9 @@ class _Worker:
 
     def _seed_sampler(self, trial_number: int, attempt: int = 0) -> None:
         # Each trial gets a new sampler, so that interruptions do not change the results.
+        if self.sampler_of == (trial_number, attempt):
+            return
+        self.sampler_of = trial_number, attempt
         search = self.plan.config.search
         seed = search.seed + attempt * _ATTEMPT_STRIDE
         settings = search.sampler
