@@ -35,7 +35,7 @@ def record(stages: StageStore, stage: Stage, parent: str | None, **options: Any)
 
 def begin_trial(store: StudyStore, name: str = "planet") -> int:
     study = store.open_study(name)
-    return store.trial_id(name, study.ask().number)
+    return study.ask()._trial_id
 
 
 def test_what_is_recorded_is_known(worker: Opener) -> None:
