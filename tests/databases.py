@@ -11,6 +11,7 @@ import psycopg2
 import sqlalchemy
 from psycopg2 import errors
 
+from canopy_search.storage.study.studies import StudyStore
 from tests.shared_servers import execute
 
 _FREE = "canopy_free"
@@ -115,3 +116,8 @@ class Databases:
 def within(url: str, name: str) -> str:
     """Returns the URL of another database of a server."""
     return sqlalchemy.make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def stored_trial_id(store: StudyStore, study: str, number: int) -> int:
+    """Returns the database's id of a trial."""
+    return store.load_study(study).get_trials(deepcopy=False)[number]._trial_id

@@ -75,7 +75,7 @@ class Objective:
 
     def wanted(self) -> str:
         """Returns the requested state of this worker; see `storage.workers.control`."""
-        return self.trial_queue.wanted() if self.obeys else RUN
+        return self.trial_queue.session.wanted if self.obeys else RUN
 
     def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
         """Runs a trial that this worker has leased until it ends or pauses, and records that.
@@ -277,7 +277,7 @@ class _Work:
         objective = self.objective
         objective.watchdog.progress()
         objective.watcher.batch_done(epoch, done, total)
-        objective.trial_queue.set_progress(self._doing(epoch, done, total))
+        objective.trial_queue.session.set_progress(self._doing(epoch, done, total))
         if objective.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
         if done == 1:

@@ -186,7 +186,7 @@ class StageTree:
         finally:
             # Leases lost with the database are free already, or will be soon.
             with suppress(*DATABASE_FAILURES):
-                self._stages.release_all()
+                self._stages.release()
 
     @property
     def has_test(self) -> bool:

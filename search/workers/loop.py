@@ -185,7 +185,7 @@ class _Worker:
                 self.objective.watcher.note(f"{error}; this worker continues with another trial")
             except StudyPausedError:
                 self.objective.tree.drop()
-            self.objective.trial_queue.set_progress(None)
+            self.objective.trial_queue.session.set_progress(None)
 
     def _next(self) -> optuna.trial.Trial | Idle:
         """Decides what to do next, with retries while the database is unavailable."""
@@ -206,8 +206,8 @@ class _Worker:
         self.objective.watcher.trial_ended(end, opened.trial_index().settled, best_ap(opened.study))
 
     def _wait(self) -> None:
-        trial_queue = self.objective.trial_queue
-        is_paused = trial_queue.wanted() == PAUSE
+        session = self.objective.trial_queue.session
+        is_paused = session.wanted == PAUSE
         if not self.is_waiting:
             self.is_waiting = True
             self.objective.watcher.note(
@@ -217,9 +217,9 @@ class _Worker:
             )
         while True:
             time.sleep(random.uniform(0.5, 1) * self.wait_s)
-            self.wait_s = min(max(_LONGEST_WAIT_S, trial_queue.longest_pause_s), 2 * self.wait_s)
+            self.wait_s = min(max(_LONGEST_WAIT_S, session.longest_pause_s), 2 * self.wait_s)
             # The heartbeat updates the control word, so a resumed study is noticed here.
-            if not (is_paused and trial_queue.wanted() == PAUSE):
+            if not (is_paused and session.wanted == PAUSE):
                 return
 
     def _claim(self) -> optuna.trial.Trial | Idle:

@@ -33,13 +33,13 @@ from canopy_search.storage.postgres.programs import (
     program,
 )
 from canopy_search.storage.postgres.service_account import (
+    REFUSED,
     REMEDY,
     ServiceAccount,
     command_for,
     service_account,
 )
 from canopy_search.storage.postgres.socket_path import SOCKET_NAME, socket_folder
-from canopy_search.storage.postgres.unprivileged import FAILED
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0
@@ -65,6 +65,8 @@ _SETTINGS = {
     "max_wal_size": "256MB",
     "log_checkpoints": "off",
 }
+# Prints the process id; the output goes to a file, and the shell ends.
+_IN_BACKGROUND = ("/bin/sh", "-c", 'umask 077; log=$1; shift; "$@" >>"$log" 2>&1 & echo $!', "sh")
 
 
 class EmbeddedPostgres:
@@ -197,7 +199,7 @@ class EmbeddedPostgres:
         fresh = self._folder / f"data.new-{uuid4().hex[:8]}"
         initdb = [program("initdb"), "--pgdata", str(fresh), *_INITDB]
         result = _run(command_for(account, initdb), environment())
-        if result.returncode == FAILED:
+        if account and result.returncode in REFUSED:
             raise _no_account(result.stderr)
         if result.returncode != 0:
             raise EmbeddedPostgresError(
@@ -242,7 +244,8 @@ class EmbeddedPostgres:
             variables["PG_GRANDPARENT_PID"] = str(stale)
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         postgres = [program("postgres"), "-D", str(self._data), *settings]
-        result = _run(command_for(account, postgres, background_log=self.log_path), variables)
+        launch = [*_IN_BACKGROUND, str(self.log_path), *postgres]
+        result = _run(command_for(account, launch), variables)
         if result.returncode != 0:
             raise _no_account(result.stderr) if account else self._failed(result.stderr)
         return living(int(result.stdout))

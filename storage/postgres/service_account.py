@@ -2,15 +2,16 @@
 
 import os
 import pwd
-import sys
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from canopy_search.storage.errors import EmbeddedPostgresError
-from canopy_search.storage.postgres import unprivileged
 
 _CANDIDATES = ("nobody", "daemon")
 REMEDY = "run Canopy as an ordinary user, or set DATABASE_URL to a Postgres server"
+REFUSED = (126, 127)
+"""Exit statuses of `command_for` if the program could not be run as the account."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,6 @@ def service_account(folder: Path) -> ServiceAccount | None:
     owner = folder.stat()
     if owner.st_uid != 0:
         return ServiceAccount(owner.st_uid, owner.st_gid, keep_file_access=False)
-    if sys.platform != "linux":
-        raise EmbeddedPostgresError(
-            f"the embedded Postgres cannot run for root on this system; {REMEDY}"
-        )
     for name in _CANDIDATES:
         try:
             account = pwd.getpwnam(name)
@@ -69,24 +66,21 @@ def service_account(folder: Path) -> ServiceAccount | None:
     )
 
 
-def command_for(
-    account: ServiceAccount | None, command: list[str], *, background_log: Path | None = None
-) -> list[str]:
-    """Returns the command line that runs a program as an account.
+def command_for(account: ServiceAccount | None, command: list[str]) -> list[str]:
+    """Returns the command line that runs a program as an account, None for the current one.
 
-    Args:
-        account: to run it as; None for the current one.
-        command: the program's path and its arguments.
-        background_log: leave the program running, write its output to this file, and print its
-            process id.
+    Raises:
+        EmbeddedPostgresError: this system cannot run programs as other accounts.
     """
-    if account is None and background_log is None:
+    if account is None:
         return command
-    launcher = [sys.executable, "-I", "-S", os.fspath(unprivileged.__file__)]
-    if account is not None:
-        launcher += ["--uid", str(account.uid), "--gid", str(account.gid)]
-        if account.keep_file_access:
-            launcher.append("--keep-file-access")
-    if background_log is not None:
-        launcher += ["--background", os.fspath(background_log)]
-    return [*launcher, "--", *command]
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise EmbeddedPostgresError(
+            f"Postgres refuses to run as root, and there is no setpriv (Linux, package util-linux) "
+            f"to run it as another account; {REMEDY}"
+        )
+    # root may access private folders; an account that needs to keeps that capability alone.
+    kept = "-all,+dac_override" if account.keep_file_access else "-all"
+    ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+    return [setpriv, *ids, f"--inh-caps={kept}", f"--ambient-caps={kept}", "--", *command]

@@ -34,10 +34,7 @@ _ACQUIRE = sqlalchemy.text(f"""
 """)  # noqa: S608 - our own text
 _RELEASE = sqlalchemy.text(f"""
     WITH {_ASYNC_COMMIT} DELETE FROM canopy_stage_lease USING at_ease
-    WHERE worker = :worker AND key = :key
-""")  # noqa: S608 - likewise
-_RELEASE_ALL = sqlalchemy.text(f"""
-    WITH {_ASYNC_COMMIT} DELETE FROM canopy_stage_lease USING at_ease WHERE worker = :worker
+    WHERE worker = :worker AND key = coalesce(:key, key)
 """)  # noqa: S608 - likewise
 # These two are part of the caller's transaction, which may have to be durable.
 _LEAVE = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :worker AND key = :key")
@@ -189,15 +186,10 @@ class StageStore:
                 remove_dead_workers(connection, self._worker)
         return False
 
-    def release(self, key: str) -> None:
-        """Releases a lease, if this worker has it."""
+    def release(self, key: str | None = None) -> None:
+        """Releases a lease if this worker has it; all of its leases without a key."""
         with self._single.connect() as connection:
             connection.execute(_RELEASE, {"key": key, "worker": self._worker})
-
-    def release_all(self) -> None:
-        """Releases all leases of this worker."""
-        with self._single.connect() as connection:
-            connection.execute(_RELEASE_ALL, {"worker": self._worker})
 
     def forget(self, keys: Sequence[str]) -> None:
         """Removes stages that no other run can reach, except the predictions of a last epoch."""

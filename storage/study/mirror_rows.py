@@ -148,30 +148,17 @@ class MirrorStore:
 
         def is_mine() -> bool:
             nonlocal connection
-            if connection is not None:
-                try:
-                    connection.execute(_ALIVE)
-                except SQLAlchemyError:
-                    drop()
-                    raise
-                return True
-            found = engine.connect()
             try:
-                if is_pooled(found):
-                    found.exec_driver_sql("BEGIN")
-                    found.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-                    has_turn = bool(found.scalar(_TRY_LOCK_FOR_TRANSACTION, {"key": key}))
-                else:
-                    has_turn = bool(found.scalar(_TRY_LOCK, {"key": key}))
+                if connection is not None:
+                    connection.execute(_ALIVE)
+                    return True
+                connection = engine.connect()
+                has_turn = _lock(connection, key)
             except SQLAlchemyError:
-                found.invalidate()
-                found.close()
+                drop()
                 raise
-            if has_turn:
-                connection = found
-            else:
-                found.invalidate()
-                found.close()
+            if not has_turn:
+                drop()
             return has_turn
 
         try:
@@ -182,6 +169,15 @@ class MirrorStore:
                     connection.execute(_UNLOCK, {"key": key})
             drop()
             engine.dispose()
+
+
+def _lock(connection: sqlalchemy.Connection, key: int) -> bool:
+    """Takes a lock that ends with the connection; returns whether it was free."""
+    if not is_pooled(connection):
+        return bool(connection.scalar(_TRY_LOCK, {"key": key}))
+    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    return bool(connection.scalar(_TRY_LOCK_FOR_TRANSACTION, {"key": key}))
 
 
 def read_mirrors(

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.storage.study.read_only_storage import OneStudyStorage
 from canopy_search.storage.study.trial_changes import TrialChange
-from canopy_search.storage.study.trial_rows import read_changes, read_trials
+from canopy_search.storage.study.trial_rows import Position, read_changes, read_trials
 
 _READS = 3
 _WAITING = TrialState.WAITING
@@ -53,9 +53,8 @@ class StudyReplica(OneStudyStorage):
         """
         for _ in range(_READS if check else 1):
             waiting = [trial._trial_id for trial in self._trials if trial.state == _WAITING]
-            changes = read_changes(
-                connection, self.study_id, self._since, self._last_id, waiting, count=check
-            )
+            position = Position(self._since, self._last_id, waiting)
+            changes = read_changes(connection, self.study_id, position, count=check)
             changed = self._stale.union(changes.trial_ids) - self._own
             for trial in read_trials(connection, sorted(changed)):
                 self._put(trial)
@@ -242,7 +241,7 @@ class StudyReplica(OneStudyStorage):
     def _reload(self, connection: sqlalchemy.Connection) -> None:
         """Reads everything anew, except this worker's own trials."""
         own = [trial for trial in self._trials if trial._trial_id in self._own]
-        changes = read_changes(connection, self.study_id)
+        changes = read_changes(connection, self.study_id, Position())
         trials = read_trials(connection, changes.trial_ids)
         self._trials, self._index = [], {}
         for trial in trials:

@@ -34,6 +34,9 @@ from canopy_search.storage.workers.session import WorkerSession
 class StudyStore:
     """All studies of a database.
 
+    A method that takes the name of a study raises UnknownStudyError if there is none, unless it
+    says otherwise.
+
     Args:
         database: an open one, which the caller closes.
     """
@@ -112,25 +115,15 @@ class StudyStore:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
     ) -> optuna.Study:
-        """Returns the study with that name.
-
-        Raises:
-            UnknownStudyError: there is none.
-        """
-        self._study_id(name)
+        """Returns the study with that name."""
+        self.study_id(name)
         return optuna.load_study(
             storage=self.optuna_storage, study_name=name, sampler=sampler, pruner=pruner
         )
 
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """Returns the record of a study from its start, if there is one.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == self._study_id(name))
-        with self._engine.connect() as connection:
-            record: dict[str, Any] | None = connection.scalar(query)
+        """Returns the record of a study from its start, if there is one."""
+        record: dict[str, Any] | None = self._read(name, STUDY.c.record)
         return record
 
     def is_started(self, name: str) -> bool:
@@ -151,11 +144,10 @@ class StudyStore:
             The stored record: `record`, or that of the process that was first.
 
         Raises:
-            UnknownStudyError: there is no such study.
             ValueError: a number is NaN or infinite.
         """
         check_finite("record", record)
-        study_id = self._study_id(name)
+        study_id = self.study_id(name)
         insert = postgresql.insert(STUDY).values(study_id=study_id, record=record)
         query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == study_id)
         with self._engine.begin() as connection:
@@ -163,23 +155,8 @@ class StudyStore:
             kept: dict[str, Any] = connection.execute(query).scalar_one()
         return kept
 
-    def trial_id(self, name: str, trial_number: int) -> int:
-        """Returns the database's id of a trial.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-            KeyError: it has no such trial.
-        """
-        return self.optuna_storage.get_trial_id_from_study_id_trial_number(
-            self._study_id(name), trial_number
-        )
-
     def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
-        """Returns all recorded epochs of a study, in order, by trial number.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
+        """Returns all recorded epochs of a study, in order, by trial number."""
         query = (
             sqlalchemy.select(
                 TRIALS.c.number,
@@ -191,7 +168,7 @@ class StudyStore:
                 EPOCH.c.stage,
             )
             .join_from(EPOCH, TRIALS)
-            .where(TRIALS.c.study_id == self._study_id(name))
+            .where(TRIALS.c.study_id == self.study_id(name))
             .order_by(TRIALS.c.number, EPOCH.c.epoch)
         )
         found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
@@ -204,10 +181,9 @@ class StudyStore:
         """Returns the trial queue of a study for one worker.
 
         Raises:
-            UnknownStudyError: there is no such study.
             DatabaseSchemaError: another version of Optuna changed its tables.
         """
-        study_id = self._study_id(name)
+        study_id = self.study_id(name)
         query = sqlalchemy.text(
             "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
         )
@@ -221,12 +197,11 @@ class StudyStore:
         """Returns the trials of a study for reading only; it is empty before `refresh`.
 
         Raises:
-            UnknownStudyError: there is no such study.
             DatabaseSchemaError: another version of Optuna changed its tables.
         """
-        self.optuna_storage.remove_session()  # created for the check, and not used
-        self.optuna_storage.engine.dispose()
-        return StudyReplica(self._study_id(name), name, {})
+        with self._engine.connect() as connection:
+            check_optuna_tables(connection)
+        return StudyReplica(self.study_id(name), name, {})
 
     def refresh(self, replica: StudyReplica) -> None:
         """Reads what has changed in a study since the last time."""
@@ -234,25 +209,13 @@ class StudyStore:
             replica.refresh(connection, check=True)
 
     def study_id(self, name: str) -> int:
-        """Returns the database's id of a study.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        return self._study_id(name)
-
-    def is_maximised(self, name: str) -> bool:
-        """Whether a higher value of a study's first objective is better.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        query = sqlalchemy.text(
-            "SELECT direction FROM study_directions WHERE study_id = :study_id AND objective = 0"
-        )
+        """Returns the database's id of a study."""
+        query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
         with self._engine.connect() as connection:
-            direction = connection.scalar(query, {"study_id": self._study_id(name)})
-        return bool(direction != StudyDirection.MINIMIZE.name)
+            study_id = connection.scalar(query)
+        if study_id is None:
+            raise UnknownStudyError(self._unknown(name))
+        return int(study_id)
 
     def launch(self, name: str, target: int, search: Mapping[str, Any]) -> None:
         """Sets the target of a study, and starts to count failures anew.
@@ -263,9 +226,6 @@ class StudyStore:
             name: of the study.
             target: number of finished trials.
             search: configuration of the search, JSON values, for workers on other machines.
-
-        Raises:
-            UnknownStudyError: there is no such study.
         """
         stays = STUDY.c.control == PAUSE
         control = sqlalchemy.case((stays, PAUSE), else_=RUN)
@@ -273,14 +233,8 @@ class StudyStore:
         self._update(name, target=target, search=dict(search), launched=now, control=control)
 
     def launched(self, name: str) -> dict[str, Any] | None:
-        """Returns the configuration of a study's last launch; None before the first.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        query = sqlalchemy.select(STUDY.c.search).where(STUDY.c.study_id == self._study_id(name))
-        with self._engine.connect() as connection:
-            search: dict[str, Any] | None = connection.scalar(query)
+        """Returns the configuration of a study's last launch; None before the first."""
+        search: dict[str, Any] | None = self._read(name, STUDY.c.search)
         return search
 
     def set_control(self, name: str, control: str) -> str:
@@ -288,36 +242,27 @@ class StudyStore:
 
         Returns:
             The previous state.
-
-        Raises:
-            UnknownStudyError: there is no such study.
         """
         before = self.control(name)
         self._update(name, control=control)
         return before
 
     def control(self, name: str) -> str:
-        """Returns the control state of a study.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        query = sqlalchemy.select(STUDY.c.control).where(STUDY.c.study_id == self._study_id(name))
-        with self._engine.connect() as connection:
-            return str(connection.scalar(query) or RUN)
+        """Returns the control state of a study."""
+        return str(self._read(name, STUDY.c.control) or RUN)
 
     def target(self, name: str) -> int | None:
-        """Returns the target number of finished trials, if it is set.
+        """Returns the target number of finished trials, if it is set."""
+        target: int | None = self._read(name, STUDY.c.target)
+        return target
 
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        query = sqlalchemy.select(STUDY.c.target).where(STUDY.c.study_id == self._study_id(name))
+    def _read(self, name: str, column: sqlalchemy.Column[Any]) -> Any:
+        query = sqlalchemy.select(column).where(STUDY.c.study_id == self.study_id(name))
         with self._engine.connect() as connection:
             return connection.scalar(query)
 
     def _update(self, name: str, **values: Any) -> None:
-        update = sqlalchemy.update(STUDY).where(STUDY.c.study_id == self._study_id(name))
+        update = sqlalchemy.update(STUDY).where(STUDY.c.study_id == self.study_id(name))
         with self._engine.begin() as connection:
             connection.execute(update.values(**values))
 
@@ -332,22 +277,10 @@ class StudyStore:
             return left_behind(connection, name)
 
     def mirrors(self, name: str) -> list[tuple[MirrorState, dict[int, MirroredTask]]]:
-        """Returns the mirrors of a study with what each has sent, the last used first.
-
-        Raises:
-            UnknownStudyError: there is no such study.
-        """
-        study_id = self._study_id(name)
+        """Returns the mirrors of a study with what each has sent, the last used first."""
+        study_id = self.study_id(name)
         with self._engine.connect() as connection:
             return read_mirrors(connection, study_id)
-
-    def _study_id(self, name: str) -> int:
-        query = sqlalchemy.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
-        with self._engine.connect() as connection:
-            study_id = connection.scalar(query)
-        if study_id is None:
-            raise UnknownStudyError(self._unknown(name))
-        return int(study_id)
 
     def _unknown(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self.names(), n=1)

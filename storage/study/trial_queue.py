@@ -3,7 +3,7 @@
 import itertools
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +104,7 @@ class TrialQueue:
         system_attrs: of the study.
 
     Attributes:
+        session: as given.
         replica: the study in memory, which Optuna reads.
     """
 
@@ -117,9 +118,8 @@ class TrialQueue:
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._session = session
+        self.session = session
         self._study_id = study_id
-        self.worker = session.worker
         self.replica = StudyReplica(study_id, name, system_attrs)
         self._leases: dict[int, Lease] = {}
 
@@ -152,7 +152,7 @@ class TrialQueue:
                         yield snapshot
                         lease = self._write(connection, snapshot, known)
                         break
-                longest_s = max(2 * _FIRST_PAUSE_S, self._session.longest_pause_s / 2)
+                longest_s = max(2 * _FIRST_PAUSE_S, self.session.longest_pause_s / 2)
                 time.sleep(random.uniform(0.5, 1) * min(longest_s, _FIRST_PAUSE_S * 2**attempt))
         except BaseException:
             replica.forget()
@@ -177,24 +177,11 @@ class TrialQueue:
         with self._engine.begin() as connection:
             write_leased(connection, change, lease, before)
 
-    def wanted(self) -> str:
-        """Returns the control state at the last heartbeat; see `storage.workers.control`."""
-        return self._session.wanted
-
-    @property
-    def longest_pause_s(self) -> float:
-        """How long a worker may sleep between two polls for work; 0 for few workers."""
-        return self._session.longest_pause_s
-
-    def set_progress(self, doing: Mapping[str, Any] | None) -> None:
-        """Sets this worker's progress, which `canopy status` shows."""
-        self._session.set_progress(doing)
-
     def _lock(self, connection: sqlalchemy.Connection) -> bool:
         """Locks the study, unless too many workers wait for it; returns whether it is locked."""
         values = {"study_id": self._study_id}
-        load = self._session.load
-        if not (self._session.is_throttled or load.is_pooled):
+        load = self.session.load
+        if not (self.session.is_throttled or load.is_pooled):
             connection.execute(_LOCK, values)
             return True
         # The number of a pooler's connections is unknown.
@@ -212,21 +199,21 @@ class TrialQueue:
                 f"study {self.replica.name!r} was deleted during the search; start it again "
                 "or choose another one with --study"
             )
-        if not self._session.is_recovering:
-            remove_dead_workers(connection, self.worker)
+        if not self.session.is_recovering:
+            remove_dead_workers(connection, self.session.worker)
         connection.execute(_ORPHAN, values)
-        connection.execute(_TRAINS_NOTHING, {"me": self.worker})
+        connection.execute(_TRAINS_NOTHING, {"me": self.session.worker})
         leases = connection.execute(_LEASES, values).all()
         leased = {row.number: row.worker for row in leases if row.worker is not None}
-        others = set(leased.values()) - {self.worker}
-        suspected = suspects(connection, self.worker) if others else set()
+        others = set(leased.values()) - {self.session.worker}
+        suspected = suspects(connection, self.session.worker) if others else set()
         self.replica.refresh(connection, check=True)
         return StudySnapshot(
             control=row.control,
             target=row.target,
             leased=leased,
             suspected={number for number, worker in leased.items() if worker in suspected},
-            mine={number for number, worker in leased.items() if worker == self.worker},
+            mine={number for number, worker in leased.items() if worker == self.session.worker},
             deaths={
                 row.number: row.deaths
                 for row in leases
@@ -262,8 +249,8 @@ class TrialQueue:
             trial_id = replica.get_trial_id_from_study_id_trial_number(
                 self._study_id, snapshot.taken
             )
-            token = self._set_holder(connection, trial_id, self.worker)
-            lease = Lease(trial_id, snapshot.taken, self.worker, token)
+            token = self._set_holder(connection, trial_id, self.session.worker)
+            lease = Lease(trial_id, snapshot.taken, self.session.worker, token)
         return lease
 
     def _set_holder(

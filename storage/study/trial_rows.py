@@ -74,12 +74,27 @@ def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
 
 
 @dataclass(frozen=True)
-class StudyChanges:
-    """The changes of a study since an earlier read.
+class Position:
+    """How far the changes of a study were read.
 
     Attributes:
         horizon: the oldest transaction that may have been open. The next read has to include the
             changes of this and all later transactions.
+        last_id: the highest trial id that was read.
+        waiting: ids of the waiting trials; other programs may start them through Optuna.
+    """
+
+    horizon: int = 0
+    last_id: int = -1
+    waiting: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class StudyChanges:
+    """The changes of a study since an earlier read.
+
+    Attributes:
+        horizon: of the next `Position`.
         trial_ids: of the trials that may have changed.
         counts: number of trials in each state; None if not requested.
     """
@@ -90,29 +105,21 @@ class StudyChanges:
 
 
 def read_changes(
-    connection: sqlalchemy.Connection,
-    study_id: int,
-    since: int = 0,
-    last_id: int = -1,
-    waiting: Sequence[int] = (),
-    *,
-    count: bool = False,
+    connection: sqlalchemy.Connection, study_id: int, position: Position, *, count: bool = False
 ) -> StudyChanges:
-    """Returns the changes of a study; all trials on the first read.
+    """Returns the changes of a study since a position.
 
     Args:
         connection: of any kind.
         study_id: the database's id of the study.
-        since: the horizon of the last read.
-        last_id: the highest trial id that was read.
-        waiting: ids of the waiting trials; other programs may start them through Optuna.
+        position: how far they were read; the first one returns all trials.
         count: whether to count the trials.
     """
     values = {
         "study_id": study_id,
-        "since": since,
-        "last_id": last_id,
-        "waiting": list(waiting),
+        "since": position.horizon,
+        "last_id": position.last_id,
+        "waiting": list(position.waiting),
     }
     row = connection.execute(_READ_AND_COUNT if count else _READ, values).one()
     counts = None

@@ -14,6 +14,7 @@ from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.predictions import Predictions, predicting
 from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
+from tests.databases import stored_trial_id
 
 EPOCHS = 3
 BACKBONES = ("resnet18", "<b>net</b>")
@@ -83,7 +84,7 @@ def _record(
             user_attrs={} if metrics else {"reason": FAILURE},
         )
     )
-    trial_id = store.trial_id(study.study_name, number)
+    trial_id = stored_trial_id(store, study.study_name, number)
     with database.engine.begin() as connection:
         for epoch, each in enumerate(metrics, start=1):
             add_trained(connection, trial_id, epoch, each, f"{study.study_name} {number} {epoch}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,22 @@ from tests.faults.searching import Search, wait_until
 from tests.proxy import Proxy
 
 MINUTE_S = 60.0
-CASES = [
-    pytest.param("refuses", True, 0.0, id="refuses, and the worker dies"),
-    pytest.param("silent", False, 0.0, id="silent"),
+
+
+@dataclass(frozen=True)
+class Outage:
+    """How a bucket goes away, whether the worker dies meanwhile, and how much longer it lasts."""
+
+    how: str
+    dies: bool
+    longer_s: float = MINUTE_S
+
+
+OUTAGES = [
+    pytest.param(Outage("refuses", True, 0.0), id="refuses, and the worker dies"),
+    pytest.param(Outage("silent", False, 0.0), id="silent"),
     *(
-        pytest.param(how, dies, MINUTE_S, marks=pytest.mark.exhaustive)
+        pytest.param(Outage(how, dies), id=f"{how}-{dies}", marks=pytest.mark.exhaustive)
         for how in ("refuses", "silent")
         for dies in (True, False)
     ),
@@ -48,9 +60,11 @@ def away(how: str, proxy: Proxy) -> Iterator[None]:
         proxy.open()
 
 
-def all_in(search: Search, bucket: Bucket, data: Path) -> Search:
-    """The same search with images, labels and checkpoints in a bucket."""
-    bucket.put_folder(data, "data")
+@pytest.fixture
+def search(new_search: NewSearch, bucket: Bucket, data_folder: Path) -> Search:
+    """A search with images, labels and checkpoints in a bucket."""
+    search = new_search()
+    bucket.put_folder(data_folder, "data")
     settings = search.config
     places = {
         "labels": f"{bucket.url}/data/train_classes.csv",
@@ -66,37 +80,33 @@ def all_in(search: Search, bucket: Bucket, data: Path) -> Search:
     return search
 
 
-@pytest.mark.parametrize(("how", "dies", "longer_s"), CASES)
-def test_no_trial_is_lost(  # noqa: PLR0917 - a search, its bucket and what happens to them
-    new_search: NewSearch,
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_no_trial_is_lost(
+    search: Search,
     undisturbed: Callable[..., Facts],
     bucket: Bucket,
     proxy: Proxy,
-    data_folder: Path,
-    how: str,
-    dies: bool,
-    longer_s: float,
+    outage: Outage,
 ) -> None:
     expected = undisturbed()
-    search = all_in(new_search(), bucket, data_folder)
     begun = search.begin()
     search.hold_from(3)
     worker = search.start()
     search.wait_for_epochs(3)
-    with away(how, proxy):
-        if dies:
+    with away(outage.how, proxy):
+        if outage.dies:
             worker.kill()
             worker = search.start()  # which needs the data, and waits for them
             wait_until(lambda: "waiting" in worker.said(), "it waits")
         else:
             search.hold_from(5)  # two more epochs whose checkpoints have no place
             search.wait_for_epochs(5)
-            if how == "refuses":
+            if outage.how == "refuses":
                 wait_until(lambda: "checkpoints" in worker.said(), "it goes on without")
-        time.sleep(longer_s)
+        time.sleep(outage.longer_s)
     search.let_go()
     assert worker.end() == 0, worker.said()
     outcome = check(search, begun)
-    assert outcome.unrecorded <= dies  # it may be killed before it says what it trained
+    assert outcome.unrecorded <= outage.dies  # it may be killed before it says what it trained
     assert outcome.facts() == expected
     assert any(key.endswith(".pt") for key in bucket.keys("checkpoints"))

@@ -15,6 +15,7 @@ from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.report.test_page import EVIL, STUDIES, predicted
 from tests.dashboards.studies import RECORD, searched
+from tests.databases import stored_trial_id
 from tests.integration.in_process import InProcess
 from tests.integration.plain_optuna import NAME, make_plain_study
 
@@ -209,7 +210,7 @@ def test_the_command_writes_a_study_with_its_predictions(
         asked = study.ask()
         asked.suggest_categorical("backbone", ["tinycnn_8", "resnet18"])
         asked.suggest_float("gamma", 0.8, 1.0)
-        trial_id = store.trial_id("planet", number)
+        trial_id = stored_trial_id(store, "planet", number)
         metrics = {"val_ap": 0.4 + number / 10, "train_s": 2.0, "val_s": 1.0}
         metrics |= {"val_ap_per_label": {"road": 0.5, "water": None}}  # type: ignore[dict-item]
         asked.report(metrics["val_ap"], 1)

@@ -269,7 +269,7 @@ def test_a_trial_alone_forgets_both_branches(
     hire: Hire, memory: ShortMemory, database: Database
 ) -> None:
     store = StudyStore(database)
-    trial_id = store.trial_id("planet", store.open_study("planet").ask().number)
+    trial_id = store.open_study("planet").ask()._trial_id
     settings = tiny_settings()
     worker = hire(budget_bytes=10)
     walk_some(worker, worker.tree.plan(settings, trial_id, alone=True), 2)

@@ -22,6 +22,7 @@ from canopy_search.training.errors import DivergedError
 from canopy_search.training.metrics import multilabel_metrics
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
+from tests.databases import stored_trial_id
 from tests.search.trial.tree_worker import (
     Hire,
     Worker,
@@ -206,7 +207,7 @@ def test_a_stage_without_an_ap_is_an_end(hire: Hire, database: Database) -> None
 def test_a_trial_alone_shares_nothing(hire: Hire, trained: list[int], database: Database) -> None:
     store = StudyStore(database)
     study = store.open_study("planet")
-    assert [store.trial_id("planet", study.ask().number) for _ in range(2)] == [1, 2]
+    assert [study.ask()._trial_id for _ in range(2)] == [1, 2]
     worker = hire()
     shared = worker.tree.plan(tiny_settings())
     one, again, other = (worker.tree.plan(tiny_settings(), at, alone=True) for at in (1, 1, 2))
@@ -233,7 +234,7 @@ def test_what_is_kept_of_a_trial_s_predictions_gives_its_metrics(
     store = StudyStore(database)
     number = store.open_study("planet").ask().number
     worker = hire()
-    run_path = worker.tree.plan(tiny_settings(), store.trial_id("planet", number))
+    run_path = worker.tree.plan(tiny_settings(), stored_trial_id(store, "planet", number))
     *_, last = worker.go(run_path)
 
     kept = trial_predictions(database, "planet", [number])[number]

@@ -25,7 +25,7 @@ def test_worth(opened: Opener, stages: StageStore, database: Database) -> None:
     store, studies = opened(), StudyStore(database)
     worker = store._worker
     study = studies.open_study("planet")
-    running, paused, pruned = (studies.trial_id("planet", study.ask().number) for _ in range(3))
+    running, paused, pruned = (study.ask()._trial_id for _ in range(3))
     set_worker(database, running, worker)
     set_worker(database, paused, None)
     chain(stages, "trunk", "x2", "x3", trial_id=running)
@@ -57,7 +57,7 @@ def test_a_running_trial_without_its_latest_checkpoint_stands_on_the_one_before(
     opened: Opener, stages: StageStore, database: Database
 ) -> None:
     store, studies = opened(), StudyStore(database)
-    trial_id = studies.trial_id("planet", studies.open_study("planet").ask().number)
+    trial_id = studies.open_study("planet").ask()._trial_id
     set_worker(database, trial_id, store._worker)
     chain(stages, "x1", "x2", "x3", trial_id=trial_id)
     store.write("x1", b"state", is_end=False)
@@ -150,7 +150,7 @@ def test_what_an_interrupted_trial_stands_on_can_go_but_goes_late(
     opened: Opener, stages: StageStore, database: Database
 ) -> None:
     store, studies = opened(), StudyStore(database)
-    trial_id = studies.trial_id("planet", studies.open_study("planet").ask().number)
+    trial_id = studies.open_study("planet").ask()._trial_id
     with worker_session(database.url) as session:
         set_worker(database, trial_id, session.worker)
         chain(stages, "x1", "x2", trial_id=trial_id)

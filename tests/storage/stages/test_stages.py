@@ -35,7 +35,7 @@ def record(stages: StageStore, stage: Stage, parent: str | None, **options: Any)
 
 def begin_trial(store: StudyStore, name: str = "planet") -> int:
     study = store.open_study(name)
-    return store.trial_id(name, study.ask().number)
+    return study.ask()._trial_id
 
 
 def test_what_is_recorded_is_known(worker: Opener) -> None:
@@ -121,7 +121,7 @@ def test_one_worker_at_a_time_has_a_lease(worker: Opener) -> None:
     assert second.acquire("a")
     first.release("a")  # not its own any more
     assert not first.acquire("a")
-    second.release_all()
+    second.release()
     assert first.acquire("a")
     assert first.acquire("b")
 
@@ -186,7 +186,7 @@ def test_a_lease_that_a_worker_has_is_not_written_again(worker: Opener, database
     record(stages, stage("a"), None, next_key="b")
     assert written_by() is None
     assert not other.acquire("b")
-    stages.release_all()
+    stages.release()
     assert other.acquire("b")
 
 
@@ -197,7 +197,7 @@ def test_only_leases_do_not_wait_for_the_disk(worker: Opener, database: Database
         connection.commit()
     stages.acquire("a")
     stages.release("a")
-    stages.release_all()
+    stages.release()
     with database.engine.begin() as connection:
         assert connection.scalar(sqlalchemy.text("SHOW synchronous_commit")) == "on"
         stages.recording(stage("a"), None, next_key="b")(connection)

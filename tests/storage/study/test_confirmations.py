@@ -4,6 +4,7 @@ import sqlalchemy
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import AskedConfirmation, ConfirmationStore, scoring
 from canopy_search.storage.study.studies import StudyStore
+from tests.databases import stored_trial_id
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_what_was_asked_for_last_is_known(database: Database, store: StudyStore)
 
 def test_the_first_scores_of_a_trial_stay(database: Database, store: StudyStore) -> None:
     number = store.load_study("planet/confirm").ask().number
-    trial_id = store.trial_id("planet/confirm", number)
+    trial_id = stored_trial_id(store, "planet/confirm", number)
     for test_ap in (0.5, 0.6):
         with database.engine.begin() as connection:
             scoring(trial_id, {"test_ap": test_ap})(connection)

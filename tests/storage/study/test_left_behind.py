@@ -12,6 +12,7 @@ from canopy_search.storage.schema.tables import TRIAL, WORKER
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers import registry as workers
 from canopy_search.storage.workers.session import WorkerSession
+from tests.databases import stored_trial_id
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def store(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study
 
 
 def lease(database: Database, store: StudyStore, number: int, worker: int) -> None:
-    trial_id = store.trial_id("planet", number)
+    trial_id = stored_trial_id(store, "planet", number)
     with database.engine.begin() as connection:
         connection.execute(sqlalchemy.insert(TRIAL).values(trial_id=trial_id, worker=worker))
 

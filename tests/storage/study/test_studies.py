@@ -18,6 +18,7 @@ from canopy_search.storage.errors import StudyDirectionError, UnknownStudyError
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_PRUNING
+from tests.databases import stored_trial_id
 
 NUMBERS = itertools.count()
 
@@ -31,7 +32,7 @@ def store(database: Database) -> Iterator[StudyStore]:
 
 def begin_trial(store: StudyStore, name: str = "planet") -> int:
     trial = store.open_study(name).ask()
-    return store.trial_id(name, trial.number)
+    return stored_trial_id(store, name, trial.number)
 
 
 def add_epoch(store: StudyStore, trial_id: int, epoch: int, metrics: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ class TestStudies:
             lambda store: store.epochs("planat"),
             lambda store: store.read_record("planat"),
             lambda store: store.write_record("planat", {}),
-            lambda store: store.trial_id("planat", 0),
+            lambda store: store.study_id("planat"),
             lambda store: store.launch("planat", 1, {}),
             lambda store: store.set_control("planat", RUN),
         ],
@@ -85,17 +86,6 @@ class TestStudies:
             read(store)
         assert "canopy search --study planat" in str(caught.value)
         assert store.names() == ["planet"]
-
-    def test_unknown_trial(self, store: StudyStore) -> None:
-        store.open_study("planet")
-        with pytest.raises(KeyError):
-            store.trial_id("planet", 0)
-
-    def test_trial_ids_and_numbers_differ(self, store: StudyStore) -> None:
-        first = begin_trial(store, "digits")
-        second = begin_trial(store, "planet")
-        assert (first, second) == (store.trial_id("digits", 0), store.trial_id("planet", 0))
-        assert first != second
 
 
 class TestRecords:
@@ -235,7 +225,7 @@ def test_few_connections(database: Database, store: StudyStore) -> None:
     study = store.open_study("planet")
     for _ in range(5):
         trial = study.ask()
-        add_epoch(store, store.trial_id("planet", trial.number), 1, {"val_ap": 0.5})
+        add_epoch(store, stored_trial_id(store, "planet", trial.number), 1, {"val_ap": 0.5})
         study.tell(trial, 0.5)
     with database.engine.connect() as connection:
         assert connection.scalar(count) <= 4
