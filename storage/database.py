@@ -23,8 +23,8 @@ from canopy_search.storage.errors import (
     NoDatabaseError,
 )
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
-from canopy_search.storage.schema.prepare import check_writable, prepare_schema
 from canopy_search.storage.schema.tables import DATABASE
+from canopy_search.storage.schema.upgrade import check_writable, prepare_schema
 
 # A connection is used for milliseconds; it takes this long only if the server hangs.
 _POOL_TIMEOUT_S = 60

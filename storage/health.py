@@ -6,7 +6,7 @@ import sqlalchemy
 
 from canopy_search.storage.connection.urls import check_reachable, masked, version_text
 from canopy_search.storage.database import make_engine
-from canopy_search.storage.schema.prepare import TableState, is_read_only, table_state
+from canopy_search.storage.schema.upgrade import TableState, is_read_only, table_state
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
 # pg_stat_activity hides what other users' connections are; PostgreSQL 16 reserves more.

@@ -133,7 +133,7 @@ def pytest_collection_finish() -> None:
     And where memory ran out the product looks for garbage, and with torch's that takes seconds.
     """
     for found in pkgutil.walk_packages(canopy_search.__path__, "canopy_search."):
-        if "__main__" not in found.name:
+        if ".migrations." not in found.name and "__main__" not in found.name:
             importlib.import_module(found.name)
     gc.freeze()
 

@@ -77,6 +77,7 @@ def _tables_finding(health: ServerHealth) -> Finding:
     is_writable = not health.is_read_only and health.may_create
     words = {
         "none": "none yet" + ", created by the first search" * is_writable,
+        "old": "of an older version" + ", upgraded by the next command" * is_writable,
         "current": "match this version",
     }
     return ok("tables", words[health.tables])

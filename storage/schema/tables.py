@@ -12,8 +12,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
-    String,
     Table,
     Text,
     false,
@@ -39,13 +37,6 @@ TRIALS = Table(
     Column("state", Text),
 )
 
-# Named, and made, as Alembic does: release 0.1.0 used it.
-REVISION = Table(
-    "canopy_alembic_version",
-    METADATA,
-    Column("version_num", String(32), nullable=False),
-    PrimaryKeyConstraint("version_num", name="canopy_alembic_version_pkc"),
-)
 # JSON and not JSONB, which loses the order of keys, -0.0, and that 1e16 is a float.
 STUDY = Table(
     "canopy_study",

@@ -27,8 +27,7 @@ from canopy_search.storage.errors import (
     NoDatabaseError,
 )
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
-from canopy_search.storage.schema.prepare import HEAD
-from canopy_search.storage.schema.tables import REVISION
+from canopy_search.storage.schema.upgrade import HEAD, VERSION_TABLE
 from canopy_search.storage.study.studies import StudyStore
 from tests.faults.servers import terminate_backends
 from tests.storage.forked import in_processes
@@ -142,7 +141,7 @@ class TestOpening:
         opened = open_database(Path(), empty_database_url)
         assert StudyStore(opened).names() == names
         with opened.engine.connect() as connection:
-            revisions = sqlalchemy.text(f"SELECT version_num FROM {REVISION.name}")  # noqa: S608 - ours
+            revisions = sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
             assert connection.execute(revisions).scalars().all() == [HEAD]
         opened.close()
 
@@ -171,12 +170,12 @@ class TestOpening:
         finally:
             assert server.stop()
 
-    @pytest.mark.parametrize("table", [REVISION.name, "alembic_version"])
+    @pytest.mark.parametrize("table", [VERSION_TABLE, "alembic_version"])
     def test_of_tables_from_the_future(
         self, database: Database, database_url: str, table: str, words: SnapshotAssertion
     ) -> None:
-        if table != REVISION.name:
-            execute(database, f"DROP TABLE {REVISION.name}, canopy_study, canopy_epoch")
+        if table != VERSION_TABLE:
+            execute(database, f"DROP TABLE {VERSION_TABLE}, canopy_study, canopy_epoch")
         execute(database, f"UPDATE {table} SET version_num = 'future'")  # noqa: S608 - our names
         with pytest.raises(DatabaseSchemaError, match="future") as error:
             open_database(Path(), database_url)

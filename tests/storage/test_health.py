@@ -23,6 +23,7 @@ from canopy_search.storage.errors import (
     DatabaseVersionError,
 )
 from canopy_search.storage.health import server_health
+from canopy_search.storage.schema import upgrade as schema
 from canopy_search.storage.study.studies import StudyStore
 from tests.storage.other_servers import (
     Answer,
@@ -180,6 +181,13 @@ def test_the_state_of_the_tables(
 ) -> None:
     execute(database.engine, statement)
     assert server_health(parse_database_url(database_url)).tables == tables
+
+
+def test_older_tables_are_known(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "HEAD", "9999")
+    assert server_health(parse_database_url(database_url)).tables == "old"
 
 
 def test_health_makes_no_tables(empty_database_url: str) -> None:

@@ -1,6 +1,7 @@
-"""Creates a database's tables: Optuna's, then ours; the first process does it, once."""
+"""Upgrades a database's tables: Optuna's, then ours; the first process does it, once."""
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy
 from optuna.storages import RDBStorage
@@ -9,27 +10,28 @@ from sqlalchemy.exc import DBAPIError
 
 from canopy_search.storage.connection.urls import connect_options, optuna_url
 from canopy_search.storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
-from canopy_search.storage.schema.tables import DATABASE, OUR_TABLES, REVISION
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD = "0007"
-"""The revision of our tables, as Alembic counts. It has been the same since release 0.1.0; the next
-one needs a migration from this one."""
+VERSION_TABLE = "canopy_alembic_version"
 
-TableState = Literal["none", "current", "newer"]
-"""Whether there are tables, and whether this version or another, newer one created them."""
+TableState = Literal["none", "old", "current", "newer"]
+"""Whether there are tables, and whether this version, an older or a newer one created them."""
 
 _OPTUNA_VERSION_TABLES = ("alembic_version", "version_info")
 _LOCK_KEY = int.from_bytes(b"canopyDB")
 
 
 def prepare_schema(engine: sqlalchemy.Engine) -> None:
-    """Creates all tables, unless they exist.
+    """Creates or migrates all tables, unless they are up to date.
 
     Our revision covers Optuna's tables, too: a Canopy that needs newer ones has a newer revision.
 
     Raises:
         DatabaseSchemaError: a newer Canopy created the tables, or we may not create them.
-        DatabaseReadOnlyError: they are missing, and the server is read-only.
+        DatabaseReadOnlyError: they are missing or old, and the server is read-only.
     """
     with engine.begin() as connection:
         if table_revision(connection) == HEAD:
@@ -40,7 +42,7 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
             lock = sqlalchemy.func.pg_advisory_xact_lock(_LOCK_KEY)
             connection.execute(sqlalchemy.select(lock))
             if table_revision(connection) != HEAD:
-                _create(connection)
+                _migrate(connection)
     except DBAPIError as error:
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise DatabaseReadOnlyError(_read_only_text(engine)) from error
@@ -75,41 +77,60 @@ def _read_only_text(engine: sqlalchemy.Engine) -> str:
     )
 
 
+def migration_config() -> "Config":
+    """Returns Alembic's configuration for our migrations; it needs no file."""
+    from alembic.config import Config
+
+    config = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
 def table_state(connection: sqlalchemy.Connection) -> TableState:
     """Returns the state of our tables and Optuna's; changes nothing."""
     revision = table_revision(connection)
     if all(_exists(connection, table) for table in _OPTUNA_VERSION_TABLES):
         optuna = _optuna_storage(connection.engine.url, may_create=False)
         current = optuna.get_current_version()
-        # Our tables stand next to Optuna's newest; without ours, Optuna may have any known ones.
+        # Our newest revision needs Optuna's newest; an older one may have any known one.
         usable = [optuna.get_head_version()] if revision == HEAD else optuna.get_all_versions()
         if current not in usable:
             return "newer"
-    if revision is None:
-        return "none"
-    return "current" if revision == HEAD else "newer"
+    if revision is None or revision == HEAD:
+        return "none" if revision is None else "current"
+    return "old" if revision in _known_revisions() else "newer"
 
 
 def table_revision(connection: sqlalchemy.Connection) -> str | None:
     """Returns the revision of our tables, None if there are none."""
-    if not _exists(connection, REVISION.name):
+    if not _exists(connection, VERSION_TABLE):
         return None
-    return connection.scalar(sqlalchemy.select(REVISION.c.version_num))
+    column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
+    return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(VERSION_TABLE)))
 
 
-def _create(connection: sqlalchemy.Connection) -> None:
-    url = connection.engine.url
+def _migrate(connection: sqlalchemy.Connection) -> None:
+    from alembic import command
+
     revision = table_revision(connection)
-    if revision is not None:
+    if revision is not None and revision not in _known_revisions():
         raise DatabaseSchemaError(
-            f"database {url.database!r} was created by a newer Canopy (its tables have revision "
-            f"{revision}, this version supports {HEAD}); update canopy-search"
+            f"database {connection.engine.url.database!r} was created by a newer Canopy (its "
+            f"tables have revision {revision}, this version supports {HEAD}); update canopy-search"
         )
-    _prepare_optuna(url)
-    REVISION.metadata.create_all(connection, [REVISION, *OUR_TABLES], checkfirst=False)
-    connection.execute(sqlalchemy.insert(REVISION).values(version_num=HEAD))
-    new_id = sqlalchemy.cast(sqlalchemy.func.gen_random_uuid(), sqlalchemy.Text)
-    connection.execute(sqlalchemy.insert(DATABASE).values(id=new_id))
+    _prepare_optuna(connection.engine.url)
+    config = migration_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    history = ScriptDirectory.from_config(migration_config()).walk_revisions()
+    return {script.revision for script in history}
 
 
 def _exists(connection: sqlalchemy.Connection, table: str) -> bool:
