@@ -23,8 +23,8 @@ def best(
 ) -> None:
     """Write the best trial as a YAML configuration."""
     from canopy_search.dashboards.study.confirmation import last_confirmation
+    from canopy_search.filestore.atomic import write_atomically
     from canopy_search.search.workflows.best_setting import best_yaml
-    from canopy_search.training.atomic import write_atomically
 
     settings = load_config(config)
     name = study or settings.search.study

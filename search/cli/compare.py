@@ -36,9 +36,9 @@ def compare(
     from canopy_search.dashboards.comparison.comparison import compare_trials
     from canopy_search.dashboards.comparison.page import side_by_side_html
     from canopy_search.dashboards.comparison.text import side_by_side_screen
+    from canopy_search.filestore.atomic import check_writable, write_atomically
     from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
-    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = study or load_config(config).search.study
     if output is not None:

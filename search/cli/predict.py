@@ -37,8 +37,8 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto",
 ) -> None:
     """Predict tags and probabilities of images: JSON, or CSV that is a valid label file."""
+    from canopy_search.filestore.atomic import write_atomically
     from canopy_search.search.workflows.predict import find_images, predict_images, writable_output
-    from canopy_search.training.atomic import write_atomically
     from canopy_search.training.network.model_file import load_model
     from canopy_search.training.prediction import tag_thresholds
 

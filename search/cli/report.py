@@ -21,9 +21,9 @@ def report(
     """Write everything the study found, in one self-contained HTML file."""
     from canopy_search.dashboards.report.page import report_html
     from canopy_search.dashboards.study.read_study import read_study
+    from canopy_search.filestore.atomic import check_writable, write_atomically
     from canopy_search.storage.database import open_existing_database
     from canopy_search.storage.study.studies import StudyStore
-    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = study or load_config(config).search.study
     check_writable(output)

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StageBusyError
@@ -26,7 +27,6 @@ from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.workers.session import worker_session
-from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.errors import DivergedError
 from canopy_search.training.optimization.accumulation import Accumulation
