@@ -22,7 +22,6 @@ SWITCHES = (
     Switch("fp32", {"precision": "fp32"}),
     Switch("contiguous", patch="contiguous"),
     Switch("optimizer not fused", patch="unfused"),
-    Switch("optimizer copies weights", patch="copying"),
     Switch("two threads", {"threads": 2}),
     Switch("denormals flushed", patch="flush denormals"),
     Switch("evaluation batch × 1", patch="evaluation batch × 1"),

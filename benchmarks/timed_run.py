@@ -93,10 +93,6 @@ def _unfused() -> None:
     optimizers._FUSED_DEVICE_TYPES = frozenset()
 
 
-def _copying() -> None:
-    optimizers._CPU_OPTIMIZERS = optimizers.OPTIMIZERS
-
-
 def _giving_back() -> None:
     training_run.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
 
@@ -113,7 +109,6 @@ PATCHES: Mapping[str, Callable[[], None]] = MappingProxyType(
     {
         "contiguous": _contiguous,
         "unfused": _unfused,
-        "copying": _copying,
         "giving back": _giving_back,
         "flush denormals": _flush_denormal,
         **{

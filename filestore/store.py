@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fsspec import get_filesystem_class
@@ -13,6 +14,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
 from canopy_search.filestore import s3
+from canopy_search.filestore.atomic import partial_name, replace_file
 from canopy_search.filestore.errors import FileStoreUrlError
 from canopy_search.filestore.translation import translated
 from canopy_search.filestore.urls import check_url, is_url, joined, shown_url
@@ -116,29 +118,25 @@ class FileStore:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file; with `shows_partial_files` it can be seen before it is complete.
+        """Writes a file atomically; its folder has to exist, where there are folders.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written; nothing is left of it.
         """
-        options = s3.write_options() if self._is_s3 else {}
-        try:
-            self._call("pipe_file", name, content, limit_s=_limit_s(len(content)), **options)
-        except BaseException:
-            if self._is_s3 and s3.is_in_parts(len(content)):
-                # Parts that have arrived stay and cost money. If this fails, too,
-                # `unfinished_uploads` finds them.
+        if self.is_local:
+            with translated(self.url):
+                replace_file(Path(self.path(name)), content, is_durable=False)
+        elif self.shows_partial_files:
+            partial = partial_name(name)
+            try:
+                self._put(partial, content)
+                self._call("mv", partial, self.path(name), limit_s=_FIRST_S)
+            except BaseException:
                 with suppress(Exception):
-                    self._abort_uploads(name)
-            raise
-
-    def move(self, name: str, to: str) -> None:
-        """Renames a file, for file systems where that is atomic.
-
-        Raises:
-            OSError: it cannot be renamed.
-        """
-        self._call("mv", name, self.path(to), limit_s=_FIRST_S)
+                    self.remove(partial)
+                raise
+        else:
+            self._put(name, content)
 
     def make_folder(self, name: str = "") -> None:
         """Creates a folder, if the file system has folders; a bucket is never created.
@@ -221,6 +219,18 @@ class FileStore:
             opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid() and self._is_s3:
             s3.close(opened[1], _CLOSE_S)
+
+    def _put(self, name: str, content: bytes) -> None:
+        options = s3.write_options() if self._is_s3 else {}
+        try:
+            self._call("pipe_file", name, content, limit_s=_limit_s(len(content)), **options)
+        except BaseException:
+            if self._is_s3 and s3.is_in_parts(len(content)):
+                # Parts that have arrived stay and cost money. If this fails, too,
+                # `unfinished_uploads` finds them.
+                with suppress(Exception):
+                    self._abort_uploads(name)
+            raise
 
     def _abort_uploads(self, name: str) -> None:
         for path, upload in s3.unfinished_uploads(self._files(), self.path(name), _FIRST_S):

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from canopy_search.training.atomic import write_atomically
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.errors import CheckpointError
 
 

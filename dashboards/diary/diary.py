@@ -28,9 +28,9 @@ from canopy_search.dashboards.stats.seeds import Spread
 from canopy_search.dashboards.stats.verdict import Verdict
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 from canopy_search.dashboards.study.model import TrialData
+from canopy_search.filestore.atomic import check_writable, write_atomically
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.training.atomic import check_writable, write_atomically
 
 _TOP, _FINALISTS, _DECISION = "top", "finalists", "decision"
 

@@ -26,8 +26,8 @@ class BestOptions(StudyOptions):
 def best(options: BestOptions) -> None:
     """Write the best trial as a YAML configuration."""
     from canopy_search.dashboards.study.confirmation import last_confirmation
+    from canopy_search.filestore.atomic import write_atomically
     from canopy_search.search.workflows.best_setting import best_yaml
-    from canopy_search.training.atomic import write_atomically
 
     request = options.request()
     name, settings = request.study, request.configuration.settings

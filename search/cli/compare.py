@@ -41,8 +41,8 @@ def compare(
     from canopy_search.dashboards.comparison.comparison import compare_trials
     from canopy_search.dashboards.comparison.page import side_by_side_html
     from canopy_search.dashboards.comparison.text import side_by_side_screen
+    from canopy_search.filestore.atomic import check_writable, write_atomically
     from canopy_search.storage.study.studies import StudyStore
-    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = StudyOptions(config=config, study=study).name
     if output is not None:

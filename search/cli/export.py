@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write all trials with all metrics of every epoch: CSV, Parquet or JSON."""
     from canopy_search.dashboards.study.export import export_bytes, export_format, export_study
-    from canopy_search.training.atomic import check_writable, write_atomically
+    from canopy_search.filestore.atomic import check_writable, write_atomically
 
     file_format = export_format(output, format_)
     check_writable(output)

@@ -43,13 +43,13 @@ class PredictOptions:
 @takes(PredictOptions)
 def predict(options: PredictOptions) -> None:
     """Predict tags and probabilities of images: JSON, or CSV that is a valid label file."""
+    from canopy_search.filestore.atomic import write_atomically
     from canopy_search.search.workflows.predict import (
         PredictionSettings,
         find_images,
         predict_images,
         writable_output,
     )
-    from canopy_search.training.atomic import write_atomically
     from canopy_search.training.network.model_file import load_model
     from canopy_search.training.prediction import tag_thresholds
 

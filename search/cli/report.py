@@ -24,8 +24,8 @@ def report(
     """Write everything the study found, in one self-contained HTML file."""
     from canopy_search.dashboards.report.page import report_html
     from canopy_search.dashboards.study.read_study import read_study
+    from canopy_search.filestore.atomic import check_writable, write_atomically
     from canopy_search.storage.study.studies import StudyStore
-    from canopy_search.training.atomic import check_writable, write_atomically
 
     name = StudyOptions(config=config, study=study).name
     check_writable(output)

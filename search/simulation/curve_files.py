@@ -19,10 +19,10 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.search.errors import CurveTableError
 from canopy_search.search.simulation.curves import CurvePoint, CurveTable
 from canopy_search.storage.study.parameters import NETWORK
-from canopy_search.training.atomic import write_atomically
 from canopy_search.training.errors import nearest_hint
 
 _METADATA_KEY = b"canopy"

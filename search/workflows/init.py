@@ -7,6 +7,7 @@ from typing import get_args
 
 import torch
 
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.urls import Source
 from canopy_search.search.config.settings import MISSION_SPACE, check_study_name
 from canopy_search.search.config.template import (
@@ -18,7 +19,6 @@ from canopy_search.search.config.template import (
 )
 from canopy_search.search.errors import ConfigError
 from canopy_search.search.study.configuration import load_config
-from canopy_search.training.atomic import write_atomically
 from canopy_search.training.data.cache.reading import Progress
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder, opened_images

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.quoting import shown_path
 from canopy_search.search.errors import PredictionError
-from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
 from canopy_search.training.network.model_file import TrainedModel
 from canopy_search.training.prediction import Prediction, predict

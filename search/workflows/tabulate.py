@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StageBusyError
 from canopy_search.search.events import SearchWatcher
@@ -25,7 +26,6 @@ from canopy_search.search.trial.open_tree import open_tree
 from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.storage.database import Database
 from canopy_search.storage.workers.session import worker_session
-from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.errors import DivergedError
 from canopy_search.training.optimization.accumulation import Accumulation

@@ -18,11 +18,11 @@ from canopy_search.dashboards.formatting.tables import (
     ap_text,
     duration_text,
 )
+from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.progress_display import is_live, open_screen
 from canopy_search.search.study.preflight import check_network, open_data
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.training.atomic import check_writable
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.metrics import multilabel_metrics
 from canopy_search.training.network.model_file import TrainedModel, save_model

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from canopy_search.filestore.atomic import PARTIAL
 from canopy_search.filestore.errors import FileStoreUnavailableError, FileStoreUrlError
 from canopy_search.filestore.store import FileStore
 from canopy_search.storage.errors import CheckpointPlaceError
 
 SUFFIX = ".pt"
 _MARKER = "canopy-checkpoints.json"
-_PARTIAL = ".part"
 _RETRY_AFTER_S = 15.0
 """After a call without an answer, no other call is made for this long: each one takes time, and
 training may wait for it."""
@@ -66,7 +66,7 @@ class CheckpointFiles:
         place_id = str(uuid4())
         with self._guarded():
             self._place.make_folder(self._folder)
-            self._put(self._name(_MARKER), json.dumps({"id": place_id}).encode())
+            self._place.write(self._name(_MARKER), json.dumps({"id": place_id}).encode())
         return place_id
 
     def write(self, key: str, content: bytes) -> None:
@@ -76,7 +76,7 @@ class CheckpointFiles:
             OSError: the location cannot be written to, or is full; nothing is left of the file.
         """
         with self._guarded():
-            self._put(self._name(f"{key}{SUFFIX}"), content)
+            self._place.write(self._name(f"{key}{SUFFIX}"), content)
 
     def read(self, key: str) -> bytes:
         """Returns the content of a file.
@@ -105,7 +105,7 @@ class CheckpointFiles:
         with self._guarded():
             found = self._place.list_folder(self._folder)
             uploads = self._place.unfinished_uploads(self._folder)
-        self._uploads = {f"{name}.{upload}{_PARTIAL}": (name, upload) for name, upload in uploads}
+        self._uploads = {f"{name}.{upload}{PARTIAL}": (name, upload) for name, upload in uploads}
         sizes = {name: entry.size for name, entry in found.items() if name != _MARKER}
         return sizes | dict(zip(self._uploads, uploads.values(), strict=True))
 
@@ -160,23 +160,6 @@ class CheckpointFiles:
             self._unavailable = (time.monotonic() + _RETRY_AFTER_S, error)
             raise
         self._unavailable = None
-
-    def _put(self, name: str, content: bytes) -> None:
-        if not self._place.shows_partial_files:
-            self._place.write(name, content)
-            return
-        partial = f"{name}.{uuid4().hex[:8]}{_PARTIAL}"
-        try:
-            self._place.write(partial, content)
-            if self._place.is_local:
-                # mv would move it into a folder with that name
-                Path(self._place.path(partial)).replace(self._place.path(name))
-            else:
-                self._place.move(partial, name)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self._place.remove(partial)
-            raise
 
 
 def digest_of(content: bytes) -> str:

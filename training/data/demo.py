@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.training.data.files.atomic_directory import build_atomically
+from canopy_search.filestore.atomic import build_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.images.png import uncompressed_png
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN

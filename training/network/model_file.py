@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from canopy_search.training.atomic import write_atomically
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.checkpoint import load_tensors
 from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from canopy_search.training.errors import CheckpointError

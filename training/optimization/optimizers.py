@@ -9,19 +9,10 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from canopy_search.training.errors import UnknownNameError, unknown_name_message
-from canopy_search.training.optimization.contiguous_steps import (
-    ContiguousAdam,
-    ContiguousAdamW,
-    ContiguousSGD,
-)
 from canopy_search.training.settings import OptimizerSettings
 
 OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
     {"adam": Adam, "adamw": AdamW, "sgd": SGD}
-)
-
-_CPU_OPTIMIZERS: Mapping[str, type[Adam] | type[AdamW] | type[SGD]] = MappingProxyType(
-    {"adam": ContiguousAdam, "adamw": ContiguousAdamW, "sgd": ContiguousSGD}
 )
 
 # Device types with fused kernels for all three optimizers.
@@ -57,8 +48,7 @@ def build_optimizer(
     }
     if settings.name == "sgd":
         options["momentum"] = settings.momentum
-    optimizers = _CPU_OPTIMIZERS if device.type == "cpu" else OPTIMIZERS
-    return optimizers[settings.name](model.parameters(), **options)
+    return OPTIMIZERS[settings.name](model.parameters(), **options)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

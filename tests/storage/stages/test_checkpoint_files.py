@@ -85,11 +85,9 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     assert place.read_text() == "a file"
 
 
-def test_errors_of_other_kinds_become_os_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_other_kinds_become_os_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients of buckets raise errors of their own."""
-    files = CheckpointFiles(str(tmp_path), DATABASE)
+    files = CheckpointFiles(f"memory://{uuid4().hex}", DATABASE)
 
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("credentials\nexpired")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.training.data.files.atomic_directory import build_atomically
+from canopy_search.filestore.atomic import build_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.files.sources import (
     ImageFile,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from canopy_search.training.atomic import write_atomically
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 
 State = tuple[int, int | str]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.urls import Source
-from canopy_search.training.atomic import write_atomically
 from canopy_search.training.errors import ImageError
 
 TOLERATED = 0.01

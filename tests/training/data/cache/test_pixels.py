@@ -23,7 +23,7 @@ from tests.reading_docs import ROOT
 BUILDER = """
 import hashlib, sys, time
 from pathlib import Path
-from canopy_search.training.data.files import atomic_directory
+from canopy_search.filestore import atomic
 from canopy_search.training.data.cache.pixels import open_cache
 
 folder, images, signals, name = map(Path, sys.argv[1:])
@@ -35,12 +35,12 @@ def pause(done, total):
     while not (signals / "go").exists():
         time.sleep(0.01)
 
-class Lock(atomic_directory.FileLock):
+class Lock(atomic.FileLock):
     def acquire(self, *arguments, **options):
         (signals / f"{name}-asks").touch()
         return super().acquire(*arguments, **options)
 
-atomic_directory.FileLock = Lock
+atomic.FileLock = Lock
 pixels = open_cache(folder, paths, digests, 16, pause).pixels
 print(int(pixels.sum(dtype="int64")))
 """

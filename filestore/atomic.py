@@ -1,0 +1,129 @@
+"""Atomic files and folders: a reader sees the old one or the new one, never a partial one."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock
+
+PARTIAL = ".part"
+"""How the name of a partial file ends."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` through a partial file in the same folder.
+
+    A symbolic link stays a link and its target is replaced. A device or a pipe, such as
+    ``/dev/stdout``, is written to directly.
+
+    Args:
+        path: the file; its folder is created if missing.
+        content: the complete content.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; `path` is then unchanged.
+    """
+    if _is_special_file(path):
+        path.write_bytes(content)  # raises if it is a folder
+        return
+    path = _target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content, is_durable=True)
+
+
+def replace_file(path: Path, content: bytes, *, is_durable: bool) -> None:
+    """Replaces a file in an existing folder.
+
+    Args:
+        path: the file.
+        content: the complete content.
+        is_durable: whether to wait until it survives a power failure.
+
+    Raises:
+        OSError: see `write_atomically`.
+    """
+    partial = path.with_name(partial_name(path.name))
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def partial_name(name: str) -> str:
+    """Returns the name of a partial file, a new one for each attempt."""
+    return f"{name}.{uuid4().hex[:8]}{PARTIAL}"
+
+
+def check_writable(path: Path) -> None:
+    """Checks that `write_atomically` can write to the folder of `path`.
+
+    Raises:
+        OSError: it cannot be written; the error names the folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if _is_special_file(path):
+        return
+    path = _target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path.parent)) from error
+
+
+def build_atomically(
+    folder: Path, is_complete: Callable[[Path], bool], build: Callable[[Path], None]
+) -> None:
+    """Builds a folder under a temporary name and renames it, unless it is already complete.
+
+    One process at a time builds folders with the same parent; others wait and then find the
+    result. The operating system releases the lock when its process ends, and the next builder
+    removes the partial folder of a killed one.
+
+    Args:
+        folder: the folder to build.
+        is_complete: whether an existing folder is complete; an incomplete one is replaced.
+        build: fills the empty folder passed to it.
+    """
+    if is_complete(folder):
+        return
+    parent = folder.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / ".lock"):
+        for leftover in parent.glob("*.partial"):
+            shutil.rmtree(leftover)
+        if is_complete(folder):
+            return
+        partial = parent / f"{folder.name}.partial"
+        partial.mkdir()
+        try:
+            build(partial)
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+
+
+def _is_special_file(path: Path) -> bool:
+    """Whether the path must not be replaced, such as a device, a pipe or a folder."""
+    # /dev/stdout may point to a regular file that the shell has open.
+    return path.exists() and (not path.is_file() or path.absolute().parts[1:2] == ("dev",))
+
+
+def _target(path: Path) -> Path:
+    """Returns the file to replace, with symbolic links resolved."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
