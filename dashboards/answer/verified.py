@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.formatting.tables import counted, listed_text, value_text
+from canopy_search.dashboards.formatting.values import counted, listed_text, value_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.parameters import NETWORK
 from canopy_search.storage.study.trial_attributes import CONTENDER, NEIGHBOUR, UNTRAINED

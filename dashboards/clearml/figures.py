@@ -8,7 +8,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.formatting.tables import ap_text, params_text
+from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.predictions import Predictions
 from canopy_search.storage.study.trial_attributes import PAUSED

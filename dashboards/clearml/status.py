@@ -7,7 +7,7 @@ from typing import Any
 from canopy_search.dashboards.clearml.desired_state import task_state
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.clearml.reconcile import is_gone
-from canopy_search.dashboards.formatting.tables import counted
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from canopy_search.storage.study.studies import StudyStore

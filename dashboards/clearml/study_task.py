@@ -32,7 +32,8 @@ from canopy_search.dashboards.clearml.figures import (
 )
 from canopy_search.dashboards.clearml.plotly_json import plot, raw_plot, table
 from canopy_search.dashboards.clearml.trial_task import json_text, milliseconds, one_line
-from canopy_search.dashboards.formatting.tables import ap_text, counts_text, params_text, spent_text
+from canopy_search.dashboards.formatting.tables import counts_text, spent_text
+from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK
 

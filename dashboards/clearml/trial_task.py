@@ -23,7 +23,7 @@ from canopy_search.dashboards.clearml.desired_state import (
 )
 from canopy_search.dashboards.clearml.figures import label_ap
 from canopy_search.dashboards.clearml.plotly_json import plot, table
-from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.formatting.values import ap_text, duration_text, params_text
 from canopy_search.dashboards.study.model import TrialData
 
 _TAGS = {TrialState.FAIL.name: "failed"}

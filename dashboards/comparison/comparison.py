@@ -7,13 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from canopy_search.dashboards.errors import ComparisonError
-from canopy_search.dashboards.stats.verdict import (
-    Interval,
-    NoVerdict,
-    Verdict,
-    ap_interval,
-    verdicts,
-)
+from canopy_search.dashboards.stats.difference import Difference, Interval, NoVerdict
+from canopy_search.dashboards.stats.verdict import ap_interval, verdicts
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.storage.database import Database
@@ -57,7 +52,7 @@ class Shown:
     trial: TrialData
     predictions: Predictions | None
     interval: Interval | NoVerdict
-    verdict: Verdict | NoVerdict | None
+    verdict: Difference | NoVerdict | None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -81,12 +76,7 @@ class Shown:
     @cached_property
     def ap_per_label(self) -> dict[str, float]:
         """AP of each label that has one, after its last epoch."""
-        if not self.trial.stages:
-            return {}
-        found: Mapping[str, float | None] = (
-            self.trial.stages[-1].metrics.get("val_ap_per_label") or {}
-        )
-        return {label: ap for label, ap in found.items() if ap is not None}
+        return self.trial.label_ap()
 
 
 @dataclass(frozen=True)
@@ -159,9 +149,7 @@ class SideBySide:
         """Label → number of validation images with it, from the first trial with predictions."""
         for shown in self.trials:
             if shown.predictions is not None:
-                validation = shown.predictions.validation
-                counts = validation.targets.sum(axis=0, dtype="int64").tolist()
-                return dict(zip(validation.labels, counts, strict=True))
+                return shown.predictions.validation.images_by_label
         return {}
 
     @cached_property
@@ -268,10 +256,10 @@ def _shown_json(shown: Shown) -> dict[str, Any]:
         "seconds": shown.trial.duration_s,
         "results": shown.results,
         "ap_interval": [interval.low, interval.high] if isinstance(interval, Interval) else None,
-        "verdict": verdict.word if isinstance(verdict, Verdict) else None,
-        "difference": verdict.difference if isinstance(verdict, Verdict) else None,
+        "verdict": verdict.verdict if isinstance(verdict, Difference) else None,
+        "difference": verdict.mean if isinstance(verdict, Difference) else None,
         "difference_interval": [verdict.low, verdict.high]
-        if isinstance(verdict, Verdict)
+        if isinstance(verdict, Difference)
         else None,
         "no_verdict_since": verdict.reason if isinstance(verdict, NoVerdict) else None,
         "curve": [list(point) for point in shown.trial.curve],

@@ -3,25 +3,28 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from canopy_search.dashboards.comparison.comparison import Shown, SideBySide
-from canopy_search.dashboards.formatting.tables import (
+from canopy_search.dashboards.formatting.tables import new_table, score_text
+from canopy_search.dashboards.formatting.values import (
+    NONE,
     ap_text,
     counted,
+    difference_text,
     duration_text,
+    interval_text,
+    metric_text,
     printable,
     signed_text,
     value_text,
 )
-from canopy_search.dashboards.stats.verdict import Interval, NoVerdict, Verdict
+from canopy_search.dashboards.stats.difference import WITHIN_NOISE, Difference, Interval, NoVerdict
 
 _MOST_EPOCHS = 10
 _MOST_LABELS = 20
-_WORDS = {"better": "better than", "worse": "worse than", "within noise": "within noise of"}
 
 
 def side_by_side_screen(compared: SideBySide) -> RenderableType:
@@ -53,16 +56,22 @@ def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
     """Yields each metric with its differences to the first trial, then verdict, time and state."""
     trials = compared.trials
     for name, values in compared.results.items():
-        cells = [_number_text(name, value) for value in values]
+        cells = _number_texts(compared, values)
         yield name, _with_differences(compared, cells, values)
     intervals = [shown.interval for shown in trials]
     if any(isinstance(interval, Interval) for interval in intervals):
-        yield "95 % interval", [_interval_text(interval) for interval in intervals]
-    if any(isinstance(shown.verdict, Verdict) for shown in trials):
+        yield (
+            "95 % interval",
+            [
+                NONE if isinstance(each, NoVerdict) else interval_text(each.low, each.high)
+                for each in intervals
+            ],
+        )
+    if any(isinstance(shown.verdict, Difference) for shown in trials):
         yield "verdict", [_verdict_text(shown.verdict) for shown in trials]
     yield f"last {compared.first.data.step}", [str(shown.trial.epochs) for shown in trials]
     seconds = [shown.trial.duration_s for shown in trials]
-    yield "time", ["–" if each is None else duration_text(each) for each in seconds]
+    yield "time", [NONE if each is None else duration_text(each) for each in seconds]
     yield "state", [shown.trial.state.lower() for shown in trials]
 
 
@@ -72,8 +81,7 @@ def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[
     step = 1 if most is None else max(1, -(-len(epochs) // most))
     for epoch in sorted({*epochs[::-step]}):
         scores = [shown.trial.score_at(epoch) for shown in compared.trials]
-        names = [shown.data.metric for shown in compared.trials]
-        yield str(epoch), [_number_text(*pair) for pair in zip(names, scores, strict=True)]
+        yield str(epoch), _number_texts(compared, scores)
 
 
 def label_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
@@ -90,10 +98,11 @@ def verdict_lines(compared: SideBySide) -> list[str]:
 def verdict_line(compared: SideBySide, shown: Shown) -> str:
     """Returns the verdict on a trial against the first one."""
     verdict, first = shown.verdict, compared.first
-    if not isinstance(verdict, Verdict):
+    if not isinstance(verdict, Difference):
         reason = verdict.reason if isinstance(verdict, NoVerdict) else ""
         return f"{shown.name} against {first.name}: no verdict, {reason}"
-    text = f"{shown.name} is {_WORDS[verdict.word]} {first.name}: AP {range_text(verdict)}"
+    than = "of" if verdict.verdict == WITHIN_NOISE else "than"
+    text = f"{shown.name} is {verdict.verdict} {than} {first.name}: AP {difference_text(verdict)}"
     if shown.trial.epochs != first.trial.epochs:
         epochs = counted(shown.trial.epochs, "epoch")
         text += f"; it has {epochs}, {first.name} has {first.trial.epochs}"
@@ -105,15 +114,9 @@ def as_sentence(text: str) -> str:
     return f"T{text[1:]}" if text.startswith("trial ") else text
 
 
-def range_text(verdict: Verdict) -> str:
-    """Returns a difference with its interval."""
-    low, high = signed_text(verdict.low), signed_text(verdict.high)
-    return f"{signed_text(verdict.difference)}, 95 % interval {low} to {high}"
-
-
 def interval_note(compared: SideBySide) -> str:
     """Returns what the intervals are adjusted for, if there are any."""
-    if not any(isinstance(shown.verdict, Verdict) for shown in compared.trials):
+    if not any(isinstance(shown.verdict, Difference) for shown in compared.trials):
         return ""
     validation = next(s.predictions.validation for s in compared.trials if s.predictions)
     return (
@@ -126,12 +129,7 @@ def interval_note(compared: SideBySide) -> str:
 def _table(
     compared: SideBySide, title: str, rows: Iterator[tuple[str, list[str]]] | Sequence[Any]
 ) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=Text(title, style="bold"),
-        title_justify="left",
-    )
+    table = new_table(title)
     table.add_column("", no_wrap=True, max_width=24)
     for shown in compared.trials:
         table.add_column(Text(printable(shown.name)), justify="right", overflow="fold")
@@ -147,15 +145,17 @@ def _cell(text: str) -> str:
 def _setting_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(value_text, value)) or "none"
-    text = "–" if value is None else value_text(value)
+    text = NONE if value is None else value_text(value)
     # The start of a fingerprint is enough to distinguish it.
     return text if len(text) < 40 else f"{text[:12]}…"
 
 
-def _number_text(name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return ap_text(value) if name.startswith("val") and abs(value) <= 1 else f"{value:.4g}"
+def _number_texts(compared: SideBySide, values: Sequence[float | None]) -> list[str]:
+    pairs = zip(compared.trials, values, strict=True)
+    return [
+        metric_text(value) if shown.data.is_ours else score_text(shown.data, value)
+        for shown, value in pairs
+    ]
 
 
 def _with_differences(
@@ -172,13 +172,7 @@ def _with_differences(
     return texts
 
 
-def _interval_text(interval: Interval | NoVerdict) -> str:
-    if isinstance(interval, NoVerdict):
-        return "–"
-    return f"{ap_text(max(0.0, interval.low))} to {ap_text(min(1.0, interval.high))}"
-
-
-def _verdict_text(verdict: Verdict | NoVerdict | None) -> str:
+def _verdict_text(verdict: Difference | NoVerdict | None) -> str:
     if verdict is None:
         return ""
-    return verdict.word if isinstance(verdict, Verdict) else "–"
+    return verdict.verdict if isinstance(verdict, Difference) else NONE

@@ -8,7 +8,8 @@ from typing import Any
 
 from canopy_search.dashboards.clearml.links import comparison_url, task_url
 from canopy_search.dashboards.diary.outline import Outline, Tried, outline_of
-from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict, verdicts
+from canopy_search.dashboards.stats.difference import Difference, NoVerdict
+from canopy_search.dashboards.stats.verdict import verdicts
 from canopy_search.dashboards.study.baseline import SEED, setting_of
 from canopy_search.dashboards.study.confirmation import (
     Confirmation,
@@ -87,9 +88,9 @@ class DiaryData:
 
     study: StudyData
     outline: Outline
-    verdicts: Mapping[int, Verdict | NoVerdict] = field(default_factory=dict)
+    verdicts: Mapping[int, Difference | NoVerdict] = field(default_factory=dict)
     images: int = 0
-    lead: Verdict | NoVerdict | None = None
+    lead: Difference | NoVerdict | None = None
     confirmation: Confirmation | None = None
     tested: Sequence[tuple[Mapping[str, Any], tuple[ScoredRun, ...]]] = ()
     pages: Pages = field(default_factory=Pages)
@@ -155,7 +156,7 @@ def shown_of_group(study: StudyData, settings: Sequence[Tried]) -> Tried | None:
 
 def _verdicts(
     study: StudyData, outline: Outline, database: Database
-) -> tuple[dict[int, Verdict | NoVerdict], int]:
+) -> tuple[dict[int, Difference | NoVerdict], int]:
     """Compares the fully trained trials with the baseline, if it has as many epochs."""
     if not study.is_ours or outline.base is None or not outline.base.shown.is_complete:
         return {}, 0
@@ -173,7 +174,7 @@ def _verdicts(
     return found, max(images, default=0)
 
 
-def _lead(study: StudyData) -> Verdict | NoVerdict | None:
+def _lead(study: StudyData) -> Difference | NoVerdict | None:
     """Returns the verdict on the runner-up, compared with the best."""
     best, second = study.best, study.runner_up
     if not study.is_ours or best is None or second is None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from canopy_search.dashboards.formatting.tables import value_text
+from canopy_search.dashboards.formatting.values import value_text
 
 _LOSSES = {
     "bce": "BCE",

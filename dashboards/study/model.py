@@ -119,6 +119,14 @@ class TrialData:
         """Returns its score after an epoch."""
         return dict(self.curve).get(epoch)
 
+    def label_ap(self, epoch: int | None = None) -> dict[str, float]:
+        """Returns label → AP after an epoch, the last one by default, for labels that have one."""
+        for stage in reversed(self.stages):
+            if epoch in {None, stage.epoch}:
+                found: Mapping[str, float | None] = stage.metrics.get("val_ap_per_label") or {}
+                return {label: ap for label, ap in found.items() if ap is not None}
+        return {}
+
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy trials --json`` prints for it."""
         return {
@@ -350,5 +358,5 @@ class StudyData:
 
 
 def training_s(metrics: Mapping[str, Any]) -> float:
-    """Returns training and validation time of an epoch, in seconds."""
-    return float(metrics["train_s"] + metrics["val_s"])
+    """Returns training and validation time of an epoch, in seconds; 0 if it is unknown."""
+    return float((metrics.get("train_s") or 0.0) + (metrics.get("val_s") or 0.0))

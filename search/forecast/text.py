@@ -5,7 +5,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.dashboards.formatting.values import duration_text
 from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.training.sizes import size_text
 

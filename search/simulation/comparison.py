@@ -15,7 +15,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.dashboards.formatting.values import duration_text
 from canopy_search.search.config.settings import NamedSettings, SearchSettings
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import SamplerError
