@@ -20,25 +20,31 @@ from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 def confirmation_table(confirmation: Confirmation) -> Table:
     """Returns one row per setting: its trial, mean and spread of validation and test AP."""
     table = new_table(_title(confirmation))
+    heading, *rows = confirmation_rows(confirmation)
+    for name in heading:
+        is_setting = name == "setting"
+        table.add_column(name, justify="left" if is_setting else "right", no_wrap=not is_setting)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def confirmation_rows(confirmation: Confirmation) -> list[list[str]]:
+    """Returns the heading of a table, then one row per setting."""
     tested = any(run.test_ap is not None for each in confirmation.settings for run in each.runs)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("setting")
-    table.add_column("val AP ± sd", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    if tested:
-        table.add_column("TEST AP ± sd", justify="right", no_wrap=True)
+    heading = ["trial", "setting", "val AP ± sd", "95 % interval"]
+    rows = [[*heading, "TEST AP ± sd"] if tested else heading]
     for each in confirmation.settings:
-        is_base = each.candidate.is_baseline
         is_complete = len(each.runs) == len(confirmation.seeds)  # a mean of fewer is misleading
         val_ap, test_ap = (each.val_ap, each.test_ap) if is_complete else (None, None)
         cells = [
             NONE if each.candidate.trial is None else str(each.candidate.trial),
-            params_text(each.candidate.params) + " (baseline)" * is_base,
+            params_text(each.candidate.params) + " (baseline)" * each.candidate.is_baseline,
             spread_text(val_ap) if val_ap else _missing_text(each, confirmation),
             NONE if val_ap is None else interval_text(val_ap.low, val_ap.high),
         ]
-        table.add_row(*cells, *([spread_text(test_ap)] if tested else []))
-    return table
+        rows.append([*cells, spread_text(test_ap)] if tested else cells)
+    return rows
 
 
 def confirmation_lines(confirmation: Confirmation) -> list[str]:

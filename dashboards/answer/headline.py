@@ -161,8 +161,7 @@ def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
 
 
 def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
-    best = data.best
-    gap = abs((best.score if best and best.score else 0.0) - (second.score or 0.0))
+    gap = _gap(data, second)
     behind = f"{score_text(data, gap)} behind" if gap else "level with it"
     who = f"The runner-up, trial {second.number} ({params_text(second.params)}), is {behind}"
     verdict = answer.against.get(second.number)
@@ -187,7 +186,7 @@ def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
             f"{who}, stopped at {score_text(data, base.score)} after {base.epochs} of "
             f"{best.epochs} epochs{then}; its score is not final."
         )
-    gap = score_text(data, abs((base.score or 0.0) - (best.score if best and best.score else 0.0)))
+    gap = score_text(data, _gap(data, base))
     verdict = answer.against.get(base.number)
     if isinstance(verdict, Difference):
         sure = "clearly better" if verdict.verdict == BETTER else "within noise of it"
@@ -249,7 +248,7 @@ def _time_fact(data: StudyData, best: TrialData) -> Fact:
 
 def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) -> Fact:
     best = data.best
-    gap = abs((best.score if best and best.score else 0.0) - (other.score or 0.0))
+    gap = _gap(data, other)
     setting = f"trial {other.number}, {params_text(other.params)}"
     if best is not None and other.epochs < best.epochs:
         return Fact(
@@ -261,6 +260,12 @@ def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) 
     if word == WITHIN_NOISE:
         return Fact(name, word, f"{setting}, {score_text(data, gap)} behind{range_}")
     return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
+
+
+def _gap(data: StudyData, other: TrialData) -> float:
+    """Returns the distance between the scores of the best trial and another one."""
+    scores = [(trial and trial.score) or 0.0 for trial in (data.best, other)]
+    return abs(scores[0] - scores[1])
 
 
 def _value(data: StudyData, trial: TrialData) -> str:

@@ -1,7 +1,6 @@
 """Charts for pages of others, which show figures in boxes of their own without Canopy's text."""
 
 import html
-import json
 import textwrap
 from collections.abc import Sequence
 
@@ -17,43 +16,40 @@ _SCALE = [[0.0, "#eef3f9"], [1.0, ACCENT]]
 _TITLE_LETTERS, _LEGEND_LETTERS = 38, 44
 
 
-def standalone_json(chart: Chart, figure: go.Figure) -> str:
-    """Returns a chart's figure as JSON, with the chart's title and legend, in a box of any size."""
-    document = json.loads(figure.to_json())
-    layout = document["layout"]
-    subtitle = layout.get("title", {}).get("text")
+def standalone(chart: Chart, figure: go.Figure) -> go.Figure:
+    """Gives a chart's figure the chart's title and legend, and the size of its box; returns it."""
+    subtitle = figure.layout.title.text
     # The figure's part of the title is already escaped.
     title = chart.title + (f": {html.unescape(subtitle)}" if subtitle else "")
     lines = [
         *(f"<b>{plain(line)}</b>" for line in textwrap.wrap(title, _TITLE_LETTERS)),
         *_legend_lines(chart.legend),
     ]
-    layout["title"] = {
-        "text": "<br>".join(lines),
-        "font": {"size": 13},
-        "x": 0,
-        "xref": "container",
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "top",
-        "pad": {"t": 16, "l": 8},
-    }
+    figure.update_layout(
+        title={
+            "text": "<br>".join(lines),
+            "font": {"size": 13},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 16, "l": 8},
+        },
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+        margin={"t": 20 + _LINE_PX * len(lines)},
+        font={"size": 12, "color": _TEXT},
+        height=None,
+        width=None,
+        autosize=True,
+    )
     # A chart's legend is in the title; without one, the figure's own legend is below it.
     if chart.legend:
-        layout["showlegend"] = False
-    layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
-    margin = layout.get("margin", {})
-    layout["margin"] = {**margin, "t": 20 + _LINE_PX * len(lines)}
-    for trace in document["data"]:
-        if trace["type"] == "heatmap":
-            trace["colorscale"] = _SCALE
-    for axis in ("xaxis", "yaxis"):
-        layout["template"]["layout"][axis]["gridcolor"] = _GRID
-    layout["font"] = {"size": 12, "color": _TEXT}
-    layout.pop("height", None)
-    layout.pop("width", None)
-    layout["autosize"] = True
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        figure.update_layout(showlegend=False)
+    figure.update_traces(colorscale=_SCALE, selector={"type": "heatmap"})
+    template = figure.layout.template.layout
+    template.xaxis.gridcolor = template.yaxis.gridcolor = _GRID
+    return figure
 
 
 def _legend_lines(keys: Sequence[Key]) -> list[str]:

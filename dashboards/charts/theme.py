@@ -60,17 +60,15 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
+def new_figure(x: str, y: str) -> go.Figure:
     """Returns an empty figure in Canopy's theme.
 
     Args:
         x: title of the horizontal axis, with its unit.
         y: title of the vertical axis, with its unit.
-        layout: additional Plotly layout.
     """
-    figure = go.Figure()
-    figure.update_layout(template=TEMPLATE, xaxis_title_text=plain(x), yaxis_title_text=plain(y))
-    return figure.update_layout(**layout)
+    titles = {"xaxis_title_text": plain(x), "yaxis_title_text": plain(y)}
+    return go.Figure().update_layout(template=TEMPLATE, **titles)
 
 
 def plain(text: object) -> str:

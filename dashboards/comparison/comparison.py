@@ -1,6 +1,6 @@
 """Two to six trials side by side: their settings, metrics, curves and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ from canopy_search.dashboards.stats.difference import Difference, Interval, NoVe
 from canopy_search.dashboards.stats.verdict import ap_interval, verdicts
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.read_study import read_study
+from canopy_search.dashboards.study.settings import differing, flat
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.predictions import Predictions, trial_predictions
 from canopy_search.storage.study.studies import StudyStore
@@ -59,7 +60,7 @@ class Shown:
         """Dotted name of a setting → value; for plain Optuna only the searched parameters."""
         record = self.data.record or {}
         parts = {key: record.get(key, {}) for key in ("data", "versions")}
-        return {**_flat(record.get("training", {})), **self.trial.params, **_flat(parts)}
+        return {**flat(record.get("training", {})), **self.trial.params, **flat(parts)}
 
     @cached_property
     def results(self) -> dict[str, float]:
@@ -118,15 +119,12 @@ class SideBySide:
         Only the searched parameters of a plain Optuna trial are known; so if one is compared, other
         settings do not count as differences.
         """
-        names = dict.fromkeys(name for shown in self.trials for name in shown.settings)
         searched = {name for shown in self.trials for name in shown.trial.params}
-        found = {}
-        for name in names:
-            values = [shown.settings.get(name) for shown in self.trials]
-            is_known = name in searched or all(name in shown.settings for shown in self.trials)
-            if is_known and any(value != values[0] for value in values):
-                found[name] = values
-        return found
+        return {
+            name: values
+            for name, values in differing([shown.settings for shown in self.trials]).items()
+            if name in searched or all(name in shown.settings for shown in self.trials)
+        }
 
     @cached_property
     def results(self) -> dict[str, list[float | None]]:
@@ -232,17 +230,6 @@ def _trial(data: StudyData, choice: TrialChoice) -> TrialData:
         return data.trials[choice.number]
     existing = f"its trials are 0 to {len(data.trials) - 1}" if data.trials else "it has none yet"
     raise ComparisonError(f"study {data.name!r} has no trial {choice.number}; {existing}")
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _shown_json(shown: Shown) -> dict[str, Any]:

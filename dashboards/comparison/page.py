@@ -1,7 +1,5 @@
 """Trials side by side as a page: verdicts, settings, metrics, curves and labels."""
 
-from collections.abc import Iterable
-
 import plotly.graph_objects as go
 
 from canopy_search.dashboards.charts.labels import (
@@ -14,12 +12,13 @@ from canopy_search.dashboards.charts.labels import (
 from canopy_search.dashboards.charts.theme import COLOURS, DASHES, SYMBOLS, new_figure, plain
 from canopy_search.dashboards.comparison.comparison import Shown, SideBySide
 from canopy_search.dashboards.comparison.text import (
+    EPOCHS,
+    LABELS,
+    METRICS,
+    SETTINGS,
     as_sentence,
-    curve_rows,
+    comparison_tables,
     interval_note,
-    label_rows,
-    result_rows,
-    setting_rows,
     verdict_lines,
 )
 from canopy_search.dashboards.formatting.tables import score_text
@@ -30,13 +29,10 @@ from canopy_search.dashboards.formatting.values import (
     signed_text,
 )
 from canopy_search.dashboards.html.page import (
-    Cell,
     Chart,
-    Column,
     Fact,
     Page,
     Section,
-    Table,
     page_html,
 )
 from canopy_search.dashboards.stats.difference import Difference
@@ -68,32 +64,22 @@ def side_by_side_page(compared: SideBySide) -> Page:
 
 
 def _sections(compared: SideBySide) -> list[Section]:
-    step = compared.first.data.step
-    settings = _table(compared, "settings", "Settings that differ", setting_rows(compared))
-    nothing = [] if settings.rows else ["The settings are the same."]
+    tables = comparison_tables(compared)
+    differing = [tables[SETTINGS]] if SETTINGS in tables else []
+    nothing = [] if differing else ["The settings are the same."]
     sections = [
-        Section("differences", "Settings", nothing, tables=[settings] if settings.rows else []),
-        Section(
-            "results",
-            "Results",
-            tables=[_table(compared, "metrics", f"After the last {step}", result_rows(compared))],
-        ),
+        Section("differences", "Settings", nothing, tables=differing),
+        Section("results", "Results", tables=[tables[METRICS]]),
     ]
-    if compared.epochs:
+    if EPOCHS in tables:
         chart = Chart("curves", "Learning curves", _curves_sentence(compared), _curves(compared))
-        table = _table(compared, "epochs", f"After each {step}", curve_rows(compared), row=step)
-        sections.append(Section("learning", "Learning", charts=[chart], tables=[table]))
-    if compared.labels:
+        sections.append(Section("learning", "Learning", charts=[chart], tables=[tables[EPOCHS]]))
+    if LABELS in tables:
         order = "the most frequent first" if compared.images else "in the model's order"
-        chart = Chart(
-            "labels",
-            f"AP of each label, {order}",
-            _labels_sentence(compared),
-            [_labels(compared)],
-            label_height_px(len(compared.labels)),
-        )
-        table = _table(compared, "label-ap", "AP of each label", label_rows(compared), row="label")
-        sections.append(Section("per-label", "Labels", charts=[chart], tables=[table]))
+        title, text = f"AP of each label, {order}", _labels_sentence(compared)
+        height_px = label_height_px(len(compared.labels))
+        chart = Chart("labels", title, text, [_labels(compared)], height_px)
+        sections.append(Section("per-label", "Labels", charts=[chart], tables=[tables[LABELS]]))
     return sections
 
 
@@ -217,26 +203,3 @@ def _labels(compared: SideBySide) -> go.Figure:
 def _label_text(compared: SideBySide, label: str) -> str:
     images = compared.images.get(label)
     return plain(label) if images is None else f"{plain(label)} · {counted(images, 'image')}"
-
-
-def _table(
-    compared: SideBySide,
-    key: str,
-    caption: str,
-    rows: Iterable[tuple[str, list[str]]],
-    row: str = "",
-) -> Table:
-    columns = [Column(row or "name")]
-    columns += [Column(shown.name, is_number=True) for shown in compared.trials]
-    cells = [[Cell(name), *(_cell(text) for text in texts)] for name, texts in rows]
-    return Table(key, caption, columns, cells)
-
-
-def _cell(text: str) -> Cell:
-    """Returns a cell, with the difference in brackets after its value."""
-    value, _, difference = text.partition("\n")
-    shown = f"{value} ({difference})" if difference else value
-    try:
-        return Cell(shown, float(value))
-    except ValueError:
-        return Cell(shown)

@@ -254,7 +254,7 @@ def _times_text(data: DiaryData, tried: Tried) -> str | None:
 def _links(data: DiaryData, tried: Tried) -> list[str]:
     number, base = tried.shown.number, data.base
     links = []
-    if (run := data.pages.run(number)) is not None:
+    if (run := data.pages.task(number, "metrics/scalar")) is not None:
         links.append(link("ClearML run", run))
     if base is not None and base is not tried:
         both = data.pages.comparison([base.shown.number, number])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from optuna.trial import TrialState
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -103,23 +102,13 @@ def _state_text(trial: TrialData) -> str:
     return f"{state} (promoted from {trial.promoted_from})"
 
 
-def counts_text(summary: StudyData) -> str:
+def counts_text(data: StudyData) -> str:
     """Returns the number of trials per state in one line."""
-    parts = [
-        f"{summary.finished} finished ({summary.count(TrialState.COMPLETE)} complete, "
-        f"{summary.count(TrialState.PRUNED)} pruned)"
-    ]
-    if failed := summary.count(TrialState.FAIL):
-        parts.append(f"{failed} failed")
-    if running := summary.count(TrialState.RUNNING):
-        parts.append(f"{running} running")
-    if interrupted := len(summary.interrupted):
-        parts.append(f"{interrupted} interrupted")
-    if paused := summary.paused:
-        parts.append(f"{paused} paused")
-    if waiting := summary.count(TrialState.WAITING):
-        parts.append(f"{waiting} waiting")
-    return " · ".join(parts)
+    counts = data.counts
+    finished = f"{counts['finished']} finished ({counts['complete']} complete, "
+    others = ("failed", "running", "interrupted", "paused", "waiting")
+    parts = [f"{counts[word]} {word}" for word in others if counts[word]]
+    return " · ".join([f"{finished}{counts['pruned']} pruned)", *parts])
 
 
 def spent_text(summary: StudyData) -> str:

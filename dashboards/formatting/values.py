@@ -1,5 +1,6 @@
 """How values are written: one form for each, in every terminal, page, note and mirror."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ NONE = "–"
 
 def number_text(value: float, digits: int = 4) -> str:
     """Returns a number with a fixed number of decimals and no leading zero: ``.6123``, ``−.02``."""
-    text = f"{abs(value):.{digits}f}".removeprefix("0")
+    text = re.sub(r"^0(?=\.)", "", f"{abs(value):.{digits}f}")
     return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
 
 

@@ -1,6 +1,6 @@
 """Canopy's charts for optuna-dashboard, which shows them in boxes of one size without text."""
 
-from canopy_search.dashboards.charts.standalone import standalone_json
+from canopy_search.dashboards.charts.standalone import standalone
 from canopy_search.dashboards.charts.study_charts import chart_sections
 from canopy_search.dashboards.study.model import StudyData
 
@@ -13,7 +13,7 @@ def shown_figures(data: StudyData) -> list[dict[str, str]]:
     return [
         {
             "id": f"{chart.key}-{index}" if index else chart.key,
-            "graph_object": standalone_json(chart, figure),
+            "graph_object": standalone(chart, figure).to_json(),
         }
         for section in chart_sections(data)
         for chart in section.charts

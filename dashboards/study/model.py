@@ -28,6 +28,7 @@ from canopy_search.storage.workers.registry import WorkerSummary, as_json
 if TYPE_CHECKING:
     from canopy_search.dashboards.study.confirmation import Confirmation
 
+_ENDED = {TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name}
 _ENDED_EARLY = {TrialState.PRUNED.name, PAUSED}
 
 
@@ -95,6 +96,11 @@ class TrialData:
     def is_complete(self) -> bool:
         """Whether it was fully trained."""
         return self.state == TrialState.COMPLETE.name
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is complete, pruned or failed."""
+        return self.state in _ENDED
 
     @property
     def ended_early(self) -> bool:
@@ -221,6 +227,20 @@ class StudyData:
         return self.count(TrialState.COMPLETE, TrialState.PRUNED)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Word for a state → number of trials in it."""
+        return {
+            "complete": self.count(TrialState.COMPLETE),
+            "pruned": self.count(TrialState.PRUNED),
+            "failed": self.count(TrialState.FAIL),
+            "running": self.count(TrialState.RUNNING),
+            "interrupted": len(self.interrupted),
+            "paused": self.paused,
+            "waiting": self.count(TrialState.WAITING),
+            "finished": self.finished,
+        }
+
+    @property
     def epochs_reported(self) -> int:
         """Number of epochs that trials reported."""
         return sum(len(trial.metrics) for trial in self.trials)
@@ -330,16 +350,7 @@ class StudyData:
         best = self.best
         return {
             "study": self.name,
-            "trials": {
-                "complete": self.count(TrialState.COMPLETE),
-                "pruned": self.count(TrialState.PRUNED),
-                "failed": self.count(TrialState.FAIL),
-                "running": self.count(TrialState.RUNNING),
-                "interrupted": len(self.interrupted),
-                "paused": self.paused,
-                "waiting": self.count(TrialState.WAITING),
-                "finished": self.finished,
-            },
+            "trials": self.counts,
             "best": best and {"number": best.number, "val_ap": best.val_ap, "params": best.params},
             "epochs": {
                 "reported": self.epochs_reported,

@@ -10,7 +10,8 @@ from markdown_it import MarkdownIt
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.diary.data import DiaryData, Pages, ScoredRun
+from canopy_search.dashboards.clearml.links import Pages
+from canopy_search.dashboards.diary.data import DiaryData, ScoredRun
 from canopy_search.dashboards.diary.diary import diary
 from canopy_search.dashboards.diary.words import read_diary_file
 from canopy_search.dashboards.stats.difference import Difference, NoVerdict

@@ -74,6 +74,7 @@ def test_a_difference_names_its_confidence_and_a_spread_its_deviation() -> None:
 
 def test_numbers_have_no_leading_zero_and_no_negative_one() -> None:
     assert [number_text(x, 2) for x in (0.5, -0.5, -0.001, 12.0)] == [".50", "−.50", ".00", "12.00"]
+    assert number_text(0.2, 0) == "0"
     assert [metric_text(x) for x in (0.5, 1.0, 12.3456, None)] == [".5000", "1.0000", "12.35", "–"]
 
 
