@@ -82,6 +82,7 @@ def mirrored(trials: int, runs: int) -> None:
 
 def mirror_s(plan: SearchPlan, database: Database) -> float:
     """Mirrors the study as `canopy mirror` does; returns the seconds from its login to its end."""
+    from canopy_search.dashboards.clearml.mirror import MirrorEvents
     from canopy_search.dashboards.clearml.runner import mirror_once
     from canopy_search.search.workflows.mirror_process import mirror_plan
 
@@ -89,7 +90,7 @@ def mirror_s(plan: SearchPlan, database: Database) -> float:
     if desired is None:
         raise SystemExit("ClearML is not configured")
     began_s = time.perf_counter()
-    snapshot = mirror_once(database, desired, print, lambda: None)
+    snapshot = mirror_once(database, desired, MirrorEvents(print))
     took_s = time.perf_counter() - began_s
     if snapshot is None or snapshot.behind:
         raise SystemExit(f"the mirror is not done: {snapshot}")

@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.machine import machine_text, spread_text
 from canopy_search.dashboards.stats.bootstrap import RESAMPLES, resample_ap
-from canopy_search.dashboards.stats.verdict import Verdict, verdicts
+from canopy_search.dashboards.stats.difference import Difference
+from canopy_search.dashboards.stats.verdict import verdicts
 from canopy_search.storage.study.predictions import Predictions
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 
@@ -83,7 +84,7 @@ def quality_apart(cases: list[SimulatedData], ap: float) -> float:
 def word(models: dict[int, Predictions], other: int, *, looked_at: int) -> str:
     """Returns the verdict on a model, against model 0."""
     found = verdicts(models, 0, [other], looked_at=looked_at)[other]
-    return found.word if isinstance(found, Verdict) else found.reason
+    return found.verdict if isinstance(found, Difference) else found.reason
 
 
 def row(name: str, words: list[str]) -> str:

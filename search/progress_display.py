@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.formatting.values import ap_text, duration_text, params_text
 from canopy_search.search.events import SharedPrefix, TrialEnd
 
 STATE_WORDS = {

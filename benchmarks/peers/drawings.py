@@ -19,7 +19,7 @@ from benchmarks.peers import canopy_search, plain_optuna
 from benchmarks.peers.record import EpochEntry
 from benchmarks.peers.summary import SearchRun, summarize
 from benchmarks.peers.task import EMOJI_TASK
-from canopy_search.dashboards.formatting.tables import ap_text, params_text
+from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.search.environment import state_home
 
 

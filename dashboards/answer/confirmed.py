@@ -1,19 +1,25 @@
 """The answer of a search after its finalists were trained with additional seeds."""
 
-from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
+from canopy_search.dashboards.formatting.values import (
+    NONE,
+    ap_text,
+    duration_text,
+    interval_text,
+    params_text,
+    signed_interval,
+    spread_text,
+)
 from canopy_search.dashboards.html.page import Fact
-from canopy_search.dashboards.stats.seeds import BETTER, WITHIN_NOISE, WORSE, Difference, Spread
+from canopy_search.dashboards.stats.difference import Difference, Spread
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 from canopy_search.dashboards.study.model import StudyData, TrialData
-
-_OTHERS = {BETTER: "worse", WORSE: "better", WITHIN_NOISE: WITHIN_NOISE}
 
 
 def confirmed_title(winner: Confirmed) -> str:
     """Returns the answer in one sentence."""
     spread = winner.val_ap
     over = f" over {spread.seeds} seeds" if spread is not None else ""
-    return f"{params_text(winner.candidate.params)}: AP {_spread_text(spread)}{over}"
+    return f"{params_text(winner.candidate.params)}: AP {spread_text(spread)}{over}"
 
 
 def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirmed) -> list[Fact]:
@@ -22,15 +28,15 @@ def confirmed_facts(data: StudyData, confirmation: Confirmation, winner: Confirm
     found = [
         Fact(
             "Best setting",
-            params_text(winner.candidate.params) or "–",
+            params_text(winner.candidate.params) or NONE,
             "chosen by the mean over additional seeds"
             + (f"; trial {number} of the search" if number is not None else ""),
         ),
-        Fact("AP on validation", _spread_text(winner.val_ap), _interval_text(winner.val_ap)),
+        Fact("AP on validation", spread_text(winner.val_ap), _interval_note(winner.val_ap)),
     ]
     if winner.test_ap is not None:
         note = "mean and standard deviation; not used to choose"
-        found.append(Fact("AP on test", _spread_text(winner.test_ap), note))
+        found.append(Fact("AP on test", spread_text(winner.test_ap), note))
     trained = _trained(data, winner)
     if trained is not None and trained.duration_s is not None:
         note = f"{trained.epochs} epochs from the start"
@@ -47,9 +53,9 @@ def _against(name: str, other: Confirmed, lead: Difference | None) -> Fact:
     setting = params_text(other.candidate.params)
     if lead is None:
         return Fact(name, "diverged", f"{setting}, with at least one seed")
-    interval = f"{100 * lead.confidence:.3g} % interval {_signed(lead.low)} to {_signed(lead.high)}"
+    interval = f"{100 * lead.confidence:.3g} % interval {signed_interval(lead)}"
     note = f"{setting}, {ap_text(abs(lead.mean))} behind; {interval}"
-    return Fact(name, _OTHERS[lead.verdict], note)
+    return Fact(name, lead.reversed().verdict, note)
 
 
 def _trained(data: StudyData, winner: Confirmed) -> TrialData | None:
@@ -58,18 +64,8 @@ def _trained(data: StudyData, winner: Confirmed) -> TrialData | None:
     return next(found, None)
 
 
-def _spread_text(spread: Spread | None) -> str:
-    if spread is None:
-        return "–"
-    return ap_text(spread.mean) + (f" ± {ap_text(spread.sd)}" if spread.sd is not None else "")
-
-
-def _interval_text(spread: Spread | None) -> str:
-    if spread is None or spread.low is None or spread.high is None:
+def _interval_note(spread: Spread | None) -> str:
+    if spread is None or spread.low is None:
         return "one seed"
-    low, high = ap_text(max(0.0, spread.low)), ap_text(min(1.0, spread.high))
-    return f"mean ± standard deviation; 95 % interval of the mean {low} to {high}"
-
-
-def _signed(difference: float) -> str:
-    return f"{'+' if difference >= 0 else '−'}{ap_text(abs(difference))}"
+    interval = interval_text(spread.low, spread.high)
+    return f"mean ± standard deviation; 95 % interval of the mean {interval}"

@@ -8,22 +8,25 @@ from optuna.trial import TrialState
 from canopy_search.dashboards.answer.confirmation_text import confirmation_text
 from canopy_search.dashboards.answer.confirmed import confirmed_facts, confirmed_title
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.formatting.tables import (
-    ap_text,
+from canopy_search.dashboards.formatting.tables import counts_text, score_text
+from canopy_search.dashboards.formatting.values import (
+    NONE,
+    capitalised,
     counted,
-    counts_text,
     duration_text,
+    interval_text,
     params_text,
-    score_text,
+    signed_interval,
 )
 from canopy_search.dashboards.html.page import Fact
-from canopy_search.dashboards.stats.verdict import (
+from canopy_search.dashboards.stats.difference import (
+    BETTER,
+    WITHIN_NOISE,
+    Difference,
     Interval,
     NoVerdict,
-    Verdict,
-    ap_interval,
-    verdicts,
 )
+from canopy_search.dashboards.stats.verdict import ap_interval, verdicts
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
@@ -38,7 +41,7 @@ class Answer:
     """
 
     interval: Interval | NoVerdict
-    against: Mapping[int, Verdict | NoVerdict] = field(default_factory=dict)
+    against: Mapping[int, Difference | NoVerdict] = field(default_factory=dict)
     looked_at: int = 1
 
 
@@ -57,7 +60,10 @@ def answer_of(data: StudyData) -> Answer:
     found = verdicts(data.predictions, best.number, numbers, looked_at=seen)
     return Answer(
         ap_interval(own, looked_at=seen),
-        {number: _reversed(verdict) for number, verdict in found.items()},
+        {
+            number: verdict if isinstance(verdict, NoVerdict) else verdict.reversed()
+            for number, verdict in found.items()
+        },
         seen,
     )
 
@@ -114,7 +120,7 @@ def facts(data: StudyData, answer: Answer) -> list[Fact]:
     if best is None:
         return []
     found = [
-        Fact("Best setting", params_text(best.params) or "–", f"trial {best.number}"),
+        Fact("Best setting", params_text(best.params) or NONE, f"trial {best.number}"),
         _score_fact(data, best, answer),
     ]
     if best.duration_s is not None:
@@ -139,9 +145,9 @@ def _best_text(data: StudyData, best: TrialData, answer: Answer) -> str:
         return f"{sentence} Its AP has no confidence interval: {answer.interval.reason}."
     images = len(data.predictions[best.number].validation.targets)
     return (
-        f"{sentence} The 95 % interval of its AP is {_short(answer.interval.low)} to "
-        f"{_short(answer.interval.high)}, by bootstrap over {images:,} validation images, adjusted "
-        f"for picking the best of {settings}."
+        f"{sentence} The 95 % interval of its AP is "
+        f"{interval_text(answer.interval.low, answer.interval.high)}, by bootstrap over "
+        f"{counted(images, 'validation image')}, adjusted for picking the best of {settings}."
     )
 
 
@@ -155,13 +161,12 @@ def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
 
 
 def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
-    best = data.best
-    gap = abs((best.score if best and best.score else 0.0) - (second.score or 0.0))
+    gap = _gap(data, second)
     behind = f"{score_text(data, gap)} behind" if gap else "level with it"
     who = f"The runner-up, trial {second.number} ({params_text(second.params)}), is {behind}"
     verdict = answer.against.get(second.number)
-    if isinstance(verdict, Verdict):
-        if verdict.word == "better":
+    if isinstance(verdict, Difference):
+        if verdict.verdict == BETTER:
             return f"{who}, which is more than noise ({_range(verdict)})."
         return (
             f"{who}, which is within noise ({_range(verdict)}): choose between the two by cost, or "
@@ -181,10 +186,10 @@ def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
             f"{who}, stopped at {score_text(data, base.score)} after {base.epochs} of "
             f"{best.epochs} epochs{then}; its score is not final."
         )
-    gap = score_text(data, abs((base.score or 0.0) - (best.score if best and best.score else 0.0)))
+    gap = score_text(data, _gap(data, base))
     verdict = answer.against.get(base.number)
-    if isinstance(verdict, Verdict):
-        sure = "clearly better" if verdict.word == "better" else "within noise of it"
+    if isinstance(verdict, Difference):
+        sure = "clearly better" if verdict.verdict == BETTER else "within noise of it"
         return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
     return f"{who}, is {gap} behind; whether that is more than noise is unknown."
 
@@ -203,18 +208,17 @@ def _verified(data: StudyData) -> list[str]:
         return []
     # Do not capitalise the name of a network.
     is_name = found.text.startswith(tuple(map(str, found.left)))
-    return [f"{found.text[0] if is_name else found.text[0].upper()}{found.text[1:]}."]
+    return [f"{found.text if is_name else capitalised(found.text)}."]
 
 
 def _progress(data: StudyData) -> list[str]:
     """Returns the progress of a search that is still running."""
-    summary = data
-    running = summary.count(TrialState.RUNNING)
-    if not (summary.is_searched and (running or not summary.is_over)):
+    running = data.count(TrialState.RUNNING)
+    if not (data.is_searched and (running or not data.is_over)):
         return []
-    target = f" of {summary.target}" if summary.target else ""
+    target = f" of {data.target}" if data.target else ""
     return [
-        f"The search is still running (at {data.read:%H:%M}): {summary.finished}{target} trials "
+        f"The search is still running (at {data.read:%H:%M}): {data.finished}{target} trials "
         f"finished, {running} running."
     ]
 
@@ -226,11 +230,11 @@ def _without_best(data: StudyData) -> list[str]:
 
 
 def _score_fact(data: StudyData, best: TrialData, answer: Answer) -> Fact:
-    name = "AP on validation" if data.is_ours else data.metric[:1].upper() + data.metric[1:]
+    name = "AP on validation" if data.is_ours else capitalised(data.metric)
     if isinstance(answer.interval, NoVerdict):
         return Fact(name, score_text(data, best.score), "no interval" if data.is_ours else "")
-    low, high = _short(answer.interval.low), _short(answer.interval.high)
-    return Fact(name, score_text(data, best.score), f"95 % interval {low} to {high}")
+    interval = interval_text(answer.interval.low, answer.interval.high)
+    return Fact(name, score_text(data, best.score), f"95 % interval {interval}")
 
 
 def _time_fact(data: StudyData, best: TrialData) -> Fact:
@@ -244,26 +248,24 @@ def _time_fact(data: StudyData, best: TrialData) -> Fact:
 
 def _against_fact(name: str, data: StudyData, other: TrialData, answer: Answer) -> Fact:
     best = data.best
-    gap = abs((best.score if best and best.score else 0.0) - (other.score or 0.0))
+    gap = _gap(data, other)
     setting = f"trial {other.number}, {params_text(other.params)}"
     if best is not None and other.epochs < best.epochs:
         return Fact(
             name, "stopped early", f"{setting}, after {other.epochs} of {best.epochs} epochs"
         )
     verdict = answer.against.get(other.number)
-    words = {"better": "worse", "worse": "better", "within noise": "within noise"}
-    word = words[verdict.word] if isinstance(verdict, Verdict) else "behind"
-    range_ = f"; {_range(verdict)}" if isinstance(verdict, Verdict) else ""
-    if word == "within noise":
+    word = verdict.reversed().verdict if isinstance(verdict, Difference) else "behind"
+    range_ = f"; {_range(verdict)}" if isinstance(verdict, Difference) else ""
+    if word == WITHIN_NOISE:
         return Fact(name, word, f"{setting}, {score_text(data, gap)} behind{range_}")
     return Fact(name, f"{score_text(data, gap)} {word}", f"{setting}{range_}")
 
 
-def _reversed(verdict: Verdict | NoVerdict) -> Verdict | NoVerdict:
-    """Returns the verdict on the reference against the other trial."""
-    if isinstance(verdict, NoVerdict):
-        return verdict
-    return Verdict(-verdict.difference, -verdict.high, -verdict.low, verdict.comparisons)
+def _gap(data: StudyData, other: TrialData) -> float:
+    """Returns the distance between the scores of the best trial and another one."""
+    scores = [(trial and trial.score) or 0.0 for trial in (data.best, other)]
+    return abs(scores[0] - scores[1])
 
 
 def _value(data: StudyData, trial: TrialData) -> str:
@@ -271,14 +273,5 @@ def _value(data: StudyData, trial: TrialData) -> str:
     return f"{name} {score_text(data, trial.score)}"
 
 
-def _range(verdict: Verdict) -> str:
-    return f"95 % interval of the difference {_signed(verdict.low)} to {_signed(verdict.high)}"
-
-
-def _short(ap: float) -> str:
-    """Returns an end of an interval with three digits; more would not be significant."""
-    return f"{min(1.0, max(0.0, ap)):.3f}".removeprefix("0")
-
-
-def _signed(difference: float) -> str:
-    return f"{'+' if difference >= 0 else '−'}{ap_text(abs(difference))}"
+def _range(verdict: Difference) -> str:
+    return f"95 % interval of the difference {signed_interval(verdict)}"

@@ -6,8 +6,9 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.formatting.tables import counted, listed_text, value_text
+from canopy_search.dashboards.formatting.values import counted, listed_text, value_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.settings import differing
 from canopy_search.storage.study.parameters import NETWORK
 from canopy_search.storage.study.trial_attributes import CONTENDER, NEIGHBOUR, UNTRAINED
 
@@ -114,7 +115,7 @@ def _nearest(summary: StudyData, best: TrialData, name: str) -> list[TrialData]:
         for trial in summary.trials
         if len(trial.metrics) > 1
         and name in trial.params
-        and _others(trial, name) == _others(best, name)
+        and differing([trial.params, best.params]).keys() <= {name}
     ]
     best_value = best.params[name]
     below = max(
@@ -128,7 +129,3 @@ def _nearest(summary: StudyData, best: TrialData, name: str) -> list[TrialData]:
         default=None,
     )
     return [trial for trial in (below, above) if trial is not None]
-
-
-def _others(trial: TrialData, name: str) -> dict[str, Any]:
-    return {key: value for key, value in trial.params.items() if key != name}

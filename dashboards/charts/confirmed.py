@@ -3,9 +3,9 @@
 import plotly.graph_objects as go
 
 from canopy_search.dashboards.charts.theme import ACCENT, FAINT, QUIET, new_figure, plain
-from canopy_search.dashboards.formatting.tables import ap_text, params_text
+from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.dashboards.html.page import Cell, Chart, Column, Key, Table
-from canopy_search.dashboards.stats.seeds import BETTER, Spread
+from canopy_search.dashboards.stats.difference import BETTER, Spread
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 
 _ROW_PX = 38

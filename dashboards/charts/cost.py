@@ -4,15 +4,14 @@ import math
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.theme import (
-    QUIET,
-    Marks,
-    legend_of,
-    new_figure,
-    plain,
-    trial_text,
+from canopy_search.dashboards.charts.theme import QUIET, marks_of, new_figure
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import (
+    capitalised,
+    duration_text,
+    params_text,
+    time_unit,
 )
-from canopy_search.dashboards.formatting.tables import duration_text, params_text, score_text
 from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
@@ -39,13 +38,13 @@ def pareto_front(data: StudyData) -> list[TrialData]:
     return front
 
 
-def cost_charts(data: StudyData, marks: Marks) -> list[Chart]:
+def cost_charts(data: StudyData) -> list[Chart]:
     """Returns score against training time, if a complete trial has both."""
     if not pareto_front(data):
         return []
-    title = f"{data.metric[:1].upper()}{data.metric[1:]} against training time"
-    legend = [*legend_of(data, marks), Key("nothing is both faster and better", QUIET, "—")]
-    return [Chart("cost", title, sentence(data), [figure(data, marks)], legend=legend)]
+    title = f"{capitalised(data.metric)} against training time"
+    legend = [*marks_of(data).legend(), Key("nothing is both faster and better", QUIET, "—")]
+    return [Chart("cost", title, sentence(data), [figure(data)], legend=legend)]
 
 
 def sentence(data: StudyData) -> str:
@@ -79,13 +78,11 @@ def sentence(data: StudyData) -> str:
     )
 
 
-def figure(data: StudyData, marks: Marks) -> go.Figure:
+def figure(data: StudyData) -> go.Figure:
     """Draws complete trials, and the Pareto front as a line."""
     timed = [trial for trial in data.ranking if trial.duration_s is not None]
-    longest = max(trial.duration_s or 0.0 for trial in timed)
-    unit_s, unit = next(
-        (u for u in ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if longest > 2 * u[0]), (1.0, "s")
-    )
+    times_s = [trial.duration_s or 0.0 for trial in timed]
+    unit_s, unit = time_unit(max(times_s))
     drawn = new_figure(f"time to train it from the start ({unit})", data.metric)
     front = pareto_front(data)
     drawn.add_scatter(
@@ -97,27 +94,8 @@ def figure(data: StudyData, marks: Marks) -> go.Figure:
         hoverinfo="skip",
     )
     chosen = {trial.number for trial in front}
-    for name, colour, members in marks.by_colour(timed):
-        drawn.add_scatter(
-            x=[(trial.duration_s or 0.0) / unit_s for trial in members],
-            y=[trial.score for trial in members],
-            mode="markers",
-            name=plain(name),
-            marker={
-                "color": colour,
-                "symbol": [marks.symbol(trial) for trial in members],
-                "size": [13 if trial.number in chosen else 8 for trial in members],
-                "line": {"width": 0},
-                "opacity": [1.0 if trial.number in chosen else 0.6 for trial in members],
-            },
-            text=[
-                f"{trial_text(data, trial)} · {duration_text(trial.duration_s or 0.0)}"
-                for trial in members
-            ],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    shortest = min(trial.duration_s or 0.0 for trial in timed)
-    if shortest > 0 and longest / shortest > _SPREAD:
+    marks_of(data).add_trials(drawn, timed, lambda t: (t.duration_s or 0.0) / unit_s, chosen)
+    if min(times_s) > 0 and max(times_s) / min(times_s) > _SPREAD:
         return drawn.update_xaxes(type="log")
     return drawn.update_xaxes(rangemode="tozero")
 

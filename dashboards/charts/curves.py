@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.theme import FAINT, QUIET, Marks, new_figure, plain, trial_text
-from canopy_search.dashboards.formatting.tables import (
-    listed_text,
-    params_text,
-    percent_text,
-    score_text,
+from canopy_search.dashboards.charts.theme import (
+    FAINT,
+    QUIET,
+    marks_of,
+    new_figure,
+    plain,
+    trial_text,
 )
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import listed_text, params_text, percent_text
 from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
@@ -19,10 +22,10 @@ _MOST_COMPLETE = 60
 """Number of best complete trials drawn in colour; others are drawn like stopped ones."""
 
 
-def curves_charts(data: StudyData, marks: Marks) -> list[Chart]:
+def curves_charts(data: StudyData) -> list[Chart]:
     """Returns the learning curves, if any trial reported intermediate values."""
     return (
-        [Chart("curves", "Learning curves", sentence(data), [figure(data, marks)], height_px=460)]
+        [Chart("curves", "Learning curves", sentence(data), [figure(data)], height_px=460)]
         if any(len(trial.curve) > 0 for trial in data.trials)
         else []
     )
@@ -68,9 +71,9 @@ def _ending(data: StudyData) -> str:
     return f"The best trial had nearly stopped improving by its last {data.step}."
 
 
-def figure(data: StudyData, marks: Marks) -> go.Figure:
+def figure(data: StudyData) -> go.Figure:
     """Draws stopped trials faintly with a cross at the end, complete ones in colour."""
-    drawn = new_figure(data.step, data.metric)
+    drawn, marks = new_figure(data.step, data.metric), marks_of(data)
     complete = [t for t in data.ranking if t.curve][:_MOST_COMPLETE]
     leader = data.leader
     chosen = {trial.number for trial in complete}

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from scipy.stats import PermutationMethod, chi2_contingency, ks_2samp
 
 from canopy_search.dashboards.charts.theme import ACCENT, QUIET, new_figure, plain
-from canopy_search.dashboards.formatting.tables import percent_text
+from canopy_search.dashboards.formatting.values import percent_text
 from canopy_search.dashboards.html.page import Chart, Key
 from canopy_search.dashboards.study.model import StudyData, TrialData
 

@@ -4,25 +4,18 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.theme import (
-    QUIET,
-    Marks,
-    legend_of,
-    new_figure,
-    plain,
-    trial_text,
-)
-from canopy_search.dashboards.formatting.tables import (
+from canopy_search.dashboards.charts.theme import QUIET, marks_of, new_figure
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import (
+    capitalised,
     counted,
     duration_text,
     percent_text,
-    score_text,
+    time_unit,
 )
 from canopy_search.dashboards.html.page import Chart, Key
-from canopy_search.dashboards.study.model import StudyData, TrialData
-from canopy_search.storage.study.epochs import EpochRecord
+from canopy_search.dashboards.study.model import StudyData, TrialData, training_s
 
-_MINUTE_S, _HOUR_S = 60.0, 3600.0
 _BEST_SO_FAR = [Key("best so far", QUIET, "—")]
 
 
@@ -37,18 +30,13 @@ def best_so_far(data: StudyData, trials: Sequence[TrialData]) -> list[TrialData]
     return rising
 
 
-def epoch_s(stage: EpochRecord) -> float:
-    """Returns how long an epoch took, training and validation, in seconds."""
-    return float(stage.metrics.get("train_s") or 0.0) + float(stage.metrics.get("val_s") or 0.0)
-
-
 def spent_s(data: StudyData) -> dict[int, float]:
     """Returns trial number → training time of the whole study until its last report, in seconds.
 
     Only trials that trained or replayed epochs are included.
     """
     events = sorted(
-        (stage.recorded, trial.number, epoch_s(stage) if stage.times_trained else 0.0)
+        (stage.recorded, trial.number, training_s(stage.metrics) if stage.times_trained else 0.0)
         for trial in data.trials
         for stage in trial.stages
     )
@@ -59,38 +47,21 @@ def spent_s(data: StudyData) -> dict[int, float]:
     return spent
 
 
-def progress_charts(data: StudyData, marks: Marks) -> list[Chart]:
+def progress_charts(data: StudyData) -> list[Chart]:
     """Returns scores over trials, and over the time spent if it is known."""
-    over_trials = Chart(
-        "over-trials",
-        f"{_capital(data.metric)} over trials",
-        over_trials_sentence(data),
-        [_figure(data, marks, "trial", lambda trial: float(trial.number), data.scored)]
-        if data.scored
-        else [],
-        legend=legend_of(data, marks) + _BEST_SO_FAR if data.scored else (),
-    )
+    legend = marks_of(data).legend() + _BEST_SO_FAR if data.scored else ()
+    metric, text = capitalised(data.metric), over_trials_sentence(data)
+    by_number = [_figure(data, "trial", lambda trial: trial.number, data.scored)]
+    drawn = by_number if data.scored else []
+    charts = [Chart("over-trials", f"{metric} over trials", text, drawn, legend=legend)]
     spent = spent_s(data)
-    if not spent or not data.scored:
-        return [over_trials]
-    unit_s, unit = (_HOUR_S, "h") if max(spent.values()) > 2 * _HOUR_S else (_MINUTE_S, "min")
-    timed = sorted((t for t in data.scored if t.number in spent), key=lambda t: spent[t.number])
-    over_time = Chart(
-        "over-time",
-        f"{_capital(data.metric)} over time spent",
-        over_time_sentence(data, spent),
-        [
-            _figure(
-                data,
-                marks,
-                f"training time spent so far ({unit})",
-                lambda trial: spent[trial.number] / unit_s,
-                timed,
-            )
-        ],
-        legend=legend_of(data, marks) + _BEST_SO_FAR,
-    )
-    return [over_trials, over_time]
+    if spent and data.scored:
+        unit_s, unit = time_unit(max(spent.values()))
+        timed = sorted((t for t in data.scored if t.number in spent), key=lambda t: spent[t.number])
+        x, text = f"training time spent so far ({unit})", over_time_sentence(data, spent)
+        by_time = [_figure(data, x, lambda trial: spent[trial.number] / unit_s, timed)]
+        charts.append(Chart("over-time", f"{metric} over time spent", text, by_time, legend=legend))
+    return charts
 
 
 def over_trials_sentence(data: StudyData) -> str:
@@ -146,28 +117,11 @@ def over_time_sentence(data: StudyData, spent: dict[int, float]) -> str:
 
 
 def _figure(
-    data: StudyData,
-    marks: Marks,
-    x: str,
-    position: Callable[[TrialData], float],
-    trials: Sequence[TrialData],
+    data: StudyData, x: str, position: Callable[[TrialData], float], trials: Sequence[TrialData]
 ) -> go.Figure:
+    """Draws trials at their positions on the axis `x`, and the best so far as a line."""
     figure = new_figure(x, data.metric)
-    for name, colour, members in marks.by_colour(trials):
-        figure.add_scatter(
-            x=[position(trial) for trial in members],
-            y=[trial.score for trial in members],
-            mode="markers",
-            name=plain(name),
-            marker={
-                "color": colour,
-                "size": 8,
-                "symbol": [marks.symbol(t) + ("" if t.is_complete else "-open") for t in members],
-                "line": {"width": 1.5, "color": colour},
-            },
-            text=[trial_text(data, trial) for trial in members],
-            hovertemplate="%{text}<extra></extra>",
-        )
+    marks_of(data).add_trials(figure, trials, position)
     rising = best_so_far(data, trials)
     if rising:
         end = max(position(trial) for trial in trials)
@@ -180,7 +134,3 @@ def _figure(
             hoverinfo="skip",
         )
     return figure
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -8,15 +8,9 @@ import plotly.graph_objects as go
 from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 
-from canopy_search.dashboards.charts.theme import (
-    QUIET,
-    Marks,
-    legend_of,
-    new_figure,
-    plain,
-    trial_text,
-)
-from canopy_search.dashboards.formatting.tables import counted, score_text, value_text
+from canopy_search.dashboards.charts.theme import QUIET, marks_of, new_figure, plain
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import counted, signed_text, value_text
 from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
@@ -33,16 +27,16 @@ _FIFTHS = (
 )
 
 
-def space_charts(data: StudyData, marks: Marks) -> list[Chart]:
+def space_charts(data: StudyData) -> list[Chart]:
     """Returns a chart for each numeric parameter, and one of all parameters."""
     charts = [
         Chart(
             f"space-{index}",
             f"{name} against {data.metric}",
             slice_sentence(data, name),
-            slice_figures(data, marks, name),
+            slice_figures(data, name),
             height_px=320,
-            legend=legend_of(data, marks),
+            legend=marks_of(data).legend(),
         )
         for index, name in enumerate(data.numeric[:_MOST_NUMBERS])
         if data.scored
@@ -81,17 +75,18 @@ def slice_sentence(data: StudyData, name: str) -> str:
     tried = f"{value_text(min(values))} to {value_text(max(values))}"
     rank = _rank_correlation(values, [data.worth(trial.score) for trial in complete])
     if abs(rank) < 0.3:
-        trend = f"shows no clear trend with {name} (rank correlation {_signed(rank)})"
+        trend = f"shows no clear trend with {name} (rank correlation {signed_text(rank, 2)})"
     else:
-        trend = f"tends to {'rise' if rank > 0 else 'fall'} with {name} ({_signed(rank)})"
+        trend = f"tends to {'rise' if rank > 0 else 'fall'} with {name} ({signed_text(rank, 2)})"
     return (
         f"The better half of the {len(complete)} complete trials has {name} from {low} to {high}, "
         f"of {tried} tried; their score {trend}.{note}"
     )
 
 
-def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
+def slice_figures(data: StudyData, name: str) -> list[go.Figure]:
     """Draws a number against the score, with one panel for each category shown by marker."""
+    marks = marks_of(data)
     trials = [trial for trial in data.scored if name in trial.params]
     values = list(marks.symbols) if marks.marked else [None]
     scores = [trial.score for trial in trials if trial.score is not None] or [0.0, 1.0]
@@ -104,20 +99,7 @@ def slice_figures(data: StudyData, marks: Marks, name: str) -> list[go.Figure]:
         if not members:
             continue
         panel = new_figure(name, data.metric)
-        for group, colour, some in marks.by_colour(members):
-            panel.add_scatter(
-                x=[trial.params[name] for trial in some],
-                y=[trial.score for trial in some],
-                mode="markers",
-                name=plain(group),
-                marker={
-                    "color": colour,
-                    "size": [10 if trial.is_complete else 7 for trial in some],
-                    "symbol": [marks.symbol(t) + ("" if t.is_complete else "-open") for t in some],
-                },
-                text=[trial_text(data, trial) for trial in some],
-                hovertemplate="%{text}<extra></extra>",
-            )
+        marks.add_trials(panel, members, lambda trial: trial.params[name])
         title = plain(value_text(value)) if marks.marked else None
         panel.update_yaxes(range=[min(scores) - pad, max(scores) + pad])
         if is_log:
@@ -245,7 +227,3 @@ def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     if len(set(first)) < 2 or len(set(second)) < 2:
         return 0.0
     return float(spearmanr(first, second).statistic)
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.2f}".replace("-", "−")

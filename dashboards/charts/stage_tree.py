@@ -6,23 +6,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.progress import epoch_s
 from canopy_search.dashboards.charts.theme import (
     Marks,
     ink_on,
-    legend_of,
     marks_of,
     new_figure,
     plain,
 )
-from canopy_search.dashboards.formatting.tables import (
-    duration_text,
-    percent_text,
-    score_text,
-    value_text,
-)
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import duration_text, percent_text, value_text
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData, training_s
 from canopy_search.storage.study.epochs import EpochRecord
 
 _ROW_PX, _LOWEST_PX, _HIGHEST_PX = 17, 220, 1500
@@ -84,10 +78,10 @@ class StageTree:
     saved_s: float
 
 
-def stage_tree(data: StudyData, marks: Marks) -> StageTree:
+def stage_tree(data: StudyData) -> StageTree:
     """Lays out the stages of a study's trials with the trials of a branch in adjacent rows."""
     root = _Node()
-    order = _order(data, marks)
+    order = _order(marks_of(data))
     records = []
     for trial in sorted(data.trials, key=order):
         keys = [(stage.stage, stage) for stage in trial.stages]
@@ -109,27 +103,19 @@ def stage_tree(data: StudyData, marks: Marks) -> StageTree:
         rows=rows,
         reported=len(records),
         trained=sum(record.times_trained for record in records),
-        saved_s=sum(epoch_s(record) for record in records if not record.times_trained),
+        saved_s=sum(training_s(record.metrics) for record in records if not record.times_trained),
     )
 
 
 def stage_tree_charts(data: StudyData) -> list[Chart]:
     """Returns the stage tree, if the trials have stages."""
-    marks = marks_of(data)
-    tree = stage_tree(data, marks)
+    tree = stage_tree(data)
     if not tree.rows:
         return []
+    title, drawn = "Which trials shared which epochs", [figure(data, tree)]
+    legend = marks_of(data).legend(with_marks=False)
     height_px = _height_px(len(tree.rows))
-    return [
-        Chart(
-            "stage-tree",
-            "Which trials shared which epochs",
-            sentence(data, tree),
-            [figure(data, tree, marks)],
-            height_px,
-            legend_of(data, marks, with_marks=False),
-        )
-    ]
+    return [Chart("stage-tree", title, sentence(data, tree), drawn, height_px, legend)]
 
 
 def sentence(data: StudyData, tree: StageTree) -> str:
@@ -164,15 +150,14 @@ def branch_text(data: StudyData, block: Block) -> str:
     return " · ".join(value_text(params[name]) for name in names) or "this branch"
 
 
-def figure(data: StudyData, tree: StageTree, marks: Marks) -> go.Figure:
+def figure(data: StudyData, tree: StageTree) -> go.Figure:
     """Draws the blocks, with epochs from left to right, and each trial's final score."""
     rows = len(tree.rows)
     row_px = _height_px(rows) / max(rows, 1)
     gap = 0.12 if row_px > 6 else 0.0
     last = max(data.planned_epochs, *(block.epoch for block in tree.blocks))
-    drawn = new_figure("epoch", "")
-    groups = marks.by_colour(tree.rows)
-    for name, colour, members in groups:
+    drawn, marks = new_figure("epoch", ""), marks_of(data)
+    for name, colour, members in marks.by_colour(tree.rows):
         numbers = {trial.number for trial in members}
         blocks = [block for block in tree.blocks if block.trials[0].number in numbers]
         drawn.add_bar(
@@ -264,7 +249,7 @@ def _lay_out(node: _Node, epoch: int, blocks: list[Block], rows: list[TrialData]
         blocks.append(Block(epoch, first, tuple(rows[first:]), node.record, node.was_trained))
 
 
-def _order(data: StudyData, marks: Marks) -> Callable[[TrialData], tuple[Any, ...]]:
+def _order(marks: Marks) -> Callable[[TrialData], tuple[Any, ...]]:
     """Returns a sort key: categories in their listed order, numeric values, trial number."""
     colours = list(marks.colours)
     symbols = list(marks.symbols)
@@ -274,7 +259,7 @@ def _order(data: StudyData, marks: Marks) -> Callable[[TrialData], tuple[Any, ..
         return (
             colours.index(colour) if colour in colours else -1,
             symbols.index(mark) if mark in symbols else -1,
-            [float(trial.params.get(name, 0.0)) for name in data.numeric],
+            [float(trial.params.get(name, 0.0)) for name in marks.data.numeric],
             trial.number,
         )
 
@@ -286,7 +271,7 @@ def _block_text(data: StudyData, block: Block) -> str:
     more = f" and {len(block.trials) - 12} more" if len(block.trials) > 12 else ""
     ap = score_text(data, block.trials[0].score_at(block.epoch))
     word = "trial" if len(block.trials) == 1 else "trials"
-    took = duration_text(epoch_s(block.record))
+    took = duration_text(training_s(block.record.metrics))
     how = f"took {took}" if block.was_trained else "not trained by this study"
     return f"epoch {block.epoch}, {plain(data.metric)} {ap}, {how}<br>{word} {numbers}{more}"
 

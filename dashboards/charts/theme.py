@@ -1,18 +1,15 @@
 """The theme of all figures: one template, one colour and one marker for each category."""
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.formatting.tables import (
-    params_text,
-    score_text,
-    value_text,
-)
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import duration_text, params_text, value_text
 from canopy_search.dashboards.html.page import Key
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
@@ -63,17 +60,15 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
+def new_figure(x: str, y: str) -> go.Figure:
     """Returns an empty figure in Canopy's theme.
 
     Args:
         x: title of the horizontal axis, with its unit.
         y: title of the vertical axis, with its unit.
-        layout: additional Plotly layout.
     """
-    figure = go.Figure()
-    figure.update_layout(template=TEMPLATE, xaxis_title_text=plain(x), yaxis_title_text=plain(y))
-    return figure.update_layout(**layout)
+    titles = {"xaxis_title_text": plain(x), "yaxis_title_text": plain(y)}
+    return go.Figure().update_layout(template=TEMPLATE, **titles)
 
 
 def plain(text: object) -> str:
@@ -100,16 +95,16 @@ class Marks:
     """The colour and the marker of every trial of a study.
 
     Attributes:
+        data: the study.
         colours: value of the parameter shown by colour → colour.
         symbols: value of the parameter shown by marker → Plotly's symbol.
-        dashes: value of the parameter shown by marker → dash of a line.
         coloured: name of the parameter shown by colour; None if there is none.
         marked: name of the parameter shown by marker; None if there is none.
     """
 
+    data: StudyData
     colours: Mapping[Any, str]
     symbols: Mapping[Any, str]
-    dashes: Mapping[Any, str]
     coloured: str | None = None
     marked: str | None = None
 
@@ -118,12 +113,9 @@ class Marks:
         return self.colours.get(self.colour_value(trial), QUIET if self.coloured else ACCENT)
 
     def symbol(self, trial: TrialData) -> str:
-        """Returns the marker of a trial."""
-        return self.symbols.get(self.mark_value(trial), SYMBOLS[0])
-
-    def dash(self, trial: TrialData) -> str:
-        """Returns the dash of a trial's line."""
-        return self.dashes.get(self.mark_value(trial), DASHES[0])
+        """Returns the marker of a trial, hollow if it is not complete."""
+        hollow = "" if trial.is_complete else "-open"
+        return self.symbols.get(self.mark_value(trial), SYMBOLS[0]) + hollow
 
     def colour_value(self, trial: TrialData) -> Any:
         """Returns the value that decides a trial's colour."""
@@ -147,52 +139,76 @@ class Marks:
             if members
         ]
 
+    def legend(self, *, with_marks: bool = True) -> list[Key]:
+        """Returns the legend: colours, and optionally markers, hollow ones included."""
+        scored = self.data.scored
+        keys = [Key(name, colour) for name, colour, _ in self.by_colour(scored)]
+        keys = keys if self.coloured else []
+        if not with_marks:
+            return keys
+        used = {self.mark_value(trial) for trial in scored} if self.marked else set()
+        for value, symbol in self.symbols.items():
+            if value in used and len(used) > 1:
+                keys.append(Key(value_text(value), QUIET, LETTERS[SYMBOLS.index(symbol)]))
+        if any(not trial.is_complete for trial in scored):
+            keys.append(Key("hollow: not complete", QUIET, "○"))
+        return keys
+
+    def add_trials(
+        self,
+        drawn: go.Figure,
+        trials: Iterable[TrialData],
+        x: Callable[[TrialData], float],
+        chosen: Container[int] | None = None,
+    ) -> None:
+        """Draws trials as markers at their scores.
+
+        Args:
+            drawn: the figure.
+            trials: those that have a score.
+            x: returns the position of a trial.
+            chosen: numbers of the trials to draw larger than the others, if some are chosen.
+        """
+        for name, colour, members in self.by_colour(trials):
+            is_chosen = [chosen is not None and trial.number in chosen for trial in members]
+            drawn.add_scatter(
+                x=[x(trial) for trial in members],
+                y=[trial.score for trial in members],
+                mode="markers",
+                name=plain(name),
+                marker={
+                    "color": colour,
+                    "symbol": [self.symbol(trial) for trial in members],
+                    "size": [13 if each else 8 for each in is_chosen],
+                    "opacity": [1.0 if each or chosen is None else 0.6 for each in is_chosen],
+                    "line": {"width": 1.5 if chosen is None else 0, "color": colour},
+                },
+                text=[trial_text(self.data, trial) for trial in members],
+                hovertemplate="%{text}<extra></extra>",
+            )
+
 
 def marks_of(data: StudyData) -> Marks:
     """Chooses the categories shown by colour and by marker, the same for every chart."""
     order = {_COLOURED_FIRST: -2, _MARKED_FIRST: -1}
     names = sorted(data.categorical, key=lambda name: order.get(name, 0))
     coloured, marked = [*names[:2], None, None][:2]
-    colours = _assigned(data, coloured, COLOURS)
-    return Marks(
-        colours,
-        _assigned(data, marked, SYMBOLS),
-        _assigned(data, marked, DASHES),
-        coloured,
-        marked,
-    )
-
-
-def legend_of(data: StudyData, marks: Marks, *, with_marks: bool = True) -> list[Key]:
-    """Returns the legend: colours, and optionally markers, hollow ones included."""
-    keys = [Key(name, colour) for name, colour, _ in marks.by_colour(data.scored)]
-    keys = keys if marks.coloured else []
-    if not with_marks:
-        return keys
-    used = {marks.mark_value(trial) for trial in data.scored} if marks.marked else set()
-    for value, symbol in marks.symbols.items():
-        if value in used and len(used) > 1:
-            keys.append(Key(value_text(value), QUIET, LETTERS[SYMBOLS.index(symbol)]))
-    if any(not trial.is_complete for trial in data.scored):
-        keys.append(Key("hollow: not complete", QUIET, "○"))
-    return keys
+    colours, symbols = _assigned(data, coloured, COLOURS), _assigned(data, marked, SYMBOLS)
+    return Marks(data, colours, symbols, coloured, marked)
 
 
 def trial_text(data: StudyData, trial: TrialData) -> str:
     """Returns the hover text of a trial, as Plotly's markup with escaped names."""
     epochs = f" after {data.step} {trial.epochs}" if trial.epochs else ""
-    state = trial.state.lower()
-    return (
-        f"trial {trial.number} · {plain(params_text(trial.params))}<br>"
-        f"{plain(data.metric)} {score_text(data, trial.score)}{epochs} · {state}"
-    )
+    took = "" if trial.duration_s is None else f" · {duration_text(trial.duration_s)}"
+    score = f"{plain(data.metric)} {score_text(data, trial.score)}{epochs}"
+    setting = plain(params_text(trial.params))
+    return f"trial {trial.number} · {setting}<br>{score} · {trial.state.lower()}{took}"
 
 
 def _assigned(data: StudyData, name: str | None, styles: Sequence[str]) -> dict[Any, str]:
     """Assigns one of `styles` to each value of a parameter; after the last, they repeat."""
-    if name is None:
-        return {}
-    return dict(zip(data.categorical[name], cycle(styles), strict=False))
+    return {} if name is None else dict(zip(data.categorical[name], cycle(styles), strict=False))
 
 
 def _category(value: Any) -> str:

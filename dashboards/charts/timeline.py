@@ -6,19 +6,22 @@ from datetime import UTC, datetime, timedelta
 
 import plotly.graph_objects as go
 
-from canopy_search.dashboards.charts.progress import epoch_s
 from canopy_search.dashboards.charts.theme import (
     QUIET,
-    Marks,
     ink_on,
-    legend_of,
+    marks_of,
     new_figure,
     plain,
     trial_text,
 )
-from canopy_search.dashboards.formatting.tables import duration_text, percent_text, worker_name
+from canopy_search.dashboards.formatting.tables import worker_name
+from canopy_search.dashboards.formatting.values import (
+    duration_text,
+    percent_text,
+    time_unit,
+)
 from canopy_search.dashboards.html.page import Chart
-from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData, training_s
 from canopy_search.storage.workers.registry import WorkerSummary
 
 _ROW_PX, _HIGHEST_PX = 26, 900
@@ -122,15 +125,15 @@ class WorkClock:
         return passed - self._break_s
 
 
-def timeline_charts(data: StudyData, marks: Marks) -> list[Chart]:
+def timeline_charts(data: StudyData) -> list[Chart]:
     """Returns the timeline, if anything was trained."""
     found = stints(data)
     if not found:
         return []
     rows = max(lanes(found)) + 1 + min(len(_shown_workers(data)), _MOST_WORKERS)
-    drawn = figure(data, marks, found)
+    drawn = figure(data, found)
     text = sentence(data, found)
-    legend = legend_of(data, marks, with_marks=False)
+    legend = marks_of(data).legend(with_marks=False)
     title = "When trials ran and workers were active"
     height_px = min(_HIGHEST_PX, 110 + _ROW_PX * rows)
     return [Chart("timeline", title, text, [drawn], height_px, legend)]
@@ -158,13 +161,12 @@ def sentence(data: StudyData, found: Sequence[Stint]) -> str:
     return text + "."
 
 
-def figure(data: StudyData, marks: Marks, found: Sequence[Stint]) -> go.Figure:
+def figure(data: StudyData, found: Sequence[Stint]) -> go.Figure:
     """Draws one row per trial that ran at the same time, and one per worker."""
     clock = WorkClock(found)
     total_s = clock.at(max(stint.end for stint in found))
-    unit_s, unit = (
-        (3600.0, "h") if total_s > 7200 else (60.0, "min") if total_s > 120 else (1.0, "s")
-    )
+    unit_s, unit = time_unit(total_s)
+    marks = marks_of(data)
     lane_of = dict(zip(map(id, found), lanes(found), strict=True))
     drawn = new_figure(f"time ({unit})", "")
     for name, colour, members in marks.by_colour(data.trials):
@@ -230,9 +232,9 @@ def _of_epochs(trial: TrialData) -> list[Stint]:
         if not stage.times_trained:
             continue
         end = stage.recorded.astimezone(UTC)
-        begin = end - timedelta(seconds=epoch_s(stage))
+        begin = end - timedelta(seconds=training_s(stage.metrics))
         before = found[-1] if found else None
-        slack = timedelta(seconds=_SLACK_S + 0.5 * epoch_s(stage))
+        slack = timedelta(seconds=_SLACK_S + 0.5 * training_s(stage.metrics))
         if before and stage.epoch == before.last + 1 and begin - before.end <= slack:
             found[-1] = Stint(trial, before.begin, end, before.first, stage.epoch)
         else:

@@ -5,35 +5,24 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.study.model import TrialData
 
-CREATED, RUNNING, COMPLETED, STOPPED, FAILED = (
-    "created",
-    "in_progress",
-    "completed",
-    "stopped",
-    "failed",
-)
+CREATED, RUNNING = "created", "in_progress"
+COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
 FINAL = (COMPLETED, STOPPED, FAILED)
 
+OBJECTIVE = "AP/val"
 SHORTEST_NAME = 3
+_LONGEST_LINE = 1000
 
 BEST_TAG = "best"
 PASSING_TAGS = frozenset(
-    {
-        BEST_TAG,
-        "waiting",
-        "running",
-        "paused",
-        "interrupted",
-        "complete",
-        "pruned",
-        "failed",
-    }
+    f"{BEST_TAG} waiting running paused interrupted complete pruned failed".split()
 )
 """Tags that a trial can lose again; all others are permanent."""
 
@@ -155,6 +144,11 @@ def task_state(trial: TrialData) -> str:
     return _STATES.get(trial.state, RUNNING)
 
 
+def state_word(trial: TrialData) -> str:
+    """Returns a trial's state as a tag and a line say it."""
+    return "failed" if trial.state == TrialState.FAIL.name else trial.state.lower()
+
+
 def identity_tag(database_id: str, study_id: int, number: int) -> str:
     """Returns a tag that is unique among all databases, studies and trials."""
     return f"canopy:{digest([database_id, study_id, number])}"
@@ -175,16 +169,28 @@ def text_of(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by their dotted names."""
-    flattened: dict[str, Any] = {}
-    for key, value in document.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flattened |= flat(value, f"{name}.")
-        else:
-            flattened[name] = value
-    return flattened
+def texts_of(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Returns section → name → value as ClearML's table shows it."""
+    return {
+        section: {name: text_of(value) for name, value in values.items()}
+        for section, values in sections.items()
+    }
+
+
+def json_text(document: Any) -> str:
+    """Returns a document as indented JSON."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
+
+
+def one_line(text: str) -> str:
+    """Returns a reason as a page can show it: one line, no control characters, not too long."""
+    line = " ".join(text.split())
+    return "".join(char for char in line if char.isprintable())[:_LONGEST_LINE]
+
+
+def milliseconds(instant: datetime | None) -> int:
+    """Returns an instant in milliseconds since 1970, 0 if unknown; a naive one is local time."""
+    return 0 if instant is None else round(instant.timestamp() * 1000)
 
 
 def is_number(value: Any) -> bool:

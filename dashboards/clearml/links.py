@@ -1,49 +1,54 @@
 """Addresses of ClearML's pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from canopy_search.storage.study.mirror_rows import MirroredTask, MirrorState
 
 _NEW_NAMES_FROM = (2, 31)
+"""Version of the API that renamed experiments to tasks."""
 
 
-def task_url(
-    web: str | None,
-    api_version: str | None,
-    project: str | None,
-    task: str,
-    page: str = "log",
-) -> str | None:
-    """Returns the address of a task's page; None if the address of the pages is unknown.
+@dataclass(frozen=True)
+class Pages:
+    """Pages in ClearML of a mirrored study.
 
-    Args:
-        web: address of the server's pages.
-        api_version: version of the server's API; 2.31 renamed experiments to tasks.
-        project: id of the task's project; None for any.
-        task: id of the task.
-        page: page of its output: ``log``, or ``metrics/scalar``.
+    Attributes:
+        state: state of the mirror, which knows the server's addresses.
+        task_ids: trial number, or `storage.study.mirror_rows.STUDY_TASK` → id of its task.
     """
-    if not web:
-        return None
-    word = "tasks" if _has_new_names(api_version) else "experiments"
-    return f"{web}/projects/{project or '*'}/{word}/{task}/output/{page}"
 
+    state: MirrorState = field(default_factory=lambda: MirrorState(""))
+    task_ids: Mapping[int, str] = field(default_factory=dict)
 
-def comparison_url(
-    web: str | None, api_version: str | None, project: str | None, tasks: Sequence[str]
-) -> str | None:
-    """Returns the address of the page that compares tasks by their scalars.
+    @classmethod
+    def of(cls, state: MirrorState, rows: Mapping[int, MirroredTask]) -> "Pages":
+        """Returns the pages of the tasks that exist."""
+        return cls(state, {number: row.task for number, row in rows.items() if row.task})
 
-    Args:
-        web: address of the server's pages.
-        api_version: version of the server's API.
-        project: id of the tasks' project; None for any.
-        tasks: their ids.
-    """
-    if not web or not tasks:
-        return None
-    word = "compare-tasks" if _has_new_names(api_version) else "compare-experiments"
-    return f"{web}/projects/{project or '*'}/{word};ids={','.join(tasks)}/scalars/graph"
+    def task(self, number: int, page: str = "log") -> str | None:
+        """Returns the address of a task's page, if it is known.
 
+        Args:
+            number: of the task's trial, or `STUDY_TASK`.
+            page: page of its output: ``log``, or ``metrics/scalar``.
+        """
+        task = self.task_ids.get(number)
+        return task and self._url(f"{self._word}/{task}/output/{page}")
 
-def _has_new_names(api_version: str | None) -> bool:
-    parts = (api_version or "").split(".")[:2]
-    return all(part.isdecimal() for part in parts) and tuple(map(int, parts)) >= _NEW_NAMES_FROM
+    def comparison(self, numbers: Sequence[int]) -> str | None:
+        """Returns the address that compares trials, if at least two of them were mirrored."""
+        tasks = [self.task_ids[number] for number in numbers if number in self.task_ids]
+        if len(tasks) < 2:
+            return None
+        return self._url(f"compare-{self._word};ids={','.join(tasks)}/scalars/graph")
+
+    @property
+    def _word(self) -> str:
+        parts = (self.state.api_version or "").split(".")[:2]
+        is_new = all(part.isdecimal() for part in parts)
+        return "tasks" if is_new and tuple(map(int, parts)) >= _NEW_NAMES_FROM else "experiments"
+
+    def _url(self, path: str) -> str | None:
+        web, project = self.state.web, self.state.project or "*"
+        return f"{web}/projects/{project}/{path}" if web else None

@@ -90,27 +90,6 @@ class Reconciler:
             self._note_rejection(row, error)
             raise
 
-    def create(
-        self,
-        desired: DesiredTask,
-        row: MirroredTask,
-        *,
-        found: FoundTask | None = None,
-        parent: str | None = None,
-    ) -> None:
-        """Creates a task, or adopts one that exists; `update` sends the rest.
-
-        Raises:
-            TrackerUnavailableError: as for `update`.
-            TrackerRejectsError: as for `update`.
-        """
-        row.problem = None
-        try:
-            self._create_or_adopt(desired, row, found, parent)
-        except TrackerRejectsError as error:
-            self._note_rejection(row, error)
-            raise
-
     def _create_or_adopt(
         self, desired: DesiredTask, row: MirroredTask, found: FoundTask | None, parent: str | None
     ) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.dashboards.clearml.mirror import Mirror, MirrorPlan, MirrorStatus
+from canopy_search.dashboards.clearml.mirror import Mirror, MirrorEvents, MirrorPlan, MirrorStatus
 from canopy_search.dashboards.errors import TrackerUnavailableError
 from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.database import Database
@@ -17,8 +17,6 @@ TICK_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 BUSY = "another mirror is active for this study; this one waits"
 
-Note = Callable[[str], None]
-
 
 class Follower:
     """Mirrors a study in rounds, and retries while its server or database is unavailable.
@@ -26,33 +24,26 @@ class Follower:
     Args:
         database: an open database.
         plan: what is mirrored, and where to.
-        note: called with each message for the user, once per message.
+        events: who is told of its progress; of each message once.
         wait: waits for a number of seconds; returns whether the next round is the last one.
-        after_task: called after each update of a task.
-        after_round: called with the status of a round, or with the reason why it failed.
     """
 
-    def __init__(  # noqa: PLR0917 - mostly callbacks
+    def __init__(
         self,
         database: Database,
         plan: MirrorPlan,
-        note: Note,
+        events: MirrorEvents,
         wait: Callable[[float], bool],
-        after_task: Callable[[], object] = lambda: None,
-        after_round: Callable[[MirrorStatus | str], object] = lambda _outcome: None,
     ) -> None:
         study_id = StudyStore(database).study_id(plan.study)
         self._database = database
         self._plan = plan
-        self._note = note
+        self._events = events
         self._wait = wait
-        self._after_task = after_task
-        self._after_round = after_round
         self._store = MirrorStore(database, study_id, plan.server)
         self._mirror: Mirror | None = None
         self._failures = 0
         self._reported: set[str] = set()
-        self._recorded: str | None = ""  # what an earlier mirror recorded is unknown
         self._is_last = False
 
     def run(self) -> MirrorStatus | None:
@@ -77,16 +68,10 @@ class Follower:
             if not has_turn():
                 self._note_once(BUSY)
                 if self._is_last:
-                    self._after_round(BUSY)
+                    self._events.after_round(BUSY)
                 return None, TICK_S
             if self._mirror is None:
-                self._mirror = Mirror(
-                    self._database,
-                    self._plan,
-                    note=self._note,
-                    before_task=has_turn,
-                    after_task=self._after_task,
-                )
+                self._mirror = Mirror(self._database, self._plan, self._events, has_turn)
             status = self._mirror.round(last=self._is_last)
             self._on_success(status)
         except TrackerUnavailableError as error:
@@ -99,17 +84,15 @@ class Follower:
         return status, TICK_S
 
     def _on_success(self, status: MirrorStatus) -> None:
-        if self._failures and self._reported:
-            self._note("ClearML answers again")
-        if status.rejected != self._recorded:
-            self._store.write_problem(status.rejected)
-            self._recorded = status.rejected
         if self._failures:
+            if self._reported:
+                self._events.note("ClearML answers again")
             self._reported.clear()
         self._failures = 0
+        self._store.write_problem(status.rejected)
         if status.rejected:
             self._note_once(f"ClearML: {status.rejected}")
-        self._after_round(status)
+        self._events.after_round(status)
 
     def _on_failure(self, reason: str) -> float:
         """Reports a new problem; returns the seconds to wait before the next round."""
@@ -117,32 +100,27 @@ class Follower:
         self._note_once(
             f"ClearML at {self._plan.server}: {reason}; trials continue, the mirror retries"
         )
-        if reason != self._recorded:
-            self._store.write_problem(reason)
-            self._recorded = reason
-        self._after_round(reason)
+        self._store.write_problem(reason)
+        self._events.after_round(reason)
         return self._pause_s()
 
     def _note_once(self, text: str) -> None:
         if text not in self._reported:
             self._reported.add(text)
-            self._note(text)
+            self._events.note(text)
 
     def _pause_s(self) -> float:
         longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10))
         return random.uniform(longest / 2, longest)
 
 
-def mirror_once(
-    database: Database, plan: MirrorPlan, note: Note, after_task: Callable[[], object]
-) -> MirrorStatus | None:
+def mirror_once(database: Database, plan: MirrorPlan, events: MirrorEvents) -> MirrorStatus | None:
     """Mirrors a study as it is now.
 
     Args:
         database: an open database.
         plan: what is mirrored, and where to.
-        note: called with each message for the user.
-        after_task: called after each update of a task.
+        events: who is told of its progress.
 
     Returns:
         The status afterwards; None if another mirror is active.
@@ -157,9 +135,8 @@ def mirror_once(
     with store.turn() as has_turn:
         if not has_turn():
             return None
-        mirror = Mirror(database, plan, note=note, before_task=has_turn, after_task=after_task)
         try:
-            status = mirror.round(last=True)
+            status = Mirror(database, plan, events, has_turn).round(last=True)
         except TrackerUnavailableError as error:
             store.write_problem(str(error))
             raise

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from canopy_search.dashboards.clearml.desired_state import (
-    COMPLETED,
-    FAILED,
     PASSING_TAGS,
-    STOPPED,
     DesiredTask,
     LogLine,
     Plot,
@@ -24,7 +21,6 @@ _SEARCHED_AT_ONCE = 100
 _LINES_AT_ONCE = 1000
 # ClearML shows only the latest iteration of a plot; one fixed iteration replaces it in place.
 _PLOT_STEP = 0
-_ENDS = {COMPLETED: "completed", STOPPED: "stopped", FAILED: "failed"}
 _WORKER = "canopy"
 
 
@@ -86,13 +82,10 @@ class TrackerServer:
     def create(self, desired: DesiredTask, project: str, parent: str | None) -> str:
         """Creates a task; returns its id."""
         fields: dict[str, Any] = {
-            "name": desired.name,
             "type": desired.type,
             "project": project,
             "tags": list(desired.tags),
-            "comment": desired.comment,
-            "hyperparams": _hyperparams(desired),
-            "configuration": _configuration(desired),
+            **_parts(desired),
         }
         if parent is not None:
             fields["parent"] = parent
@@ -102,13 +95,7 @@ class TrackerServer:
 
     def edit(self, task: str, desired: DesiredTask, parts: Sequence[str]) -> None:
         """Changes some parts of a task; their names are the keys of `DesiredTask.parts`."""
-        values = {
-            "name": desired.name,
-            "comment": desired.comment,
-            "hyperparams": _hyperparams(desired),
-            "configuration": _configuration(desired),
-        }
-        fields = {name: value for name, value in values.items() if name in parts}
+        fields = {name: value for name, value in _parts(desired).items() if name in parts}
         self.session.call("tasks", "edit", task=task, force=True, **fields)
 
     def set_tags(self, task: str, canopy_tags: Sequence[str]) -> None:
@@ -126,9 +113,9 @@ class TrackerServer:
         self.session.call("tasks", "started", task=task, force=True)
 
     def end(self, task: str, state: str, reason: str) -> None:
-        """Marks a task as ended, with the reason."""
+        """Marks a task as completed, stopped or failed, with the reason."""
         fields = {"status_reason": reason, "status_message": reason} if reason else {}
-        self.session.call("tasks", _ENDS[state], task=task, force=True, **fields)
+        self.session.call("tasks", state, task=task, force=True, **fields)
 
     def ping(self, task: str) -> None:
         """Tells the server that a running task is alive."""
@@ -267,20 +254,22 @@ class TrackerServer:
         ]
 
 
-def _hyperparams(desired: DesiredTask) -> dict[str, dict[str, dict[str, str]]]:
+def _parts(desired: DesiredTask) -> dict[str, Any]:
+    """Returns the editable parts in the API's format; their names are those of `parts`."""
     return {
-        section: {
-            name: {"section": section, "name": name, "value": value}
-            for name, value in values.items()
-        }
-        for section, values in desired.hyperparams.items()
-    }
-
-
-def _configuration(desired: DesiredTask) -> dict[str, dict[str, str]]:
-    return {
-        name: {"name": name, "type": kind, "value": text}
-        for name, (kind, text) in desired.configuration.items()
+        "name": desired.name,
+        "comment": desired.comment,
+        "hyperparams": {
+            section: {
+                name: {"section": section, "name": name, "value": value}
+                for name, value in values.items()
+            }
+            for section, values in desired.hyperparams.items()
+        },
+        "configuration": {
+            name: {"name": name, "type": kind, "value": text}
+            for name, (kind, text) in desired.configuration.items()
+        },
     }
 
 

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from canopy_search.dashboards.clearml.desired_state import task_state
-from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.links import Pages
 from canopy_search.dashboards.clearml.reconcile import is_gone
-from canopy_search.dashboards.formatting.tables import counted
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from canopy_search.storage.study.studies import StudyStore
@@ -56,14 +56,8 @@ class MirrorSummary:
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy status --json`` prints."""
         return {
-            "server": self.server,
-            "mirrored": self.mirrored,
-            "behind": self.behind,
-            "deleted": self.deleted,
-            "problem": self.problem,
+            **vars(self),
             "since": self.since and self.since.isoformat(timespec="seconds"),
-            "url": self.url,
-            "comparison": self.comparison,
             "trials": {str(number): url for number, url in self.trials.items()},
         }
 
@@ -97,10 +91,8 @@ def mirror_summary(
         and row.epochs == len(trial.metrics)
         for trial in summary.trials
     )
-    ids = {number: row.task for number, row in rows.items() if row.task}
-    best = [ids[t.number] for t in summary.best_settings[:_COMPARED] if t.number in ids]
-    page_of_project = (state.web, state.api_version, state.project)
-    urls = {number: task_url(*page_of_project, task) for number, task in ids.items()}
+    pages = Pages.of(state, rows)
+    urls = {number: pages.task(number) for number in pages.task_ids}
     return MirrorSummary(
         server=state.server,
         mirrored=mirrored,
@@ -109,6 +101,6 @@ def mirror_summary(
         problem=state.problem,
         since=state.since,
         url=urls.get(STUDY_TASK),
-        comparison=comparison_url(*page_of_project, best) if len(best) > 1 else None,
+        comparison=pages.comparison([t.number for t in summary.best_settings[:_COMPARED]]),
         trials={number: url for number, url in urls.items() if url and number != STUDY_TASK},
     )

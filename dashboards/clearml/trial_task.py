@@ -1,9 +1,7 @@
 """A trial → the desired state of its task in ClearML."""
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -15,19 +13,21 @@ from canopy_search.dashboards.clearml.desired_state import (
     LogLine,
     Plot,
     Scalar,
-    flat,
     is_number,
+    json_text,
     long_enough,
+    milliseconds,
+    one_line,
+    state_word,
     task_state,
-    text_of,
+    texts_of,
 )
-from canopy_search.dashboards.clearml.figures import label_ap
-from canopy_search.dashboards.clearml.plotly_json import plot, table
-from canopy_search.dashboards.formatting.tables import ap_text, duration_text, params_text
-from canopy_search.dashboards.study.model import TrialData
+from canopy_search.dashboards.clearml.plots import label_plots
+from canopy_search.dashboards.formatting.values import ap_text, duration_text, params_text
+from canopy_search.dashboards.study.model import StudyData, TrialData, training_s
+from canopy_search.dashboards.study.settings import flat
 
-_TAGS = {TrialState.FAIL.name: "failed"}
-_SPLITS = {"train": "train", "val": "val"}
+_SPLITS = ("train", "val")
 # Metrics whose names are not split_measure → title of the graph, and series.
 _OTHERS = {
     "lr": ("learning rate", "lr"),
@@ -37,52 +37,49 @@ _OTHERS = {
     "wait_s": ("seconds", "waiting for data"),
     "peak_memory_mib": ("memory", "peak MiB"),
 }
-_PER_LABEL = "val_ap_per_label"
-_LONGEST_REASON = 1000
 
 Record = Mapping[str, Any]
 
 
 def trial_task(
-    trial: TrialData,
-    *,
-    study: str,
-    identity: str,
-    record: Record | None,
-    is_best: bool,
-    extra_plots: tuple[Plot, ...] = (),
+    trial: TrialData, data: StudyData, *, identity: str, extra_plots: tuple[Plot, ...] = ()
 ) -> DesiredTask:
     """Returns the desired state of a trial's task.
 
     Args:
         trial: the trial in its current state.
-        study: name of its study.
+        data: its study.
         identity: tag of the task.
-        record: settings that the study was started with, if they are known.
-        is_best: whether it is currently the study's best trial.
         extra_plots: figures that need more than the trial.
     """
+    record, best = data.record, data.best
     settings = training_settings(trial, record)
-    epochs = settings.get("epochs")
     # The settings of a waiting trial are not chosen yet.
     named = () if trial.state == TrialState.WAITING.name else ("backbone", "loss")
     described = [str(settings[key]) for key in named if settings.get(key)]
-    word = _TAGS.get(trial.state, trial.state.lower())
-    tags = [identity, *described, word, *([BEST_TAG] if is_best else [])]
+    is_best = best is not None and best.number == trial.number
+    tags = [identity, *described, state_word(trial), *([BEST_TAG] if is_best else [])]
+    default_reason = "pruned" if trial.state == TrialState.PRUNED.name else ""
+    sections = {"search": trial.params, "training": flat(settings)}
+    configuration = {}
+    if record:
+        sections["data"] = flat(record["data"])
+        document = {"data": record["config"]["data"], "training": settings}
+        configuration["settings"] = ("json", json_text(document))
     return DesiredTask(
         number=trial.number,
         identity=identity,
-        name=long_enough(f"{study} trial {trial.number}"),
+        name=long_enough(f"{data.name} trial {trial.number}"),
         type="training",
         state=task_state(trial),
-        reason=one_line(trial.reason or _reason(trial)),
-        comment=_comment(trial, study),
+        reason=one_line(trial.reason or default_reason),
+        comment=_comment(trial, data.name),
         tags=tuple(dict.fromkeys(tags)),
-        hyperparams=_hyperparams(trial, settings, record),
-        configuration=_configuration(settings, record),
+        hyperparams=texts_of(sections),
+        configuration=configuration,
         scalars=scalars(trial),
-        plots=(*_label_plots(trial), *extra_plots),
-        lines=_lines(trial, epochs),
+        plots=(*label_plots(trial), *extra_plots),
+        lines=_lines(trial, settings.get("epochs")),
     )
 
 
@@ -127,21 +124,6 @@ def graph_of(metric: str) -> tuple[str, str]:
     return {"ap": "AP"}.get(measure, measure.replace("_", " ")), split
 
 
-def milliseconds(instant: datetime) -> int:
-    """Returns an instant in milliseconds since 1970; a naive one is local time."""
-    return round(instant.timestamp() * 1000)
-
-
-def one_line(text: str) -> str:
-    """Returns a reason as a page can show it: one line, no control characters, not too long."""
-    line = " ".join(text.split())
-    return "".join(char for char in line if char.isprintable())[:_LONGEST_REASON]
-
-
-def _reason(trial: TrialData) -> str:
-    return "pruned" if trial.state == TrialState.PRUNED.name else ""
-
-
 def _comment(trial: TrialData, study: str) -> str:
     text = f"Trial {trial.number} of study {study}, mirrored by Canopy."
     if trial.promoted_from not in {None, trial.number}:
@@ -149,55 +131,16 @@ def _comment(trial: TrialData, study: str) -> str:
     return text
 
 
-def _hyperparams(
-    trial: TrialData, settings: Mapping[str, Any], record: Record | None
-) -> dict[str, dict[str, str]]:
-    sections = {"search": trial.params, "training": flat(settings)}
-    if record:
-        sections["data"] = flat(record["data"])
-    return {
-        section: {name: text_of(value) for name, value in values.items()}
-        for section, values in sections.items()
-    }
-
-
-def _configuration(
-    settings: Mapping[str, Any], record: Record | None
-) -> dict[str, tuple[str, str]]:
-    if not record:
-        return {}
-    document = {"data": record["config"]["data"], "training": settings}
-    return {"settings": ("json", json_text(document))}
-
-
-def json_text(document: Any) -> str:
-    """Returns a document as indented JSON."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
-
-
-def _label_plots(trial: TrialData) -> tuple[Plot, ...]:
-    if not trial.metrics or not trial.metrics[-1].get(_PER_LABEL):
-        return ()
-    per_label = trial.metrics[-1][_PER_LABEL]
-    rows = [["label", "AP"], *([label, ap_text(ap)] for label, ap in per_label.items())]
-    return (
-        plot("AP per label", "bars", label_ap(trial)),
-        table("AP per label", "table", rows),
-    )
-
-
 def _lines(trial: TrialData, epochs: Any) -> tuple[LogLine, ...]:
     lines = []
     if trial.began is not None:
-        params = params_text(trial.params)
-        lines.append(
-            LogLine(milliseconds(trial.began), one_line(f"trial {trial.number} begins: {params}"))
-        )
+        text = f"trial {trial.number} begins: {params_text(trial.params)}"
+        lines.append(LogLine(milliseconds(trial.began), one_line(text)))
     for stage in trial.stages:
         lines.append(LogLine(milliseconds(stage.recorded), _epoch_text(stage.metrics, epochs)))
     if trial.ended is not None:
         at_ms = milliseconds(trial.ended)
-        word = _TAGS.get(trial.state, trial.state.lower())
+        word = state_word(trial)
         text = f"{word}: {trial.reason}" if trial.reason else word
         level = "error" if trial.state == TrialState.FAIL.name else "info"
         lines.append(LogLine(at_ms, one_line(f"{text}, AP {ap_text(trial.val_ap)}"), level))
@@ -214,5 +157,5 @@ def _epoch_text(metrics: Mapping[str, Any], epochs: Any) -> str:
     ]
     parts.append(f"AP {ap_text(metrics.get('val_ap'))}")
     parts.append(f"f1 {ap_text(metrics.get('val_f1'))}")
-    parts.append(duration_text(metrics["train_s"] + metrics["val_s"]))
+    parts.append(duration_text(training_s(metrics)))
     return "  ".join(parts)

@@ -1,21 +1,17 @@
 """Two to six trials side by side: their settings, metrics, curves and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from canopy_search.dashboards.errors import ComparisonError
-from canopy_search.dashboards.stats.verdict import (
-    Interval,
-    NoVerdict,
-    Verdict,
-    ap_interval,
-    verdicts,
-)
+from canopy_search.dashboards.stats.difference import Difference, Interval, NoVerdict
+from canopy_search.dashboards.stats.verdict import ap_interval, verdicts
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.read_study import read_study
+from canopy_search.dashboards.study.settings import differing, flat
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.predictions import Predictions, trial_predictions
 from canopy_search.storage.study.studies import StudyStore
@@ -57,14 +53,14 @@ class Shown:
     trial: TrialData
     predictions: Predictions | None
     interval: Interval | NoVerdict
-    verdict: Verdict | NoVerdict | None
+    verdict: Difference | NoVerdict | None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Dotted name of a setting → value; for plain Optuna only the searched parameters."""
         record = self.data.record or {}
         parts = {key: record.get(key, {}) for key in ("data", "versions")}
-        return {**_flat(record.get("training", {})), **self.trial.params, **_flat(parts)}
+        return {**flat(record.get("training", {})), **self.trial.params, **flat(parts)}
 
     @cached_property
     def results(self) -> dict[str, float]:
@@ -81,12 +77,7 @@ class Shown:
     @cached_property
     def ap_per_label(self) -> dict[str, float]:
         """AP of each label that has one, after its last epoch."""
-        if not self.trial.stages:
-            return {}
-        found: Mapping[str, float | None] = (
-            self.trial.stages[-1].metrics.get("val_ap_per_label") or {}
-        )
-        return {label: ap for label, ap in found.items() if ap is not None}
+        return self.trial.label_ap()
 
 
 @dataclass(frozen=True)
@@ -128,15 +119,12 @@ class SideBySide:
         Only the searched parameters of a plain Optuna trial are known; so if one is compared, other
         settings do not count as differences.
         """
-        names = dict.fromkeys(name for shown in self.trials for name in shown.settings)
         searched = {name for shown in self.trials for name in shown.trial.params}
-        found = {}
-        for name in names:
-            values = [shown.settings.get(name) for shown in self.trials]
-            is_known = name in searched or all(name in shown.settings for shown in self.trials)
-            if is_known and any(value != values[0] for value in values):
-                found[name] = values
-        return found
+        return {
+            name: values
+            for name, values in differing([shown.settings for shown in self.trials]).items()
+            if name in searched or all(name in shown.settings for shown in self.trials)
+        }
 
     @cached_property
     def results(self) -> dict[str, list[float | None]]:
@@ -159,9 +147,7 @@ class SideBySide:
         """Label → number of validation images with it, from the first trial with predictions."""
         for shown in self.trials:
             if shown.predictions is not None:
-                validation = shown.predictions.validation
-                counts = validation.targets.sum(axis=0, dtype="int64").tolist()
-                return dict(zip(validation.labels, counts, strict=True))
+                return shown.predictions.validation.images_by_label
         return {}
 
     @cached_property
@@ -246,17 +232,6 @@ def _trial(data: StudyData, choice: TrialChoice) -> TrialData:
     raise ComparisonError(f"study {data.name!r} has no trial {choice.number}; {existing}")
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _shown_json(shown: Shown) -> dict[str, Any]:
     verdict, interval = shown.verdict, shown.interval
     return {
@@ -268,10 +243,10 @@ def _shown_json(shown: Shown) -> dict[str, Any]:
         "seconds": shown.trial.duration_s,
         "results": shown.results,
         "ap_interval": [interval.low, interval.high] if isinstance(interval, Interval) else None,
-        "verdict": verdict.word if isinstance(verdict, Verdict) else None,
-        "difference": verdict.difference if isinstance(verdict, Verdict) else None,
+        "verdict": verdict.verdict if isinstance(verdict, Difference) else None,
+        "difference": verdict.mean if isinstance(verdict, Difference) else None,
         "difference_interval": [verdict.low, verdict.high]
-        if isinstance(verdict, Verdict)
+        if isinstance(verdict, Difference)
         else None,
         "no_verdict_since": verdict.reason if isinstance(verdict, NoVerdict) else None,
         "curve": [list(point) for point in shown.trial.curve],

@@ -1,37 +1,41 @@
 """Trials side by side as a page: verdicts, settings, metrics, curves and labels."""
 
-from collections.abc import Iterable
-
 import plotly.graph_objects as go
 
+from canopy_search.dashboards.charts.labels import (
+    MOST_LABELS,
+    LabelDots,
+    ahead_text,
+    label_figure,
+    label_height_px,
+)
 from canopy_search.dashboards.charts.theme import COLOURS, DASHES, SYMBOLS, new_figure, plain
 from canopy_search.dashboards.comparison.comparison import Shown, SideBySide
 from canopy_search.dashboards.comparison.text import (
+    EPOCHS,
+    LABELS,
+    METRICS,
+    SETTINGS,
     as_sentence,
-    curve_rows,
+    comparison_tables,
     interval_note,
-    label_rows,
-    range_text,
-    result_rows,
-    setting_rows,
     verdict_lines,
 )
-from canopy_search.dashboards.formatting.tables import counted, params_text, score_text, signed_text
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import (
+    counted,
+    difference_text,
+    params_text,
+    signed_text,
+)
 from canopy_search.dashboards.html.page import (
-    Cell,
     Chart,
-    Column,
     Fact,
     Page,
     Section,
-    Table,
     page_html,
 )
-from canopy_search.dashboards.stats.verdict import Verdict
-
-_MOST_LABELS = 60
-_ROW_PX = 24
-_NOTABLE = 0.01
+from canopy_search.dashboards.stats.difference import Difference
 
 
 def side_by_side_html(compared: SideBySide) -> str:
@@ -44,7 +48,7 @@ def side_by_side_page(compared: SideBySide) -> Page:
     lines = verdict_lines(compared)
     studies = list(dict.fromkeys(shown.data.name for shown in compared.trials))
     subject = f"Study {studies[0]}" if len(studies) == 1 else f"Studies {', '.join(studies)}"
-    is_answer = len(lines) == 1 and isinstance(compared.others[0].verdict, Verdict)
+    is_answer = len(lines) == 1 and isinstance(compared.others[0].verdict, Difference)
     title = lines[0] if is_answer else _highest_text(compared)
     paragraphs = [] if is_answer else [f"{line}." for line in lines]
     if note := interval_note(compared):
@@ -60,33 +64,22 @@ def side_by_side_page(compared: SideBySide) -> Page:
 
 
 def _sections(compared: SideBySide) -> list[Section]:
-    step = compared.first.data.step
-    settings = _table(compared, "settings", "Settings that differ", setting_rows(compared))
-    nothing = [] if settings.rows else ["The settings are the same."]
+    tables = comparison_tables(compared)
+    differing = [tables[SETTINGS]] if SETTINGS in tables else []
+    nothing = [] if differing else ["The settings are the same."]
     sections = [
-        Section("differences", "Settings", nothing, tables=[settings] if settings.rows else []),
-        Section(
-            "results",
-            "Results",
-            tables=[_table(compared, "metrics", f"After the last {step}", result_rows(compared))],
-        ),
+        Section("differences", "Settings", nothing, tables=differing),
+        Section("results", "Results", tables=[tables[METRICS]]),
     ]
-    if compared.epochs:
+    if EPOCHS in tables:
         chart = Chart("curves", "Learning curves", _curves_sentence(compared), _curves(compared))
-        table = _table(compared, "epochs", f"After each {step}", curve_rows(compared), row=step)
-        sections.append(Section("learning", "Learning", charts=[chart], tables=[table]))
-    if compared.labels:
-        shown = min(len(compared.labels), _MOST_LABELS)
+        sections.append(Section("learning", "Learning", charts=[chart], tables=[tables[EPOCHS]]))
+    if LABELS in tables:
         order = "the most frequent first" if compared.images else "in the model's order"
-        chart = Chart(
-            "labels",
-            f"AP of each label, {order}",
-            _labels_sentence(compared),
-            [_labels(compared)],
-            110 + _ROW_PX * shown,
-        )
-        table = _table(compared, "label-ap", "AP of each label", label_rows(compared), row="label")
-        sections.append(Section("per-label", "Labels", charts=[chart], tables=[table]))
+        title, text = f"AP of each label, {order}", _labels_sentence(compared)
+        height_px = label_height_px(len(compared.labels))
+        chart = Chart("labels", title, text, [_labels(compared)], height_px)
+        sections.append(Section("per-label", "Labels", charts=[chart], tables=[tables[LABELS]]))
     return sections
 
 
@@ -95,11 +88,10 @@ def _fact(compared: SideBySide, shown: Shown) -> Fact:
     setting = params_text(shown.trial.params)
     if shown is compared.first:
         return Fact(shown.name, score, f"{setting}; the others are compared with it")
-    if not isinstance(shown.verdict, Verdict):
+    if not isinstance(shown.verdict, Difference):
         return Fact(shown.name, score, f"{setting}; no verdict")
-    return Fact(
-        shown.name, f"{score}, {shown.verdict.word}", f"{setting}; {range_text(shown.verdict)}"
-    )
+    note = f"{setting}; {difference_text(shown.verdict)}"
+    return Fact(shown.name, f"{score}, {shown.verdict.verdict}", note)
 
 
 def _highest_text(compared: SideBySide) -> str:
@@ -172,28 +164,16 @@ def _curves(compared: SideBySide) -> list[go.Figure]:
 def _labels_sentence(compared: SideBySide) -> str:
     """Returns on how many labels each trial is ahead of the first, and the largest gains."""
     parts = [_gains_text(compared, shown) for shown in _comparable(compared)]
-    if len(compared.labels) > _MOST_LABELS:
-        parts.append(f"The first {_MOST_LABELS} of {len(compared.labels)} labels are drawn.")
+    if len(compared.labels) > MOST_LABELS:
+        parts.append(f"The first {MOST_LABELS} of {len(compared.labels)} labels are drawn.")
     return " ".join(parts) or f"No other trial uses the validation images of {compared.first.name}."
 
 
 def _gains_text(compared: SideBySide, shown: Shown) -> str:
-    name, base = compared.first.name, compared.first.ap_per_label
-    gains = [(ap - base[label], label) for label, ap in shown.ap_per_label.items() if label in base]
-    if not gains:
-        return as_sentence(f"{shown.name} and {name} have no label in common.")
-    better = sum(gain > _NOTABLE for gain, _ in gains)
-    worse = sum(gain < -_NOTABLE for gain, _ in gains)
-    (most, most_label), (least, least_label) = max(gains), min(gains)
-    text = (
-        f"{shown.name} is ahead of {name} by more than .01 on {better} of "
-        f"{counted(len(gains), 'label')} and behind on {worse}"
-    )
-    if most > _NOTABLE:
-        text += f"; the largest gain is {signed_text(most)} on {most_label}"
-    if least < -_NOTABLE:
-        text += f"; the largest loss is {signed_text(least)} on {least_label}"
-    return as_sentence(f"{text}.")
+    ahead = ahead_text(shown.ap_per_label, compared.first.ap_per_label)
+    if ahead is None:
+        return as_sentence(f"{shown.name} and {compared.first.name} have no label in common.")
+    return as_sentence(f"{shown.name}, compared with {compared.first.name}, is {ahead}.")
 
 
 def _comparable(compared: SideBySide) -> list[Shown]:
@@ -207,47 +187,19 @@ def _comparable(compared: SideBySide) -> list[Shown]:
 
 def _labels(compared: SideBySide) -> go.Figure:
     """Draws each label's AP, with one marker per trial."""
-    labels = list(compared.labels)[:_MOST_LABELS]
-    names = [_label_text(compared, label) for label in labels]
-    drawn = new_figure("AP on validation", "")
-    for index, shown in enumerate(compared.trials):
-        if not shown.ap_per_label:
-            continue
-        drawn.add_scatter(
-            x=[compared.labels[label][index] for label in labels],
-            y=names,
-            mode="markers",
-            name=plain(shown.name),
-            marker={"color": COLOURS[index], "symbol": SYMBOLS[index], "size": 10},
-            hovertemplate=f"{plain(shown.name)}, %{{y}}: %{{x:.4f}}<extra></extra>",
+    names = {label: _label_text(compared, label) for label in list(compared.labels)[:MOST_LABELS]}
+    dots = [
+        LabelDots(
+            shown.name,
+            shown.ap_per_label,
+            {"color": COLOURS[index], "symbol": SYMBOLS[index], "size": 10},
         )
-    drawn.update_layout(showlegend=True).update_xaxes(range=[-0.02, 1.02])
-    return drawn.update_yaxes(type="category", categoryarray=names, autorange="reversed")
+        for index, shown in enumerate(compared.trials)
+        if shown.ap_per_label
+    ]
+    return label_figure(dots, names).update_layout(showlegend=True)
 
 
 def _label_text(compared: SideBySide, label: str) -> str:
     images = compared.images.get(label)
     return plain(label) if images is None else f"{plain(label)} · {counted(images, 'image')}"
-
-
-def _table(
-    compared: SideBySide,
-    key: str,
-    caption: str,
-    rows: Iterable[tuple[str, list[str]]],
-    row: str = "",
-) -> Table:
-    columns = [Column(row or "name")]
-    columns += [Column(shown.name, is_number=True) for shown in compared.trials]
-    cells = [[Cell(name), *(_cell(text) for text in texts)] for name, texts in rows]
-    return Table(key, caption, columns, cells)
-
-
-def _cell(text: str) -> Cell:
-    """Returns a cell, with the difference in brackets after its value."""
-    value, _, difference = text.partition("\n")
-    shown = f"{value} ({difference})" if difference else value
-    try:
-        return Cell(shown, float(value))
-    except ValueError:
-        return Cell(shown)

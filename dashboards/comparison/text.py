@@ -1,82 +1,109 @@
 """Trials side by side as text: sentences, table cells, and the output of a terminal."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from canopy_search.dashboards.comparison.comparison import Shown, SideBySide
-from canopy_search.dashboards.formatting.tables import (
+from canopy_search.dashboards.formatting.tables import new_table, score_text
+from canopy_search.dashboards.formatting.values import (
+    NONE,
     ap_text,
     counted,
+    difference_text,
     duration_text,
+    interval_text,
+    metric_text,
     printable,
     signed_text,
     value_text,
 )
-from canopy_search.dashboards.stats.verdict import Interval, NoVerdict, Verdict
+from canopy_search.dashboards.html.page import Cell, Column, Table
+from canopy_search.dashboards.stats.difference import WITHIN_NOISE, Difference, Interval, NoVerdict
 
+SETTINGS, METRICS, EPOCHS, LABELS = "settings", "metrics", "epochs", "label-ap"
 _MOST_EPOCHS = 10
 _MOST_LABELS = 20
-_WORDS = {"better": "better than", "worse": "worse than", "within noise": "within noise of"}
 
 
 def side_by_side_screen(compared: SideBySide) -> RenderableType:
     """Returns the output for a terminal."""
-    lines, step = [*verdict_lines(compared), interval_note(compared)], compared.first.data.step
-    parts: list[RenderableType] = [
-        Text("\n".join(printable(line) for line in lines if line)),
-        _table(compared, "\nSettings that differ", setting_rows(compared)),
-        _table(compared, f"\nAfter the last {step}", result_rows(compared)),
-    ]
-    curves = list(curve_rows(compared, _MOST_EPOCHS))
-    if curves:
-        parts.append(_table(compared, f"\nAfter each {step}", curves))
-    labels = list(label_rows(compared))
-    if labels:
-        parts.append(_table(compared, "\nAP of each label", labels[:_MOST_LABELS]))
-    if more := len(labels[_MOST_LABELS:]):
+    lines = [*verdict_lines(compared), interval_note(compared)]
+    parts: list[RenderableType] = [Text("\n".join(printable(line) for line in lines if line))]
+    tables = comparison_tables(compared)
+    for key, table in tables.items():
+        rows = table.rows
+        if key == EPOCHS:  # about ten of them, up to the last
+            rows = rows[:: -max(1, -(-len(rows) // _MOST_EPOCHS))][::-1]
+        parts.append(_screen_table(table, rows[:_MOST_LABELS] if key == LABELS else rows))
+    if LABELS in tables and (more := len(tables[LABELS].rows[_MOST_LABELS:])):
         parts.append(Text(f"and {more} rarer labels; --output FILE writes all"))
     return Group(*parts)
 
 
-def setting_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+def comparison_tables(compared: SideBySide) -> dict[str, Table]:
+    """Returns the tables that have rows by key, with a column for each trial."""
+    step = compared.first.data.step
+    found = {
+        SETTINGS: ("name", "Settings that differ", _setting_rows(compared)),
+        METRICS: ("name", f"After the last {step}", _result_rows(compared)),
+        EPOCHS: (step, f"After each {step}", _curve_rows(compared)),
+        LABELS: ("label", "AP of each label", _label_rows(compared)),
+    }
+    trials = [Column(shown.name, is_number=True) for shown in compared.trials]
+    tables = {
+        key: Table(
+            key,
+            caption,
+            [Column(row), *trials],
+            [[Cell(name), *(_cell(text) for text in texts)] for name, texts in rows],
+        )
+        for key, (row, caption, rows) in found.items()
+    }
+    return {key: table for key, table in tables.items() if table.rows}
+
+
+def _setting_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
     """Yields each setting that differs, and a cell for each trial."""
     for name, values in compared.differing.items():
         yield name, [_setting_text(value) for value in values]
 
 
-def result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+def _result_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
     """Yields each metric with its differences to the first trial, then verdict, time and state."""
     trials = compared.trials
     for name, values in compared.results.items():
-        cells = [_number_text(name, value) for value in values]
+        cells = _number_texts(compared, values)
         yield name, _with_differences(compared, cells, values)
     intervals = [shown.interval for shown in trials]
     if any(isinstance(interval, Interval) for interval in intervals):
-        yield "95 % interval", [_interval_text(interval) for interval in intervals]
-    if any(isinstance(shown.verdict, Verdict) for shown in trials):
+        yield (
+            "95 % interval",
+            [
+                NONE if isinstance(each, NoVerdict) else interval_text(each.low, each.high)
+                for each in intervals
+            ],
+        )
+    if any(isinstance(shown.verdict, Difference) for shown in trials):
         yield "verdict", [_verdict_text(shown.verdict) for shown in trials]
     yield f"last {compared.first.data.step}", [str(shown.trial.epochs) for shown in trials]
     seconds = [shown.trial.duration_s for shown in trials]
-    yield "time", ["–" if each is None else duration_text(each) for each in seconds]
+    yield "time", [NONE if each is None else duration_text(each) for each in seconds]
     yield "state", [shown.trial.state.lower() for shown in trials]
 
 
-def curve_rows(compared: SideBySide, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Yields the trials' scores after each epoch, or after about `most` epochs up to the last."""
-    epochs = compared.epochs
-    step = 1 if most is None else max(1, -(-len(epochs) // most))
-    for epoch in sorted({*epochs[::-step]}):
+def _curve_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+    """Yields the trials' scores after each epoch."""
+    for epoch in compared.epochs:
         scores = [shown.trial.score_at(epoch) for shown in compared.trials]
-        names = [shown.data.metric for shown in compared.trials]
-        yield str(epoch), [_number_text(*pair) for pair in zip(names, scores, strict=True)]
+        yield str(epoch), _number_texts(compared, scores)
 
 
-def label_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
+def _label_rows(compared: SideBySide) -> Iterator[tuple[str, list[str]]]:
     """Yields each label with its AP and the difference to the first trial."""
     for label, values in compared.labels.items():
         yield label, _with_differences(compared, [ap_text(value) for value in values], values)
@@ -90,10 +117,11 @@ def verdict_lines(compared: SideBySide) -> list[str]:
 def verdict_line(compared: SideBySide, shown: Shown) -> str:
     """Returns the verdict on a trial against the first one."""
     verdict, first = shown.verdict, compared.first
-    if not isinstance(verdict, Verdict):
+    if not isinstance(verdict, Difference):
         reason = verdict.reason if isinstance(verdict, NoVerdict) else ""
         return f"{shown.name} against {first.name}: no verdict, {reason}"
-    text = f"{shown.name} is {_WORDS[verdict.word]} {first.name}: AP {range_text(verdict)}"
+    than = "of" if verdict.verdict == WITHIN_NOISE else "than"
+    text = f"{shown.name} is {verdict.verdict} {than} {first.name}: AP {difference_text(verdict)}"
     if shown.trial.epochs != first.trial.epochs:
         epochs = counted(shown.trial.epochs, "epoch")
         text += f"; it has {epochs}, {first.name} has {first.trial.epochs}"
@@ -105,15 +133,9 @@ def as_sentence(text: str) -> str:
     return f"T{text[1:]}" if text.startswith("trial ") else text
 
 
-def range_text(verdict: Verdict) -> str:
-    """Returns a difference with its interval."""
-    low, high = signed_text(verdict.low), signed_text(verdict.high)
-    return f"{signed_text(verdict.difference)}, 95 % interval {low} to {high}"
-
-
 def interval_note(compared: SideBySide) -> str:
     """Returns what the intervals are adjusted for, if there are any."""
-    if not any(isinstance(shown.verdict, Verdict) for shown in compared.trials):
+    if not any(isinstance(shown.verdict, Difference) for shown in compared.trials):
         return ""
     validation = next(s.predictions.validation for s in compared.trials if s.predictions)
     return (
@@ -123,62 +145,56 @@ def interval_note(compared: SideBySide) -> str:
     )
 
 
-def _table(
-    compared: SideBySide, title: str, rows: Iterator[tuple[str, list[str]]] | Sequence[Any]
-) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=Text(title, style="bold"),
-        title_justify="left",
-    )
-    table.add_column("", no_wrap=True, max_width=24)
-    for shown in compared.trials:
-        table.add_column(Text(printable(shown.name)), justify="right", overflow="fold")
-    for name, cells in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in (name, *cells)))
-    return table
+def _cell(text: str) -> Cell:
+    """Returns a cell, with its number to sort by."""
+    value = re.sub(r" \(.*\)", "", text)
+    try:
+        return Cell(text, float(value))
+    except ValueError:
+        return Cell(text)
 
 
-def _cell(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
+def _screen_table(table: Table, rows: Sequence[Sequence[Cell]]) -> RichTable:
+    shown = new_table(f"\n{table.caption}")
+    shown.add_column("", no_wrap=True, max_width=24)
+    for column in table.columns[1:]:
+        shown.add_column(Text(printable(column.name)), justify="right", overflow="fold")
+    for cells in rows:
+        shown.add_row(*(Text(printable(cell.text)) for cell in cells))
+    return shown
 
 
 def _setting_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(value_text, value)) or "none"
-    text = "–" if value is None else value_text(value)
+    text = NONE if value is None else value_text(value)
     # The start of a fingerprint is enough to distinguish it.
     return text if len(text) < 40 else f"{text[:12]}…"
 
 
-def _number_text(name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return ap_text(value) if name.startswith("val") and abs(value) <= 1 else f"{value:.4g}"
+def _number_texts(compared: SideBySide, values: Sequence[float | None]) -> list[str]:
+    pairs = zip(compared.trials, values, strict=True)
+    return [
+        metric_text(value) if shown.data.is_ours else score_text(shown.data, value)
+        for shown, value in pairs
+    ]
 
 
 def _with_differences(
     compared: SideBySide, cells: Sequence[str], values: Sequence[float | None]
 ) -> list[str]:
-    """Returns the cells; each except the first has its difference to the first below the value."""
+    """Returns the cells; each except the first has its difference to the first in brackets."""
     first, texts = values[0], []
     for shown, cell, value in zip(compared.trials, cells, values, strict=True):
         has_difference = shown is not compared.first and compared.is_comparable(shown)
         if not has_difference or value is None or first is None:
             texts.append(cell)
         else:
-            texts.append(f"{cell}\n{signed_text(value - first)}")
+            texts.append(f"{cell} ({signed_text(value - first)})")
     return texts
 
 
-def _interval_text(interval: Interval | NoVerdict) -> str:
-    if isinstance(interval, NoVerdict):
-        return "–"
-    return f"{ap_text(max(0.0, interval.low))} to {ap_text(min(1.0, interval.high))}"
-
-
-def _verdict_text(verdict: Verdict | NoVerdict | None) -> str:
+def _verdict_text(verdict: Difference | NoVerdict | None) -> str:
     if verdict is None:
         return ""
-    return verdict.word if isinstance(verdict, Verdict) else "–"
+    return verdict.verdict if isinstance(verdict, Difference) else NONE

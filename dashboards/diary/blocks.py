@@ -7,7 +7,7 @@ from typing import Any
 
 from canopy_search.dashboards.diary.data import DiaryData, ScoredRun
 from canopy_search.dashboards.diary.outline import Tried
-from canopy_search.dashboards.formatting.markdown import printable_line
+from canopy_search.dashboards.formatting.values import NONE, number_text, printable, signed_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.reader import is_number
 
@@ -21,7 +21,6 @@ _SHOWN = {
     "hamming": ("hamming", 3),
 }
 _LOSS_DIGITS = 4
-_NONE = "–"
 
 Metrics = Mapping[str, Any]
 
@@ -39,19 +38,6 @@ class Row:
     label: str
     metrics: Metrics
     base: Metrics | None = None
-
-
-def number_text(value: float, digits: int = 2) -> str:
-    """Returns a number without a leading zero: ``.62``."""
-    text = f"{abs(value):.{digits}f}".removeprefix("0")
-    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
-
-
-def signed_text(difference: float, digits: int = 2) -> str:
-    """Returns a difference with its sign: ``+.02``, ``−.02``, and ``±.00`` for none."""
-    if not float(f"{difference:.{digits}f}"):
-        return f"±{number_text(0.0, digits)}"
-    return f"{'+' if difference > 0 else '−'}{number_text(abs(difference), digits)}"
 
 
 def block(rows: Sequence[Row]) -> list[str]:
@@ -133,7 +119,7 @@ def _cells(row: Row, losses: Sequence[str]) -> list[str]:
     cells = []
     for name, label, digits in shown:
         value = row.metrics.get(name)
-        text = f"{label} {_NONE if value is None else number_text(value, digits)}"
+        text = f"{label} {NONE if value is None else number_text(value, digits)}"
         if row.base is not None and value is not None and name in row.base:
             text += f" ({signed_text(value - row.base[name], digits)})"
         cells.append(text)
@@ -148,12 +134,12 @@ def _plain_block(data: DiaryData, tried: Tried) -> list[str]:
     score = tried.shown.score
     if score is None:
         return []
-    text = f"{printable_line(data.study.metric)} {plain_score(data.study, score)}"
+    text = f"{printable(data.study.metric)} {plain_score(data.study, score)}"
     return ["```", f"VALUE   {text}", "```", ""]
 
 
 def plain_score(study: StudyData, score: float | None) -> str:
     """Returns a score as text: AP in the diary's format, plain Optuna's value with four digits."""
     if score is None:
-        return _NONE
-    return number_text(score) if study.is_ours else f"{score:.4g}"
+        return NONE
+    return number_text(score, 2) if study.is_ours else f"{score:.4g}"

@@ -6,9 +6,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.links import Pages
 from canopy_search.dashboards.diary.outline import Outline, Tried, outline_of
-from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict, verdicts
+from canopy_search.dashboards.stats.difference import Difference, NoVerdict
+from canopy_search.dashboards.stats.verdict import verdicts
 from canopy_search.dashboards.study.baseline import SEED, setting_of
 from canopy_search.dashboards.study.confirmation import (
     Confirmation,
@@ -20,11 +21,8 @@ from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
-from canopy_search.storage.study.mirror_rows import MirrorState
 from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
-
-_SCALARS = "metrics/scalar"
 
 
 @dataclass(frozen=True)
@@ -40,34 +38,6 @@ class ScoredRun:
     seed: int
     val: Mapping[str, Any]
     test: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Pages:
-    """Pages in ClearML of a study's mirrored trials.
-
-    Attributes:
-        state: state of the mirror; None if there is no mirror.
-        tasks: trial number → id of its task.
-    """
-
-    state: MirrorState | None = None
-    tasks: Mapping[int, str] = field(default_factory=dict)
-
-    def run(self, number: int) -> str | None:
-        """Returns the address of a trial's scalars, if it is known."""
-        state, task = self.state, self.tasks.get(number)
-        if state is None or task is None:
-            return None
-        return task_url(state.web, state.api_version, state.project, task, _SCALARS)
-
-    def comparison(self, numbers: Sequence[int]) -> str | None:
-        """Returns the address that compares trials, if at least two of them were mirrored."""
-        state = self.state
-        tasks = [self.tasks[number] for number in numbers if number in self.tasks]
-        if state is None or len(tasks) < 2:
-            return None
-        return comparison_url(state.web, state.api_version, state.project, tasks)
 
 
 @dataclass(frozen=True)
@@ -87,9 +57,9 @@ class DiaryData:
 
     study: StudyData
     outline: Outline
-    verdicts: Mapping[int, Verdict | NoVerdict] = field(default_factory=dict)
+    verdicts: Mapping[int, Difference | NoVerdict] = field(default_factory=dict)
     images: int = 0
-    lead: Verdict | NoVerdict | None = None
+    lead: Difference | NoVerdict | None = None
     confirmation: Confirmation | None = None
     tested: Sequence[tuple[Mapping[str, Any], tuple[ScoredRun, ...]]] = ()
     pages: Pages = field(default_factory=Pages)
@@ -155,7 +125,7 @@ def shown_of_group(study: StudyData, settings: Sequence[Tried]) -> Tried | None:
 
 def _verdicts(
     study: StudyData, outline: Outline, database: Database
-) -> tuple[dict[int, Verdict | NoVerdict], int]:
+) -> tuple[dict[int, Difference | NoVerdict], int]:
     """Compares the fully trained trials with the baseline, if it has as many epochs."""
     if not study.is_ours or outline.base is None or not outline.base.shown.is_complete:
         return {}, 0
@@ -173,7 +143,7 @@ def _verdicts(
     return found, max(images, default=0)
 
 
-def _lead(study: StudyData) -> Verdict | NoVerdict | None:
+def _lead(study: StudyData) -> Difference | NoVerdict | None:
     """Returns the verdict on the runner-up, compared with the best."""
     best, second = study.best, study.runner_up
     if not study.is_ours or best is None or second is None:
@@ -207,8 +177,5 @@ def _tested(
 
 def _pages(store: StudyStore, name: str) -> Pages:
     """Returns the pages of the latest mirror whose pages are known."""
-    for state, tasks in store.mirrors(name):
-        known = {number: each.task for number, each in tasks.items() if each.task is not None}
-        if state.web and known:
-            return Pages(state, known)
-    return Pages()
+    mirrors = [Pages.of(state, rows) for state, rows in store.mirrors(name)]
+    return next((pages for pages in mirrors if pages.state.web and pages.task_ids), Pages())

@@ -9,13 +9,12 @@ from shlex import quote
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
-from canopy_search.dashboards.diary.blocks import number_text, plain_score, signed_text
+from canopy_search.dashboards.diary.blocks import plain_score
 from canopy_search.dashboards.diary.data import DiaryData, read_diary_data
 from canopy_search.dashboards.diary.outline import Tried, finalists_of, settings_of
 from canopy_search.dashboards.diary.sections import (
     Section,
     group_section,
-    range_text,
     tried_section,
     wrong_section,
 )
@@ -23,9 +22,14 @@ from canopy_search.dashboards.diary.words import Words, diary_text, place, read_
 from canopy_search.dashboards.errors import DiaryError
 from canopy_search.dashboards.formatting.markdown import code, escaped, link
 from canopy_search.dashboards.formatting.settings import difference_words, setting_words
-from canopy_search.dashboards.formatting.tables import counts_text, duration_text, spent_text
-from canopy_search.dashboards.stats.seeds import Spread
-from canopy_search.dashboards.stats.verdict import Verdict
+from canopy_search.dashboards.formatting.tables import counts_text, spent_text
+from canopy_search.dashboards.formatting.values import (
+    difference_text,
+    duration_text,
+    signed_text,
+    spread_text,
+)
+from canopy_search.dashboards.stats.difference import Difference, Spread
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.filestore.atomic import check_writable, write_atomically
@@ -218,7 +222,7 @@ def _score_cell(data: DiaryData, tried: Tried) -> str:
     if trial.score is None or not trial.is_complete or base is None or base is tried:
         return text
     then = base.shown.score_at(trial.epochs)
-    return text if then is None else f"{text} ({signed_text(trial.score - then)})"
+    return text if then is None else f"{text} ({signed_text(trial.score - then, 2)})"
 
 
 def _word(data: DiaryData, tried: Tried) -> str:
@@ -230,7 +234,7 @@ def _word(data: DiaryData, tried: Tried) -> str:
     if not trial.is_complete:
         return "not finished"
     verdict = data.verdicts.get(trial.number)
-    return verdict.word if isinstance(verdict, Verdict) else "–"
+    return verdict.verdict if isinstance(verdict, Difference) else "–"
 
 
 def _finalists_section(data: DiaryData) -> Section:
@@ -255,14 +259,14 @@ def _finalists_section(data: DiaryData) -> Section:
 
 
 def _lead_lines(data: DiaryData, finalists: Sequence[Tried]) -> list[str]:
-    if not isinstance(data.lead, Verdict) or len(finalists) < 2:
+    if not isinstance(data.lead, Difference) or len(finalists) < 2:
         return []
     second = finalists[1].shown.number
-    if data.lead.word == "worse":
-        return [f"Trial {second} is worse than the best: {range_text(data.lead)}.", ""]
+    if data.lead.verdict == "worse":
+        return [f"Trial {second} is worse than the best: AP {difference_text(data.lead, 3)}.", ""]
     return [
-        f"Trial {second} is within noise of the best ({range_text(data.lead)}): their cost or "
-        "additional seeds may decide.",
+        f"Trial {second} is within noise of the best (AP {difference_text(data.lead, 3)}): their "
+        "cost or additional seeds may decide.",
         "",
     ]
 
@@ -291,11 +295,7 @@ def _confirmed_section(data: DiaryData, confirmation: Confirmation) -> Section:
 def _spread_text(confirmation: Confirmation, confirmed: Confirmed, spread: Spread | None) -> str:
     if len(confirmed.runs) < len(confirmation.seeds):
         return f"{len(confirmed.runs)} of {len(confirmation.seeds)} runs"
-    if spread is None:
-        return "–"
-    return number_text(spread.mean, 3) + (
-        "" if spread.sd is None else f" ± {number_text(spread.sd, 3)}"
-    )
+    return spread_text(spread, 3)
 
 
 def _comparison(data: DiaryData, numbers: Sequence[int]) -> list[str]:

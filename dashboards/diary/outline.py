@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.diary.words import place_name
-from canopy_search.dashboards.formatting.tables import params_text
+from canopy_search.dashboards.formatting.values import params_text
 from canopy_search.dashboards.study.baseline import setting_of
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.enqueued import enqueued_settings

@@ -12,9 +12,7 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.diary.blocks import (
     metrics_block,
-    number_text,
     plain_score,
-    signed_text,
 )
 from canopy_search.dashboards.diary.data import DiaryData, shown_of_group
 from canopy_search.dashboards.diary.outline import Group, Tried
@@ -26,8 +24,15 @@ from canopy_search.dashboards.formatting.settings import (
     setting_words,
     value_words,
 )
-from canopy_search.dashboards.formatting.tables import duration_text, value_text
-from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict
+from canopy_search.dashboards.formatting.values import (
+    counted,
+    difference_text,
+    duration_text,
+    number_text,
+    signed_text,
+    value_text,
+)
+from canopy_search.dashboards.stats.difference import Difference, NoVerdict
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.storage.study.trial_attributes import DIVERGED, INTERRUPTED, OVERTIME, PAUSED
 
@@ -92,9 +97,9 @@ def group_section(data: DiaryData, group: Group) -> Section:
     if group.categories is None:
         what = "Other combinations"
     elif group.categories:
-        what = f"{setting_words(group.categories)}: {_count(len(trials), 'further trial')}"
+        what = f"{setting_words(group.categories)}: {counted(len(trials), 'further trial')}"
     else:
-        what = _count(len(trials), "further trial")
+        what = counted(len(trials), "further trial")
     days = list(dict.fromkeys(_date(trial.began) for trial in trials))
     heading = f"{days[0]}{f' to {days[-1]}' if days[1:] else ''} · {escaped(what)}"
     text = f"{_group_text(data, group)}."
@@ -117,7 +122,7 @@ def wrong_section(data: DiaryData) -> Section:
     if others := list(by_reason.values())[_MOST_REASONS:]:
         count = sum(map(len, others))
         lines.append(
-            f"- {_count(count, 'further trial')} for other reasons; `canopy trials` lists them"
+            f"- {counted(count, 'further trial')} for other reasons; `canopy trials` lists them"
         )
     return Section("What went wrong", "what went wrong", [*lines, ""])
 
@@ -161,20 +166,15 @@ def verdict_text(
     return " ".join(sentences) or "It is fully trained."
 
 
-def range_text(verdict: Verdict) -> str:
-    """Returns a difference with its interval."""
-    low, high = signed_text(verdict.low, 3), signed_text(verdict.high, 3)
-    return f"AP {signed_text(verdict.difference, 3)}, 95 % interval {low} to {high}"
-
-
 def _compared_text(data: DiaryData, trial: TrialData, base: TrialData) -> str:
     verdict = data.verdicts.get(trial.number)
-    if isinstance(verdict, Verdict):
+    if isinstance(verdict, Difference):
         word = {"within noise": "Within noise of"}.get(
-            verdict.word, f"{verdict.word.capitalize()} than"
+            verdict.verdict, f"{verdict.verdict.capitalize()} than"
         )
-        comparisons = _count(verdict.comparisons, "comparison")
-        return f"**{word} the baseline**: {range_text(verdict)}, adjusted for {comparisons}."
+        comparisons = counted(verdict.comparisons, "comparison")
+        lead = f"AP {difference_text(verdict, 3)}, adjusted for {comparisons}"
+        return f"**{word} the baseline**: {lead}."
     if isinstance(verdict, NoVerdict):
         return f"No verdict: {escaped(verdict.reason)}."
     if not base.is_complete:
@@ -184,7 +184,7 @@ def _compared_text(data: DiaryData, trial: TrialData, base: TrialData) -> str:
             "its remaining epochs."
         )
     if trial.epochs != base.epochs:
-        return f"No verdict: it has {_count(trial.epochs, 'epoch')}, the baseline {base.epochs}."
+        return f"No verdict: it has {counted(trial.epochs, 'epoch')}, the baseline {base.epochs}."
     return "There is no verdict."
 
 
@@ -210,8 +210,8 @@ def _tested_text(runs: Sequence[Any]) -> str:
     seeds = ", ".join(str(run.seed) for run in runs)
     origin = "the mean of additional seeds" if len(runs) > 1 else "from additional seed"
     return (
-        f"TEST is {origin} {seeds}; VAL of the same runs: AP {number_text(val)}, from which TEST "
-        f"differs by {signed_text(test - val)}."
+        f"TEST is {origin} {seeds}; VAL of the same runs: AP {number_text(val, 2)}, from which "
+        f"TEST differs by {signed_text(test - val, 2)}."
     )
 
 
@@ -236,7 +236,7 @@ def _times_text(data: DiaryData, tried: Tried) -> str | None:
     seconds = trial.duration_s
     if seconds is None or not trial.epochs:
         return None
-    epochs = f" for {_count(trial.epochs, 'epoch')}" if data.study.is_ours else ""
+    epochs = f" for {counted(trial.epochs, 'epoch')}" if data.study.is_ours else ""
     text = f"Training takes {duration_text(seconds)}{epochs}"
     if base is None or base is tried:
         return f"{text}."
@@ -254,7 +254,7 @@ def _times_text(data: DiaryData, tried: Tried) -> str | None:
 def _links(data: DiaryData, tried: Tried) -> list[str]:
     number, base = tried.shown.number, data.base
     links = []
-    if (run := data.pages.run(number)) is not None:
+    if (run := data.pages.task(number, "metrics/scalar")) is not None:
         links.append(link("ClearML run", run))
     if base is not None and base is not tried:
         both = data.pages.comparison([base.shown.number, number])
@@ -291,7 +291,7 @@ def _group_text(data: DiaryData, group: Group) -> str:
         outcomes.append(f"{sum(stops.values())} stopped{early}")
     repeats = len(trials) - len(settings)
     if repeats:
-        outcomes.append(f"{_count(repeats, 'repeat')} of a setting among them")
+        outcomes.append(f"{counted(repeats, 'repeat')} of a setting among them")
     unfinished = sum(trial.state in {"RUNNING", INTERRUPTED} for trial in trials)
     if unfinished:
         outcomes.append(f"{unfinished} not finished yet")
@@ -356,7 +356,3 @@ def _reason(trial: TrialData) -> str:
 
 def _date(instant: datetime | None) -> str:
     return "undated" if instant is None else f"{instant:%d.%m.%Y}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from canopy_search.dashboards.errors import DiaryError
-from canopy_search.dashboards.formatting.markdown import printable_line
+from canopy_search.dashboards.formatting.values import printable
 
 _DIARY = re.compile(r"\s*<!-- canopy diary of study: (.*) -->\s*")
 _BEGIN = re.compile(r"\s*<!--\s*words:\s*(\S.*?)\s*-->\s*")
@@ -40,7 +40,7 @@ class DiaryFile:
 
 def place_name(text: str) -> str:
     """Returns a text as the name of a place: one line, escaped for an HTML comment."""
-    line = " ".join(printable_line(text).split())
+    line = " ".join(printable(text).split())
     return _NOT_IN_COMMENTS.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found[0]), line)
 
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from canopy_search.dashboards.formatting.tables import value_text
+from canopy_search.dashboards.formatting.values import value_text
+from canopy_search.dashboards.study.settings import differing
 
 _LOSSES = {
     "bce": "BCE",
@@ -93,9 +94,8 @@ def base_words(training: Mapping[str, Any]) -> str:
 
 
 def _differing(params: Params, base: Params) -> dict[str, Any]:
-    return {
-        name: value for name, value in params.items() if name not in base or base[name] != value
-    }
+    changed = differing([params, base])
+    return {name: value for name, value in params.items() if name in changed}
 
 
 def _number_words(name: str, value: Any, base: Params) -> str:

@@ -1,60 +1,32 @@
 """A study as tables for a terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from optuna.trial import TrialState
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from canopy_search.dashboards.formatting.values import (
+    NONE,
+    ap_text,
+    counted,
+    duration_text,
+    params_text,
+    printable,
+    value_text,
+)
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.registry import WorkerSummary
 
 
-def duration_text(seconds: float) -> str:
-    """Returns a duration: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def ap_text(val_ap: float | None) -> str:
-    """Returns an AP with four digits and no leading zero, or a dash."""
-    return "–" if val_ap is None else f"{val_ap:.4f}".removeprefix("0")
-
-
-def signed_text(difference: float) -> str:
-    """Returns a difference with its sign and four decimals, or four digits beyond 1."""
-    sign = "+" if difference >= 0 else "−"
-    size = abs(difference)
-    return sign + (ap_text(size) if size <= 1 else f"{size:.4g}")
-
-
-def value_text(value: Any) -> str:
-    """Returns the value of a parameter, floats in their shortest form (six digits at most)."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns ``1 worker`` or ``3 workers``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def listed_text(words: Sequence[str]) -> str:
-    """Returns ``a``, ``a and b`` or ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def params_text(params: Mapping[str, Any]) -> str:
-    """Returns a setting in one line, categories without the parameter's name."""
-    return " · ".join(
-        value if isinstance(value, str) else f"{name} {value_text(value)}"
-        for name, value in params.items()
+def new_table(title: str | None = None) -> Table:
+    """Returns an empty table in Canopy's style, with a title above it."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=title and Text(title, style="bold"),
+        title_justify="left",
     )
 
 
@@ -78,12 +50,7 @@ def trials_table(
 
 
 def _trials_table(trials: Sequence[TrialData], title: str | None, *, one_column: bool) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=title and Text(title, style="bold"),
-        title_justify="left",
-    )
+    table = new_table(title)
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     reasons = any(trial.has_gone_wrong and trial.reason for trial in trials)
     has_values = any(trial.value is not None for trial in trials)
@@ -106,10 +73,10 @@ def _trials_table(trials: Sequence[TrialData], title: str | None, *, one_column:
         cells = [
             str(trial.number),
             *([params_text(trial.params)] * one_column),
-            *(value_text(trial.params.get(name, "–")) for name in names),
-            *(["–" if trial.value is None else value_text(trial.value)] * has_values),
+            *(value_text(trial.params.get(name, NONE)) for name in names),
+            *([NONE if trial.value is None else value_text(trial.value)] * has_values),
             ap_text(trial.val_ap),
-            *(["–", "–"] if trial.value is not None else _epochs_and_time(trial)),
+            *([NONE, NONE] if trial.value is not None else _epochs_and_time(trial)),
             _state_text(trial),
             *([reason] * reasons),
         ]
@@ -120,13 +87,6 @@ def _trials_table(trials: Sequence[TrialData], title: str | None, *, one_column:
 
 def _epochs_and_time(trial: TrialData) -> list[str]:
     return [str(len(trial.metrics)), duration_text(trial.seconds)]
-
-
-def printable(text: str) -> str:
-    """Returns a text without control characters, which could move the cursor or set colours."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def _least_width(table: Table) -> int:
@@ -142,23 +102,13 @@ def _state_text(trial: TrialData) -> str:
     return f"{state} (promoted from {trial.promoted_from})"
 
 
-def counts_text(summary: StudyData) -> str:
+def counts_text(data: StudyData) -> str:
     """Returns the number of trials per state in one line."""
-    parts = [
-        f"{summary.finished} finished ({summary.count(TrialState.COMPLETE)} complete, "
-        f"{summary.count(TrialState.PRUNED)} pruned)"
-    ]
-    if failed := summary.count(TrialState.FAIL):
-        parts.append(f"{failed} failed")
-    if running := summary.count(TrialState.RUNNING):
-        parts.append(f"{running} running")
-    if interrupted := len(summary.interrupted):
-        parts.append(f"{interrupted} interrupted")
-    if paused := summary.paused:
-        parts.append(f"{paused} paused")
-    if waiting := summary.count(TrialState.WAITING):
-        parts.append(f"{waiting} waiting")
-    return " · ".join(parts)
+    counts = data.counts
+    finished = f"{counts['finished']} finished ({counts['complete']} complete, "
+    others = ("failed", "running", "interrupted", "paused", "waiting")
+    parts = [f"{counts[word]} {word}" for word in others if counts[word]]
+    return " · ".join([f"{finished}{counts['pruned']} pruned)", *parts])
 
 
 def spent_text(summary: StudyData) -> str:
@@ -175,11 +125,6 @@ def score_text(data: StudyData, score: float | None) -> str:
     if data.is_ours or score is None:
         return ap_text(score)
     return f"{score:.4g}"
-
-
-def percent_text(share: float) -> str:
-    """Returns a share as a percentage: ``41 %``."""
-    return f"{100 * share:.0f} %"
 
 
 def worker_name(worker: WorkerSummary) -> str:

@@ -10,15 +10,15 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.answer.headline import Answer, facts, lead, title
 from canopy_search.dashboards.clearml.status import MirrorSummary
-from canopy_search.dashboards.formatting.tables import (
-    counts_text,
+from canopy_search.dashboards.formatting.markdown import code, escaped, link, table
+from canopy_search.dashboards.formatting.tables import counts_text, score_text, spent_text
+from canopy_search.dashboards.formatting.values import (
+    counted,
     duration_text,
+    metric_text,
     params_text,
-    score_text,
-    spent_text,
     value_text,
 )
-from canopy_search.dashboards.optuna_dashboard.markdown import code, plain, table
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED
 from canopy_search.storage.workers.control import PAUSE
@@ -98,19 +98,21 @@ def trial_note(data: StudyData, trial: TrialData, url: str | None, test: float |
     """
     summary = trial
     state = _STATES.get(summary.state, summary.state.lower())
-    score = f", {plain(_metric(data))} {score_text(data, trial.score)}" * (trial.score is not None)
+    score = f", {escaped(_metric(data))} {score_text(data, trial.score)}" * (
+        trial.score is not None
+    )
     parts = [f"**Trial {trial.number}: {state}{score}**"]
     if summary.reason:
-        parts.append(f"Why it ended: {plain(summary.reason)}")
+        parts.append(f"Why it ended: {escaped(summary.reason)}")
     if trial.params:
-        rows = [(plain(name), plain(value_text(value))) for name, value in trial.params.items()]
+        rows = [(escaped(name), escaped(value_text(value))) for name, value in trial.params.items()]
         parts.append(table(("setting", ""), rows))
     if metrics := _metrics_table(trial, test):
         parts.append(metrics)
     if rows := _cost_rows(data, trial):
         parts.append(table(("cost", ""), rows))
     if url:
-        parts.append(f"[This trial in ClearML]({_target(url)})")
+        parts.append(link("This trial in ClearML", url))
     return "\n\n".join(parts)
 
 
@@ -130,21 +132,21 @@ def study_note(
         confirmed: sentences about the finalists with additional seeds, if they were confirmed.
         files: name of an offered file → its address.
     """
-    parts = [f"## {plain(title(data))}", *(plain(text) for text in lead(data, answer))]
+    parts = [f"## {escaped(title(data))}", *(escaped(text) for text in lead(data, answer))]
     if key_facts := facts(data, answer):
-        rows = [(plain(f.name), f"**{plain(f.value)}**", plain(f.note)) for f in key_facts]
+        rows = [(escaped(f.name), f"**{escaped(f.value)}**", escaped(f.note)) for f in key_facts]
         parts.append(table(("", "", ""), rows))
-    progress = [("trials", plain(_progress_text(data)))]
+    progress = [("trials", escaped(_progress_text(data)))]
     if data.is_ours:
-        progress.append(("cost", plain(spent_text(data))))
+        progress.append(("cost", escaped(spent_text(data))))
     if mirror is not None:
         progress.append(("ClearML", "; ".join(_mirror_parts(mirror))))
     parts.append(table(("progress", ""), progress))
     if confirmed:
-        lines = "\n".join(f"- {plain(line)}" for line in confirmed)
+        lines = "\n".join(f"- {escaped(line)}" for line in confirmed)
         parts.append(f"**With additional seeds**\n\n{lines}")
     if files:
-        links = ", ".join(f"[{plain(name)}]({_target(url)})" for name, url in files.items())
+        links = ", ".join(link(name, url) for name, url in files.items())
         parts.append(f"Files: {links}")
     if steps := _next_steps(data, confirmed):
         parts.append("**What to do next**\n\n" + "\n".join(f"- {step}" for step in steps))
@@ -165,12 +167,12 @@ def _metrics_table(trial: TrialData, test: float | None) -> str | None:
     for key, value in (trial.stages[-1].metrics if trial.stages else {}).items():
         split, _, name = key.partition("_")
         if split in _SPLITS and isinstance(value, float) and name != "s":
-            by_metric.setdefault(name, {})[split] = _number(value)
+            by_metric.setdefault(name, {})[split] = metric_text(value)
     if test is not None:
-        by_metric["ap"]["test"] = _number(test)
+        by_metric["ap"]["test"] = metric_text(test)
     splits = [split for split in _SPLITS if any(split in row for row in by_metric.values())]
     rows = [
-        (plain("AP" if name == "ap" else name), *(values.get(split, "–") for split in splits))
+        (escaped("AP" if name == "ap" else name), *(values.get(split, "–") for split in splits))
         for name, values in by_metric.items()
         if values
     ]
@@ -205,18 +207,18 @@ def _progress_text(data: StudyData) -> str:
     summary = data
     target = f", target {summary.target}" if summary.target else ""
     living = sum(worker.is_living for worker in summary.workers)
-    workers = f"; {living} active worker{'s' * (living != 1)}" if living else ""
+    workers = f"; {counted(living, 'active worker')}" if living else ""
     return f"{counts_text(summary)}{target}{workers}"
 
 
 def _mirror_parts(mirror: MirrorSummary) -> list[str]:
     parts = [f"{mirror.mirrored} trials mirrored, {mirror.behind} behind"]
     if mirror.problem:
-        parts.append(plain(mirror.problem))
+        parts.append(escaped(mirror.problem))
     if mirror.url:
-        parts.append(f"[the study]({_target(mirror.url)})")
+        parts.append(link("the study", mirror.url))
     if mirror.comparison:
-        parts.append(f"[the best trials compared]({_target(mirror.comparison)})")
+        parts.append(link("the best trials compared", mirror.comparison))
     return parts
 
 
@@ -243,18 +245,9 @@ def _next_steps(data: StudyData, confirmed: Sequence[str]) -> list[str]:
         )
     steps.append(
         f"{code(f'canopy best {option} --output best.yaml')} and {code('canopy train best.yaml')} "
-        f"export and train {plain(params_text(summary.best.params)) or 'it'}"
+        f"export and train {escaped(params_text(summary.best.params)) or 'it'}"
         if not confirmed
         else f"{code(f'canopy best {option} --output best.yaml')} and "
         f"{code('canopy train best.yaml')} export and train the winner"
     )
     return steps
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0") if abs(value) < 1 else f"{value:.4g}"
-
-
-def _target(url: str) -> str:
-    """Returns an address as the target of a link, with characters that would end it escaped."""
-    return "<" + url.replace("<", "%3C").replace(">", "%3E").replace("\n", "") + ">"

@@ -4,23 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from canopy_search.dashboards.answer.headline import answer_of, facts, lead, title
-from canopy_search.dashboards.charts.confirmed import confirmed_charts, confirmed_table
-from canopy_search.dashboards.charts.cost import cost_charts
-from canopy_search.dashboards.charts.curves import curves_charts
-from canopy_search.dashboards.charts.importance import importance_charts
-from canopy_search.dashboards.charts.labels import confusion_charts, label_charts
-from canopy_search.dashboards.charts.progress import progress_charts
-from canopy_search.dashboards.charts.space import space_charts
-from canopy_search.dashboards.charts.stage_tree import stage_tree_charts
-from canopy_search.dashboards.charts.theme import marks_of
-from canopy_search.dashboards.charts.timeline import timeline_charts
-from canopy_search.dashboards.formatting.tables import (
-    duration_text,
-    score_text,
-    spent_text,
-    value_text,
-)
-from canopy_search.dashboards.html.page import Cell, Chart, Column, Page, Section, Table, page_html
+from canopy_search.dashboards.charts.study_charts import chart_sections
+from canopy_search.dashboards.formatting.tables import score_text
+from canopy_search.dashboards.formatting.values import duration_text, value_text
+from canopy_search.dashboards.html.page import Cell, Column, Page, Section, Table, page_html
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
@@ -72,25 +59,8 @@ def trials_table(data: StudyData) -> Table:
 
 
 def _sections(data: StudyData) -> list[Section]:
-    marks = marks_of(data)
-    spent = [f"{spent_text(data)}."] if data.is_ours and data.trials else []
-    candidates: list[tuple[str, str, list[str], list[Chart]]] = [
-        ("progress", "The search", spent, progress_charts(data, marks)),
-        ("learning", "Learning", [], curves_charts(data, marks)),
-        ("price", "Quality and time", [], cost_charts(data, marks)),
-        ("space", "The space", [], [*space_charts(data, marks), *importance_charts(data)]),
-        ("by-label", "Labels", [], [*label_charts(data), *confusion_charts(data)]),
-        ("sharing", "Shared epochs", [], stage_tree_charts(data)),
-        ("time", "Time", [], timeline_charts(data, marks)),
-    ]
-    sections = [Section(k, heading, text, drawn) for k, heading, text, drawn in candidates if drawn]
-    if data.confirmation is not None:
-        drawn, table = confirmed_charts(data.confirmation), confirmed_table(data.confirmation)
-        heading = "Confirmed with additional seeds"
-        sections.insert(0, Section("confirmed", heading, charts=drawn, tables=[table]))
-    if data.trials:
-        sections.append(Section("all", "All trials", tables=[trials_table(data)]))
-    return sections
+    trials = Section("all", "All trials", tables=[trials_table(data)])
+    return [*chart_sections(data), *([trials] if data.trials else [])]
 
 
 def _colophon(data: StudyData) -> str:

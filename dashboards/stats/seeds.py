@@ -2,67 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
-CONFIDENCE = 0.95
-BETTER, WORSE, WITHIN_NOISE = "better", "worse", "within noise"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One score of a setting over some seeds.
-
-    Attributes:
-        seeds: number of seeds.
-        mean: of the score.
-        sd: standard deviation over the seeds (n − 1); None for one seed.
-        low: lower end of the 95 % t interval of the mean; None for one seed.
-        high: its upper end.
-    """
-
-    seeds: int
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns JSON values by name."""
-        return vars(self).copy()
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better one setting is than another one.
-
-    Attributes:
-        mean: of the score's difference over the seeds.
-        low: lower end of its interval.
-        high: its upper end.
-        confidence: of the interval.
-        over: the source of the estimate, in words.
-    """
-
-    mean: float
-    low: float
-    high: float
-    confidence: float
-    over: str
-
-    @property
-    def verdict(self) -> str:
-        """One of ``better``, ``worse`` and ``within noise``."""
-        if self.low > 0:
-            return BETTER
-        return WORSE if self.high < 0 else WITHIN_NOISE
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns JSON values by name, including the verdict."""
-        return {**vars(self), "verdict": self.verdict}
+from canopy_search.dashboards.stats.difference import CONFIDENCE, Difference, Spread
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -118,7 +62,7 @@ def paired_difference(
     confidence = 1 - (1 - CONFIDENCE) / comparisons
     half = _t(confidence, freedom) * math.sqrt(variance)
     over = f"{count} seeds" if image_se is None else f"{count} seeds and the images"
-    return Difference(mean, mean - half, mean + half, confidence, over)
+    return Difference(mean, mean - half, mean + half, confidence, over, comparisons)
 
 
 def _t(confidence: float, freedom: float) -> float:

@@ -27,99 +27,42 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.dashboards.stats.bootstrap import RESAMPLES, SEED, resample_ap
+from canopy_search.dashboards.stats.bootstrap import RESAMPLES, resample_ap
+from canopy_search.dashboards.stats.difference import CONFIDENCE, Difference, Interval, NoVerdict
 from canopy_search.storage.study.predictions import Predictions, ValidationSet
 
-CONFIDENCE = 0.95
 FEWEST_POSITIVES = 10
 """Fewest validation images with a label for which the bootstrap is meaningful."""
 
 _NORMAL = NormalDist()
 _MOST_LABELS = 5
 
-Word = Literal["better", "worse", "within noise"]
 Trial = TypeVar("Trial")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """An AP, and its range over other images of the same kind and number.
-
-    Attributes:
-        ap: macro AP on the validation images.
-        low: lower end.
-        high: upper end.
-    """
-
-    ap: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a trial compares with another.
-
-    Attributes:
-        difference: its macro AP minus the other's.
-        low: lower end of the difference's interval.
-        high: upper end.
-        comparisons: number of comparisons that the interval is adjusted for.
-    """
-
-    difference: float
-    low: float
-    high: float
-    comparisons: int
-
-    @property
-    def word(self) -> Word:
-        """``better`` or ``worse`` if the interval excludes zero, else ``within noise``."""
-        if self.low > 0:
-            return "better"
-        return "worse" if self.high < 0 else "within noise"
-
-
-@dataclass(frozen=True)
-class NoVerdict:
-    """Two trials cannot be compared.
-
-    Attributes:
-        reason: why, as a clause without the names of the trials.
-    """
-
-    reason: str
-
-
 def ap_interval(
-    predictions: Predictions,
-    *,
-    looked_at: int = 1,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
+    predictions: Predictions, *, looked_at: int = 1, resamples: int = RESAMPLES
 ) -> Interval | NoVerdict:
-    """Returns the AP of one trial with its interval, or why there is none.
+    """Returns the interval of one trial's AP, or why there is none.
 
     Args:
         predictions: the trial's.
         looked_at: number of settings among which the trial is the best; 1 for a trial that was
             fixed beforehand. The interval is adjusted for the choice.
         resamples: number of resamples of the images.
-        seed: of the resamples.
     """
     if reason := _too_few(predictions.validation):
         return NoVerdict(reason)
-    ap = resample_ap([predictions], resamples=resamples, seed=seed)
+    ap = resample_ap([predictions], resamples=resamples)
     (half_width,), _ = _half_widths(ap.resampled, looked_at)
     value = float(ap.observed[0])
-    return Interval(value, value - half_width, value + half_width)
+    return Interval(value - half_width, value + half_width)
 
 
 def verdicts(
@@ -129,8 +72,7 @@ def verdicts(
     *,
     looked_at: int = 0,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> dict[Trial, Verdict | NoVerdict]:
+) -> dict[Trial, Difference | NoVerdict]:
     """Compares trials with a reference, which is a baseline or the best.
 
     Args:
@@ -139,7 +81,6 @@ def verdicts(
         others: the trials to compare.
         looked_at: number of settings they were chosen from, including the reference.
         resamples: number of resamples of the images.
-        seed: of the resamples.
 
     Returns:
         The verdict for each of `others`, or why there is none.
@@ -147,19 +88,19 @@ def verdicts(
     base = predictions.get(reference)
     reasons = {other: _obstacle(base, predictions.get(other)) for other in others}
     compared = [other for other, reason in reasons.items() if reason is None]
-    answers: dict[Trial, Verdict | NoVerdict] = {
+    answers: dict[Trial, Difference | NoVerdict] = {
         other: NoVerdict(reason) for other, reason in reasons.items() if reason is not None
     }
     if base is None or not compared:
         return answers
-    ap = resample_ap(
-        [base, *(predictions[other] for other in compared)], resamples=resamples, seed=seed
-    )
+    ap = resample_ap([base, *(predictions[other] for other in compared)], resamples=resamples)
     differences = (ap.observed[1:] - ap.observed[0]).tolist()
     drawn = ap.resampled[:, 1:] - ap.resampled[:, :1]
     half_widths, comparisons = _half_widths(drawn, looked_at - 1)
     for other, difference, half in zip(compared, differences, half_widths, strict=True):
-        answers[other] = Verdict(difference, difference - half, difference + half, comparisons)
+        answers[other] = Difference(
+            difference, difference - half, difference + half, comparisons=comparisons
+        )
     return answers
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.stats.bootstrap import resample_ap
-from canopy_search.dashboards.stats.seeds import Difference, Spread, paired_difference, spread
+from canopy_search.dashboards.stats.difference import Difference, Spread
+from canopy_search.dashboards.stats.seeds import paired_difference, spread
 from canopy_search.dashboards.study.baseline import SEED, setting_of
 from canopy_search.dashboards.study.finalists import Candidate, additional_seeds, candidates
 from canopy_search.dashboards.study.model import StudyData, TrialData

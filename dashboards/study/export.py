@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from canopy_search.dashboards.errors import ExportFormatError
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.dashboards.study.reader import StudyReader
+from canopy_search.dashboards.study.settings import flat
 from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.studies import StudyStore
 
@@ -172,22 +173,11 @@ def _columns(exported: ExportedStudy) -> dict[str, list[Any]]:
         named = {f"params_{name}": value for name, value in trial.params.items()}
         params |= dict.fromkeys(named)
         for epoch in trial.epochs or [{}]:
-            measured = _flat(epoch)
+            measured = flat(epoch)
             metrics |= dict.fromkeys(name for name in measured if name not in _EPOCH_COLUMNS)
             rows.append({**measured, **named, **trial.values})
     names = [*_TRIAL_COLUMNS, *params, *_EPOCH_COLUMNS, *metrics]
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _flat(epoch: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an epoch's values, with one name per label for values by label."""
-    flat: dict[str, Any] = {}
-    for name, value in epoch.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{key}": each for key, each in value.items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def _csv(table: Mapping[str, Sequence[Any]]) -> bytes:

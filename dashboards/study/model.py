@@ -28,6 +28,7 @@ from canopy_search.storage.workers.registry import WorkerSummary, as_json
 if TYPE_CHECKING:
     from canopy_search.dashboards.study.confirmation import Confirmation
 
+_ENDED = {TrialState.COMPLETE.name, TrialState.PRUNED.name, TrialState.FAIL.name}
 _ENDED_EARLY = {TrialState.PRUNED.name, PAUSED}
 
 
@@ -97,6 +98,11 @@ class TrialData:
         return self.state == TrialState.COMPLETE.name
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it is complete, pruned or failed."""
+        return self.state in _ENDED
+
+    @property
     def ended_early(self) -> bool:
         """Whether it was pruned or is paused."""
         return self.state in _ENDED_EARLY
@@ -118,6 +124,14 @@ class TrialData:
     def score_at(self, epoch: int) -> float | None:
         """Returns its score after an epoch."""
         return dict(self.curve).get(epoch)
+
+    def label_ap(self, epoch: int | None = None) -> dict[str, float]:
+        """Returns label → AP after an epoch, the last one by default, for labels that have one."""
+        for stage in reversed(self.stages):
+            if epoch in {None, stage.epoch}:
+                found: Mapping[str, float | None] = stage.metrics.get("val_ap_per_label") or {}
+                return {label: ap for label, ap in found.items() if ap is not None}
+        return {}
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``canopy trials --json`` prints for it."""
@@ -211,6 +225,20 @@ class StudyData:
     def finished(self) -> int:
         """Number of trials that count towards the target: complete and pruned ones."""
         return self.count(TrialState.COMPLETE, TrialState.PRUNED)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Word for a state → number of trials in it."""
+        return {
+            "complete": self.count(TrialState.COMPLETE),
+            "pruned": self.count(TrialState.PRUNED),
+            "failed": self.count(TrialState.FAIL),
+            "running": self.count(TrialState.RUNNING),
+            "interrupted": len(self.interrupted),
+            "paused": self.paused,
+            "waiting": self.count(TrialState.WAITING),
+            "finished": self.finished,
+        }
 
     @property
     def epochs_reported(self) -> int:
@@ -322,16 +350,7 @@ class StudyData:
         best = self.best
         return {
             "study": self.name,
-            "trials": {
-                "complete": self.count(TrialState.COMPLETE),
-                "pruned": self.count(TrialState.PRUNED),
-                "failed": self.count(TrialState.FAIL),
-                "running": self.count(TrialState.RUNNING),
-                "interrupted": len(self.interrupted),
-                "paused": self.paused,
-                "waiting": self.count(TrialState.WAITING),
-                "finished": self.finished,
-            },
+            "trials": self.counts,
             "best": best and {"number": best.number, "val_ap": best.val_ap, "params": best.params},
             "epochs": {
                 "reported": self.epochs_reported,
@@ -350,5 +369,5 @@ class StudyData:
 
 
 def training_s(metrics: Mapping[str, Any]) -> float:
-    """Returns training and validation time of an epoch, in seconds."""
-    return float(metrics["train_s"] + metrics["val_s"])
+    """Returns training and validation time of an epoch, in seconds; 0 if it is unknown."""
+    return float((metrics.get("train_s") or 0.0) + (metrics.get("val_s") or 0.0))

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.formatting.tables import (
+from canopy_search.dashboards.formatting.tables import counts_text, spent_text, worker_name
+from canopy_search.dashboards.formatting.values import (
+    age_text,
     ap_text,
     counted,
-    counts_text,
     params_text,
     printable,
-    spent_text,
-    worker_name,
 )
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
@@ -113,18 +112,6 @@ def state_text(worker: WorkerSummary) -> str:
 def is_recent(worker: WorkerSummary) -> bool:
     """Whether a worker's last heartbeat is recent."""
     return worker.idle_s < RECENT_S
-
-
-def age_text(seconds: float | None) -> str:
-    """Returns an age in one unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
-    if seconds is None:
-        return "–"
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 2 * 3600:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h" if whole < 48 * 3600 else f"{whole // 86_400} d"
 
 
 def _work_text(worker: WorkerSummary) -> str:

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from canopy_search.dashboards.formatting.tables import ap_text, counted, counts_text, params_text
+from canopy_search.dashboards.formatting.tables import counts_text
+from canopy_search.dashboards.formatting.values import age_text, ap_text, counted, params_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.terminal.status import (
-    age_text,
     best_text,
     control_text,
     doing_text,

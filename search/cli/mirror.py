@@ -37,6 +37,7 @@ class MirrorOptions(StudyOptions):
 def mirror(options: MirrorOptions) -> None:
     """Send to ClearML what its server does not have yet. Runs on any machine, at any time."""
     from canopy_search.dashboards.clearml.credentials import HOW_TO
+    from canopy_search.dashboards.clearml.mirror import MirrorEvents
     from canopy_search.dashboards.clearml.runner import BUSY, Follower, mirror_once
     from canopy_search.dashboards.errors import TrackerUnavailableError
     from canopy_search.search.workflows.mirror_process import mirror_plan
@@ -58,18 +59,11 @@ def mirror(options: MirrorOptions) -> None:
         counter = _Counter()
         again = command_text("mirror", *typed_again(options))
         try:
+            events = MirrorEvents(lambda text: typer.echo(text, err=True), counter.count)
             if options.follow:
-                status = Follower(
-                    database,
-                    plan,
-                    note=lambda text: typer.echo(text, err=True),
-                    wait=_wait,
-                    after_task=counter.count,
-                ).run()
+                status = Follower(database, plan, events, _wait).run()
             else:
-                status = mirror_once(
-                    database, plan, lambda text: typer.echo(text, err=True), counter.count
-                )
+                status = mirror_once(database, plan, events)
         except TrackerUnavailableError as error:
             raise MirrorError(
                 f"ClearML at {plan.server}: {error}; {counter.sent} tasks were sent; "

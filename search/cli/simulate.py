@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from canopy_search.dashboards.formatting.values import signed_text
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import JsonOption, print_json
 from canopy_search.search.progress_display import open_console
@@ -118,7 +119,7 @@ def _list_families(console: Console, families: "Iterable[Family]", *, json_: boo
 
 
 def _correlations_text(correlations: Mapping[int, float]) -> str:
-    text = ", ".join(f"{value:+.2f} at {epoch}" for epoch, value in correlations.items())
+    text = ", ".join(f"{signed_text(value, 2)} at {epoch}" for epoch, value in correlations.items())
     return f"rank correlation of early AP with final AP, by epoch: {text}"
 
 

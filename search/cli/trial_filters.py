@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 
-from canopy_search.dashboards.formatting.tables import value_text
+from canopy_search.dashboards.formatting.values import value_text
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.search.errors import TrialFilterError
 from canopy_search.storage.study.trial_attributes import INTERRUPTED, PAUSED

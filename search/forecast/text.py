@@ -5,7 +5,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.dashboards.formatting.values import counted, duration_text
 from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.training.sizes import size_text
 
@@ -54,7 +54,7 @@ def _sure_text(forecast: Forecast) -> str:
 
 
 def _totals(forecast: Forecast) -> Table:
-    trials = f"{forecast.n_trials} trial{'s' * (forecast.n_trials != 1)}"
+    trials = counted(forecast.n_trials, "trial")
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 2, 0, 0),

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
-from rich import box
 from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.dashboards.formatting.tables import new_table
+from canopy_search.dashboards.formatting.values import duration_text, number_text, signed_text
 from canopy_search.search.config.settings import NamedSettings, SearchSettings
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import SamplerError
@@ -198,8 +198,9 @@ def differences(rows: Sequence[Compared]) -> list[str]:
         how = "higher" if difference.mean > 0 else "lower"
         seconds = row.seconds.mean / first.seconds.mean if first.seconds.mean else math.nan
         lines.append(
-            f"{row.name}: regret {abs(difference.mean):.4f} {how} than with {first.name} (95 %: "
-            f"{difference.mean - half:+.4f} to {difference.mean + half:+.4f}, {verdict}), "
+            f"{row.name}: regret {number_text(abs(difference.mean))} {how} than with "
+            f"{first.name} (95 %: {signed_text(difference.mean - half)} to "
+            f"{signed_text(difference.mean + half)}, {verdict}), "
             f"{seconds:.2f} times as long"
         )
     return lines
@@ -242,12 +243,8 @@ def comparison_table(rows: Sequence[Compared], *, n_trials: int) -> Table:
         rows: what `compare` returned.
         n_trials: finished trials of each search.
     """
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=f"{n_trials} trials: mean ± standard deviation over {len(rows[0].regrets)} seeds",
-        title_justify="left",
-        title_style="bold",
+    table = new_table(
+        f"{n_trials} trials: mean ± standard deviation over {len(rows[0].regrets)} seeds"
     )
     for name in ("sampler", "pruner"):
         table.add_column(name, no_wrap=True)
@@ -268,7 +265,7 @@ def comparison_table(rows: Sequence[Compared], *, n_trials: int) -> Table:
             row.pruner,
             str(row.workers),
             _text(row.regret, 4),
-            f"{row.regret_p90:.4f}".removeprefix("0"),
+            number_text(row.regret_p90),
             f"{row.share_within(0.005):.0%}",
             f"{row.share_within(0.01):.0%}",
             _text(row.epochs_trained, 0),
@@ -279,7 +276,4 @@ def comparison_table(rows: Sequence[Compared], *, n_trials: int) -> Table:
 
 
 def _text(spread: Spread, digits: int) -> str:
-    mean, deviation = (f"{value:.{digits}f}" for value in (spread.mean, spread.deviation))
-    if digits:
-        mean, deviation = mean.removeprefix("0"), deviation.removeprefix("0")
-    return f"{mean} ± {deviation}"
+    return f"{number_text(spread.mean, digits)} ± {number_text(spread.deviation, digits)}"

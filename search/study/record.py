@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from canopy_search.dashboards.study.settings import differing, flat
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace, describe
 from canopy_search.search.errors import StudyDiffersError
@@ -108,14 +109,13 @@ def check_same_study(name: str, before: Record, now: Record) -> None:
 def _check_same_settings(name: str, before: Record, now: Record) -> None:
     searched = {f"training.{parameter}" for parameter in now["space"]}
     old, new = (
-        _flat({key: record[key] for key in ("data", "training", "space")})
+        flat({key: record[key] for key in ("data", "training", "space")})
         for record in (before, now)
     )
-    old = _flat(DEFAULTS) | old
     differences = [
-        f"  {key}: {_short(old.get(key))} in the study, {_short(new.get(key))} now"
-        for key in sorted(old.keys() | new.keys())
-        if key not in searched | FREE and old.get(key) != new.get(key)
+        f"  {key}: {_short(was)} in the study, {_short(is_now)} now"
+        for key, (was, is_now) in sorted(differing([flat(DEFAULTS) | old, new]).items())
+        if key not in searched | FREE
     ]
     if differences:
         raise StudyDiffersError(
@@ -163,15 +163,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "changed": bool(changes)}
-
-
-def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(document, dict):
-        return {prefix: document}
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.dashboards.formatting.tables import params_text
+from canopy_search.dashboards.formatting.values import params_text
 from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import SearchFailedError, StudyPausedError

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from canopy_search.dashboards.clearml.credentials import HOW_TO, TrackerSettings, tracker_settings
 from canopy_search.dashboards.clearml.status import MirrorSummary, read_mirror
 from canopy_search.dashboards.errors import TrackerConfigError
-from canopy_search.dashboards.formatting.tables import counted
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.study.plan import SearchPlan

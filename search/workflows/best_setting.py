@@ -9,7 +9,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.formatting.tables import ap_text
+from canopy_search.dashboards.formatting.values import ap_text
 from canopy_search.dashboards.study.baseline import SEED
 from canopy_search.dashboards.study.confirmation import METHOD, Confirmation, Confirmed
 from canopy_search.dashboards.study.model import StudyData, TrialData

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from rich.console import Console
 
-from canopy_search.dashboards.formatting.tables import duration_text
+from canopy_search.dashboards.formatting.values import duration_text
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.doctor.checkpoints import checked_place
 from canopy_search.search.errors import SearchFailedError

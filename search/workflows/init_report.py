@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.workflows.init import Examination
 from canopy_search.training.data.images.skipped import skipped_text
 from canopy_search.training.data.labels.label_file import LabelTable
@@ -45,7 +46,7 @@ def _images(found: Examination) -> Iterator[str]:
         (found.unnamed, "in the folder, but not in the label file"),
     ):
         if count:
-            yield f"          {_counted(count)} {what}"
+            yield f"          {counted(count, 'image')} {what}"
 
 
 def _files(files: FileSurvey) -> str:
@@ -71,7 +72,7 @@ def _labels(found: Examination) -> Iterator[str]:
     unlabelled = int((~targets.any(axis=1)).sum())
     yield (
         f"labels    {len(counts):,}, {targets.sum() / images:.1f} an image; {table.layout}; "
-        f"{_counted(unlabelled)} without a label"
+        f"{counted(unlabelled, 'image')} without a label"
     )
     width = max(len(label) for label, _ in counts) if counts else 0
     for label, count in counts[:LABELS_SHOWN]:
@@ -109,7 +110,7 @@ def _together(found: Examination) -> Iterator[str]:
     targets, labels = found.dataset.targets, found.dataset.labels
     for pair in _first(always := always_together(targets, labels)):
         joint = "and" if pair.both_ways else "never without"
-        times = _counted(pair.count)
+        times = counted(pair.count, "image")
         yield (
             f"together  {pair.one} {joint} {pair.other}"
             + (f": always the same {times}; one of them adds no information" * pair.both_ways)
@@ -131,19 +132,15 @@ def _copies(found: Examination) -> Iterator[str]:
         bool((found.dataset.targets[positions] != found.dataset.targets[positions[0]]).any())
         for positions in same
     )
-    yield f"copies    {_counted(extra)} identical to another one, byte for byte"
+    yield f"copies    {counted(extra, 'image')} identical to another one, byte for byte"
     if differing:
-        yield f"          {_counted(differing)} whose labels differ from the copy's"
+        yield f"          {counted(differing, 'image')} whose labels differ from the copy's"
     for positions in same[:SHOWN]:
         yield (
             "          "
             + " = ".join(names[position] for position in positions[:4])
             + " …" * (len(positions) > 4)
         )
-
-
-def _counted(images: int) -> str:
-    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def _used(found: Examination) -> LabelTable:

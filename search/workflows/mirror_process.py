@@ -111,6 +111,7 @@ def mirror_plan(
 
 def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> None:
     # Imports Plotly and more, which the search, which imports this module too, does not need.
+    from canopy_search.dashboards.clearml.mirror import MirrorEvents
     from canopy_search.dashboards.clearml.runner import Follower
 
     with closing(job.request.workspace.open()) as database:
@@ -124,12 +125,9 @@ def _mirror(job: MirrorJob, connection: "Connection[Any, Any]", emit: Emit) -> N
             else:
                 emit(BEHIND, outcome.behind)
 
-        follower = Follower(
-            database,
-            plan,
+        events = MirrorEvents(
             note=lambda text: emit(NOTE, text),
-            wait=lambda seconds: bool(connection.poll(seconds)),
             after_task=lambda: emit(PROGRESS, None),
             after_round=after_round,
         )
-        follower.run()
+        Follower(database, plan, events, lambda seconds: bool(connection.poll(seconds))).run()

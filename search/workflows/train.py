@@ -14,10 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from canopy_search.dashboards.formatting.tables import (
-    ap_text,
-    duration_text,
-)
+from canopy_search.dashboards.formatting.values import ap_text, duration_text
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.progress_display import is_live, open_screen

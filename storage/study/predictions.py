@@ -30,6 +30,11 @@ class ValidationSet:
     targets: NDArray[np.uint8]
 
     @cached_property
+    def images_by_label(self) -> dict[str, int]:
+        """Label → number of images that have it."""
+        return dict(zip(self.labels, self.targets.sum(axis=0, dtype=int).tolist(), strict=True))
+
+    @cached_property
     def packed_targets(self) -> bytes:
         """The targets row by row, eight in a byte."""
         return np.packbits(self.targets).tobytes()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from canopy_search.dashboards.stats.verdict import Verdict, verdicts
+from canopy_search.dashboards.stats.difference import Difference
+from canopy_search.dashboards.stats.verdict import verdicts
 from canopy_search.search.config.yaml_file import read_yaml, yaml_text
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.enqueued import enqueued_settings
@@ -127,8 +128,8 @@ def check_verdicts(database: Database, sections: list[ReadSection]) -> None:
     )
     said = {"better": "**Better than", "worse": "**Worse than", "within noise": "**Within noise of"}
     for number, verdict in known.items():
-        assert isinstance(verdict, Verdict)
-        text = f"{said[verdict.word]} the baseline**: AP {signed(verdict.difference, 0, 3)}, "
+        assert isinstance(verdict, Difference)
+        text = f"{said[verdict.verdict]} the baseline**: AP {signed(verdict.mean, 0, 3)}, "
         text += f"95 % interval {signed(verdict.low, 0, 3)} to {signed(verdict.high, 0, 3)}, "
         assert text in sections[number].text
 

@@ -7,7 +7,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.answer.headline import answer_of, closing, facts, lead, title
-from canopy_search.dashboards.stats.verdict import Interval, Verdict
+from canopy_search.dashboards.stats.difference import Difference, Interval
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from tests.dashboards.simulated_predictions import EQUAL, SimulatedData
 from tests.dashboards.studies import EPOCHS, PRUNED, RUNNING, data, setting, trial
@@ -42,9 +42,9 @@ def test_a_runner_up_that_is_really_worse(words: SnapshotAssertion) -> None:
     answer = answer_of(found)
     assert isinstance(answer.interval, Interval)
     verdict = answer.against[2]
-    assert isinstance(verdict, Verdict)
-    assert verdict.word == "better"
-    assert 0 < verdict.low < verdict.difference < verdict.high
+    assert isinstance(verdict, Difference)
+    assert verdict.verdict == "better"
+    assert 0 < verdict.low < verdict.mean < verdict.high
     text = " ".join(lead(found, answer))
     for number in ("Trial 1", "3 settings", "trial 2", ".1000", "trial 0", ".5000"):
         assert number in text

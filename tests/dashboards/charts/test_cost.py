@@ -1,7 +1,6 @@
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.cost import cost_charts, figure, pareto_front, sentence
-from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, trial
 
@@ -39,11 +38,11 @@ def test_a_best_that_is_the_fastest_too_is_said_to_be(words: SnapshotAssertion) 
 
 def test_a_figure_needs_a_complete_trial() -> None:
     nothing = data([trial(0, [0.1], PRUNED)])
-    assert cost_charts(nothing, marks_of(nothing)) == []
+    assert cost_charts(nothing) == []
 
 
 def test_far_apart_times_are_drawn_on_a_logarithmic_axis() -> None:
     near, far = study((5, 0.5), (50, 0.6)), study((5, 0.5), (500, 0.6))
-    assert figure(near, marks_of(near)).layout.xaxis.type is None
-    assert figure(far, marks_of(far)).layout.xaxis.type == "log"
-    assert list(figure(near, marks_of(near)).data[0].x) == [10, 100]
+    assert figure(near).layout.xaxis.type is None
+    assert figure(far).layout.xaxis.type == "log"
+    assert list(figure(near).data[0].x) == [10, 100]

@@ -1,7 +1,6 @@
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.curves import curves_charts, figure, sentence
-from canopy_search.dashboards.charts.theme import marks_of
 from tests.dashboards.studies import PAUSED, PRUNED, data, searched, trial
 
 RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -34,7 +33,7 @@ def test_the_sentence_says_whether_the_best_was_still_learning(words: SnapshotAs
 
 def test_every_curve_is_drawn_once() -> None:
     study = searched(30)
-    drawn = figure(study, marks_of(study))
+    drawn = figure(study)
     lines = [trace for trace in drawn.data if "lines" in trace.mode]
     points = sum(sum(y is not None for y in trace.y) for trace in lines)
     assert points == sum(len(each.curve) for each in study.trials)
@@ -43,4 +42,4 @@ def test_every_curve_is_drawn_once() -> None:
 
 
 def test_without_a_report_there_is_nothing_to_draw() -> None:
-    assert curves_charts(data([trial(0)]), marks_of(data([]))) == []
+    assert curves_charts(data([trial(0)])) == []

@@ -7,7 +7,6 @@ from canopy_search.dashboards.charts.progress import (
     progress_charts,
     spent_s,
 )
-from canopy_search.dashboards.charts.theme import marks_of
 from tests.dashboards.studies import PRUNED, data, trial
 
 SCORES = [0.30, 0.25, 0.40, 0.40, 0.35]
@@ -62,7 +61,7 @@ def test_the_sentence_says_when_the_best_was_there(words: SnapshotAssertion) -> 
 
 
 def test_figures_hold_every_trial_and_what_was_best() -> None:
-    charts = progress_charts(study(), marks_of(study()))
+    charts = progress_charts(study())
     assert [chart.key for chart in charts] == ["over-trials", "over-time"]
     for chart in charts:
         (figure,) = chart.figures

@@ -9,7 +9,6 @@ from canopy_search.dashboards.charts.space import (
     slice_sentence,
     space_charts,
 )
-from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
@@ -49,7 +48,7 @@ def test_few_complete_trials_say_nothing_and_pruned_ones_are_explained(
 
 def test_each_loss_has_a_panel_with_the_same_axes() -> None:
     study = searched(30)
-    panels = slice_figures(study, marks_of(study), "gamma")
+    panels = slice_figures(study, "gamma")
     assert [panel.layout.title.text for panel in panels] == ["bce", "focal_bce"]
     assert len({panel.layout.yaxis.range for panel in panels}) == 1
     assert len({panel.layout.xaxis.range for panel in panels}) == 1
@@ -70,7 +69,7 @@ def test_parameters_of_any_kind_are_axes() -> None:
     assert list(best.y) == [1.0, 1.0, 1.0, None]
     # A logarithmic axis puts 1e-3 at a third.
     assert list(lines[0].y[:3]) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-    (panel,) = slice_figures(study, marks_of(study), "rate")
+    (panel,) = slice_figures(study, "rate")
     assert panel.layout.xaxis.type == "log"
 
 
@@ -87,5 +86,5 @@ def test_what_the_best_have_in_common_is_said(words: SnapshotAssertion) -> None:
 
 def test_one_trial_is_no_space() -> None:
     study = data([trial(0, [0.3])])
-    assert [chart.key for chart in space_charts(study, marks_of(study))] == ["space-0"]
-    assert space_charts(data([]), marks_of(data([]))) == []
+    assert [chart.key for chart in space_charts(study)] == ["space-0"]
+    assert space_charts(data([])) == []

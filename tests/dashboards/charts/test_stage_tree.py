@@ -3,7 +3,6 @@
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.stage_tree import sentence, stage_tree, stage_tree_charts
-from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.study.model import StudyData
 from tests.dashboards.studies import PRUNED, data, searched, setting, trial
 
@@ -16,7 +15,7 @@ SHARED = [
 
 
 def tree(study: StudyData):  # type: ignore[no-untyped-def]
-    return stage_tree(study, marks_of(study))
+    return stage_tree(study)
 
 
 def test_blocks_are_as_high_as_the_trials_they_belong_to() -> None:

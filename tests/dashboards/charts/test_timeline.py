@@ -3,7 +3,6 @@ from datetime import timedelta
 
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.charts.theme import marks_of
 from canopy_search.dashboards.charts.timeline import (
     WorkClock,
     lanes,
@@ -77,7 +76,7 @@ def test_the_sentence_says_how_busy_the_workers_were(words: SnapshotAssertion) -
 def test_every_stint_and_worker_has_its_bar() -> None:
     there = worker(7, started=at(0), seen=at(200), ended=at(200), end_reason="left")
     study = data([trial(0, [0.1] * 8, begin_s=0), trial(1, [0.1] * 4, begin_s=10)], workers=[there])
-    (chart,) = timeline_charts(study, marks_of(study))
+    (chart,) = timeline_charts(study)
     bars, presence = chart.figures[0].data
     assert sorted(bars.text) == ["0", "1"]
     assert sorted(bars.y) == [0, 1]
@@ -92,4 +91,4 @@ def test_plain_optuna_says_when_a_trial_began_and_ended() -> None:
     plain = replace(trial(0), began=local[0], ended=local[1])
     (stint,) = stints(data([plain, trial(1, state=RUNNING)]))
     assert (stint.begin, stint.seconds) == (BEGIN, 30.0)
-    assert timeline_charts(data([]), marks_of(data([]))) == []
+    assert timeline_charts(data([])) == []

@@ -7,7 +7,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from canopy_search.dashboards.clearml.credentials import tracker_settings
-from canopy_search.dashboards.clearml.mirror import MirrorPlan, MirrorStatus
+from canopy_search.dashboards.clearml.mirror import MirrorEvents, MirrorPlan, MirrorStatus
 from canopy_search.dashboards.clearml.runner import Follower, mirror_once
 from canopy_search.storage.database import open_database
 
@@ -66,7 +66,7 @@ class MirrorHere:
     def once(self) -> MirrorStatus | None:
         """Mirrors the study as it is now."""
         with closing(open_database(self._home, self._url)) as database:
-            return mirror_once(database, self.plan, self.notes.append, lambda: None)
+            return mirror_once(database, self.plan, MirrorEvents(self.notes.append))
 
     def process(self) -> ForkProcess:
         """Returns a process that follows the study as `start` does, started."""
@@ -80,9 +80,8 @@ class MirrorHere:
                 follower = Follower(
                     database,
                     self.plan,
-                    self.notes.append,
+                    MirrorEvents(self.notes.append, after_round=self.outcomes.append),
                     lambda seconds: self._ended.wait(min(seconds, _LONGEST_PAUSE_S)),
-                    after_round=self.outcomes.append,
                 )
                 self.status = follower.run()
         except BaseException as error:  # noqa: BLE001 - for the test to see

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.clearml.desired_state import DesiredTask
-from canopy_search.dashboards.clearml.links import comparison_url, task_url
+from canopy_search.dashboards.clearml.links import Pages
 from canopy_search.dashboards.clearml.reconcile import GONE
 from canopy_search.dashboards.clearml.status import mirror_summary
-from canopy_search.dashboards.clearml.study_task import Pages, study_task
+from canopy_search.dashboards.clearml.study_task import study_task
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.mirror_rows import STUDY_TASK, MirroredTask, MirrorState
 from tests.dashboards.summaries import study, trial, worker
@@ -46,18 +47,15 @@ def some_trials() -> list[TrialData]:
 
 
 def task(summary: StudyData, *, is_live: bool = False) -> DesiredTask:
-    pages = Pages(
-        IDS,
-        lambda id_: task_url("http://web", "2.31", "p", id_),
-        lambda ids: comparison_url("http://web", "2.31", "p", ids),
-    )
+    pages = Pages(MirrorState("server", "p", "http://web", "2.31"), IDS)
     record = {
         "data": {"labels": ["a"]},
         "training": {"epochs": 3},
         "space": {"gamma": "0.8 to 1 step 0.01"},
         "config": {"search": {"sampler": {"name": "tpe"}, "pruner": {"name": "asha"}, "seed": 0}},
     }
-    return study_task(summary, identity="canopy:0", record=record, pages=pages, is_live=is_live)
+    data = replace(summary, record=record)
+    return study_task(data, identity="canopy:0", pages=pages, is_live=is_live)
 
 
 def figures(desired: DesiredTask) -> dict[str, Any]:

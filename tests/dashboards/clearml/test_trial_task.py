@@ -13,11 +13,13 @@ from canopy_search.dashboards.clearml.desired_state import (
     DesiredTask,
     digest,
     identity_tag,
+    one_line,
     text_of,
 )
-from canopy_search.dashboards.clearml.trial_task import graph_of, one_line, trial_task
+from canopy_search.dashboards.clearml.trial_task import graph_of, trial_task
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.storage.study.epochs import EpochRecord
+from tests.dashboards.summaries import study
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RECORD = {
@@ -62,7 +64,8 @@ def trial(state: str = "COMPLETE", epochs: int = 2, **changes: Any) -> TrialData
 
 
 def task(of: TrialData, *, is_best: bool = False) -> DesiredTask:
-    return trial_task(of, study="planet", identity="canopy:1", record=RECORD, is_best=is_best)
+    best = replace(trial(), number=of.number if is_best else 8, val_ap=0.9)
+    return trial_task(of, replace(study([best], []), record=RECORD), identity="canopy:1")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_lines_only_grow() -> None:
 
 
 def test_a_study_that_canopy_did_not_begin_has_no_more_than_its_trials() -> None:
-    desired = trial_task(trial(), study="p", identity="canopy:1", record=None, is_best=False)
+    desired = trial_task(trial(), study([trial()], []), identity="canopy:1")
     assert set(desired.hyperparams) == {"search", "training"}
     assert desired.configuration == {}
     assert len(desired.name) >= 3

@@ -15,7 +15,7 @@ from canopy_search.dashboards.comparison.comparison import SideBySide, TrialChoi
 from canopy_search.dashboards.comparison.page import side_by_side_html, side_by_side_page
 from canopy_search.dashboards.comparison.text import side_by_side_screen, verdict_lines
 from canopy_search.dashboards.errors import ComparisonError
-from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict
+from canopy_search.dashboards.stats.difference import Difference, NoVerdict
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from tests.dashboards.judged_study import EPOCHS, make_judged_study
@@ -70,12 +70,14 @@ def test_each_trial_is_compared_with_the_first(studies: Studies, words: Snapshot
     found = studies.compared(("planet", 0), ("planet", EQUAL), ("planet", BETTER))
     assert [shown.name for shown in found.trials] == ["trial 0", "trial 1", "trial 2"]
     assert found.looked_at == 5  # four complete ones, and a pruned one
-    verdicts = [each.verdict.word for each in found.others if isinstance(each.verdict, Verdict)]
+    verdicts = [
+        each.verdict.verdict for each in found.others if isinstance(each.verdict, Difference)
+    ]
     assert verdicts == ["within noise", "better"]
     verdict, values = found.others[1].verdict, found.results["val_ap"]
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, Difference)
     assert None not in values
-    assert verdict.difference == pytest.approx((values[2] or 0) - (values[0] or 0), abs=1e-6)
+    assert verdict.mean == pytest.approx((values[2] or 0) - (values[0] or 0), abs=1e-6)
     assert verdict.comparisons == 4
     assert found.differing == {
         "backbone": ["resnet18", "<b>net</b>", "resnet18"],

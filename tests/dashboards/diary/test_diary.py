@@ -10,10 +10,11 @@ from markdown_it import MarkdownIt
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.diary.data import DiaryData, Pages, ScoredRun
+from canopy_search.dashboards.clearml.links import Pages
+from canopy_search.dashboards.diary.data import DiaryData, ScoredRun
 from canopy_search.dashboards.diary.diary import diary
 from canopy_search.dashboards.diary.words import read_diary_file
-from canopy_search.dashboards.stats.verdict import NoVerdict, Verdict
+from canopy_search.dashboards.stats.difference import Difference, NoVerdict
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed, Run
 from canopy_search.dashboards.study.finalists import Candidate
 from canopy_search.storage.study.mirror_rows import MirrorState
@@ -32,10 +33,10 @@ TRIALS = [
     trial(8, BASE | {"backbone": "resnet50", "gamma": 0.9}, [0.4], "RUNNING"),
     trial(9, BASE | {"gamma": 0.8}, [], "WAITING"),
 ]
-VERDICTS: dict[int, Verdict | NoVerdict] = {
-    1: Verdict(0.02, 0.0051, 0.0349, 4),
-    3: Verdict(-0.0004, -0.02, 0.019, 4),
-    4: Verdict(-0.22, -0.3, -0.14, 4),
+VERDICTS: dict[int, Difference | NoVerdict] = {
+    1: Difference(0.02, 0.0051, 0.0349, comparisons=4),
+    3: Difference(-0.0004, -0.02, 0.019, comparisons=4),
+    4: Difference(-0.22, -0.3, -0.14, comparisons=4),
 }
 BASE_LOSSES = {"bce_loss"}
 MIRROR = MirrorState("http://api", project="p1", web="https://clearml.example", api_version="2.30")

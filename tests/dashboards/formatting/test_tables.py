@@ -1,18 +1,10 @@
 import io
 from dataclasses import replace
 
-import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.formatting.tables import (
-    ap_text,
-    counts_text,
-    duration_text,
-    params_text,
-    spent_text,
-    trials_table,
-)
+from canopy_search.dashboards.formatting.tables import counts_text, spent_text, trials_table
 from canopy_search.dashboards.study.model import StudyData, TrialData
 
 
@@ -71,23 +63,6 @@ def test_a_promoted_trial_says_where_it_comes_from() -> None:
     assert "complete (promoted from 4)" in output
     assert "paused" in output
     assert "from 5" not in output
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
-
-
-def test_ap_has_four_digits_and_one_stays_one() -> None:
-    assert (ap_text(0.61234), ap_text(1.0), ap_text(None)) == (".6123", "1.0000", "–")
-
-
-def test_a_number_in_a_setting_is_named() -> None:
-    params = {"backbone": "resnet18", "gamma": 0.95, "epochs": 3}
-    assert params_text(params) == "resnet18 · gamma 0.95 · epochs 3"
 
 
 def test_the_table_fits_a_terminal() -> None:

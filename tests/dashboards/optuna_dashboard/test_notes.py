@@ -79,7 +79,7 @@ def test_a_trials_note_says_setting_metrics_cost_reason_and_where_it_is_in_clear
     assert rows["| gamma"] == ["0.93 |"]
     assert rows["| AP"] == [".3000", ".5000 |"]
     assert "worse \\| so" in note
-    assert "(<https://app.example.org/3>)" in note
+    assert "(https://app.example.org/3)" in note
     assert note == words
 
 
@@ -104,9 +104,9 @@ def test_the_studys_note_opens_with_the_answer_and_ends_with_what_to_do(
     assert first.startswith("## resnet18")
     assert f"AP {best.score:.4f}".replace("0.", ".") in first
     assert "(10 complete, 20 pruned)" in note
-    [mirrored] = [line for line in note.splitlines() if "(<https://app.example.org/study>)" in line]
+    [mirrored] = [line for line in note.splitlines() if "(https://app.example.org/study)" in line]
     assert "29 trials" in mirrored
-    assert "[report.html](</artifacts/1/ab>)" in note
+    assert "[report.html](/artifacts/1/ab)" in note
     assert note.splitlines()[-2].startswith("- `canopy confirm --study planet` ")
     assert note == words
 

@@ -173,7 +173,7 @@ def test_files_are_made_when_they_are_opened(onlooker: Visitor, shown_study: Gro
             assert reply.headers["content-type"].startswith(each["mimetype"])
             assert "access-control-allow-origin" not in reply.headers
             files[place, each["filename"]] = reply.body
-            assert place or f"[{each['filename']}](<{address}>)" in shown["note"]["body"]
+            assert place or f"[{each['filename']}]({address})" in shown["note"]["body"]
     assert files["", "best.yaml"] == b"planet"
     assert files["", "report.html"].startswith(b"<!doctype html>")
     labels = list(csv.DictReader(io.StringIO(files["", "labels.csv"].decode())))

@@ -4,13 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from canopy_search.dashboards.stats.seeds import (
-    BETTER,
-    WITHIN_NOISE,
-    WORSE,
-    paired_difference,
-    spread,
-)
+from canopy_search.dashboards.stats.difference import BETTER, WITHIN_NOISE, WORSE
+from canopy_search.dashboards.stats.seeds import paired_difference, spread
 
 APS = st.floats(0.0, 1.0)
 STUDIES = 2000

@@ -8,13 +8,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.stats.bootstrap import resample_ap
-from canopy_search.dashboards.stats.verdict import (
-    Interval,
-    NoVerdict,
-    Verdict,
-    ap_interval,
-    verdicts,
-)
+from canopy_search.dashboards.stats.difference import Difference, Interval, NoVerdict
+from canopy_search.dashboards.stats.verdict import ap_interval, verdicts
 from canopy_search.storage.study.predictions import Predictions, ValidationSet
 from tests.dashboards.simulated_predictions import (
     EQUAL,
@@ -43,8 +38,8 @@ def words_of(quality: float, cases: range) -> Counter[str]:
         data = SimulatedData(case)
         pair = {"base": data.model(), "other": data.model(quality)}
         found = verdicts(pair, "base", ["other"], resamples=RESAMPLES)["other"]
-        assert isinstance(found, Verdict)
-        words[found.word] += 1
+        assert isinstance(found, Difference)
+        words[found.verdict] += 1
     return words
 
 
@@ -78,8 +73,8 @@ def test_the_best_of_forty_equal_ones_is_within_noise_of_baseline_and_runner_up(
             if best == base:
                 continue
             found = verdicts(models, base, [best], looked_at=40, resamples=RESAMPLES)[best]
-            assert isinstance(found, Verdict)
-            corrected[base == 0, found.word] += 1
+            assert isinstance(found, Difference)
+            corrected[base == 0, found.verdict] += 1
         naive[_word(verdicts(models, 0, [best], resamples=RESAMPLES)[best])] += 1
     assert corrected[True, "better"] <= 0.07 * len(cases)
     assert corrected[False, "better"] <= 0.07 * len(cases)
@@ -112,7 +107,7 @@ def test_the_more_were_looked_at_the_wider_is_an_interval() -> None:
     widths = []
     for number in (2, 40, 1000):
         found = verdicts(models, "base", ["other"], looked_at=number)["other"]
-        assert isinstance(found, Verdict)
+        assert isinstance(found, Difference)
         assert found.comparisons == number - 1
         widths.append(found.high - found.low)
     # Two-sided quantiles of the normal distribution: .05, .05 / 39, .05 / 999.
@@ -129,11 +124,11 @@ def test_a_setting_that_was_tried_twice_costs_nothing() -> None:
     base, other = data.model(), data.model()
     once = verdicts({0: base, 1: other}, 0, [1])
     often = verdicts({0: base, 1: other, 2: other, 3: base}, 0, [1, 2, 3])
-    assert isinstance(once[1], Verdict)
-    assert isinstance(often[1], Verdict)
+    assert isinstance(once[1], Difference)
+    assert isinstance(often[1], Difference)
     assert often[1].high == pytest.approx(once[1].high, abs=2e-3)
     assert often[2] == often[1]
-    assert often[3] == Verdict(0.0, 0.0, 0.0, 1)
+    assert often[3] == Difference(0.0, 0.0, 0.0, comparisons=1)
     assert _word(often[3]) == "within noise"
 
 
@@ -194,11 +189,11 @@ def _reason(base: Predictions, other: Predictions) -> str:
     return _no_verdict(verdicts({"base": base, "other": other}, "base", ["other"])["other"])
 
 
-def _no_verdict(found: Verdict | NoVerdict) -> str:
+def _no_verdict(found: Difference | NoVerdict) -> str:
     assert isinstance(found, NoVerdict)
     return found.reason
 
 
-def _word(verdict: Verdict | NoVerdict) -> str:
-    assert isinstance(verdict, Verdict)
-    return verdict.word
+def _word(verdict: Difference | NoVerdict) -> str:
+    assert isinstance(verdict, Difference)
+    return verdict.verdict

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.dashboards.terminal.status import age_text, doing_text, state_text, status_lines
+from canopy_search.dashboards.terminal.status import doing_text, state_text, status_lines
 from canopy_search.storage.workers.registry import WorkerSummary
 from tests.dashboards.summaries import at, study, trial, worker
 
@@ -113,23 +113,6 @@ def test_what_a_person_told_the_study_is_said(
 )
 def test_what_a_worker_does_and_how_it_is(seen: WorkerSummary, does: str, state: str) -> None:
     assert (doing_text(seen), state_text(seen)) == (does, state)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"),
-        (-0.4, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (7199, "119 min"),
-        (7200, "2 h"),
-        (172_799, "47 h"),
-        (172_800, "2 d"),
-    ],
-)
-def test_ages_have_one_unit(seconds: float | None, text: str) -> None:
-    assert age_text(seconds) == text
 
 
 def test_json_tells_of_workers_failures_and_orders() -> None:

@@ -1,4 +1,4 @@
-"""Against markdown-it, which the notes' own renderer agrees with in what is markup."""
+"""Against markdown-it, which the renderers of notes and diaries agree with in what is markup."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from canopy_search.dashboards.optuna_dashboard.markdown import code, plain, table
+from canopy_search.dashboards.formatting.markdown import code, escaped, table
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 MARKUP = st.text(st.sampled_from("ab1 \\`*_[]()<>&|~#@:/!.-+=$\n\t"), max_size=30)
@@ -22,7 +22,7 @@ def inline(text: str) -> list[tuple[str, str]]:
 
 @given(MARKUP)
 def test_a_plain_text_is_shown_as_it_is(text: str) -> None:
-    shown = inline(f"Trial {plain(text)}")
+    shown = inline(f"Trial {escaped(text)}")
     assert {kind for kind, _ in shown} <= {"text", "text_special"}
     assert "".join(content for _, content in shown) == f"Trial {' '.join(text.split())}".strip()
 
@@ -30,13 +30,13 @@ def test_a_plain_text_is_shown_as_it_is(text: str) -> None:
 @given(MARKUP)
 def test_a_paragraph_that_is_a_plain_text_stays_one(text: str) -> None:
     words = " ".join(text.split())
-    assert "".join(content for _, content in inline(plain(text))) == words
+    assert "".join(content for _, content in inline(escaped(text))) == words
 
 
 @pytest.mark.parametrize("address", ["https://evil.org", "www.evil.org", "me@evil.org"])
 def test_no_bare_address_becomes_a_link(address: str) -> None:
-    escaped = plain(address)
-    assert all(sign not in escaped for sign in ("https://", "www.", "me@"))
+    shown = escaped(address)
+    assert all(sign not in shown for sign in ("https://", "www.", "me@"))
 
 
 @given(MARKUP.filter(str.strip))
@@ -46,7 +46,7 @@ def test_code_is_shown_as_it_is(text: str) -> None:
 
 @given(st.lists(st.tuples(MARKUP, MARKUP), max_size=3))
 def test_no_cell_of_a_table_becomes_another_cell(rows: list[tuple[str, str]]) -> None:
-    written = table(("name", "value"), [tuple(map(plain, row)) for row in rows])
+    written = table(("name", "value"), [tuple(map(escaped, row)) for row in rows])
     tokens = READER.parse(written)
     cells = [b.children for a, b in pairwise(tokens) if a.type == "td_open"]
     shown = ["".join(part.content for part in cell or []) for cell in cells]

@@ -1,0 +1,135 @@
+"""How values are written: one form for each, in every terminal, page, note and mirror."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canopy_search.dashboards.stats.difference import Difference, Spread
+
+NONE = "–"
+"""Stands for a value that is missing."""
+
+
+def number_text(value: float, digits: int = 4) -> str:
+    """Returns a number with a fixed number of decimals and no leading zero: ``.6123``, ``−.02``."""
+    text = re.sub(r"^0(?=\.)", "", f"{abs(value):.{digits}f}")
+    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
+
+
+def ap_text(val_ap: float | None) -> str:
+    """Returns an AP with four decimals, or a dash."""
+    return NONE if val_ap is None else number_text(val_ap)
+
+
+def metric_text(value: float | None) -> str:
+    """Returns a metric with four decimals, or four digits beyond 1; a dash if it is missing."""
+    if value is None or abs(value) <= 1:
+        return ap_text(value)
+    return f"{value:.4g}"
+
+
+def signed_text(difference: float, digits: int = 4) -> str:
+    """Returns a difference with its sign: ``+.0200``, ``−.0200``, and ``±.0000`` for none.
+
+    Beyond 1, where it is no difference of APs, it has four significant digits.
+    """
+    size = abs(difference)
+    if not float(f"{size:.{digits}f}"):
+        return f"±{number_text(0.0, digits)}"
+    sign = "+" if difference > 0 else "−"
+    return sign + (number_text(size, digits) if size <= 1 else f"{size:.4g}")
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Returns an interval of an AP, which is cut off at 0 and 1; a dash if there is none."""
+    if low is None or high is None:
+        return NONE
+    return f"{ap_text(max(0.0, low))} to {ap_text(min(1.0, high))}"
+
+
+def signed_interval(difference: Difference, digits: int = 4) -> str:
+    """Returns the interval of a difference: ``+.0010 to +.0236``."""
+    return f"{signed_text(difference.low, digits)} to {signed_text(difference.high, digits)}"
+
+
+def difference_text(difference: Difference, digits: int = 4) -> str:
+    """Returns a difference with its interval: ``+.0123, 95 % interval +.0010 to +.0236``."""
+    mean, interval = signed_text(difference.mean, digits), signed_interval(difference, digits)
+    return f"{mean}, {100 * difference.confidence:.3g} % interval {interval}"
+
+
+def spread_text(spread: Spread | None, digits: int = 4) -> str:
+    """Returns a mean and its standard deviation: ``.6123 ± .0021``; a dash if there is none."""
+    if spread is None:
+        return NONE
+    deviation = "" if spread.sd is None else f" ± {number_text(spread.sd, digits)}"
+    return number_text(spread.mean, digits) + deviation
+
+
+def duration_text(seconds: float) -> str:
+    """Returns a duration: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def age_text(seconds: float | None) -> str:
+    """Returns an age in one unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    if seconds is None:
+        return NONE
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 2 * 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 48 * 3600 else f"{whole // 86_400} d"
+
+
+def time_unit(longest_s: float) -> tuple[float, str]:
+    """Returns the unit of an axis of times: its length in seconds, and its name."""
+    units = ((3600.0, "h"), (60.0, "min"))
+    return next((unit for unit in units if longest_s > 2 * unit[0]), (1.0, "s"))
+
+
+def percent_text(share: float) -> str:
+    """Returns a share as a percentage: ``41 %``."""
+    return f"{100 * share:.0f} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns ``1 worker`` or ``3,000 workers``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed_text(words: Sequence[str]) -> str:
+    """Returns ``a``, ``a and b`` or ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def capitalised(text: str) -> str:
+    """Returns a text with a capital first letter; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def value_text(value: Any) -> str:
+    """Returns the value of a parameter, floats in their shortest form (six digits at most)."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Returns a setting in one line, categories without the parameter's name."""
+    return " · ".join(
+        value if isinstance(value, str) else f"{name} {value_text(value)}"
+        for name, value in params.items()
+    )
+
+
+def printable(text: str) -> str:
+    """Returns a text on one line without control characters, which could move a cursor."""
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
