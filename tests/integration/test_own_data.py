@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -15,22 +16,38 @@ from tests.shaped_data import LABELS, write_one_hot, write_parquet
 QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
 
 
+class Layout(NamedTuple):
+    """How data are laid out.
+
+    Attributes:
+        write: writes them.
+        labels: the label file.
+        images: the folder.
+        found: what `canopy init` says of them.
+    """
+
+    write: Callable[[Path], object]
+    labels: str
+    images: str
+    found: list[str]
+
+
 @pytest.mark.parametrize(
-    ("write", "labels", "images", "found"),
+    "layout",
     [
-        (
+        Layout(
             lambda folder: write_planet_data(folder, images=60),
             "train_classes.csv",
             "train-jpg",
             ["60 of 60", "60 JPEG", "tags separated by spaces"],
         ),
-        (
+        Layout(
             lambda folder: write_one_hot(folder, images=60),
             "labels.csv",
             "pictures",
             ["60 PNG", "a column for each label", "not read: age", "by the column 'split'"],
         ),
-        (
+        Layout(
             lambda folder: write_parquet(folder, images=60),
             "labels.parquet",
             "scans",
@@ -39,14 +56,10 @@ QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
     ],
     ids=["Planet's layout", "one-hot in subfolders", "Parquet with groups"],
 )
-def test_five_commands_from_data_to_predictions(  # noqa: PLR0917 - its cases have four parts
-    tmp_path: Path,
-    database_url: str,
-    write: Callable[[Path], object],
-    labels: str,
-    images: str,
-    found: list[str],
+def test_five_commands_from_data_to_predictions(
+    tmp_path: Path, database_url: str, layout: Layout
 ) -> None:
+    write, labels, images, found = layout
     write(tmp_path)
     user = InProcess(tmp_path, database_url)
 

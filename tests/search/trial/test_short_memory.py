@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -67,25 +67,36 @@ HALVED = "out of memory at batch 8; continues with 2 × 4"
 QUARTERED = "out of memory at batch 2 × 4; continues with 4 × 2"
 
 
+class Shortage(NamedTuple):
+    """When memory runs out, and what follows.
+
+    Attributes:
+        limits: epoch → images that fit from then on.
+        cut: from which epoch on batches are split into how many.
+        steps: micro-batches of a batch in each epoch.
+        notes: what the user reads.
+    """
+
+    limits: dict[int, int]
+    cut: Cut
+    steps: list[int]
+    notes: list[str]
+
+
 @pytest.mark.parametrize(
-    ("limits", "cut", "steps", "notes"),
+    "shortage",
     [
-        ({1: 4}, [(1, 2)], [2, 2, 2, 2], [HALVED]),
-        ({3: 4}, [(3, 2)], [1, 1, 2, 2], [HALVED]),
-        ({2: 4, 4: 2}, [(2, 2), (4, 4)], [1, 2, 2, 4], [HALVED, QUARTERED]),
-        ({2: 2}, [(2, 4)], [1, 4, 4, 4], [HALVED, QUARTERED]),
+        Shortage({1: 4}, [(1, 2)], [2, 2, 2, 2], [HALVED]),
+        Shortage({3: 4}, [(3, 2)], [1, 1, 2, 2], [HALVED]),
+        Shortage({2: 4, 4: 2}, [(2, 2), (4, 4)], [1, 2, 2, 4], [HALVED, QUARTERED]),
+        Shortage({2: 2}, [(2, 4)], [1, 4, 4, 4], [HALVED, QUARTERED]),
     ],
-    ids=str,
+    ids=lambda shortage: str(shortage.limits),
 )
 def test_batches_are_cut_from_the_epoch_on_where_memory_ran_out(
-    hire: Hire,
-    memory: ShortMemory,
-    *,
-    limits: dict[int, int],
-    cut: Cut,
-    steps: list[int],
-    notes: list[str],
+    hire: Hire, memory: ShortMemory, shortage: Shortage
 ) -> None:
+    limits, cut, steps, notes = shortage
     worker, settings = hire(), tiny_settings(epochs=4, gamma=0.9)
     run_path = worker.tree.plan(settings)
     walked = walk_with(worker, run_path, memory, limits)

@@ -17,6 +17,8 @@ from canopy_search.training.data.dataset import Dataset
 from tests.planned import requested
 from tests.search.workers.one_worker import Witness
 
+ONE_TWICE = ConfirmSettings(top=1, seeds=2)
+
 
 def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
     """Replaces the launcher and its processes; returns the plans that were run."""
@@ -43,14 +45,11 @@ def confirm_here(
     database: Database,
     config: CanopyConfig,
     home: Path,
-    *,
+    asked: ConfirmSettings = ONE_TWICE,
     study: str = "planet",
-    top: int = 1,
-    seeds: int = 2,
 ) -> tuple[ConfirmationEnd, Witness]:
     """Confirms the finalists of a study as `let_it_run_here` has prepared it."""
     witness: Any = Witness()
-    asked = ConfirmSettings(top=top, seeds=seeds)
     url = database.url.render_as_string(hide_password=False)
     request = requested(config, home, study, url)
     end = confirm(

@@ -3,7 +3,7 @@
 import itertools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from syrupy.assertion import SnapshotAssertion
 from canopy_search.dashboards.study.confirmation import Confirmation
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.reader import read_trials
-from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
 from canopy_search.search.config.space import with_params
 from canopy_search.search.errors import ConfirmationError, SearchFailedError, StudyDiffersError
+from canopy_search.search.study.plan import SearchPlan
 from canopy_search.search.trial import stage_tree
 from canopy_search.search.workflows.best_files import best_files
 from canopy_search.storage.database import Database
@@ -102,7 +103,7 @@ def test_every_number_is_that_of_a_run_by_itself(
         seeds = seeds_tested(patch)
         search_here(database, settings, folder / "home", 3)
         assert seeds == [], "no trial of a search is tested"
-        end, _ = confirm_here(database, settings, folder / "home", top=2, seeds=2)
+        end, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=2, seeds=2))
     assert sorted(seeds) == sorted(params["seed"] for params in end.confirmation.wanted)
 
     known = end.confirmation
@@ -143,16 +144,28 @@ def test_every_number_is_that_of_a_run_by_itself(
     assert "over 2 additional seeds" in text
 
 
+class Ran(NamedTuple):
+    """What was run in this process.
+
+    Attributes:
+        plans: the searches.
+        trained: the epochs.
+    """
+
+    plans: list[SearchPlan]
+    trained: list[int]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, trained: list[int]) -> Ran:
+    """Lets searches run in this process, and records them."""
+    return Ran(let_it_run_here(monkeypatch), trained)
+
+
 def test_asking_again_trains_and_tests_nothing(
-    database: Database,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    trained: list[int],
-    words: SnapshotAssertion,
+    database: Database, folder: Path, tmp_path: Path, ran: Ran, words: SnapshotAssertion
 ) -> None:
-    plans = let_it_run_here(monkeypatch)
+    plans, trained = ran
     settings = config(folder)
     search_here(database, settings, folder / "home", 2)
     StudyStore(database).launch("planet", 5, settings.search.model_dump(mode="json"))
@@ -170,10 +183,10 @@ def test_asking_again_trains_and_tests_nothing(
     shown, _ = confirm_here(database, config(tmp_path), folder / "home")
     assert shown.confirmation.as_json() == first.confirmation.as_json()
     with pytest.raises(StudyDiffersError, match=r"data\.fingerprint"):
-        confirm_here(database, config(tmp_path), folder / "home", seeds=3)
+        confirm_here(database, config(tmp_path), folder / "home", ConfirmSettings(top=1, seeds=3))
 
     with pytest.raises(ConfirmationError) as error:
-        confirm_here(database, settings, folder / "home", top=9)
+        confirm_here(database, settings, folder / "home", ConfirmSettings(top=9, seeds=2))
     said = re.sub(r"has [12] different", "has FEW different", str(error.value))
     assert said == words(name="too few settings")
     with pytest.raises(ConfirmationError) as error:
@@ -190,14 +203,14 @@ def test_more_seeds_and_finalists_add_what_is_missing(
     enqueue = [BASE, {"loss": "bce", "gamma": 0.8}, {"loss": "bce", "gamma": 0.9}]
     settings = config(folder, space=space, enqueue=enqueue)
     search_here(database, settings, folder / "home", 3)
-    few, _ = confirm_here(database, settings, folder / "home", top=1, seeds=2)
+    few, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=1, seeds=2))
     before = scores_in(database)
-    more, _ = confirm_here(database, settings, folder / "home", top=3, seeds=3)
+    more, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=3, seeds=3))
     assert len(more.confirmation.settings) == 3
     assert plans[-1].n_trials == 9 == len(summary_of(database).trials)
     assert set(before) <= set(scores_in(database))
     # What was known of fewer is as it was, and asked for again it costs nothing.
-    again, _ = confirm_here(database, settings, folder / "home", top=1, seeds=2)
+    again, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=1, seeds=2))
     assert again.confirmation.as_json() == few.confirmation.as_json()
     assert len(plans) == 2
 
@@ -287,7 +300,7 @@ def test_a_setting_that_diverges_with_one_seed_does_not_win(
             return super().train_epoch(*arguments)
 
     monkeypatch.setattr(stage_tree, "TrainingRun", Diverges)
-    end, _ = confirm_here(database, settings, folder / "home", top=2)
+    end, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=2, seeds=2))
     known = end.confirmation
     assert known.is_complete
     diverged = known.settings[-1]
@@ -348,7 +361,7 @@ def test_a_baseline_outside_of_the_space_is_trained_too(
     }
     settings = config(folder, space=space, enqueue=[])
     search_here(database, settings, folder / "home", 2)
-    end, _ = confirm_here(database, settings, folder / "home", top=2)
+    end, _ = confirm_here(database, settings, folder / "home", ConfirmSettings(top=2, seeds=2))
     base = end.confirmation.base
     assert base.candidate.params == {"gamma": 1.0, "loss": "bce", "optimizer.weight_decay": 0.0}
     assert (base.candidate.trial, len(base.runs)) == (None, 2)
