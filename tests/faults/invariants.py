@@ -112,7 +112,7 @@ def reasons(trials: Sequence[FrozenTrial]) -> list[tuple[int, Any]]:
 def _check_trial(
     trial: FrozenTrial, begun: StartedStudy, steps: Sequence[int], epochs: Sequence[int]
 ) -> None:
-    space, values = begun.space, trial.intermediate_values
+    space, values = begun.plan.space, trial.intermediate_values
     settings = space.training_settings(space.canonical(trial.params))
     assert steps == list(range(1, len(values) + 1)), f"trial {trial.number}"
     assert epochs == steps, f"trial {trial.number}"
