@@ -40,7 +40,7 @@ from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.search.workers import loop as worker
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.connection.urls import connect_options, optuna_url
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.workers.session import WorkerSession
@@ -232,7 +232,7 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
 
     dataset = open_dataset(plan.config.data, plan.workspace.home)
     space = SearchSpace(resolve_settings(plan.space.training), plan.space.distributions)
-    database = open_database(plan.workspace.home, url)
+    database = Workspace(plan.workspace.home, url).open()
     retrier = plan.workspace.retrier()
     pace.began_s = time.perf_counter()
     watcher = PaceWatcher(pace)
@@ -333,7 +333,7 @@ class Bench:
             for size in self._sizes:
                 name = f"{pruner}_{size}"
                 self.execute(f"CREATE DATABASE {name}")
-                database = open_database(self._home, self.url(name))
+                database = Workspace(self._home, self.url(name)).open()
                 fill(database, self.plan(pruner), size)
                 database.close()
 

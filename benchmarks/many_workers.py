@@ -31,9 +31,9 @@ from optuna.trial import TrialState
 
 from benchmarks.machine import machine_text
 from canopy_search.storage.connection.urls import optuna_url, parse_database_url
-from canopy_search.storage.database import open_database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.postgres.postmaster import find_postmaster
+from canopy_search.storage.workspace import Workspace
 from tests.faults.invariants import check
 from tests.faults.searching import FORK, STUDY, Pace, Search, settings
 from tests.planet_data import write_planet_data
@@ -318,7 +318,7 @@ def run(arguments: argparse.Namespace, folder: Path, url: str, data: Path) -> No
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
         home.mkdir()
         own = place.set(database=name).render_as_string(hide_password=False)
-        open_database(home, own).close()
+        Workspace(home, own).open().close()
         pace = Pace(
             epoch_s, beat_s=2.5, gone_s=5.0, lease_s=30.0, recovery_s=10.0, idle_limit_s=30.0
         )

@@ -30,7 +30,7 @@ from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.study.record import study_record
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.dataset import open_dataset
@@ -109,7 +109,7 @@ def filled(home: Path, trials: int) -> Iterator[tuple[SearchPlan, Database]]:
     server = EmbeddedPostgres(home / "postgres")
     url = server.start().render_as_string(hide_password=False)
     try:
-        database = open_database(home, url)
+        database = Workspace(home, url).open()
         dataset = open_dataset(config.data, state_home(), lambda *_: None)
         record = study_record(config, plan.space, resolve_settings(config.training), dataset)
         fill(database, plan, trials, record=record, target=trials)

@@ -26,7 +26,7 @@ from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import plan_search
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.storage.study.studies import StudyStore
@@ -110,7 +110,7 @@ def main() -> None:
                 connection.execute(sqlalchemy.text(f"CREATE DATABASE full_{size}"))
             engine.dispose()
             named = url.set(database=f"full_{size}").render_as_string(hide_password=False)
-            database = open_database(folder / "home", named)
+            database = Workspace(folder / "home", named).open()
             full_study(database, folder / "home", size)
             print(row(browser, database, folder / "report.html", size, arguments.repeat))
             database.close()

@@ -20,9 +20,9 @@ from canopy_search.search.study.checkpoint_place import open_checkpoints
 from canopy_search.search.trial.checkpoint_writer import CheckpointWriter
 from canopy_search.search.trial.stage_tree import StageTree
 from canopy_search.storage.connection.retry import DATABASE
-from canopy_search.storage.database import open_database
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.workers.session import worker_session
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
@@ -41,7 +41,7 @@ def main() -> None:
         parser.error("--epochs: a trial that goes on after epoch 1 needs at least two")
     home = state_home()
     dataset = demo(home, IMAGE_PX, augmented=False)
-    database = open_database(home, None)
+    database = Workspace(home, None).open()
     print(machine_text())
     print(f"{arguments.backbone}, {IMAGE_PX} px, {arguments.epochs} epochs a trial\n")
     print("| run | epochs alone, s | with the tree, s | ratio | outside of epochs, % | waited, % |")

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.storage.connection.retry import DATABASE
-from canopy_search.storage.database import (
-    Database,
-    embedded_postgres,
-    open_database,
-    open_existing_database,
+from canopy_search.storage.connection.urls import check_reachable, masked, parse_database_url
+from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.errors import (
+    DatabaseUnreachableError,
+    DatabaseVersionError,
+    EmbeddedPostgresError,
+    NoDatabaseError,
 )
-from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,73 @@ class Workspace:
     url: str | None = field(default=None, repr=False)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
-    def open(self) -> Database:
-        """Opens the database for writing; see `open_database`."""
-        return open_database(self.home, self.url)
+    @property
+    def embedded(self) -> EmbeddedPostgres | None:
+        """The embedded server, running or not; None if the URL names another one."""
+        has_url = bool(self.url and self.url.strip())
+        return None if has_url else EmbeddedPostgres(self.home / "postgres")
+
+    def open(self, *, writes: bool = True) -> Database:
+        """Opens the database, starts the embedded server if needed, and prepares the tables.
+
+        Args:
+            writes: whether the caller writes; a standby is enough for reading.
+
+        Raises:
+            DatabaseUrlError: `url` is not the URL of a Postgres server.
+            DatabaseUnreachableError: the server does not answer, or refuses the connection.
+            DatabaseVersionError: the server is too old.
+            DatabaseReadOnlyError: it is read-only, and the caller writes or there are no tables.
+            DatabaseSchemaError: a newer Canopy created the tables, or they cannot be created.
+            EmbeddedPostgresError: the embedded server cannot be started.
+        """
+        embedded = self.embedded
+        url = embedded.start() if embedded else parse_database_url(self.url or "")
+        return open_database(url, embedded, writes=writes)
 
     def open_existing(self) -> Database:
-        """Opens the database for reading; see `open_existing_database`."""
-        return open_existing_database(self.home, self.url)
+        """Opens the database for reading, like `open`, but creates no embedded one.
+
+        Raises:
+            NoDatabaseError: nothing is stored below `home` yet.
+        """
+        embedded = self.embedded
+        if embedded is not None and not embedded.has_data():
+            raise NoDatabaseError(
+                f"nothing is stored in {self.home} yet; start with: canopy search"
+            )
+        return self.open(writes=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Describes where the database is and whether it answers; starts and changes nothing.
+
+        Returns:
+            `kind` (embedded or server), `url` (its password masked), `running`; for an embedded one
+            also `log`, for a server that does not answer also `reason`.
+
+        Raises:
+            DatabaseUrlError: `url` is not the URL of a Postgres server.
+        """
+        embedded = self.embedded
+        if embedded is not None:
+            return {
+                "kind": "embedded",
+                "url": masked(embedded.url),
+                "running": embedded.is_running(),
+                "log": str(embedded.log_path),
+            }
+        server = parse_database_url(self.url or "")
+        state: dict[str, Any] = {"kind": "server", "url": masked(server), "running": True}
+        try:
+            check_reachable(server)
+        except (DatabaseUnreachableError, DatabaseVersionError) as error:
+            state |= {"running": False, "reason": str(error)}
+        return state
 
     def retrier(self, note: Callable[[str], None] = lambda _text: None) -> Retrier:
         """Returns what repeats calls while the database is unavailable.
+
+        An embedded server that died is started again.
 
         Args:
             note: gets messages for the user.
@@ -49,7 +109,6 @@ class Workspace:
         return Retrier(self.retry, DATABASE, note=note, revive=self._revive)
 
     def _revive(self) -> None:
-        """Restarts the embedded server if it died; does nothing for another server."""
-        if not (self.url and self.url.strip()):
+        if (embedded := self.embedded) is not None:
             with suppress(EmbeddedPostgresError):
-                embedded_postgres(self.home).start()
+                embedded.start()

@@ -24,7 +24,8 @@ from syrupy.assertion import SnapshotAssertion
 
 import canopy_search
 from canopy_search.search.openmp import spin_briefly
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
+from canopy_search.storage.workspace import Workspace
 from tests.bucket import Bucket, BucketServer
 from tests.chromium import connected
 from tests.databases import Databases, within
@@ -231,7 +232,7 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     """The database of `database_url`, opened."""
-    opened = open_database(tmp_path / "home", database_url)
+    opened = Workspace(tmp_path / "home", database_url).open()
     yield opened
     opened.close()
 
@@ -262,6 +263,6 @@ def databases(
         if (_PREPARED,) not in execute(postgres_url, "SELECT datname FROM pg_database"):
             name = f"{_PREPARED}_in_the_making"
             execute(postgres_url, f"CREATE DATABASE {name}")
-            open_database(tmp_path_factory.mktemp("home"), within(postgres_url, name)).close()
+            Workspace(tmp_path_factory.mktemp("home"), within(postgres_url, name)).open().close()
             execute(postgres_url, f"ALTER DATABASE {name} RENAME TO {_PREPARED}")
     return Databases(postgres_url, _PREPARED)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from canopy_search.dashboards.study.model import StudyData
-from canopy_search.search.environment import database_url, state_home
-from canopy_search.storage.database import open_existing_database
+from canopy_search.search.cli.options import workspace
+from canopy_search.search.environment import state_home
 
 
 def dashboard(
@@ -29,7 +29,7 @@ def dashboard(
     from canopy_search.dashboards.study.confirmation import last_confirmation
     from canopy_search.search.workflows.best_setting import best_yaml
 
-    database = open_existing_database(state_home(), database_url())
+    database = workspace().open_existing()
 
     def yaml_of(summary: StudyData, record: Mapping[str, Any]) -> bytes:
         confirmation = last_confirmation(database, summary, record)

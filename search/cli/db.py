@@ -5,16 +5,15 @@ from contextlib import closing
 import typer
 
 from canopy_search.search.cli.lazy_group import plain_typer
-from canopy_search.search.cli.options import JsonOption, print_json
-from canopy_search.search.environment import DATABASE_VARIABLE, database_url, state_home
+from canopy_search.search.cli.options import JsonOption, print_json, workspace
+from canopy_search.search.environment import DATABASE_VARIABLE
 from canopy_search.search.errors import SearchError
-from canopy_search.storage.database import describe_database, embedded_postgres, open_database
 from canopy_search.storage.study.studies import StudyStore
 
 
 def status(json_: JsonOption = False) -> None:
     """Print where the database is and whether it answers."""
-    state = describe_database(state_home(), database_url())
+    state = workspace().describe()
     if json_:
         print_json(state)
     else:
@@ -24,9 +23,9 @@ def status(json_: JsonOption = False) -> None:
 
 def stop() -> None:
     """Stop the embedded Postgres; the next command that needs it starts it again."""
-    if database_url():
+    embedded = workspace().embedded
+    if embedded is None:
         raise SearchError(f"{DATABASE_VARIABLE} is set; Canopy stops only its embedded server")
-    embedded = embedded_postgres(state_home())
     if embedded.is_running() and (present := _living_workers()):
         raise SearchError(
             f"{present} worker{'s' * (present > 1)} would start it again; stop the search first, "
@@ -37,7 +36,7 @@ def stop() -> None:
 
 
 def _living_workers() -> int:
-    with closing(open_database(state_home(), None, writes=False)) as database:
+    with closing(workspace().open(writes=False)) as database:
         store = StudyStore(database)
         studies = [store.workers(name) for name in store.names()]
     return sum(worker.is_at_hand for workers in studies for worker in workers)
@@ -45,7 +44,7 @@ def _living_workers() -> int:
 
 def url() -> None:
     """Print the database's URL with a masked password; starts the embedded server."""
-    typer.echo(open_database(state_home(), database_url(), writes=False).shown_url)
+    typer.echo(workspace().open(writes=False).shown_url)
 
 
 group = plain_typer(__doc__)

@@ -1,39 +1,34 @@
 """Checks of the database; they change nothing in it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import sqlalchemy
 
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
 from canopy_search.storage.connection.urls import parse_database_url
-from canopy_search.storage.database import embedded_postgres
 from canopy_search.storage.health import ServerHealth, server_health
 from canopy_search.storage.postgres.programs import POSTGRES_VERSION, program
+from canopy_search.storage.workspace import Workspace
 
 # Two in Canopy's pool, two in Optuna's, and one for the study's lock.
 _CONNECTIONS_OF_A_SEARCH = 5
 
 
-def check_database(home: Path, url: str | None) -> Iterator[Finding]:
-    """Checks the server at `url`, or the embedded one if it exists.
+def check_database(workspace: Workspace) -> Iterator[Finding]:
+    """Checks the database of a workspace.
 
     A stopped embedded server is started, as by every command; a new one is not created.
-
-    Args:
-        home: the state folder.
-        url: URL of another server; None or blank for the embedded one.
 
     Raises:
         StorageError: the database cannot be used.
         DBAPIError: the server accepts the connection and does not answer.
     """
-    if url and url.strip():
-        server_url = parse_database_url(url)
+    embedded = workspace.embedded
+    if embedded is None:
+        server_url = parse_database_url(workspace.url or "")
         health = server_health(server_url)
         where = f"Postgres {health.version} at {health.url}"
     else:
-        embedded = embedded_postgres(home)
         if not embedded.has_data():
             program("postgres")
             yield ok(
@@ -42,7 +37,7 @@ def check_database(home: Path, url: str | None) -> Iterator[Finding]:
             return
         server_url = embedded.start()
         health = server_health(server_url)
-        where = f"embedded Postgres {health.version} in {home}"
+        where = f"embedded Postgres {health.version} in {workspace.home}"
     yield _server_finding(server_url, health, where)
     yield _tables_finding(health)
     yield _connections_finding(health)

@@ -148,7 +148,7 @@ class _Examination:
     def _check_database(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.database import check_database
 
-        yield from check_database(self._home, self._workspace.url)
+        yield from check_database(self._workspace)
 
     def _check_dashboard_port(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.dashboard_port import check_dashboard_port

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
+from canopy_search.storage.workspace import Workspace
 from tests.databases import Databases, within
 
 
@@ -14,7 +15,7 @@ def shared_database(
 ) -> Iterator[Database]:
     """A database with all tables, opened, which is there for the whole file."""
     name = databases.take()
-    opened = open_database(tmp_path_factory.mktemp("home"), within(postgres_url, name))
+    opened = Workspace(tmp_path_factory.mktemp("home"), within(postgres_url, name)).open()
     yield opened
     opened.close()
     databases.give_back(name)

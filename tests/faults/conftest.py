@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 
-from canopy_search.storage.database import Database, embedded_postgres, open_database
+from canopy_search.storage.database import Database
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.workspace import Workspace
 from tests.faults.invariants import check
 from tests.faults.searching import Search, settings
 from tests.faults.servers import Server
@@ -42,7 +44,7 @@ def new_embedded_search(
     """Makes a search with an embedded Postgres of its own."""
     shutil.copytree(prepared_data, tmp_path / "home" / "postgres" / "data")
     yield from searches(data_folder, tmp_path / "home", None)
-    embedded_postgres(tmp_path / "home").stop()
+    EmbeddedPostgres(tmp_path / "home" / "postgres").stop()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +52,7 @@ def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of a server with all tables, to be copied: that takes no time."""
     folder = tmp_path_factory.mktemp("prepared")
     server = Server(folder / "postgres")
-    open_database(folder, None).close()
+    Workspace(folder, None).open().close()
     for setting in ("fsync", "full_page_writes"):
         server.execute(f"ALTER SYSTEM SET {setting} = off")
     server.postgres.stop()

@@ -10,9 +10,9 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.search.study.plan import StartedStudy
-from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import RESUMED_ATTR
+from canopy_search.storage.workspace import Workspace
 from tests.faults.searching import STUDY, Search
 from tests.faults.sleeping_run import epochs_in, expected_values
 
@@ -77,7 +77,7 @@ def check(search: Search, begun: StartedStudy, *, failed: int = 0) -> Outcome:
         begun: its study.
         failed: trials that are meant to fail.
     """
-    with closing(open_database(search.home, search.url)) as database:
+    with closing(Workspace(search.home, search.url).open()) as database:
         store = StudyStore(database)
         trials = store.load_study(STUDY).get_trials(deepcopy=False)
         store.close()
@@ -112,7 +112,7 @@ def reasons(trials: Sequence[FrozenTrial]) -> list[tuple[int, Any]]:
 def _check_trial(
     trial: FrozenTrial, begun: StartedStudy, steps: Sequence[int], epochs: Sequence[int]
 ) -> None:
-    space, values = begun.space, trial.intermediate_values
+    space, values = begun.plan.space, trial.intermediate_values
     settings = space.training_settings(space.canonical(trial.params))
     assert steps == list(range(1, len(values) + 1)), f"trial {trial.number}"
     assert epochs == steps, f"trial {trial.number}"

@@ -23,10 +23,10 @@ from canopy_search.search.workers import local_backend
 from canopy_search.search.workers.backend import Placement
 from canopy_search.search.workers.process import WorkerJob, run_worker
 from canopy_search.storage.connection import urls
-from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers import registry
 from canopy_search.storage.workers import session as worker_session
+from canopy_search.storage.workspace import Workspace
 from tests.faults.deaths import Prepare
 from tests.faults.sleeping_run import SleepingRun, epochs_in
 from tests.planned import requested
@@ -143,7 +143,7 @@ class Search:
     def begin(self) -> StartedStudy:
         """Begins the study, or goes on with it."""
         plan = self.plan
-        with closing(open_database(self.home, self.url)) as database:
+        with closing(Workspace(self.home, self.url).open()) as database:
             store = StudyStore(database)
             dataset = open_data(self.config.data, self.home, quiet())
             begun = start_study(plan, store, dataset)
@@ -254,7 +254,7 @@ class Search:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         screen = LineScreen(Console(file=file, width=160, color_system=None))
-        database = open_database(self.home, self.url)
+        database = Workspace(self.home, self.url).open()
         run_search(self.plan, database, Limits(workers, elsewhere=elsewhere), screen)
 
 

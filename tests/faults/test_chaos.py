@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from canopy_search.search.study.plan import StartedStudy
 from canopy_search.search.workers import launcher as search_launcher
-from canopy_search.storage.database import open_database
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN
+from canopy_search.storage.workspace import Workspace
 from tests.faults.conftest import NewSearch
 from tests.faults.invariants import check
 from tests.faults.searching import STUDY, Pace, Search, Worker
@@ -160,7 +160,7 @@ class Chaos:
             self.guest = self.search.start()
 
     def _control(self, control: str) -> None:
-        with closing(open_database(self.search.home, None)) as database:
+        with closing(Workspace(self.search.home, None).open()) as database:
             StudyStore(database).set_control(STUDY, control)
 
     def _launched(self) -> Worker:

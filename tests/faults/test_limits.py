@@ -13,8 +13,8 @@ from canopy_search.search.study import record as search_record
 from canopy_search.search.trial.objective import Objective
 from canopy_search.search.trial.watchdog import STALLED
 from canopy_search.search.workers.loop import MOST_DEATHS
-from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from tests.faults.conftest import NewSearch
 from tests.faults.deaths import Prepare, kill_self
 from tests.faults.invariants import check, reasons
@@ -24,7 +24,7 @@ from tests.faults.sleeping_run import SleepingRun
 
 
 def states(search: Search) -> list[str]:
-    database = open_database(search.home, search.url)
+    database = Workspace(search.home, search.url).open()
     store = StudyStore(database)
     found = [trial.state.name for trial in store.load_study(STUDY).get_trials(deepcopy=False)]
     store.close()

@@ -15,7 +15,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.config.yaml_file import read_yaml
 from canopy_search.search.workflows import confirm
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
+from canopy_search.storage.workspace import Workspace
 from tests.integration.conftest import OUTPUT
 from tests.integration.epoch_gate import EpochGate
 from tests.integration.in_process import InProcess
@@ -37,7 +38,7 @@ def user(own_finished: InProcess) -> InProcess:
 
 @pytest.fixture
 def database(user: InProcess) -> Iterator[Database]:
-    with closing(open_database(user.folder / ".canopy", user.database_url)) as opened:
+    with closing(Workspace(user.folder / ".canopy", user.database_url).open()) as opened:
         yield opened
 
 

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.device import memory
 from canopy_search.training.run import TrainingRun
 from tests.integration.in_process import InProcess
@@ -80,7 +81,9 @@ def test_every_check_has_its_line_and_nothing_is_begun(
 def test_a_study_that_is_under_way_is_known_and_stays_as_it_is(
     own_finished: InProcess, words: SnapshotAssertion
 ) -> None:
-    with closing(open_database(own_finished.folder / "home", own_finished.database_url)) as opened:
+    with closing(
+        Workspace(own_finished.folder / "home", own_finished.database_url).open()
+    ) as opened:
         before = rows(opened)
 
         more = own_finished.run("search", "--dry-run", "--trials", "8").stdout

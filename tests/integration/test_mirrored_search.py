@@ -15,8 +15,8 @@ from benchmarks.filled_studies import fill
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.record import study_record
 from canopy_search.search.workflows import background_mirror
-from canopy_search.storage.database import open_database
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.resolve import resolve_settings
 from tests.clearml_stub.api import Recorded
 from tests.clearml_stub.comparison import differences
@@ -102,7 +102,7 @@ def here(user: InProcess, stub: Stub) -> Iterator[InProcess]:
 
 @contextmanager
 def opened(user: InProcess) -> Iterator[StudyStore]:
-    with closing(open_database(user.folder / ".canopy", user.database_url)) as database:
+    with closing(Workspace(user.folder / ".canopy", user.database_url).open()) as database:
         store = StudyStore(database)
         yield store
         store.close()
@@ -245,7 +245,7 @@ def test_a_study_that_ended_before_there_was_a_server(
     record: Any = study_record(
         config, plan.space, resolve_settings(config.training), noise_dataset(12, 6, 6)
     )
-    with closing(open_database(here.folder / ".canopy", here.database_url)) as database:
+    with closing(Workspace(here.folder / ".canopy", here.database_url).open()) as database:
         fill(database, plan, many, record=record, target=many)
     before = len(stub.requests())
     said = here.run("mirror", "--study", "old").stdout

@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.storage.connection.urls import masked, optuna_url, parse_database_url
-from canopy_search.storage.database import (
-    Database,
-    describe_database,
-    embedded_postgres,
-    open_database,
-    open_existing_database,
-)
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import (
     DatabaseSchemaError,
     DatabaseUnreachableError,
@@ -29,6 +23,7 @@ from canopy_search.storage.errors import (
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.schema.upgrade import HEAD, VERSION_TABLE
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from tests.faults.servers import terminate_backends
 from tests.storage.forked import in_processes
 from tests.storage.other_servers import refusing_server, serving
@@ -71,9 +66,9 @@ class TestUrl:
         ],
     )
     def test_not_of_a_postgres(self, text: str, tmp_path: Path) -> None:
-        for open_ in (open_database, open_existing_database, describe_database):
+        for open_ in (Workspace.open, Workspace.open_existing, Workspace.describe):
             with pytest.raises(DatabaseUrlError, match=r"DATABASE_URL .* postgresql://") as caught:
-                open_(tmp_path, text)
+                open_(Workspace(tmp_path, text))
             assert SECRET not in str(caught.value)
         assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +88,7 @@ class TestUrl:
 def test_a_connection_that_breaks_as_it_is_given_back_is_replaced(
     database_url: str, isolation_level: str
 ) -> None:
-    opened = open_database(Path(), database_url)
+    opened = Workspace(Path(), database_url).open()
     engine = opened.engine.execution_options(isolation_level=isolation_level)
     backend = sqlalchemy.text("SELECT pg_backend_pid()")
     for _ in range(2):
@@ -115,7 +110,7 @@ def test_a_connection_that_breaks_as_it_is_given_back_is_replaced(
 class TestOpening:
     def test_of_an_empty_database(self, empty_database_url: str, tmp_path: Path) -> None:
         home = tmp_path / "home"
-        opened = open_database(home, empty_database_url)
+        opened = Workspace(home, empty_database_url).open()
         assert opened.embedded is None
         StudyStore(opened).open_study("planet")
         opened.close()
@@ -124,7 +119,7 @@ class TestOpening:
     def test_again_changes_nothing(self, database: Database, database_url: str) -> None:
         store = StudyStore(database)
         store.open_study("planet")
-        again = open_database(Path(), database_url)
+        again = Workspace(Path(), database_url).open()
         assert StudyStore(again).names() == ["planet"]
         again.close()
 
@@ -132,13 +127,13 @@ class TestOpening:
         in_processes(
             4,
             "from pathlib import Path\n"
-            "from canopy_search.storage.database import open_database\n"
+            "from canopy_search.storage.workspace import Workspace\n"
             "from canopy_search.storage.study.studies import StudyStore",
-            "StudyStore(open_database(Path(), sys.argv[1])).open_study(f'study {number}')",
+            "StudyStore(Workspace(Path(), sys.argv[1]).open()).open_study(f'study {number}')",
             empty_database_url,
         )
         names = [f"study {number}" for number in range(4)]
-        opened = open_database(Path(), empty_database_url)
+        opened = Workspace(Path(), empty_database_url).open()
         assert StudyStore(opened).names() == names
         with opened.engine.connect() as connection:
             revisions = sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
@@ -147,21 +142,21 @@ class TestOpening:
 
     def test_of_the_embedded_one(self, tmp_path: Path, stopped_server: Path) -> None:
         with pytest.raises(NoDatabaseError, match="canopy "):
-            open_existing_database(tmp_path, None)
+            Workspace(tmp_path, None).open_existing()
         assert list(tmp_path.iterdir()) == []
-        assert describe_database(tmp_path, None)["running"] is False
+        assert Workspace(tmp_path, None).describe()["running"] is False
 
         shutil.copytree(stopped_server, tmp_path / "postgres")
-        server = embedded_postgres(tmp_path)
+        server = Workspace(tmp_path).embedded
         try:
             for blank in (None, "", "  "):
-                opened = open_database(tmp_path, blank)
+                opened = Workspace(tmp_path, blank).open()
                 assert opened.embedded is not None
                 assert opened.url == server.url
                 assert opened.place == f"embedded Postgres in {tmp_path / 'postgres'}"
                 opened.close()
-            open_existing_database(tmp_path, None).close()
-            assert describe_database(tmp_path, None) == {
+            Workspace(tmp_path, None).open_existing().close()
+            assert Workspace(tmp_path, None).describe() == {
                 "kind": "embedded",
                 "url": str(server.url),
                 "running": True,
@@ -178,13 +173,13 @@ class TestOpening:
             execute(database, f"DROP TABLE {VERSION_TABLE}, canopy_study, canopy_epoch")
         execute(database, f"UPDATE {table} SET version_num = 'future'")  # noqa: S608 - our names
         with pytest.raises(DatabaseSchemaError, match="future") as error:
-            open_database(Path(), database_url)
+            Workspace(Path(), database_url).open()
         assert hidden(str(error.value), database.url).replace(HEAD, "HEAD") == words
 
     def test_repr_hides_the_password(self, database_url: str) -> None:
         # The server trusts its socket, so any password opens it.
         url = sqlalchemy.make_url(database_url).set(password=SECRET)
-        opened = open_database(Path(), url.render_as_string(hide_password=False))
+        opened = Workspace(Path(), url.render_as_string(hide_password=False)).open()
         assert opened.url.password == SECRET
         assert "***" in opened.shown_url
         for text in (repr(opened), str(opened), opened.shown_url, repr(opened.engine)):
@@ -215,7 +210,7 @@ def test_a_socket_is_a_socket_whatever_the_environment_says(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
-    opened = open_database(tmp_path, database_url)
+    opened = Workspace(tmp_path, database_url).open()
     with opened.engine.connect() as connection:
         address = connection.scalar(sqlalchemy.text("SELECT inet_server_addr()"))
     opened.close()
@@ -237,12 +232,12 @@ class TestUnreachable:
     def reason(self, url: sqlalchemy.URL | str) -> str:
         text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
         with pytest.raises(DatabaseUnreachableError) as caught:
-            open_database(Path(), text)
+            Workspace(Path(), text).open()
         message = str(caught.value)
         assert SECRET not in message
         assert "\n" not in message
         assert caught.value.__suppress_context__
-        assert describe_database(Path(), text) == {
+        assert Workspace(Path(), text).describe() == {
             "kind": "server",
             "url": masked(parse_database_url(text)),
             "running": False,
@@ -297,7 +292,7 @@ class TestUnreachable:
         url = strict_url.set(password=SECRET)
         asked = strict_url.update_query_dict({"password": SECRET})
         for each in (url, asked):
-            opened = open_database(Path(), each.render_as_string(hide_password=False))
+            opened = Workspace(Path(), each.render_as_string(hide_password=False)).open()
             with opened.engine.connect() as connection:
                 assert connection.scalar(sqlalchemy.text("SELECT current_user")) == "postgres"
             opened.close()

@@ -15,7 +15,7 @@ from canopy_search.storage.connection.urls import (
     parse_database_url,
     version_text,
 )
-from canopy_search.storage.database import Database, open_database, open_existing_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import (
     DatabaseReadOnlyError,
     DatabaseSchemaError,
@@ -25,6 +25,7 @@ from canopy_search.storage.errors import (
 from canopy_search.storage.health import server_health
 from canopy_search.storage.schema import upgrade as schema
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from tests.storage.other_servers import (
     Answer,
     closing_server,
@@ -69,7 +70,7 @@ def test_what_is_no_postgres_server_is_told(answer: Answer, words: SnapshotAsser
     with serving(answer) as port:
         url = f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy?connect_timeout=240"
         with pytest.raises(DatabaseUnreachableError) as caught:
-            open_database(Path(), url)
+            Workspace(Path(), url).open()
     assert f"127.0.0.1, port {port}" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert str(caught.value).replace(str(port), "PORT") == words
@@ -81,7 +82,7 @@ def test_an_old_server_is_refused_with_its_version(version: str, words: Snapshot
         serving(postgres_of_version(version)) as port,
         pytest.raises(DatabaseVersionError) as caught,
     ):
-        open_database(Path(), f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy")
+        Workspace(Path(), f"postgresql://ann:{SECRET}@127.0.0.1:{port}/canopy").open()
     assert version.partition(" ")[0] in str(caught.value)
     assert SECRET not in str(caught.value)
     assert str(caught.value).replace(str(port), "PORT") == words
@@ -93,7 +94,7 @@ def test_who_may_not_make_tables_is_told_what_to_do(
     engine = sqlalchemy.create_engine(parse_database_url(empty_database_url))
     with role(engine, "LOGIN") as guest:
         with pytest.raises(DatabaseSchemaError) as caught:
-            open_database(Path(), text_of(guest))
+            Workspace(Path(), text_of(guest)).open()
         message = str(caught.value)
         for text, name in ((guest.username, "GUEST"), (guest.database, "NAME")):
             assert text
@@ -110,23 +111,23 @@ def test_version_numbers_are_written_as_people_do() -> None:
 def test_who_only_reads_can_do_with_a_standby(database: Database, database_url: str) -> None:
     StudyStore(database).open_study("planet")
 
-    reading = open_existing_database(Path(), only_read(database_url))
+    reading = Workspace(Path(), only_read(database_url)).open_existing()
 
     assert StudyStore(reading).names() == ["planet"]
     reading.close()
     with pytest.raises(DatabaseReadOnlyError, match="DATABASE_URL"):
-        open_database(Path(), only_read(database_url))
+        Workspace(Path(), only_read(database_url)).open()
 
 
 def test_without_tables_a_standby_is_no_use_to_readers_either(empty_database_url: str) -> None:
     with pytest.raises(DatabaseReadOnlyError):
-        open_existing_database(Path(), only_read(empty_database_url))
+        Workspace(Path(), only_read(empty_database_url)).open_existing()
 
 
 def test_a_refused_write_is_told_in_words(
     database: Database, database_url: str, words: SnapshotAssertion
 ) -> None:
-    reading = open_existing_database(Path(), only_read(database_url))
+    reading = Workspace(Path(), only_read(database_url)).open_existing()
     with pytest.raises(DATABASE_FAILURES) as caught:
         StudyStore(reading).open_study("planet")
     assert failure_text(caught.value) == words
@@ -214,7 +215,7 @@ class TestFailures:
             role(database.engine, "LOGIN CONNECTION LIMIT 0") as url,
             pytest.raises(DatabaseUnreachableError) as caught,
         ):
-            open_database(Path(), text_of(url))
+            Workspace(Path(), text_of(url)).open()
         assert str(caught.value).partition(": ")[2] == words
 
     def test_codes_count_where_the_server_speaks_another_language(

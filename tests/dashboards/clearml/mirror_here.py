@@ -9,7 +9,7 @@ from pathlib import Path
 from canopy_search.dashboards.clearml.credentials import tracker_settings
 from canopy_search.dashboards.clearml.mirror import MirrorEvents, MirrorPlan, MirrorStatus
 from canopy_search.dashboards.clearml.runner import Follower, mirror_once
-from canopy_search.storage.database import open_database
+from canopy_search.storage.workspace import Workspace
 
 PATIENCE_S = 240.0
 PROJECT = "Canopy/{study}"
@@ -65,7 +65,7 @@ class MirrorHere:
 
     def once(self) -> MirrorStatus | None:
         """Mirrors the study as it is now."""
-        with closing(open_database(self._home, self._url)) as database:
+        with closing(Workspace(self._home, self._url).open()) as database:
             return mirror_once(database, self.plan, MirrorEvents(self.notes.append))
 
     def process(self) -> ForkProcess:
@@ -76,7 +76,7 @@ class MirrorHere:
 
     def _follow(self) -> None:
         try:
-            with closing(open_database(self._home, self._url)) as database:
+            with closing(Workspace(self._home, self._url).open()) as database:
                 follower = Follower(
                     database,
                     self.plan,

@@ -12,15 +12,16 @@ from canopy_search.search.doctor import database as server
 from canopy_search.search.doctor.database import check_database
 from canopy_search.search.doctor.finding import Finding
 from canopy_search.storage.connection.urls import parse_database_url
-from canopy_search.storage.database import Database, embedded_postgres
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import EmbeddedPostgresError
 from canopy_search.storage.health import ServerHealth
 from canopy_search.storage.postgres import programs as postgres_programs
+from canopy_search.storage.workspace import Workspace
 
 
 def look(url: str | sqlalchemy.URL) -> dict[str, Finding]:
     text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
-    return {finding.check: finding for finding in check_database(Path("/nowhere"), text)}
+    return {finding.check: finding for finding in check_database(Workspace(Path("/nowhere"), text))}
 
 
 def execute(engine: sqlalchemy.Engine, statement: str) -> None:
@@ -99,7 +100,7 @@ class TestEmbedded:
     """The server of the state folder."""
 
     def test_none_is_made(self, tmp_path: Path, words: SnapshotAssertion) -> None:
-        (finding,) = check_database(tmp_path / "home", "  ")
+        (finding,) = check_database(Workspace(tmp_path / "home", "  "))
         assert finding.status == "ok"
         assert finding.found == words
         assert list(tmp_path.iterdir()) == []
@@ -109,16 +110,17 @@ class TestEmbedded:
     ) -> None:
         monkeypatch.setattr(postgres_programs, "find_spec", lambda _name: None)
         with pytest.raises(EmbeddedPostgresError, match="install it again"):
-            list(check_database(tmp_path, None))
+            list(check_database(Workspace(tmp_path)))
 
     def test_one_that_is_stopped_is_started_and_left_without_tables(
         self, tmp_path: Path, words: SnapshotAssertion
     ) -> None:
-        embedded = embedded_postgres(tmp_path)
+        embedded = Workspace(tmp_path).embedded
+        assert embedded is not None
         embedded.start()
         embedded.stop()
         try:
-            findings = {finding.check: finding for finding in check_database(tmp_path, None)}
+            findings = {finding.check: finding for finding in check_database(Workspace(tmp_path))}
         finally:
             assert embedded.stop()
         assert re.fullmatch(rf"embedded Postgres 18\.\d+ in {tmp_path}", findings["database"].found)

@@ -10,12 +10,13 @@ import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.storage.connection.urls import check_reachable, parse_database_url
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import DatabaseUnreachableError
 from canopy_search.storage.health import server_health
 from canopy_search.storage.study.mirror_rows import MirrorStore
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
+from canopy_search.storage.workspace import Workspace
 from tests.storage.connection.tls_server import Authority, Gate, tls_gate
 from tests.storage.other_servers import serving
 from tests.waiting import wait_until
@@ -56,7 +57,7 @@ def test_every_connection_of_ours_and_optuna_s_is_encrypted_and_verified(
     place = url(gate, name, sslmode="verify-full", sslrootcert=authority.file)
     assert server_health(parse_database_url(place)).tables == "current"
     before = gate.encrypted
-    with closing(open_database(tmp_path, place)) as opened:
+    with closing(Workspace(tmp_path, place).open()) as opened:
         store = StudyStore(opened)
         study = store.open_study("planet")  # on Optuna's connection
         study.tell(study.ask(), 0.5)

@@ -247,11 +247,11 @@ import os, sys
 from pathlib import Path
 from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 from canopy_search.storage.stages.checkpoints import CheckpointStore
-from canopy_search.storage.database import open_database
+from canopy_search.storage.workspace import Workspace
 from canopy_search.storage.workers.session import worker_session
 
 url, folder, when = sys.argv[1:]
-database = open_database(Path(folder), url)
+database = Workspace(Path(folder), url).open()
 real = CheckpointFiles.write
 
 def die(files, key, content):

@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from canopy_search.storage.database import Database, open_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.errors import StudyDirectionError, UnknownStudyError
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_PRUNING
+from canopy_search.storage.workspace import Workspace
 from tests.databases import stored_trial_id
 
 NUMBERS = itertools.count()
@@ -113,7 +114,7 @@ class TestRecords:
         barrier = Barrier(n_writers)
 
         def write(writer: int) -> dict[str, Any]:
-            opened = open_database(Path(), database.url.render_as_string(hide_password=False))
+            opened = Workspace(Path(), database.url.render_as_string(hide_password=False)).open()
             own = StudyStore(opened)
             barrier.wait()
             kept = own.write_record("planet", {"writer": writer})
