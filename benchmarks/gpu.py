@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.noise_images import Case
-from benchmarks.timed_run import RunTimes, Switch, time_run
+from benchmarks.timed_run import Extent, RunTimes, Switch, time_run
 
 CASES = (
     Case("tinycnn_16", 32, 64, 200),
@@ -110,18 +110,16 @@ def pays_after_text(cost_s: float, gained_s: float) -> str:
     return f"{max(0, math.ceil(cost_s / gained_s)):,}"
 
 
-def measure(
-    case: Case, switches: list[Switch], *, rounds: int, epochs: int, folder: Path, device: str
-) -> None:
+def measure(case: Case, switches: list[Switch], extent: Extent) -> None:
     """Prints the rows of a case."""
     found: dict[str, list[Round]] = {switch.name: [] for switch in (DEFAULT, *switches)}
     failed: dict[str, str] = {}
-    for _ in range(rounds):
+    for _ in range(extent.rounds):
         for switch in (DEFAULT, *switches):
             if switch.name in failed:
                 continue
             try:
-                runs = time_run(case, switch, epochs, folder, device)
+                runs = time_run(case, switch, extent)
             except RuntimeError as error:
                 if switch is DEFAULT:
                     raise SystemExit(f"benchmarks.gpu: {case.name}: {error}") from error
@@ -172,6 +170,7 @@ def main() -> None:
     print(machine_text())
     print(f"{arguments.rounds} rounds of {arguments.epochs} epochs; median (smallest to largest)")
     with tempfile.TemporaryDirectory() as folder:
+        extent = Extent(arguments.rounds, arguments.epochs, Path(folder), arguments.device)
         for case in cases:
             print(f"\n{case.name}, {case.steps} steps an epoch, on {arguments.device}\n")
             print(
@@ -179,14 +178,7 @@ def main() -> None:
                 "| before the first step, s more | pays after, epochs |"
             )
             print("|---|---|---|---|---|---|---|")
-            measure(
-                case,
-                switches,
-                rounds=arguments.rounds,
-                epochs=arguments.epochs,
-                folder=Path(folder),
-                device=arguments.device,
-            )
+            measure(case, switches, extent)
 
 
 if __name__ == "__main__":

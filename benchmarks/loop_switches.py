@@ -15,7 +15,7 @@ from statistics import mean, median
 from benchmarks.loop_profile import CASES
 from benchmarks.machine import machine_text, spread_text
 from benchmarks.noise_images import Case
-from benchmarks.timed_run import RunTimes, Switch, time_run
+from benchmarks.timed_run import Extent, RunTimes, Switch, time_run
 
 DEFAULT = Switch("default")
 SWITCHES = (
@@ -73,14 +73,8 @@ def main() -> None:
             print(f"\n{case.name}\n")
             print("| switch | images/s | training, × | validation, × | peak MiB | page faults |")
             print("|---|---|---|---|---|---|")
-            measure(
-                case,
-                switches,
-                rounds=arguments.rounds,
-                epochs=arguments.epochs,
-                threads=arguments.threads,
-                folder=Path(folder),
-            )
+            extent = Extent(arguments.rounds, arguments.epochs, Path(folder))
+            measure(case, switches, arguments.threads, extent)
 
 
 def with_threads(switch: Switch, threads: int) -> Switch:
@@ -88,16 +82,13 @@ def with_threads(switch: Switch, threads: int) -> Switch:
     return replace(switch, settings={"threads": threads, **switch.settings})
 
 
-def measure(
-    case: Case, switches: list[Switch], *, rounds: int, epochs: int, threads: int, folder: Path
-) -> None:
+def measure(case: Case, switches: list[Switch], threads: int, extent: Extent) -> None:
     """Prints the default's row and that of each switch."""
     found: dict[str, list[list[RunTimes]]] = {switch.name: [] for switch in (DEFAULT, *switches)}
-    for _ in range(rounds):
+    for _ in range(extent.rounds):
         for switch in (DEFAULT, *switches):
-            found[switch.name].append(
-                time_run(case, with_threads(switch, threads), epochs, folder, "cpu")
-            )
+            runs = time_run(case, with_threads(switch, threads), extent)
+            found[switch.name].append(runs)
     default = found[DEFAULT.name]
     for name, times in found.items():
         speeds = [images_per_s(each) for each in times]

@@ -74,11 +74,13 @@ def main() -> None:
     print("| backbone | px | batch | estimate MiB | real MiB | estimate / real | estimated in |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for backbone, image_px, batch_size in CASES:
-        settings = TrainingSettings(backbone=backbone, batch_size=batch_size, precision="fp32")
+        settings = TrainingSettings(
+            backbone=backbone, batch_size=batch_size, precision="fp32", device="cpu"
+        )
         started_s = time.perf_counter()
         memory = step_memory(settings, labels=LABELS, image_px=image_px)
         took_s = time.perf_counter() - started_s
-        estimate = memory.total_bytes(batch_size)
+        estimate = memory.needed_bytes
         command = [sys.executable, "-m", "benchmarks.step_memory", backbone]
         real = sorted(
             int(subprocess.check_output([*command, str(image_px), str(batch_size)]))

@@ -53,6 +53,23 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How much is measured, and where.
+
+    Attributes:
+        rounds: of all switches in turns.
+        epochs: of each measurement, after a first one.
+        folder: of the images.
+        device: as the setting has it.
+    """
+
+    rounds: int
+    epochs: int
+    folder: Path
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class RunTimes:
     """What one process measured.
 
@@ -119,21 +136,20 @@ PATCHES: Mapping[str, Callable[[], None]] = MappingProxyType(
 )
 
 
-def time_run(case: Case, switch: Switch, epochs: int, folder: Path, device: str) -> list[RunTimes]:
+def time_run(case: Case, switch: Switch, extent: Extent) -> list[RunTimes]:
     """Trains in processes that begin together.
 
     Args:
         case: what is trained.
         switch: what is changed.
-        epochs: after a first one.
-        folder: of the images.
-        device: as the setting has it.
+        extent: of the measurement.
 
     Raises:
         RuntimeError: one ended with an error.
     """
     with tempfile.TemporaryDirectory() as ready:
-        outputs = _run([asdict(case), asdict(switch), epochs, str(folder), device, ready], switch)
+        job = [asdict(case), asdict(switch), extent.epochs, str(extent.folder), extent.device]
+        outputs = _run([*job, ready], switch)
     return [RunTimes(**json.loads(output)) for output in outputs]
 
 

@@ -1,9 +1,11 @@
 """Images of noise in memory, for runs that take milliseconds."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.splits import Split
+from canopy_search.training.settings import Augmentation
 
 IMAGE_PX = 16
 
@@ -23,4 +25,21 @@ def noise_dataset(train: int, validation: int, test: int) -> Dataset:
         image_px=IMAGE_PX,
         augment=("hflip",),
         digests=tuple(f"{index:064x}" for index in at),
+    )
+
+
+def dataset_of(
+    pixels: NDArray[np.uint8], targets: NDArray[np.uint8], augment: tuple[Augmentation, ...] = ()
+) -> Dataset:
+    """Returns these images, all of them to train on."""
+    at = np.arange(len(pixels))
+    return Dataset(
+        pixels=pixels,
+        targets=targets,
+        labels=tuple(map(str, range(targets.shape[1]))),
+        image_names=tuple(map(str, at)),
+        split=Split(at, at[:0], at[:0]),
+        fingerprint="f" * 64,
+        image_px=pixels.shape[1],
+        augment=augment,
     )

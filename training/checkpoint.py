@@ -4,12 +4,10 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
 
-from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.errors import CheckpointError
 
 
@@ -72,22 +70,3 @@ def load_tensors(content: bytes) -> Any:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def write_checkpoint(path: Path, state: RunState) -> None:
-    """Writes `state` to `path` atomically."""
-    write_atomically(path, state_to_bytes(state))
-
-
-def read_checkpoint(path: Path) -> RunState:
-    """Reads the state that `write_checkpoint` wrote.
-
-    Raises:
-        CheckpointError: the file is missing or cannot be used; the message names it.
-    """
-    try:
-        return state_from_bytes(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error

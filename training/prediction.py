@@ -124,7 +124,7 @@ def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
     try:
         return decode_image(path.read_bytes(), image_px)
     except DamagedImageError as error:
-        return f"{error.kind}: {error.detail}"
+        return str(error)
     except OSError as error:
         return error.strerror or str(error)
 

@@ -47,7 +47,6 @@ BatchProgress = Callable[[int, int, int], None]
 
 # Without gradients there is room for more images at once, and fewer calls for the same work.
 EVALUATION_BATCH_FACTOR = 2
-GPU_LOADER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ class TrainingRun:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._network = CompiledNetwork(self.model, settings.compile)
         self._on_device = images_on_device(dataset, settings.device_cache, self._device)
-        self._train_loader = self._training_loader()
+        self._train_loader = self._loader(dataset.split.train, settings.batch_size)
 
     @property
     def is_finished(self) -> bool:
@@ -321,23 +320,8 @@ class TrainingRun:
         self._scaler.load_state_dict(state["scaler"])
         self.epoch = state["epoch"]
 
-    def _training_loader(self) -> BatchLoader:
-        indices = self.dataset.split.train
-        return self._loader(indices, self.settings.batch_size, augment=True)
-
-    def _loader(
-        self, indices: npt.NDArray[np.int64], batch_size: int, *, augment: bool = False
-    ) -> BatchLoader:
-        return BatchLoader(
-            self.dataset.pixels,
-            self.dataset.targets,
-            indices,
-            batch_size=batch_size,
-            device=self._device,
-            augment=self.dataset.augment if augment else (),
-            threads=1 if self._device.type == "cpu" else GPU_LOADER_THREADS,
-            on_device=self._on_device,
-        )
+    def _loader(self, indices: npt.NDArray[np.int64], batch_size: int) -> BatchLoader:
+        return BatchLoader(self.dataset, indices, batch_size, self._device, self._on_device)
 
     def _forked_rng(self) -> AbstractContextManager[None]:
         """Restores the process's random generators after an epoch has seeded them."""
@@ -354,7 +338,7 @@ class TrainingRun:
         made_room = release_images(self.dataset, self.settings.device_cache)
         if made_room:
             self._on_device = None
-            self._train_loader = self._training_loader()
+            self._train_loader = self._loader(self.dataset.split.train, self.settings.batch_size)
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -36,8 +36,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torchvision
 
-from canopy_search.training.data.dataset import Dataset
-from canopy_search.training.data.identity import parts_digest
+from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.data.images.decoding import DECODING_RULE
 from canopy_search.training.optimization.accumulation import Accumulation, steps_at
 from canopy_search.training.optimization.schedules import exponential_lr

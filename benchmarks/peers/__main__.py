@@ -111,7 +111,7 @@ def _train(peers: list[Peer], home: Path, data: Path, trials: int) -> list[RealR
             runs = []
             for peer in peers:
                 print(f"training: {peer.title}, {peer.workers} at once", flush=True)
-                runs.append(train_peer(peer, home, data, trials, 0, url))
+                runs.append(train_peer(peer, home, data, trials, url))
             return runs
         finally:
             server.stop()

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import optuna
 
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
-from benchmarks.peers.task import SHAPES_TASK, Curves, Task, peer_arguments, setting
-from canopy_search.search.config.settings import NamedSettings, SearchSettings
-from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
+from benchmarks.peers.task import SHAPES_TASK, Curves, RealSearch, Task, peer_arguments, setting
+from canopy_search.search.config.settings import SearchSettings
+from canopy_search.search.simulation.replay import SimulatedEpoch, SimulatedPlan, simulate
 
 
 def simulated(
@@ -36,33 +35,24 @@ def simulated(
             EpochEntry(seed, each.trial, each.epoch, val_ap, each.at_s, each.train_s, params)
         )
 
-    simulate(
-        curves.table,
-        NamedSettings(**SearchSettings().sampler.model_dump()),
-        NamedSettings(**SearchSettings().pruner.model_dump()),
-        n_trials=trials,
-        seed=seed,
-        workers=workers,
-        shares=shares,
-        on_epoch=note,
-    )
+    defaults = SearchSettings()
+    plan = SimulatedPlan(defaults.sampler, defaults.pruner, trials, workers, shares)
+    simulate(curves.table, plan, seed, on_epoch=note)
     return entries
 
 
-def trained(
-    task: Task, data: Path, seed: int, trials: int, workers: int, *, shares: bool, began: float
-) -> list[EpochEntry]:
+def trained(task: Task, search: RealSearch, *, shares: bool) -> list[EpochEntry]:
     """Runs one search for real."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
     document: dict[str, Any] = yaml.load(task.config)
     document["data"] |= {
-        "labels": str(data / "labels.csv"),
-        "images": str(data / "images"),
+        "labels": str(search.data / "labels.csv"),
+        "images": str(search.data / "images"),
         "split": {"column": "split"},
     }
-    document["search"] |= {"seed": seed}
+    document["search"] |= {"seed": search.seed}
     document["stages"] = {"enabled": shares}
     with tempfile.TemporaryDirectory(prefix="canopy-peer-") as folder:
         home = Path(folder)
@@ -80,7 +70,7 @@ def trained(
             )
 
         try:
-            canopy("search", "--trials", str(trials), "--workers", str(workers))
+            canopy("search", "--trials", str(search.trials), "--workers", str(search.workers))
             canopy("export", "--output", str(exported))
         finally:
             subprocess.run(
@@ -89,7 +79,7 @@ def trained(
                 check=False,
                 stdout=subprocess.DEVNULL,
             )
-        return _entries(json.loads(exported.read_text()), seed, began)
+        return _entries(json.loads(exported.read_text()), search.seed, search.began)
 
 
 def _entries(document: dict[str, Any], seed: int, began: float) -> list[EpochEntry]:
@@ -119,15 +109,7 @@ def main() -> None:
         if curves is not None:
             entries = simulated(curves, seed, arguments.trials, arguments.workers, shares=shares)
         else:
-            entries = trained(
-                SHAPES_TASK,
-                arguments.data.resolve(),
-                seed,
-                arguments.trials,
-                arguments.workers,
-                shares=shares,
-                began=arguments.began or time.time(),
-            )
+            entries = trained(SHAPES_TASK, RealSearch.of(arguments, seed), shares=shares)
         for entry in entries:
             recorder.add(entry)
 

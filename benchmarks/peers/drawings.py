@@ -18,7 +18,7 @@ from benchmarks.machine import machine_text
 from benchmarks.peers import canopy_search, plain_optuna
 from benchmarks.peers.record import EpochEntry
 from benchmarks.peers.summary import SearchRun, summarize
-from benchmarks.peers.task import EMOJI_TASK
+from benchmarks.peers.task import EMOJI_TASK, RealSearch
 from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.search.environment import state_home
 
@@ -43,10 +43,8 @@ def main() -> None:
     for seed in arguments.seeds:
         plain.append(_plain(data, seed, arguments.trials))
         _print_row("Optuna, TPE + median", plain[-1])
-        began = time.time()
-        entries = canopy_search.trained(
-            EMOJI_TASK, data, seed, arguments.trials, arguments.workers, shares=True, began=began
-        )
+        search = RealSearch(data, seed, arguments.trials, arguments.workers, time.time())
+        entries = canopy_search.trained(EMOJI_TASK, search, shares=True)
         canopy.append(summarize(entries, EMOJI_TASK.space.epochs))
         _print_row("Canopy", canopy[-1])
     theirs_s, ours_s = (mean(run.finish_s for run in runs) for runs in (plain, canopy))
@@ -63,7 +61,8 @@ def _plain(data: Path, seed: int, trials: int) -> SearchRun:
     training = TorchTraining(data, EMOJI_TASK, threads=2, loader_workers=2)
     entries: list[EpochEntry] = []
     note = plain_optuna.noting(entries.append, seed, began)
-    plain_optuna.search(EMOJI_TASK.space, "tpe", "median", seed, trials, training.epochs, note)
+    method = plain_optuna.Method("tpe", "median", seed, trials)
+    plain_optuna.search(EMOJI_TASK.space, method, training.epochs, note)
     return summarize(entries, EMOJI_TASK.space.epochs)
 
 

@@ -56,14 +56,12 @@ def simulate_peer(peer: Peer, folder: Path, table: Path, trials: int, seeds: lis
     return record
 
 
-def train_peer(  # noqa: PLR0917 - what a real search needs
-    peer: Peer, folder: Path, data: Path, trials: int, seed: int, database_url: str
-) -> RealRun:
+def train_peer(peer: Peer, folder: Path, data: Path, trials: int, database_url: str) -> RealRun:
     """Runs a peer for real."""
-    record = folder.resolve() / f"real-{peer.key}-{seed}.jsonl"
+    record = folder.resolve() / f"real-{peer.key}-0.jsonl"
     record.unlink(missing_ok=True)
     options = ["--record", str(record), "--data", str(data.resolve()), "--trials", str(trials)]
-    command = peer.command(*options, "--seeds", str(seed), "--began", f"{time.time():.3f}")
+    command = peer.command(*options, "--seeds", "0", "--began", f"{time.time():.3f}")
     peak_mib = _run(command, folder / f"{record.stem}.log", {"PEERS_DATABASE_URL": database_url})
     return RealRun(peer, read_record(record), peak_mib)
 

@@ -11,6 +11,7 @@ References:
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -44,12 +45,26 @@ PRUNERS: dict[str, Callable[[Space], BasePruner]] = {
 }
 
 
-def search(  # noqa: PLR0917 - a peer's whole choice
+@dataclass(frozen=True)
+class Method:
+    """How a space is searched.
+
+    Attributes:
+        sampler: one of `SAMPLERS`.
+        pruner: one of `PRUNERS`.
+        seed: of the sampler.
+        trials: number of trials.
+    """
+
+    sampler: str
+    pruner: str
+    seed: int
+    trials: int
+
+
+def search(
     space: Space,
-    sampler: str,
-    pruner: str,
-    seed: int,
-    trials: int,
+    method: Method,
     train: Epochs,
     note: Note,
     storage: str | None = None,
@@ -58,10 +73,7 @@ def search(  # noqa: PLR0917 - a peer's whole choice
 
     Args:
         space: what is searched.
-        sampler: one of `SAMPLERS`.
-        pruner: one of `PRUNERS`.
-        seed: of the sampler.
-        trials: number of trials.
+        method: of the search.
         train: trains one setting.
         note: is told of every epoch.
         storage: a database URL; None for memory.
@@ -84,13 +96,13 @@ def search(  # noqa: PLR0917 - a peer's whole choice
         return val_ap
 
     study = optuna.create_study(
-        study_name=f"plain-{sampler}-{pruner}-{seed}",
+        study_name=f"plain-{method.sampler}-{method.pruner}-{method.seed}",
         storage=storage,
-        sampler=SAMPLERS[sampler](seed),
-        pruner=PRUNERS[pruner](space),
+        sampler=SAMPLERS[method.sampler](method.seed),
+        pruner=PRUNERS[method.pruner](space),
         direction="maximize",
     )
-    study.optimize(objective, n_trials=trials)
+    study.optimize(objective, n_trials=method.trials)
     return study
 
 
@@ -110,7 +122,7 @@ def simulated(
         now_s += seconds
         entries.append(EpochEntry(seed, trial, epoch, val_ap, now_s, seconds, setting(params)))
 
-    search(curves.space, sampler, pruner, seed, trials, look_up, note)
+    search(curves.space, Method(sampler, pruner, seed, trials), look_up, note)
     return entries
 
 
@@ -136,10 +148,7 @@ def main() -> None:
     for seed in arguments.seeds:
         search(
             SHAPES_TASK.space,
-            arguments.sampler,
-            arguments.pruner,
-            seed,
-            arguments.trials,
+            Method(arguments.sampler, arguments.pruner, seed, arguments.trials),
             training.epochs,
             noting(recorder.add, seed, arguments.began or time.time()),
             storage=os.environ["PEERS_DATABASE_URL"],

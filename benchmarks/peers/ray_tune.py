@@ -26,7 +26,15 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import SHAPES, SHAPES_TASK, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import (
+    SHAPES,
+    SHAPES_TASK,
+    Curves,
+    RealSearch,
+    Space,
+    peer_arguments,
+    setting,
+)
 
 _NOBODY: Any = None
 """ASHA's scheduler does not look at Ray's controller, which cannot be made without a cluster."""
@@ -108,13 +116,11 @@ def trainable(config: dict[str, Any]) -> None:
         tune.report({"val_ap": val_ap})
 
 
-def train(  # noqa: PLR0917 - a peer's whole choice
-    data: Path, record: Path, seed: int, trials: int, workers: int, began: float
-) -> None:
+def train(search: RealSearch, record: Path) -> None:
     """Runs one search for real."""
     import ray
 
-    threads = max(1, 2 // workers)
+    threads, workers = search.threads, search.workers
     repository = str(Path(__file__).parents[2])
     ray.init(
         num_cpus=2,
@@ -123,10 +129,10 @@ def train(  # noqa: PLR0917 - a peer's whole choice
         runtime_env={"env_vars": {"PYTHONPATH": repository}},
     )
     fixed = {
-        "data": str(data.resolve()),
-        "record": str(record.resolve()),
-        "seed": seed,
-        "began": began,
+        "data": str(search.data),
+        "record": str(record),
+        "seed": search.seed,
+        "began": search.began,
         "threads": threads,
         "loaders": threads if workers == 1 else 0,
     }
@@ -136,12 +142,12 @@ def train(  # noqa: PLR0917 - a peer's whole choice
         tune_config=tune.TuneConfig(
             metric="val_ap",
             mode="max",
-            search_alg=ConcurrencyLimiter(searcher(SHAPES, seed), max_concurrent=workers),
+            search_alg=ConcurrencyLimiter(searcher(SHAPES, search.seed), max_concurrent=workers),
             scheduler=ASHAScheduler(max_t=SHAPES.epochs),
-            num_samples=trials,
+            num_samples=search.trials,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(record.resolve().parent / "ray"), name=record.stem, verbose=0
+            storage_path=str(record.parent / "ray"), name=record.stem, verbose=0
         ),
     ).fit()
     ray.shutdown()
@@ -158,15 +164,7 @@ def main() -> None:
         random.seed(seed)
         np.random.seed(seed)  # what Ray draws from
         if curves is None:
-            began = arguments.began or time.time()
-            train(
-                arguments.data,
-                arguments.record,
-                seed,
-                arguments.trials,
-                arguments.workers,
-                began,
-            )
+            train(RealSearch.of(arguments, seed), arguments.record.resolve())
             continue
         driven = Driven(curves.space, seed, arguments.trials)
         for entry in run_clock(driven, curves.curve, arguments.workers, seed):

@@ -30,7 +30,15 @@ from syne_tune.optimizer.scheduler import SchedulerDecision
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder, read_record
-from benchmarks.peers.task import SHAPES, SHAPES_TASK, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import (
+    SHAPES,
+    SHAPES_TASK,
+    Curves,
+    RealSearch,
+    Space,
+    peer_arguments,
+    setting,
+)
 
 METHODS = ("stopping", "promotion", "pasha")
 DECISIONS = {
@@ -145,26 +153,23 @@ def furthest(entries: list[EpochEntry]) -> EpochEntry:
     return max(entries, key=lambda entry: (entry.epoch, entry.val_ap))
 
 
-def train(  # noqa: PLR0917 - a peer's whole choice
-    data: Path, record: Path, method: str, seed: int, trials: int, workers: int, began: float
-) -> None:
+def train(search: RealSearch, method: str, record: Path) -> None:
     """Runs one search for real."""
-    os.environ["SYNETUNE_FOLDER"] = str(record.resolve().parent / "syne-tune")
-    threads = max(1, 2 // workers)
+    os.environ["SYNETUNE_FOLDER"] = str(record.parent / "syne-tune")
     constants = {
-        "data": str(data.resolve()),
-        "record": str(record.resolve()),
-        "search_seed": seed,
-        "began": began,
-        "threads": threads,
+        "data": str(search.data),
+        "record": str(record),
+        "search_seed": search.seed,
+        "began": search.began,
+        "threads": search.threads,
     }
     Tuner(
         trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("syne_tune_trial.py"))),
-        scheduler=scheduler(SHAPES, method, seed, **constants),
+        scheduler=scheduler(SHAPES, method, search.seed, **constants),
         # One less: it ends when more have been started.
-        stop_criterion=StoppingCriterion(max_num_trials_started=trials - 1),
+        stop_criterion=StoppingCriterion(max_num_trials_started=search.trials - 1),
         wait_trial_completion_when_stopping=True,
-        n_workers=workers,
+        n_workers=search.workers,
         sleep_time=0.1,
         save_tuner=False,
         suffix_tuner_name=True,
@@ -174,11 +179,11 @@ def train(  # noqa: PLR0917 - a peer's whole choice
     if best.epoch < SHAPES.epochs:
         from benchmarks.peers.torch_training import TorchTraining
 
-        training = TorchTraining(data, SHAPES_TASK, threads=threads, loader_workers=2)
+        training = TorchTraining(search.data, SHAPES_TASK, threads=search.threads, loader_workers=2)
         for epoch, (val_ap, seconds) in enumerate(training.epochs(best.params), start=1):
-            at_s = time.time() - began
+            at_s = time.time() - search.began
             again = replace(best, epoch=epoch, val_ap=val_ap, at_s=at_s, train_s=seconds)
-            Recorder(record).add(replace(again, trial=trials))
+            Recorder(record).add(replace(again, trial=search.trials))
 
 
 def main() -> None:
@@ -193,16 +198,7 @@ def main() -> None:
         random.seed(seed)
         np.random.seed(seed)  # what Syne Tune draws from
         if curves is None:
-            began = arguments.began or time.time()
-            train(
-                arguments.data,
-                arguments.record,
-                arguments.method,
-                seed,
-                arguments.trials,
-                arguments.workers,
-                began,
-            )
+            train(RealSearch.of(arguments, seed), arguments.method, arguments.record.resolve())
             continue
         driven = Driven(scheduler(curves.space, arguments.method, seed), arguments.trials)
         entries = run_clock(driven, curves.curve, arguments.workers, seed)

@@ -1,6 +1,7 @@
 """What all peers search, and how each is called: the same space, epochs, trials and seeds."""
 
 import argparse
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,41 @@ class Curves:
     @staticmethod
     def _key(params: Mapping[str, Any]) -> tuple[str, str, float]:
         return params["backbone"], params["loss"], round(params["gamma"], 4)
+
+
+@dataclass(frozen=True)
+class RealSearch:
+    """One search that trains.
+
+    Attributes:
+        data: folder of images and labels.csv.
+        seed: of the search.
+        trials: number of trials.
+        workers: number of workers.
+        began: when it was started, a Unix time.
+    """
+
+    data: Path
+    seed: int
+    trials: int
+    workers: int
+    began: float
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, seed: int) -> "RealSearch":
+        """Returns the search of a seed that the command line asks for."""
+        return cls(
+            arguments.data.resolve(),
+            seed,
+            arguments.trials,
+            arguments.workers,
+            arguments.began or time.time(),
+        )
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        return max(1, 2 // self.workers)
 
 
 def peer_arguments(description: str | None) -> argparse.ArgumentParser:

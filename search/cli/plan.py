@@ -47,7 +47,7 @@ def plan(options: PlanOptions) -> None:
     from canopy_search.search.workers.forkserver import warm_up
 
     warm_up()
-    from canopy_search.search.forecast.command import ForecastRequest, forecast_on_screen
+    from canopy_search.search.forecast.forecast import ForecastRequest, forecast_on_screen
     from canopy_search.search.forecast.text import assumption_lines, forecast_screen
 
     search = asked.configuration.settings.search

@@ -42,13 +42,12 @@ _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 Steps = tuple[int | str, ...]
 
 
-def problem_lines(error: ValidationError, document: Any, start: Steps = ()) -> list[str]:
+def problem_lines(error: ValidationError, document: Any) -> list[str]:
     """Returns a line for each wrong value: its key, what was expected and found, and a remedy.
 
     Args:
         error: pydantic's error.
         document: the validated document.
-        start: keys that lead to `document` in the configuration.
     """
     details = error.errors(include_url=False)
     grouped: dict[Steps, list[ErrorDetails]] = {}
@@ -63,9 +62,7 @@ def problem_lines(error: ValidationError, document: Any, start: Steps = ()) -> l
         ]
         for steps, found in grouped.items()
     }
-    return [
-        line for steps, found in kept.items() if found for line in _lines((*start, *steps), found)
-    ]
+    return [line for steps, found in kept.items() if found for line in _lines(steps, found)]
 
 
 def key_text(steps: Iterable[int | str]) -> str:

@@ -1,10 +1,9 @@
 """The check of labels and images; it reads at most one image."""
 
-from dataclasses import dataclass
-
 from canopy_search.filestore.retry import FILE_STORE, Retrier, RetryPolicy
 from canopy_search.filestore.urls import Source
 from canopy_search.search.doctor.finding import Finding, ok, warning
+from canopy_search.training.data.dataset import DataFacts
 from canopy_search.training.data.demo import SCENES
 from canopy_search.training.data.files.sources import (
     ImageFile,
@@ -23,21 +22,6 @@ from canopy_search.training.settings import DataSettings
 _DIGITS = 10
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """What other checks need to know about the data.
-
-    Attributes:
-        images: number of images found.
-        labels: number of labels.
-        image_px: side of the decoded squares.
-    """
-
-    images: int
-    labels: int
-    image_px: int
-
-
 def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
     """Reads the label file and looks for its images.
 
@@ -45,11 +29,11 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
         TrainingError: a search could not start with them.
     """
     if settings.labels is None or settings.images is None:
-        facts = DataFacts(SCENES, _DIGITS, settings.image_px)
+        facts = DataFacts(SCENES, SCENES, _DIGITS, settings.image_px)
         return facts, ok("data", f"the built-in demo: {facts.images:,} images, {_DIGITS} labels")
     table, located = _found(settings, settings.labels, settings.images)
-    facts = DataFacts(len(located.paths), len(table.labels), settings.image_px)
     split = split_table(located.table, settings.split)
+    facts = DataFacts(len(located.paths), len(split.train), len(table.labels), settings.image_px)
     found = (
         f"{shown_source(settings.labels)}: {facts.images:,} images, {facts.labels} labels; "
         f"{len(split.train):,} train, {len(split.validation):,} validation, "

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.config.space import parse_space, with_params
+from canopy_search.search.config.space import parse_space
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
-from canopy_search.search.study.preflight import choices, largest_batch_size
-from canopy_search.training.device.memory import StepMemory, available_bytes, step_memory
-from canopy_search.training.network.backbones import check_backbone_fits
+from canopy_search.search.study.preflight import largest_step
+from canopy_search.training.data.dataset import DataFacts
+from canopy_search.training.device.memory import available_bytes
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.sizes import size_text
@@ -25,8 +25,6 @@ _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
 _HIDDEN = {"", "-1"}
-# Share of the free memory; an estimate may be a third too low (benchmarks/RESULTS.md).
-_TIGHT = 0.7
 
 
 @dataclass(frozen=True)
@@ -76,49 +74,24 @@ def check_device(training: TrainingSettings) -> Iterator[Finding]:
         )
 
 
-def check_memory(config: CanopyConfig, labels: int) -> Iterator[Finding]:
+def check_memory(config: CanopyConfig, images: DataFacts) -> Iterator[Finding]:
     """Compares the largest training step of the search space with the free memory.
 
     Args:
         config: the whole configuration.
-        labels: number of logits.
+        images: numbers and size of the images.
 
     Raises:
-        TrainingError: a network does not exist or does not fit the images.
+        TrainingError: a network does not exist, or does not fit the images or the memory.
     """
-    image_px = config.data.image_px
-    space = parse_space(config.search, config.training)
-    training = resolve_settings(space.training)
-    device = torch.device(training.device)
-    largest: tuple[int, str, StepMemory] | None = None
-    batch_size = largest_batch_size(space)
-    for backbone in choices(space, "backbone"):
-        check_backbone_fits(backbone, labels=labels, image_px=image_px)
-        memory = step_memory(
-            with_params(training, {"backbone": backbone}), labels=labels, image_px=image_px
-        )
-        needed = memory.total_bytes(batch_size)
-        if largest is None or needed > largest[0]:
-            largest = needed, backbone, memory
-    if largest is None:
-        return
-    needed, backbone, memory = largest
-    available = available_bytes(device)
-    place = "the CPU" if device.type == "cpu" else str(device)
+    step = largest_step(parse_space(config.search, config.training), images)
+    run = step.settings
+    place = "the CPU" if run.device == "cpu" else run.device
     found = (
-        f"{backbone} with {batch_size} images of {image_px} px needs about "
-        f"{size_text(needed)}, {size_text(available)} are free on {place}"
+        f"{run.backbone} with {run.batch_size} images of {step.image_px} px needs about "
+        f"{size_text(step.needed_bytes)}, {size_text(step.available_bytes)} are free on {place}"
     )
-    if needed > available:
-        fits = memory.largest_batch(int(_TIGHT * available))
-        yield error(
-            "memory",
-            found,
-            f"set training.batch_size to {fits} or less"
-            if fits
-            else "choose a smaller backbone or a smaller data.image_px",
-        )
-    elif needed > _TIGHT * available:
+    if step.is_tight:
         yield warning(
             "memory", found, "it may not fit; lower training.batch_size, or free some memory"
         )

@@ -18,7 +18,7 @@ from canopy_search.training.errors import TrainingError
 from canopy_search.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from canopy_search.search.doctor.data import DataFacts
+    from canopy_search.training.data.dataset import DataFacts
 
 _OWN_ERRORS = (SearchError, DashboardError, StorageError, TrainingError)
 _EXPECTED = (*_OWN_ERRORS, *DATABASE_FAILURES, OSError)
@@ -124,7 +124,7 @@ class _Examination:
         from canopy_search.search.doctor.device import check_memory
 
         if self.config is not None and self.data is not None:
-            yield from check_memory(self.config, self.data.labels)
+            yield from check_memory(self.config, self.data)
 
     def _check_state_folder(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.state_folder import check_state_folder

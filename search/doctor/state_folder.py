@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from canopy_search.search.doctor.data import DataFacts
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
 from canopy_search.search.environment import HOME_VARIABLE
 from canopy_search.training.data.cache.pixels import cache_bytes
+from canopy_search.training.data.dataset import DataFacts
 from canopy_search.training.data.images.skipped import TOLERATED
 from canopy_search.training.sizes import size_text
 

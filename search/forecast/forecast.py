@@ -3,7 +3,8 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
@@ -13,11 +14,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from rich.console import Console
 
 from canopy_search.search.config.settings import CanopyConfig, Scalar
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import SearchError
-from canopy_search.search.events import SearchWatcher
 from canopy_search.search.forecast.calibration import Speeds, calibrate
 from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.search.forecast.searches import (
@@ -26,9 +27,11 @@ from canopy_search.search.forecast.searches import (
     replay_searches,
 )
 from canopy_search.search.forecast.speed import Network, NetworkSpeed
+from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.checkpoint_place import checkpoint_url
-from canopy_search.search.study.plan import SearchPlan, shared_out
+from canopy_search.search.study.plan import SearchPlan, plan_search, shared_out
 from canopy_search.search.study.preflight import check_networks, choices
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.device_slots import DeviceSlot, device_slots
 from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 from canopy_search.storage.stages.checkpoints import FREE_SHARE, GIB, LARGEST_DEFAULT_BYTES
@@ -46,47 +49,55 @@ OPEN_DATABASE_S = 5.0
 """Start of the database, first connections, and the work after the last trial (likewise)."""
 
 
-def forecast_search(
-    plan: SearchPlan, slots: Sequence[DeviceSlot], watcher: SearchWatcher, imported_s: float
-) -> Forecast:
-    """Measures this machine and estimates the cost of a search; starts no search.
+@dataclass(frozen=True)
+class ForecastRequest(StudyRequest):
+    """A search to forecast.
 
-    Args:
-        plan: the search, with the number of its workers.
-        slots: slots of the workers that fit on this machine; one process measures on each.
-        watcher: receives the progress.
+    Attributes:
+        n_trials: finished trials of the search.
+        workers: workers on this machine; ``auto`` as in a search.
+        gpus: number of GPUs to plan for; None for those of this machine.
         imported_s: seconds that the command took to start.
+    """
+
+    n_trials: int
+    workers: int | Literal["auto"]
+    gpus: int | None
+    imported_s: float
+
+
+def forecast_on_screen(request: ForecastRequest, console: Console) -> Forecast:
+    """Measures this machine with a progress display and estimates the cost of a search.
 
     Raises:
         SearchError, TrainingError: the error that the search would fail with.
     """
-    data_sources(
-        plan.config.data, plan.workspace.home, watcher.progress
-    )  # creates the demo if needed
-    started = time.perf_counter()
-    sample = open_sample(plan.config.data, plan.workspace.home, SAMPLE_IMAGES, watcher.progress)
-    opening_s = time.perf_counter() - started - sample.decoding_s
-    check_networks(plan.space, sample.dataset)
-    checking_s = time.perf_counter() - started - sample.decoding_s - opening_s
-    training = shared_out(plan.config.training, len(slots), sample.train)
-    space = SearchSpace(training, plan.space.distributions)
-    measured = calibrate(runs_to_measure(space), sample, slots, watcher)
-    speeds = measured.speeds
-    replayed = {
-        n_trials: replay_searches(
-            replace(plan, n_trials=n_trials),
-            training,
-            sample.dataset,
-            lambda network: between(speeds, network, _epoch_s),
-            lambda network: TRIAL_OVERHEAD_S + between(speeds, network, _build_s),
-        )
-        for n_trials in (plan.n_trials, 2 * plan.n_trials)
-    }
-    replays = replayed[plan.n_trials]
-    watcher.progress("replaying the search", len(replays), len(replays))
+    with closing(open_screen(console)) as screen:
+        plan = plan_search(request, request.n_trials)
+        config, home = plan.config, plan.workspace.home
+        slots, number = slots_and_workers(config, request.workers, request.gpus)
+        plan = replace(plan, workers=number)
+        data_sources(config.data, home, screen.progress)  # creates the demo if needed
+        started = time.perf_counter()
+        sample = open_sample(config.data, home, SAMPLE_IMAGES, screen.progress)
+        opening_s = time.perf_counter() - started - sample.decoding_s
+        started = time.perf_counter()
+        check_networks(plan.space, sample.dataset)
+        checking_s = time.perf_counter() - started
+        training = shared_out(config.training, len(slots), sample.train)
+        space = SearchSpace(training, plan.space.distributions)
+        calibration = calibrate(runs_to_measure(space), sample, slots, screen)
+        measured = Measured(training, sample, calibration.speeds)
+        replayed = {
+            n_trials: measured.replay(replace(plan, n_trials=n_trials))
+            for n_trials in (plan.n_trials, 2 * plan.n_trials)
+        }
+        replays = len(replayed[plan.n_trials])
+        screen.progress("replaying the search", replays, replays)
     # The command opens the data, and the workers open it again.
-    start_s = imported_s + 2 * opening_s + checking_s + measured.startup_s + OPEN_DATABASE_S
-    return assemble(plan, training, sample, speeds, replayed, start_s)
+    start_s = request.imported_s + 2 * opening_s + checking_s
+    start_s += calibration.startup_s + OPEN_DATABASE_S
+    return measured.forecast(plan, replayed, start_s)
 
 
 def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
@@ -130,80 +141,108 @@ def between(
     return share * value(speeds[few]) + (1 - share) * value(speeds[many])
 
 
-def assemble(  # noqa: PLR0917 - everything a forecast needs
-    plan: SearchPlan,
-    training: TrainingSettings,
-    sample: DataSample,
-    speeds: Speeds,
-    replayed: Mapping[int, Sequence[ReplayedSearch]],
-    start_s: float,
-) -> Forecast:
-    """Combines measurements and replays into a forecast.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on this machine.
 
-    Args:
-        plan: the search, with the number of its workers.
-        training: its fixed settings without ``auto``.
+    Attributes:
+        training: fixed settings of the search without ``auto``.
         sample: images of the data.
-        speeds: the measurements.
-        replayed: number of trials → replayed searches; includes the requested number.
-        start_s: seconds until the workers train.
+        speeds: of every network.
     """
-    replays = replayed[plan.n_trials]
-    backbones = list(choices(plan.space, "backbone"))
-    networks = tuple(
-        NetworkForecast(
-            network,
-            Range(*(between(speeds, network, figure) for figure in (_low_s, _epoch_s, _high_s))),
-            Range.from_values([replay.trained.get(network, 0) for replay in replays]),
-            int(between(speeds, network, _checkpoint_bytes)),
+
+    training: TrainingSettings
+    sample: DataSample
+    speeds: Speeds
+
+    def replay(self, plan: SearchPlan) -> list[ReplayedSearch]:
+        """Replays a search at the measured speeds."""
+        return replay_searches(
+            plan,
+            self.training,
+            self.sample.dataset,
+            lambda network: between(self.speeds, network, _epoch_s),
+            lambda network: TRIAL_OVERHEAD_S + between(self.speeds, network, _build_s),
         )
-        for network in sorted(
-            {network for replay in replays for network in replay.trained},
-            key=lambda network: (backbones.index(network.backbone), network.batch_size),
+
+    def forecast(
+        self, plan: SearchPlan, replayed: Mapping[int, Sequence[ReplayedSearch]], start_s: float
+    ) -> Forecast:
+        """Combines measurements and replays into a forecast.
+
+        Args:
+            plan: the search, with the number of its workers.
+            replayed: number of trials → replayed searches; includes the requested number.
+            start_s: seconds until the workers train.
+        """
+        replays = replayed[plan.n_trials]
+        backbones = list(choices(plan.space, "backbone"))
+        networks = tuple(
+            NetworkForecast(
+                network,
+                Range(
+                    *(
+                        between(self.speeds, network, figure)
+                        for figure in (_low_s, _epoch_s, _high_s)
+                    )
+                ),
+                Range.from_values([replay.trained.get(network, 0) for replay in replays]),
+                int(between(self.speeds, network, _checkpoint_bytes)),
+            )
+            for network in sorted(
+                {network for replay in replays for network in replay.trained},
+                key=lambda network: (backbones.index(network.backbone), network.batch_size),
+            )
         )
-    )
-    mean_s = Range(0.0, 0.0, 0.0)  # total training time with the shortest and longest epochs
-    for each in networks:
-        trained = fmean(replay.trained.get(each.network, 0) for replay in replays)
-        epoch_s = each.epoch_s
-        mean_s += Range(trained * epoch_s.low, trained * epoch_s.likely, trained * epoch_s.high)
-    checkpoint_bytes = {each.network: each.checkpoint_bytes for each in networks}
-    device = resolve_device(training.device)
-    # Each GPU has its own memory.
-    workers_on_device = plan.config.search.slots_per_gpu if device.type == "cuda" else plan.workers
-    files = CheckpointFiles(checkpoint_url(plan.config.stages, plan.workspace.home), "")
-    return Forecast(
-        study=plan.study,
-        n_trials=plan.n_trials,
-        workers=plan.workers,
-        device=str(device),
-        threads=int(training.threads),
-        images=sample.images,
-        is_decoded=sample.is_decoded,
-        start_s=Range(start_s, start_s, start_s),
-        decode_s=_decode_s(sample),
-        search_s=Range.from_values([replay.search_s for replay in replays]).times(
-            mean_s.low / mean_s.likely, mean_s.high / mean_s.likely
-        ),
-        reported=Range.from_values([replay.reported for replay in replays]),
-        trained=Range.from_values([sum(replay.trained.values()) for replay in replays]),
-        replays=len(replays),
-        sure_within_01={str(n): _share_within(each, 0.01) for n, each in replayed.items()},
-        networks=networks,
-        cache_bytes=sample.cache_bytes,
-        free_bytes=shutil.disk_usage(plan.workspace.home).free,
-        checkpoint_bytes=Range.from_values(
-            [
-                sum(count * checkpoint_bytes[network] for network, count in replay.trained.items())
-                for replay in replays
-            ]
-        ),
-        budget_bytes=_budget_bytes(plan, files),
-        checkpoint_place=files.place,
-        worker_bytes=int(2**20 * max(speed.peak_mib for each in speeds.values() for speed in each)),
-        workers_on_device=workers_on_device,
-        memory_free_bytes=available_bytes(device),
-    )
+        mean_s = Range(0.0, 0.0, 0.0)  # total training time with the shortest and longest epochs
+        for each in networks:
+            trained = fmean(replay.trained.get(each.network, 0) for replay in replays)
+            epoch_s = each.epoch_s
+            mean_s += Range(trained * epoch_s.low, trained * epoch_s.likely, trained * epoch_s.high)
+        checkpoint_bytes = {each.network: each.checkpoint_bytes for each in networks}
+        device = resolve_device(self.training.device)
+        # Each GPU has its own memory.
+        workers_on_device = (
+            plan.config.search.slots_per_gpu if device.type == "cuda" else plan.workers
+        )
+        files = CheckpointFiles(checkpoint_url(plan.config.stages, plan.workspace.home), "")
+        return Forecast(
+            study=plan.study,
+            n_trials=plan.n_trials,
+            workers=plan.workers,
+            device=str(device),
+            threads=int(self.training.threads),
+            images=self.sample.images,
+            is_decoded=self.sample.is_decoded,
+            start_s=Range(start_s, start_s, start_s),
+            decode_s=_decode_s(self.sample),
+            search_s=Range.from_values([replay.search_s for replay in replays]).times(
+                mean_s.low / mean_s.likely, mean_s.high / mean_s.likely
+            ),
+            reported=Range.from_values([replay.reported for replay in replays]),
+            trained=Range.from_values([sum(replay.trained.values()) for replay in replays]),
+            replays=len(replays),
+            sure_within_01={str(n): _share_within(each, 0.01) for n, each in replayed.items()},
+            networks=networks,
+            cache_bytes=self.sample.cache_bytes,
+            free_bytes=shutil.disk_usage(plan.workspace.home).free,
+            checkpoint_bytes=Range.from_values(
+                [
+                    sum(
+                        count * checkpoint_bytes[network]
+                        for network, count in replay.trained.items()
+                    )
+                    for replay in replays
+                ]
+            ),
+            budget_bytes=_budget_bytes(plan, files),
+            checkpoint_place=files.place,
+            worker_bytes=int(
+                2**20 * max(speed.peak_mib for each in self.speeds.values() for speed in each)
+            ),
+            workers_on_device=workers_on_device,
+            memory_free_bytes=available_bytes(device),
+        )
 
 
 def _share_within(replays: Sequence[ReplayedSearch], regret: float) -> float:

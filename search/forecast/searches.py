@@ -9,7 +9,7 @@ from typing import Any
 from canopy_search.search.config.space import Params, SearchSpace, setting
 from canopy_search.search.forecast.likely_curves import LikelyCurves
 from canopy_search.search.forecast.speed import Network
-from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
+from canopy_search.search.simulation.replay import SimulatedEpoch, SimulatedPlan, simulate
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.settings import TrainingSettings
@@ -73,6 +73,15 @@ def replay_searches(
     def network(params: Params) -> Network:
         return network_of_stage[keys(params)[0]]
 
+    simulated = SimulatedPlan(
+        search.sampler,
+        search.pruner,
+        plan.n_trials,
+        plan.workers,
+        shares=stages.enabled,
+        enqueue=search.enqueued,
+        verify=search.verified_share,
+    )
     replays: list[ReplayedSearch] = []
     started = time.monotonic()
     for seed in range(LANDSCAPES):
@@ -88,16 +97,10 @@ def replay_searches(
         epochs: list[SimulatedEpoch] = []
         found = simulate(
             curves,
-            search.sampler,
-            search.pruner,
-            n_trials=plan.n_trials,
-            seed=search.seed,
-            workers=plan.workers,
-            shares=stages.enabled,
-            enqueue=search.enqueued,
+            simulated,
+            search.seed,
             startup_s=lambda params: overhead_s(network(params)),
             on_epoch=epochs.append,
-            verify=search.verified_share,
         )
         last_epochs = (each for each in epochs if each.epoch == training.epochs)
         best = max(last_epochs, key=lambda each: each.val_ap or 0.0, default=None)

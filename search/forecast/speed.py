@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -50,10 +49,45 @@ class NetworkSpeed:
     checkpoint_bytes: int
     peak_mib: float
 
+
+@dataclass(frozen=True)
+class FirstStep:
+    """A run that took its first training step, or its second one if the first was not slow.
+
+    Attributes:
+        run: the run, on one batch.
+        build_s: seconds to build it.
+        metrics: of the last step, with its validation.
+        epoch_s: seconds of a whole epoch with validation, as estimated from it.
+    """
+
+    run: TrainingRun
+    build_s: float
+    metrics: EpochMetrics
+    epoch_s: float
+
     @property
-    def typical_s(self) -> float:
-        """Seconds of an epoch: the median pass."""
-        return median(self.epoch_s)
+    def images(self) -> int:
+        """Number of images in the step."""
+        return len(self.run.dataset.split.train)
+
+
+def first_step(settings: TrainingSettings, sample: DataSample) -> FirstStep:
+    """Trains one batch as a trial would, and validates.
+
+    Args:
+        settings: settings of the run.
+        sample: images of the data.
+
+    Raises:
+        TrainingError: the network cannot be built, its weights are unavailable, it does not fit, or
+            its loss is not finite.
+    """
+    run, build_s = _timed_run(settings, _subset(sample, settings.batch_size, batches=1))
+    metrics = run.train_epoch()
+    if metrics.train_s < _SLOW_STEP_S:
+        metrics = run.train_epoch()
+    return FirstStep(run, build_s, metrics, _epoch_s(metrics, run.dataset, sample))
 
 
 def measure_speed(settings: TrainingSettings, sample: DataSample, budget_s: float) -> NetworkSpeed:
@@ -71,11 +105,10 @@ def measure_speed(settings: TrainingSettings, sample: DataSample, budget_s: floa
     optimizer = settings.optimizer.model_copy(update={"lr": _HARMLESS_LR})
     settings = settings.model_copy(update={"optimizer": optimizer})
     deadline = time.perf_counter() + budget_s
-    run, build_s = _timed_run(settings, _subset(sample, settings.batch_size, batches=1))
-    passes = [run.train_epoch()]
-    if passes[0].train_s < _SLOW_STEP_S:
-        step_s = run.train_epoch().train_s
-        batches = max(1, round(_PASS_S / step_s))
+    first = first_step(settings, sample)
+    run, build_s, passes = first.run, first.build_s, [first.metrics]
+    if first.metrics.train_s < _SLOW_STEP_S:
+        batches = max(1, round(_PASS_S / first.metrics.train_s))
         run, build_s = _timed_run(settings, _subset(sample, settings.batch_size, batches))
         passes = [run.train_epoch(), run.train_epoch()]
     while len(passes) < MOST_PASSES and time.perf_counter() < deadline:

@@ -2,9 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -21,7 +20,7 @@ from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import SamplerError
 from canopy_search.search.scheduling.factory import check_sampling
 from canopy_search.search.simulation.curves import Curves, FiniteCurves
-from canopy_search.search.simulation.replay import SimulatedSearch, simulate
+from canopy_search.search.simulation.replay import SimulatedPlan, simulate
 from canopy_search.training.settings import TrainingSettings
 
 _ROUNDING = 1e-9
@@ -134,7 +133,6 @@ def compare(
     *,
     n_trials: int,
     workers: Sequence[int] = (1,),
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[Compared]:
     """Simulates every sampler with every pruner, with each number of workers.
 
@@ -144,37 +142,22 @@ def compare(
         pruners: likewise.
         n_trials: finished trials of a search.
         workers: numbers of workers of a search.
-        progress: called with (rows done, rows).
 
     Raises:
         SamplerError: a sampler or pruner does not exist, or does not take its parameters.
         CurveTableError: no point of a table has a full curve.
     """
-    combinations = list(product(workers, samplers, pruners))
+    plans = [
+        SimulatedPlan(named(sampler), named(pruner), n_trials, n_workers)
+        for n_workers, sampler, pruner in product(workers, samplers, pruners)
+    ]
     best = [known.best_ap for known in curves.values()]
-    for _, sampler, pruner in combinations:
-        _check(next(iter(curves.values())), sampler, pruner)
-    rows = []
-    for done, combination in enumerate(combinations, start=1):
-        n_workers, sampler, pruner = combination
-        search = partial(
-            simulate,
-            sampler=named(sampler),
-            pruner=named(pruner),
-            n_trials=n_trials,
-            workers=n_workers,
-        )
-        runs = [search(known, seed=seed) for seed, known in curves.items()]
-        if n_workers == 1:  # the same decisions in the same order, only slower
-            alone_s = [run.reported_s for run in runs]
-        else:
-            alone_s = [
-                search(known, seed=seed, shares=False).seconds for seed, known in curves.items()
-            ]
-        rows.append(_row(combination, runs, alone_s, best))
-        if progress is not None:
-            progress(done, len(combinations))
-    return rows
+    for plan in plans:
+        _check(next(iter(curves.values())), plan)
+    return [
+        _row(texts, plan, curves, best)
+        for texts, plan in zip(product(workers, samplers, pruners), plans, strict=True)
+    ]
 
 
 def differences(rows: Sequence[Compared]) -> list[str]:
@@ -206,21 +189,27 @@ def differences(rows: Sequence[Compared]) -> list[str]:
     return lines
 
 
-def _check(curves: Curves, sampler: str, pruner: str) -> None:
-    """Raises SamplerError if one of them does not exist or does not take its parameters."""
-    search = SearchSettings(sampler=named(sampler), pruner=named(pruner))
+def _check(curves: Curves, plan: SimulatedPlan) -> None:
+    """Raises SamplerError if sampler or pruner does not exist or does not take its parameters."""
+    search = SearchSettings(sampler=plan.sampler, pruner=plan.pruner)
     check_sampling(search, SearchSpace(TrainingSettings(), curves.distributions), curves.epochs)
 
 
 def _row(
-    combination: tuple[int, str, str],
-    runs: Sequence[SimulatedSearch],
-    alone_s: Sequence[float],
+    texts: tuple[int, str, str],
+    plan: SimulatedPlan,
+    curves: Mapping[int, FiniteCurves],
     best: Sequence[float],
 ) -> Compared:
-    workers, sampler, pruner = combination
+    runs = [simulate(known, plan, seed) for seed, known in curves.items()]
+    if plan.workers == 1:  # the same decisions in the same order, only slower
+        alone_s = [run.reported_s for run in runs]
+    else:
+        alone = replace(plan, shares=False)
+        alone_s = [simulate(known, alone, seed).seconds for seed, known in curves.items()]
     found = [run.best_ap or 0.0 for run in runs]
     regrets = tuple(highest - ap for highest, ap in zip(best, found, strict=True))
+    workers, sampler, pruner = texts
     return Compared(
         sampler,
         pruner,

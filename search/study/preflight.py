@@ -9,8 +9,8 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from canopy_search.search.config.space import SearchSpace, setting, with_params
 from canopy_search.search.events import SearchWatcher
-from canopy_search.training.data.dataset import Dataset, open_dataset
-from canopy_search.training.device.memory import check_memory
+from canopy_search.training.data.dataset import DataFacts, Dataset, open_dataset
+from canopy_search.training.device.memory import StepMemory, step_memory
 from canopy_search.training.errors import SplitError
 from canopy_search.training.network.backbones import check_backbone_fits
 from canopy_search.training.resolve import resolve_settings
@@ -50,38 +50,45 @@ def open_data(settings: DataSettings, home: Path, watcher: SearchWatcher) -> Dat
     return dataset
 
 
-def check_networks(space: SearchSpace, dataset: Dataset) -> dict[str, int]:
-    """Checks that every backbone of the study accepts the images and fits into memory.
+def check_networks(space: SearchSpace, dataset: Dataset) -> StepMemory:
+    """Checks that every network of the study accepts the images and fits into memory.
 
     Returns:
-        The estimated memory of a training step, in bytes, the largest for each backbone.
+        The training step that needs the most memory.
 
     Raises:
-        SettingsError: a backbone does not.
+        SettingsError: a network does not.
     """
-    needed: dict[str, int] = {}
-    varied = ("device", "precision", "optimizer.name")
-    for backbone in choices(space, "backbone"):
-        for values in product(*(choices(space, name) for name in varied)):
-            params = dict(zip(varied, values, strict=True))
-            params |= {"backbone": backbone, "batch_size": largest_batch_size(space)}
-            estimate = check_network(with_params(space.training, params), dataset)
-            needed[backbone] = max(estimate, needed.get(backbone, 0))
-    return needed
+    return largest_step(space, dataset.facts)
 
 
-def check_network(settings: TrainingSettings, dataset: Dataset) -> int:
-    """Checks that one backbone accepts the images and fits into the memory of its device.
+def largest_step(space: SearchSpace, images: DataFacts) -> StepMemory:
+    """Returns what `check_networks` returns, for images that need not be decoded."""
+    varied = ("backbone", "device", "precision", "optimizer.name")
+    batch_size = {"batch_size": largest_batch_size(space)}
+    steps = [
+        _checked_step(
+            with_params(space.training, batch_size | dict(zip(varied, values, strict=True))), images
+        )
+        for values in product(*(choices(space, name) for name in varied))
+    ]
+    return max(steps, key=lambda step: step.needed_bytes)
 
-    Returns:
-        The estimated memory of a training step, in bytes.
+
+def check_network(settings: TrainingSettings, dataset: Dataset) -> None:
+    """Checks that one network accepts the images and fits into the memory of its device.
 
     Raises:
         SettingsError: it does not.
     """
-    shape = {"labels": len(dataset.labels), "image_px": dataset.image_px}
-    check_backbone_fits(settings.backbone, **shape)
+    _checked_step(settings, dataset.facts)
+
+
+def _checked_step(settings: TrainingSettings, images: DataFacts) -> StepMemory:
+    check_backbone_fits(settings.backbone, labels=images.labels, image_px=images.image_px)
     # No batch has more images than there are.
-    batch_size = min(settings.batch_size, len(dataset.split.train))
+    batch_size = min(settings.batch_size, images.train)
     resolved = resolve_settings(settings).model_copy(update={"batch_size": batch_size})
-    return check_memory(resolved, **shape).total_bytes(batch_size)
+    step = step_memory(resolved, labels=images.labels, image_px=images.image_px)
+    step.check()
+    return step

@@ -17,8 +17,7 @@ from canopy_search.storage.stages.stages import Stage, StageStore, Write
 from canopy_search.storage.study.epochs import replaying
 from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.training.checkpoint import RunState
-from canopy_search.training.data.dataset import Dataset
-from canopy_search.training.data.identity import parts_digest
+from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.optimization.accumulation import (
     Accumulation,

@@ -4,10 +4,8 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
 from rich.console import Console
 
 from canopy_search.dashboards.formatting.values import duration_text
@@ -15,6 +13,7 @@ from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.doctor.checkpoints import checked_place
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.events import SearchWatcher
+from canopy_search.search.forecast.speed import FirstStep, first_step
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.scheduling.next_trial import finished_count
@@ -36,31 +35,10 @@ from canopy_search.search.workers.backend import Placement
 from canopy_search.search.workflows.run_study import SearchRequest
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
-from canopy_search.training.device.memory import available_bytes
-from canopy_search.training.device.precision import resolve_device
+from canopy_search.training.data.sample import DataSample, sample_of
 from canopy_search.training.errors import DivergedError, TrainingError
-from canopy_search.training.run import EpochMetrics, TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.sizes import size_text
-
-# The first step sets up kernels and buffers, so the second one is timed; if the first took this
-# long, the setup time hardly matters.
-SLOW_STEP_S = 5.0
-
-
-@dataclass(frozen=True)
-class TriedStep:
-    """One training step and one validation batch of a network.
-
-    Attributes:
-        images: number of images in the step.
-        step_s: wall time of the step, in seconds.
-        epoch_s: estimated wall time of an epoch with its validation, in seconds.
-    """
-
-    images: int
-    step_s: float
-    epoch_s: float
 
 
 def try_search(request: SearchRequest, watcher: SearchWatcher) -> None:
@@ -89,8 +67,12 @@ def try_search(request: SearchRequest, watcher: SearchWatcher) -> None:
             dataset = open_data(plan.config.data, home, watcher)
             found.append(f"{len(dataset.image_names):,} images can be used")
         with _check("memory", watcher) as found:
-            needed = check_networks(plan.space, dataset)
-            found.append(_memory_text(needed, plan.space))
+            step = check_networks(plan.space, dataset)
+            found.append(
+                f"{step.settings.backbone} needs the most memory, at least "
+                f"{size_text(step.needed_bytes)}; {size_text(step.available_bytes)} are free on "
+                f"{step.settings.device}"
+            )
         with _check("study", watcher) as found:
             left, text = _trials_left(plan, store, dataset)
             found.append(text)
@@ -143,15 +125,6 @@ def _plan_text(plan: SearchPlan) -> str:
     return f"{plan.n_trials} trials over {', '.join(plan.space.distributions)}"
 
 
-def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
-    backbone = max(needed, key=lambda name: needed[name])
-    device = resolve_device(choices(space, "device")[0])
-    return (
-        f"{backbone} needs the most memory, at least {size_text(needed[backbone])}; "
-        f"{size_text(available_bytes(device))} are free on {device}"
-    )
-
-
 def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple[int, str]:
     """Returns how many trials remain, and the study's progress; does not start the study."""
     if plan.study not in store.names():
@@ -181,6 +154,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
     pairs = [(*backbone, losses[0]) for backbone in backbones]
     pairs += [(*backbones[0], loss) for loss in losses[1:]]
     epochs: dict[str, float] = {}
+    sample = sample_of(dataset, 3 * largest_batch_size(space))
     for index, (backbone, weights, loss) in enumerate(pairs):
         watcher.progress(f"a step of {backbone}", index, len(pairs))
         params = {
@@ -196,19 +170,19 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
             pretrained = "" if weights == "none" else f" from {weights}"
             found.append(f"{backbone}{pretrained} with {loss}")
             try:
-                tried = _try_network(with_params(space.training, params), dataset)
+                tried = _try_network(with_params(space.training, params), sample)
             except DivergedError as error:
                 # The search would prune such a trial and continue.
                 found.append(f"{error}, so such a trial would be pruned")
                 continue
-            found.append(f"{tried.images} images took {_seconds_text(tried.step_s)}")
+            found.append(f"{tried.images} images took {_seconds_text(tried.metrics.train_s)}")
             if loss == losses[0]:  # the other losses take the same time
                 epochs[backbone] = max(tried.epoch_s, epochs.get(backbone, 0.0))
                 found.append(f"an epoch takes about {_seconds_text(tried.epoch_s)}")
     return epochs
 
 
-def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
+def _try_network(settings: TrainingSettings, sample: DataSample) -> FirstStep:
     """Trains one batch as a trial would, and validates on another.
 
     Raises:
@@ -216,12 +190,8 @@ def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
         TrainingError: the network cannot be built, or its weights cannot be loaded.
         SearchFailedError: another error that would make the trial fail.
     """
-    batch = _one_batch(dataset, settings.batch_size)
     try:
-        run = TrainingRun(settings, batch)
-        measured = run.train_epoch()
-        if measured.train_s < SLOW_STEP_S:
-            measured = run.train_epoch()
+        return first_step(settings, sample)
     except TrainingError:
         raise
     except Exception as error:
@@ -229,27 +199,6 @@ def _try_network(settings: TrainingSettings, dataset: Dataset) -> TriedStep:
             f"a training step of {settings.backbone} with {settings.loss} failed: "
             f"{failure_reason(error)}"
         ) from error
-    return TriedStep(len(batch.split.train), measured.train_s, _epoch_s(measured, batch, dataset))
-
-
-def _epoch_s(measured: EpochMetrics, batch: Dataset, dataset: Dataset) -> float:
-    train = measured.train_s * len(dataset.split.train) / len(batch.split.train)
-    validation = measured.validation.seconds * len(dataset.split.validation)
-    return train + validation / len(batch.split.validation)
-
-
-def _one_batch(dataset: Dataset, batch_size: int) -> Dataset:
-    """Returns the data with one training batch and one validation batch that has labels."""
-    split = dataset.split
-    has_label = dataset.targets[split.validation].any(axis=1)
-    # Images with a label come first, because without a label there is no AP.
-    order = np.argsort(~has_label, kind="stable")
-    batch = replace(
-        split,
-        train=split.train[:batch_size],
-        validation=np.sort(split.validation[order[:batch_size]]),
-    )
-    return replace(dataset, split=batch)
 
 
 def _ready_text(left: int, n_trials: int, epochs: dict[str, float]) -> str:

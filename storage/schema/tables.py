@@ -193,19 +193,3 @@ TEST = Table(
     Column("scores", JSON, nullable=False),
     Column("scored", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
-OUR_TABLES = (
-    STUDY,
-    EPOCH,
-    WORKER,
-    TRIAL,
-    DATABASE,
-    STAGE,
-    STAGE_LEASE,
-    CHECKPOINT,
-    VALIDATION,
-    PREDICTION,
-    CLEARML_STUDY,
-    CLEARML_TASK,
-    CONFIRMATION,
-    TEST,
-)

@@ -11,7 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 from benchmarks import gpu, timed_run
 from benchmarks.gpu import Round, pays_after_text, row, together
 from benchmarks.noise_images import Case
-from benchmarks.timed_run import RunTimes, Switch
+from benchmarks.timed_run import Extent, RunTimes, Switch
 from canopy_search.training.optimization import optimizers
 
 # How the script is tried where there is no GPU.
@@ -99,7 +99,7 @@ def test_a_switch_that_fails_has_a_row_that_says_why(
     monkeypatch.setattr(gpu, "time_run", time_run)
     switches = [Switch("compiled"), Switch("fp32")]
     case = Case("tinycnn_8", 32, 8, 2)
-    gpu.measure(case, switches, rounds=2, epochs=3, folder=tmp_path, device="cpu")
+    gpu.measure(case, switches, Extent(2, 3, tmp_path))
     assert calls == ["default", "compiled", "fp32", "default", "fp32"]
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("| default | 50 (50 to 50) | 1.00 ")

@@ -40,7 +40,7 @@ def paths(tmp_path: Path) -> list[Path]:
 def test_predictions_are_the_network_s_own_in_the_order_of_the_files(
     model: TrainedModel, paths: list[Path], batch_size: int
 ) -> None:
-    pixels = torch.from_numpy(np.stack([decode_image(path, 16) for path in paths]))
+    pixels = torch.from_numpy(np.stack([decode_image(path.read_bytes(), 16) for path in paths]))
     with torch.inference_mode():
         expected = model.network(normalised(pixels))
 

@@ -2,12 +2,13 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from canopy_search.training.checkpoint import read_checkpoint, write_checkpoint
+from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.errors import DivergedError, UnknownNameError
 from canopy_search.training.run import TrainingRun
@@ -22,7 +23,7 @@ TIMES = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
 CONTINUE = """
 import sys
 from pathlib import Path
-from canopy_search.training.checkpoint import read_checkpoint, write_checkpoint
+from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import open_dataset
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import DataSettings, TrainingSettings
@@ -34,10 +35,10 @@ for path in sorted(folder.glob("*.training.json")):
     settings = TrainingSettings.model_validate_json(path.read_text())
     run = TrainingRun(settings, dataset)
     name = path.name.partition(".")[0]
-    run.restore(read_checkpoint(folder / f"{name}.pt"))
+    run.restore(state_from_bytes((folder / f"{name}.pt").read_bytes()))
     while not run.is_finished:
         run.train_epoch()
-    write_checkpoint(folder / f"{name}.continued.pt", run.state())
+    (folder / f"{name}.continued.pt").write_bytes(state_to_bytes(run.state()))
 """
 CONTINUED: dict[str, dict[str, object]] = {
     "tinyresnet": {"threads": 2},
@@ -97,34 +98,39 @@ def assert_same_state(one: object, other: object) -> None:
         assert one == other
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A data set, and where it was opened."""
+
+    dataset: Dataset
+    settings: DataSettings
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def opened(folder: Path, data_settings: DataSettings, dataset: Dataset) -> Opened:
+    return Opened(dataset, data_settings, folder / "home")
+
+
 def continue_in_a_new_process(
-    cases: dict[str, dict[str, object]],
-    place: Path,
-    dataset: Dataset,
-    data_settings: DataSettings,
-    home: Path,
+    cases: dict[str, dict[str, object]], place: Path, opened: Opened
 ) -> None:
     """Trains an epoch of each, and lets one new process do the rest of all."""
     for name, changes in cases.items():
         settings = SETTINGS.model_copy(update=changes)
-        run = TrainingRun(settings, dataset)
+        run = TrainingRun(settings, opened.dataset)
         run.train_epoch()
-        write_checkpoint(place / f"{name}.pt", run.state())
+        (place / f"{name}.pt").write_bytes(state_to_bytes(run.state()))
         (place / f"{name}.training.json").write_text(settings.model_dump_json())
-    (place / "data.json").write_text(data_settings.model_dump_json())
-    (place / "home").symlink_to(home)
+    (place / "data.json").write_text(opened.settings.model_dump_json())
+    (place / "home").symlink_to(opened.home)
     subprocess.run([sys.executable, "-c", CONTINUE, str(place)], check=True)
 
 
 @pytest.fixture(scope="module")
-def continued(
-    folder: Path,
-    data_settings: DataSettings,
-    dataset: Dataset,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def continued(opened: Opened, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("continued")
-    continue_in_a_new_process(CONTINUED, place, dataset, data_settings, folder / "home")
+    continue_in_a_new_process(CONTINUED, place, opened)
     return place
 
 
@@ -133,23 +139,21 @@ def test_one_epoch_a_checkpoint_and_a_new_process_equal_all_epochs_straight(
     continued: Path, dataset: Dataset, name: str, one_thread: None
 ) -> None:
     straight = trained(SETTINGS.model_copy(update=CONTINUED[name]), dataset)
-    assert_same_state(straight.state(), read_checkpoint(continued / f"{name}.continued.pt"))
+    assert_same_state(
+        straight.state(), state_from_bytes((continued / f"{name}.continued.pt").read_bytes())
+    )
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LONGER)
-def test_longer_runs_go_on_in_a_new_process(  # noqa: PLR0917
-    folder: Path,
-    data_settings: DataSettings,
-    dataset: Dataset,
-    name: str,
-    tmp_path: Path,
-    one_thread: None,
+def test_longer_runs_go_on_in_a_new_process(
+    opened: Opened, name: str, tmp_path: Path, one_thread: None
 ) -> None:
-    case = {name: LONGER[name]}
-    continue_in_a_new_process(case, tmp_path, dataset, data_settings, folder / "home")
-    straight = trained(SETTINGS.model_copy(update=LONGER[name]), dataset)
-    assert_same_state(straight.state(), read_checkpoint(tmp_path / f"{name}.continued.pt"))
+    continue_in_a_new_process({name: LONGER[name]}, tmp_path, opened)
+    straight = trained(SETTINGS.model_copy(update=LONGER[name]), opened.dataset)
+    assert_same_state(
+        straight.state(), state_from_bytes((tmp_path / f"{name}.continued.pt").read_bytes())
+    )
 
 
 def test_runs_of_equal_settings_are_equal_whatever_ran_before(dataset: Dataset) -> None:

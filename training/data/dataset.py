@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from canopy_search.filestore.retry import FILE_STORE, Retrier
 from canopy_search.filestore.urls import Source
+from canopy_search.training.data.cache.pixels import PixelCaches
 from canopy_search.training.data.cache.reading import Progress, read_images
 from canopy_search.training.data.demo import make_demo
 from canopy_search.training.data.files import sources
@@ -24,8 +24,24 @@ from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.data.warnings import dataset_warnings
 from canopy_search.training.settings import Augmentation, DataSettings
 
-CACHE_FOLDER = "cache"
 _FINGERPRINT_REVISION = "canopy dataset 1"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a network and a disk have to fit.
+
+    Attributes:
+        images: number of images.
+        train: number of training images.
+        labels: number of labels.
+        image_px: side of the decoded squares.
+    """
+
+    images: int
+    train: int
+    labels: int
+    image_px: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +74,16 @@ class Dataset:
     skipped: tuple[SkippedImage, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def label_counts(
-        self, part: Literal["all", "train", "validation", "test"] = "all"
-    ) -> dict[str, int]:
-        """Label → number of images that have it, in one part of the split or in all parts."""
-        rows = self.targets if part == "all" else self.targets[getattr(self.split, part)]
-        return dict(zip(self.labels, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+    @property
+    def facts(self) -> DataFacts:
+        """Numbers and size of the images."""
+        images, train = len(self.image_names), len(self.split.train)
+        return DataFacts(images, train, len(self.labels), self.image_px)
+
+    def label_counts(self) -> dict[str, int]:
+        """Label → number of images that have it."""
+        counts = self.targets.sum(axis=0, dtype=np.int64).tolist()
+        return dict(zip(self.labels, counts, strict=True))
 
 
 def open_dataset(settings: DataSettings, home: Path, progress: Progress | None = None) -> Dataset:
@@ -96,34 +116,24 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         # Before the slow phases, because it can fail.
         split = split_table(table, settings.split)
         read = read_images(
-            located.paths,
-            digest_index(home, images),
-            home / CACHE_FOLDER,
-            settings.image_px,
-            progress,
+            located.paths, digest_index(home, images), pixel_caches(home, settings), progress
         )
-    digests, decoded = read.digests, read.decoded
-    unusable = {at: ("unreadable", "") for at, digest in enumerate(digests) if digest is None}
-    unusable |= {read.readable[at]: (kind, detail) for at, kind, detail in decoded.damaged}
-    if unusable:
+    if read.unusable:
         skipped += [
             SkippedImage(table.row_numbers[at], table.image_names[at], kind, detail)
-            for at, (kind, detail) in unusable.items()
+            for at, (kind, detail) in read.unusable.items()
         ]
         skipped.sort(key=lambda image: image.row)
     _check(skipped, everything, settings)
-    if unusable:
-        table = table.select([at for at in range(len(digests)) if at not in unusable])
+    if read.unusable:
+        table = table.select(read.positions)
         split = split_table(table, settings.split)
-    used = [
-        digest for at, digest in enumerate(digests) if digest is not None and at not in unusable
-    ]
-    fingerprint = dataset_fingerprint(table, used)
+    fingerprint = dataset_fingerprint(table, read.digests)
     report = home / "left_out" / f"{fingerprint[:16]}.csv"
     if skipped:
         write_skipped(report, skipped)
     return Dataset(
-        pixels=decoded.pixels,
+        pixels=read.pixels,
         targets=table.targets,
         labels=table.labels,
         image_names=table.image_names,
@@ -131,10 +141,15 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         fingerprint=fingerprint,
         image_px=settings.image_px,
         augment=settings.augment,
-        digests=tuple(used),
+        digests=read.digests,
         skipped=tuple(skipped),
-        warnings=tuple(dataset_warnings(table, split, used, skipped, report)),
+        warnings=tuple(dataset_warnings(table, split, read.digests, skipped, report)),
     )
+
+
+def pixel_caches(home: Path, settings: DataSettings) -> PixelCaches:
+    """Returns the caches of decoded images in a state folder."""
+    return PixelCaches(home / "cache", settings.image_px)
 
 
 def _check(skipped: Sequence[SkippedImage], table: LabelTable, settings: DataSettings) -> None:
@@ -155,6 +170,22 @@ def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
     for digest, row in zip(digests, table.targets, strict=True):
         sha.update(bytes.fromhex(digest))
         sha.update(row.tobytes())
+    return sha.hexdigest()
+
+
+def parts_digest(dataset: Dataset, *parts: NDArray[np.int64]) -> str:
+    """Returns a SHA-256 of some images and the label names, hexadecimal.
+
+    Args:
+        dataset: with the digests of its images.
+        parts: rows of the data set; the boundaries between parts also matter.
+    """
+    sha = hashlib.sha256(json.dumps(list(dataset.labels)).encode())
+    for part in parts:
+        sha.update(f" {len(part)} ".encode())
+        for at in part.tolist():
+            sha.update(bytes.fromhex(dataset.digests[at]))
+            sha.update(dataset.targets[at].tobytes())
     return sha.hexdigest()
 
 

@@ -5,6 +5,8 @@ The digits are real, from scikit-learn; everything else is integer arithmetic on
 so the files have the same bytes on every machine.
 """
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +17,6 @@ from numpy.typing import NDArray
 
 from canopy_search.filestore.atomic import build_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
-from canopy_search.training.data.images.png import uncompressed_png
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 SCENES = 3000
@@ -79,7 +80,7 @@ def _write_scenes(files: DemoFiles, on_progress: Callable[[int, int], None] | No
         rows = []
         for number in numbers:
             pixels, digits = _scene(number, handwriting)
-            (files.images / f"train_{number}.png").write_bytes(uncompressed_png(pixels))
+            (files.images / f"train_{number}.png").write_bytes(_png(pixels))
             rows.append(f"train_{number},{' '.join(_WORDS[digit] for digit in digits)}")
         return rows
 
@@ -91,6 +92,32 @@ def _write_scenes(files: DemoFiles, on_progress: Callable[[int, int], None] | No
         if on_progress:
             on_progress(len(rows) - 1, SCENES)
     files.labels.write_text("\n".join(rows) + "\n", newline="\n")
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encodes an image, (height, width, 3), as PNG with the same bytes on every machine.
+
+    Pillow's files depend on its version of zlib, and a data set's fingerprint on the bytes of its
+    files. Without compression, an image of one stored block (64 KiB) is the same everywhere.
+
+    References:
+        https://www.w3.org/TR/png-3/ for the chunks.
+    """
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row starts with filter type 0
+    rows[:, 1:] = pixels.reshape(height, 3 * width)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # eight bits, RGB
+        b"IDAT": zlib.compress(rows.tobytes(), level=0),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks.items()
+    )
 
 
 def _handwriting() -> list[NDArray[np.int32]]:

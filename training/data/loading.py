@@ -8,7 +8,7 @@ which they are copied while the previous batch is trained on.
 import hashlib
 import itertools
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from canopy_search.training.data.cache.device_images import DeviceImages
+from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.files.parallel import map_in_order
 from canopy_search.training.data.images.augmentation import (
     allowed_symmetries,
@@ -25,6 +26,9 @@ from canopy_search.training.data.images.augmentation import (
     whole_pixels,
 )
 from canopy_search.training.data.uploading import uploaded
+
+GPU_LOADER_THREADS = 4
+BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,35 +92,27 @@ class BatchLoader:
 
     def __init__(
         self,
-        pixels: NDArray[np.uint8],
-        targets: NDArray[np.uint8],
+        dataset: Dataset,
         indices: NDArray[np.int64],
-        *,
         batch_size: int,
         device: torch.device,
-        augment: Sequence[str] = (),
-        threads: int = 1,
-        prefetch: int = 4,
         on_device: DeviceImages | None = None,
     ) -> None:
         """Prepares the loader; threads start and end with each pass.
 
         Args:
-            pixels: (images, image_px, image_px, 3), uint8, contiguous; usually the memory map.
-            targets: (images, labels), uint8.
+            dataset: the images; each training image is transformed by a symmetry drawn uniformly
+                from those that its augmentations generate.
             indices: rows of the images to load.
             batch_size: largest size of a batch.
             device: that batches are copied to.
-            augment: of ``hflip``, ``vflip``, ``rot90``; each training image is transformed by a
-                symmetry drawn uniformly from those that these generate.
-            threads: number of threads that gather batches.
-            prefetch: number of batches gathered ahead.
             on_device: the same images in the memory of `device`; used if it holds all of
                 `indices`, which changes no batch.
 
         Raises:
             IndexError: an index is not a row of the pixels; gathering does not check again.
         """
+        pixels = dataset.pixels
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(pixels):
             raise IndexError(
                 f"expected indices from 0 to {len(pixels) - 1}, "
@@ -126,13 +122,11 @@ class BatchLoader:
         self._indices = indices
         self._batches = -(-len(indices) // batch_size)
         self._device = device
-        self._symmetries = allowed_symmetries(augment)
-        self._threads = threads
-        self._prefetch = prefetch
+        self._symmetries = allowed_symmetries(dataset.augment)
         # A plain array view, because indexing a memmap takes twice as long.
         self._pixels = np.asarray(pixels)
         self._views = symmetric_views(whole_pixels(self._pixels))
-        self._targets = targets.astype(np.float32)
+        self._targets = dataset.targets.astype(np.float32)
         self._on_device = on_device if on_device is not None and on_device.holds(indices) else None
 
     def __len__(self) -> int:
@@ -201,7 +195,8 @@ class BatchLoader:
             _Recipe(images[cut], None if symmetries is None else symmetries[cut])
             for cut in self._cuts(len(images))
         ]
-        gathered = map_in_order(self._gather, recipes, threads=self._threads, ahead=self._prefetch)
+        threads = 1 if self._device.type == "cpu" else GPU_LOADER_THREADS
+        gathered = map_in_order(self._gather, recipes, threads=threads, ahead=BATCHES_AHEAD)
         with closing(gathered):
             for pixels, targets in uploaded(
                 ((batch.pixels, batch.targets) for batch in gathered), self._device

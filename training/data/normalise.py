@@ -9,21 +9,20 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalised(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def normalised(pixels: Tensor) -> Tensor:
     """Normalises pixels with ImageNet's mean and standard deviation, on their device.
 
     Args:
         pixels: (batch, height, width, 3), uint8.
-        dtype: of the result; the arithmetic is always float32.
 
     Returns:
-        (batch, 3, height, width) in the channels-last memory format.
+        (batch, 3, height, width), float32, in the channels-last memory format.
     """
     batch, height, width, channels = pixels.shape
     scale, offset = _for_rows(width, pixels.device)
     rows = pixels.reshape(batch * height, width * channels).to(torch.float32)
     torch.addcmul(offset, rows, scale, out=rows)
-    return rows.to(dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=16)

@@ -8,19 +8,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.training.data.cache.pixels import cache_bytes, is_cached
+from canopy_search.training.data.cache.pixels import cache_bytes
 from canopy_search.training.data.cache.reading import Progress, read_images, remembered_digests
 from canopy_search.training.data.dataset import (
-    CACHE_FOLDER,
     Dataset,
     data_sources,
     digest_index,
     open_dataset,
+    pixel_caches,
 )
-from canopy_search.training.data.files.sources import ImageFile, opened_images
+from canopy_search.training.data.files.sources import opened_images
 from canopy_search.training.data.images.skipped import check_skipped
-from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
-from canopy_search.training.data.labels.locating import locate_images
+from canopy_search.training.data.labels.label_file import read_label_file
+from canopy_search.training.data.labels.locating import Located, locate_images
 from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.errors import ImageError, SplitError
 from canopy_search.training.settings import DataSettings
@@ -84,21 +84,19 @@ def open_sample(
         if index.exists():
             known = remembered_digests(located.paths, index)
             digests = [digest for digest in known if digest is not None]
-            if is_cached(home / CACHE_FOLDER, digests, settings.image_px):
-                return _sample_of(open_dataset(settings, home, progress), count)
+            if pixel_caches(home, settings).contains(digests):
+                return sample_of(open_dataset(settings, home, progress), count)
         check_skipped(
             located.skipped,
             len(everything.image_names),
             everything.path,
             allow_missing=settings.allow_missing,
         )
-        split = split_table(located.table, settings.split)
-        rows = _chosen(located.table.targets, split, count)
-        return _decoded(located.table, located.paths, split, rows, settings, home)
+        return _decoded(located, settings, home, count)
 
 
-def _sample_of(dataset: Dataset, count: int) -> DataSample:
-    """Takes the sample from cached images."""
+def sample_of(dataset: Dataset, count: int) -> DataSample:
+    """Takes the sample from decoded images; see `open_sample`."""
     split = dataset.split
     train, validation = _chosen(dataset.targets, split, count)
     rows = np.concatenate([train, validation])
@@ -120,52 +118,43 @@ def _sample_of(dataset: Dataset, count: int) -> DataSample:
     )
 
 
-def _decoded(  # noqa: PLR0917 - the whole data set, and the rows to decode
-    table: LabelTable,
-    paths: list[ImageFile],
-    split: Split,
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
-    settings: DataSettings,
-    home: Path,
-) -> DataSample:
+def _decoded(located: Located, settings: DataSettings, home: Path, count: int) -> DataSample:
     """Reads, decodes and writes the sample like `open_dataset`, in a temporary folder."""
-    order = np.concatenate(rows)
-    pixels, kept, digests, speeds = [], [], [], []
+    table = located.table
+    split = split_table(table, settings.split)
+    train, validation = _chosen(table.targets, split, count)
+    order = np.concatenate([train, validation])
+    pixels, kept, speeds = [], [], []
+    digests: list[str] = []
     decoding_s = 0.0
     home.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=home, prefix="plan-") as folder:
         # Every part has training and validation images; they may differ in size.
         for number in range(min(_PARTS, len(order))):
             part = order[number::_PARTS]
-            files = [paths[at] for at in part]
-            part_folder = Path(folder) / str(number)
+            files = [located.paths[at] for at in part]
+            part_home = Path(folder) / str(number)
             started = time.perf_counter()
-            read = read_images(
-                files, part_folder / "index", part_folder / CACHE_FOLDER, settings.image_px
-            )
-            readable, decoded = read.readable, read.decoded
-            known = [digest for digest in read.digests if digest is not None]
+            read = read_images(files, part_home / "index", pixel_caches(part_home, settings))
             part_s = time.perf_counter() - started
             decoding_s += part_s
             speeds.append(len(part) / part_s)
-            damaged = {image.position for image in decoded.damaged}
-            pixels.append(np.array(decoded.pixels))
-            whole = [at for at in range(len(readable)) if at not in damaged]
-            kept += [int(part[readable[at]]) for at in whole]
-            digests += [known[at] for at in whole]
-    in_train = np.isin(kept, rows[0])
+            pixels.append(np.array(read.pixels))
+            kept += part[read.positions].tolist()
+            digests += read.digests
+    in_train = np.isin(kept, train)
     if not in_train.any() or in_train.all():
         raise ImageError(
             f"{table.path}: {len(kept)} of {len(order)} sampled images can be decoded, but at "
             "least one training and one validation image are needed; run canopy doctor for details"
         )
     sorting = np.argsort(~in_train, kind="stable")
-    table_rows = [kept[at] for at in sorting]
+    table = table.select([kept[at] for at in sorting])
     dataset = Dataset(
         pixels=np.concatenate(pixels)[sorting],
-        targets=table.targets[table_rows],
+        targets=table.targets,
         labels=table.labels,
-        image_names=tuple(table.image_names[at] for at in table_rows),
+        image_names=table.image_names,
         split=_in_this_order(int(in_train.sum()), len(kept)),
         fingerprint="",  # a sample is not kept
         image_px=settings.image_px,
@@ -174,7 +163,7 @@ def _decoded(  # noqa: PLR0917 - the whole data set, and the rows to decode
     )
     return DataSample(
         dataset=dataset,
-        images=len(paths),
+        images=len(located.paths),
         train=len(split.train),
         validation=len(split.validation),
         is_decoded=False,

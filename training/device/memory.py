@@ -23,8 +23,9 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _BATCHES = (2, 4)
 
 # Share of the free memory that a suggested batch may need by the estimate, which is up to 35 % low
-# for large steps (benchmarks/RESULTS.md).
+# for large steps (benchmarks/RESULTS.md); a larger share is tight.
 _SUGGESTED_SHARE = 0.6
+_TIGHT_SHARE = 0.7
 
 # Under autocast saved tensors have half the bytes, except float32 ones of normalisation layers.
 _AUTOCAST_SHARE = {"fp32": 1.0, "bf16": 0.5, "fp16": 0.5}
@@ -35,20 +36,52 @@ class StepMemory:
     """Memory of a training step at the end of its forward pass, in bytes: a lower bound.
 
     Attributes:
+        settings: of the run, with every ``auto`` resolved.
+        image_px: side of the images.
         fixed_bytes: weights, gradients and the optimizer's state.
         image_bytes: tensors that the forward pass saves for the backward pass, per image.
+        available_bytes: free memory of the device.
     """
 
+    settings: TrainingSettings
+    image_px: int
     fixed_bytes: int
     image_bytes: int
+    available_bytes: int
 
-    def total_bytes(self, batch_size: int) -> int:
-        """Returns the memory for a batch."""
-        return self.fixed_bytes + batch_size * self.image_bytes
+    @property
+    def needed_bytes(self) -> int:
+        """The memory for a batch."""
+        return self.fixed_bytes + self.settings.batch_size * self.image_bytes
 
-    def largest_batch(self, available_bytes: int) -> int:
-        """Returns the largest batch size that fits; 0 if none does."""
-        return max(0, (available_bytes - self.fixed_bytes) // self.image_bytes)
+    @property
+    def is_tight(self) -> bool:
+        """Whether the step may not fit, because the estimate is a lower bound."""
+        return self.needed_bytes > _TIGHT_SHARE * self.available_bytes
+
+    @property
+    def suggested_batch(self) -> int:
+        """The largest batch size that should fit; 0 if none does."""
+        free = int(_SUGGESTED_SHARE * self.available_bytes) - self.fixed_bytes
+        return max(0, free // self.image_bytes)
+
+    def check(self) -> None:
+        """Checks that the step can fit.
+
+        A run that exceeds the free memory by the estimate exceeds it in practice.
+
+        Raises:
+            SettingsError: it cannot; the message names a batch size that would.
+        """
+        if self.needed_bytes <= self.available_bytes:
+            return
+        batch = self.suggested_batch
+        remedy = f"{batch} would fit" if batch else "choose another backbone or smaller images"
+        raise SettingsError(
+            f"training.batch_size: {self.settings.batch_size} images of {self.image_px} px with "
+            f"backbone {self.settings.backbone!r} need at least {size_text(self.needed_bytes)}, "
+            f"and {size_text(self.available_bytes)} are free on {self.settings.device}; {remedy}"
+        )
 
 
 def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
@@ -61,7 +94,7 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
     estimate takes a fraction of a second and no memory.
 
     Args:
-        settings: of the run, with its precision resolved.
+        settings: of the run, with every ``auto`` resolved.
         labels: number of logits.
         image_px: side of the images.
     """
@@ -73,10 +106,16 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
         if isinstance(layer, nn.MultiheadAttention):
             model.set_submodule(name, _FusedAttention(layer))
     few, more = (_saved_bytes(model, batch, image_px) for batch in _BATCHES)
-    share = _AUTOCAST_SHARE.get(settings.precision, 1.0)
+    share = _AUTOCAST_SHARE[settings.precision]
     image_bytes = share * (more - few) / (_BATCHES[1] - _BATCHES[0])
     copies = 2 + _state_copies(settings.optimizer)
-    return StepMemory(fixed_bytes=copies * parameter_bytes, image_bytes=int(image_bytes))
+    return StepMemory(
+        settings=settings,
+        image_px=image_px,
+        fixed_bytes=copies * parameter_bytes,
+        image_bytes=int(image_bytes),
+        available_bytes=available_bytes(torch.device(settings.device)),
+    )
 
 
 def available_bytes(device: torch.device) -> int:
@@ -87,36 +126,6 @@ def available_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = psutil.virtual_memory().available
     return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
-
-
-def check_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> StepMemory:
-    """Checks that a run can fit in the memory of its device.
-
-    Args:
-        settings: of the run, with every ``auto`` resolved.
-        labels: number of logits.
-        image_px: side of the images.
-
-    Returns:
-        The estimate.
-
-    Raises:
-        SettingsError: it does not fit; the message names a batch size that would.
-    """
-    memory = step_memory(settings, labels=labels, image_px=image_px)
-    available = available_bytes(torch.device(settings.device))
-    needed = memory.total_bytes(settings.batch_size)
-    # The estimate is a lower bound (benchmarks/RESULTS.md): a run that exceeds the free memory by
-    # the estimate exceeds it in practice.
-    if needed > available:
-        largest = memory.largest_batch(int(_SUGGESTED_SHARE * available))
-        remedy = f"{largest} would fit" if largest else "choose another backbone or smaller images"
-        raise SettingsError(
-            f"training.batch_size: {settings.batch_size} images of {image_px} px with backbone "
-            f"{settings.backbone!r} need at least {size_text(needed)}, and "
-            f"{size_text(available)} are free on {settings.device}; {remedy}"
-        )
-    return memory
 
 
 def _saved_bytes(model: nn.Module, batch: int, image_px: int) -> int:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.doctor.data import DataFacts, check_data
+from canopy_search.search.doctor.data import check_data
+from canopy_search.training.data.dataset import DataFacts
 from canopy_search.training.errors import ImageError, LabelFileError, SplitError
 from canopy_search.training.settings import DataSettings
 from tests.planet_data import write_planet_data
@@ -19,7 +20,7 @@ def settings(tmp_path: Path) -> DataSettings:
 
 def test_the_demo_is_not_made(words: SnapshotAssertion) -> None:
     facts, finding = check_data(DataSettings(demo="digits", image_px=32))
-    assert facts == DataFacts(images=3000, labels=10, image_px=32)
+    assert facts == DataFacts(images=3000, train=3000, labels=10, image_px=32)
     assert finding.status == "ok"
     assert finding.found == words
 

@@ -12,6 +12,8 @@ from canopy_search.search.doctor import device
 from canopy_search.search.doctor.device import Card, check_device, check_memory, find_cards
 from canopy_search.search.doctor.finding import Finding
 from canopy_search.search.study.configuration import load_config
+from canopy_search.training.data.dataset import DataFacts
+from canopy_search.training.device import memory
 from canopy_search.training.device.memory import step_memory
 from canopy_search.training.errors import SettingsError
 from canopy_search.training.settings import TrainingSettings
@@ -126,19 +128,23 @@ def test_without_a_driver_cards_are_those_on_the_bus(
 class TestMemory:
     """The largest step that a search may try, against what is free."""
 
-    STEP = step_memory(
-        TrainingSettings(backbone="resnet18", precision="fp32"), labels=4, image_px=128
+    CONFIG = (
+        "data: {labels: a.csv, images: b, image_px: 128}\n"
+        "training: {device: cpu, precision: fp32}\n"
+        "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
     )
+    NEEDED_BYTES = step_memory(
+        TrainingSettings(backbone="resnet18", precision="fp32", device="cpu", batch_size=64),
+        labels=4,
+        image_px=128,
+    ).needed_bytes
 
     def look(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_bytes: float) -> Finding:
         file = tmp_path / "canopy.yaml"
-        file.write_text(
-            "data: {labels: a.csv, images: b, image_px: 128}\n"
-            "training: {device: cpu, precision: fp32}\n"
-            "search: {space: {backbone: [tinycnn_8, resnet18], batch_size: [16, 64]}}\n"
-        )
-        monkeypatch.setattr(device, "available_bytes", lambda _device: int(free_bytes))
-        (finding,) = check_memory(load_config(file).settings, labels=4)
+        file.write_text(self.CONFIG)
+        monkeypatch.setattr(memory, "available_bytes", lambda _device: int(free_bytes))
+        images = DataFacts(images=1000, train=700, labels=4, image_px=128)
+        (finding,) = check_memory(load_config(file).settings, images)
         return finding
 
     def test_it_fits(
@@ -153,18 +159,10 @@ class TestMemory:
             assert named in finding.found
 
     def test_it_is_tight(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 1.2 * self.STEP.total_bytes(64))
+        finding = self.look(monkeypatch, tmp_path, 1.2 * self.NEEDED_BYTES)
         assert finding.status == "warning"
         assert "batch_size" in (finding.remedy or "")
 
     def test_it_does_not_fit(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.total_bytes(64))
-        assert finding.status == "error"
-        assert "training.batch_size" in (finding.remedy or "")
-        (fits,) = map(int, re.findall(r"\d+", finding.remedy or ""))
-        assert 1 <= fits < 64
-
-    def test_not_even_one_image_fits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        finding = self.look(monkeypatch, tmp_path, 0.9 * self.STEP.fixed_bytes)
-        assert finding.status == "error"
-        assert "smaller backbone" in (finding.remedy or "")
+        with pytest.raises(SettingsError, match=r"'resnet18'.*; [0-9]+ would fit"):
+            self.look(monkeypatch, tmp_path, 0.9 * self.NEEDED_BYTES)

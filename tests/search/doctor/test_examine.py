@@ -11,6 +11,7 @@ from canopy_search.search.doctor import database as server
 from canopy_search.search.doctor import device, state_folder
 from canopy_search.search.doctor.examine import examine
 from canopy_search.search.doctor.finding import Finding, error, exit_status, failure, ok, warning
+from canopy_search.search.study import preflight
 from canopy_search.storage.workspace import Workspace
 from tests.integration.in_process import InProcess
 from tests.storage.other_servers import postgres_of_version, serving
@@ -56,7 +57,7 @@ def demo_measured_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("step_memory", "check_backbone_fits"):
-            patch.setattr(device, name, once(getattr(device, name)))
+            patch.setattr(preflight, name, once(getattr(preflight, name)))
         yield
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.doctor.data import DataFacts
 from canopy_search.search.doctor.finding import Finding
 from canopy_search.search.doctor.state_folder import check_disk, check_state_folder
+from canopy_search.training.data.dataset import DataFacts
 
 GIB = 2**30
-PLANET = DataFacts(images=40_479, labels=17, image_px=128)  # 1.9 GiB decoded
+PLANET = DataFacts(images=40_479, train=28_335, labels=17, image_px=128)  # 1.9 GiB decoded
 
 
 class Usage(NamedTuple):
@@ -93,7 +93,7 @@ def test_images_that_are_decoded_need_no_more_room(
 ) -> None:
     cache = tmp_path / "cache" / "key" / "pixels.bin"
     cache.parent.mkdir(parents=True)
-    few = DataFacts(images=1000, labels=2, image_px=8)
+    few = DataFacts(images=1000, train=700, labels=2, image_px=8)
     tight = 1 + 50_000 / GIB
     assert disk_finding(monkeypatch, tmp_path, tight, few).status == "warning"
     # Five damaged images are not in it.

@@ -51,7 +51,7 @@ def test_between_batch_sizes_an_epoch_has_a_part_for_each_image_and_one_for_each
         Network("net", size): [NetworkSpeed((epoch_s(size),), 0.0, 0, 0.0)] for size in (16, 128)
     }
     for size in (16, 24, 64, 128):
-        found = between(speeds, Network("net", size), lambda measured: measured[0].typical_s)
+        found = between(speeds, Network("net", size), lambda measured: measured[0].epoch_s[0])
         assert found == pytest.approx(epoch_s(size))
 
 

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.forecast.likely_curves import LikelyCurves
 from canopy_search.search.simulation.curve_files import read_curves
-from canopy_search.search.simulation.replay import simulate
+from canopy_search.search.simulation.replay import SimulatedPlan, simulate
 from tests.reading_docs import ROOT
 
 CURVES = ROOT / "benchmarks" / "curves"
@@ -108,10 +108,8 @@ def test_searches_on_them_train_about_as_many_epochs_as_on_recorded_curves(
         )
         return simulate(
             table if recorded else curves,
-            NamedSettings(name="tpe"),
-            NamedSettings(name=pruner),
-            n_trials=40,
-            seed=seed,
+            SimulatedPlan(NamedSettings(name="tpe"), NamedSettings(name=pruner), 40),
+            seed,
         ).epochs_trained
 
     real, likely_ = (

@@ -15,7 +15,7 @@ from canopy_search.search.scheduling.pausing_pruner import NewTrial, Promotion, 
 from canopy_search.search.scheduling.projection import heading
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
-from canopy_search.search.simulation.replay import simulate
+from canopy_search.search.simulation.replay import SimulatedPlan, simulate
 from canopy_search.storage.study.trial_attributes import FULL_ATTR, RUNG_ATTR
 
 EPOCHS = 8
@@ -212,10 +212,8 @@ def test_it_regrets_less_than_asha_where_early_epochs_mislead(name: str) -> None
             landscape = Landscape(FAMILIES[name], seed)
             run = simulate(
                 landscape,
-                NamedSettings(name="tpe"),
-                NamedSettings(name=pruner),
-                n_trials=40,
-                seed=seed,
+                SimulatedPlan(NamedSettings(name="tpe"), NamedSettings(name=pruner), 40),
+                seed,
             )
             assert run.trials == 40
             assert run.complete >= 1

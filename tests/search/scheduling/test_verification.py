@@ -18,7 +18,7 @@ from canopy_search.search.scheduling.open_study import OpenStudy
 from canopy_search.search.scheduling.pausing_pruner import NewTrial, Promotion, rung_mark
 from canopy_search.search.scheduling.verification import Check, Verification, verifying
 from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
-from canopy_search.search.simulation.replay import SimulatedEpoch, simulate
+from canopy_search.search.simulation.replay import SimulatedEpoch, SimulatedPlan, simulate
 from canopy_search.storage.study.trial_attributes import (
     CONTENDER,
     NEIGHBOUR,
@@ -143,12 +143,10 @@ def test_a_search_that_verifies_ends_with_as_many_trials(pruner: str, workers: i
         epochs: list[SimulatedEpoch] = []
         run = simulate(
             landscape,
-            NamedSettings(name="tpe"),
-            NamedSettings(name=pruner),
-            n_trials=16,
-            seed=3,
-            workers=workers,
-            verify=verify,
+            SimulatedPlan(
+                NamedSettings(name="tpe"), NamedSettings(name=pruner), 16, workers, verify=verify
+            ),
+            3,
             on_epoch=epochs.append,
         )
         assert run.trials == 16
@@ -207,11 +205,10 @@ def test_verified_answers_are_better_on_the_mean(name: str) -> None:
         for verify in regrets:
             run = simulate(
                 landscape,
-                NamedSettings(name="tpe"),
-                NamedSettings(name="branches"),
-                n_trials=16,
-                seed=seed,
-                verify=verify,
+                SimulatedPlan(
+                    NamedSettings(name="tpe"), NamedSettings(name="branches"), 16, verify=verify
+                ),
+                seed,
             )
             regrets[verify] += landscape.best_ap - (run.best_ap or 0.0)
     assert regrets[0.2] < regrets[0.0]

@@ -12,7 +12,7 @@ from canopy_search.search.simulation.landscapes import (
     find_family,
     rank_correlations,
 )
-from canopy_search.search.simulation.replay import simulate
+from canopy_search.search.simulation.replay import SimulatedPlan, simulate
 
 
 @pytest.mark.parametrize("each", FAMILIES.values(), ids=FAMILIES)
@@ -61,9 +61,8 @@ def test_half_of_the_misleading_ones_and_of_all_are_kept_for_checking() -> None:
 def test_the_best_is_found_by_trying_all() -> None:
     small = Family("small", 2, 2, 3, 0.1, 3, 2, is_misleading=False)
     landscape = Landscape(small, 0)
-    found = simulate(
-        landscape, NamedSettings(name="grid"), NamedSettings(name="none"), n_trials=12, seed=0
-    )
+    plan = SimulatedPlan(NamedSettings(name="grid"), NamedSettings(name="none"), 12)
+    found = simulate(landscape, plan, 0)
     assert found.best_ap == landscape.best_ap
     assert found.epochs_trained == 2 * 2 * (1 + 3 * 2)
 

@@ -19,7 +19,7 @@ from canopy_search.search.simulation.comparison import (
 )
 from canopy_search.search.simulation.curve_files import read_curves, write_curves
 from canopy_search.search.simulation.curves import CurvePoint, CurveTable
-from canopy_search.search.simulation.replay import simulate
+from canopy_search.search.simulation.replay import SimulatedPlan, SimulatedSearch, simulate
 from canopy_search.storage.study.enqueued import enqueued_settings
 
 SPACE = {
@@ -95,41 +95,36 @@ def test_what_is_no_table_says_so(tmp_path: Path, words: SnapshotAssertion) -> N
     assert said == words
 
 
-def run(pruner: str, **options: int | bool) -> dict[str, float]:
-    search = simulate(
-        table(),
-        NamedSettings(name="grid"),
-        named(pruner),
-        **{"n_trials": 6, "seed": 0, **options},  # type: ignore[arg-type]
-    )
-    return {**vars(search)}
+def run(pruner: str, *, workers: int = 1, shares: bool = True) -> SimulatedSearch:
+    plan = SimulatedPlan(NamedSettings(name="grid"), named(pruner), 6, workers, shares)
+    return simulate(table(), plan, 0)
 
 
 def test_a_grid_without_pruner_by_hand() -> None:
     found = run("none")
-    assert (found["trials"], found["complete"]) == (6, 6)
-    assert found["best_ap"] == pytest.approx(0.5)
-    assert found["epochs_reported"] == 24
-    assert found["epochs_trained"] == 2 * (1 + 3 * 3)
-    assert found["seconds"] == 20
-    assert run("none", shares=False)["seconds"] == 24
+    assert (found.trials, found.complete) == (6, 6)
+    assert found.best_ap == pytest.approx(0.5)
+    assert found.epochs_reported == 24
+    assert found.epochs_trained == 2 * (1 + 3 * 3)
+    assert found.seconds == 20
+    assert run("none", shares=False).seconds == 24
 
 
 def test_workers_share_the_time_and_wait_for_each_other() -> None:
-    assert run("none", workers=2, shares=False)["seconds"] == 12
+    assert run("none", workers=2, shares=False).seconds == 12
     two = run("none", workers=2)
-    assert two["epochs_trained"] == 20
-    assert 10 <= two["seconds"] <= 12
+    assert two.epochs_trained == 20
+    assert 10 <= two.seconds <= 12
     # Six workers begin two trunks together; each waits a second for its own.
-    assert run("none", workers=6)["seconds"] == 4
+    assert run("none", workers=6).seconds == 4
 
 
 def test_promotion_by_hand() -> None:
     found = run("asha:reduction_factor=2")
-    assert found["trials"] == 6
-    assert found["epochs_reported"] < 24
-    assert found["best_ap"] == pytest.approx(0.5)
-    assert found["epochs_trained"] <= found["epochs_reported"]
+    assert found.trials == 6
+    assert found.epochs_reported < 24
+    assert found.best_ap == pytest.approx(0.5)
+    assert found.epochs_trained <= found.epochs_reported
 
 
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
@@ -137,14 +132,17 @@ def test_promotion_by_hand() -> None:
 def test_a_full_setting_runs_to_its_end_under_every_pruner(pruner: str, workers: int) -> None:
     best, worst = {"loss": "bce", "gamma": 1.0}, {"loss": "focal", "gamma": 0.8}
     told: dict[int, int] = {}
-    simulate(
-        table(),
+    plan = SimulatedPlan(
         named("random"),
         named(f"{pruner}:n_startup_trials=0" if pruner == "median" else pruner),
-        n_trials=12,
-        seed=0,
-        workers=workers,
+        12,
+        workers,
         enqueue=enqueued_settings([best, {**worst, "full": True}, {**worst, "gamma": 0.9}]),
+    )
+    simulate(
+        table(),
+        plan,
+        0,
         on_epoch=lambda epoch: told.update({epoch.trial: epoch.epoch}),
     )
     assert told[0] == told[1] == EPOCHS
@@ -157,30 +155,20 @@ def test_a_run_that_diverges_is_pruned() -> None:
     for curve in curves.values():
         curve.append(CurvePoint("nan" + curve[0].stage, None, 0.0))
     diverging = CurveTable(dict(SPACE), EPOCHS, curves, {})
-    found = simulate(diverging, named("random"), named("median"), n_trials=5, seed=0)
+    found = simulate(diverging, SimulatedPlan(named("random"), named("median"), 5), 0)
     assert (found.trials, found.complete, found.best_ap) == (5, 0, None)
 
 
 @pytest.mark.parametrize("pruner", ["asha:reduction_factor=2", "hyperband"])
 def test_one_seed_is_one_search(pruner: str) -> None:
-    arguments = (table(), named("tpe:n_startup_trials=3"), named(pruner))
-    one, same, other = (
-        simulate(*arguments, n_trials=12, seed=seed, workers=3) for seed in (4, 4, 5)
-    )
+    plan = SimulatedPlan(named("tpe:n_startup_trials=3"), named(pruner), 12, workers=3)
+    one, same, other = (simulate(table(), plan, seed) for seed in (4, 4, 5))
     assert one == same
     assert one != other
 
 
 def test_comparison() -> None:
-    steps: list[tuple[int, int]] = []
-    rows = compare(
-        dict.fromkeys(range(3), table()),
-        ["random"],
-        ["none", "median"],
-        n_trials=4,
-        progress=lambda *step: steps.append(step),
-    )
-    assert steps == [(1, 2), (2, 2)]
+    rows = compare(dict.fromkeys(range(3), table()), ["random"], ["none", "median"], n_trials=4)
     none = rows[0]
     assert none.epochs_reported == Spread(16, 0)
     assert none.seconds_alone == Spread(16, 0)

@@ -8,12 +8,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from canopy_search.storage.database import Database
-from canopy_search.storage.schema.tables import METADATA, OUR_TABLES
+from canopy_search.storage.schema.tables import METADATA
 from canopy_search.storage.schema.upgrade import HEAD, VERSION_TABLE, migration_config
 
 
 def differences(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaData) -> list[Any]:
-    names = {table.name for table in OUR_TABLES}
+    names = {name for name in METADATA.tables if name.startswith("canopy_")}
 
     def is_ours(thing: Any, name: str, kind: str, reflected: bool, other: Any) -> bool:
         return kind != "table" or name in names

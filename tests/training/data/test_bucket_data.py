@@ -190,17 +190,11 @@ def test_places_of_other_kinds(local: DataSettings, tmp_path: Path) -> None:
     assert same(open_dataset(remote, tmp_path / "home"), open_dataset(local, tmp_path / "other"))
 
 
-@pytest.mark.parametrize(
-    ("key", "error"), [("labels", LabelFileError), ("images", ImageError)], ids=["labels", "images"]
-)
-def test_what_is_not_there_is_said(  # noqa: PLR0917
-    uploaded: DataSettings,
-    bucket: Bucket,
-    tmp_path: Path,
-    key: str,
-    error: type[Exception],
-    words: SnapshotAssertion,
+@pytest.mark.parametrize("key", ["labels", "images"])
+def test_what_is_not_there_is_said(
+    uploaded: DataSettings, bucket: Bucket, tmp_path: Path, key: str, words: SnapshotAssertion
 ) -> None:
+    error = {"labels": LabelFileError, "images": ImageError}[key]
     url = f"{bucket.url}/some data/nothing"
     said = []
     for wrong in (url, url.replace("s3://b", "s3://c")):
@@ -212,18 +206,26 @@ def test_what_is_not_there_is_said(  # noqa: PLR0917
     assert [each.replace(f":{bucket.server.port}", ":PORT") for each in said] == words
 
 
-def after_images(number: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+AfterImages = Callable[[int, Callable[[], object]], None]
+
+
+@pytest.fixture
+def after_images(monkeypatch: pytest.MonkeyPatch) -> AfterImages:
     """Does something when so many images were read; who reads more waits until it is done."""
-    real, lock, counted = sources.RemoteFolder.read, threading.Lock(), itertools.count(1)
 
-    def read(folder: sources.RemoteFolder, path: str, size: int) -> bytes:
-        content = real(folder, path, size)
-        with lock:
-            if next(counted) == number:
-                do()
-        return content
+    def after(number: int, do: Callable[[], object]) -> None:
+        real, lock, counted = sources.RemoteFolder.read, threading.Lock(), itertools.count(1)
 
-    monkeypatch.setattr(sources.RemoteFolder, "read", read)
+        def read(folder: sources.RemoteFolder, path: str, size: int) -> bytes:
+            content = real(folder, path, size)
+            with lock:
+                if next(counted) == number:
+                    do()
+            return content
+
+        monkeypatch.setattr(sources.RemoteFolder, "read", read)
+
+    return after
 
 
 @pytest.fixture
@@ -235,13 +237,12 @@ def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Proxy:
     return proxy
 
 
-def test_a_bucket_that_goes_away_meanwhile_is_waited_for(  # noqa: PLR0917
+def test_a_bucket_that_goes_away_meanwhile_is_waited_for(
     local: DataSettings,
     uploaded: DataSettings,
-    bucket: Bucket,
     proxy: Proxy,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    after_images: AfterImages,
 ) -> None:
     waited: list[str] = []
 
@@ -251,37 +252,42 @@ def test_a_bucket_that_goes_away_meanwhile_is_waited_for(  # noqa: PLR0917
             if len(waited) == 1:
                 proxy.open()
 
-    after_images(8, monkeypatch, proxy.shut)
+    after_images(8, proxy.shut)
     remote = open_dataset(uploaded, tmp_path / "home", progress)
     assert waited
-    assert f"{bucket.url}/some data/train-jpg: " in waited[0]
+    assert f"{uploaded.images}: " in waited[0]
     assert same(remote, open_dataset(local, tmp_path / "other home"))
     proxy.shut()
 
 
-def test_a_bucket_that_stays_away_ends_it_and_what_was_read_is_kept(  # noqa: PLR0917
+@pytest.fixture
+def impatient(after_images: AfterImages, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    """A bucket that goes away after eight images, and is not waited for."""
+    monkeypatch.setattr(sources, "RETRY_POLICY", RetryPolicy(0.5))
+    after_images(8, proxy.shut)
+    return proxy
+
+
+def test_a_bucket_that_stays_away_ends_it_and_what_was_read_is_kept(
     uploaded: DataSettings,
     bucket: Bucket,
-    proxy: Proxy,
+    impatient: Proxy,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     words: SnapshotAssertion,
 ) -> None:
-    monkeypatch.setattr(sources, "RETRY_POLICY", RetryPolicy(0.5))
-    after_images(8, monkeypatch, proxy.shut)
     with pytest.raises(ImageError, match=r" \d+ s .*: s3://") as error:
         open_dataset(uploaded, tmp_path / "home")
-    said = str(error.value).replace(bucket.name, "BUCKET").replace(f":{proxy.port}", ":PORT")
+    said = str(error.value).replace(bucket.name, "BUCKET").replace(f":{impatient.port}", ":PORT")
     assert re.sub(r"\d+ s ", "N s ", said) == words
     assert not list((tmp_path / "home").glob("cache/*/*"))
     before = set(images_read(bucket))
 
-    proxy.open()
+    impatient.open()
     assert len(open_dataset(uploaded, tmp_path / "home").pixels) == IMAGES
     read = images_read(bucket)
     assert len(before) < IMAGES
     assert len(read) <= IMAGES + 3  # what was on its way when the connections were cut
-    proxy.shut()
+    impatient.shut()
 
 
 _OPENING = """

@@ -10,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from canopy_search.training.data import loading
+from canopy_search.training.data.files import parallel
 from canopy_search.training.data.images.augmentation import symmetric_views, whole_pixels
 from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
+from canopy_search.training.settings import Augmentation
+from tests.noise_data import dataset_of
 
 CPU = torch.device("cpu")
-ALL = ("hflip", "vflip", "rot90")
+ROWS = np.arange(3, 47)
+ALL: tuple[Augmentation, ...] = ("hflip", "vflip", "rot90")
 
 
 def targets_of(count: int) -> NDArray[np.uint8]:
@@ -24,9 +29,10 @@ def targets_of(count: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def loader(numbered_pixels: NDArray[np.uint8]) -> Callable[..., BatchLoader]:
-    def make(**options: object) -> BatchLoader:
-        defaults = {"indices": np.arange(3, 47), "batch_size": 10, "device": CPU}
-        return BatchLoader(numbered_pixels, targets_of(50), **{**defaults, **options})
+    def make(
+        indices: NDArray[np.int64] = ROWS, augment: tuple[Augmentation, ...] = ()
+    ) -> BatchLoader:
+        return BatchLoader(dataset_of(numbered_pixels, targets_of(50), augment), indices, 10, CPU)
 
     return make
 
@@ -65,26 +71,11 @@ def test_training_brings_every_image_once_with_its_own_targets(
     assert np.array_equal(targets.numpy(), targets_of(50)[order])
 
 
-@given(
-    count=st.integers(1, 40),
-    batch_size=st.integers(1, 50),
-    threads=st.integers(1, 3),
-    prefetch=st.integers(1, 5),
-)
-def test_an_epoch_is_cut_evenly_and_complete(
-    count: int, batch_size: int, threads: int, prefetch: int
-) -> None:
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50))
+def test_an_epoch_is_cut_evenly_and_complete(count: int, batch_size: int) -> None:
     pixels = np.zeros((40, 2, 2, 3), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(40)
-    loader = BatchLoader(
-        pixels,
-        targets_of(40),
-        np.arange(count),
-        batch_size=batch_size,
-        device=CPU,
-        threads=threads,
-        prefetch=prefetch,
-    )
+    loader = BatchLoader(dataset_of(pixels, targets_of(40)), np.arange(count), batch_size, CPU)
 
     batches = list(loader.training_batches(1, 2))
 
@@ -97,10 +88,15 @@ def test_an_epoch_is_cut_evenly_and_complete(
 
 @pytest.mark.parametrize("augment", [(), ALL])
 def test_threads_and_prefetch_change_nothing(
-    loader: Callable[..., BatchLoader], augment: tuple[str, ...]
+    loader: Callable[..., BatchLoader],
+    augment: tuple[Augmentation, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = joined(list(loader(augment=augment, prefetch=1).training_batches(7, 3)))
-    three = joined(list(loader(augment=augment, threads=3, prefetch=9).training_batches(7, 3)))
+    one = joined(list(loader(augment=augment).training_batches(7, 3)))
+    executor = parallel.ThreadPoolExecutor
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", lambda _threads, **o: executor(3, **o))
+    monkeypatch.setattr(loading, "BATCHES_AHEAD", 9)
+    three = joined(list(loader(augment=augment).training_batches(7, 3)))
 
     assert torch.equal(one[0], three[0])
     assert torch.equal(one[1], three[1])
@@ -109,7 +105,7 @@ def test_threads_and_prefetch_change_nothing(
 def test_seed_and_epoch_decide_and_augmentation_keeps_the_order(
     loader: Callable[..., BatchLoader],
 ) -> None:
-    def order(seed: int, epoch: int, augment: tuple[str, ...] = ()) -> list[float]:
+    def order(seed: int, epoch: int, augment: tuple[Augmentation, ...] = ()) -> list[float]:
         _, targets = joined(list(loader(augment=augment).training_batches(seed, epoch)))
         return (targets @ 2.0 ** torch.arange(8)).tolist()
 
@@ -120,9 +116,7 @@ def test_seed_and_epoch_decide_and_augmentation_keeps_the_order(
 def test_images_are_augmented_by_the_allowed_symmetries_evenly() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (800, 4, 4, 3), dtype=np.uint8)
     views = symmetric_views(whole_pixels(pixels))
-    loader = BatchLoader(
-        pixels, targets_of(800), np.arange(800), batch_size=64, device=CPU, augment=ALL
-    )
+    loader = BatchLoader(dataset_of(pixels, targets_of(800), ALL), np.arange(800), 64, CPU)
     order = torch.randperm(800, generator=torch.Generator().manual_seed(epoch_seed(0, 0)))
 
     augmented, _ = joined(list(loader.training_batches(0, 0)))
@@ -147,9 +141,8 @@ def test_evaluation_is_never_augmented(
 def test_a_read_only_memory_map_is_read(tmp_path: Path, numbered_pixels: NDArray[np.uint8]) -> None:
     numbered_pixels.tofile(tmp_path / "pixels.bin")
     mapped = np.memmap(tmp_path / "pixels.bin", np.uint8, mode="r", shape=numbered_pixels.shape)
-    loader = BatchLoader(
-        mapped, targets_of(50), np.arange(50), batch_size=16, device=CPU, augment=("hflip",)
-    )
+    dataset = dataset_of(mapped, targets_of(50), ("hflip",))
+    loader = BatchLoader(dataset, np.arange(50), 16, CPU)
 
     pixels, _ = joined(list(loader.evaluation_batches()))
     assert np.array_equal(pixels.numpy(), numbered_pixels)
@@ -169,13 +162,13 @@ def others() -> set[threading.Thread]:
 def test_a_consumer_that_stops_early_leaves_no_thread(
     loader: Callable[..., BatchLoader], others: set[threading.Thread]
 ) -> None:
-    for _ in loader(threads=2).training_batches(0, 0):
+    for _ in loader().training_batches(0, 0):
         assert loading_threads() > others
         break
     assert loading_threads() <= others
 
     def failing() -> None:
-        for _ in loader(threads=2).training_batches(0, 0):
+        for _ in loader().training_batches(0, 0):
             raise KeyError("the consumer's own")
 
     with pytest.raises(KeyError, match="the consumer's own"):
@@ -194,7 +187,7 @@ def test_an_error_in_a_thread_reaches_the_consumer(
     monkeypatch.setattr(BatchLoader, "_gather", fail)
 
     with pytest.raises(OSError, match="Input/output error"):
-        list(loader(threads=2).training_batches(0, 0))
+        list(loader().training_batches(0, 0))
     assert loading_threads() <= others
 
 

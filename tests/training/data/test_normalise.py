@@ -35,12 +35,6 @@ def test_it_is_channels_last_and_leaves_the_pixels_alone() -> None:
     assert torch.equal(images, before)
 
 
-def test_half_precision_is_rounded_from_float32() -> None:
-    images = pixels()
-
-    assert torch.equal(normalised(images, torch.bfloat16), normalised(images).to(torch.bfloat16))
-
-
 def test_pixels_need_not_be_contiguous() -> None:
     images = pixels(2, 8, 8)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from canopy_search.training.device import memory
 from canopy_search.training.device.memory import (
     StepMemory,
     available_bytes,
-    check_memory,
     step_memory,
 )
 from canopy_search.training.errors import SettingsError
@@ -81,12 +81,14 @@ def test_memory_grows_with_the_image_and_half_precision_takes_less() -> None:
     assert estimate(32, precision="bf16").image_bytes < small.image_bytes
 
 
-def test_totals_and_the_largest_batch_fit_together() -> None:
-    step = StepMemory(fixed_bytes=1000, image_bytes=10)
-    assert step.total_bytes(32) == 1320
-    assert step.largest_batch(1320) == 32
-    assert step.largest_batch(1319) == 31
-    assert step.largest_batch(900) == 0
+def test_totals_and_the_suggested_batch_fit_together() -> None:
+    step = StepMemory(settings(batch_size=32), 32, 1000, 10, available_bytes=1320)
+    assert step.needed_bytes == 1320
+    step.check()
+    assert step.is_tight
+    assert not dataclasses.replace(step, available_bytes=2000).is_tight
+    for available, batch in ((5000, 200), (5015, 200), (5017, 201), (1600, 0)):
+        assert dataclasses.replace(step, available_bytes=available).suggested_batch == batch
 
 
 @pytest.mark.parametrize("backbone", ["regnet_y_400mf", "vit_b_16", "squeezenet1_1"])
@@ -100,14 +102,14 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(
     available = 8 * 2**30
     monkeypatch.setattr(memory, "available_bytes", lambda _device: available)
     with pytest.raises(SettingsError) as caught:
-        check_memory(settings(batch_size=10**9), labels=5, image_px=32)
+        estimate(batch_size=10**9).check()
     message = str(caught.value)
     for part in ("training.batch_size: ", "1000000000", "32 px", "'tinycnn_8'"):
         assert part in message
     would_fit = int(message.rpartition("; ")[2].partition(" ")[0])
     assert sizeless(message).replace(str(would_fit), "N") == words
     # With room for what the estimate leaves out, and no smaller than that asks for.
-    assert 0.55 < estimate().total_bytes(would_fit) / available < 0.65
+    assert 0.55 < estimate(batch_size=would_fit).needed_bytes / available < 0.65
 
 
 def test_a_backbone_too_large_for_any_batch_is_refused(
@@ -115,7 +117,7 @@ def test_a_backbone_too_large_for_any_batch_is_refused(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _device: 1000)
     with pytest.raises(SettingsError) as caught:
-        check_memory(settings(), labels=5, image_px=32)
+        estimate().check()
     assert sizeless(str(caught.value)) == words
 
 

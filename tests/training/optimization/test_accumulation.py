@@ -45,9 +45,7 @@ def test_a_batch_is_cut_into_nearly_equal_parts_of_two_images_or_more(
 @given(images=st.integers(1, 300), batch_size=st.integers(1, 100))
 def test_the_largest_batch_is_that_of_the_loader(images: int, batch_size: int) -> None:
     data = noise_dataset(train=images, validation=1, test=1)
-    loader = BatchLoader(
-        data.pixels, data.targets, data.split.train, batch_size=batch_size, device=CPU
-    )
+    loader = BatchLoader(data, data.split.train, batch_size, CPU)
     sizes = [len(batch.targets) for batch in loader.evaluation_batches()]
     assert max(sizes) == largest_batch(images, batch_size)
 

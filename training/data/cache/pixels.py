@@ -1,4 +1,4 @@
-"""The cache of decoded images: one memory-mapped file shared by all runs on a machine."""
+"""Caches of decoded images, each one memory-mapped file shared by all runs on a machine."""
 
 import errno
 import functools
@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,93 +63,170 @@ class DecodedImages:
     """
 
     pixels: NDArray[np.uint8]
-    damaged: list[Damaged] = field(default_factory=list)
+    damaged: list[Damaged]
 
 
-def open_cache(
-    folder: Path,
-    paths: Sequence[ImageFile],
-    digests: Sequence[str],
-    image_px: int,
-    on_progress: Callable[[int, int], None] | None = None,
-    *,
-    known: Known | None = None,
-) -> DecodedImages:
-    """Opens the cache of these images and builds it if needed.
+@dataclass(frozen=True)
+class PixelCaches:
+    """All caches of one image size in a folder.
 
-    Args:
+    Attributes:
         folder: where caches are stored.
-        paths: the image files.
-        digests: SHA-256 of each file, hexadecimal.
         image_px: side of the decoded squares.
-        on_progress: called with (images decoded, images) while the cache is built.
-        known: finds images that are decoded already.
-
-    Raises:
-        ImageError: an image changed or disappeared after it was hashed.
-        DiskFullError: the disk has too little free space for the cache.
     """
-    key = _key(digests, image_px)
-    cache = folder / key
 
-    def build(partial: Path) -> None:
-        check_free_space(partial, cache_bytes(len(paths), image_px))
+    folder: Path
+    image_px: int
+
+    def open(
+        self,
+        paths: Sequence[ImageFile],
+        digests: Sequence[str],
+        on_progress: Callable[[int, int], None] | None = None,
+        known: Known = lambda _digest: None,
+    ) -> DecodedImages:
+        """Opens the cache of some images and builds it if needed.
+
+        Args:
+            paths: the image files.
+            digests: SHA-256 of each file, hexadecimal.
+            on_progress: called with (images decoded, images) while the cache is built.
+            known: finds images that are decoded already.
+
+        Raises:
+            ImageError: an image changed or disappeared after it was hashed.
+            DiskFullError: the disk has too little free space for the cache.
+        """
+        key = self._key(digests)
+
+        def build(partial: Path) -> None:
+            needed_bytes = cache_bytes(len(paths), self.image_px)
+            check_free_space(partial, needed_bytes)
+            decoded_in_order = self._decoded(paths, digests, on_progress, known)
+            try:
+                damaged = _write_pixels(partial / _PIXELS, decoded_in_order)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise DiskFullError(_no_room(partial, needed_bytes)) from error
+            meta = {"key": key, "decoding": DECODING_RULE, "damaged": damaged}
+            (partial / _META).write_text(json.dumps(meta, indent=1))
+            (partial / _DIGESTS).write_text("\n".join(digests))
+
+        def is_complete(folder: Path) -> bool:
+            return self._read(folder, digests) is not None
+
+        build_atomically(self.folder / key, is_complete, build)
+        found = self._read(self.folder / key, digests)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.folder / key)
+        return found
+
+    def contains(self, digests: Sequence[str]) -> bool:
+        """Whether these images are cached, so that `open` returns at once."""
+        return self._read(self.folder / self._key(digests), digests) is not None
+
+    def finder(self) -> Known:
+        """Returns a function that finds images in all caches; it reads them lazily."""
+
+        @functools.cache
+        def squares() -> dict[str, tuple[NDArray[np.uint8], int]]:
+            return {
+                digest: (pixels, row)
+                for cache in self.folder.glob("*")
+                for pixels, digests in [self._squares_of(cache)]
+                for row, digest in enumerate(digests)
+            }
+
+        def find(digest: str) -> NDArray[np.uint8] | None:
+            if digest not in squares():
+                return None
+            pixels, row = squares()[digest]
+            return np.array(pixels[row])
+
+        return find
+
+    def _key(self, digests: Sequence[str]) -> str:
+        """Returns the name of a cache, a digest of everything that determines the pixels."""
+        rule = [_REVISION, DECODING_RULE, self.image_px, *digests]
+        return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+
+    def _read(self, cache: Path, digests: Sequence[str]) -> DecodedImages | None:
+        """Returns the images of a cache; None if it is missing, partial or of other images."""
         try:
-            damaged = _write_pixels(
-                partial / _PIXELS, paths, digests, image_px, on_progress, known or _find_nothing
-            )
+            meta: Any = json.loads((cache / _META).read_bytes())
+            size = (cache / _PIXELS).stat().st_size
+            damaged = [Damaged(*entry) for entry in meta["damaged"]]
+            shape = (len(digests) - len(damaged), self.image_px, self.image_px, 3)
+            if meta["key"] != self._key(digests) or size != cache_bytes(shape[0], self.image_px):
+                return None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        if not shape[0]:
+            return DecodedImages(np.empty(shape, np.uint8), damaged)
+        return DecodedImages(np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), damaged)
+
+    def _squares_of(self, cache: Path) -> tuple[NDArray[np.uint8], list[str]]:
+        """Returns a cache's squares and the digests of their files; empty if it is not usable."""
+        found = None
+        try:
+            digests = (cache / _DIGESTS).read_text().split("\n")
+            if cache.name == self._key(digests):
+                found = self._read(cache, digests)
+        except OSError:
+            found = None
+        if found is None:
+            return np.empty((0, self.image_px, self.image_px, 3), np.uint8), []
+        damaged = {image.position for image in found.damaged}
+        return found.pixels, [digest for at, digest in enumerate(digests) if at not in damaged]
+
+    def _decoded(
+        self,
+        paths: Sequence[ImageFile],
+        digests: Sequence[str],
+        on_progress: Callable[[int, int], None] | None,
+        known: Known,
+    ) -> Iterator[Decoded]:
+        """Decodes all images in threads; yields them in order."""
+        square_bytes = cache_bytes(1, self.image_px)
+        tasks = runs(len(paths), max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // square_bytes)))
+        done = 0
+        for images in map_in_order(
+            lambda run: [self._decode(paths[at], digests[at], known) for at in run],
+            tasks,
+            threads=threads_for(paths),
+            ahead=4 * usable_cores(),
+            stop=waiting_ender(paths),
+        ):
+            yield from images
+            done += len(images)
+            if on_progress:
+                on_progress(done, len(paths))
+
+    def _decode(self, path: ImageFile, digest: str, known: Known) -> Decoded:
+        """Decodes an image after checking that its bytes match its digest."""
+        before = known(digest)
+        if before is not None:
+            return before
+        try:
+            with reported(ImageError):
+                content = path.read_bytes()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFullError(_no_room(partial, cache_bytes(len(paths), image_px))) from error
-        meta = {"key": key, "decoding": DECODING_RULE, "damaged": damaged}
-        (partial / _META).write_text(json.dumps(meta, indent=1))
-        (partial / _DIGESTS).write_text("\n".join(digests))
-
-    def is_complete(candidate: Path) -> bool:
-        return _read_damaged(candidate, key, len(paths), image_px) is not None
-
-    build_atomically(cache, is_complete, build)
-    damaged = _read_damaged(cache, key, len(paths), image_px) or []
-    shape = (len(paths) - len(damaged), image_px, image_px, 3)
-    if not shape[0]:
-        return DecodedImages(np.empty(shape, np.uint8), damaged)
-    return DecodedImages(np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), damaged)
-
-
-def is_cached(folder: Path, digests: Sequence[str], image_px: int) -> bool:
-    """Whether these images are cached, so that `open_cache` returns at once.
-
-    Args:
-        folder: where caches are stored.
-        digests: SHA-256 of each file, hexadecimal.
-        image_px: side of the decoded squares.
-    """
-    key = _key(digests, image_px)
-    return _read_damaged(folder / key, key, len(digests), image_px) is not None
-
-
-def _key(digests: Sequence[str], image_px: int) -> str:
-    """Returns the cache's name, a digest of everything that determines the pixels."""
-    rule = [_REVISION, DECODING_RULE, image_px, *digests]
-    return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+            raise ImageError(
+                f"{path}: can no longer be read: {error.strerror or error}; do not change images "
+                "while they are read, and start again"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ImageError(
+                f"{path}: changed after it was hashed; do not change images while they are read, "
+                "touch this file so that it is read again, and start again"
+            )
+        return decoded(content, self.image_px)
 
 
 def cache_bytes(images: int, image_px: int) -> int:
     """Returns the size of the cache of a number of images."""
     return images * image_px * image_px * 3
-
-
-def _read_damaged(cache: Path, key: str, images: int, image_px: int) -> list[Damaged] | None:
-    """Returns a cache's damaged images; None if it is missing, partial or has another key."""
-    try:
-        meta: Any = json.loads((cache / _META).read_bytes())
-        size = (cache / _PIXELS).stat().st_size
-        damaged = [Damaged(*entry) for entry in meta["damaged"]]
-        is_whole = meta["key"] == key and size == cache_bytes(images - len(damaged), image_px)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return damaged if is_whole else None
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
@@ -166,51 +243,27 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         raise DiskFullError(_no_room(folder, needed_bytes))
 
 
-def _no_room(folder: Path, needed_bytes: int) -> str:
-    return (
-        f"{folder.parent}: the cache of decoded images needs {size_text(needed_bytes)}, "
-        f"{size_text(shutil.disk_usage(folder).free)} are free; make room, lower data.image_px, "
-        "or set CANOPY_HOME to a folder on a larger disk"
-    )
+def decoded(content: bytes, image_px: int) -> Decoded:
+    """Returns the decoded square of an image file, or why it cannot be decoded."""
+    try:
+        return decode_image(content, image_px)
+    except DamagedImageError as error:
+        return error.kind, error.detail
 
 
-def _write_pixels(  # noqa: PLR0917 - inputs and decoding options
-    file: Path,
-    paths: Sequence[ImageFile],
-    digests: Sequence[str],
-    image_px: int,
-    on_progress: Callable[[int, int], None] | None,
-    known: Known,
-) -> list[Damaged]:
-    """Decodes all images in threads and appends them to the file in order.
+def _write_pixels(file: Path, images: Iterable[Decoded]) -> list[Damaged]:
+    """Writes the squares; returns the images that have none.
 
     It uses plain writes instead of a writable memory map, so that a full disk raises an error and
     does not kill the process with a signal.
-
-    Returns:
-        The images that cannot be decoded and so are not in the file.
     """
-    total = len(paths)
-    tasks = runs(total, max(1, min(_IMAGES_PER_TASK, _BYTES_PER_TASK // cache_bytes(1, image_px))))
-    threads = threads_for(paths)
-
-    def decode(positions: range) -> list[Decoded]:
-        return [_decode_checked(paths[at], digests[at], image_px, known) for at in positions]
-
-    done = 0
     damaged = []
     with file.open("wb") as output:
-        for images in map_in_order(
-            decode, tasks, threads=threads, ahead=4 * usable_cores(), stop=waiting_ender(paths)
-        ):
-            for at, image in enumerate(images, start=done):
-                if isinstance(image, tuple):
-                    damaged.append(Damaged(at, *image))
-                else:
-                    output.write(image.data)
-            done += len(images)
-            if on_progress:
-                on_progress(done, total)
+        for at, image in enumerate(images):
+            if isinstance(image, tuple):
+                damaged.append(Damaged(at, *image))
+            else:
+                output.write(image.data)
         # Before the folder is renamed; otherwise a power failure could leave a file of the right
         # size with holes.
         output.flush()
@@ -218,83 +271,9 @@ def _write_pixels(  # noqa: PLR0917 - inputs and decoding options
     return damaged
 
 
-def _decode_checked(path: ImageFile, digest: str, image_px: int, known: Known) -> Decoded:
-    """Decodes an image after checking that its bytes match its digest."""
-    before = known(digest)
-    if before is not None:
-        return before
-    try:
-        with reported(ImageError):
-            content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"{path}: can no longer be read: {error.strerror or error}; do not change images while "
-            "they are read, and start again"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise ImageError(
-            f"{path}: changed after it was hashed; do not change images while they are read, touch "
-            "this file so that it is read again, and start again"
-        )
-    return decoded(content, image_px, str(path))
-
-
-def decoded(content: bytes, image_px: int, name: str) -> Decoded:
-    """Returns the decoded square of an image, or why it cannot be decoded.
-
-    Args:
-        content: of the image file.
-        image_px: side of the square.
-        name: of the file.
-    """
-    try:
-        return decode_image(content, image_px, name=name)
-    except DamagedImageError as error:
-        return error.kind, error.detail
-
-
-def cached_before(folder: Path, image_px: int) -> Known:
-    """Returns a function that finds images in all caches of this size; it reads them lazily.
-
-    Args:
-        folder: where caches are stored.
-        image_px: side of the decoded squares.
-    """
-
-    @functools.cache
-    def positions() -> dict[str, tuple[NDArray[np.uint8], int]]:
-        return {
-            digest: (pixels, row)
-            for cache in folder.glob("*")
-            for pixels, digests in [_squares_of(cache, image_px)]
-            for row, digest in enumerate(digests)
-        }
-
-    def find(digest: str) -> NDArray[np.uint8] | None:
-        if digest not in positions():
-            return None
-        pixels, row = positions()[digest]
-        return np.array(pixels[row])
-
-    return find
-
-
-def _squares_of(cache: Path, image_px: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Returns a cache's squares and the digests of their files; empty if it is not usable."""
-    nothing = np.empty((0, image_px, image_px, 3), np.uint8)
-    try:
-        digests = (cache / _DIGESTS).read_text().split("\n")
-        key = _key(digests, image_px)
-        damaged = _read_damaged(cache, key, len(digests), image_px) if cache.name == key else None
-        if damaged is None or len(damaged) == len(digests):
-            return nothing, []
-        damaged_positions = {image.position for image in damaged}
-        whole = [digest for at, digest in enumerate(digests) if at not in damaged_positions]
-        shape = (len(whole), image_px, image_px, 3)
-        return np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), whole
-    except OSError:
-        return nothing, []
-
-
-def _find_nothing(_digest: str) -> None:
-    return None
+def _no_room(folder: Path, needed_bytes: int) -> str:
+    return (
+        f"{folder.parent}: the cache of decoded images needs {size_text(needed_bytes)}, "
+        f"{size_text(shutil.disk_usage(folder).free)} are free; make room, lower data.image_px, "
+        "or set CANOPY_HOME to a folder on a larger disk"
+    )

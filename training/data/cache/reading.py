@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from canopy_search.training.data.cache.decode_buffer import DecodeBuffer
 from canopy_search.training.data.cache.pixels import (
     Decoded,
     DecodedImages,
+    PixelCaches,
     cache_bytes,
-    cached_before,
     check_free_space,
     decoded,
-    open_cache,
 )
 from canopy_search.training.data.files.parallel import map_in_order, runs
 from canopy_search.training.data.files.sources import (
@@ -48,22 +49,20 @@ class ReadImages:
     """Digests and pixels of image files.
 
     Attributes:
-        digests: SHA-256 of each file, hexadecimal; None if it cannot be read.
-        readable: the positions of the readable files.
-        decoded: the readable files, decoded; positions of damaged ones are indices of `readable`.
+        positions: the positions of the usable files.
+        digests: SHA-256 of each usable file, hexadecimal.
+        pixels: (usable files, image_px, image_px, 3), uint8, as a read-only memory map.
+        unusable: position of each other file → kind and detail of the problem.
     """
 
-    digests: list[str | None]
-    readable: list[int]
-    decoded: DecodedImages
+    positions: list[int]
+    digests: tuple[str, ...]
+    pixels: NDArray[np.uint8]
+    unusable: dict[int, tuple[str, str]]
 
 
 def read_images(
-    files: Sequence[ImageFile],
-    index: Path,
-    caches: Path,
-    image_px: int,
-    progress: Progress | None = None,
+    files: Sequence[ImageFile], index: Path, caches: PixelCaches, progress: Progress | None = None
 ) -> ReadImages:
     """Returns digests and pixels of images.
 
@@ -75,8 +74,7 @@ def read_images(
     Args:
         files: all from one folder.
         index: the file that stores digests.
-        caches: the folder of caches of decoded images.
-        image_px: side of the squares.
+        caches: the caches of decoded images.
         progress: called in the phases ``reading images`` and ``decoding images``.
 
     Raises:
@@ -90,20 +88,20 @@ def read_images(
     local = [file for file in files if isinstance(file, Path)]
     if len(local) == len(files):
         digests = image_digests(local, index, on_reading)
-        cache = partial(open_cache, caches, image_px=image_px, on_progress=on_decoding)
-        return _decoded(files, digests, cache)
+        return _decoded(files, digests, partial(caches.open, on_progress=on_decoding))
     remote = [file for file in files if isinstance(file, RemoteFile)]
     index.parent.mkdir(parents=True, exist_ok=True)
-    folder = caches.parent / _BUFFER_FOLDER / f"{index.stem}-{image_px}"
+    image_px = caches.image_px
+    folder = caches.folder.parent / _BUFFER_FOLDER / f"{index.stem}-{image_px}"
     with FileLock(f"{index}.lock"), closing(DecodeBuffer(folder, image_px)) as decode_buffer:
-        digests = _remote_digests(remote, index, decode_buffer, image_px, on_reading)
-        before = cached_before(caches, image_px)
+        digests = _remote_digests(remote, index, decode_buffer, on_reading)
+        before = caches.finder()
 
         def known(digest: str) -> Decoded | None:
             found = decode_buffer.find(digest)
             return before(digest) if found is None else found
 
-        cache = partial(open_cache, caches, image_px=image_px, on_progress=on_decoding, known=known)
+        cache = partial(caches.open, on_progress=on_decoding, known=known)
         read = _decoded(files, digests, cache)
         decode_buffer.remove()
     return read
@@ -128,7 +126,6 @@ def _remote_digests(
     files: Sequence[RemoteFile],
     index: Path,
     decode_buffer: DecodeBuffer,
-    image_px: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[str | None]:
     """Returns stored digests of files with unchanged state; reads and decodes the others."""
@@ -139,10 +136,10 @@ def _remote_digests(
         return [known[file] for file in files]
 
     def read(positions: range) -> list[str | None]:
-        return [_read(to_read[at], decode_buffer, image_px) for at in positions]
+        return [_read(to_read[at], decode_buffer) for at in positions]
 
     # Twice, for the decode buffer and the cache built from it.
-    check_free_space(index.parent, 2 * cache_bytes(len(to_read), image_px))
+    check_free_space(index.parent, 2 * cache_bytes(len(to_read), decode_buffer.image_px))
     done = 0
     threads = threads_for(files)
     for found in map_in_order(
@@ -174,7 +171,7 @@ def _known(files: Sequence[RemoteFile], remembered: Index) -> dict[RemoteFile, s
     }
 
 
-def _read(file: RemoteFile, decode_buffer: DecodeBuffer, image_px: int) -> str | None:
+def _read(file: RemoteFile, decode_buffer: DecodeBuffer) -> str | None:
     """Returns a file's digest and adds its pixels to the decode buffer; None if it is missing.
 
     Raises:
@@ -186,7 +183,8 @@ def _read(file: RemoteFile, decode_buffer: DecodeBuffer, image_px: int) -> str |
     except FileNotFoundError:
         return None
     digest = hashlib.sha256(content).hexdigest()
-    decode_buffer.add(str(file), _state(file), digest, decoded(content, image_px, str(file)))
+    image = decoded(content, decode_buffer.image_px)
+    decode_buffer.add(str(file), _state(file), digest, image)
     return digest
 
 
@@ -199,6 +197,10 @@ def _decoded(
     digests: list[str | None],
     cache: Callable[[list[ImageFile], list[str]], DecodedImages],
 ) -> ReadImages:
-    readable = [at for at, digest in enumerate(digests) if digest is not None]
-    known = [digest for digest in digests if digest is not None]
-    return ReadImages(digests, readable, cache([files[at] for at in readable], known))
+    readable = {at: digest for at, digest in enumerate(digests) if digest is not None}
+    positions = list(readable)
+    images = cache([files[at] for at in positions], list(readable.values()))
+    unusable = {at: ("unreadable", "") for at in range(len(files)) if at not in readable}
+    unusable |= {positions[at]: (kind, detail) for at, kind, detail in images.damaged}
+    usable = [at for at in positions if at not in unusable]
+    return ReadImages(usable, tuple(readable[at] for at in usable), images.pixels, unusable)

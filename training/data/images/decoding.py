@@ -2,7 +2,6 @@
 
 import os
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +29,8 @@ class DamagedImageError(ImageError):
         detail: the decoder's message.
     """
 
-    def __init__(self, name: str, kind: str, detail: str) -> None:
-        super().__init__(
-            f"{name}: cannot be decoded, {kind}: {detail}; replace or remove the image"
-        )
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
 
@@ -43,33 +40,24 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - fast, for 40,000 names
 
 
-def decode_image(
-    source: Path | bytes, image_px: int, *, name: str | None = None
-) -> NDArray[np.uint8]:
+def decode_image(content: bytes, image_px: int) -> NDArray[np.uint8]:
     """Decodes one image to a square of RGB pixels, upright as its EXIF orientation says.
 
     The whole image is scaled to the square: a crop could remove the object that a label describes,
     and a border would waste pixels. Of an animation, the first frame is used.
 
     Args:
-        source: the file, or its bytes.
+        content: of the file.
         image_px: side of the square.
-        name: of the image in errors; default is the path.
 
     Returns:
         (image_px, image_px, 3), uint8.
 
     Raises:
         DamagedImageError: the image cannot be read.
-        ImageError: the file cannot be read.
     """
-    shown = name or (str(source) if isinstance(source, Path) else "image")
-    try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{shown}: cannot be read: {error.strerror}") from error
     if not content:
-        raise DamagedImageError(shown, "empty", "0 bytes")
+        raise DamagedImageError("empty", "0 bytes")
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             # JPEG scaling to at least twice the target: several times faster for large photographs,
@@ -78,14 +66,14 @@ def decode_image(
             rgb = _rgb(ImageOps.exif_transpose(image))
             square = rgb.resize((image_px, image_px), Image.Resampling.BILINEAR)
     except Image.DecompressionBombError as error:
-        raise DamagedImageError(shown, "too large", str(error)) from error
+        raise DamagedImageError("too large", str(error)) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
-        raise DamagedImageError(shown, "no image", f"none of {kinds}") from error
+        raise DamagedImageError("no image", f"none of {kinds}") from error
     except _DAMAGED as error:
         message = str(error).partition("\n")[0] or type(error).__name__
         kind = "truncated" if "truncated" in message.lower() else "damaged"
-        raise DamagedImageError(shown, kind, message) from error
+        raise DamagedImageError(kind, message) from error
     return np.asarray(square)
 
 

@@ -75,14 +75,14 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
     if not rows.numbers:
         raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
     image = given.image or _image_column(rows, folder)
-    split = given.split or _first(
+    split = given.split or next(
         (name for name in _named(rows, _SPLITS) if _all(rows, name, _is_part)), None
     )
-    group = given.group or _first(
+    group = given.group or next(
         (name for name in _named(rows, _GROUPS) if _repeats(rows.column(name))), None
     )
     free = [name for name in rows.columns if name not in {image, split, group}]
-    tags = given.tags or _first((name for name in _named(rows, _TAGS) if name in free), None)
+    tags = given.tags or next((name for name in _named(rows, _TAGS) if name in free), None)
     if tags is not None:
         return Guess(ColumnSettings(image=image, tags=tags), split, group)
     one_hot = [
@@ -185,7 +185,3 @@ def _repeats(values: Sequence[Any]) -> bool:
     """Whether a value occurs more than once; a unique value per image is no group."""
     present = [str(value) for value in values if value is not None and value != ""]
     return len(set(present)) < len(present)
-
-
-def _first(names: Iterable[str], default: None) -> str | None:
-    return next(iter(names), default)

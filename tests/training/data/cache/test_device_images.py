@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from canopy_search.training.data.cache import device_images as on_device
 from canopy_search.training.data.cache.device_images import DeviceImages, device_bytes
 from canopy_search.training.data.loading import Batch, BatchLoader
+from canopy_search.training.settings import Augmentation
+from tests.noise_data import dataset_of
 
 CPU = torch.device("cpu")
-ALL = ("hflip", "vflip", "rot90")
+ALL: tuple[Augmentation, ...] = ("hflip", "vflip", "rot90")
 
 
 @pytest.fixture
@@ -29,15 +31,13 @@ def batches_of(loader: BatchLoader, epoch: int) -> list[Batch]:
 
 @pytest.mark.parametrize("augment", [(), ("hflip",), ("vflip",), ("rot90",), ALL])
 def test_batches_are_those_of_the_memory_map(
-    augment: tuple[str, ...], pixels: NDArray[np.uint8], targets: NDArray[np.uint8]
+    augment: tuple[Augmentation, ...], pixels: NDArray[np.uint8], targets: NDArray[np.uint8]
 ) -> None:
     rows = np.array([5, 3, 30, 31, 17, 39, 0])
     images = DeviceImages(pixels, targets, np.arange(40)[::-1].copy(), CPU)
 
     def loader(of: DeviceImages | None) -> BatchLoader:
-        return BatchLoader(
-            pixels, targets, rows, batch_size=3, device=CPU, augment=augment, on_device=of
-        )
+        return BatchLoader(dataset_of(pixels, targets, augment), rows, 3, CPU, of)
 
     for epoch in range(4):
         ours, theirs = batches_of(loader(images), epoch), batches_of(loader(None), epoch)
@@ -54,7 +54,7 @@ def test_the_memory_map_is_not_read_again(
 ) -> None:
     rows = np.arange(40)
     images = DeviceImages(pixels, targets, rows, CPU)
-    loader = BatchLoader(pixels, targets, rows, batch_size=40, device=CPU, on_device=images)
+    loader = BatchLoader(dataset_of(pixels, targets), rows, 40, CPU, images)
     before = pixels.copy()
     pixels[:] = 0
     (batch,) = loader.evaluation_batches()
@@ -68,7 +68,7 @@ def test_images_that_are_not_held_come_from_the_memory_map(
     assert images.holds(np.arange(30))
     assert not images.holds(np.array([0, 30]))
     rows = np.array([2, 35])
-    loader = BatchLoader(pixels, targets, rows, batch_size=8, device=CPU, on_device=images)
+    loader = BatchLoader(dataset_of(pixels, targets), rows, 8, CPU, images)
     (batch,) = loader.evaluation_batches()
     assert np.array_equal(batch.pixels.numpy(), pixels[rows])
 
@@ -91,7 +91,7 @@ def test_waiting_is_counted(
     monkeypatch: pytest.MonkeyPatch, pixels: NDArray[np.uint8], targets: NDArray[np.uint8]
 ) -> None:
     images = DeviceImages(pixels, targets, np.arange(40), CPU)
-    loader = BatchLoader(pixels, targets, np.arange(40), batch_size=8, device=CPU, on_device=images)
+    loader = BatchLoader(dataset_of(pixels, targets), np.arange(40), 8, CPU, images)
     clock = iter(range(100))
     ticks: Callable[[], float] = lambda: float(next(clock))  # noqa: E731
     monkeypatch.setattr("canopy_search.training.data.loading.time.perf_counter", ticks)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from canopy_search.training.data.cache import pixels as cache_module
-from canopy_search.training.data.cache.pixels import open_cache
+from canopy_search.training.data.cache.pixels import PixelCaches
 from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.errors import DiskFullError, ImageError
 from canopy_search.training.settings import DataSettings
@@ -24,7 +25,7 @@ BUILDER = """
 import hashlib, sys, time
 from pathlib import Path
 from canopy_search.filestore import atomic
-from canopy_search.training.data.cache.pixels import open_cache
+from canopy_search.training.data.cache.pixels import PixelCaches
 
 folder, images, signals, name = map(Path, sys.argv[1:])
 paths = sorted(images.iterdir())
@@ -41,7 +42,7 @@ class Lock(atomic.FileLock):
         return super().acquire(*arguments, **options)
 
 atomic.FileLock = Lock
-pixels = open_cache(folder, paths, digests, 16, pause).pixels
+pixels = PixelCaches(folder, 16).open(paths, digests, pause).pixels
 print(int(pixels.sum(dtype="int64")))
 """
 
@@ -79,16 +80,20 @@ def only_cache(folder: Path) -> Path:
     return entries[0]
 
 
+def squares(paths: list[Path]) -> NDArray[np.uint8]:
+    return np.stack([decode_image(path.read_bytes(), 16) for path in paths])
+
+
 def test_pixels_are_the_decoded_images_in_order_and_read_only(
     tmp_path: Path, images: Images
 ) -> None:
     decoded = Decoded()
 
-    pixels = open_cache(tmp_path / "cache", *images, 16, decoded).pixels
+    pixels = PixelCaches(tmp_path / "cache", 16).open(*images, decoded).pixels
 
     assert isinstance(pixels, np.memmap)
     assert pixels.dtype == np.uint8
-    assert np.array_equal(pixels, np.stack([decode_image(path, 16) for path in images.paths]))
+    assert np.array_equal(pixels, squares(images.paths))
     with pytest.raises(ValueError, match="read-only"):
         pixels[0] = 0
     assert decoded.steps == [(32, 50), (50, 50)]
@@ -96,10 +101,10 @@ def test_pixels_are_the_decoded_images_in_order_and_read_only(
 
 def test_a_cache_is_built_once_for_a_content(tmp_path: Path, images: Images) -> None:
     folder, decoded = tmp_path / "cache", Decoded()
-    open_cache(folder, *images, 16)
+    PixelCaches(folder, 16).open(*images)
     moved = [path.rename(path.with_name(f"moved-{path.name}")) for path in images.paths]
 
-    open_cache(folder, moved, images.digests, 16, decoded)
+    PixelCaches(folder, 16).open(moved, images.digests, decoded)
 
     assert decoded.steps == []
     only_cache(folder)
@@ -110,12 +115,12 @@ def test_size_order_content_and_decoding_rule_make_caches_of_their_own(
 ) -> None:
     folder = tmp_path / "cache"
     paths, digests = images
-    open_cache(folder, paths, digests, 16)
-    open_cache(folder, paths, digests, 8)
-    open_cache(folder, paths[::-1], digests[::-1], 16)
-    open_cache(folder, paths[1:], digests[1:], 16)
+    PixelCaches(folder, 16).open(paths, digests)
+    PixelCaches(folder, 8).open(paths, digests)
+    PixelCaches(folder, 16).open(paths[::-1], digests[::-1])
+    PixelCaches(folder, 16).open(paths[1:], digests[1:])
     monkeypatch.setattr(cache_module, "DECODING_RULE", "another")
-    open_cache(folder, paths, digests, 16)
+    PixelCaches(folder, 16).open(paths, digests)
 
     assert sum(path.is_dir() for path in folder.iterdir()) == 5
 
@@ -125,7 +130,7 @@ def test_size_order_content_and_decoding_rule_make_caches_of_their_own(
 )
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str) -> None:
     folder = tmp_path / "cache"
-    whole = np.array(open_cache(folder, *images, 16).pixels)
+    whole = np.array(PixelCaches(folder, 16).open(*images).pixels)
     pixels_file, meta_file = only_cache(folder) / "pixels.bin", only_cache(folder) / "meta.json"
     meta = json.loads(meta_file.read_text())
     if damage == "short file":
@@ -142,7 +147,7 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str)
         meta_file.write_text(json.dumps({**meta, "damaged": [[0, "no image", ""]]}))
     decoded = Decoded()
 
-    rebuilt = open_cache(folder, *images, 16, decoded).pixels
+    rebuilt = PixelCaches(folder, 16).open(*images, decoded).pixels
 
     assert decoded.steps[-1] == (50, 50)
     assert np.array_equal(rebuilt, whole)
@@ -153,7 +158,7 @@ def test_an_image_that_changed_after_its_digest_is_refused(tmp_path: Path, image
     shutil.copy(images.paths[4], images.paths[5])
 
     with pytest.raises(ImageError, match=f"{images.paths[5].name}: changed after it was hashed"):
-        open_cache(tmp_path / "cache", *images, 16)
+        PixelCaches(tmp_path / "cache", 16).open(*images)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -163,11 +168,11 @@ def test_undecodable_images_are_told_apart_and_remembered(tmp_path: Path, images
         images.digests[at] = hashlib.sha256(content).hexdigest()
     folder, decoded = tmp_path / "cache", Decoded()
 
-    first = open_cache(folder, *images, 16)
-    second = open_cache(folder, *images, 16, decoded)
+    first = PixelCaches(folder, 16).open(*images)
+    second = PixelCaches(folder, 16).open(*images, decoded)
 
     good = [path for at, path in enumerate(images.paths) if at not in {3, 40}]
-    assert np.array_equal(first.pixels, np.stack([decode_image(path, 16) for path in good]))
+    assert np.array_equal(first.pixels, squares(good))
     assert [(image.position, image.kind) for image in first.damaged] == [
         (3, "empty"),
         (40, "no image"),
@@ -181,7 +186,7 @@ def test_an_image_that_vanished_after_its_digest_is_named(tmp_path: Path, images
     images.paths[7].unlink()
 
     with pytest.raises(ImageError, match=f"{images.paths[7].name}: can no longer be read"):
-        open_cache(tmp_path / "cache", *images, 16)
+        PixelCaches(tmp_path / "cache", 16).open(*images)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -189,7 +194,7 @@ def test_a_cache_without_a_single_image_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"")
 
-    cache = open_cache(tmp_path / "cache", [path], [hashlib.sha256(b"").hexdigest()], 16)
+    cache = PixelCaches(tmp_path / "cache", 16).open([path], [hashlib.sha256(b"").hexdigest()])
 
     assert cache.pixels.shape == (0, 16, 16, 3)
     assert [image.kind for image in cache.damaged] == ["empty"]
@@ -203,7 +208,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
     decoded = Decoded()
 
     with pytest.raises(DiskFullError, match=r"needs 0\.037 MiB.*lower data\.image_px"):
-        open_cache(tmp_path / "cache", *images, 16, decoded)
+        PixelCaches(tmp_path / "cache", 16).open(*images, decoded)
     assert decoded.steps == []
 
 
@@ -216,7 +221,7 @@ def test_a_disk_that_fills_up_meanwhile_is_the_same_error(
     monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(DiskFullError, match="make room"):
-        open_cache(tmp_path / "cache", *images, 16)
+        PixelCaches(tmp_path / "cache", 16).open(*images)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -267,7 +272,9 @@ def test_of_two_builders_at_once_the_second_waits_and_uses_the_first_ones(
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert not (builders.signals / "second-decodes").exists()
-    expected = sum(int(decode_image(path, 16).sum(dtype=np.int64)) for path in images.paths)
+    expected = sum(
+        int(decode_image(path.read_bytes(), 16).sum(dtype=np.int64)) for path in images.paths
+    )
     assert sums == [f"{expected}\n"] * 2
 
 
@@ -279,7 +286,7 @@ def test_a_killed_builder_leaves_nothing_that_matters(builders: Builders, images
     leftovers = [path.name for path in builders.folder.iterdir() if path.name != ".lock"]
     assert [Path(name).suffix for name in leftovers] == [".partial"]
 
-    pixels = open_cache(builders.folder, *images, 16).pixels
+    pixels = PixelCaches(builders.folder, 16).open(*images).pixels
 
-    assert np.array_equal(pixels, np.stack([decode_image(path, 16) for path in images.paths]))
+    assert np.array_equal(pixels, squares(images.paths))
     assert only_cache(builders.folder).name == Path(leftovers[0]).stem

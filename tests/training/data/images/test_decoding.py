@@ -10,9 +10,9 @@ from canopy_search.training.data.images.decoding import DamagedImageError, decod
 from canopy_search.training.errors import ImageError
 
 
-def saved(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
+def saved(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> bytes:
     image.save(tmp_path / name, **options)
-    return tmp_path / name
+    return (tmp_path / name).read_bytes()
 
 
 def test_the_whole_image_is_squeezed_into_the_square(tmp_path: Path) -> None:
@@ -39,10 +39,7 @@ def test_scaling_down_averages_instead_of_picking_pixels(tmp_path: Path, name: s
 
 def test_an_image_of_the_right_size_is_unchanged(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    path = saved(tmp_path, Image.fromarray(pixels))
-
-    assert np.array_equal(decode_image(path, 24), pixels)
-    assert np.array_equal(decode_image(path.read_bytes(), 24), pixels)
+    assert np.array_equal(decode_image(saved(tmp_path, Image.fromarray(pixels)), 24), pixels)
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -73,7 +70,7 @@ def test_of_an_animation_it_is_the_first_frame(tmp_path: Path, name: str) -> Non
     path = tmp_path / name
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
 
-    assert decode_image(path, 2).tolist() == [[[255, 0, 0]] * 2] * 2
+    assert decode_image(path.read_bytes(), 2).tolist() == [[[255, 0, 0]] * 2] * 2
 
 
 def test_a_camera_s_jpeg_of_several_pictures_is_decoded(tmp_path: Path) -> None:
@@ -81,7 +78,7 @@ def test_a_camera_s_jpeg_of_several_pictures_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     frames[0].save(path, format="MPO", save_all=True, append_images=frames[1:])
 
-    assert decode_image(path, 2).min() > 250
+    assert decode_image(path.read_bytes(), 2).min() > 250
 
 
 def test_one_pixel_fills_the_square(tmp_path: Path) -> None:
@@ -103,7 +100,7 @@ def huge_png(side_px: int) -> bytes:
 
 def test_a_decompression_bomb_is_not_unpacked() -> None:
     with pytest.raises(DamagedImageError) as caught:
-        decode_image(huge_png(60_000), 8, name="bomb.png")
+        decode_image(huge_png(60_000), 8)
 
     assert caught.value.kind == "too large"
 
@@ -154,15 +151,12 @@ def test_a_palette_with_transparency_is_decoded_without_a_warning(tmp_path: Path
 
 @pytest.mark.parametrize("kept_bytes", [0, 10, 200, 700])
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_a_damaged_image_is_named(tmp_path: Path, name: str, kept_bytes: int) -> None:
+def test_a_damaged_image_is_recognised(tmp_path: Path, name: str, kept_bytes: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    path = saved(tmp_path, Image.fromarray(noise), name)
-    content = path.read_bytes()
+    content = saved(tmp_path, Image.fromarray(noise), name)
     assert len(content) > kept_bytes
-    path.write_bytes(content[:kept_bytes])
-
-    with pytest.raises(DamagedImageError, match=f"{name}: cannot be decoded, ") as caught:
-        decode_image(path, 8)
+    with pytest.raises(DamagedImageError) as caught:
+        decode_image(content[:kept_bytes], 8)
     kinds = {
         0: {"empty"},
         10: {"no image", "truncated"},
@@ -175,7 +169,7 @@ def test_a_damaged_image_is_named(tmp_path: Path, name: str, kept_bytes: int) ->
 def test_every_altered_byte_of_a_png_is_an_error_or_an_image(tmp_path: Path) -> None:
     """Whatever breaks inside Pillow, nothing but an ImageError comes out."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    content = saved(tmp_path, Image.fromarray(noise)).read_bytes()
+    content = saved(tmp_path, Image.fromarray(noise))
     failures = 0
     for at in range(len(content)):
         damaged = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
