@@ -72,10 +72,12 @@ class Follower:
                 return None, TICK_S
             if self._mirror is None:
                 self._mirror = Mirror(self._database, self._plan, self._events, has_turn)
-            status = self._mirror.round(last=self._is_last)
+            try:
+                status = self._mirror.round(last=self._is_last)
+            except TrackerUnavailableError as error:
+                self._on_failure(str(error))
+                return None, self._pause_s()
             self._on_success(status)
-        except TrackerUnavailableError as error:
-            return None, self._on_failure(str(error))
         except SQLAlchemyError as error:
             if not is_unavailability(error):
                 raise
@@ -94,15 +96,13 @@ class Follower:
             self._note_once(f"ClearML: {status.rejected}")
         self._events.after_round(status)
 
-    def _on_failure(self, reason: str) -> float:
-        """Reports a new problem; returns the seconds to wait before the next round."""
+    def _on_failure(self, reason: str) -> None:
         self._failures += 1
         self._note_once(
             f"ClearML at {self._plan.server}: {reason}; trials continue, the mirror retries"
         )
         self._store.write_problem(reason)
         self._events.after_round(reason)
-        return self._pause_s()
 
     def _note_once(self, text: str) -> None:
         if text not in self._reported:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from canopy_search.dashboards.clearml import mirror
 from canopy_search.dashboards.errors import TrackerUnavailableError
@@ -114,3 +115,26 @@ def test_what_a_killed_mirror_left_as_wrong_is_wrong_no_more(
     wait_until(lambda: bool(following.outcomes), "a round, in which nothing is sent")
     state = left.read_state()
     assert (state.problem, state.since) == (None, None)
+
+
+def test_a_database_that_is_away_together_with_the_server_ends_no_mirror(
+    stub: Stub, new_study: NewStudy, new_mirror: NewMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, following = new_study(1), new_mirror()
+    study.run()
+    stub.misbehave("down")
+    failures = [OperationalError("INSERT", {}, Exception("the connection is closed"))]
+    write = MirrorStore.write_problem
+
+    def write_problem(store: MirrorStore, problem: str | None) -> None:
+        if failures:
+            raise failures.pop()
+        write(store, problem)
+
+    monkeypatch.setattr(MirrorStore, "write_problem", write_problem)
+    following.start()
+    wait_until(lambda: bool(following.outcomes), "the database is back, the server is not")
+    assert failures == []
+    stub.behave()
+    following.wait()
+    assert unlike(study, stub) == []
