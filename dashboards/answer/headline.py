@@ -88,21 +88,27 @@ def title(data: StudyData) -> str:
 
 def lead(data: StudyData, answer: Answer) -> list[str]:
     """Returns the context of the answer, one paragraph each."""
+    without_best = [] if data.best is not None else _without_best(data)
+    return [*findings(data, answer), *_progress(data), *without_best]
+
+
+def findings(data: StudyData, answer: Answer) -> list[str]:
+    """Returns what the search found, one paragraph each, without its progress."""
     confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
-    if data.confirmation is not None and data.confirmation.winner and data.best is not None:
-        return [*confirmed, _searched_text(data, data.best, answer), *_progress(data)]
     if data.best is None:
-        return [*confirmed, *_progress(data), *_without_best(data)]
+        return confirmed
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return [*confirmed, _searched_text(data, data.best, answer)]
     first = _best_text(data, data.best, answer)
     if data.runner_up is not None:
         first += " " + _runner_up_text(data, data.runner_up, answer)
-    paragraphs = [*confirmed, first, *_progress(data)]
+    paragraphs = [*confirmed, first]
     if data.baseline is not data.runner_up:
         paragraphs += _against_baseline(data, answer)
     paragraphs += _verified(data)
     if data.objectives > 1:
         paragraphs.append(
-            f"The study has {data.objectives} objectives; everything below is about the first one."
+            f"The study has {data.objectives} objectives; everything here is about the first one."
         )
     return paragraphs
 
