@@ -20,7 +20,6 @@ from canopy_search.dashboards.formatting.values import (
 )
 from canopy_search.dashboards.html.page import Fact
 from canopy_search.dashboards.stats.difference import (
-    BETTER,
     WITHIN_NOISE,
     Difference,
     Interval,
@@ -167,37 +166,38 @@ def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
 
 
 def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
-    gap = _gap(data, second)
-    behind = f"{score_text(data, gap)} behind" if gap else "level with it"
-    who = f"The runner-up, trial {second.number} ({params_text(second.params)}), is {behind}"
+    text = _behind_text(f"The runner-up, {_named(second)},", data, second, answer)
     verdict = answer.against.get(second.number)
-    if isinstance(verdict, Difference):
-        if verdict.verdict == BETTER:
-            return f"{who}, which is more than noise ({_range(verdict)})."
-        return (
-            f"{who}, which is within noise ({_range(verdict)}): choose between the two by cost, or "
-            "train both with additional seeds."
-        )
-    reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
-    return f"{who}; whether that is more than noise is unknown{reason}."
+    if isinstance(verdict, Difference) and verdict.verdict == WITHIN_NOISE:
+        text += ": choose between the two by cost, or train both with additional seeds"
+    return f"{text}."
 
 
 def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
-    who = f"The baseline, trial {base.number} ({params_text(base.params)})"
-    best = data.best
-    if best is not None and base.epochs < best.epochs:
-        best_then = best.score_at(base.epochs)
-        then = "" if best_then is None else f" (the best trial then: {score_text(data, best_then)})"
-        return (
-            f"{who}, stopped at {score_text(data, base.score)} after {base.epochs} of "
-            f"{best.epochs} epochs{then}; its score is not final."
-        )
-    gap = score_text(data, _gap(data, base))
-    verdict = answer.against.get(base.number)
+    who, best = f"The baseline, {_named(base)},", data.best
+    if best is None or base.epochs >= best.epochs:
+        return f"{_behind_text(who, data, base, answer)}."
+    best_then = best.score_at(base.epochs)
+    then = "" if best_then is None else f" (the best trial then: {score_text(data, best_then)})"
+    return (
+        f"{who} stopped at {score_text(data, base.score)} after {base.epochs} of {best.epochs} "
+        f"epochs{then}; its score is not final."
+    )
+
+
+def _behind_text(who: str, data: StudyData, other: TrialData, answer: Answer) -> str:
+    """Returns how far a trial is behind the best one, and whether that is more than noise."""
+    gap, verdict = _gap(data, other), answer.against.get(other.number)
+    text = f"{who} is {f'{score_text(data, gap)} behind' if gap else 'level with it'}"
     if isinstance(verdict, Difference):
-        sure = "clearly better" if verdict.verdict == BETTER else "within noise of it"
-        return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
-    return f"{who}, is {gap} behind; whether that is more than noise is unknown."
+        sure = "within" if verdict.verdict == WITHIN_NOISE else "more than"
+        return f"{text}, which is {sure} noise ({_range(verdict)})"
+    reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
+    return f"{text}; whether that is more than noise is unknown{reason}"
+
+
+def _named(trial: TrialData) -> str:
+    return f"trial {trial.number} ({params_text(trial.params)})"
 
 
 def _against_baseline(data: StudyData, answer: Answer) -> list[str]:
