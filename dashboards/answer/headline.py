@@ -20,7 +20,6 @@ from canopy_search.dashboards.formatting.values import (
 )
 from canopy_search.dashboards.html.page import Fact
 from canopy_search.dashboards.stats.difference import (
-    BETTER,
     WITHIN_NOISE,
     Difference,
     Interval,
@@ -88,21 +87,27 @@ def title(data: StudyData) -> str:
 
 def lead(data: StudyData, answer: Answer) -> list[str]:
     """Returns the context of the answer, one paragraph each."""
+    without_best = [] if data.best is not None else _without_best(data)
+    return [*findings(data, answer), *_progress(data), *without_best]
+
+
+def findings(data: StudyData, answer: Answer) -> list[str]:
+    """Returns what the search found, one paragraph each, without its progress."""
     confirmed = [] if data.confirmation is None else [confirmation_text(data.confirmation)]
-    if data.confirmation is not None and data.confirmation.winner and data.best is not None:
-        return [*confirmed, _searched_text(data, data.best, answer), *_progress(data)]
     if data.best is None:
-        return [*confirmed, *_progress(data), *_without_best(data)]
+        return confirmed
+    if data.confirmation is not None and data.confirmation.winner is not None:
+        return [*confirmed, _searched_text(data, data.best, answer)]
     first = _best_text(data, data.best, answer)
     if data.runner_up is not None:
         first += " " + _runner_up_text(data, data.runner_up, answer)
-    paragraphs = [*confirmed, first, *_progress(data)]
+    paragraphs = [*confirmed, first]
     if data.baseline is not data.runner_up:
         paragraphs += _against_baseline(data, answer)
     paragraphs += _verified(data)
     if data.objectives > 1:
         paragraphs.append(
-            f"The study has {data.objectives} objectives; everything below is about the first one."
+            f"The study has {data.objectives} objectives; everything here is about the first one."
         )
     return paragraphs
 
@@ -161,37 +166,38 @@ def _searched_text(data: StudyData, best: TrialData, answer: Answer) -> str:
 
 
 def _runner_up_text(data: StudyData, second: TrialData, answer: Answer) -> str:
-    gap = _gap(data, second)
-    behind = f"{score_text(data, gap)} behind" if gap else "level with it"
-    who = f"The runner-up, trial {second.number} ({params_text(second.params)}), is {behind}"
+    text = _behind_text(f"The runner-up, {_named(second)},", data, second, answer)
     verdict = answer.against.get(second.number)
-    if isinstance(verdict, Difference):
-        if verdict.verdict == BETTER:
-            return f"{who}, which is more than noise ({_range(verdict)})."
-        return (
-            f"{who}, which is within noise ({_range(verdict)}): choose between the two by cost, or "
-            "train both with additional seeds."
-        )
-    reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
-    return f"{who}; whether that is more than noise is unknown{reason}."
+    if isinstance(verdict, Difference) and verdict.verdict == WITHIN_NOISE:
+        text += ": choose between the two by cost, or train both with additional seeds"
+    return f"{text}."
 
 
 def _baseline_text(data: StudyData, base: TrialData, answer: Answer) -> str:
-    who = f"The baseline, trial {base.number} ({params_text(base.params)})"
-    best = data.best
-    if best is not None and base.epochs < best.epochs:
-        best_then = best.score_at(base.epochs)
-        then = "" if best_then is None else f" (the best trial then: {score_text(data, best_then)})"
-        return (
-            f"{who}, stopped at {score_text(data, base.score)} after {base.epochs} of "
-            f"{best.epochs} epochs{then}; its score is not final."
-        )
-    gap = score_text(data, _gap(data, base))
-    verdict = answer.against.get(base.number)
+    who, best = f"The baseline, {_named(base)},", data.best
+    if best is None or base.epochs >= best.epochs:
+        return f"{_behind_text(who, data, base, answer)}."
+    best_then = best.score_at(base.epochs)
+    then = "" if best_then is None else f" (the best trial then: {score_text(data, best_then)})"
+    return (
+        f"{who} stopped at {score_text(data, base.score)} after {base.epochs} of {best.epochs} "
+        f"epochs{then}; its score is not final."
+    )
+
+
+def _behind_text(who: str, data: StudyData, other: TrialData, answer: Answer) -> str:
+    """Returns how far a trial is behind the best one, and whether that is more than noise."""
+    gap, verdict = _gap(data, other), answer.against.get(other.number)
+    text = f"{who} is {f'{score_text(data, gap)} behind' if gap else 'level with it'}"
     if isinstance(verdict, Difference):
-        sure = "clearly better" if verdict.verdict == BETTER else "within noise of it"
-        return f"{who}, is {gap} behind; the best is {sure} ({_range(verdict)})."
-    return f"{who}, is {gap} behind; whether that is more than noise is unknown."
+        sure = "within" if verdict.verdict == WITHIN_NOISE else "more than"
+        return f"{text}, which is {sure} noise ({_range(verdict)})"
+    reason = f": {verdict.reason}" if isinstance(verdict, NoVerdict) else ""
+    return f"{text}; whether that is more than noise is unknown{reason}"
+
+
+def _named(trial: TrialData) -> str:
+    return f"trial {trial.number} ({params_text(trial.params)})"
 
 
 def _against_baseline(data: StudyData, answer: Answer) -> list[str]:

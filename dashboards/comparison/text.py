@@ -23,7 +23,7 @@ from canopy_search.dashboards.formatting.values import (
     value_text,
 )
 from canopy_search.dashboards.html.page import Cell, Column, Table
-from canopy_search.dashboards.stats.difference import WITHIN_NOISE, Difference, Interval, NoVerdict
+from canopy_search.dashboards.stats.difference import Difference, Interval, NoVerdict
 
 SETTINGS, METRICS, EPOCHS, LABELS = "settings", "metrics", "epochs", "label-ap"
 _MOST_EPOCHS = 10
@@ -120,8 +120,7 @@ def verdict_line(compared: SideBySide, shown: Shown) -> str:
     if not isinstance(verdict, Difference):
         reason = verdict.reason if isinstance(verdict, NoVerdict) else ""
         return f"{shown.name} against {first.name}: no verdict, {reason}"
-    than = "of" if verdict.verdict == WITHIN_NOISE else "than"
-    text = f"{shown.name} is {verdict.verdict} {than} {first.name}: AP {difference_text(verdict)}"
+    text = f"{shown.name} is {verdict.than} {first.name}: AP {difference_text(verdict)}"
     if shown.trial.epochs != first.trial.epochs:
         epochs = counted(shown.trial.epochs, "epoch")
         text += f"; it has {epochs}, {first.name} has {first.trial.epochs}"

@@ -1,4 +1,4 @@
 """EXPERIMENTS.md: the study as a lab notebook that keeps the user's own notes.
 
-The results of a search are in `answer`.
+What it says is in the template `diary.md.j2`; the answer of a search is in `answer`.
 """

@@ -1,42 +1,59 @@
-"""A study as a diary, EXPERIMENTS.md, in the form of a lab notebook."""
+"""Writes a diary, and keeps the user's words of the existing one.
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+A diary has places for them, each between two marked lines. Everything else is rewritten each time.
+The last line has a digest of it, so that edits outside the places are detected, not lost.
+Later releases read the marks back, so their wording must not change.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
 from pathlib import Path
-from shlex import quote
+from statistics import fmean
 
-from optuna.trial import TrialState
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
-from canopy_search.dashboards.diary.blocks import plain_score
-from canopy_search.dashboards.diary.data import DiaryData, read_diary_data
-from canopy_search.dashboards.diary.outline import Tried, finalists_of, settings_of
-from canopy_search.dashboards.diary.sections import (
-    Section,
-    group_section,
-    tried_section,
-    wrong_section,
+from canopy_search.dashboards.answer.confirmation_text import confirmation_rows
+from canopy_search.dashboards.answer.headline import answer_of, findings
+from canopy_search.dashboards.diary.contents import (
+    Contents,
+    place_name,
+    read_contents,
 )
-from canopy_search.dashboards.diary.words import Words, diary_text, place, read_diary_file
 from canopy_search.dashboards.errors import DiaryError
 from canopy_search.dashboards.formatting.markdown import code, escaped, link
-from canopy_search.dashboards.formatting.settings import difference_words, setting_words
-from canopy_search.dashboards.formatting.tables import counts_text, spent_text
+from canopy_search.dashboards.formatting.settings import (
+    base_words,
+    difference_words,
+    intent_words,
+    setting_words,
+)
+from canopy_search.dashboards.formatting.tables import counts_text, score_text, spent_text
 from canopy_search.dashboards.formatting.values import (
+    counted,
     difference_text,
     duration_text,
+    listed_text,
     signed_text,
-    spread_text,
 )
-from canopy_search.dashboards.stats.difference import Difference, Spread
-from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.filestore.atomic import check_writable, write_atomically
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 
-_TOP, _FINALISTS, _DECISION = "top", "finalists", "decision"
+_DIARY = re.compile(r"\s*<!-- canopy diary of study: (.*) -->\s*")
+_BEGIN = re.compile(r"\s*<!--\s*words:\s*(\S.*?)\s*-->\s*")
+_END = re.compile(r"\s*<!--\s*end of words\s*-->\s*")
+_LIKE_A_MARK = re.compile(r"\s*<!--\s*(?:words\b|end\s+of\s+words\b)", re.IGNORECASE)
+_DIGEST = re.compile(r"\s*<!-- all but the words: sha256 ([0-9a-f]{64}) -->\s*")
+
+_MOST_NUMBERS = 12
+
+Words = Mapping[str, str]
+"""Place → the user's words there, without empty places."""
 
 
 def write_diary(
@@ -61,10 +78,10 @@ def write_diary(
     """
     store.study_id(name)  # an unknown study is reported before problems of the file
     before = kept_words(path, name, drops_edits=drops_edits)
-    data = read_diary_data(store, database, name, places=set(before))
+    contents = read_contents(store, database, name, places=set(before))
     # Read again, because the user may have edited the file meanwhile.
     words = kept_words(path, name, drops_edits=drops_edits)
-    write_atomically(path, diary(data, words).encode())
+    write_atomically(path, diary_text(contents, words).encode())
     return len(words)
 
 
@@ -77,265 +94,173 @@ def kept_words(path: Path, study: str, *, drops_edits: bool = False) -> Words:
         drops_edits: whether edits outside the places for words may be lost.
 
     Raises:
-        DiaryError: it must not be replaced.
+        DiaryError: it must not be replaced: it is not a diary of the study, a mark is broken or
+            duplicated, or it has edits elsewhere. The message names the line, and what to do.
         OSError: it cannot be written.
     """
-    existing = read_diary_file(path, study)
-    if not (existing.is_untouched or drops_edits):
-        raise DiaryError(
-            f"{path}: it has edits outside the places for words, which would be lost; move them "
-            "between the lines <!-- words: … --> and <!-- end of words -->, then run "
-            "canopy diary --force"
-        )
+    text = path.read_bytes() if path.is_file() else b""
+    words: Words = {}
+    if text.strip():
+        words, lines = _parsed(path, study, text)
+        digests = [found[1] for line in lines if (found := _DIGEST.fullmatch(line))]
+        if not drops_edits and digests[-1:] != [_digest_of(lines)]:
+            raise DiaryError(
+                f"{path}: it has edits outside the places for words, which would be lost; move "
+                "them between the lines <!-- words: … --> and <!-- end of words -->, then run "
+                "canopy diary --force"
+            )
     check_writable(path)
-    return existing.words
+    return words
 
 
-def diary(data: DiaryData, words: Words) -> str:
-    """Returns the diary of a study; the same study and words give the same text.
+def diary_text(contents: Contents, words: Words) -> str:
+    """Returns the diary of a study; the same contents and words give the same text.
 
     Args:
-        data: data of the study.
+        contents: what the diary shows.
         words: place → the user's words there.
     """
-    study = data.study
-    sections = _sections(data)
-    lines = [f"# Experiments of study {escaped(study.name)}", "", *_introduction(data), ""]
-    lines += [*place(_TOP, words), *_reading(data), *_glance(data)]
-    for section in sections:
-        lines += [f"## {section.heading}", "", *section.lines, *place(section.place, words)]
-    lost = {
-        name: text
-        for name, text in words.items()
-        if name not in {_TOP, *(section.place for section in sections)}
-    }
+    text = _template().render(
+        contents=contents, findings=findings(contents.study, answer_of(contents.study))
+    )
+    known = [found[1] for line in text.split("\n") if (found := _BEGIN.fullmatch(line))]
+    lost = [name for name in words if name not in known]
     if lost:
-        lines += ["## Words on sections that no longer exist", ""]
-        for name in lost:
-            lines += [f"On {escaped(name)}:", "", *place(name, words)]
-    return diary_text(study.name, lines)
+        text += "\n\n## Words on sections that no longer exist"
+    for name in lost:
+        text += f"\n\nOn {escaped(name)}:\n\n<!-- words: {name} -->\n<!-- end of words -->"
+    title = f"<!-- canopy diary of study: {place_name(contents.study.name)} -->"
+    lines = [title, *re.sub(r"\n(?:[ \t]*\n){2,}", "\n\n", text).strip().split("\n")]
+    written = []
+    for line in lines:
+        begin = _BEGIN.fullmatch(line)
+        written += [line] if begin is None else [line, words.get(begin[1], "")]
+    return "\n".join([*written, "", f"<!-- all but the words: sha256 {_digest_of(lines)} -->", ""])
 
 
-def _sections(data: DiaryData) -> list[Section]:
-    outline = data.outline
-    sections: list[Section] = []
-    best: TrialData | None = None
-    previous: TrialData | None = None
-    for tried in outline.own:
-        sections.append(tried_section(data, tried, best=best, previous=previous))
-        best, previous = _better(data, best, tried.shown), tried.shown
-    sections += [group_section(data, group) for group in outline.groups]
-    if outline.wrong:
-        sections.append(wrong_section(data))
-    if data.study.trials:
-        sections += [_finalists_section(data), _decision_section(data)]
-    return _with_own_places(sections)
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_as_markdown,
+    )
+    environment.filters |= {
+        "code": lambda text: Markup(code(text)),  # noqa: S704 - escaped by `code`
+        "base_intent": base_words,
+        "counted": counted,
+        "counts": counts_text,
+        "day": _day,
+        "difference": difference_text,
+        "duration": duration_text,
+        "intent": intent_words,
+        "link": lambda text, url: Markup(link(text, url)),  # noqa: S704 - escaped by `link`
+        "mean": fmean,
+        "rows": confirmation_rows,
+        "score": score_text,
+        "setting": setting_words,
+        "setting_difference": difference_words,
+        "signed": signed_text,
+        "spent": spent_text,
+        "trials": _trials_text,
+    }
+    return environment.get_template("diary.md.j2")
 
 
-def _with_own_places(sections: Sequence[Section]) -> list[Section]:
-    """Gives each section a unique place, even if two groups have the same name."""
-    seen: Counter[str] = Counter({_TOP: 1})
-    found = []
-    for section in sections:
-        seen[section.place] += 1
-        again = f" ({seen[section.place]})" if seen[section.place] > 1 else ""
-        found.append(replace(section, place=section.place + again))
-    return found
+def _as_markdown(value: object) -> Markup:
+    """Returns a value as Markdown without markup, unless the template says that it is safe."""
+    return value if isinstance(value, Markup) else Markup(escaped(value))  # noqa: S704 - escaped
 
 
-def _better(data: DiaryData, best: TrialData | None, trial: TrialData) -> TrialData | None:
-    if not trial.is_complete or trial.score is None:
-        return best
-    is_better = best is None or data.study.worth(trial.score) > data.study.worth(best.score)
-    return trial if is_better else best
+def _day(instant: datetime | None) -> str:
+    return "undated" if instant is None else f"{instant:%d.%m.%Y}"
 
 
-def _introduction(data: DiaryData) -> list[str]:
-    study = data.study
-    if not study.trials:
-        return ["The study has no trials yet; `canopy search` starts them."]
-    if not study.is_ours:
-        return [
-            f"{counts_text(study)}. Plain Optuna wrote this study, "
-            "so its epochs and its data are unknown."
-        ]
-    record = study.record or {}
-    labels = len(record.get("data", {}).get("labels", []))
-    images = f" Images with {labels} labels." if labels else ""
-    return [f"{counts_text(study)}; {spent_text(study)}.{images}"]
+def _trials_text(trials: Sequence[TrialData | int]) -> str:
+    """Returns the numbers of trials; if there are many, only the first and the last."""
+    numbers = [each if isinstance(each, int) else each.number for each in trials]
+    if len(numbers) > _MOST_NUMBERS:
+        return f"{len(numbers)} trials from {min(numbers)} to {max(numbers)}"
+    return f"trial{'s' * (len(numbers) > 1)} {listed_text([str(each) for each in numbers])}"
 
 
-def _reading(data: DiaryData) -> list[str]:
-    """Returns the explanation of the sections below."""
-    study = data.study
-    lines = ["<details><summary>How to read this</summary>", ""]
-    if study.is_ours:
-        lines += [
-            "- VAL is the split that the search chose by. Differences to the baseline after as "
-            "many epochs are in brackets.",
-            "- TEST was scored only for the settings that `canopy confirm` trained with additional "
-            "seeds; it decided nothing.",
-        ]
-    if data.images:
-        lines.append(
-            "- *Better*, *worse* and *within noise* are based on a paired bootstrap over "
-            f"{data.images:,} validation images. The intervals are adjusted for all settings of "
-            "the study; they do not cover other seeds."
-        )
-    lines += [
-        "- `canopy diary` rewrites this file, and keeps the text between the lines "
-        "`<!-- words: … -->` and `<!-- end of words -->`. Write your own words there.",
-        "",
-        "</details>",
-        "",
-    ]
-    return lines
-
-
-def _glance(data: DiaryData) -> list[str]:
-    """Returns a table of the settings that have their own sections."""
-    if not data.outline.own:
-        return []
-    name = "AP" if data.study.is_ours else escaped(data.study.metric)
-    lines = [f"| trial | what was tried | {name} | verdict | training |", "|--:|---|---|---|--:|"]
-    for tried in data.outline.own:
-        base, trial = data.base, tried.shown
-        if tried is base:
-            what = f"baseline: {setting_words(tried.params)}"
+def _parsed(path: Path, study: str, content: bytes) -> tuple[Words, list[str]]:
+    """Returns the words in a diary, and its other lines."""
+    try:
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        lines = []
+    found_study = next((found[1] for line in lines if (found := _DIARY.fullmatch(line))), None)
+    if found_study != place_name(study):
+        what = "exists and is not a Canopy diary, so it is not replaced"
+        if found_study is not None:
+            what = f"is the diary of study {found_study!r}, not of {study!r}"
+        raise DiaryError(f"{path}: it {what}; choose another --output, or move it away")
+    words: dict[str, list[str]] = {}
+    first_lines: dict[str, int] = {}
+    others: list[str] = []
+    name: str | None = None
+    for number, line in enumerate(lines, start=1):
+        begin, end = _BEGIN.fullmatch(line), _END.fullmatch(line)
+        if problem := _problem(line, name, first_lines):
+            raise DiaryError(f"{path}, line {number}: {problem}")
+        if name is None or end:
+            others.append(line)
         else:
-            what = difference_words(tried.params, base.params if base else {})
-        seconds = trial.duration_s
-        cells = [
-            str(tried.first.number),
-            escaped(what),
-            _score_cell(data, tried),
-            _word(data, tried),
-            "–" if seconds is None or not trial.epochs else duration_text(seconds),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+            words[name].append(line)
+        if begin:
+            name = begin[1]
+            words[name], first_lines[name] = [], number
+        elif end:
+            name = None
+    if name is not None:
+        raise DiaryError(
+            f"{path}, line {first_lines[name]}: these words have no end; add the line "
+            "<!-- end of words --> after them"
+        )
+    texts = {name: "\n".join(text).strip("\n") for name, text in words.items()}
+    return {name: text for name, text in texts.items() if text.strip()}, others
 
 
-def _score_cell(data: DiaryData, tried: Tried) -> str:
-    trial, base = tried.shown, data.base
-    text = plain_score(data.study, trial.score)
-    if trial.score is None or not trial.is_complete or base is None or base is tried:
-        return text
-    then = base.shown.score_at(trial.epochs)
-    return text if then is None else f"{text} ({signed_text(trial.score - then, 2)})"
+def _problem(line: str, name: str | None, first_lines: Mapping[str, int]) -> str | None:
+    """Returns what is wrong with a line as a mark, if anything is.
+
+    Args:
+        line: the line.
+        name: name of the place that it is in; None outside.
+        first_lines: place → number of its first line, so far.
+    """
+    begin, end = _BEGIN.fullmatch(line), _END.fullmatch(line)
+    if begin and name is not None:
+        return (
+            f"this place for words starts inside the one of line {first_lines[name]}; add "
+            "<!-- end of words --> at the end of that one"
+        )
+    if begin and begin[1] in first_lines:
+        return (
+            f"the place for words {begin[1]!r} is already in line {first_lines[begin[1]]}; remove "
+            "one of them"
+        )
+    if end and name is None:
+        return (
+            "end of words without a start; restore the line <!-- words: … --> above it, or remove "
+            "this line"
+        )
+    if not begin and not end and _LIKE_A_MARK.match(line):
+        return (
+            "the mark is broken; expected <!-- words: … --> or <!-- end of words --> and nothing "
+            "else on the line"
+        )
+    return None
 
 
-def _word(data: DiaryData, tried: Tried) -> str:
-    trial = tried.shown
-    if trial.has_gone_wrong:
-        return "went wrong"
-    if trial.ended_early:
-        return f"stopped after epoch {trial.epochs}"
-    if not trial.is_complete:
-        return "not finished"
-    verdict = data.verdicts.get(trial.number)
-    return verdict.verdict if isinstance(verdict, Difference) else "–"
-
-
-def _finalists_section(data: DiaryData) -> Section:
-    if data.confirmation is not None:
-        return _confirmed_section(data, data.confirmation)
-    study = data.study
-    finalists = finalists_of(data.study, settings_of(study))
-    if not finalists:
-        is_running = study.count(TrialState.RUNNING)
-        text = "No trial is fully trained" + (" yet." if is_running else ".")
-        return Section("Finalists", _FINALISTS, [text, ""])
-    lines = []
-    for rank, tried in enumerate(finalists, start=1):
-        score = plain_score(study, tried.shown.score)
-        name = "AP" if study.is_ours else escaped(study.metric)
-        seconds = tried.shown.duration_s
-        time = "" if seconds is None else f", {duration_text(seconds)} of training"
-        lines.append(f"{rank}. {_named(tried)}: {name} {score}{time}")
-    lines += ["", *_lead_lines(data, finalists)]
-    numbers = [tried.shown.number for tried in finalists]
-    return Section("Finalists", _FINALISTS, [*lines, *_comparison(data, numbers)])
-
-
-def _lead_lines(data: DiaryData, finalists: Sequence[Tried]) -> list[str]:
-    if not isinstance(data.lead, Difference) or len(finalists) < 2:
-        return []
-    second = finalists[1].shown.number
-    if data.lead.verdict == "worse":
-        return [f"Trial {second} is worse than the best: AP {difference_text(data.lead, 3)}.", ""]
-    return [
-        f"Trial {second} is within noise of the best (AP {difference_text(data.lead, 3)}): their "
-        "cost or additional seeds may decide.",
-        "",
-    ]
-
-
-def _confirmed_section(data: DiaryData, confirmation: Confirmation) -> Section:
-    seeds = ", ".join(map(str, confirmation.seeds))
-    lines = [
-        f"Trained again with seeds {seeds}: means ± standard deviations.",
-        "",
-        "| trial | setting | VAL AP | TEST AP |",
-        "|--:|---|---|---|",
-    ]
-    for confirmed in confirmation.settings:
-        trial = confirmed.candidate.trial
-        setting = escaped(setting_words(confirmed.candidate.params))
-        setting += " (baseline)" if confirmed.candidate.is_baseline else ""
-        number = "–" if trial is None else str(trial)
-        val = _spread_text(confirmation, confirmed, confirmed.val_ap)
-        test = _spread_text(confirmation, confirmed, confirmed.test_ap)
-        lines.append(f"| {number} | {setting} | {val} | {test} |")
-    trials = [confirmed.candidate.trial for confirmed in confirmation.settings]
-    numbers = [number for number in trials if number is not None]
-    return Section("Finalists", _FINALISTS, [*lines, "", *_comparison(data, numbers)])
-
-
-def _spread_text(confirmation: Confirmation, confirmed: Confirmed, spread: Spread | None) -> str:
-    if len(confirmed.runs) < len(confirmation.seeds):
-        return f"{len(confirmed.runs)} of {len(confirmation.seeds)} runs"
-    return spread_text(spread, 3)
-
-
-def _comparison(data: DiaryData, numbers: Sequence[int]) -> list[str]:
-    base = data.base
-    known = list(dict.fromkeys([*numbers, *([base.shown.number] if base else [])]))
-    url = data.pages.comparison(known)
-    return [] if url is None else [link("Compared in ClearML", url), ""]
-
-
-def _decision_section(data: DiaryData) -> Section:
-    study, confirmation = data.study, data.confirmation
-    option = f" --study {quote(study.name)}"
-    if confirmation is not None:
-        lines = [f"- {escaped(_sentence(line))}" for line in confirmation_lines(confirmation)]
-        if not confirmation.is_complete:
-            lines.append(f"- {code(f'canopy confirm{option}')} continues with them.")
-        elif confirmation.winner is not None:
-            lines.append(f"- {code(f'canopy best{option} --output best.yaml')} writes it as YAML.")
-        return Section("Decision", _DECISION, [*lines, ""])
-    finalists = finalists_of(study, settings_of(study))
-    if not finalists:
-        return Section("Decision", _DECISION, ["Nothing can be decided yet.", ""])
-    best = finalists[0]
-    if not study.is_ours:
-        return Section("Decision", _DECISION, [f"The best is {_named(best)}.", ""])
-    lines = [
-        f"Proposed: {_named(best)}, based on VAL and one seed only.",
-        "",
-        f"{code(f'canopy confirm{option}')} trains the finalists and the baseline with additional "
-        "seeds, chooses by the mean, and scores TEST. "
-        f"{code(f'canopy best{option} --output best.yaml')} writes the best as YAML.",
-        "",
-    ]
-    return Section("Decision", _DECISION, lines)
-
-
-def _sentence(line: str) -> str:
-    return f"{line[:1].upper()}{line[1:]}."
-
-
-def _named(tried: Tried) -> str:
-    setting = escaped(setting_words(tried.params))
-    return f"trial {tried.shown.number}" + (f" ({setting})" if setting else "")
+def _digest_of(lines: Sequence[str]) -> str:
+    """Returns a digest of lines without white space, which editors and git change."""
+    digest = hashlib.sha256()
+    for line in lines:
+        if not _DIGEST.fullmatch(line):
+            digest.update("".join(line.split()).encode())
+    return digest.hexdigest()

@@ -38,6 +38,11 @@ class Difference:
             return BETTER
         return WORSE if self.high < 0 else WITHIN_NOISE
 
+    @property
+    def than(self) -> str:
+        """The verdict before the name of the other: ``better than``, ``within noise of``."""
+        return f"{self.verdict} {'of' if self.verdict == WITHIN_NOISE else 'than'}"
+
     def reversed(self) -> "Difference":
         """Returns the same comparison from the other's side."""
         return Difference(

@@ -114,6 +114,7 @@ class Confirmation:
         seeds: of the runs.
         settings: the best mean first; settings without a mean come last.
         predictions: trial of `confirming` → its validation predictions, if stored.
+        ended: all runs that have ended with their settings, those of former finalists included.
     """
 
     study: str
@@ -122,6 +123,11 @@ class Confirmation:
     seeds: tuple[int, ...]
     settings: tuple[Confirmed, ...]
     predictions: Mapping[int, Predictions]
+    ended: Sequence[tuple[Mapping[str, Any], Run]] = ()
+
+    def runs_of(self, params: Mapping[str, Any]) -> tuple[Run, ...]:
+        """Returns all runs of a setting that have ended, ordered by seed."""
+        return _runs_of(setting_of(params), self.ended)
 
     @property
     def missing(self) -> list[dict[str, Any]]:
@@ -275,15 +281,17 @@ def read_confirmation(
         trials = read_trials(store, name).trials
         tests = ConfirmationStore(database).test_scores(name)
         store.close()
+    ended = _ended_runs(trials, tests)
     chosen = additional_seeds(record, seeds)
+    requested = [(setting, run) for setting, run in ended if run.seed in chosen]
     found = [
-        Confirmed(candidate, _runs_of(candidate, trials, tests, chosen))
+        Confirmed(candidate, _runs_of(candidate.params, requested))
         for candidate in candidates(summary, record, top)
     ]
     found.sort(key=lambda each: -each.val_ap.mean if each.val_ap else np.inf)
     runs = [run.trial for each in found for run in each.runs]
     predictions = trial_predictions(database, name, runs) if runs else {}
-    return Confirmation(summary.name, name, top, chosen, tuple(found), predictions)
+    return Confirmation(summary.name, name, top, chosen, tuple(found), predictions, ended)
 
 
 def last_confirmation(
@@ -305,31 +313,37 @@ def last_confirmation(
     return read_confirmation(database, summary, record, top=request.top, seeds=request.seeds)
 
 
-def _runs_of(
-    candidate: Candidate,
-    trials: Sequence[TrialData],
-    tests: Mapping[int, dict[str, Any]],
-    seeds: Sequence[int],
-) -> tuple[Run, ...]:
-    runs: dict[int, Run] = {}
+def _ended_runs(
+    trials: Sequence[TrialData], tests: Mapping[int, dict[str, Any]]
+) -> list[tuple[dict[str, Any], Run]]:
+    """Returns the runs that are fully trained or diverged, each after its setting."""
+    found = []
     for trial in trials:
-        seed = int(trial.params.get(SEED, -1))
-        if seed not in seeds or setting_of(trial.params) != candidate.params:
-            continue
         diverged = trial.state == TrialState.PRUNED.name and (trial.reason or "").startswith(
             DIVERGED
         )
-        if trial.state == TrialState.COMPLETE.name or diverged:
+        if SEED in trial.params and (trial.is_complete or diverged):
             run = Run(
-                seed=seed,
+                seed=int(trial.params[SEED]),
                 trial=trial.number,
                 val_ap=None if diverged else trial.val_ap,
                 reason=trial.reason,
                 test=tests.get(trial.number),
                 last=trial.metrics[-1] if trial.metrics else {},
             )
-            runs.setdefault(seed, run)
-    return tuple(runs[seed] for seed in seeds if seed in runs)
+            found.append((setting_of(trial.params), run))
+    return found
+
+
+def _runs_of(
+    setting: Mapping[str, Any], ended: Sequence[tuple[Mapping[str, Any], Run]]
+) -> tuple[Run, ...]:
+    """Returns a setting's runs, ordered by seed; of several with one seed, the first."""
+    runs: dict[int, Run] = {}
+    for other, run in ended:
+        if other == setting:
+            runs.setdefault(run.seed, run)
+    return tuple(runs[seed] for seed in sorted(runs))
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:

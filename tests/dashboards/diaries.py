@@ -1,13 +1,15 @@
 """Studies for diaries, made up in memory, with numbers that a test can recompute."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from canopy_search.dashboards.diary.data import DiaryData
-from canopy_search.dashboards.diary.outline import outline_of
+from canopy_search.dashboards.diary.contents import contents_of
+from canopy_search.dashboards.diary.diary import diary_text
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
 
@@ -91,7 +93,8 @@ def study_of(
     )
 
 
-def data_of(study: StudyData, *, places: Sequence[str] = (), **known: Any) -> DiaryData:
-    """What a diary of the study is written from."""
-    confirmed = [setting for setting, _ in known.get("tested", ())]
-    return DiaryData(study, outline_of(study, places=places, confirmed=confirmed), **known)
+def diary_of(
+    study: StudyData, words: Mapping[str, str] = MappingProxyType({}), **known: Any
+) -> str:
+    """The diary of a study, with the user's words, and with what is `known` besides the study."""
+    return diary_text(replace(contents_of(study, set(words)), **known), words)

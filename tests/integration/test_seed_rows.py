@@ -81,7 +81,7 @@ def test_all_ten_rows_of_the_hand_search_finish_and_are_told_of(
     changed = renamed("ResNet152 instead of ResNet18, with gamma .80.", networks)
     assert changed in sections[5].text
     check_verdicts(database, sections)
-    assert "TEST AP" not in first
+    assert "TEST  " not in first
     assert "ClearML" not in first
 
     words = {3: "Chosen: the best by AP.", 8: "Very bad results."}
@@ -129,8 +129,8 @@ def check_verdicts(database: Database, sections: list[ReadSection]) -> None:
     said = {"better": "**Better than", "worse": "**Worse than", "within noise": "**Within noise of"}
     for number, verdict in known.items():
         assert isinstance(verdict, Difference)
-        text = f"{said[verdict.verdict]} the baseline**: AP {signed(verdict.mean, 0, 3)}, "
-        text += f"95 % interval {signed(verdict.low, 0, 3)} to {signed(verdict.high, 0, 3)}, "
+        text = f"{said[verdict.verdict]} the baseline**: AP {signed(verdict.mean, 0, 4)}, "
+        text += f"95 % interval {signed(verdict.low, 0, 4)} to {signed(verdict.high, 0, 4)}, "
         assert text in sections[number].text
 
 
