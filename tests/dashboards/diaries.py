@@ -52,31 +52,29 @@ def trial(
     params: Mapping[str, Any],
     aps: Sequence[float],
     state: str = "COMPLETE",
-    *,
-    reason: str | None = None,
-    promoted_from: int | None = None,
     seconds: float = 60.0,
+    **changes: Any,
 ) -> TrialData:
-    """A trial that reported such an AP after each epoch."""
+    """A trial that reported such an AP after each epoch; `changes` are of the summary."""
     began = BEGAN + timedelta(hours=number)
     each = [
         metrics(epoch, ap, loss=params.get("loss", "bce"), seconds=seconds)
         for epoch, ap in enumerate(aps, start=1)
     ]
-    return TrialData(
+    made = TrialData(
         number,
         state,
         dict(params),
         aps[-1] if aps else None,
-        reason,
+        None,
         each,
         len(each),
         trained_s=seconds * len(each),
-        promoted_from=promoted_from,
         began=began,
         curve=tuple((m["epoch"], m["val_ap"]) for m in each),
         stages=tuple(EpochRecord(m["epoch"], m, 1, began) for m in each),
     )
+    return replace(made, **changes)
 
 
 def study_of(

@@ -1,7 +1,7 @@
 """Studies as pages show them, made up, with a truth that is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.storage.study.epochs import EpochRecord
-from canopy_search.storage.study.predictions import Predictions
 from canopy_search.storage.study.trial_attributes import PAUSED
 from canopy_search.storage.workers.registry import WorkerSummary
 from tests.dashboards.summaries import study
@@ -55,16 +54,33 @@ def tree_keys(params: Mapping[str, Any], epochs: int) -> list[str]:
     return [branch, *(f"{branch}/{params.get('gamma')}/{e}" for e in range(2, epochs + 1))][:epochs]
 
 
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of a trial.
+
+    Attributes:
+        trained: those that were trained for it; all by default.
+        per_label: label → AP after each epoch.
+        begin_s: when the first one began, in seconds since `BEGIN`.
+        epoch_s: how long each took.
+    """
+
+    trained: Sequence[int] | None = None
+    per_label: Mapping[str, Sequence[float | None]] | None = None
+    begin_s: float | None = None
+    epoch_s: float = TRAIN_S + VAL_S
+
+
+ALL_TRAINED = Epochs()
+
+
 def trial(
     number: int,
     curve: Sequence[float] = (),
     state: str = COMPLETE,
     params: Mapping[str, Any] | None = None,
     *,
-    trained: Sequence[int] | None = None,
-    per_label: Mapping[str, Sequence[float | None]] | None = None,
-    begin_s: float | None = None,
-    epoch_s: float = TRAIN_S + VAL_S,
+    epochs: Epochs = ALL_TRAINED,
     **changes: Any,
 ) -> TrialData:
     """Returns a trial of ours.
@@ -74,29 +90,26 @@ def trial(
         curve: validation AP after each epoch.
         state: as the summary says it.
         params: its setting.
-        trained: the epochs that were trained for it; all by default.
-        per_label: label → AP after each epoch.
-        begin_s: when its first epoch began, in seconds since `BEGIN`.
-        epoch_s: how long each took.
+        epochs: which were trained, and how.
         changes: of the summary.
     """
     params = setting() if params is None else params
-    trained = range(1, len(curve) + 1) if trained is None else trained
+    trained = range(1, len(curve) + 1) if epochs.trained is None else epochs.trained
     keys = tree_keys(params, len(curve))
-    begin = BEGIN + timedelta(seconds=100.0 * number if begin_s is None else begin_s)
+    begin = BEGIN + timedelta(seconds=100.0 * number if epochs.begin_s is None else epochs.begin_s)
     stages = tuple(
         EpochRecord(
             epoch=epoch,
             metrics={
                 "val_ap": ap,
-                "train_s": epoch_s - VAL_S,
+                "train_s": epochs.epoch_s - VAL_S,
                 "val_s": VAL_S,
                 "val_ap_per_label": {
-                    label: values[epoch - 1] for label, values in (per_label or {}).items()
+                    label: values[epoch - 1] for label, values in (epochs.per_label or {}).items()
                 },
             },
             times_trained=int(epoch in trained),
-            recorded=begin + timedelta(seconds=epoch_s * epoch),
+            recorded=begin + timedelta(seconds=epochs.epoch_s * epoch),
             replayed=epoch not in trained,
             stage=keys[epoch - 1],
         )
@@ -111,7 +124,7 @@ def trial(
         metrics=[stage.metrics for stage in stages],
         epochs_trained=len(trained),
         epochs_replayed=len(curve) - len(trained),
-        trained_s=epoch_s * len(trained),
+        trained_s=epochs.epoch_s * len(trained),
         curve=tuple(enumerate(curve, start=1)),
         stages=stages,
     )
@@ -121,20 +134,17 @@ def trial(
 def data(
     trials: Sequence[TrialData],
     *,
-    predictions: Mapping[int, Predictions] | None = None,
-    record: Mapping[str, Any] | None = RECORD,
     workers: Sequence[WorkerSummary] = (),
-    distributions: Mapping[str, BaseDistribution] | None = None,
     target: int | None = None,
     **changes: Any,
 ) -> StudyData:
     """Returns a study that is over unless a target says that it is not."""
     made = replace(
         study(list(trials), list(workers), target=target),
-        distributions=SPACE if distributions is None else distributions,
+        distributions=SPACE,
         read=datetime(2026, 3, 1, 12),
-        record=record,
-        predictions=predictions or {},
+        record=RECORD,
+        predictions={},
     )
     return replace(made, **changes)
 
@@ -162,5 +172,7 @@ def searched(count: int = 30, seed: int = 0) -> StudyData:
         known.update(keys)
         per_label = {"road": curve, "water": [ap / 2 for ap in curve]}
         state = COMPLETE if epochs == EPOCHS else PRUNED
-        trials.append(trial(number, curve, state, params, trained=new, per_label=per_label))
+        trials.append(
+            trial(number, curve, state, params, epochs=Epochs(trained=new, per_label=per_label))
+        )
     return data(trials)

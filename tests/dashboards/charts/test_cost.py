@@ -2,12 +2,15 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.cost import cost_charts, figure, pareto_front, sentence
 from canopy_search.dashboards.study.model import StudyData
-from tests.dashboards.studies import PRUNED, data, trial
+from tests.dashboards.studies import PRUNED, Epochs, data, trial
 
 
 def study(*pairs: tuple[float, float], **changes: bool) -> StudyData:
     """Trials of two epochs, each given as seconds an epoch and its score."""
-    trials = [trial(n, [0.1, score], epoch_s=epoch_s) for n, (epoch_s, score) in enumerate(pairs)]
+    trials = [
+        trial(n, [0.1, score], epochs=Epochs(epoch_s=epoch_s))
+        for n, (epoch_s, score) in enumerate(pairs)
+    ]
     return data(trials, **changes)
 
 

@@ -10,7 +10,7 @@ from canopy_search.dashboards.charts.labels import (
     label_sentence,
 )
 from canopy_search.storage.study.predictions import Predictions, ValidationSet
-from tests.dashboards.studies import PRUNED, data, setting, trial
+from tests.dashboards.studies import PRUNED, Epochs, data, setting, trial
 
 LABELS = ("road", "water", "cloud")
 TARGETS = np.array([[1, 1, 0]] * 6 + [[1, 0, 0]] * 3 + [[0, 1, 0]] * 1, dtype=np.uint8)
@@ -30,13 +30,13 @@ def study(base_epochs: int = 2):  # type: ignore[no-untyped-def]
         0,
         [0.2, 0.3][:base_epochs],
         PRUNED if base_epochs < 2 else "COMPLETE",
-        per_label=per_label([0.3, 0.4], [0.1, 0.2]),
+        epochs=Epochs(per_label=per_label([0.3, 0.4], [0.1, 0.2])),
     )
     best = trial(
         1,
         [0.3, 0.5],
+        epochs=Epochs(per_label=per_label([0.25, 0.7], [0.35, 0.3])),
         params=setting("resnet18"),
-        per_label=per_label([0.25, 0.7], [0.35, 0.3]),
     )
     return data([base, best], predictions={1: predicted([[1, 1, 0]] * 10)})
 
@@ -75,5 +75,5 @@ def test_the_figure_has_a_mark_for_each_score() -> None:
 
 
 def test_the_baseline_as_the_best_is_compared_with_nothing(words: SnapshotAssertion) -> None:
-    alone = data([trial(0, [0.1, 0.2], per_label=per_label([0.3, 0.4], [0.1, 0.2]))])
+    alone = data([trial(0, [0.1, 0.2], epochs=Epochs(per_label=per_label([0.3, 0.4], [0.1, 0.2])))])
     assert label_sentence(alone, label_scores(alone)) == words

@@ -7,7 +7,7 @@ from canopy_search.dashboards.charts.progress import (
     progress_charts,
     spent_s,
 )
-from tests.dashboards.studies import PRUNED, data, trial
+from tests.dashboards.studies import PRUNED, Epochs, data, trial
 
 SCORES = [0.30, 0.25, 0.40, 0.40, 0.35]
 
@@ -31,8 +31,8 @@ def test_time_is_what_was_trained_in_the_order_in_which_it_was_recorded() -> Non
     # Trial 0 trains epochs of 10 s that end at 10 and 20 s, trial 1 one that ends at 15 s and
     # replays its second one.
     trials = [
-        trial(0, [0.1, 0.2], begin_s=0),
-        trial(1, [0.1, 0.3], begin_s=5, trained=[1]),
+        trial(0, [0.1, 0.2], epochs=Epochs(begin_s=0)),
+        trial(1, [0.1, 0.3], epochs=Epochs(begin_s=5, trained=[1])),
     ]
     assert spent_s(data(trials)) == {0: 30.0, 1: 30.0}
     assert spent_s(data(trials[:1])) == {0: 20.0}

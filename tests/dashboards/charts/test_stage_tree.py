@@ -4,12 +4,12 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.charts.stage_tree import sentence, stage_tree, stage_tree_charts
 from canopy_search.dashboards.study.model import StudyData
-from tests.dashboards.studies import PRUNED, data, searched, setting, trial
+from tests.dashboards.studies import PRUNED, Epochs, data, searched, setting, trial
 
 SHARED = [
     trial(0, [0.1, 0.2, 0.3], params=setting(gamma=0.9)),
-    trial(1, [0.1, 0.25], PRUNED, setting(gamma=0.8), trained=[2]),
-    trial(2, [0.1, 0.2, 0.3], params=setting(gamma=0.9), trained=[]),
+    trial(1, [0.1, 0.25], PRUNED, setting(gamma=0.8), epochs=Epochs(trained=[2])),
+    trial(2, [0.1, 0.2, 0.3], epochs=Epochs(trained=[]), params=setting(gamma=0.9)),
     trial(3, [0.2], PRUNED, setting("resnet18")),
 ]
 
@@ -57,7 +57,7 @@ def test_every_reported_epoch_lies_in_one_block() -> None:
 
 
 def test_an_epoch_from_another_study_is_hatched(words: SnapshotAssertion) -> None:
-    study = data([trial(0, [0.1, 0.2], trained=[2])])
+    study = data([trial(0, [0.1, 0.2], epochs=Epochs(trained=[2]))])
     assert [block.was_trained for block in tree(study).blocks] == [False, True]
     assert sentence(study, tree(study)) == words
     (chart,) = stage_tree_charts(study)

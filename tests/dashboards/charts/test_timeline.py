@@ -11,7 +11,7 @@ from canopy_search.dashboards.charts.timeline import (
     timeline_charts,
 )
 from canopy_search.dashboards.study.model import TrialData
-from tests.dashboards.studies import BEGIN, RUNNING, data, trial
+from tests.dashboards.studies import BEGIN, RUNNING, Epochs, data, trial
 from tests.dashboards.summaries import worker
 
 DAY_S = 86_400.0
@@ -22,7 +22,7 @@ def at(seconds: float) -> timedelta:
 
 
 def test_epochs_that_follow_each_other_are_one_stint() -> None:
-    study = data([trial(0, [0.1, 0.2, 0.3], begin_s=0, trained=[2, 3])])
+    study = data([trial(0, [0.1, 0.2, 0.3], epochs=Epochs(begin_s=0, trained=[2, 3]))])
     (stint,) = stints(study)
     assert (stint.first, stint.last, stint.seconds) == (2, 3, 20.0)
     assert stint.begin == at(10)
@@ -31,10 +31,10 @@ def test_epochs_that_follow_each_other_are_one_stint() -> None:
 def test_trials_at_the_same_time_lie_in_lanes() -> None:
     study = data(
         [
-            trial(0, [0.1, 0.2], begin_s=0),
-            trial(1, [0.1], begin_s=5),
-            trial(2, [0.1], begin_s=15),
-            trial(3, [0.1], begin_s=20),
+            trial(0, [0.1, 0.2], epochs=Epochs(begin_s=0)),
+            trial(1, [0.1], epochs=Epochs(begin_s=5)),
+            trial(2, [0.1], epochs=Epochs(begin_s=15)),
+            trial(3, [0.1], epochs=Epochs(begin_s=20)),
         ]
     )
     found = stints(study)
@@ -46,7 +46,12 @@ def test_trials_at_the_same_time_lie_in_lanes() -> None:
 
 
 def test_a_pause_is_cut_out_of_the_clock() -> None:
-    study = data([trial(0, [0.1] * 8, begin_s=0), trial(1, [0.1] * 8, begin_s=DAY_S)])
+    study = data(
+        [
+            trial(0, [0.1] * 8, epochs=Epochs(begin_s=0)),
+            trial(1, [0.1] * 8, epochs=Epochs(begin_s=DAY_S)),
+        ]
+    )
     clock = WorkClock(stints(study))
     assert clock.at(at(0)) == 0
     assert clock.at(at(80)) == 80
@@ -59,7 +64,12 @@ def test_a_pause_is_cut_out_of_the_clock() -> None:
 
 
 def test_short_breaks_stay() -> None:
-    study = data([trial(0, [0.1] * 8, begin_s=0), trial(1, [0.1] * 8, begin_s=300)])
+    study = data(
+        [
+            trial(0, [0.1] * 8, epochs=Epochs(begin_s=0)),
+            trial(1, [0.1] * 8, epochs=Epochs(begin_s=300)),
+        ]
+    )
     clock = WorkClock(stints(study))
     assert clock.pauses == []
     assert clock.at(at(300)) == 300
@@ -67,7 +77,7 @@ def test_short_breaks_stay() -> None:
 
 def test_the_sentence_says_how_busy_the_workers_were(words: SnapshotAssertion) -> None:
     there = worker(7, started=at(0), seen=at(200), ended=at(200), end_reason="left")
-    study = data([trial(0, [0.1] * 8, begin_s=0)], workers=[there])
+    study = data([trial(0, [0.1] * 8, epochs=Epochs(begin_s=0))], workers=[there])
     says = sentence(study, stints(study))
     assert "40 %" in says
     assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", says) == words  # it is local
@@ -75,7 +85,13 @@ def test_the_sentence_says_how_busy_the_workers_were(words: SnapshotAssertion) -
 
 def test_every_stint_and_worker_has_its_bar() -> None:
     there = worker(7, started=at(0), seen=at(200), ended=at(200), end_reason="left")
-    study = data([trial(0, [0.1] * 8, begin_s=0), trial(1, [0.1] * 4, begin_s=10)], workers=[there])
+    study = data(
+        [
+            trial(0, [0.1] * 8, epochs=Epochs(begin_s=0)),
+            trial(1, [0.1] * 4, epochs=Epochs(begin_s=10)),
+        ],
+        workers=[there],
+    )
     (chart,) = timeline_charts(study)
     bars, presence = chart.figures[0].data
     assert sorted(bars.text) == ["0", "1"]

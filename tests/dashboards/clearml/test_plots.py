@@ -8,7 +8,7 @@ from canopy_search.dashboards.clearml.desired_state import Plot
 from canopy_search.dashboards.clearml.links import Pages
 from canopy_search.dashboards.clearml.plots import confusion_plots, label_plots, study_plots
 from tests.dashboards.report.test_page import predicted
-from tests.dashboards.studies import data, searched, trial
+from tests.dashboards.studies import Epochs, data, searched, trial
 
 CHARTS = ("AP over trials", "Learning curves", "AP per label")
 
@@ -43,7 +43,9 @@ def test_a_study_without_a_report_has_figures_of_nothing() -> None:
 
 
 def test_labels_by_their_ap_and_those_that_have_none_in_the_table_alone() -> None:
-    scored = trial(3, [0.5], per_label={"a": [0.2], "b": [None], "c": [0.9], "<d>": [0.4]})
+    scored = trial(
+        3, [0.5], epochs=Epochs(per_label={"a": [0.2], "b": [None], "c": [0.9], "<d>": [0.4]})
+    )
     figures = shown(label_plots(scored))
     (dots,) = figures["AP per label/bars"]["data"]
     assert (dots["y"], dots["x"]) == (["c", "&lt;d&gt;", "a"], [0.9, 0.4, 0.2])

@@ -18,7 +18,16 @@ from canopy_search.dashboards.optuna_dashboard.notes import (
     words_in,
 )
 from canopy_search.storage.workers.control import PAUSE
-from tests.dashboards.studies import COMPLETE, FAILED, PRUNED, data, searched, setting, trial
+from tests.dashboards.studies import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    Epochs,
+    data,
+    searched,
+    setting,
+    trial,
+)
 
 OURS = "**Trial 3: complete, AP .6113**"
 WORDS = st.text(st.characters(blacklist_categories=["Cs"])).filter(lambda text: MARK not in text)
@@ -72,7 +81,12 @@ def test_a_trials_note_says_setting_metrics_cost_reason_and_where_it_is_in_clear
     words: SnapshotAssertion,
 ) -> None:
     pruned = trial(
-        3, [0.25, 0.3], PRUNED, setting("resnet18", "bce", 0.93), trained=[2], reason="worse | so"
+        3,
+        [0.25, 0.3],
+        PRUNED,
+        setting("resnet18", "bce", 0.93),
+        epochs=Epochs(trained=[2]),
+        reason="worse | so",
     )
     note = trial_note(data([pruned]), pruned, "https://app.example.org/3", 0.5)
     rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in note.splitlines()}

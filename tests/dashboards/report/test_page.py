@@ -17,6 +17,7 @@ from tests.dashboards.studies import (
     FAILED,
     PRUNED,
     RUNNING,
+    Epochs,
     data,
     searched,
     setting,
@@ -59,7 +60,12 @@ def hostile() -> StudyData:
         "gamma": FloatDistribution(0.8, 1.0),
     }
     trials = [
-        trial(n, [0.3 + n / 100] * 8, params={**params, "gamma": 0.8 + n / 100}, per_label=label)
+        trial(
+            n,
+            [0.3 + n / 100] * 8,
+            epochs=Epochs(per_label=label),
+            params={**params, "gamma": 0.8 + n / 100},
+        )
         for n in range(3)
     ]
     trials.append(trial(3, [0.1], FAILED, params, reason=EVIL))
