@@ -1,4 +1,4 @@
-"""optuna-dashboard with Canopy's notes, figures and files.
+"""optuna-dashboard as it is, with Canopy's note and figures in a study, and Canopy's own pages.
 
-Figures are drawn in `charts`.
+Figures are drawn in `charts`, the live page in `report`.
 """

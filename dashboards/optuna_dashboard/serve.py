@@ -1,27 +1,23 @@
-"""Serves optuna-dashboard on the studies' own database, and opens it in a browser."""
+"""Serves the dashboard on this machine, and opens it in a browser."""
 
 import os
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from canopy_search.dashboards.errors import PortInUseError
-from canopy_search.dashboards.optuna_dashboard.pages import Pages
-from canopy_search.dashboards.optuna_dashboard.views import BestYaml, StudyViews
-from canopy_search.storage.database import Database
-from canopy_search.storage.study.studies import StudyStore
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 Host = Literal["127.0.0.1", "0.0.0.0"]  # noqa: S104 - opt-in, with a printed warning
 HOST: Host = "127.0.0.1"
 FIRST_PORT = 8080
 PORTS_TRIED = 100
-UPLOADS = "artifacts"
-"""Folder of the user's uploads, below the state folder."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -37,35 +33,39 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
-def serve_dashboard(
-    database: Database,
-    home: Path,
-    best_yaml: BestYaml,
-    port: int | None,
-    say: Callable[[str], None],
-    *,
-    host: Host = HOST,
-    opens: bool = False,
-) -> None:
-    """Serves the dashboard until it is interrupted; by default on this machine only.
+def open_server(app: "WSGIApplication", host: Host, port: int | None) -> WSGIServer:
+    """Returns a server that listens but does not answer yet.
 
     Args:
-        database: the studies' database.
-        home: the state folder.
-        best_yaml: returns the best configuration of a study of Canopy's.
-        port: port to listen on; None for the first free one from 8080.
-        say: called with the address when the server is ready.
+        app: the dashboard.
         host: address to listen on. Anyone who can reach it can change notes and delete studies
             without a password; 0.0.0.0 is meant for containers, which restrict it when they
             publish their ports.
-        opens: whether to open it in a browser.
+        port: port to listen on; None for the first free one from 8080.
 
     Raises:
         PortInUseError: `port`, or every port that was tried, is in use.
     """
-    with open_server(database, home, best_yaml, port, host) as server:
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
+    for number in ports:
+        try:
+            return make_server(host, number, app, _Server, _QuietHandler)
+        except OSError:
+            continue
+    raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")
+
+
+def serve(server: WSGIServer, say: Callable[[str], None], *, opens: bool) -> None:
+    """Answers until it is interrupted.
+
+    Args:
+        server: from `open_server`; it is closed at the end.
+        say: called with the address.
+        opens: whether to open it in a browser.
+    """
+    with server:
         address = f"http://{HOST}:{server.server_port}/"
-        if host == HOST:
+        if server.server_address[0] == HOST:
             say(f"studies at {address} (Ctrl-C ends)")
         else:
             say(
@@ -79,31 +79,6 @@ def serve_dashboard(
             server.serve_forever()
         except KeyboardInterrupt:
             return
-
-
-def open_server(
-    database: Database, home: Path, best_yaml: BestYaml, port: int | None, host: Host = HOST
-) -> WSGIServer:
-    """Returns a server that listens but does not answer yet.
-
-    Args:
-        database: the studies' database.
-        home: the state folder.
-        best_yaml: returns the best configuration of a study of Canopy's.
-        port: port to listen on; None for the first free one from 8080.
-        host: address to listen on.
-
-    Raises:
-        PortInUseError: `port`, or every port that was tried, is in use.
-    """
-    pages = Pages(StudyViews(StudyStore(database), database, home / UPLOADS, best_yaml))
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
-    for number in ports:
-        try:
-            return make_server(host, number, pages, _Server, _QuietHandler)
-        except OSError:
-            continue
-    raise PortInUseError(f"port {ports[0]} is in use; choose another one with --port")
 
 
 def is_desktop() -> bool:

@@ -1,7 +1,6 @@
 """`canopy dashboard`: all studies in optuna-dashboard."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,22 +24,12 @@ def dashboard(
     ] = "127.0.0.1",
 ) -> None:
     """Browse all studies in optuna-dashboard, on this machine only, until Ctrl-C."""
-    from canopy_search.dashboards.optuna_dashboard.serve import is_desktop, serve_dashboard
-    from canopy_search.dashboards.study.confirmation import last_confirmation
+    from canopy_search.dashboards.optuna_dashboard.app import UPLOADS, Dashboard
+    from canopy_search.dashboards.optuna_dashboard.serve import is_desktop, open_server, serve
     from canopy_search.search.workflows.best_setting import best_yaml
 
-    database = workspace().open_existing()
+    def yaml_of(data: StudyData) -> str:
+        return best_yaml(data, dict(data.record or {}), None, data.confirmation)
 
-    def yaml_of(summary: StudyData, record: Mapping[str, Any]) -> bytes:
-        confirmation = last_confirmation(database, summary, record)
-        return best_yaml(summary, dict(record), None, confirmation).encode()
-
-    serve_dashboard(
-        database,
-        state_home(),
-        yaml_of,
-        port,
-        typer.echo,
-        host=host,
-        opens=not no_open and is_desktop(),
-    )
+    app = Dashboard(workspace().open_existing(), state_home() / UPLOADS, yaml_of)
+    serve(open_server(app, host, port), typer.echo, opens=not no_open and is_desktop())

@@ -4,7 +4,8 @@ import difflib
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,17 @@ from canopy_search.storage.study.trial_rows import check_optuna_tables
 from canopy_search.storage.workers.control import PAUSE, RUN
 from canopy_search.storage.workers.registry import WorkerSummary, left_behind, list_workers
 from canopy_search.storage.workers.session import WorkerSession
+
+_ATTRIBUTES = "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
+# Notes and figures may be large, and the search does not use them.
+_SEARCH_ATTRIBUTES = sqlalchemy.text(f"{_ATTRIBUTES} AND key NOT LIKE 'dashboard:%'")
+_SET_ATTRIBUTES = sqlalchemy.text("""
+    INSERT INTO study_system_attributes (study_id, key, value_json)
+    SELECT :study_id, * FROM unnest(CAST(:keys AS text[]), CAST(:values AS text[]))
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
+# The other locks of two numbers are those of a study's waiting workers, from 0.
+_LOCK_ATTRIBUTES = sqlalchemy.text("SELECT pg_advisory_xact_lock(:study_id, -1)")
 
 
 class StudyStore:
@@ -184,14 +196,33 @@ class StudyStore:
             DatabaseSchemaError: another version of Optuna changed its tables.
         """
         study_id = self.study_id(name)
-        query = sqlalchemy.text(
-            "SELECT key, value_json FROM study_system_attributes WHERE study_id = :study_id"
-        )
         with self._engine.connect() as connection:
             check_optuna_tables(connection)
-            rows = connection.execute(query, {"study_id": study_id})
+            rows = connection.execute(_SEARCH_ATTRIBUTES, {"study_id": study_id})
             attributes = {key: json.loads(text) for key, text in rows}
         return TrialQueue(self._engine, session, study_id, name, attributes)
+
+    @contextmanager
+    def changing_attributes(self, study_id: int) -> Iterator[dict[str, Any]]:
+        """Yields the system attributes of a study; changed and new ones are written at the end.
+
+        One process at a time changes them so; the search is not locked.
+
+        Args:
+            study_id: the database's id of the study.
+        """
+        values = {"study_id": study_id}
+        with self._engine.begin() as connection:
+            connection.execute(_LOCK_ATTRIBUTES, values)
+            rows = connection.execute(sqlalchemy.text(_ATTRIBUTES), values)
+            before = {row.key: row.value_json for row in rows}
+            attributes = {key: json.loads(text) for key, text in before.items()}
+            yield attributes
+            texts = {key: json.dumps(value) for key, value in attributes.items()}
+            changed = {key: text for key, text in texts.items() if before.get(key) != text}
+            if changed:
+                arrays = {"keys": list(changed), "values": list(changed.values())}
+                connection.execute(_SET_ATTRIBUTES, {**values, **arrays})
 
     def open_replica(self, name: str) -> StudyReplica:
         """Returns the trials of a study for reading only; it is empty before `refresh`.

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from canopy_search.dashboards.optuna_dashboard.app import Dashboard
+from canopy_search.storage.database import open_database
+from tests.dashboards.optuna_dashboard.visitor import Visitor
 from tests.integration.in_process import InProcess
 from tests.reading_docs import ROOT
 from tests.shared_servers import execute
@@ -63,3 +66,15 @@ def test_the_same_search_trains_nothing_and_then_continues(user: InProcess) -> N
     assert len(continued) == 8
     paused_after = {trial["epochs_reported"] for trial in continued}
     assert paused_after <= {1, 4}  # the rungs of asha with factor 4; branches would pause after 2
+
+
+def test_the_dashboard_shows_it_and_changes_nothing_that_others_read(user: InProcess) -> None:
+    before = [user.json("trials"), user.json("status")["epochs"]]
+    database = open_database(user.folder, user.database_url)
+    visitor = Visitor(Dashboard(database, user.folder / "artifacts", lambda data: data.name))
+    [study] = visitor.get("/api/studies").json()["study_summaries"]
+    shown = visitor.open(study["study_id"])
+    assert "1 complete, 5 pruned" in shown["note"]["body"]
+    assert shown["plotly_graph_objects"]
+    database.close()
+    assert [user.json("trials"), user.json("status")["epochs"]] == before

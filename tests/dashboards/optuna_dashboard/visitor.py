@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from canopy_search.dashboards.optuna_dashboard.pages import Pages
+from canopy_search.dashboards.optuna_dashboard.app import Dashboard
+
+BROWSER = "text/html,application/xhtml+xml"
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,26 @@ class Visitor:
     """One who looks at the dashboard.
 
     Args:
-        pages: the application.
+        dashboard: the application.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
 
     def get(self, address: str) -> Reply:
         return self.send("GET", address)
+
+    def open(self, study_id: int) -> Any:
+        """Loads the page of a study in a browser, which then asks for the study."""
+        assert self.send("GET", f"/dashboard/studies/{study_id}", HTTP_ACCEPT=BROWSER).status == 200
+        return self.study(study_id)
 
     def study(self, study_id: int) -> Any:
         reply = self.get(f"/api/studies/{study_id}")
         assert reply.status == 200, reply.body
         return reply.json()
 
-    def send(self, method: str, address: str, document: Any = None) -> Reply:
+    def send(self, method: str, address: str, document: Any = None, **headers: str) -> Reply:
         body = b"" if document is None else json.dumps(document).encode()
         place = urlsplit(address)
         environ = {
@@ -57,16 +64,22 @@ class Visitor:
             "SERVER_PORT": "8080",
             "CONTENT_TYPE": "application/json",
             "CONTENT_LENGTH": str(len(body)),
+            "HTTP_HOST": "127.0.0.1:8080",
+            "HTTP_ACCEPT_ENCODING": "",
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(body),
             "wsgi.errors": sys.stderr,
+            **headers,
         }
         told: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
             told["status"], told["headers"] = status, headers
 
-        answer = b"".join(self._pages(environ, start))
-        headers = {name.lower(): value for name, value in told["headers"]}
-        assert int(headers["content-length"]) == len(answer)
-        return Reply(int(told["status"].split()[0]), headers, answer)
+        parts = self._dashboard(environ, start)
+        answer = b"".join(parts)
+        if hasattr(parts, "close"):
+            parts.close()
+        replied = {name.lower(): value for name, value in told["headers"]}
+        assert int(replied.get("content-length", len(answer))) == len(answer)
+        return Reply(int(told["status"].split()[0]), replied, answer)
