@@ -7,6 +7,7 @@ import typer
 
 from canopy_search.search.cli.options import command_text, selection
 from canopy_search.search.environment import state_home
+from canopy_search.search.events import progress_to
 from canopy_search.search.progress_display import open_console, open_screen
 from canopy_search.search.study.configuration import DEFAULT_CONFIG
 
@@ -68,7 +69,7 @@ def init(
     screen = open_screen(open_console(stderr=True))
     try:
         found = initialize(
-            source_of(labels), source_of(images), wishes, state_home(), screen.progress
+            source_of(labels), source_of(images), wishes, state_home(), progress_to(screen.emit)
         )
     finally:
         screen.close()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from canopy_search.search.errors import PredictionError
+from canopy_search.search.events import Progress
 from canopy_search.search.progress_display import open_console, open_screen
 
 Format = Literal["csv", "json"]
@@ -66,7 +67,7 @@ def predict(
             format_ or ("json" if is_json else "csv"),
             device=device,
             batch_size=batch_size,
-            on_progress=lambda done, total: screen.progress("predicting", done, total),
+            on_progress=lambda done, total: screen.emit(Progress("predicting", done, total)),
         )
     finally:
         screen.close()

@@ -16,7 +16,7 @@ from canopy_search.search.cli.options import (
     wait_for_study,
 )
 from canopy_search.search.environment import database_url, state_home
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.progress_display import open_console, open_screen
 from canopy_search.search.study.configuration import load_config
 
 
@@ -33,10 +33,14 @@ def worker(
     It may join and leave at any time.
     """
     from canopy_search.search.study.join import join_plan
+    from canopy_search.search.workers.placed_worker import placed_worker
     from canopy_search.search.workflows.search import work_on_screen
 
     settings = load_config(config, allow_missing=allow_missing)
     name = study or settings.search.study
+    if (placed := placed_worker()) is not None:
+        screen = open_screen(open_console())
+        raise typer.Exit(placed.run(settings, name, 60 * retry_for_min, screen.emit))
     store = open_store()
     if wait:
         wait_for_study(store, name)

@@ -37,6 +37,6 @@ def forecast_on_screen(  # noqa: PLR0917 - what a forecast needs
     try:
         plan = plan_search(config, home, config.search.study, n_trials)
         slots, number = slots_and_workers(config, workers, gpus)
-        return forecast_search(replace(plan, workers=number), slots, screen, imported_s)
+        return forecast_search(replace(plan, workers=number), slots, screen.emit, imported_s)
     finally:
         screen.close()

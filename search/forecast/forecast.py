@@ -17,7 +17,7 @@ from optuna.distributions import (
 from canopy_search.search.config.settings import CanopyConfig, Scalar
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import SearchError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Progress, progress_to
 from canopy_search.search.forecast.calibration import Speeds, calibrate
 from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.search.forecast.searches import (
@@ -47,28 +47,28 @@ OPEN_DATABASE_S = 5.0
 
 
 def forecast_search(
-    plan: SearchPlan, slots: Sequence[DeviceSlot], watcher: SearchWatcher, imported_s: float
+    plan: SearchPlan, slots: Sequence[DeviceSlot], emit: Emit, imported_s: float
 ) -> Forecast:
     """Measures this machine and estimates the cost of a search; starts no search.
 
     Args:
         plan: the search, with the number of its workers.
         slots: slots of the workers that fit on this machine; one process measures on each.
-        watcher: receives the progress.
+        emit: receives the progress.
         imported_s: seconds that the command took to start.
 
     Raises:
         SearchError, TrainingError: the error that the search would fail with.
     """
-    data_sources(plan.config.data, plan.home, watcher.progress)  # creates the demo if needed
+    data_sources(plan.config.data, plan.home, progress_to(emit))  # creates the demo if needed
     started = time.perf_counter()
-    sample = open_sample(plan.config.data, plan.home, SAMPLE_IMAGES, watcher.progress)
+    sample = open_sample(plan.config.data, plan.home, SAMPLE_IMAGES, progress_to(emit))
     opening_s = time.perf_counter() - started - sample.decoding_s
     check_networks(plan.space, sample.dataset)
     checking_s = time.perf_counter() - started - sample.decoding_s - opening_s
     training = shared_out(plan.config.training, len(slots), sample.train)
     space = SearchSpace(training, plan.space.distributions)
-    measured = calibrate(runs_to_measure(space), sample, slots, watcher)
+    measured = calibrate(runs_to_measure(space), sample, slots, emit)
     speeds = measured.speeds
     replayed = {
         n_trials: replay_searches(
@@ -81,7 +81,7 @@ def forecast_search(
         for n_trials in (plan.n_trials, 2 * plan.n_trials)
     }
     replays = replayed[plan.n_trials]
-    watcher.progress("replaying the search", len(replays), len(replays))
+    emit(Progress("replaying the search", len(replays), len(replays)))
     # The command opens the data, and the workers open it again.
     start_s = imported_s + 2 * opening_s + checking_s + measured.startup_s + OPEN_DATABASE_S
     return assemble(plan, training, sample, speeds, replayed, start_s)

@@ -50,6 +50,7 @@ class SearchPlan:
         retry_for_s: how long to retry while the database is unavailable, in seconds.
         threads: threads of each worker if the configuration says ``auto``; None for its share of
             this machine's cores.
+        worker_id: id of this process among the workers; None for a random one.
     """
 
     config: CanopyConfig
@@ -61,6 +62,7 @@ class SearchPlan:
     slot: str = "cpu"
     retry_for_s: float = DEFAULT_RETRY_FOR_S
     threads: int | None = None
+    worker_id: int | None = None
 
 
 def plan_search(

@@ -18,7 +18,7 @@ from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.doctor.checkpoints import checked_place
 from canopy_search.search.errors import SearchFailedError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Note, Progress
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.scheduling.next_trial import finished_count
@@ -67,7 +67,7 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
     url: str | None,
     study: str,
     n_trials: int,
-    watcher: SearchWatcher,
+    emit: Emit,
 ) -> None:
     """Checks everything a search needs, one line per check, and does not change the study.
 
@@ -77,34 +77,34 @@ def try_search(  # noqa: PLR0917 - the six things a search needs
         url: URL of the database; None for the embedded one.
         study: name of the study.
         n_trials: total of finished trials.
-        watcher: receives the results.
+        emit: receives the results.
 
     Raises:
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
-    with _check("configuration", watcher) as found:
+    with _check("configuration", emit) as found:
         plan = plan_search(config, home, study, n_trials)
         searched = ", ".join(plan.space.distributions)
         found.append(f"{n_trials} trials over {searched}")
     if config.stages.enabled and config.stages.checkpoints != "auto":
-        with _check("checkpoints", watcher) as found:
+        with _check("checkpoints", emit) as found:
             found.append(f"{checked_place(config.stages, home)} can be written")
-    with _check("database", watcher) as found:
+    with _check("database", emit) as found:
         database = open_database(home, url)
         found.append(database.place)
     with closing(database):
         store = StudyStore(database)
-        with _check("data", watcher) as found:
-            dataset = open_data(config.data, home, watcher)
+        with _check("data", emit) as found:
+            dataset = open_data(config.data, home, emit)
             found.append(f"{len(dataset.image_names):,} images can be used")
-        with _check("memory", watcher) as found:
+        with _check("memory", emit) as found:
             needed = check_networks(plan.space, dataset)
             found.append(_memory_text(needed, plan.space))
-        with _check("study", watcher) as found:
+        with _check("study", emit) as found:
             left, text = _trials_left(plan, store, dataset)
             found.append(text)
-    epochs = _try_networks(plan.space, dataset, watcher)
-    watcher.note(_ready_text(left, n_trials, epochs))
+    epochs = _try_networks(plan.space, dataset, emit)
+    emit(Note(_ready_text(left, n_trials, epochs)))
 
 
 def try_placement(  # noqa: PLR0917 - as above
@@ -114,7 +114,7 @@ def try_placement(  # noqa: PLR0917 - as above
     study: str,
     n_trials: int,
     elsewhere: Placement,
-    watcher: SearchWatcher,
+    emit: Emit,
 ) -> None:
     """Checks a search on other machines as far as this machine can, one line per check.
 
@@ -128,33 +128,35 @@ def try_placement(  # noqa: PLR0917 - as above
         study: name of the study.
         n_trials: total of finished trials.
         elsewhere: the backend that will place the workers.
-        watcher: receives the results.
+        emit: receives the results.
 
     Raises:
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
-    with _check("configuration", watcher) as found:
+    with _check("configuration", emit) as found:
         plan = plan_search(config, home, study, n_trials, is_local=False)
         found.append(f"{n_trials} trials over {', '.join(plan.space.distributions)}")
-    with _check("database", watcher) as found:
+    with _check("database", emit) as found:
         database = open_database(home, url)
         found.append(database.place)
     database.close()
-    with _check("machines", watcher) as found, closing(elsewhere.open(plan, url, found.append)):
+    with _check("machines", emit) as found, closing(elsewhere.open(plan, url, found.append)):
         pass
-    watcher.note(
-        "ready as far as this machine can check; data, versions and memory of the other machines "
-        "are checked there before a trial starts"
+    emit(
+        Note(
+            "ready as far as this machine can check; data, versions and memory of the other "
+            "machines are checked there before a trial starts"
+        )
     )
 
 
 @contextmanager
-def _check(name: str, watcher: SearchWatcher) -> Iterator[list[str]]:
+def _check(name: str, emit: Emit) -> Iterator[list[str]]:
     """Prints what was found and how many seconds the check took, unless it failed."""
     started = time.perf_counter()
     found: list[str] = []
     yield found
-    watcher.note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}")
+    emit(Note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}"))
 
 
 def _memory_text(needed: dict[str, int], space: SearchSpace) -> str:
@@ -183,7 +185,7 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
     return left, f"{text}; {left} to go"
 
 
-def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) -> dict[str, float]:
+def _try_networks(space: SearchSpace, dataset: Dataset, emit: Emit) -> dict[str, float]:
     """Takes a step with every backbone and with every loss.
 
     Returns:
@@ -195,7 +197,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
     pairs += [(*backbones[0], loss) for loss in losses[1:]]
     epochs: dict[str, float] = {}
     for index, (backbone, weights, loss) in enumerate(pairs):
-        watcher.progress(f"a step of {backbone}", index, len(pairs))
+        emit(Progress(f"a step of {backbone}", index, len(pairs)))
         params = {
             "backbone": backbone,
             "weights": weights,
@@ -205,7 +207,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
             "precision": choices(space, "precision")[0],
             "optimizer.name": choices(space, "optimizer.name")[0],
         }
-        with _check("training step", watcher) as found:
+        with _check("training step", emit) as found:
             pretrained = "" if weights == "none" else f" from {weights}"
             found.append(f"{backbone}{pretrained} with {loss}")
             try:
@@ -302,8 +304,8 @@ def try_on_screen(  # noqa: PLR0917 - as above
     screen = open_screen(console)
     try:
         if elsewhere is None:
-            try_search(config, home, url, study, n_trials, screen)
+            try_search(config, home, url, study, n_trials, screen.emit)
         else:
-            try_placement(config, home, url, study, n_trials, elsewhere, screen)
+            try_placement(config, home, url, study, n_trials, elsewhere, screen.emit)
     finally:
         screen.close()

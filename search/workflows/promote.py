@@ -1,6 +1,7 @@
 """``canopy promote``: trains the remaining epochs of pruned and paused trials."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -9,14 +10,14 @@ from rich.console import Console
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PromotionError
-from canopy_search.search.events import SearchWatcher, TrialEnd
+from canopy_search.search.events import Emit, SearchStarted, TrialEnded, note_to
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.next_trial import finished_count
-from canopy_search.search.scheduling.open_study import OpenStudy
+from canopy_search.search.scheduling.open_study import OpenStudy, best_ap
 from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
-from canopy_search.search.workers.loop import best_ap, open_objective
+from canopy_search.search.workers.loop import open_objective
 from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database, open_database
 from canopy_search.storage.study.studies import StudyStore
@@ -31,8 +32,8 @@ from canopy_search.storage.study.trial_attributes import (
 
 
 def promote(
-    plan: SearchPlan, database: Database, numbers: Sequence[int], watcher: SearchWatcher
-) -> list[TrialEnd]:
+    plan: SearchPlan, database: Database, numbers: Sequence[int], emit: Emit
+) -> list[TrialEnded]:
     """Trains trials until their last epoch, whatever the pruner decided.
 
     A pruned trial is final for Optuna, so a new trial with the same parameters resumes where it
@@ -43,7 +44,7 @@ def promote(
         plan: plan of the study.
         database: opened and migrated.
         numbers: numbers of the trials.
-        watcher: receives events.
+        emit: receives events.
 
     Raises:
         UnknownStudyError: there is no such study.
@@ -52,14 +53,14 @@ def promote(
     # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
     _check(store.load_study(plan.study), numbers)
-    dataset = open_data(plan.config.data, plan.home, watcher)
+    dataset = open_data(plan.config.data, plan.home, emit)
     check_networks(plan.space, dataset)
     started = join_study(plan, store, dataset)
     store.close()
-    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=watcher.note)
-    with open_objective(started, database, watcher, retry_policy, obeys=False) as objective:
+    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=note_to(emit))
+    with open_objective(started, database, emit, retry_policy, obeys=False) as objective:
         opened, trial_queue = objective.opened, objective.trial_queue
-        ends: list[TrialEnd] = []
+        ends: list[TrialEnded] = []
         for number in numbers:
             with trial_queue.locked() as snapshot:
                 trials = _check(opened.study, numbers[len(ends) :], snapshot.owned)
@@ -68,10 +69,10 @@ def promote(
             if not ends:
                 finished = finished_count(opened.study)
                 total = finished + len(numbers)
-                watcher.search_started(plan.study, finished, total, best_ap(opened.study))
+                emit(SearchStarted(plan.study, finished, total, best_ap(opened.study)))
             end = objective.run_trial(trial)
-            watcher.trial_ended(end, finished_count(opened.study), best_ap(opened.study))
-            ends.append(end)
+            ends.append(replace(end, settled=finished_count(opened.study)))
+            emit(ends[-1])
         return ends
 
 
@@ -157,7 +158,7 @@ def promote_on_screen(  # noqa: PLR0917 - as above
     screen = open_screen(console)
     try:
         plan = plan_search(config, home, study, config.search.trials)
-        promote(plan, open_database(home, url), numbers, screen)
+        promote(plan, open_database(home, url), numbers, screen.emit)
     except KeyboardInterrupt:
         return False
     finally:

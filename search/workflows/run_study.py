@@ -8,16 +8,18 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from canopy_search.search.events import Note, SearchStarted, note_to
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
+from canopy_search.search.scheduling.open_study import best_ap
 from canopy_search.search.study.plan import SearchPlan, as_started, check_ours, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.backend import Backend, Placement
+from canopy_search.search.workers.database_watcher import DatabaseWatcher
 from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.launcher import Launcher
 from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
-from canopy_search.search.workers.loop import best_ap
 from canopy_search.search.workflows.background_mirror import mirroring
 from canopy_search.storage.connection.retry import RetryPolicy
 from canopy_search.storage.database import Database
@@ -86,12 +88,15 @@ def run_search(  # noqa: PLR0917 - what a search needs
         backend = _start_locally(plan, url, store, limits, screen, dataset)
     else:
         check_ours(plan, store)
-        backend = limits.elsewhere.open(plan, url, screen.note)
+        backend = limits.elsewhere.open(plan, url, note_to(screen.emit))
     with closing(backend):
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        with mirroring(plan, url, store, screen.note) as update_mirror:
+        with mirroring(plan, url, store, note_to(screen.emit)) as update_mirror:
             logs = log_folder(plan.home, plan.study)
-            launcher = Launcher(backend, logs, screen, deadline_s, on_tick=update_mirror)
+            watcher = None
+            if limits.elsewhere is not None:
+                watcher = DatabaseWatcher(database, plan.study, plan.config.training.epochs)
+            launcher = Launcher(backend, logs, screen, deadline_s, update_mirror, watcher)
             return _let_workers_search(plan, database, store, screen, launcher)
 
 
@@ -107,7 +112,7 @@ def _start_locally(  # noqa: PLR0917 - as above
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
     if dataset is None:
-        dataset = open_data(plan.config.data, plan.home, screen)
+        dataset = open_data(plan.config.data, plan.home, screen.emit)
     check_networks(plan.space, dataset)
     plan = replace(plan, workers=len(slots))
     start_study(plan, store, dataset)
@@ -123,22 +128,22 @@ def _let_workers_search(
 ) -> SearchEnd:
     study = store.load_study(plan.study)
     finished = finished_count(study)
-    screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
+    screen.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(study)))
     if finished >= plan.n_trials and not study.get_trials(
         deepcopy=False, states=(TrialState.RUNNING,)
     ):
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
-        screen.note("the study is paused; resume it with: canopy resume")
+        screen.emit(Note("the study is paused; resume it with: canopy resume"))
     slots = launcher.backend.slots()
     if len(slots) > 1 and launcher.backend.one_machine:
         devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
-        screen.note(f"{len(slots)} workers on {devices}")
+        screen.emit(Note(f"{len(slots)} workers on {devices}"))
     store.close()
     database.close()  # the workers have their own connections
     if not launcher.run():
         return SearchEnd.TIME_UP
-    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=screen.note)
+    retry_policy = RetryPolicy(plan.retry_for_s, revive=database.revive, note=note_to(screen.emit))
     return retry_policy.call(lambda: _end_of(plan, store))
 
 

@@ -12,6 +12,7 @@ from canopy_search.dashboards.study.finalists import finalists_at_hand
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.events import Note
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.workers.graceful_exit import leaving_in_time
@@ -58,7 +59,7 @@ def search_until_done(  # noqa: PLR0917 - what a search needs
             config, home, study, n_trials, retry_for_s=retry_for_s, is_local=is_local
         )
         database = open_database(home, url)
-        screen.note(f"database: {database.place}")
+        screen.emit(Note(f"database: {database.place}"))
         end = run_search(plan, database, url, limits, screen)
         # Its figures take a second to import, which would delay the start of the search.
         from canopy_search.dashboards.answer.headline import closing
@@ -106,7 +107,7 @@ def work_on_screen(plan: SearchPlan, url: str | None, console: Console) -> bool:
     screen = open_screen(console)
     try:
         with leaving_in_time():
-            search_in_study(plan, url, screen)
+            search_in_study(plan, url, screen.emit)
     except KeyboardInterrupt:
         return False
     finally:

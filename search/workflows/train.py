@@ -244,7 +244,7 @@ def train_on_screen(
     """
     screen = open_screen(console)
     try:
-        dataset = open_data(config.data, home, screen)
+        dataset = open_data(config.data, home, screen.emit)
         check_network(config.training, dataset)
         check_writable(model)
     finally:

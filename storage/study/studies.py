@@ -4,7 +4,7 @@ import difflib
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -174,8 +174,14 @@ class StudyStore:
             self._study_id(name), trial_number
         )
 
-    def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
-        """Returns all recorded epochs of a study, in order, by trial number.
+    def epochs(
+        self, name: str, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochRecord]]:
+        """Returns the recorded epochs of a study, in order, by trial number.
+
+        Args:
+            name: of the study.
+            numbers: of the trials; None for all.
 
         Raises:
             UnknownStudyError: there is no such study.
@@ -194,6 +200,8 @@ class StudyStore:
             .where(TRIALS.c.study_id == self._study_id(name))
             .order_by(TRIALS.c.number, EPOCH.c.epoch)
         )
+        if numbers is not None:
+            query = query.where(TRIALS.c.number.in_(numbers))
         found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
         with self._engine.connect() as connection:
             for number, *values in connection.execute(query):

@@ -51,6 +51,7 @@ class WorkerSession:
         slot: its device.
         beat_s: seconds between heartbeats.
         throttle: of the worker's other connection, which is kept open if this one is.
+        worker: its id, which no other worker has had; None for a random one.
 
     Attributes:
         worker: unique id of the worker.
@@ -66,9 +67,10 @@ class WorkerSession:
         slot: str = "cpu",
         beat_s: float = BEAT_S,
         throttle: ConnectionThrottle | None = None,
+        worker: int | None = None,
     ) -> None:
         self.wanted = RUN
-        self.worker = secrets.randbits(62)
+        self.worker = secrets.randbits(62) if worker is None else worker
         self.load = ServerLoad()
         self._throttle = throttle or ConnectionThrottle()
         self._study_id = study_id

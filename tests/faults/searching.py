@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Event
 from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search, start_study
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.trial import stage_tree
@@ -68,11 +68,8 @@ class Pace:
         options["beat_s"] = self.beat_s
 
 
-class Quiet:
-    """Watches a search and says nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_arguments, **_options: None
+def quiet(_event: Event) -> None:
+    """Shows nothing of a search."""
 
 
 @dataclass
@@ -145,7 +142,7 @@ class Search:
         plan = self.plan
         with closing(open_database(self.home, self.url)) as database:
             store = StudyStore(database)
-            dataset = open_data(self.config.data, self.home, quiet())
+            dataset = open_data(self.config.data, self.home, quiet)
             begun = start_study(plan, store, dataset)
             store.launch(STUDY, self.n_trials, self.config.search.model_dump(mode="json"))
             store.close()
@@ -256,12 +253,6 @@ class Search:
         screen = LineScreen(Console(file=file, width=160, color_system=None))
         database = open_database(self.home, self.url)
         run_search(self.plan, database, self.url, Limits(workers, elsewhere=elsewhere), screen)
-
-
-def quiet() -> SearchWatcher:
-    """Returns a watcher that says nothing."""
-    watcher: Any = Quiet()
-    return watcher
 
 
 def wait_until(is_so: Callable[[], bool], what: str, limit_s: float = PATIENCE_S) -> None:

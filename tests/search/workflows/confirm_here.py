@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.events import note_to
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
@@ -27,7 +28,7 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
         database: Database,
         url: str | None,
         limits: Limits,
-        watcher: Any,
+        screen: Any,
         dataset: Dataset,
     ) -> SearchEnd:
         plans.append(plan)
@@ -36,8 +37,8 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
         started = join_study(plan, store, dataset)
         store.close()
-        retry_policy = RetryPolicy(plan.retry_for_s, note=watcher.note)
-        with open_objective(started, database, watcher, retry_policy) as objective:
+        retry_policy = RetryPolicy(plan.retry_for_s, note=note_to(screen.emit))
+        with open_objective(started, database, screen.emit, retry_policy) as objective:
             work(plan, objective, retry_policy)
         return SearchEnd.COMPLETE
 
