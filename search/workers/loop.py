@@ -128,12 +128,10 @@ def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
     try:
         study_id = store.study_id(plan.study)
         session = WorkerSession(
-            database.url,
-            study_id=study_id,
-            slot=plan.slot,
-            throttle=database.throttle,
-            worker=plan.worker_id,
+            database.url, study_id=study_id, slot=plan.slot, throttle=database.throttle
         )
+        if plan.worker_id is not None:
+            session.identify(plan.worker_id)
         session.register()
         try:
             trial_queue = store.open_trial_queue(plan.study, session)

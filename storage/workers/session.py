@@ -51,7 +51,6 @@ class WorkerSession:
         slot: its device.
         beat_s: seconds between heartbeats.
         throttle: of the worker's other connection, which is kept open if this one is.
-        worker: its id, which no other worker has had; None for a random one.
 
     Attributes:
         worker: unique id of the worker.
@@ -67,10 +66,9 @@ class WorkerSession:
         slot: str = "cpu",
         beat_s: float = BEAT_S,
         throttle: ConnectionThrottle | None = None,
-        worker: int | None = None,
     ) -> None:
         self.wanted = RUN
-        self.worker = secrets.randbits(62) if worker is None else worker
+        self.worker = secrets.randbits(62)
         self.load = ServerLoad()
         self._throttle = throttle or ConnectionThrottle()
         self._study_id = study_id
@@ -99,6 +97,10 @@ class WorkerSession:
         self._is_disconnected = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy heartbeat", daemon=True)
+
+    def identify(self, worker: int) -> None:
+        """Sets this worker's id, which no other worker has had; to be called before `register`."""
+        self.worker = self._identity["id"] = worker
 
     def register(self) -> None:
         """Registers this worker with its first heartbeat.

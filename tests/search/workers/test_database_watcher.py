@@ -135,7 +135,7 @@ def test_a_worker_is_followed_from_trial_to_trial(search: Any, database: Databas
 def test_a_paused_trial_ends_once_for_each_pause_and_not_when_the_search_is_over(
     search: Any,
 ) -> None:
-    asha = {"name": "asha", "min_resource": 1, "reduction_factor": 2}
+    asha = {"name": "asha", "min_epochs": 1, "reduction_factor": 2}
     witness, found = search(lambda event: isinstance(event, TrialEnded), 4, pruner=asha)
     assert TrialState.RUNNING in {end.state for end in witness.ends}
     ended = [event for _, event in found if isinstance(event, TrialEnded)]
