@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -31,7 +32,7 @@ from benchmarks.filled_studies import ENDLESS, EPOCHS, fill
 from benchmarks.machine import machine_text
 from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.space import SearchSpace
-from canopy_search.search.events import TrialEnd
+from canopy_search.search.events import Event, TrialEnded
 from canopy_search.search.study.configuration import checked, load_config
 from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search
 from canopy_search.search.study.request import StudyRequest
@@ -178,21 +179,12 @@ class Pace:
         return [1e3 * (b - a) for a, b in zip(self.ends_s, self.ends_s[1:], strict=False)]
 
 
-class PaceWatcher:
-    """Tells a pace of every trial that is over; is told and shows nothing else."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-
-    def trial_ended(self, end: TrialEnd, *_others: object) -> None:
-        """A trial has ended or pauses."""
-        if end.state == TrialState.FAIL:
-            raise RuntimeError(f"trial {end.number} failed: {end.reason}")
-        if end.state == TrialState.COMPLETE:
-            self._pace.trial_ended()
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_values: None
+def follow(pace: Pace, event: Event) -> None:
+    """Tells a pace of every trial that is over."""
+    if isinstance(event, TrialEnded) and event.state == TrialState.FAIL:
+        raise RuntimeError(f"trial {event.number} failed: {event.reason}")
+    if isinstance(event, TrialEnded) and event.state == TrialState.COMPLETE:
+        pace.trial_ended()
 
 
 def run_plain(plan: SearchPlan, url: str, pace: Pace) -> None:
@@ -235,12 +227,14 @@ def run_canopy(plan: SearchPlan, url: str, pace: Pace) -> None:
     database = Workspace(plan.workspace.home, url).open()
     retrier = plan.workspace.retrier()
     pace.began_s = time.perf_counter()
-    watcher = PaceWatcher(pace)
     with (
         patch.object(worker, "open_tree", open_tree),
         patch.object(stage_tree, "TrainingRun", InstantRun),
         open_objective(
-            StartedStudy(replace(plan, space=space), dataset), database, watcher, retrier
+            StartedStudy(replace(plan, space=space), dataset),
+            database,
+            partial(follow, pace),
+            retrier,
         ) as objective,
     ):
         work(plan, objective, retrier)

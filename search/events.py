@@ -1,35 +1,53 @@
-"""Events that a search sends to its display."""
+"""Events of a search: frozen values that travel unchanged from a worker to log and screen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any
 
 from optuna.trial import TrialState
 
 
 @dataclass(frozen=True)
-class TrialEnd:
-    """How one trial ended or paused.
+class Event:
+    """Base of all events."""
+
+
+Emit = Callable[[Event], None]
+"""Receives the events of one worker, in order."""
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """Something happened that the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Progress of a preparation such as decoding images."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SearchStarted(Event):
+    """The search starts or resumes.
 
     Attributes:
-        number: trial number within the study.
-        state: complete, pruned or failed; running for a paused trial.
-        val_ap: validation AP after its last epoch, if there is one.
-        epochs: epochs that it reported.
-        trained: epochs trained for it in this run, repeated ones included.
-        seconds: their training and validation time.
-        reason: why it ended early.
-        shared_prefix: the epochs of another trial that it started from, if any.
+        study: name of the study.
+        finished: number of finished trials.
+        n_trials: requested number of them.
+        best: best AP so far.
     """
 
-    number: int
-    state: TrialState
-    val_ap: float | None
-    epochs: int
-    trained: int
-    seconds: float
-    reason: str | None = None
-    shared_prefix: "SharedPrefix | None" = None
+    study: str
+    finished: int
+    n_trials: int
+    best: float | None
 
 
 @dataclass(frozen=True)
@@ -47,44 +65,108 @@ class SharedPrefix:
     study: str | None = None
 
 
-class SearchWatcher(Protocol):
-    """Receives the events of a search in order, on the thread that runs it."""
+@dataclass(frozen=True)
+class TrialStarted(Event):
+    """A trial starts, or resumes.
 
-    def note(self, text: str) -> None:
-        """Something happened that the user should know."""
+    Attributes:
+        number: trial number within the study.
+        params: its values.
+        from_epoch: epochs that it has reported before.
+        shared_prefix: the epochs of another trial that it starts from, if any.
+    """
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Progress of a preparation such as decoding images."""
+    number: int
+    params: Mapping[str, Any]
+    from_epoch: int = 0
+    shared_prefix: SharedPrefix | None = None
 
-    def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """The search starts or resumes."""
 
-    def trial_started(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        from_epoch: int,
-        shared_prefix: SharedPrefix | None = None,
-    ) -> None:
-        """A trial starts, resumes after `from_epoch` own epochs, or starts from a shared prefix."""
+@dataclass(frozen=True)
+class BatchDone(Event):
+    """One optimizer step of the running trial is done."""
 
-    def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """One optimizer step of the running trial is done."""
+    epoch: int
+    done: int
+    total: int
 
-    def epoch_done(
-        self, epoch: int, epochs: int, val_ap: float, best_of_others: float | None
-    ) -> None:
-        """An epoch is validated.
 
-        Args:
-            epoch: counts from 1.
-            epochs: epochs of a full run.
-            val_ap: validation AP after this epoch.
-            best_of_others: the best AP of the other trials at this epoch, if there is one.
-        """
+@dataclass(frozen=True)
+class EpochDone(Event):
+    """An epoch of the running trial is validated.
 
-    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """The running trial ended or paused; `settled` counts the trials that did so far."""
+    Attributes:
+        epoch: counts from 1.
+        epochs: epochs of a full run.
+        val_ap: validation AP after this epoch.
+        best_of_others: the best AP of the other trials at this epoch, if there is one.
+    """
 
-    def close(self) -> None:
-        """The search ended or was interrupted."""
+    epoch: int
+    epochs: int
+    val_ap: float
+    best_of_others: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialEnded(Event):
+    """A trial ended or paused.
+
+    Attributes:
+        number: trial number within the study.
+        params: its values.
+        state: complete, pruned or failed; running for a paused trial.
+        val_ap: validation AP after its last epoch, if there is one.
+        epochs: epochs that it reported.
+        trained: epochs trained for it in this run, repeated ones included.
+        seconds: their training and validation time.
+        settled: how many trials of the study have ended or paused by now.
+        best: the best AP of the complete trials.
+        reason: why it ended early.
+        shared_prefix: the epochs of another trial that it started from, if any.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    state: TrialState
+    val_ap: float | None
+    epochs: int
+    trained: int
+    seconds: float
+    settled: int
+    best: float | None
+    reason: str | None = None
+    shared_prefix: SharedPrefix | None = None
+
+
+class Ending(Enum):
+    """How a worker ended."""
+
+    FAILED = "no worker of the study can continue"
+    DONE = "nothing is left to do in the study"
+    LEFT = "it was asked to leave, or its time is up"
+    UNFIT = "its machine lacks something"
+    DIED = "its process died"
+
+
+@dataclass(frozen=True)
+class WorkerEnded(Event):
+    """A worker ended; its last event.
+
+    Attributes:
+        ending: how.
+        reason: in words, such as ``was killed by SIGKILL`` or ``there are no images``.
+    """
+
+    ending: Ending
+    reason: str = ""
+
+
+def note_to(emit: Emit) -> Callable[[str], None]:
+    """Returns a function that emits a text as a `Note`."""
+    return lambda text: emit(Note(text))
+
+
+def progress_to(emit: Emit) -> Callable[[str, int, int], None]:
+    """Returns a function that emits its arguments as `Progress`."""
+    return lambda what, done, total: emit(Progress(what, done, total))

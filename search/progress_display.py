@@ -3,9 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from optuna.trial import TrialState
 from rich.console import Console
@@ -13,7 +11,18 @@ from rich.live import Live
 from rich.text import Text
 
 from canopy_search.dashboards.formatting.values import ap_text, duration_text, params_text
-from canopy_search.search.events import SharedPrefix, TrialEnd
+from canopy_search.search.events import (
+    BatchDone,
+    EpochDone,
+    Event,
+    Note,
+    Progress,
+    SearchStarted,
+    SharedPrefix,
+    TrialEnded,
+    TrialStarted,
+    WorkerEnded,
+)
 
 STATE_WORDS = {
     TrialState.COMPLETE: ("complete", "green"),
@@ -71,7 +80,6 @@ class _Running:
     """What a worker is doing, as text."""
 
     number: int = -1
-    params: Mapping[str, Any] = field(default_factory=dict)
     trial: str = ""
     epoch: str = ""
     latest_ap: str = ""
@@ -82,120 +90,120 @@ class LineScreen:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.study = ""
+        self.search = SearchStarted("", 0, 0, None)
         self.settled = 0
-        self.n_trials = 0
         self.best: float | None = None
         self.workers: dict[str, _Running] = {}
-        self._worker_id = ""
         self._notes: dict[str, tuple[str, float]] = {}
         self._paused: set[int] = set()
         self._progress_s = time.monotonic()
         self._printed_s = time.monotonic()
         self._pace = Pace()
 
-    def emit(self, worker: str, event: str, *arguments: Any) -> None:
+    def emit(self, event: Event) -> None:
+        """Shows an event of this process, or of its only worker."""
+        self.show("", event)
+
+    def show(self, worker: str, event: Event) -> None:
         """Shows an event of one of several workers.
 
         Args:
-            worker: name of the worker.
-            event: name of a method of `SearchWatcher`.
-            arguments: arguments of the method.
+            worker: name of the worker; empty if it does not matter.
+            event: the event.
         """
-        self._worker_id = worker
-        try:
-            getattr(self, event)(*arguments)
-        finally:
-            self._worker_id = ""
-
-    def worker_gone(self, worker: str) -> None:
-        """A worker's process ended."""
-        self.workers.pop(worker, None)
-
-    def note(self, text: str) -> None:
-        """Prints `text`, unless another worker has just printed the same."""
-        now_s = time.monotonic()
-        worker_id, printed_s = self._notes.get(text, (self._worker_id, now_s))
-        if worker_id != self._worker_id and now_s - printed_s < SAME_NOTE_AFTER_S:
-            return
-        self._notes[text] = self._worker_id, now_s
-        prefix = f"{self._worker_id}: " if self._worker_id and len(self.workers) > 1 else ""
-        self._print(prefix + text)
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Prints a preparation when it is done, and every 15 s while it runs."""
-        now_s = time.monotonic()
-        if done >= total or now_s - self._progress_s > PROGRESS_EVERY_S:
-            self._progress_s = now_s
-            prefix = f"{self._worker_id}: " if self._worker_id else ""
-            self._print(f"{prefix}{what}: {done:,} of {total:,}")
-
-    def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """Prints the progress of the study."""
-        self.study, self.settled, self.n_trials, self.best = study, finished, n_trials, best
-        self._pace.start()
-        if finished < n_trials:
-            so_far = f", best AP {ap_text(best)}" if best is not None else ""
-            self._print(f"study {study}: {finished} of {n_trials} trials finished{so_far}")
-
-    def trial_started(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        from_epoch: int,
-        shared_prefix: SharedPrefix | None = None,
-    ) -> None:
-        """Remembers the trial; prints a line if it resumes after a stop."""
-        trial = f"trial {number}  {params_text(params)}"
-        if shared_prefix is not None:
-            trial += f"  {shared_prefix_text(shared_prefix)}"
-        self.workers[self._worker_id] = _Running(number, params, trial)
-        if from_epoch and number not in self._paused:
-            self._print(f"trial {number} resumes after epoch {from_epoch}")
-
-    def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """Remembers the progress of the epoch, without a line for it."""
-        running = self._running()
-        running.epoch = f"epoch {epoch} {100 * done // total:>3} %" + running.latest_ap
-
-    def epoch_done(
-        self, epoch: int, epochs: int, val_ap: float, best_of_others: float | None
-    ) -> None:
-        """Prints a line if the last one is a minute old, so that a log does not look stuck."""
-        running, comparison = self._running(), ap_comparison_text(val_ap, best_of_others)
-        running.latest_ap = f" · after epoch {epoch} of {epochs} {comparison}"
-        if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
-            prefix = f"trial {running.number} " if self._worker_id else ""
-            self._print(f"  {prefix}epoch {epoch} of {epochs}  {comparison}")
-
-    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """Prints the trial's line."""
-        is_best = end.state == TrialState.COMPLETE and end.val_ap == best != self.best
-        # Events of different workers may arrive out of order.
-        self.settled = max(self.settled, settled)
-        self.best = max((ap for ap in (best, self.best) if ap is not None), default=None)
-        self._pace.trial_ended()
-        if end.state == TrialState.RUNNING:
-            self._paused.add(end.number)
-        self._print(self._trial_line(end, is_best=is_best))
-        self.workers[self._worker_id] = _Running()
+        match event:
+            case Note():
+                self._note(worker, event.text)
+            case Progress():
+                self._progress(worker, event)
+            case SearchStarted():
+                self._search_started(event)
+            case TrialStarted():
+                self._trial_started(worker, event)
+            case BatchDone():
+                running = self._running(worker)
+                done = 100 * event.done // event.total
+                running.epoch = f"epoch {event.epoch} {done:>3} %" + running.latest_ap
+            case EpochDone():
+                self._epoch_done(worker, event)
+            case TrialEnded():
+                self._trial_ended(worker, event)
+            case WorkerEnded():
+                self.workers.pop(worker, None)
 
     def close(self) -> None:
         """Does nothing: lines stay as printed."""
 
-    def _running(self) -> _Running:
-        return self.workers.setdefault(self._worker_id, _Running())
+    def _note(self, worker: str, text: str) -> None:
+        """Prints `text`, unless another worker has just printed the same."""
+        now_s = time.monotonic()
+        known_worker, printed_s = self._notes.get(text, (worker, now_s))
+        if known_worker != worker and now_s - printed_s < SAME_NOTE_AFTER_S:
+            return
+        self._notes[text] = worker, now_s
+        self._print((f"{worker}: " if worker and len(self.workers) > 1 else "") + text)
 
-    def _trial_line(self, end: TrialEnd, *, is_best: bool) -> Text:
+    def _progress(self, worker: str, event: Progress) -> None:
+        """Prints a preparation when it is done, and every 15 s while it runs."""
+        now_s = time.monotonic()
+        if event.done >= event.total or now_s - self._progress_s > PROGRESS_EVERY_S:
+            self._progress_s = now_s
+            prefix = f"{worker}: " if worker else ""
+            self._print(f"{prefix}{event.what}: {event.done:,} of {event.total:,}")
+
+    def _search_started(self, event: SearchStarted) -> None:
+        """Prints the progress of the study."""
+        self.search, self.settled, self.best = event, event.finished, event.best
+        self._pace.start()
+        if event.finished < event.n_trials:
+            so_far = f", best AP {ap_text(event.best)}" if event.best is not None else ""
+            trials = f"{event.finished} of {event.n_trials} trials finished"
+            self._print(f"study {event.study}: {trials}{so_far}")
+
+    def _trial_started(self, worker: str, event: TrialStarted) -> None:
+        """Remembers the trial; prints a line if it resumes after a stop."""
+        trial = f"trial {event.number}  {params_text(event.params)}"
+        if event.shared_prefix is not None:
+            trial += f"  {shared_prefix_text(event.shared_prefix)}"
+        self.workers[worker] = _Running(event.number, trial)
+        if event.from_epoch and event.number not in self._paused:
+            self._print(f"trial {event.number} resumes after epoch {event.from_epoch}")
+
+    def _epoch_done(self, worker: str, event: EpochDone) -> None:
+        """Prints a line if the last one is a minute old, so that a log does not look stuck."""
+        running = self._running(worker)
+        comparison = ap_comparison_text(event.val_ap, event.best_of_others)
+        epoch = f"epoch {event.epoch} of {event.epochs}"
+        running.latest_ap = f" · after {epoch} {comparison}"
+        if time.monotonic() - self._printed_s > EPOCH_LINE_AFTER_S:
+            self._print(f"  {f'trial {running.number} ' if worker else ''}{epoch}  {comparison}")
+
+    def _trial_ended(self, worker: str, event: TrialEnded) -> None:
+        """Prints the trial's line."""
+        is_best = event.state == TrialState.COMPLETE and event.val_ap == event.best != self.best
+        # Events of different workers may arrive out of order.
+        self.settled = max(self.settled, event.settled)
+        self.best = max((ap for ap in (event.best, self.best) if ap is not None), default=None)
+        self._pace.trial_ended()
+        if event.state == TrialState.RUNNING:
+            self._paused.add(event.number)
+        self._print(self._trial_line(event, is_best=is_best))
+        if worker in self.workers:
+            self.workers[worker] = _Running()
+
+    def _running(self, worker: str) -> _Running:
+        return self.workers.setdefault(worker, _Running())
+
+    def _trial_line(self, end: TrialEnded, *, is_best: bool) -> Text:
         word, colour = STATE_WORDS[end.state]
-        width = len(str(self.n_trials))
-        line = Text(f"[{self.settled:>{width}}/{self.n_trials}] trial {end.number:>{width}} ")
+        n_trials = self.search.n_trials
+        width = len(str(n_trials))
+        line = Text(f"[{self.settled:>{width}}/{n_trials}] trial {end.number:>{width}} ")
         line.append(f"{word:<8}", style=colour)
         new = f"{end.trained:>2} new" if end.trained != end.epochs else ""
         word = "epoch " if end.epochs == 1 else "epochs"
         line.append(f" AP {ap_text(end.val_ap):>5}  {end.epochs:>2} {word} {new:<6} ")
-        params = params_text(self._running().params)
-        line.append(f"{duration_text(end.seconds):>11}  {params}")
+        line.append(f"{duration_text(end.seconds):>11}  {params_text(end.params)}")
         if end.shared_prefix is not None:
             line.append(f"  {shared_prefix_text(end.shared_prefix)}", style="dim")
         if is_best:
@@ -223,16 +231,6 @@ class LiveScreen(LineScreen):
         )
         self._live.start()
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows a bar while a preparation runs."""
-        filled = 24 * done // total if total else 24
-        bar = "━" * filled + "╌" * (24 - filled)
-        line = "" if done >= total else f"{what} {bar} {done:,} of {total:,}"
-        if self._worker_id:  # one of several workers; others may already be training
-            self._running().trial = line
-        else:
-            self._preparing = line
-
     def close(self) -> None:
         """Removes the live lines and releases the terminal."""
         self._live.stop()
@@ -241,14 +239,25 @@ class LiveScreen(LineScreen):
         """Returns the lines currently shown."""
         return self._render().plain
 
+    def _progress(self, worker: str, event: Progress) -> None:
+        """Shows a bar while a preparation runs."""
+        counts = f"{event.done:,} of {event.total:,}"
+        line = f"{event.what} {_bar(event.done, event.total)} {counts}"
+        line = "" if event.done >= event.total else line
+        if worker:  # one of several workers; others may already be training
+            self._running(worker).trial = line
+        else:
+            self._preparing = line
+
     def _render(self) -> Text:
         if self._preparing:
             return Text(self._preparing, no_wrap=True, overflow="ellipsis")
-        if not self.study:
+        if not self.search.study:
             return Text("preparing")
-        filled = min(24, 24 * self.settled // self.n_trials)
+        n_trials = self.search.n_trials
+        bar = _bar(min(self.settled, n_trials), n_trials)
         parts = [
-            f"{self.study}  {'━' * filled}{'╌' * (24 - filled)}  {self.settled} of {self.n_trials}",
+            f"{self.search.study}  {bar}  {self.settled} of {n_trials}",
             f"best AP {ap_text(self.best)}",
             self._left_text(),
         ]
@@ -259,10 +268,15 @@ class LiveScreen(LineScreen):
         return lines
 
     def _left_text(self) -> str:
-        if self.settled >= self.n_trials:
+        if self.settled >= self.search.n_trials:
             return "the best paused trials resume"
-        left = self._pace.seconds_left(self.n_trials - self.settled)
+        left = self._pace.seconds_left(self.search.n_trials - self.settled)
         return f"about {duration_text(left)} left" if left is not None else "time left unknown yet"
+
+
+def _bar(done: int, total: int) -> str:
+    filled = 24 * done // total if total else 24
+    return "━" * filled + "╌" * (24 - filled)
 
 
 SearchScreen = LineScreen

@@ -9,6 +9,7 @@ import typer
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import StudyOptions, command_text
 from canopy_search.search.environment import state_home
+from canopy_search.search.events import progress_to
 from canopy_search.search.progress_display import open_console, open_screen
 from canopy_search.search.study.configuration import DEFAULT_CONFIG
 
@@ -82,7 +83,7 @@ def init(options: InitOptions) -> None:
             source_of(options.images),
             wishes,
             state_home(),
-            screen.progress,
+            progress_to(screen.emit),
         )
     finally:
         screen.close()

@@ -8,6 +8,7 @@ import typer
 
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.errors import PredictionError
+from canopy_search.search.events import Progress
 from canopy_search.search.progress_display import open_console, open_screen
 
 Format = Literal["csv", "json"]
@@ -80,7 +81,7 @@ def predict(options: PredictOptions) -> None:
                 options.device,
                 options.batch_size,
             ),
-            lambda done, total: screen.progress("predicting", done, total),
+            lambda done, total: screen.emit(Progress("predicting", done, total)),
         )
     finally:
         screen.close()

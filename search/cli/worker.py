@@ -13,7 +13,7 @@ from canopy_search.search.cli.options import (
     open_store,
     wait_for_study,
 )
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.progress_display import open_console, open_screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,12 @@ def worker(options: JoinOptions) -> None:
     It may join and leave at any time.
     """
     from canopy_search.search.study.join import join_plan
+    from canopy_search.search.workers.placed_worker import placed_worker
     from canopy_search.search.workflows.search import work_on_screen
 
     request = options.request()
+    if (placed := placed_worker()) is not None:
+        raise typer.Exit(placed.run(request, open_screen(open_console()).emit))
     store = open_store()
     if options.wait:
         wait_for_study(store, request.study)

@@ -12,7 +12,7 @@ from threading import BrokenBarrierError
 from typing import Any
 
 from canopy_search.search.errors import SearchFailedError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Progress
 from canopy_search.search.forecast.speed import Network, NetworkSpeed, measure_speed
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workers.device_slots import DeviceSlot
@@ -64,7 +64,7 @@ def calibrate(
     runs: Mapping[Network, TrainingSettings],
     sample: DataSample,
     slots: Sequence[DeviceSlot],
-    watcher: SearchWatcher,
+    emit: Emit,
 ) -> Calibration:
     """Measures every network, in one process for each worker that will share this machine.
 
@@ -72,7 +72,7 @@ def calibrate(
         runs: settings of each network, every ``auto`` resolved, its threads one worker's share.
         sample: images of the data.
         slots: one for each process.
-        watcher: receives the progress.
+        emit: receives the progress.
 
     Raises:
         SearchFailedError: a network cannot be built or trained, or its weights are unavailable.
@@ -95,7 +95,7 @@ def calibrate(
         for receiver in receivers:
             _receive(receiver)
         startup_s = time.perf_counter() - started
-        _collect(receivers, speeds, watcher)
+        _collect(receivers, speeds, emit)
     finally:
         for process in processes:
             process.terminate()
@@ -103,15 +103,13 @@ def calibrate(
     return Calibration(speeds, startup_s)
 
 
-def _collect(
-    receivers: "Sequence[Connection[Any, Any]]", speeds: Speeds, watcher: SearchWatcher
-) -> None:
+def _collect(receivers: "Sequence[Connection[Any, Any]]", speeds: Speeds, emit: Emit) -> None:
     """Collects the measurements of all processes until they are complete."""
     remaining: dict[Any, int] = dict.fromkeys(receivers, len(speeds))
     done, total = 0, len(receivers) * len(speeds)
     while remaining:
         network = next(key for key, found in speeds.items() if len(found) < len(receivers))
-        watcher.progress(f"training steps of {network.backbone}", done, total)
+        emit(Progress(f"training steps of {network.backbone}", done, total))
         for receiver in wait(list(remaining)):
             measured, result = _receive(receiver)
             if isinstance(result, str):
@@ -121,7 +119,7 @@ def _collect(
             remaining[receiver] -= 1
             if not remaining[receiver]:
                 del remaining[receiver]
-    watcher.progress("training steps", total, total)
+    emit(Progress("training steps", total, total))
 
 
 def _receive(receiver: Any) -> Any:

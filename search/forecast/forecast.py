@@ -19,6 +19,7 @@ from rich.console import Console
 from canopy_search.search.config.settings import CanopyConfig, Scalar
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import SearchError
+from canopy_search.search.events import Progress, progress_to
 from canopy_search.search.forecast.calibration import Speeds, calibrate
 from canopy_search.search.forecast.estimates import Forecast, NetworkForecast, Range
 from canopy_search.search.forecast.searches import (
@@ -77,23 +78,23 @@ def forecast_on_screen(request: ForecastRequest, console: Console) -> Forecast:
         config, home = plan.config, plan.workspace.home
         slots, number = slots_and_workers(config, request.workers, request.gpus)
         plan = replace(plan, workers=number)
-        data_sources(config.data, home, screen.progress)  # creates the demo if needed
+        data_sources(config.data, home, progress_to(screen.emit))  # creates the demo if needed
         started = time.perf_counter()
-        sample = open_sample(config.data, home, SAMPLE_IMAGES, screen.progress)
+        sample = open_sample(config.data, home, SAMPLE_IMAGES, progress_to(screen.emit))
         opening_s = time.perf_counter() - started - sample.decoding_s
         started = time.perf_counter()
         check_networks(plan.space, sample.dataset)
         checking_s = time.perf_counter() - started
         training = shared_out(config.training, len(slots), sample.train)
         space = SearchSpace(training, plan.space.distributions)
-        calibration = calibrate(runs_to_measure(space), sample, slots, screen)
+        calibration = calibrate(runs_to_measure(space), sample, slots, screen.emit)
         measured = Measured(training, sample, calibration.speeds)
         replayed = {
             n_trials: measured.replay(replace(plan, n_trials=n_trials))
             for n_trials in (plan.n_trials, 2 * plan.n_trials)
         }
         replays = len(replayed[plan.n_trials])
-        screen.progress("replaying the search", replays, replays)
+        screen.emit(Progress("replaying the search", replays, replays))
     # The command opens the data, and the workers open it again.
     start_s = request.imported_s + 2 * opening_s + checking_s
     start_s += calibration.startup_s + OPEN_DATABASE_S

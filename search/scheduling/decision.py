@@ -6,6 +6,7 @@ from enum import Enum
 import optuna
 from optuna.pruners import BasePruner
 
+from canopy_search.search.events import EpochDone
 from canopy_search.search.scheduling.open_study import runs_to_end
 from canopy_search.search.scheduling.pausing_pruner import PausingPruner, rung_mark
 from canopy_search.storage.study.trial_attributes import RUNG_ATTR
@@ -22,10 +23,7 @@ class Decision(Enum):
 def report_and_decide(
     trial: optuna.trial.Trial,
     pruner: BasePruner,
-    epoch: int,
-    epochs: int,
-    val_ap: float,
-    *,
+    done: EpochDone,
     reported: Collection[int] = (),
 ) -> Decision:
     """Reports one epoch to Optuna, unless already reported, and decides.
@@ -33,15 +31,14 @@ def report_and_decide(
     Args:
         trial: the running trial.
         pruner: of the study.
-        epoch: counts from 1.
-        epochs: of a full run.
-        val_ap: validation AP after the epoch.
+        done: the epoch.
         reported: the epochs that Optuna already has.
     """
+    epoch = done.epoch
     if epoch not in reported:
-        trial.report(val_ap, epoch)
+        trial.report(done.val_ap, epoch)
     # After the last epoch there is nothing left to save, and earlier decisions stand.
-    if epoch >= epochs or epoch < max(reported, default=0) or runs_to_end(trial):
+    if epoch >= done.epochs or epoch < max(reported, default=0) or runs_to_end(trial):
         return Decision.CONTINUE
     if isinstance(pruner, PausingPruner):
         if not pruner.pauses(trial, epoch):

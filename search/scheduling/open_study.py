@@ -55,6 +55,12 @@ class OpenStudy:
         self.storage.set_trial_system_attr(self.trial_id(number), STAGES_ATTR, short)
 
 
+def best_ap(study: optuna.Study) -> float | None:
+    """Returns the best validation AP of the study's complete trials."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max((trial.value for trial in complete if trial.value is not None), default=None)
+
+
 def stage_at(trial: FrozenTrial, epoch: int) -> Any:
     """Returns what identifies the stage of `trial` at `epoch`: its key, else the trial's number."""
     stages = trial.system_attrs.get(STAGES_ATTR, ())

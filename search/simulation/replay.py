@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from canopy_search.search.config.settings import NamedSettings, default_verify
 from canopy_search.search.config.space import Params, SearchSpace
+from canopy_search.search.events import EpochDone
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.next_trial import (
@@ -244,7 +245,7 @@ class _Replay:
                 break
             val_ap = point.val_ap
             decision = report_and_decide(
-                trial, self._pruner, epoch, self._table.epochs, val_ap, reported=reported
+                trial, self._pruner, EpochDone(epoch, self._table.epochs, val_ap), reported
             )
             if decision is Decision.PAUSE:
                 self._owned.discard(trial.number)

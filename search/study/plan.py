@@ -50,6 +50,7 @@ class SearchPlan:
         threads: threads of each worker if the configuration says ``auto``; None for its share of
             this machine's cores.
         fingerprint: of the images and labels, once this machine has started the study.
+        worker_id: id of this process among the workers; None for a random one.
     """
 
     workspace: Workspace
@@ -61,6 +62,7 @@ class SearchPlan:
     slot: str = "cpu"
     threads: int | None = None
     fingerprint: str | None = None
+    worker_id: int | None = None
 
     @property
     def request(self) -> StudyRequest:

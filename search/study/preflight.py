@@ -8,7 +8,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from canopy_search.search.config.space import SearchSpace, setting, with_params
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Note, progress_to
 from canopy_search.training.data.dataset import DataFacts, Dataset, open_dataset
 from canopy_search.training.device.memory import StepMemory, step_memory
 from canopy_search.training.errors import SplitError
@@ -33,15 +33,15 @@ def largest_batch_size(space: SearchSpace) -> int:
     return int(max(choices(space, "batch_size")))
 
 
-def open_data(settings: DataSettings, home: Path, watcher: SearchWatcher) -> Dataset:
+def open_data(settings: DataSettings, home: Path, emit: Emit) -> Dataset:
     """Opens the data, prints its warnings, and checks that a validation image has a label.
 
     Raises:
         TrainingError: the data cannot be used.
     """
-    dataset = open_dataset(settings, home, watcher.progress)
+    dataset = open_dataset(settings, home, progress_to(emit))
     for warning in dataset.warnings:
-        watcher.note(warning)
+        emit(Note(warning))
     if not dataset.targets[dataset.split.validation].any():
         raise SplitError(
             "no validation image has a label, so there is no validation AP to search by; "

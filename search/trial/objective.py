@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import optuna
@@ -14,9 +14,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StudyPausedError, TrialEndedError
-from canopy_search.search.events import SearchWatcher, SharedPrefix, TrialEnd
+from canopy_search.search.events import (
+    BatchDone,
+    Emit,
+    EpochDone,
+    Note,
+    SharedPrefix,
+    TrialEnded,
+    TrialStarted,
+)
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
-from canopy_search.search.scheduling.open_study import OpenStudy, accumulation_of, keep_accumulation
+from canopy_search.search.scheduling.open_study import (
+    OpenStudy,
+    accumulation_of,
+    best_ap,
+    keep_accumulation,
+)
 from canopy_search.search.trial.stage_tree import RunEpoch, RunPath, StageTree
 from canopy_search.search.trial.watchdog import Watchdog
 from canopy_search.storage.connection.retry import is_unavailability
@@ -52,7 +65,7 @@ class Objective:
         tree: the stage tree.
         shares: whether trials share stages.
         space: the search space.
-        watcher: gets the events.
+        emit: receives the events.
         watchdog: ends this process if a trial makes no progress.
         max_trial_s: training time after which a trial ends, in seconds; None for no limit.
         obeys: whether pausing or stopping the study also applies to this worker.
@@ -67,7 +80,7 @@ class Objective:
     tree: StageTree
     shares: bool
     space: SearchSpace
-    watcher: SearchWatcher
+    emit: Emit
     watchdog: Watchdog
     max_trial_s: float | None = None
     obeys: bool = True
@@ -77,7 +90,7 @@ class Objective:
         """Returns the requested state of this worker; see `storage.workers.control`."""
         return self.trial_queue.session.wanted if self.obeys else RUN
 
-    def run_trial(self, trial: optuna.trial.Trial) -> TrialEnd:
+    def run_trial(self, trial: optuna.trial.Trial) -> TrialEnded:
         """Runs a trial that this worker has leased until it ends or pauses, and records that.
 
         Epochs that this or any other trial has trained are replayed: reported, not trained again.
@@ -169,9 +182,9 @@ class _Work:
             for stage in run_path.known
             if stage.metrics and self._is_own(stage)
         )
-        objective.watcher.trial_started(
-            number, params, max(reported, default=0), self._shared_prefix(run_path.known)
-        )
+        from_epoch = max(reported, default=0)
+        shared_prefix = self._shared_prefix(run_path.known)
+        objective.emit(TrialStarted(number, params, from_epoch, shared_prefix))
         epochs = len(run_path.keys)
         branch = objective.tree.epochs(
             run_path, self._on_batch, on_cut=partial(self._take_branch, run_path)
@@ -180,14 +193,12 @@ class _Work:
             for epoch, step in enumerate(branch, start=1):
                 objective.watchdog.progress()
                 self.epochs_done.append(step)
+                done = EpochDone(epoch, epochs, step.metrics["val_ap"])
                 if step.is_new:
-                    objective.watcher.epoch_done(
-                        epoch,
-                        epochs,
-                        step.metrics["val_ap"],
-                        objective.opened.trial_index().best_at(epoch, except_number=number),
-                    )
-                decision = self._report_and_decide(epoch, epochs, step, reported)
+                    best = objective.opened.trial_index().best_at(epoch, except_number=number)
+                    objective.emit(replace(done, best_of_others=best))
+                    self._refresh()
+                decision = report_and_decide(self.trial, objective.pruner, done, reported)
                 if decision is Decision.PAUSE:
                     return decision
                 if step.is_new or decision is not Decision.CONTINUE:
@@ -225,7 +236,7 @@ class _Work:
         self.objective.write_queue.wait_until_written(self.lease)
         self.objective.trial_queue.give_back(self.lease.trial_id)
 
-    def end(self, state: TrialState, reason: str | None) -> TrialEnd:
+    def end(self, state: TrialState, reason: str | None) -> TrialEnded:
         """Records how the trial ended, or that it is paused."""
         objective, trial, run_path = self.objective, self.trial, self.run_path
         if reason is not None:
@@ -239,34 +250,30 @@ class _Work:
         self.release()
         if state != TrialState.RUNNING and run_path is not None and not objective.shares:
             objective.tree.forget(run_path)
-        return TrialEnd(
+        return TrialEnded(
             trial.number,
+            objective.space.canonical(trial.params),
             state,
             val_ap,
             epochs=len(self.epochs_done),
             trained=run_path.trained if run_path else 0,
             seconds=run_path.trained_s if run_path else 0.0,
+            settled=objective.opened.trial_index().settled,
+            best=best_ap(objective.opened.study),
             reason=reason,
             shared_prefix=self._shared_prefix(run_path.known[: len(self.epochs_done)])
             if run_path
             else None,
         )
 
-    def _report_and_decide(
-        self, epoch: int, epochs: int, step: RunEpoch, reported: set[int]
-    ) -> Decision:
-        """Reports an epoch and decides, compared with all other trials so far."""
-        objective = self.objective
-        if step.is_new and not objective.write_queue.is_retrying:
+    def _refresh(self) -> None:
+        """Reads what all other trials have reported so far, unless the database is unavailable."""
+        if not self.objective.write_queue.is_retrying:
             try:
-                objective.trial_queue.refresh()
+                self.objective.trial_queue.refresh()
             except (SQLAlchemyError, StorageInternalError) as error:
                 if not is_unavailability(error):
                     raise
-        val_ap = step.metrics["val_ap"]
-        return report_and_decide(
-            self.trial, objective.pruner, epoch, epochs, val_ap, reported=reported
-        )
 
     def _obey(self, epoch: int, epochs: int) -> None:
         """Pauses between two epochs if the user paused the study."""
@@ -276,7 +283,7 @@ class _Work:
     def _on_batch(self, epoch: int, done: int, total: int) -> None:
         objective = self.objective
         objective.watchdog.progress()
-        objective.watcher.batch_done(epoch, done, total)
+        objective.emit(BatchDone(epoch, done, total))
         objective.trial_queue.session.set_progress(self._doing(epoch, done, total))
         if objective.wanted() == STOP_PRUNING:
             raise TrialEndedError(STOPPED)
@@ -304,7 +311,7 @@ class _Work:
         objective.opened.set_stages(self.trial.number, run_path.keys)
         self.queue_changes()
         objective.write_queue.wait_shortly_until_written(self.lease)
-        objective.watcher.note(f"trial {self.trial.number}: {text}")
+        objective.emit(Note(f"trial {self.trial.number}: {text}"))
 
     def _doing(self, epoch: int, done: int, total: int) -> dict[str, int | None]:
         """Returns the progress of this worker, for `canopy status`."""

@@ -1,22 +1,12 @@
-"""Interface of the backends that place workers for the launcher."""
+"""Interface of the backends that run workers for the launcher."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from canopy_search.search.events import Event
 from canopy_search.search.study.plan import SearchPlan
-
-ENDED = "ended"
-"""The whole study has nothing left to do."""
-FAILED = "failed"
-"""The worker cannot continue; the arguments are the reason, and whether it affects all workers."""
-LEFT = "left"
-"""The worker left before the study was finished; the argument is the reason."""
-LOG = "log"
-"""The argument is text for the worker's log."""
-GONE = "worker_gone"
-"""One of several workers of a slot ended; the others still run."""
 
 
 @dataclass(frozen=True)
@@ -34,48 +24,36 @@ class WorkerSlot:
     host: str = ""
 
 
-class WorkerEvent(NamedTuple):
-    """One event of a worker.
+class Job(Protocol):
+    """A worker that a backend runs, or the workers that share a device."""
 
-    Attributes:
-        name: `ENDED`, `FAILED`, `LEFT`, `LOG`, `GONE`, or a method of `SearchWatcher`.
-        arguments: arguments of the event.
-        worker_id: which of several workers of the slot, as a suffix of the slot's name.
-    """
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    worker_id: str = ""
-
-
-class PlacedWorker(Protocol):
-    """A worker that a backend has placed."""
+    @property
+    def worker_ids(self) -> Sequence[int]:
+        """Ids of its workers in the database; empty if `Backend.events` returns their events."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the worker is still queued by the backend."""
+        """Whether it has not started."""
 
-    def poll(self) -> list[WorkerEvent]:
-        """Returns the events since the last call; does not wait."""
-
-    def end_text(self) -> str | None:
-        """Returns how it ended, as in ``was killed by SIGKILL``; None while it runs."""
-
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Asks it to leave."""
 
     def kill(self) -> None:
         """Kills it."""
 
-    def close(self) -> None:
-        """Releases its resources after it has ended."""
+
+class JobEvent(NamedTuple):
+    """An event of a job; `WorkerEnded` is the last one."""
+
+    job: Job
+    event: Event
 
 
 class Backend(Protocol):
-    """Places workers on the slots it offers."""
+    """Runs jobs on the slots it offers."""
 
     leave_s: float
-    """Seconds that workers have to leave before they are killed."""
+    """Seconds that jobs have to leave before they are killed."""
 
     one_machine: bool
     """Whether a problem of one worker affects all others, because they share one machine."""
@@ -87,30 +65,29 @@ class Backend(Protocol):
             SearchFailedError: the backend is lost.
         """
 
-    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
-        """Places a worker.
+    def submit(self, slot: WorkerSlot, log: Path) -> Job:
+        """Submits a job.
 
         Args:
             slot: one of those returned by `slots`.
-            log: file for its log. The caller writes the text of `LOG` events there.
+            log: file for its log, if it runs on this machine.
         """
 
-    def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Returns when one of them has sent an event or ended, or after the timeout."""
+    def events(self, timeout_s: float) -> Sequence[JobEvent]:
+        """Returns the events since the last call; waits until there is one, or the timeout."""
 
     def close(self) -> None:
-        """Closes the backend; no worker is left."""
+        """Closes the backend; no job is left."""
 
 
 class Placement(Protocol):
     """A requested backend on other machines."""
 
-    def open(self, plan: SearchPlan, url: str | None, note: Callable[[str], None]) -> Backend:
+    def open(self, plan: SearchPlan, note: Callable[[str], None]) -> Backend:
         """Opens the backend.
 
         Args:
             plan: plan of the search.
-            url: URL of the database; None for the embedded one.
             note: receives messages for the user.
 
         Raises:

@@ -67,14 +67,7 @@ def placement(
         check_submitit()
         if on is BackendName.SLURM:
             check_slurm()  # before a database is started
-        request = job_request(
-            on,
-            workers,
-            options.get("--gpus"),
-            hours,
-            options.get("--partition"),
-            options.get("--slurm") or (),
-        )
+        request = job_request(on, workers, hours, options)
         return OnSlurm(request, is_local=on is BackendName.SLURM_LOCAL)
     from canopy_search.search.workers.ray.backend import OnRay, check_ray
 

@@ -3,12 +3,11 @@
 import select
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from canopy_search.search.events import SearchWatcher, SharedPrefix, TrialEnd
+from canopy_search.search.events import BatchDone, Emit, Event, Progress, SearchStarted
 
 _BATCH_EVERY_S = 0.2
 
@@ -17,69 +16,34 @@ class EventPipe:
     """Passes every event of a worker to its log and to the launcher.
 
     Args:
-        lines: the log.
+        log: writes the log.
         connection: pipe to the launcher; events that would block are only in the log.
     """
 
-    def __init__(self, lines: SearchWatcher, connection: "Connection[Any, Any]") -> None:
-        self._lines = lines
+    def __init__(self, log: Emit, connection: "Connection[Any, Any]") -> None:
+        self._log = log
         self._connection = connection
         self._lock = threading.Lock()
         self._batch_s = 0.0
 
-    def emit(self, name: str, *arguments: Any) -> None:
-        """Sends one event, unless the launcher has exited or its pipe is full."""
+    def emit(self, event: Event) -> None:
+        """Sends an event, unless the launcher has exited or its pipe is full.
+
+        Of steps and preparations, one in 0.2 s is sent. The launcher has shown the start itself.
+        """
+        self._log(event)
+        is_step = isinstance(event, BatchDone | Progress)
+        if isinstance(event, SearchStarted) or (is_step and self._is_too_soon(event)):
+            return
         with self._lock, suppress(OSError):
             if select.select([], [self._connection], [], 0)[1]:
-                self._connection.send((name, arguments))
+                self._connection.send(event)
 
-    def note(self, text: str) -> None:
-        """Something happened that the user should know."""
-        self._lines.note(text)
-        self.emit("note", text)
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Progress of a preparation, at most every 0.2 s."""
-        self._lines.progress(what, done, total)
+    def _is_too_soon(self, event: Event) -> bool:
         now_s = time.monotonic()
-        if done >= total or now_s - self._batch_s > _BATCH_EVERY_S:
-            self._batch_s = now_s
-            self.emit("progress", what, done, total)
-
-    def search_started(self, study: str, finished: int, n_trials: int, best: float | None) -> None:
-        """The worker starts; only the log shows it."""
-        self._lines.search_started(study, finished, n_trials, best)
-
-    def trial_started(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        from_epoch: int,
-        shared_prefix: SharedPrefix | None = None,
-    ) -> None:
-        """A trial starts or resumes."""
-        self._lines.trial_started(number, params, from_epoch, shared_prefix)
-        self.emit("trial_started", number, dict(params), from_epoch, shared_prefix)
-
-    def batch_done(self, epoch: int, done: int, total: int) -> None:
-        """One optimizer step is done."""
-        now_s = time.monotonic()
-        if now_s - self._batch_s > _BATCH_EVERY_S:
-            self._batch_s = now_s
-            self.emit("batch_done", epoch, done, total)
-
-    def epoch_done(
-        self, epoch: int, epochs: int, val_ap: float, best_of_others: float | None
-    ) -> None:
-        """An epoch is validated."""
-        self._lines.epoch_done(epoch, epochs, val_ap, best_of_others)
-        self.emit("epoch_done", epoch, epochs, val_ap, best_of_others)
-
-    def trial_ended(self, end: TrialEnd, settled: int, best: float | None) -> None:
-        """A trial ended or paused."""
-        self._lines.trial_ended(end, settled, best)
-        self.emit("trial_ended", end, settled, best)
-
-    def close(self) -> None:
-        """The worker ended."""
-        self._lines.close()
+        if isinstance(event, Progress) and event.done >= event.total:
+            return False
+        if now_s - self._batch_s <= _BATCH_EVERY_S:
+            return True
+        self._batch_s = now_s
+        return False

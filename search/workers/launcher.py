@@ -1,29 +1,34 @@
-"""Launcher: places workers on slots, monitors and replaces them, and shows their events."""
+"""Launcher: runs a job on each slot, replaces those that end, and shows what they do."""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from canopy_search.search.errors import SearchFailedError, UnfitMachineError
-from canopy_search.search.workers.backend import (
-    ENDED,
-    FAILED,
-    GONE,
-    LEFT,
-    LOG,
-    Backend,
-    PlacedWorker,
-    WorkerEvent,
-    WorkerSlot,
+from canopy_search.search.events import (
+    Ending,
+    EpochDone,
+    Event,
+    Note,
+    TrialEnded,
+    TrialStarted,
+    WorkerEnded,
 )
+from canopy_search.search.workers.backend import Backend, Job, WorkerSlot
+from canopy_search.search.workers.database_watcher import DatabaseWatcher
 
 MOST_DEATHS = 5
 """After this many deaths in a row, each within `SOON_S`, a slot is marked unfit."""
 SOON_S = 60.0
 UNFIT_PAUSE_S = 60.0
 """Seconds until an unfit machine is tried again, since the user may have fixed it."""
+WATCH_EVERY_S = 2.0
+"""Seconds between two looks at the database."""
+ROUNDS_WITHOUT_EPOCH = 3
+"""The search fails if every job leaves this often before any has finished an epoch."""
 _FIRST_PAUSE_S = 1.0
 _TICK_S = 0.5
 
@@ -31,46 +36,32 @@ _TICK_S = 0.5
 class WorkersScreen(Protocol):
     """Shows the events of several workers."""
 
-    def emit(self, worker: str, event: str, *arguments: Any) -> None:
-        """Shows an event of one of them; `event` is the name of a method of `SearchWatcher`."""
-
-    def worker_gone(self, worker: str) -> None:
-        """A worker ended."""
-
-    def note(self, text: str) -> None:
-        """Shows a message for the user."""
+    def show(self, worker: str, event: Event) -> None:
+        """Shows an event of a worker; its name is empty if it does not matter."""
 
 
 @dataclass
 class _SlotState:
-    """A slot and its current worker.
+    """A slot and its current job.
 
     Attributes:
         index: number of the slot, from 1.
         slot: the slot.
-        log: log file of all workers of this slot.
-        worker: current worker; None if there is none.
-        worker_ids: names of its workers that have sent events.
-        started_s: when the worker was placed, by the monotonic clock.
+        log: log file of all jobs of this slot.
+        job: current job; None if there is none.
+        started_s: when the job was submitted, by the monotonic clock.
         deaths: deaths in a row, each within `SOON_S`.
-        retry_at_s: when the next worker is placed, by the monotonic clock.
-        has_ended: whether the worker found nothing left to do.
-        has_left: whether the worker left by itself.
-        failure: why no worker can continue, if it reported that.
+        retry_at_s: when the next job is submitted, by the monotonic clock.
         unfit: why no worker can run on this slot.
     """
 
     index: int
     slot: WorkerSlot
     log: Path
-    worker: PlacedWorker | None = None
-    worker_ids: set[str] = field(default_factory=set)
+    job: Job | None = None
     started_s: float = 0.0
     deaths: int = 0
     retry_at_s: float = 0.0
-    has_ended: bool = False
-    has_left: bool = False
-    failure: str | None = None
     unfit: str | None = None
 
     @property
@@ -79,9 +70,10 @@ class _SlotState:
         return f"worker {self.index}" + (f" on {self.slot.host}" if self.slot.host else "")
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether a worker runs, and is not only queued."""
-        return self.worker is not None and not self.worker.is_waiting
+    def names(self) -> list[str]:
+        """Names of all workers of its job."""
+        others = range(2, len(self.job.worker_ids) + 1 if self.job is not None else 2)
+        return [self.name, *(f"{self.name}.{number}" for number in others)]
 
 
 @dataclass
@@ -89,12 +81,12 @@ class Launcher:
     """Runs the workers of one search on any backend.
 
     Args:
-        backend: places the workers.
-        logs: folder for their logs.
-        screen: shows their events.
+        backend: runs the jobs.
+        logs: folder for the logs of workers on this machine.
+        screen: shows the events.
         deadline_s: when to stop, by the monotonic clock; None for no time limit.
         on_tick: called repeatedly while they work.
-        names_logs: whether messages name the log files, which must be on the user's machine.
+        watcher: reads the events of workers on other machines; None if the backend returns them.
     """
 
     backend: Backend
@@ -102,11 +94,13 @@ class Launcher:
     screen: WorkersScreen
     deadline_s: float | None = None
     on_tick: Callable[[], None] = lambda: None
-    names_logs: bool = True
+    watcher: DatabaseWatcher | None = None
     _slot_states: dict[str, _SlotState] = field(default_factory=dict)
     _indices: dict[str, int] = field(default_factory=dict)
     _has_ended: bool = False
     _has_no_slot: bool = False
+    _left_without_epoch: int = 0
+    _watched_s: float = float("-inf")
 
     def run(self) -> bool:
         """Runs workers until nothing is left to do.
@@ -131,23 +125,27 @@ class Launcher:
 
     def _is_over(self) -> bool:
         """Whether a worker found nothing left to do, and no other worker runs."""
-        return self._has_ended and not any(state.is_at_work for state in self._slot_states.values())
+        states = self._slot_states.values()
+        return self._has_ended and all(not state.job or state.job.is_waiting for state in states)
 
     def _step(self) -> None:
         self.on_tick()
         self._follow_backend()
         now_s = time.monotonic()
         for state in self._slot_states.values():
-            if state.worker is None and not self._has_ended and now_s >= state.retry_at_s:
-                state.worker = self.backend.place(state.slot, state.log)
-                state.started_s, state.has_left = now_s, False
-        workers = [state.worker for state in self._slot_states.values() if state.worker is not None]
-        self.backend.wait(workers, _TICK_S)
-        for state in self._slot_states.values():
-            self._poll(state)
-        for state in list(self._slot_states.values()):
-            if state.worker is not None and (end_text := state.worker.end_text()) is not None:
-                self._on_exit(state, end_text)
+            if state.job is None and not self._has_ended and now_s >= state.retry_at_s:
+                state.job, state.started_s = self.backend.submit(state.slot, state.log), now_s
+        ended: list[tuple[_SlotState, WorkerEnded]] = []
+        for job, event in self.backend.events(_TICK_S):
+            states = [state for state in self._slot_states.values() if state.job is job]
+            for state in states:  # none if the slot was lost meanwhile
+                if isinstance(event, WorkerEnded):
+                    ended.append((state, event))
+                else:
+                    self._show(state, state.name, event)
+        self._watch(at_once=bool(ended))  # a worker writes to the database before it ends
+        for state, event in ended:
+            self._on_end(state, event)
         self._check_fit()
 
     def _follow_backend(self) -> None:
@@ -158,70 +156,75 @@ class Launcher:
                 # A slot that returns keeps its number and log.
                 index = self._indices.setdefault(key, len(self._indices) + 1)
                 self._slot_states[key] = _SlotState(index, slot, self.logs / f"worker-{index}.log")
-            self._slot_states[key].slot = slot  # a job's host is known once it has started
+            state = self._slot_states[key]
+            if state.slot != slot:  # a job's host is known once it has started
+                self._drop_names(state, WorkerEnded(Ending.DIED))
+                state.slot = slot
         for key in self._slot_states.keys() - slots.keys():
             state = self._slot_states.pop(key)
-            self._poll(state)
-            self._release(state)
-            self.screen.note(
+            self._release(state, WorkerEnded(Ending.DIED))
+            self._note(
                 f"{state.name} is lost with its machine; another worker takes over its trial"
             )
         if not slots and not self._has_no_slot:
-            self.screen.note("no slot for a worker is available now; waiting for one")
+            self._note("no slot for a worker is available now; waiting for one")
         self._has_no_slot = not slots
 
-    def _poll(self, state: _SlotState) -> None:
-        """Handles the new events of a worker."""
-        for event in state.worker.poll() if state.worker is not None else ():
-            self._handle(state, event)
+    def _watch(self, *, at_once: bool) -> None:
+        """Shows what workers on other machines have written to the database."""
+        now_s = time.monotonic()
+        if self.watcher is None or not (at_once or now_s - self._watched_s >= WATCH_EVERY_S):
+            return
+        self._watched_s = now_s
+        workers: dict[int | None, tuple[_SlotState | None, str]] = {
+            worker_id: (state, name)
+            for state in self._slot_states.values()
+            if state.job is not None
+            for worker_id, name in zip(state.job.worker_ids, state.names, strict=True)
+        }
+        for worker_id, event in self.watcher.poll():
+            state, name = workers.get(worker_id, (None, ""))  # another search's, or unknown
+            self._show(state, name, event)
 
-    def _handle(self, state: _SlotState, event: WorkerEvent) -> None:
-        name = state.name + event.worker_id
-        if event.name == ENDED:
-            state.has_ended = self._has_ended = True
-        elif event.name == LEFT:
-            state.has_left = True
-        elif event.name == FAILED:
-            reason, is_everywhere = event.arguments
-            if is_everywhere:
-                state.failure = reason
-            else:
-                state.unfit = reason
-        elif event.name == LOG:
-            with state.log.open("a", encoding="utf-8") as log:
-                log.write(event.arguments[0])
-        elif event.name == GONE:
-            self.screen.worker_gone(name)
-        else:
-            if event.name == "trial_started":
-                state.unfit = None
-            state.worker_ids.add(name)
-            self.screen.emit(name, event.name, *event.arguments)
+    def _show(self, state: _SlotState | None, name: str, event: Event) -> None:
+        if isinstance(event, TrialStarted) and state is not None:
+            state.unfit = None
+        if isinstance(event, EpochDone | TrialEnded):
+            self._left_without_epoch = 0
+        self.screen.show(name, event)
 
-    def _on_exit(self, state: _SlotState, end_text: str) -> None:
-        """Handles the end of a worker: it is done, it cannot continue, or it is replaced."""
-        self._poll(state)
-        self._release(state)
-        if state.failure is not None:
-            raise SearchFailedError(state.failure)
-        if state.has_ended:
-            return
-        if state.unfit is not None:
-            self._back_off(state, state.unfit)
-            return
-        if state.has_left:
-            state.deaths, state.retry_at_s = 0, time.monotonic()
-            return
+    def _on_end(self, state: _SlotState, ended: WorkerEnded) -> None:
+        """Handles the end of a job: nothing is left, no worker can continue, or it is replaced."""
+        self._release(state, ended)
+        match ended.ending:
+            case Ending.FAILED:
+                raise SearchFailedError(ended.reason)
+            case Ending.DONE:
+                self._has_ended = True
+            case Ending.UNFIT:
+                self._back_off(state, ended.reason)
+            case Ending.LEFT:
+                state.deaths, state.retry_at_s = 0, time.monotonic()
+                self._left_without_epoch += 1
+                if self._left_without_epoch >= ROUNDS_WITHOUT_EPOCH * len(self._slot_states):
+                    raise SearchFailedError(
+                        f"{self._left_without_epoch} jobs in a row left before they finished an "
+                        f"epoch, the last one because {ended.reason}: increase --hours"
+                    )
+            case Ending.DIED:
+                self._on_death(state, ended.reason)
+
+    def _on_death(self, state: _SlotState, reason: str) -> None:
         lived_s = time.monotonic() - state.started_s
         state.deaths = state.deaths + 1 if lived_s < SOON_S else 1
         if state.deaths >= MOST_DEATHS:
-            died = f"died {state.deaths} times in a row; the last one {end_text}"
+            died = f"died {state.deaths} times in a row; the last one {reason}"
             self._back_off(state, f"{state.name} {died}{self._log_text(state, '; see ')}")
             return
         pause_s = _FIRST_PAUSE_S * 2 ** (state.deaths - 1)
         state.retry_at_s = time.monotonic() + pause_s
-        self.screen.note(
-            f"{state.name} {end_text}; a new one starts in {pause_s:.0f} s"
+        self._note(
+            f"{state.name} {reason}; a new one starts in {pause_s:.0f} s"
             + self._log_text(state, " (log: ", ")")
         )
 
@@ -233,14 +236,14 @@ class Launcher:
         """
         if self.backend.one_machine:
             raise UnfitMachineError(reason)
-        others = [other for other in self._slot_states.values() if other is not state]
         is_known = any(
-            other.unfit == reason and other.slot.host == state.slot.host for other in others
+            other.unfit == reason and other.slot.host == state.slot.host
+            for other in self._slot_states.values()
         )
         state.unfit, state.deaths = reason, 0
         state.retry_at_s = time.monotonic() + UNFIT_PAUSE_S
         if not is_known:
-            self.screen.note(
+            self._note(
                 f"{state.slot.host or state.name} cannot work on the study: {reason}; "
                 f"retrying every {UNFIT_PAUSE_S:.0f} s"
             )
@@ -250,47 +253,37 @@ class Launcher:
         states = self._slot_states.values()
         if self._has_ended or not states:
             return
-        if any(state.worker is not None or state.unfit is None for state in states):
+        if any(state.job is not None or state.unfit is None for state in states):
             return
         reasons = dict.fromkeys(
             f"  {state.slot.host or state.name}: {state.unfit}" for state in states
         )
         raise UnfitMachineError("no machine can work on the study:\n" + "\n".join(reasons))
 
-    def _release(self, state: _SlotState) -> None:
-        worker, state.worker = state.worker, None
-        if worker is not None:
-            worker.close()
-        for worker_id in [state.name, *state.worker_ids]:
-            self.screen.worker_gone(worker_id)
-        state.worker_ids.clear()
+    def _release(self, state: _SlotState, ended: WorkerEnded) -> None:
+        self._drop_names(state, ended)
+        state.job = None
+
+    def _drop_names(self, state: _SlotState, ended: WorkerEnded) -> None:
+        for name in state.names:
+            self.screen.show(name, ended)
 
     def _stop_all(self) -> None:
-        """Asks all workers to leave, and kills those that do not."""
-        running = [state.worker for state in self._slot_states.values() if state.worker is not None]
-        for worker in running:
-            worker.leave()
+        """Asks all jobs to leave; kills those that do not, or at once after another Ctrl-C."""
+        running = [state.job for state in self._slot_states.values() if state.job is not None]
+        for job in running:
+            job.cancel()
         deadline_s = time.monotonic() + self.backend.leave_s
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            living = [worker for worker in running if worker.end_text() is None]
-            if not living:
-                break
-            self.backend.wait(living, min(left_s, _TICK_S))
-            for state in self._slot_states.values():
-                self._poll_last(state)
-        for worker in running:
-            if worker.end_text() is None:
-                worker.kill()
-        for state in self._slot_states.values():
-            self._poll_last(state)
-            if state.worker is not None:
-                state.worker.close()
+        with suppress(KeyboardInterrupt):
+            while running and (left_s := deadline_s - time.monotonic()) > 0:
+                for job, event in self.backend.events(min(left_s, _TICK_S)):
+                    if isinstance(event, WorkerEnded):
+                        running = [other for other in running if other is not job]
+        for job in running:
+            job.kill()
 
-    def _poll_last(self, state: _SlotState) -> None:
-        """Writes the last log text of a leaving worker; other events are no longer shown."""
-        for event in state.worker.poll() if state.worker is not None else ():
-            if event.name == LOG:
-                self._handle(state, event)
+    def _note(self, text: str) -> None:
+        self.screen.show("", Note(text))
 
     def _log_text(self, state: _SlotState, before: str, after: str = "") -> str:
-        return f"{before}{state.log}{after}" if self.names_logs else ""
+        return f"{before}{state.log}{after}" if self.backend.one_machine else ""

@@ -10,11 +10,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from canopy_search.search.events import Ending, Event, WorkerEnded
 from canopy_search.search.study.plan import SearchPlan
-from canopy_search.search.workers.backend import PlacedWorker, WorkerEvent, WorkerSlot
+from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
+from canopy_search.search.workers.command import INTERRUPTED
 from canopy_search.search.workers.device_slots import DeviceSlot
 from canopy_search.search.workers.forkserver import CONTEXT
-from canopy_search.search.workers.process import INTERRUPTED, WorkerJob, run_worker
+from canopy_search.search.workers.process import WorkerJob, run_worker
 
 LEAVE_S = 4.5
 
@@ -23,43 +25,42 @@ LEAVE_S = 4.5
 class _Process:
     """A worker in a process of its own.
 
-    Args:
+    Attributes:
         process: the process.
-        connection: pipe that receives its events; None when it is closed.
+        connection: pipe that receives its events.
+        ended: its last event, if it sent one.
     """
 
     process: ForkServerProcess
-    connection: "Connection[Any, Any] | None"
+    connection: "Connection[Any, Any]"
+    ended: WorkerEnded | None = None
+    worker_ids: Sequence[int] = ()
     is_waiting: bool = False
 
-    def poll(self) -> list[WorkerEvent]:
-        events = []
-        try:
-            while self.connection is not None and self.connection.poll():
-                name, arguments = self.connection.recv()
-                events.append(WorkerEvent(name, arguments))
-        except (EOFError, OSError):
-            self._disconnect()
-        return events
-
-    def end_text(self) -> str | None:
-        return None if self.process.is_alive() else _end_text(self.process.exitcode)
-
-    def leave(self) -> None:
+    def cancel(self) -> None:
         self.process.terminate()
 
     def kill(self) -> None:
         self.process.kill()
-
-    def close(self) -> None:
         self.process.join()
-        self._disconnect()
 
-    def _disconnect(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            with suppress(OSError):
-                connection.close()
+    def receive(self) -> list[Event]:
+        """Returns the events in the pipe; of an ended process, all that are left."""
+        is_over = not self.process.is_alive()
+        events: list[Event] = []
+        with suppress(EOFError, OSError):
+            while self.connection.poll():
+                event: Event = self.connection.recv()
+                if isinstance(event, WorkerEnded):
+                    self.ended = event
+                else:
+                    events.append(event)
+        if is_over:
+            self.process.join()
+            self.connection.close()
+            died = WorkerEnded(Ending.DIED, _death_text(self.process.exitcode))
+            events.append(self.ended or died)
+        return events
 
 
 class LocalBackend:
@@ -67,59 +68,50 @@ class LocalBackend:
 
     Args:
         plan: plan of the search.
-        url: URL of the database; None for the embedded one.
         slots: one per worker.
-        creates_study: whether a worker creates the study if it does not exist.
     """
 
     leave_s = LEAVE_S
     one_machine = True
 
-    def __init__(
-        self,
-        plan: SearchPlan,
-        url: str | None,
-        slots: Sequence[DeviceSlot],
-        *,
-        creates_study: bool = False,
-    ) -> None:
+    def __init__(self, plan: SearchPlan, slots: Sequence[DeviceSlot]) -> None:
         self._plan = plan
-        self._url = url
-        self._creates_study = creates_study
         self._slots = {f"{index}": slot for index, slot in enumerate(slots, start=1)}
+        self._running: list[_Process] = []
 
     def slots(self) -> list[WorkerSlot]:
         """Returns the slots, which are always the same."""
         return [WorkerSlot(key, slot.name) for key, slot in self._slots.items()]
 
-    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
+    def submit(self, slot: WorkerSlot, log: Path) -> Job:
         """Starts a process, which writes its log itself."""
         device_slot = self._slots[slot.key]
         receiver, sender = CONTEXT.Pipe(duplex=False)
         environment = {**os.environ, **device_slot.environment}
-        plan = replace(self._plan, slot=device_slot.name)
-        job = WorkerJob(plan, self._url, environment, log, self._creates_study)
+        job = WorkerJob(replace(self._plan, slot=device_slot.name), environment, log)
         process = CONTEXT.Process(
             target=run_worker, args=(job, sender), name=f"canopy worker {slot.key}"
         )
         process.start()
         sender.close()
-        return _Process(process, receiver)
+        self._running.append(_Process(process, receiver))
+        return self._running[-1]
 
-    def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
+    def events(self, timeout_s: float) -> list[JobEvent]:
         """Waits for events or the end of a process."""
-        processes = [worker for worker in workers if isinstance(worker, _Process)]
-        sources: list[Connection[Any, Any] | int] = [
-            worker.process.sentinel for worker in processes
-        ]
-        sources += [worker.connection for worker in processes if worker.connection is not None]
+        sources: list[Connection[Any, Any] | int] = []
+        for worker in self._running:
+            sources += [worker.process.sentinel, worker.connection]
         wait(sources, timeout=timeout_s)
+        found = [JobEvent(worker, event) for worker in self._running for event in worker.receive()]
+        self._running = [worker for worker in self._running if not worker.connection.closed]
+        return found
 
     def close(self) -> None:
         """Does nothing: the processes have ended."""
 
 
-def _end_text(exit_code: int | None) -> str:
+def _death_text(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
     if exit_code == INTERRUPTED:

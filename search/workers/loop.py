@@ -14,7 +14,7 @@ from canopy_search.dashboards.formatting.values import params_text
 from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import SearchFailedError, StudyPausedError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Note, SearchStarted
 from canopy_search.search.scheduling.factory import build_pruner, build_sampler
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import (
@@ -29,7 +29,7 @@ from canopy_search.search.scheduling.next_trial import (
     is_on_plateau,
     settings_without_memory,
 )
-from canopy_search.search.scheduling.open_study import OpenStudy
+from canopy_search.search.scheduling.open_study import OpenStudy, best_ap
 from canopy_search.search.scheduling.paused_as_pruned_sampler import AsPruned
 from canopy_search.search.scheduling.verification import verifying
 from canopy_search.search.study.plan import SearchPlan, StartedStudy
@@ -64,7 +64,7 @@ _STALL_RECORD_S = 10.0
 def open_objective(
     started: StartedStudy,
     database: Database,
-    watcher: SearchWatcher,
+    emit: Emit,
     retrier: Retrier,
     *,
     obeys: bool = True,
@@ -74,8 +74,8 @@ def open_objective(
     Args:
         started: the study.
         database: opened and migrated.
-        watcher: receives the events.
-        retrier: how long to wait for an unavailable database.
+        emit: receives the events.
+        retrier: repeats calls while the database is unavailable.
         obeys: whether this worker pauses or stops with the study.
     """
     plan = started.plan
@@ -85,7 +85,7 @@ def open_objective(
         stack.callback(session.close)
         write_queue = WriteQueue(trial_queue.write, retrier)
         stack.callback(write_queue.close)
-        watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, watcher))
+        watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, emit))
         retrier.alive = watchdog.progress
         tree = stack.enter_context(open_tree(started, database, session, retrier))
         pruner = build_pruner(search.pruner, plan.config.training.epochs)
@@ -100,7 +100,7 @@ def open_objective(
             tree,
             plan.config.stages.enabled,
             plan.space,
-            watcher,
+            emit,
             watchdog,
             search.max_trial_s,
             obeys,
@@ -120,6 +120,8 @@ def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
         session = WorkerSession(
             database.url, study_id=study_id, slot=plan.slot, throttle=database.throttle
         )
+        if plan.worker_id is not None:
+            session.identify(plan.worker_id)
         session.register()
         try:
             trial_queue = store.open_trial_queue(plan.study, session)
@@ -141,12 +143,6 @@ def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> None:
         DatabaseUnavailableError: the database was unavailable for too long.
     """
     _Worker(plan, objective, retrier).run()
-
-
-def best_ap(study: optuna.Study) -> float | None:
-    """Returns the best validation AP of the study's complete trials."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max((trial.value for trial in complete if trial.value is not None), default=None)
 
 
 @dataclass
@@ -179,10 +175,10 @@ class _Worker:
                 continue
             self.is_waiting, self.wait_s = False, _FIRST_WAIT_S
             try:
-                self._run_trial(trial)
+                self.objective.emit(self.objective.run_trial(trial))
             except LeaseLostError as error:
                 self.objective.trial_queue.give_back(self.objective.opened.trial_id(trial.number))
-                self.objective.watcher.note(f"{error}; this worker continues with another trial")
+                self.objective.emit(Note(f"{error}; this worker continues with another trial"))
             except StudyPausedError:
                 self.objective.tree.drop()
             self.objective.trial_queue.session.set_progress(None)
@@ -192,29 +188,22 @@ class _Worker:
         try:
             return self.retrier.call(self._claim)
         except LeaseLostError as error:  # a trial was ended with plain Optuna
-            self.objective.watcher.note(str(error))
+            self.objective.emit(Note(str(error)))
             return Idle.WAIT
 
     def _emit_start(self) -> None:
         study, plan = self.objective.opened.study, self.plan
         finished = finished_count(study)
-        self.objective.watcher.search_started(plan.study, finished, plan.n_trials, best_ap(study))
-
-    def _run_trial(self, trial: optuna.trial.Trial) -> None:
-        end = self.objective.run_trial(trial)
-        opened = self.objective.opened
-        self.objective.watcher.trial_ended(end, opened.trial_index().settled, best_ap(opened.study))
+        self.objective.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(study)))
 
     def _wait(self) -> None:
         session = self.objective.trial_queue.session
         is_paused = session.wanted == PAUSE
         if not self.is_waiting:
             self.is_waiting = True
-            self.objective.watcher.note(
-                "the study is paused; resume it with: canopy resume"
-                if is_paused
-                else "nothing to start now; waiting for the other workers"
-            )
+            waiting = "nothing to start now; waiting for the other workers"
+            paused = "the study is paused; resume it with: canopy resume"
+            self.objective.emit(Note(paused if is_paused else waiting))
         while True:
             time.sleep(random.uniform(0.5, 1) * self.wait_s)
             self.wait_s = min(max(_LONGEST_WAIT_S, session.longest_pause_s), 2 * self.wait_s)
@@ -242,7 +231,7 @@ class _Worker:
                 snapshot.taken = trial.number
                 return trial
         if ended:
-            objective.watcher.note(f"{len(ended)} paused trials are marked pruned")
+            objective.emit(Note(f"{len(ended)} paused trials are marked pruned"))
             for number in [] if objective.shares else ended:
                 objective.forget(number)
         return trial
@@ -331,9 +320,9 @@ class _Worker:
             raise SearchFailedError(f"{limit}; the last one, trial {last.number}: {reason}")
 
 
-def _stall_handler(write_queue: WriteQueue, watcher: SearchWatcher) -> Callable[[Lease, str], None]:
+def _stall_handler(write_queue: WriteQueue, emit: Emit) -> Callable[[Lease, str], None]:
     def on_stall(lease: Lease, reason: str) -> None:
-        watcher.note(f"trial {lease.number} failed: {reason}; this worker exits")
+        emit(Note(f"trial {lease.number} failed: {reason}; this worker exits"))
         change = TrialChange(
             lease.trial_id, user_attrs={REASON_ATTR: reason}, state=TrialState.FAIL
         )

@@ -16,20 +16,18 @@ import optuna
 from rich.console import Console
 
 from canopy_search.search.errors import SearchError, SearchFailedError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Ending, Note, WorkerEnded, note_to
 from canopy_search.search.progress_display import PLAIN_WIDTH, LineScreen
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.trial.objective import failure_reason
-from canopy_search.search.workers.backend import ENDED, FAILED
+from canopy_search.search.workers.command import INTERRUPTED
 from canopy_search.search.workers.event_pipe import EventPipe
 from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.errors import TrainingError
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,13 @@ class WorkerJob:
 
     Attributes:
         plan: plan of the search.
-        url: URL of the database; None for the embedded one.
         environment: environment variables of the process.
         log: file that it writes to.
-        creates_study: whether it creates the study if it does not exist.
     """
 
     plan: SearchPlan
-    url: str | None = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     log: Path
-    creates_study: bool = False
 
 
 def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
@@ -61,43 +55,42 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
     lines = LineScreen(Console(file=log, width=PLAIN_WIDTH, color_system=None))
-    lines.note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} started")
-    watcher = EventPipe(lines, connection)
+    lines.emit(Note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} started"))
+    pipe = EventPipe(lines.emit, connection)
     parent = multiprocessing.parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):
-            # The worker that creates the study reads the data first, so it reports the progress.
-            preparing = None if job.creates_study else lines
-            search_in_study(job.plan, watcher, preparing=preparing, creates_study=job.creates_study)
+            # The launcher has read the data first, and shown the progress.
+            search_in_study(job.plan, pipe.emit, preparing=lines.emit)
     except KeyboardInterrupt:
-        lines.note("leaving; another worker resumes its trial")
+        lines.emit(Note("leaving; another worker resumes its trial"))
         sys.exit(INTERRUPTED)
     except (SearchError, StorageError, TrainingError) as error:
-        lines.note(str(error))
+        lines.emit(Note(str(error)))
         is_everywhere = isinstance(error, SearchFailedError)
-        watcher.emit(FAILED, str(error), is_everywhere)
+        pipe.emit(WorkerEnded(Ending.FAILED if is_everywhere else Ending.UNFIT, str(error)))
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - reported, and the launcher starts another worker
         traceback.print_exc()
-        watcher.emit("note", f"internal error: {failure_reason(error)}")
+        pipe.emit(Note(f"internal error: {failure_reason(error)}"))
         sys.exit(1)
-    lines.note("nothing is left to do")
-    watcher.emit(ENDED)
+    lines.emit(Note("nothing is left to do"))
+    pipe.emit(WorkerEnded(Ending.DONE))
 
 
 def search_in_study(
     plan: SearchPlan,
-    watcher: SearchWatcher,
+    emit: Emit,
     *,
-    preparing: SearchWatcher | None = None,
+    preparing: Emit | None = None,
     creates_study: bool = False,
 ) -> None:
     """Works on a study until nothing is left to do.
 
     Args:
         plan: plan of the search.
-        watcher: receives the events.
-        preparing: receives the progress of reading the data; None for `watcher`.
+        emit: receives the events.
+        preparing: receives the progress of reading the data; None for `emit`.
         creates_study: whether to create the study if it does not exist.
 
     Raises:
@@ -106,14 +99,14 @@ def search_in_study(
         SearchFailedError: too many trials failed.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
-    retrier = plan.workspace.retrier(watcher.note)
+    retrier = plan.workspace.retrier(note_to(emit))
     database = retrier.call(plan.workspace.open)
     database.throttle.release_when_idle()  # until the number of other workers is known
     with closing(database):
-        dataset = open_data(plan.config.data, plan.workspace.home, preparing or watcher)
+        dataset = open_data(plan.config.data, plan.workspace.home, preparing or emit)
         if creates_study:
             check_networks(plan.space, dataset)
         open_study = start_study if creates_study else join_study
         study = retrier.call(lambda: open_study(plan, StudyStore(database), dataset))
-        with open_objective(study, database, watcher, retrier) as objective:
-            work(plan, objective, retrier)
+        with open_objective(study, database, emit, retrier) as objective:
+            work(study.plan, objective, retrier)

@@ -34,6 +34,7 @@ from canopy_search.search.config.settings import (
     SearchSettings,
 )
 from canopy_search.search.errors import ConfirmationError
+from canopy_search.search.events import Note
 from canopy_search.search.progress_display import SearchScreen, open_screen
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import FINISHED
@@ -113,18 +114,19 @@ def confirm(request: ConfirmRequest, database: Database, screen: SearchScreen) -
         _store_request(store, database, confirmation)
         return ConfirmationEnd(confirmation)
     if summary.is_searched or not summary.is_over:
-        screen.note(f"study {study} is not finished; its finalists may still change")
+        screen.emit(Note(f"study {study} is not finished; its finalists may still change"))
     epochs = plan.config.training.epochs
     for candidate in (confirmed.candidate for confirmed in confirmation.settings):
         if candidate.is_finalist and candidate.searched_epochs < epochs:
-            screen.note(_pruned_text(candidate, epochs))
+            screen.emit(Note(_pruned_text(candidate, epochs)))
     confirming = _plan(plan, record, confirmation, store, is_local=is_local)
     dataset = None
     if is_local:
-        dataset = open_data(plan.config.data, plan.workspace.home, screen)
+        dataset = open_data(plan.config.data, plan.workspace.home, screen.emit)
         join_study(plan, store, dataset)
         if not len(dataset.split.test):
-            screen.note("no images are held out for test (data.split.test), so nothing is tested")
+            text = "no images are held out for test (data.split.test), so nothing is tested"
+            screen.emit(Note(text))
         start_study(confirming, store, dataset)
     else:  # the workers' machines compare their data and versions with this record
         create_study(confirming, store)

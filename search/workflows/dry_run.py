@@ -12,7 +12,7 @@ from canopy_search.dashboards.formatting.values import duration_text
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.doctor.checkpoints import checked_place
 from canopy_search.search.errors import SearchFailedError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Emit, Note, Progress
 from canopy_search.search.forecast.speed import FirstStep, first_step
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
@@ -41,46 +41,46 @@ from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.sizes import size_text
 
 
-def try_search(request: SearchRequest, watcher: SearchWatcher) -> None:
+def try_search(request: SearchRequest, emit: Emit) -> None:
     """Checks everything a search needs, one line per check, and does not change the study.
 
     Args:
         request: the search; the decoded images stay in the state folder for it.
-        watcher: receives the results.
+        emit: receives the results.
 
     Raises:
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
-    with _check("configuration", watcher) as found:
+    with _check("configuration", emit) as found:
         plan = plan_search(request, request.n_trials)
         found.append(_plan_text(plan))
     stages, home = plan.config.stages, plan.workspace.home
     if stages.enabled and stages.checkpoints != "auto":
-        with _check("checkpoints", watcher) as found:
+        with _check("checkpoints", emit) as found:
             found.append(f"{checked_place(stages, home)} can be written")
-    with _check("database", watcher) as found:
+    with _check("database", emit) as found:
         database = plan.workspace.open()
         found.append(database.place)
     with closing(database):
         store = StudyStore(database)
-        with _check("data", watcher) as found:
-            dataset = open_data(plan.config.data, home, watcher)
+        with _check("data", emit) as found:
+            dataset = open_data(plan.config.data, home, emit)
             found.append(f"{len(dataset.image_names):,} images can be used")
-        with _check("memory", watcher) as found:
+        with _check("memory", emit) as found:
             step = check_networks(plan.space, dataset)
             found.append(
                 f"{step.settings.backbone} needs the most memory, at least "
                 f"{size_text(step.needed_bytes)}; {size_text(step.available_bytes)} are free on "
                 f"{step.settings.device}"
             )
-        with _check("study", watcher) as found:
+        with _check("study", emit) as found:
             left, text = _trials_left(plan, store, dataset)
             found.append(text)
-    epochs = _try_networks(plan.space, dataset, watcher)
-    watcher.note(_ready_text(left, plan.n_trials, epochs))
+    epochs = _try_networks(plan.space, dataset, emit)
+    emit(Note(_ready_text(left, plan.n_trials, epochs)))
 
 
-def try_placement(request: SearchRequest, elsewhere: Placement, watcher: SearchWatcher) -> None:
+def try_placement(request: SearchRequest, elsewhere: Placement, emit: Emit) -> None:
     """Checks a search on other machines as far as this machine can, one line per check.
 
     Each worker checks on its own machine, before its first trial, that the data is there and that
@@ -89,36 +89,38 @@ def try_placement(request: SearchRequest, elsewhere: Placement, watcher: SearchW
     Args:
         request: the search.
         elsewhere: the backend that will place the workers.
-        watcher: receives the results.
+        emit: receives the results.
 
     Raises:
         SearchError, TrainingError, StorageError: the error that the search would end with.
     """
-    with _check("configuration", watcher) as found:
+    with _check("configuration", emit) as found:
         plan = plan_search(request, request.n_trials, is_local=False)
         found.append(_plan_text(plan))
-    with _check("database", watcher) as found:
+    with _check("database", emit) as found:
         database = plan.workspace.open()
         found.append(database.place)
     database.close()
     with (
-        _check("machines", watcher) as found,
-        closing(elsewhere.open(plan, plan.workspace.url, found.append)),
+        _check("machines", emit) as found,
+        closing(elsewhere.open(plan, found.append)),
     ):
         pass
-    watcher.note(
-        "ready as far as this machine can check; data, versions and memory of the other machines "
-        "are checked there before a trial starts"
+    emit(
+        Note(
+            "ready as far as this machine can check; data, versions and memory of the other "
+            "machines are checked there before a trial starts"
+        )
     )
 
 
 @contextmanager
-def _check(name: str, watcher: SearchWatcher) -> Iterator[list[str]]:
+def _check(name: str, emit: Emit) -> Iterator[list[str]]:
     """Prints what was found and how many seconds the check took, unless it failed."""
     started = time.perf_counter()
     found: list[str] = []
     yield found
-    watcher.note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}")
+    emit(Note(f"{name:<14}{time.perf_counter() - started:>6.1f} s  {'; '.join(found)}"))
 
 
 def _plan_text(plan: SearchPlan) -> str:
@@ -143,7 +145,7 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
     return left, f"{text}; {left} to go"
 
 
-def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) -> dict[str, float]:
+def _try_networks(space: SearchSpace, dataset: Dataset, emit: Emit) -> dict[str, float]:
     """Takes a step with every backbone and with every loss.
 
     Returns:
@@ -156,7 +158,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
     epochs: dict[str, float] = {}
     sample = sample_of(dataset, 3 * largest_batch_size(space))
     for index, (backbone, weights, loss) in enumerate(pairs):
-        watcher.progress(f"a step of {backbone}", index, len(pairs))
+        emit(Progress(f"a step of {backbone}", index, len(pairs)))
         params = {
             "backbone": backbone,
             "weights": weights,
@@ -166,7 +168,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, watcher: SearchWatcher) 
             "precision": choices(space, "precision")[0],
             "optimizer.name": choices(space, "optimizer.name")[0],
         }
-        with _check("training step", watcher) as found:
+        with _check("training step", emit) as found:
             pretrained = "" if weights == "none" else f" from {weights}"
             found.append(f"{backbone}{pretrained} with {loss}")
             try:
@@ -225,8 +227,8 @@ def try_on_screen(request: SearchRequest, console: Console) -> None:
     screen = open_screen(console)
     try:
         if request.limits.elsewhere is None:
-            try_search(request, screen)
+            try_search(request, screen.emit)
         else:
-            try_placement(request, request.limits.elsewhere, screen)
+            try_placement(request, request.limits.elsewhere, screen.emit)
     finally:
         screen.close()

@@ -1,21 +1,22 @@
 """``canopy promote``: trains the remaining epochs of pruned and paused trials."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from canopy_search.search.errors import PromotionError
-from canopy_search.search.events import SearchWatcher, TrialEnd
+from canopy_search.search.events import Emit, SearchStarted, TrialEnded, note_to
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.next_trial import finished_count
-from canopy_search.search.scheduling.open_study import OpenStudy
+from canopy_search.search.scheduling.open_study import OpenStudy, best_ap
 from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan, join_study, plan_search
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.search.workers.loop import best_ap, open_objective
+from canopy_search.search.workers.loop import open_objective
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import (
@@ -29,8 +30,8 @@ from canopy_search.storage.study.trial_attributes import (
 
 
 def promote(
-    plan: SearchPlan, database: Database, numbers: Sequence[int], watcher: SearchWatcher
-) -> list[TrialEnd]:
+    plan: SearchPlan, database: Database, numbers: Sequence[int], emit: Emit
+) -> list[TrialEnded]:
     """Trains trials until their last epoch, whatever the pruner decided.
 
     A pruned trial is final for Optuna, so a new trial with the same parameters resumes where it
@@ -41,7 +42,7 @@ def promote(
         plan: plan of the study.
         database: opened and migrated.
         numbers: numbers of the trials.
-        watcher: receives events.
+        emit: receives events.
 
     Raises:
         UnknownStudyError: there is no such study.
@@ -50,14 +51,14 @@ def promote(
     # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
     _check(store.load_study(plan.study), numbers)
-    dataset = open_data(plan.config.data, plan.workspace.home, watcher)
+    dataset = open_data(plan.config.data, plan.workspace.home, emit)
     check_networks(plan.space, dataset)
     started = join_study(plan, store, dataset)
     store.close()
-    retrier = plan.workspace.retrier(watcher.note)
-    with open_objective(started, database, watcher, retrier, obeys=False) as objective:
+    retrier = plan.workspace.retrier(note_to(emit))
+    with open_objective(started, database, emit, retrier, obeys=False) as objective:
         opened, trial_queue = objective.opened, objective.trial_queue
-        ends: list[TrialEnd] = []
+        ends: list[TrialEnded] = []
         for number in numbers:
             with trial_queue.locked() as snapshot:
                 trials = _check(opened.study, numbers[len(ends) :], snapshot.owned)
@@ -66,10 +67,10 @@ def promote(
             if not ends:
                 finished = finished_count(opened.study)
                 total = finished + len(numbers)
-                watcher.search_started(plan.study, finished, total, best_ap(opened.study))
+                emit(SearchStarted(plan.study, finished, total, best_ap(opened.study)))
             end = objective.run_trial(trial)
-            watcher.trial_ended(end, finished_count(opened.study), best_ap(opened.study))
-            ends.append(end)
+            ends.append(replace(end, settled=finished_count(opened.study)))
+            emit(ends[-1])
         return ends
 
 
@@ -145,7 +146,7 @@ def promote_on_screen(request: StudyRequest, numbers: list[int], console: Consol
     screen = open_screen(console)
     try:
         plan = plan_search(request, request.configuration.settings.search.trials)
-        promote(plan, request.workspace.open(), numbers, screen)
+        promote(plan, request.workspace.open(), numbers, screen.emit)
     except KeyboardInterrupt:
         return False
     finally:

@@ -8,17 +8,19 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from canopy_search.search.events import Note, SearchStarted, note_to
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
+from canopy_search.search.scheduling.open_study import best_ap
 from canopy_search.search.study.plan import SearchPlan, as_started, create_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.backend import Backend, Placement
+from canopy_search.search.workers.database_watcher import DatabaseWatcher
 from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.launcher import Launcher
 from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
-from canopy_search.search.workers.loop import best_ap
 from canopy_search.search.workflows.background_mirror import mirroring
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
@@ -97,12 +99,15 @@ def run_search(
         backend = _start_locally(plan, store, limits, screen, dataset)
     else:
         create_study(plan, store)
-        backend = limits.elsewhere.open(plan, plan.workspace.url, screen.note)
+        backend = limits.elsewhere.open(plan, note_to(screen.emit))
     with closing(backend):
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
-        with mirroring(plan, store, screen.note) as update_mirror:
+        with mirroring(plan, store, note_to(screen.emit)) as update_mirror:
             logs = log_folder(plan.workspace.home, plan.study)
-            launcher = Launcher(backend, logs, screen, deadline_s, on_tick=update_mirror)
+            watcher = None
+            if limits.elsewhere is not None:
+                watcher = DatabaseWatcher(database, plan.study, plan.config.training.epochs)
+            launcher = Launcher(backend, logs, screen, deadline_s, update_mirror, watcher)
             return _let_workers_search(plan, database, store, screen, launcher)
 
 
@@ -117,10 +122,10 @@ def _start_locally(
     search = plan.config.search
     slots = device_slots(plan.config.training.device, limits.workers, search.slots_per_gpu)
     if dataset is None:
-        dataset = open_data(plan.config.data, plan.workspace.home, screen)
+        dataset = open_data(plan.config.data, plan.workspace.home, screen.emit)
     check_networks(plan.space, dataset)
     started = start_study(replace(plan, workers=len(slots)), store, dataset)
-    return LocalBackend(started.plan, plan.workspace.url, slots)
+    return LocalBackend(started.plan, slots)
 
 
 def _let_workers_search(
@@ -132,22 +137,22 @@ def _let_workers_search(
 ) -> SearchEnd:
     study = store.load_study(plan.study)
     finished = finished_count(study)
-    screen.search_started(plan.study, finished, plan.n_trials, best_ap(study))
+    screen.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(study)))
     if finished >= plan.n_trials and not study.get_trials(
         deepcopy=False, states=(TrialState.RUNNING,)
     ):
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
-        screen.note("the study is paused; resume it with: canopy resume")
+        screen.emit(Note("the study is paused; resume it with: canopy resume"))
     slots = launcher.backend.slots()
     if len(slots) > 1 and launcher.backend.one_machine:
         devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
-        screen.note(f"{len(slots)} workers on {devices}")
+        screen.emit(Note(f"{len(slots)} workers on {devices}"))
     store.close()
     database.close()  # the workers have their own connections
     if not launcher.run():
         return SearchEnd.TIME_UP
-    return plan.workspace.retrier(screen.note).call(lambda: _end_of(plan, store))
+    return plan.workspace.retrier(note_to(screen.emit)).call(lambda: _end_of(plan, store))
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:

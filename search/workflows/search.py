@@ -11,6 +11,7 @@ from canopy_search.dashboards.study.finalists import finalists_at_hand
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.search.config.settings import ConfirmSettings
+from canopy_search.search.events import Note
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.workers.graceful_exit import leaving_in_time
@@ -43,7 +44,7 @@ def search_until_done(request: SearchRequest, console: Console) -> bool:
     try:
         plan = plan_search(request, request.n_trials, is_local=limits.elsewhere is None)
         database = request.workspace.open()
-        screen.note(f"database: {database.place}")
+        screen.emit(Note(f"database: {database.place}"))
         end = run_search(plan, database, limits, screen)
         # Its figures take a second to import, which would delay the start of the search.
         from canopy_search.dashboards.answer.headline import closing
@@ -90,7 +91,7 @@ def work_on_screen(plan: SearchPlan, console: Console) -> bool:
     screen = open_screen(console)
     try:
         with leaving_in_time():
-            search_in_study(plan, screen)
+            search_in_study(plan, screen.emit)
     except KeyboardInterrupt:
         return False
     finally:

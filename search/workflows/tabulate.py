@@ -14,7 +14,7 @@ from rich.console import Console
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StageBusyError
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import BatchDone, Emit, Note, Progress, note_to
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.scheduling.factory import grid
 from canopy_search.search.simulation.curve_files import write_curves
@@ -37,7 +37,7 @@ _ALL_BUSY_S = 1.0
 Params = dict[str, Any]
 
 
-def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: SearchWatcher) -> int:
+def tabulate(plan: SearchPlan, database: Database, output: Path, emit: Emit) -> int:
     """Trains every point of the space to its last epoch, and writes all learning curves.
 
     Stored stages are reused, so it can be stopped and resumed, and any number of processes can run
@@ -47,7 +47,7 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
         plan: the space, data and state folder; sampler, pruner and number of trials do not matter.
         database: opened and migrated.
         output: the Parquet file.
-        watcher: receives events.
+        emit: receives events.
 
     Returns:
         The number of points.
@@ -57,17 +57,17 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
     """
     values = grid(plan.space, "canopy tabulate")
     points = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
-    dataset = open_data(plan.config.data, plan.workspace.home, watcher)
+    dataset = open_data(plan.config.data, plan.workspace.home, emit)
     check_networks(plan.space, dataset)
     training = resolve_settings(plan.space.training, len(dataset.split.train))
     space = SearchSpace(training, plan.space.distributions)
     with (
         worker_session(database.url, throttle=database.throttle) as session,
         open_tree(
-            StartedStudy(plan, dataset), database, session, plan.workspace.retrier(watcher.note)
+            StartedStudy(plan, dataset), database, session, plan.workspace.retrier(note_to(emit))
         ) as tree,
     ):
-        accumulations = _train_all(tree, space, points, watcher)
+        accumulations = _train_all(tree, space, points, emit)
         rows = [
             row
             for params in points
@@ -78,7 +78,7 @@ def tabulate(plan: SearchPlan, database: Database, output: Path, watcher: Search
 
 
 def _train_all(
-    tree: StageTree, space: SearchSpace, points: Sequence[Params], watcher: SearchWatcher
+    tree: StageTree, space: SearchSpace, points: Sequence[Params], emit: Emit
 ) -> dict[str, tuple[Accumulation, ...]]:
     """Trains every point; points that other workers are training are postponed.
 
@@ -91,12 +91,16 @@ def _train_all(
     left = deque(shuffled)
     accumulations: dict[str, tuple[Accumulation, ...]] = {}
     postponed = 0
+
+    def on_batch(epoch: int, done: int, total: int) -> None:
+        emit(BatchDone(epoch, done, total))
+
     while left:
         params = left.popleft()
         cut = accumulations.get(repr(params), ())
         run_path = tree.plan(space.training_settings(params), accumulation=cut)
         try:
-            with closing(tree.epochs(run_path, watcher.batch_done, wait=False)) as epochs:
+            with closing(tree.epochs(run_path, on_batch, wait=False)) as epochs:
                 for _ in epochs:
                     tree.write(run_path)
         except DivergedError:
@@ -111,7 +115,7 @@ def _train_all(
         finally:
             accumulations[repr(params)] = run_path.accumulation
         postponed = 0
-        watcher.progress("training points", len(points) - len(left), len(points))
+        emit(Progress("training points", len(points) - len(left), len(points)))
     return accumulations
 
 
@@ -168,8 +172,8 @@ def tabulate_on_screen(request: StudyRequest, output: Path, console: Console) ->
         plan = plan_search(request, request.configuration.settings.search.trials)
         check_writable(output)
         database = request.workspace.open()
-        screen.note(f"database: {database.place}")
-        return tabulate(plan, database, output, screen)
+        screen.emit(Note(f"database: {database.place}"))
+        return tabulate(plan, database, output, screen.emit)
     except KeyboardInterrupt:
         return None
     finally:

@@ -240,7 +240,7 @@ def train_on_screen(request: StudyRequest, model: Path, console: Console) -> Tra
     config = request.configuration.settings
     screen = open_screen(console)
     try:
-        dataset = open_data(config.data, request.workspace.home, screen)
+        dataset = open_data(config.data, request.workspace.home, screen.emit)
         check_network(config.training, dataset)
         check_writable(model)
     finally:

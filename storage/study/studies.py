@@ -4,7 +4,7 @@ import difflib
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -167,8 +167,29 @@ class StudyStore:
             kept: dict[str, Any] = connection.execute(query).scalar_one()
         return kept
 
-    def epochs(self, name: str) -> dict[int, list[EpochRecord]]:
-        """Returns all recorded epochs of a study, in order, by trial number."""
+    def trial_id(self, name: str, trial_number: int) -> int:
+        """Returns the database's id of a trial.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+            KeyError: it has no such trial.
+        """
+        return self.optuna_storage.get_trial_id_from_study_id_trial_number(
+            self.study_id(name), trial_number
+        )
+
+    def epochs(
+        self, name: str, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochRecord]]:
+        """Returns the recorded epochs of a study, in order, by trial number.
+
+        Args:
+            name: of the study.
+            numbers: of the trials; None for all.
+
+        Raises:
+            UnknownStudyError: there is no such study.
+        """
         query = (
             sqlalchemy.select(
                 TRIALS.c.number,
@@ -183,6 +204,8 @@ class StudyStore:
             .where(TRIALS.c.study_id == self.study_id(name))
             .order_by(TRIALS.c.number, EPOCH.c.epoch)
         )
+        if numbers is not None:
+            query = query.where(TRIALS.c.number.in_(numbers))
         found: defaultdict[int, list[EpochRecord]] = defaultdict(list)
         with self._engine.connect() as connection:
             for number, *values in connection.execute(query):

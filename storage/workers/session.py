@@ -101,6 +101,10 @@ class WorkerSession:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="canopy heartbeat", daemon=True)
 
+    def identify(self, worker: int) -> None:
+        """Sets this worker's id, which no other worker has had; to be called before `register`."""
+        self.worker = self._identity["id"] = worker
+
     def register(self) -> None:
         """Registers this worker with its first heartbeat.
 

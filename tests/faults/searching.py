@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.events import SearchWatcher
+from canopy_search.search.events import Event
 from canopy_search.search.study.plan import SearchPlan, StartedStudy, plan_search, start_study
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.trial import stage_tree
@@ -69,11 +69,8 @@ class Pace:
         options["beat_s"] = self.beat_s
 
 
-class Quiet:
-    """Watches a search and says nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_arguments, **_options: None
+def quiet(_event: Event) -> None:
+    """Shows nothing of a search."""
 
 
 @dataclass
@@ -145,7 +142,7 @@ class Search:
         plan = self.plan
         with closing(Workspace(self.home, self.url).open()) as database:
             store = StudyStore(database)
-            dataset = open_data(self.config.data, self.home, quiet())
+            dataset = open_data(self.config.data, self.home, quiet)
             begun = start_study(plan, store, dataset)
             store.launch(STUDY, self.n_trials, self.config.search.model_dump(mode="json"))
             store.close()
@@ -160,7 +157,7 @@ class Search:
         """
         log = self.home / f"worker-{len(self.workers)}.log"
         ours, theirs = FORK.Pipe(duplex=False)
-        job = WorkerJob(replace(self.plan, **changes), self.url, dict(os.environ), log)
+        job = WorkerJob(replace(self.plan, **changes), dict(os.environ), log)
         process = FORK.Process(target=self._work, args=(job, theirs, prepare))
         process.start()
         theirs.close()
@@ -256,12 +253,6 @@ class Search:
         screen = LineScreen(Console(file=file, width=160, color_system=None))
         database = Workspace(self.home, self.url).open()
         run_search(self.plan, database, Limits(workers, elsewhere=elsewhere), screen)
-
-
-def quiet() -> SearchWatcher:
-    """Returns a watcher that says nothing."""
-    watcher: Any = Quiet()
-    return watcher
 
 
 def wait_until(is_so: Callable[[], bool], what: str, limit_s: float = PATIENCE_S) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from canopy_search.search.workers.slurm.folders import job_ids
 from tests.integration.canopy_command import Canopy
 from tests.integration.in_process import InProcess
 from tests.integration.slurm_queue.sitecustomize import GATE_VARIABLE
@@ -45,13 +46,17 @@ class JobsUser(InProcess):
 
     def job_ids(self) -> list[str]:
         """Returns which jobs were taken, in their order."""
-        written = (self.folder / ".canopy" / "jobs" / "planet").glob("*/*/job-id")
-        return [path.read_text() for path in sorted(written)]
+        folders = sorted((self.folder / ".canopy" / "jobs" / "planet").glob("*"))
+        return [job_id for folder in folders for job_id in job_ids(folder)]
 
-    def is_at_work(self, number: int, times: int = 1) -> bool:
-        """Whether jobs of a post have claimed trials so many times."""
-        log = self.folder / ".canopy" / "logs" / "planet" / f"worker-{number}.log"
-        return log.exists() and log.read_text().count("study planet:") >= times
+    def at_work(self) -> list[str]:
+        """Returns which jobs have claimed a trial, over or not."""
+        return [job_id for job_id in self.job_ids() if "study planet:" in self.printed(job_id)]
+
+    def printed(self, job_id: str) -> str:
+        """Returns what a job has printed."""
+        logs = (self.folder / ".canopy" / "jobs" / "planet").glob(f"*/{job_id}_0_log.*")
+        return "".join(path.read_text() for path in sorted(logs))
 
 
 def new_user(folder: Path) -> JobsUser:

@@ -16,7 +16,7 @@ from tests.integration.ray_nodes.sitecustomize import GATE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 NODES = ROOT / "tests" / "integration" / "ray_nodes"
-WORKERS = "ray::RayWorker"
+WORKERS = "ray::CanopyWorker"
 """What Ray calls the process of a worker of ours."""
 # Ray finds a node lost after half a minute; a slow one is none.
 FAST = {

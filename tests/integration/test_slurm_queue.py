@@ -53,7 +53,7 @@ def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser)
     asked = ("--on", "slurm", "--partition", "short", "--slurm", "account=vision")
     cluster.hold()
     process = cluster.search(*asked)
-    wait_until(lambda: cluster.is_at_work(1) and cluster.is_at_work(2), "two jobs work")
+    wait_until(lambda: len(cluster.at_work()) == 2, "two jobs work")
     queue = Path(cluster.variables[FOLDER_VARIABLE])
     running = [each for number in (1, 2) for each in living(job(queue, number)["group"])]
     assert len(running) >= 4
@@ -68,7 +68,7 @@ def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser)
     assert job(queue, 3)["state"] == "CANCELLED"
     assert cluster.json("status")["trials"]["running"] == 0
     script = (queue / "1.sh").read_text()
-    for line in ("account=vision", "partition=short", "time=6", "no-requeue", "signal=USR2@9"):
+    for line in ("account=vision", "partition=short", "time=6", "no-requeue", "signal=USR2@18"):
         assert f"#SBATCH --{line}\n" in script
 
     cluster.let_go()

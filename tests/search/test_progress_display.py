@@ -6,7 +6,19 @@ from optuna.trial import TrialState
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.search.events import SearchWatcher, SharedPrefix, TrialEnd
+from canopy_search.search.events import (
+    BatchDone,
+    Ending,
+    EpochDone,
+    Event,
+    Note,
+    Progress,
+    SearchStarted,
+    SharedPrefix,
+    TrialEnded,
+    TrialStarted,
+    WorkerEnded,
+)
 from canopy_search.search.progress_display import LineScreen, LiveScreen, open_console, open_screen
 
 
@@ -14,31 +26,44 @@ def console(*, terminal: bool) -> Console:
     return Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
 
 
-def play(screen: SearchWatcher) -> None:
-    """One search of three trials."""
-    screen.progress("decoding images", 10, 10)
-    screen.search_started("demo", 0, 3, None)
-    screen.trial_started(0, {"backbone": "tinycnn_8", "gamma": 0.95}, 0)
-    screen.batch_done(1, 1, 4)
-    screen.epoch_done(1, 8, 0.4, None)
-    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 8, 61.0), 1, 0.5)
-    screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 2)
-    screen.epoch_done(3, 8, 0.3, 0.4)
-    screen.trial_ended(TrialEnd(1, TrialState.RUNNING, 0.3, 3, 1, 2.0), 1, 0.5)
-    screen.trial_started(1, {"backbone": "tinycnn_16", "gamma": 0.8}, 3, SharedPrefix(2, 0))
-    screen.trial_ended(
-        TrialEnd(1, TrialState.PRUNED, 0.31234, 4, 1, 8.0, "median", SharedPrefix(2, 0)), 2, 0.5
-    )
-    screen.trial_started(
-        2, {"backbone": "tinycnn_16", "gamma": 1.0}, 0, SharedPrefix(1, 7, "planet")
-    )
-    screen.trial_ended(
-        TrialEnd(
-            2, TrialState.FAIL, None, 1, 0, 0.0, "RuntimeError: x", SharedPrefix(1, 7, "planet")
-        ),
+SMALL, LARGE = ({"backbone": "tinycnn_8", "gamma": 0.95}, {"backbone": "tinycnn_16", "gamma": 0.8})
+OTHER = {"backbone": "tinycnn_16", "gamma": 1.0}
+COMPLETE = TrialEnded(0, SMALL, TrialState.COMPLETE, 0.5, 8, 8, 61.0, 1, 0.5)
+EVENTS: list[Event] = [
+    Progress("decoding images", 10, 10),
+    SearchStarted("demo", 0, 3, None),
+    TrialStarted(0, SMALL),
+    BatchDone(1, 1, 4),
+    EpochDone(1, 8, 0.4),
+    COMPLETE,
+    TrialStarted(1, LARGE, 2),
+    EpochDone(3, 8, 0.3, 0.4),
+    TrialEnded(1, LARGE, TrialState.RUNNING, 0.3, 3, 1, 2.0, 1, 0.5),
+    TrialStarted(1, LARGE, 3, SharedPrefix(2, 0)),
+    TrialEnded(
+        1, LARGE, TrialState.PRUNED, 0.31234, 4, 1, 8.0, 2, 0.5, "median", SharedPrefix(2, 0)
+    ),
+    TrialStarted(2, OTHER, 0, SharedPrefix(1, 7, "planet")),
+    TrialEnded(
+        2,
+        OTHER,
+        TrialState.FAIL,
+        None,
+        1,
+        0,
+        0.0,
         2,
         0.5,
-    )
+        "RuntimeError: x",
+        SharedPrefix(1, 7, "planet"),
+    ),
+]
+
+
+def play(screen: LineScreen) -> None:
+    """One search of three trials."""
+    for event in EVENTS:
+        screen.emit(event)
     screen.close()
 
 
@@ -88,7 +113,7 @@ def test_ci_and_pipes_are_plain_whatever_else_is_set(
 def test_a_long_epoch_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = LineScreen(console(terminal=False))
     monkeypatch.setattr("canopy_search.search.progress_display.EPOCH_LINE_AFTER_S", -1)
-    screen.epoch_done(3, 8, 0.4, None)
+    screen.emit(EpochDone(3, 8, 0.4))
     assert output_of(screen) == "  epoch 3 of 8  AP .4000\n"
 
 
@@ -98,10 +123,10 @@ def test_what_several_workers_say_is_printed_once(monkeypatch: pytest.MonkeyPatc
     now_s = 100.0
     monkeypatch.setattr("canopy_search.search.progress_display.time.monotonic", lambda: now_s)
     for worker in ("worker 1", "worker 2"):
-        screen.emit(worker, "note", "the database is away")
-    screen.emit("worker 1", "note", "the database is away")  # the same worker repeats it
+        screen.show(worker, Note("the database is away"))
+    screen.show("worker 1", Note("the database is away"))  # the same worker repeats it
     now_s += 61
-    screen.emit("worker 2", "note", "the database is away")
+    screen.show("worker 2", Note("the database is away"))
     assert stream.getvalue().count("the database is away") == 3
 
 
@@ -111,15 +136,15 @@ def test_a_terminal_shows_the_search_and_the_running_trial(
     monkeypatch.setenv("TERM", "xterm")
     screen = open_screen(console(terminal=True))
     assert isinstance(screen, LiveScreen)
-    screen.search_started("demo", 0, 2, None)
+    screen.emit(SearchStarted("demo", 0, 2, None))
     begun = screen.lines()
-    screen.trial_started(0, {"backbone": "tinycnn_8"}, 0)
-    screen.epoch_done(1, 8, 0.4, 0.45)
-    screen.batch_done(2, 1, 4)
+    screen.emit(TrialStarted(0, {"backbone": "tinycnn_8"}))
+    screen.emit(EpochDone(1, 8, 0.4, 0.45))
+    screen.emit(BatchDone(2, 1, 4))
     running = screen.lines()
     for number in ("0 of 2", "trial 0", "tinycnn_8", "epoch 2", "25 %", ".4000"):
         assert number in running
-    screen.trial_ended(TrialEnd(0, TrialState.COMPLETE, 0.5, 8, 8, 61.0), 1, 0.5)
+    screen.emit(COMPLETE)
     ended = screen.lines()
     assert "1 of 2" in ended
     assert ".5000" in ended
@@ -132,16 +157,18 @@ def test_a_terminal_shows_the_search_and_the_running_trial(
 
 def test_what_a_worker_prepares_is_shown_in_its_line_beside_the_others() -> None:
     lines = LineScreen(console(terminal=False))
-    lines.emit("worker 2 on gpu-3", "progress", "decoding images", 10, 10)
+    lines.show("worker 2 on gpu-3", Progress("decoding images", 10, 10))
     (line,) = output_of(lines).splitlines()
     assert line.startswith("worker 2 on gpu-3: decoding")
     live = LiveScreen(console(terminal=True))
-    live.search_started("demo", 0, 3, None)
-    live.emit("worker 1 on gpu-1", "trial_started", 7, {"gamma": 0.9}, 0)
-    live.emit("worker 2 on gpu-3", "progress", "decoding images", 5, 10)
+    live.emit(SearchStarted("demo", 0, 3, None))
+    live.show("worker 1 on gpu-1", TrialStarted(7, {"gamma": 0.9}))
+    live.show("worker 2 on gpu-3", Progress("decoding images", 5, 10))
     _, first, second = live.lines().splitlines()
     assert first.startswith("worker 1 on gpu-1  trial 7")
     assert re.match(r"worker 2 on gpu-3 +decoding .*━", second)
-    live.emit("worker 2 on gpu-3", "progress", "decoding images", 10, 10)
+    live.show("worker 2 on gpu-3", Progress("decoding images", 10, 10))
     assert "decoding" not in live.lines()
+    live.show("worker 1 on gpu-1", WorkerEnded(Ending.DIED))
+    assert "trial 7" not in live.lines()
     live.close()

@@ -1,44 +1,39 @@
 """Workers as actors of a Ray cluster, one per device slot of its nodes."""
 
 import os
-import pickle
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.study.plan import SearchPlan
-from canopy_search.search.workers.backend import FAILED, PlacedWorker, WorkerEvent, WorkerSlot
+from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
 from canopy_search.search.workers.forkserver import CONTEXT
-from canopy_search.search.workers.local_backend import LEAVE_S
 from canopy_search.search.workers.logs import log_folder
-from canopy_search.search.workers.node_agent import Order, decisive_versions
 from canopy_search.search.workers.ray.address import LOCAL, choose_address, unusable
 from canopy_search.search.workers.ray.driver import (
-    ALIVE,
-    EVENTS,
-    FORGET,
-    KILL,
-    LEAVE,
-    NODES,
-    OPENED,
-    OVER,
-    PLACE,
-    PLACED,
-    REFUSED,
+    Ended,
+    Kill,
+    Leave,
+    Nodes,
     RayJob,
+    Refused,
+    Started,
+    Submit,
     run_ray,
 )
 from canopy_search.search.workers.ray.slots import Node, RaySlot, RaySlots
+from canopy_search.search.workers.remote_search import DATABASE_REMEDY, RemoteSearch
 from canopy_search.storage.connection.reach import is_on_this_machine
 
 RAY_LOG = "ray.log"
@@ -62,7 +57,7 @@ class OnRay:
     address: str | None = None
     workers: int | Literal["auto"] = "auto"
 
-    def open(self, plan: SearchPlan, url: str | None, note: Callable[[str], None]) -> "RayBackend":
+    def open(self, plan: SearchPlan, note: Callable[[str], None]) -> "RayBackend":
         """Connects to the cluster, or starts one.
 
         Raises:
@@ -76,10 +71,11 @@ class OnRay:
                 f"training.device: {device} is a GPU of one machine, but Ray assigns each worker "
                 "its own GPU; set it to cuda or auto"
             )
-        link, nodes = _connect(self.address, log_folder(plan.workspace.home, plan.study) / RAY_LOG)
         most = None if self.workers == "auto" else self.workers
         slots = RaySlots(device, plan.config.search.slots_per_gpu, most)
-        backend = RayBackend(link, plan, url, slots, nodes, note)
+        log = log_folder(plan.workspace.home, plan.study) / RAY_LOG
+        driver, nodes = _connect(self.address, log)
+        backend = RayBackend(driver, RemoteSearch(plan, note), slots, nodes)
         try:
             backend.check_database()
             note(backend.describe())
@@ -96,13 +92,13 @@ def check_ray() -> None:
 
 
 @dataclass
-class _Link:
+class DriverProcess:
     """Ray's driver process, and the pipe to it.
 
     Attributes:
         process: the driver process.
         connection: pipe to it.
-        log: file with Ray's output.
+        log: file with the output of Ray and of the workers.
         address: address of the cluster.
     """
 
@@ -111,10 +107,10 @@ class _Link:
     log: Path
     address: str
 
-    def send(self, name: str, *arguments: Any) -> None:
+    def send(self, message: Submit | Leave | Kill) -> None:
         """Sends a command; a dead process is noticed when its pipe is read."""
         with suppress(OSError):
-            self.connection.send((name, arguments))
+            self.connection.send(message)
 
     def close(self) -> None:
         """Closes the pipe; then the process ends, and stops a cluster that it started."""
@@ -125,7 +121,7 @@ class _Link:
             self.process.join()
 
 
-def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
+def _connect(address: str | None, log: Path) -> tuple[DriverProcess, list[Node]]:
     """Starts the driver process; returns it and the nodes that it found.
 
     Raises:
@@ -133,118 +129,86 @@ def _connect(address: str | None, log: Path) -> tuple[_Link, list[Node]]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     chosen = choose_address(address)
-    link, (name, arguments) = _start_driver(chosen, log)
-    if name == OPENED:
-        return link, arguments[0]
-    link.close()
-    reason = arguments[0] if arguments else f"its process ended, see {log}"
-    raise unusable(chosen, reason)
-
-
-def _start_driver(address: str, log: Path) -> tuple[_Link, tuple[str, tuple[Any, ...]]]:
     launcher_end, driver_end = CONTEXT.Pipe()
-    job = RayJob(address, log, decisive_versions(), dict(os.environ))
+    job = RayJob(chosen, log, dict(os.environ))
     process = CONTEXT.Process(target=run_ray, args=(job, driver_end), name="canopy ray")
     process.start()
     driver_end.close()
-    link = _Link(process, launcher_end, log, address)
+    driver = DriverProcess(process, launcher_end, log, chosen)
+    answer: Nodes | Refused = Refused(f"its process ended, see {log}")
     try:
-        return link, launcher_end.recv()
-    except (EOFError, OSError):
-        return link, (REFUSED, ())
+        with suppress(EOFError, ConnectionError):
+            answer = launcher_end.recv()
     except BaseException:  # Ctrl-C; what Ray was starting ends with the process
         process.kill()
-        link.close()
+        driver.close()
         raise
+    if isinstance(answer, Nodes):
+        return driver, answer.nodes
+    driver.close()
+    raise unusable(chosen, answer.reason)
 
 
 @dataclass
-class _RayWorker:
+class _Worker:
     """A worker on a node, and its known state.
 
     Attributes:
         number: number of the worker, counted by the backend.
         slot: slot of the worker.
-        backend: backend that placed it.
-        placed_s: when it was requested from Ray, by the monotonic clock.
+        driver: the process that runs it.
+        worker_ids: its id in the database.
+        submitted_s: when it was requested from Ray, by the monotonic clock.
         is_waiting: whether Ray has not started it yet.
-        events: events not polled yet.
-        ending: how it ended, if it has.
     """
 
     number: int
     slot: RaySlot
-    backend: "RayBackend"
-    placed_s: float
+    driver: DriverProcess
+    worker_ids: Sequence[int]
+    submitted_s: float
     is_waiting: bool = True
-    events: deque[WorkerEvent] = field(default_factory=deque)
-    ending: str | None = None
 
-    def poll(self) -> list[WorkerEvent]:
-        events = list(self.events)
-        self.events.clear()
-        return events
-
-    def end_text(self) -> str | None:
-        # If the node is lost, so is its slot, and the worker must not be replaced.
-        return self.ending if self.backend.has(self.slot.node) else None
-
-    def leave(self) -> None:
-        self.backend.link.send(KILL if self.is_waiting else LEAVE, self.number)
+    def cancel(self) -> None:
+        self.driver.send(Kill(self.number) if self.is_waiting else Leave(self.number))
 
     def kill(self) -> None:
-        self.backend.link.send(KILL, self.number)
-
-    def close(self) -> None:
-        self.backend.forget(self.number)
+        self.driver.send(Kill(self.number))
 
 
 class RayBackend:
     """The backend of a Ray cluster.
 
     Args:
-        link: Ray's driver process.
-        plan: plan of the search.
-        url: URL of the database; None for the embedded one.
+        driver: Ray's driver process.
+        search: the search.
         slots: chooses the slots.
         nodes: nodes that are alive.
-        note: receives messages for the user.
     """
 
-    leave_s = LEAVE_S + 1.5
+    leave_s = 8.0
     one_machine = False
 
-    def __init__(  # noqa: PLR0917 - as above
-        self,
-        link: _Link,
-        plan: SearchPlan,
-        url: str | None,
-        slots: RaySlots,
-        nodes: list[Node],
-        note: Callable[[str], None],
+    def __init__(
+        self, driver: DriverProcess, search: RemoteSearch, slots: RaySlots, nodes: list[Node]
     ) -> None:
-        self.link = link
-        self._plan = plan
-        self._url = url
+        self._driver = driver
+        self._search = search
         self._chooser = slots
         self._nodes = nodes
         self._slots = {slot.slot.key: slot for slot in slots.choose(nodes)}
-        self._workers: dict[int, _RayWorker] = {}
+        self._workers: dict[int, _Worker] = {}
         self._count = 0
-        self._note = note
+        self._events: list[JobEvent] = []
         self._full: set[str] = set()
         self._is_lost = False
         self._is_silent = False
         self._last_message_s = time.monotonic()
 
-    def has(self, node: Node) -> bool:
-        """Whether a node is alive."""
-        return any(other.id == node.id for other in self._nodes)
-
     def describe(self) -> str:
         """Returns one line with the nodes and the workers."""
-        started = ", started for this search" if self.link.address == LOCAL else ""
-        nodes, workers = _counted(len(self._nodes), "node"), _counted(len(self._slots), "worker")
+        started = ", started for this search" if self._driver.address == LOCAL else ""
+        nodes, workers = counted(len(self._nodes), "node"), counted(len(self._slots), "worker")
         hosts = dict.fromkeys(slot.slot.host for slot in self._slots.values())
         return f"Ray: {nodes}{started}; {workers} on {', '.join(hosts) or 'none of them'}"
 
@@ -257,7 +221,7 @@ class RayBackend:
         names = [node.name for node in self._nodes if not self._can_reach_database(node)]
         if names:
             raise PlacementError(
-                f"{self._unreachable()} from {', '.join(names)}; {_DATABASE_REMEDY}"
+                f"{self._search.unreachable()} from {', '.join(names)}; {DATABASE_REMEDY}"
             )
 
     def slots(self) -> Sequence[WorkerSlot]:
@@ -266,109 +230,93 @@ class RayBackend:
         Raises:
             SearchFailedError: the cluster is lost.
         """
-        self._poll()
+        self._receive()
         if self._is_lost:
             raise SearchFailedError(
-                f"the Ray cluster is lost (see {self.link.log}); no results are lost: run the same "
-                "command again to resume when the cluster is back"
+                f"the Ray cluster is lost (see {self._driver.log}); no results are lost: run the "
+                "same command again to resume when the cluster is back"
             )
         self._note_waiting()
         return [slot.slot for slot in self._slots.values()]
 
-    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:  # noqa: ARG002 - written by the launcher
+    def submit(self, slot: WorkerSlot, log: Path) -> Job:  # noqa: ARG002 - Ray writes one log
         """Places an actor on the slot's node."""
         self._count += 1
         placed = self._slots[slot.key]
-        worker = _RayWorker(self._count, placed, self, time.monotonic())
-        self._workers[self._count] = worker
-        if not self._can_reach_database(placed.node):
-            text = f"{self._unreachable()} from the node; {_DATABASE_REMEDY}"
-            worker.events.append(WorkerEvent(FAILED, (text, False)))
-            worker.ending = "cannot work"
-            return worker
-        order = Order(self._plan, self._url, workers=1, threads=placed.threads)
-        self.link.send(PLACE, self._count, placed, pickle.dumps(order))
+        command = self._search.command(threads=placed.threads)
+        ids = [int(command.placed["worker_id"] or 0)]
+        worker = _Worker(self._count, placed, self._driver, ids, time.monotonic())
+        if self._can_reach_database(placed.node):
+            self._workers[self._count] = worker
+            self._driver.send(Submit(self._count, placed, command))
+        else:
+            text = f"{self._search.unreachable()} from the node; {DATABASE_REMEDY}"
+            self._events.append(JobEvent(worker, WorkerEnded(Ending.UNFIT, text)))
         return worker
 
-    def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Waits for events of the workers."""
-        placed = [worker for worker in workers if isinstance(worker, _RayWorker)]
+    def events(self, timeout_s: float) -> Sequence[JobEvent]:
+        """Waits for the end of a worker."""
         deadline_s = time.monotonic() + timeout_s
-        while not (self._is_lost or any(each.events or each.end_text() for each in placed)):
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not wait([self.link.connection], timeout=left_s):
-                return
-            self._poll()
-        if self._is_lost:
-            time.sleep(max(0.0, deadline_s - time.monotonic()))
-
-    def forget(self, number: int) -> None:
-        """Drops a worker, and kills its actor if it still exists."""
-        if self._workers.pop(number, None) is not None:
-            self.link.send(FORGET, number)
+        while not self._events and (left_s := deadline_s - time.monotonic()) > 0:
+            if self._is_lost:
+                time.sleep(left_s)
+            elif self._driver.connection.poll(left_s):
+                self._receive()
+        events, self._events = self._events, []
+        return events
 
     def close(self) -> None:
         """Ends the driver process, and with it a cluster that it started."""
-        self.link.close()
+        self._driver.close()
 
-    def _poll(self) -> None:
+    def _receive(self) -> None:
         try:
-            while not self._is_lost and self.link.connection.poll():
-                name, arguments = self.link.connection.recv()
+            while not self._is_lost and self._driver.connection.poll():
+                message = self._driver.connection.recv()
                 self._last_message_s, self._is_silent = time.monotonic(), False
-                self._handle(name, arguments)
+                self._handle(message)
         except (EOFError, OSError):
             self._is_lost = True
         if not self._is_silent and time.monotonic() - self._last_message_s > SILENT_S:
             self._is_silent = True
-            self._note("Ray's head node does not respond; waiting for it, the workers continue")
+            self._search.note(
+                "Ray's head node does not respond; waiting for it, the workers continue"
+            )
+
+    def _handle(self, message: Nodes | Started | Ended) -> None:
+        if isinstance(message, Nodes):
+            self._nodes = message.nodes
+            self._slots = {slot.slot.key: slot for slot in self._chooser.choose(self._nodes)}
+            # A worker is lost with its node, and must not be replaced there.
+            alive = {node.id for node in self._nodes}
+            self._workers = {
+                number: worker
+                for number, worker in self._workers.items()
+                if worker.slot.node.id in alive
+            }
+        elif isinstance(message, Started) and message.number in self._workers:
+            self._workers[message.number].is_waiting = False
+        elif isinstance(message, Ended) and message.number in self._workers:
+            worker = self._workers.pop(message.number)
+            self._events.append(JobEvent(worker, message.event))
 
     def _note_waiting(self) -> None:
         """Reports once per node that it has no room for a worker."""
         for worker in self._workers.values():
-            node, waits_s = worker.slot.node, time.monotonic() - worker.placed_s
-            if worker.is_waiting and worker.ending is None and waits_s > FULL_S:
-                if node.id not in self._full:
-                    self._full.add(node.id)
-                    needs = "a GPU" if worker.slot.gpus else _counted(worker.slot.cpus, "CPU")
-                    host = worker.slot.slot.host
-                    self._note(f"{host} has no room yet for a worker, which needs {needs}")
-            elif not worker.is_waiting:
+            node, waits_s = worker.slot.node, time.monotonic() - worker.submitted_s
+            if not worker.is_waiting:
                 self._full.discard(node.id)
-
-    def _handle(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if name == ALIVE:
-            return
-        if name == NODES:
-            self._nodes = arguments[0]
-            self._slots = {slot.slot.key: slot for slot in self._chooser.choose(self._nodes)}
-            return
-        worker = self._workers.get(arguments[0])
-        if worker is None:
-            return
-        if name == PLACED:
-            worker.is_waiting = False
-        elif name == EVENTS:
-            worker.events.extend(WorkerEvent(*event) for event in arguments[1])
-        elif name == OVER:
-            worker.ending = arguments[1]
+            elif waits_s > FULL_S and node.id not in self._full:
+                self._full.add(node.id)
+                needs = "a GPU" if worker.slot.gpus else counted(worker.slot.cpus, "CPU")
+                host = worker.slot.slot.host
+                self._search.note(f"{host} has no room yet for a worker, which needs {needs}")
 
     def _can_reach_database(self, node: Node) -> bool:
-        return not is_on_this_machine(self._url) or node.address in _own_addresses()
-
-    def _unreachable(self) -> str:
-        database = "the embedded Postgres" if self._url is None else "the database of DATABASE_URL"
-        return f"{database} cannot be reached"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-_DATABASE_REMEDY = (
-    "set DATABASE_URL to a Postgres server that all machines can reach "
-    "(postgresql://user:password@host/database)"
-)
+        return (
+            not is_on_this_machine(self._search.plan.workspace.url)
+            or node.address in _own_addresses()
+        )
 
 
 def _own_addresses() -> set[str]:

@@ -1,21 +1,24 @@
 """Workers as SLURM jobs, which leave before their time limit and are replaced."""
 
 import os
-import pickle
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from canopy_search.search.errors import PlacementError, SearchFailedError
+from canopy_search.dashboards.formatting.values import counted
+from canopy_search.search.errors import PlacementError
+from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.study.plan import SearchPlan
-from canopy_search.search.workers.backend import LEFT, PlacedWorker, WorkerEvent, WorkerSlot
-from canopy_search.search.workers.node_agent import Order, decisive_versions
-from canopy_search.search.workers.slurm.event_log import EventLogTail
+from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
+from canopy_search.search.workers.command import WorkerCommand
+from canopy_search.search.workers.remote_search import (
+    DATABASE_REMEDY,
+    RemoteSearch,
+    worker_ended,
+)
 from canopy_search.search.workers.slurm.folders import JobFolders
-from canopy_search.search.workers.slurm.job import CALLED_OFF, EVENTS, OVER, STARTED, Job
 from canopy_search.search.workers.slurm.options import JobRequest
 from canopy_search.search.workers.slurm.queue import (
     JobState,
@@ -27,15 +30,12 @@ from canopy_search.search.workers.slurm.queue import (
 from canopy_search.storage.connection.reach import is_on_this_machine
 from canopy_search.training.device.precision import resolve_threads
 
-_READ_EVERY_S = 0.2
-_READ_S_PER_JOB = 0.005
+_LOOK_EVERY_S = 0.2
 _SETTLED_S = 5.0
 _RETRY_S = 30.0
-_LAST_EVENTS_S = 10.0
-"""The last events of a job can arrive on this machine up to this long after its end."""
-_ROUNDS_WITHOUT_EPOCH = 3
-_EPOCH_EVENTS = frozenset({"epoch_done", "trial_ended"})
 _CLOSE_S = 5.0
+_ENDINGS = (Ending.FAILED, Ending.DONE, Ending.LEFT, Ending.UNFIT, Ending.DIED)
+"""Of several workers of a job, the ending that comes first here is that of the job."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class OnSlurm:
     request: JobRequest
     is_local: bool = False
 
-    def open(
-        self, plan: SearchPlan, url: str | None, note: Callable[[str], None]
-    ) -> "SlurmBackend":
+    def open(self, plan: SearchPlan, note: Callable[[str], None]) -> "SlurmBackend":
         """Checks SLURM, and cancels jobs left by an earlier search; submits none yet.
 
         Raises:
@@ -61,22 +59,21 @@ class OnSlurm:
         """
         check_submitit()
         self._check_device(plan.config.training.device)
-        queue: Queue
+        search = RemoteSearch(plan, note)
         folders = JobFolders(plan.workspace.home, plan.study)
+        tasks = plan.config.search.slots_per_gpu if self.request.has_gpu else 1
+        queue: Queue
         if self.is_local:
-            queue = LocalQueue(self.request)
+            queue = LocalQueue(self.request, tasks)
         else:
-            queue = SlurmQueue(self.request, f"canopy-{folders.name}")
-            if is_on_this_machine(url):
-                server = "the embedded Postgres" if url is None else "the database of DATABASE_URL"
+            queue = SlurmQueue(self.request, f"canopy-{folders.name}", tasks)
+            if is_on_this_machine(plan.workspace.url):
                 raise PlacementError(
-                    f"{server} cannot be reached from the SLURM nodes; set DATABASE_URL to a "
-                    "Postgres server that all machines can reach "
-                    "(postgresql://user:password@host/database)"
+                    f"{search.unreachable()} from the SLURM nodes; {DATABASE_REMEDY}"
                 )
-        folders.create(queue, note)
+        folder = folders.create(queue, note)
         note(self._describe(queue))
-        return SlurmBackend(self.request, queue, folders, plan, url, note, is_local=self.is_local)
+        return SlurmBackend(self.request, queue, folder, search)
 
     def _check_device(self, device: str) -> None:
         if ":" in device:
@@ -91,11 +88,12 @@ class OnSlurm:
 
     def _describe(self, queue: Queue) -> str:
         request = self.request
-        jobs = "1 job" if request.jobs == 1 else f"{request.jobs} jobs"
         resources = "one GPU" if request.has_gpu else "one worker on a CPU"
         where = f" in partition {request.partition}" if request.partition else ""
-        hours = f"{request.hours:g} h"
-        text = f"{queue.name}: {jobs} at a time{where}, each with {resources} for {hours}"
+        text = (
+            f"{queue.name}: {counted(request.jobs, 'job')} at a time{where}, each with "
+            f"{resources} for {request.hours:g} h"
+        )
         if self.is_local and (request.partition or request.options):
             text += "; --partition and --slurm have no effect"
         return text
@@ -108,65 +106,47 @@ def check_submitit() -> None:
 
 
 @dataclass
-class _Placed:
+class _Job:
     """A job and its known state.
 
     Attributes:
         index: number of its slot, from 0.
-        folder: folder of the job.
-        backend: backend that placed it.
-        job_id: None until SLURM accepts it.
+        command: command of its first worker.
+        queue: the queue that runs it.
+        job_id: None until the queue accepts it.
         retry_at_s: when it is submitted again, by the monotonic clock.
-        host: host that it runs on; empty while unknown.
         state: state in the queue.
-        gone_s: when the queue first reported its end, by the monotonic clock.
-        ending: how it ended, if it has.
-        left: why it left, if it left by itself.
+        over_s: when the queue first reported its end, by the monotonic clock.
+        ended: how it ended, if it has.
     """
 
     index: int
-    folder: Path
-    backend: "SlurmBackend"
+    command: WorkerCommand
+    queue: Queue
     job_id: str | None = None
     retry_at_s: float = 0.0
-    host: str = ""
     state: JobState = field(default_factory=lambda: JobState(waits=True))
-    gone_s: float | None = None
-    ending: str | None = None
-    left: str | None = None
-    has_started: bool = False
-    events: deque[WorkerEvent] = field(default_factory=deque)
+    over_s: float | None = None
+    ended: WorkerEnded | None = None
 
-    def __post_init__(self) -> None:
-        self.tail = EventLogTail(self.folder / EVENTS)
+    @property
+    def worker_ids(self) -> Sequence[int]:
+        placed = self.command.placed
+        return [(placed["worker_id"] or 0) + task for task in range(placed["workers"] or 1)]
 
     @property
     def is_waiting(self) -> bool:
-        return not self.has_started
+        return self.state.waits
 
-    def poll(self) -> list[WorkerEvent]:
-        events = []
-        while self.events:
-            event = self.events.popleft()
-            if event.name == STARTED:
-                # The launcher must know the host before it gets the other events.
-                self.has_started, self.host = True, event.arguments[0]
-                break
-            events.append(event)
-        return events
-
-    def end_text(self) -> str | None:
-        return self.ending if not self.events else None
-
-    def leave(self) -> None:
-        self.backend.cancel(self)
+    def cancel(self) -> None:
+        if self.job_id is not None:
+            self.queue.cancel([self.job_id])
+        if self.state.waits:
+            self.ended = WorkerEnded(Ending.LEFT, "it was cancelled")
 
     def kill(self) -> None:
         if self.job_id is not None:
-            self.backend.queue.kill([self.job_id])
-
-    def close(self) -> None:
-        self.backend.forget(self)
+            self.queue.kill([self.job_id])
 
 
 class SlurmBackend:
@@ -175,206 +155,156 @@ class SlurmBackend:
     Args:
         request: number and resources of the jobs.
         queue: queue that runs the jobs.
-        folders: folders of the jobs.
-        plan: plan of the search.
-        url: URL of the database; None for the embedded one.
-        note: receives messages for the user.
-        is_local: whether all jobs run on this machine.
+        folder: folder of the jobs.
+        search: the search.
     """
 
     one_machine = False
 
-    def __init__(  # noqa: PLR0917 - as above
-        self,
-        request: JobRequest,
-        queue: Queue,
-        folders: JobFolders,
-        plan: SearchPlan,
-        url: str | None,
-        note: Callable[[str], None],
-        *,
-        is_local: bool,
+    def __init__(
+        self, request: JobRequest, queue: Queue, folder: Path, search: RemoteSearch
     ) -> None:
-        self.queue = queue
         self.leave_s = queue.leave_s
         self._request = request
-        self._folders = folders
-        self._note = note
-        threads = max(1, resolve_threads("auto") // request.jobs) if is_local else None
-        workers = "auto" if request.has_gpu else 1
-        order = Order(plan, url, workers=workers, threads=threads)  # type: ignore[arg-type]
-        self._arguments = (dict(decisive_versions()), pickle.dumps(Job(order, request.limit_s)))
-        self._placed: dict[int, _Placed] = {}
-        self._ended: dict[int, _Placed] = {}
+        self._queue = queue
+        self._folder = folder
+        self._search = search
+        self._jobs: dict[int, _Job] = {}
+        self._last: dict[int, _Job] = {}
         self._has_submitted = False
-        self._jobs_without_epoch = 0
         self._polled_s = float("-inf")
-        self._read_s = float("-inf")
         self._counts = (-1, -1)
         self._noted = (-1, -1)
         self._changed_s = 0.0
 
     def slots(self) -> Sequence[WorkerSlot]:
-        """Returns a slot for each job that runs at a time.
-
-        Raises:
-            SearchFailedError: too many jobs in a row left before they finished an epoch.
-        """
-        limit = max(_ROUNDS_WITHOUT_EPOCH * self._request.jobs, _ROUNDS_WITHOUT_EPOCH)
-        if self._jobs_without_epoch >= limit:
-            raise SearchFailedError(
-                f"{self._jobs_without_epoch} jobs in a row reached their time limit before they "
-                f"finished an epoch: --hours {self._request.hours:g} is too short; increase it"
-            )
+        """Returns a slot for each job that runs at a time."""
         device = "gpu" if self._request.has_gpu else "cpu"
-        return [
-            WorkerSlot(str(index), device, self._host(index)) for index in range(self._request.jobs)
-        ]
+        hosts = {index: job.state.host for index, job in {**self._last, **self._jobs}.items()}
+        indices = range(self._request.jobs)
+        return [WorkerSlot(str(index), device, hosts.get(index, "")) for index in indices]
 
-    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:  # noqa: ARG002 - written by the launcher
+    def submit(self, slot: WorkerSlot, log: Path) -> Job:  # noqa: ARG002 - submitit writes its log
         """Submits a job.
 
         Raises:
-            PlacementError: SLURM rejects the first one.
+            PlacementError: the queue rejects the first one.
         """
-        index = int(slot.key)
-        placed = _Placed(index, self._folders.new(), self)
-        self._placed[index] = placed
-        self._submit(placed)
-        previous = self._ended.pop(index, None)
-        if previous is not None and previous.left is not None and placed.job_id is not None:
-            self._note(f"job {placed.job_id} replaces job {previous.job_id}: {previous.left}")
-        return placed
+        request = self._request
+        workers = self._search.plan.config.search.slots_per_gpu if request.has_gpu else 1
+        is_shared = self._queue.word == LocalQueue.word
+        threads = max(1, resolve_threads("auto") // request.jobs) if is_shared else None
+        command = self._search.command(threads=threads, workers=workers)
+        job = _Job(int(slot.key), command, self._queue)
+        self._try(job)
+        self._jobs[job.index] = job
+        previous = self._last.pop(job.index, None)
+        ended = previous and previous.ended
+        if previous and ended and ended.ending is Ending.LEFT and job.job_id is not None:
+            self._search.note(f"job {job.job_id} replaces job {previous.job_id}: {ended.reason}")
+        return job
 
-    def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
-        """Waits for events of the jobs."""
-        jobs = [worker for worker in workers if isinstance(worker, _Placed)]
+    def events(self, timeout_s: float) -> Sequence[JobEvent]:
+        """Waits for the end of a job."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             self._poll()
+            events = [JobEvent(job, job.ended) for job in self._jobs.values() if job.ended]
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or any(job.events or job.ending is not None for job in jobs):
-                return
-            time.sleep(min(left_s, _READ_EVERY_S))
-
-    def cancel(self, placed: _Placed) -> None:
-        """Removes a job from the queue, or asks its workers to leave."""
-        (placed.folder / CALLED_OFF).write_text("called off\n")
-        if placed.job_id is None:
-            placed.ending = "was not accepted"
-        elif placed.ending is None:
-            self.queue.cancel([placed.job_id])
-            if not placed.has_started and placed.state.waits:
-                placed.ending = "was cancelled"
-
-    def forget(self, placed: _Placed) -> None:
-        """Drops a job that has ended."""
-        if self._placed.get(placed.index) is placed:
-            del self._placed[placed.index]
-            self._ended[placed.index] = placed
+            if events or left_s <= 0:
+                break
+            time.sleep(min(left_s, _LOOK_EVERY_S))
+        self._last |= {index: job for index, job in self._jobs.items() if job.ended}
+        self._jobs = {index: job for index, job in self._jobs.items() if not job.ended}
+        return events
 
     def close(self) -> None:
         """Waits up to 5 s for the jobs to end, then cancels the rest."""
-        jobs = [*self._ended.values(), *self._placed.values()]
+        jobs = [*self._last.values(), *self._jobs.values()]
         ids = [job.job_id for job in jobs if job.job_id is not None]
         deadline_s = time.monotonic() + _CLOSE_S
         while ids:
-            states = self.queue.states(ids) or {}
+            states = self._queue.states(ids) or {}
             ids = [job_id for job_id in ids if not states.get(job_id, JobState()).is_over]
             if time.monotonic() > deadline_s:
-                self.queue.cancel(ids)
+                self._queue.cancel(ids)
                 return
             if ids:
-                time.sleep(_READ_EVERY_S)
+                time.sleep(_LOOK_EVERY_S)
 
-    def _host(self, index: int) -> str:
-        placed = self._placed.get(index) or self._ended.get(index)
-        return placed.host if placed is not None else ""
-
-    def _submit(self, placed: _Placed) -> None:
-        arguments = (str(placed.folder), *self._arguments)
+    def _try(self, job: _Job) -> None:
+        """Submits a job; if it is rejected, it is submitted again later."""
         try:
-            placed.job_id = self.queue.submit(placed.folder, placed.index, arguments)
+            job.job_id = self._queue.submit(self._folder, job.index, job.command)
         except RefusedError as error:
             if not self._has_submitted:
                 raise PlacementError(
-                    f"{self.queue.name} rejected the job: {error}; check --partition, --gpus, "
+                    f"{self._queue.name} rejected the job: {error}; check --partition, --gpus, "
                     "--hours and --slurm"
                 ) from error
-            placed.retry_at_s = time.monotonic() + _RETRY_S
-            self._note(
-                f"{self.queue.name} rejected a job: {error}; retrying every {_RETRY_S:.0f} s"
+            job.retry_at_s = time.monotonic() + _RETRY_S
+            self._search.note(
+                f"{self._queue.name} rejected a job: {error}; retrying every {_RETRY_S:.0f} s"
             )
             return
         self._has_submitted = True
-        self._folders.write_id(placed.folder, placed.job_id)
-        self._polled_s = min(self._polled_s, time.monotonic() - self.queue.poll_every_s + 1)
+        self._polled_s = min(self._polled_s, time.monotonic() - self._queue.poll_every_s + 1)
 
     def _poll(self) -> None:
-        """Reads the events of the jobs, and queries their states at intervals."""
+        """Looks for results of jobs, and queries their states at intervals."""
         now_s = time.monotonic()
-        placed = list(self._placed.values())
-        if now_s - self._read_s >= max(_READ_EVERY_S, _READ_S_PER_JOB * len(placed)):
-            self._read_s = now_s
-            for job in placed:
-                self._read(job)
-        if now_s - self._polled_s >= self.queue.poll_every_s:
+        # A network file system may cache that a file does not exist, but not for a new listing.
+        names = {path.name for path in self._folder.iterdir()}
+        if now_s - self._polled_s >= self._queue.poll_every_s:
             self._polled_s = now_s
-            self._update_states(placed)
-        for job in placed:
-            if job.job_id is None and job.ending is None and now_s >= job.retry_at_s:
-                self._submit(job)
-            elif job.gone_s is not None and job.ending is None:
-                self._on_exit(job, now_s)
+            self._update_states(now_s)
+        for job in self._jobs.values():
+            if job.ended is not None:
+                continue
+            if job.job_id is None:
+                if now_s >= job.retry_at_s:
+                    self._try(job)
+                continue
+            results = [f"{job.job_id}_{task}_result.pkl" for task in range(len(job.worker_ids))]
+            is_lost = job.over_s is not None and now_s - job.over_s > self._queue.results_s
+            if is_lost or names.issuperset(results):
+                ends = [self._end(job, name, names) for name in results]
+                job.ended = min(ends, key=lambda ended: _ENDINGS.index(ended.ending))
         self._note_counts(now_s)
 
-    def _read(self, placed: _Placed) -> None:
-        for item in placed.tail.read():
-            event = WorkerEvent(*item)
-            if event.name == OVER:
-                placed.ending = event.arguments[0]
-                continue
-            placed.events.append(event)
-            if event.name in _EPOCH_EVENTS:
-                self._jobs_without_epoch = 0
-            elif event.name == LEFT:
-                placed.left = event.arguments[0]
-                self._jobs_without_epoch += 1
-
-    def _update_states(self, placed: Sequence[_Placed]) -> None:
-        jobs = {job.job_id: job for job in placed if job.job_id and job.ending is None}
-        states = self.queue.states(list(map(str, jobs))) if jobs else None
+    def _update_states(self, now_s: float) -> None:
+        jobs = {job.job_id: job for job in self._jobs.values() if job.job_id and not job.ended}
+        states = self._queue.states(list(jobs)) if jobs else None
         for job_id, state in (states or {}).items():
             job = jobs[job_id]
             job.state = state
-            if state.is_over and job.gone_s is None:
-                job.gone_s = time.monotonic()
+            if state.is_over and job.over_s is None:
+                job.over_s = now_s
 
-    def _on_exit(self, placed: _Placed, now_s: float) -> None:
-        """Records the end of a job without a final event, after waiting for slow file systems."""
-        wait_s = _LAST_EVENTS_S if self.queue.poll_every_s > 1 else 1.0
-        if now_s - (placed.gone_s or now_s) < wait_s:
-            return
-        last_line = self._last_output_line(placed)
-        hint = "" if placed.has_started else _startup_hint(self._folders.home)
-        placed.ending = f"{placed.state.text} as job {placed.job_id}{hint}{last_line}"
+    def _end(self, job: _Job, result: str, names: Set[str]) -> WorkerEnded:
+        """Returns how a worker of a job ended.
 
-    def _last_output_line(self, placed: _Placed) -> str:
-        for path in self.queue.output(placed.folder, str(placed.job_id)):
-            try:
-                lines = path.read_text(errors="replace").split("\n")
-            except OSError:
-                continue
-            printed = [line.strip() for line in lines if line.strip()]
-            if printed:
-                return f": {printed[-1]}"
-        return ""
+        Args:
+            job: the job, which has ended.
+            result: name of the file with the worker's result.
+            names: names of all files of the jobs.
+        """
+        from submitit.core.utils import pickle_load
+
+        if result in names:
+            outcome, value = pickle_load(self._folder / result)
+            if outcome == "success":
+                return worker_ended(value)
+            return WorkerEnded(Ending.DIED, f"died of {value.strip().splitlines()[-1]}")
+        logs = [f"{job.job_id}_0_log.{kind}" for kind in ("err", "out")]
+        hint = "" if names & set(logs) else _startup_hint(self._search.plan.workspace.home)
+        last_line = next(filter(None, (_last_line(self._folder / name) for name in logs)), "")
+        return WorkerEnded(Ending.DIED, f"{job.state.text} as job {job.job_id}{hint}{last_line}")
 
     def _note_counts(self, now_s: float) -> None:
         """Reports the numbers of waiting and running jobs once a change has lasted 5 s."""
-        placed = self._placed.values()
-        waiting = [job for job in placed if not job.has_started and job.state.waits]
-        counts = len(waiting), len(placed) - len(waiting)
+        waiting = [job for job in self._jobs.values() if job.is_waiting]
+        counts = len(waiting), len(self._jobs) - len(waiting)
         if counts != self._counts:
             self._counts, self._changed_s = counts, now_s
         if counts == self._noted or now_s - self._changed_s < _SETTLED_S:
@@ -384,12 +314,21 @@ class SlurmBackend:
             why = f" ({', '.join(reasons)})" if reasons else ""
             waits = "1 job waits" if counts[0] == 1 else f"{counts[0]} jobs wait"
             runs = "1 runs" if counts[1] == 1 else f"{counts[1]} run"
-            self._note(f"{self.queue.name}: {waits}{why}, {runs}")
+            self._search.note(f"{self._queue.name}: {waits}{why}, {runs}")
         self._noted = counts
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    printed = [line.strip() for line in lines if line.strip()]
+    return f": {printed[-1]}" if printed else ""
 
 
 def _startup_hint(home: Path) -> str:
     return (
-        f" before its workers started (check that the nodes have the same Python and state folder, "
+        f" before it wrote anything (check that the nodes have the same Python and state folder, "
         f"{home}, and that {os.environ.get('USER', 'you')} can write there)"
     )

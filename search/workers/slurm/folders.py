@@ -1,4 +1,4 @@
-"""Folders of a search's jobs, in the state folder, which all SLURM nodes share."""
+"""Folder of a search's jobs, in the state folder, which all SLURM nodes share."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -14,18 +14,18 @@ from uuid import uuid4
 import psutil
 
 from canopy_search.search.errors import PlacementError
-from canopy_search.search.workers.slurm.job import CALLED_OFF, EVENTS
 from canopy_search.search.workers.slurm.queue import Queue
 
-_ID = "job-id"
+_SUBMITTED = "_submitted.pkl"
+"""End of the name of submitit's file for a job, after its id."""
 _STARTER = "starter"
 
 
 class JobFolders:
-    """Creates a folder for each job, inside one for the search, inside one for the study.
+    """Creates a folder for the jobs of a search, inside one for the study.
 
-    The arguments of the jobs contain the database password, so only the owner can access the
-    study's folder.
+    The jobs' environment contains the database password, so only the owner can access the study's
+    folder.
 
     Args:
         home: the state folder.
@@ -48,15 +48,13 @@ class JobFolders:
         self.home = home
         self.name = _folder_name(study)
         self._study = home / "jobs" / self.name
-        self._search = self._study
-        self._count = 0
 
-    def create(self, queue: Queue, note: Callable[[str], None]) -> None:
+    def create(self, queue: Queue, note: Callable[[str], None]) -> Path:
         """Creates the folder of this search, and cleans up after earlier searches.
 
-        Jobs of an earlier search are cancelled if its process is known to be dead: nothing reads
-        their events or replaces them, they may use other settings, and they would exceed the
-        number of jobs requested now. Their trials are released, and the new jobs resume them.
+        Jobs of an earlier search are cancelled if its process is known to be dead: nothing replaces
+        them, they may use other settings, and they would exceed the number of jobs requested now.
+        Their trials are released, and the new jobs resume them.
 
         Args:
             queue: the queue of the jobs.
@@ -66,15 +64,13 @@ class JobFolders:
         self._study.chmod(0o700)
         cancelled, not_cancelled = [], []
         for folder in sorted(self._study.glob(f"*.{queue.word}")):
-            jobs = dict(_jobs(folder))
-            states = queue.states(list(jobs)) if jobs else {}
+            jobs = job_ids(folder)
+            states = queue.states(jobs) if jobs else {}
             alive = [job_id for job_id in jobs if states is None or not states[job_id].is_over]
             is_dead = _is_dead(folder)
             if alive and not is_dead:
                 not_cancelled += alive
             elif alive:
-                for job_id in alive:
-                    (jobs[job_id] / CALLED_OFF).write_text("called off\n")
                 queue.cancel(alive)
                 cancelled += alive
             elif is_dead:
@@ -83,27 +79,18 @@ class JobFolders:
             note(f"cancelled jobs of a search that no longer runs: {' '.join(cancelled)}")
         if not_cancelled:
             note(f"jobs of another search also work on the study: {' '.join(not_cancelled)}")
-        self._search = (
-            self._study / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}.{queue.word}"
-        )
-        self._search.mkdir(mode=0o700)
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}.{queue.word}"
+        folder = self._study / name
+        folder.mkdir(mode=0o700)
         started_s = psutil.Process().create_time()
-        (self._search / _STARTER).write_text(f"{socket.gethostname()} {os.getpid()} {started_s}\n")
-
-    def new(self) -> Path:
-        """Creates and returns the folder of one more job."""
-        self._count += 1
-        folder = self._search / f"{self._count:04}"
-        folder.mkdir()
-        # A network file system may cache for a minute that a file does not exist.
-        for name in (EVENTS, CALLED_OFF):
-            (folder / name).touch()
+        (folder / _STARTER).write_text(f"{socket.gethostname()} {os.getpid()} {started_s}\n")
         return folder
 
-    @staticmethod
-    def write_id(folder: Path, job_id: str) -> None:
-        """Records the job id of a folder."""
-        (folder / _ID).write_text(job_id)
+
+def job_ids(folder: Path) -> list[str]:
+    """Returns the ids of the jobs submitted in a search's folder, in their order."""
+    paths = sorted(folder.glob(f"*{_SUBMITTED}"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.name.removesuffix(_SUBMITTED) for path in paths]
 
 
 def _folder_name(study: str) -> str:
@@ -112,12 +99,6 @@ def _folder_name(study: str) -> str:
     if plain == study and not study.startswith("."):
         return study
     return f"{plain.lstrip('.')[:60]}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
-
-
-def _jobs(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in folder.glob(f"*/{_ID}"):
-        with suppress(OSError):
-            yield path.read_text().strip(), path.parent
 
 
 def _is_dead(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ SHORTEST_S = 30.0
 _RESERVED = {
     "time": "use --hours",
     "partition": "use --partition",
-    **dict.fromkeys(("nodes", "ntasks", "ntasks_per_node", "array"), "each job is one task"),
+    **dict.fromkeys(("nodes", "ntasks", "ntasks_per_node", "array"), "Canopy chooses it"),
     **dict.fromkeys(("output", "error", "open_mode"), "Canopy reads the output of the jobs"),
     **dict.fromkeys(("requeue", "no_requeue", "signal"), "Canopy submits the next job itself"),
 }
@@ -51,11 +51,12 @@ class JobRequest:
         """Time limit in minutes, SLURM's smallest unit, rounded up."""
         return max(1, math.ceil(self.limit_s / 60))
 
-    def parameters(self, name: str, leave_s: float) -> dict[str, Any]:
+    def parameters(self, name: str, tasks: int, leave_s: float) -> dict[str, Any]:
         """Returns the parameters of submitit's executor.
 
         Args:
             name: name of the jobs.
+            tasks: number of workers of each job.
             leave_s: SLURM signals the job this long before the limit, if it still runs.
         """
         # Without it, both SLURM and the search would replace a job.
@@ -66,6 +67,8 @@ class JobRequest:
             "signal_delay_s": round(leave_s),
             "additional_parameters": sbatch_options,
         }
+        if tasks > 1:
+            parameters["ntasks_per_node"] = tasks
         if self.partition is not None:
             parameters["partition"] = self.partition
         if self.has_gpu and not _GPU_KEYS & self.options.keys():
@@ -76,13 +79,8 @@ class JobRequest:
         return parameters
 
 
-def job_request(  # noqa: PLR0917 - the options of the command line
-    on: str,
-    workers: int | Literal["auto"],
-    gpus: int | None,
-    hours: float | None,
-    partition: str | None,
-    options: Sequence[str],
+def job_request(
+    on: str, workers: int | Literal["auto"], hours: float | None, options: Mapping[str, Any]
 ) -> JobRequest:
     """Returns the request, checked as far as possible without SLURM.
 
@@ -90,14 +88,14 @@ def job_request(  # noqa: PLR0917 - the options of the command line
         on: value of ``--on``, for error messages.
         workers: value of ``--workers``, the number of jobs with one CPU worker; ``auto`` if not
             given.
-        gpus: value of ``--gpus``, the number of jobs with one GPU.
         hours: value of ``--hours``.
-        partition: value of ``--partition``.
-        options: values of ``--slurm``.
+        options: values of ``--gpus``, the number of jobs with one GPU, ``--partition`` and
+            ``--slurm``, by name.
 
     Raises:
         PlacementError: an option is missing, or two exclude each other.
     """
+    gpus: int | None = options.get("--gpus")
     if gpus is not None and workers != "auto":
         raise PlacementError(
             f"--workers {workers} and --gpus {gpus}: a job has either one GPU or one worker on a "
@@ -116,7 +114,8 @@ def job_request(  # noqa: PLR0917 - the options of the command line
             f"--hours {hours:g}: a job of {3600 * hours:.0f} s ends before its workers start; use "
             f"at least {SHORTEST_S:.0f} s"
         )
-    return JobRequest(jobs, gpus is not None, hours, partition, dict(map(_option, options)))
+    more = dict(map(_option, options.get("--slurm") or ()))
+    return JobRequest(jobs, gpus is not None, hours, options.get("--partition"), more)
 
 
 def _option(text: str) -> tuple[str, str | bool]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
@@ -15,7 +16,10 @@ from typing import Any, Protocol
 import psutil
 
 from canopy_search.search.errors import PlacementError
-from canopy_search.search.workers.slurm.job import margin_s, run_job
+from canopy_search.search.workers import command as command_module
+from canopy_search.search.workers.command import WorkerCommand
+from canopy_search.search.workers.slurm import job as job_module
+from canopy_search.search.workers.slurm.job import margin_s
 from canopy_search.search.workers.slurm.options import JobRequest
 
 _WAITING = frozenset(
@@ -41,11 +45,13 @@ class JobState:
         waits: whether it has not started.
         is_over: whether it has ended.
         text: to display: why it waits, or how it ended.
+        host: machine that it runs on; empty while unknown.
     """
 
     waits: bool = False
     is_over: bool = False
     text: str = ""
+    host: str = ""
 
 
 class Queue(Protocol):
@@ -63,13 +69,16 @@ class Queue(Protocol):
     leave_s: float
     """Seconds that cancelled jobs have to leave."""
 
-    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
+    results_s: float
+    """The result of a job can arrive on this machine up to this long after its end, in seconds."""
+
+    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:
         """Submits `run_job` and returns the job's id.
 
         Args:
-            folder: folder of the job.
+            folder: folder of the search's jobs.
             index: number of the job's slot, from 0.
-            arguments: arguments of `run_job`.
+            command: the worker; each task of the job runs one.
 
         Raises:
             RefusedError: the queue rejected the job.
@@ -84,9 +93,6 @@ class Queue(Protocol):
     def kill(self, ids: Sequence[str]) -> None:
         """Kills jobs."""
 
-    def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns the output files of a job, stderr first."""
-
 
 class SlurmQueue:
     """SLURM, through submitit and SLURM's own commands.
@@ -97,6 +103,7 @@ class SlurmQueue:
     Args:
         request: the resources of each job.
         name: name of the jobs.
+        tasks: number of workers of each job.
 
     Raises:
         PlacementError: SLURM is not installed.
@@ -106,13 +113,13 @@ class SlurmQueue:
     word = "slurm"
     poll_every_s = 10.0
     leave_s = 20.0
+    results_s = 10.0
 
-    def __init__(self, request: JobRequest, name: str) -> None:
+    def __init__(self, request: JobRequest, name: str, tasks: int) -> None:
         check_slurm()
-        self._request = request
-        self._parameters = request.parameters(name, margin_s(request.limit_s) / 2)
+        self._parameters = request.parameters(name, tasks, margin_s(request.limit_s))
 
-    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:  # noqa: ARG002
+    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:  # noqa: ARG002
         """Submits a job with ``sbatch``."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -121,23 +128,27 @@ class SlurmQueue:
         executor.update_parameters(**self._parameters)
         try:
             with redirect_stderr(io.StringIO()):  # submitit also prints the error
-                return str(executor.submit(run_job, *arguments).job_id)
+                return _submit(executor, command)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise RefusedError(one_line(str(error))) from error
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
         """Queries all states with one ``squeue`` call."""
         answer = _run(
-            "squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(ids)}"
+            "squeue",
+            "--noheader",
+            "--states=all",
+            "--format=%i|%T|%N|%r",
+            f"--jobs={','.join(ids)}",
         )
         # squeue reports an error if it has dropped all of these jobs.
         if answer.returncode and "Invalid job id" not in answer.stderr:
             return None
         found = dict.fromkeys(ids, JobState(is_over=True, text="is no longer in SLURM's queue"))
         for line in answer.stdout.splitlines():
-            job_id, state, reason = (part.strip() for part in [*line.split("|", 2), "", ""][:3])
+            job_id, *parts = (part.strip() for part in [*line.split("|", 3), "", "", ""][:4])
             if job_id in found:
-                found[job_id] = _slurm_state(state, reason)
+                found[job_id] = _slurm_state(*parts)
         return found
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -150,52 +161,52 @@ class SlurmQueue:
         if ids:
             _run("scancel", "--signal=KILL", "--full", *ids)
 
-    def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns the output files of SLURM and submitit."""
-        return _output(folder, job_id)
-
 
 class LocalQueue:
     """submitit's local executor: each job is a process on this machine that ends at its limit.
 
     Args:
         request: the resources of each job.
+        tasks: number of workers of each job.
     """
 
     name = "submitit's local executor"
     word = "local"
     poll_every_s = 0.5
     leave_s = 8.0
+    results_s = 1.0
 
-    def __init__(self, request: JobRequest) -> None:
+    def __init__(self, request: JobRequest, tasks: int) -> None:
         self._request = request
-        self._jobs: dict[str, Any] = {}
+        self._tasks = tasks
 
-    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
+    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:
         """Starts the process that runs and monitors a job."""
         import submitit
 
         executor = submitit.LocalExecutor(folder)
         executor.update_parameters(
             timeout_min=self._request.limit_s / 60,
-            signal_delay_s=round(margin_s(self._request.limit_s) / 2),
+            signal_delay_s=round(margin_s(self._request.limit_s)),
+            tasks_per_node=self._tasks,
             gpus_per_node=int(self._request.has_gpu),
             visible_gpus=(index,) if self._request.has_gpu else (),
         )
         try:
             with _ctrl_c_blocked():
-                job = executor.submit(run_job, *arguments)
+                job_id = _submit(executor, command)
         except OSError as error:
             raise RefusedError(one_line(str(error))) from error
-        self._jobs[job.job_id] = job
-        return str(job.job_id)
+        return job_id
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
         """Checks the processes."""
+        host = socket.gethostname()
         return {
-            job_id: JobState(is_over=is_over, text="ended" if is_over else "")
+            job_id: JobState(host=host)
+            if _is_running(job_id)
+            else JobState(is_over=True, text="ended", host=host)
             for job_id in ids
-            for is_over in [self._is_over(job_id)]
         }
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -213,17 +224,22 @@ class LocalQueue:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
 
-    def output(self, folder: Path, job_id: str) -> list[Path]:
-        """Returns the output files of the processes."""
-        return _output(folder, job_id)
 
-    def _is_over(self, job_id: str) -> bool:
-        if job_id in self._jobs:
-            return bool(self._jobs[job_id].done())
-        try:  # a job of an earlier search
-            return _CONTROLLER not in psutil.Process(int(job_id)).cmdline()
-        except psutil.Error:
-            return True
+def _submit(executor: Any, command: WorkerCommand) -> str:
+    import cloudpickle
+
+    for module in (command_module, job_module):
+        cloudpickle.register_pickle_by_value(module)
+    return str(executor.submit(job_module.run_job, command).job_id)
+
+
+def _is_running(job_id: str) -> bool:
+    """Whether the process of a local job still monitors it."""
+    try:
+        process = psutil.Process(int(job_id))
+        return process.status() != psutil.STATUS_ZOMBIE and _CONTROLLER in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def check_slurm() -> None:
@@ -242,14 +258,14 @@ def one_line(text: str) -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
 
 
-def _slurm_state(state: str, reason: str) -> JobState:
+def _slurm_state(state: str, host: str, reason: str) -> JobState:
     word = state.split(maxsplit=1)[0] if state else ""
     why = f" ({reason})" if reason not in {"", "None", "NonZeroExitCode"} else ""
     if word in _WAITING:
         return JobState(waits=True, text=reason)
     if word in _WORKING:
-        return JobState()
-    return JobState(is_over=True, text=f"ended with SLURM state {word}{why}")
+        return JobState(host=host)
+    return JobState(is_over=True, text=f"ended with SLURM state {word}{why}", host=host)
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
@@ -259,13 +275,6 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
-
-
-def _output(folder: Path, job_id: str) -> list[Path]:
-    from submitit.core.utils import JobPaths
-
-    paths = JobPaths(folder, job_id)
-    return [Path(paths.stderr), Path(paths.stdout)]
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 The variables are a user's of `tests.integration.test_slurm_queue`:
 
 - while the file exists that `GATE_VARIABLE` names, all epochs of a trial but its first one wait;
-- `WORKS_VARIABLE` is how many seconds a job works from when it has imported what it needs: how
-  long a start of Python takes is up to the machine, and a limit that covers it is too long here;
 - `FAR_VARIABLE` lets the tests' database pass for one that other machines reach.
 """
 
@@ -19,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 GATE_VARIABLE = "SLURM_JOBS_GATE"
-WORKS_VARIABLE = "SLURM_JOBS_WORK_S"
 FAR_VARIABLE = "SLURM_JOBS_FAR"
 
 
@@ -35,18 +32,12 @@ def _sleep(module: Any) -> None:
     module.TrainingRun = HeldRun
 
 
-def _hurry(module: Any) -> None:
-    works_s = float(os.environ[WORKS_VARIABLE])
-    module.left_s = lambda limit_s: works_s + module.margin_s(limit_s)
-
-
 def _pass_for_far(module: Any) -> None:
     module.is_on_this_machine = lambda url: False
 
 
 _CHANGES: dict[str, tuple[str, Callable[[Any], None]]] = {
     "canopy_search.search.trial.stage_tree": (GATE_VARIABLE, _sleep),
-    "canopy_search.search.workers.slurm.job": (WORKS_VARIABLE, _hurry),
     "canopy_search.search.workers.slurm.backend": (FAR_VARIABLE, _pass_for_far),
 }
 

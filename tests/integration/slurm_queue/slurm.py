@@ -106,7 +106,8 @@ def squeue(cluster: Cluster, arguments: list[str]) -> None:
     asked = next(each for each in arguments if each.startswith("--jobs=")).split("=")[1].split(",")
     for number in asked:
         state = cluster.jobs[number]["state"]
-        print(f"{number}|{state}|{'Resources' if state == 'PENDING' else 'None'}")  # noqa: T201
+        host = "" if state == "PENDING" else "node-1"
+        print(f"{number}|{state}|{host}|{'Resources' if state == 'PENDING' else 'None'}")  # noqa: T201
 
 
 def scancel(cluster: Cluster, arguments: list[str]) -> None:

@@ -49,7 +49,9 @@ def test_every_process_measures_every_network(monkeypatch: pytest.MonkeyPatch) -
         for name in ("tinycnn_8", "tinycnn_16")
     }
     shown = io.StringIO()
-    measured = calibrate(runs, sample(), [DeviceSlot("cpu")] * 2, LineScreen(Console(file=shown)))
+    measured = calibrate(
+        runs, sample(), [DeviceSlot("cpu")] * 2, LineScreen(Console(file=shown)).emit
+    )
     assert {network: len(each) for network, each in measured.speeds.items()} == dict.fromkeys(
         runs, 2
     )
@@ -66,7 +68,7 @@ def test_a_network_that_cannot_be_trained_is_said() -> None:
             {Network("tinycnn_9", 8): wrong},
             sample(),
             [DeviceSlot("cpu")] * 2,
-            LineScreen(Console(file=io.StringIO())),
+            LineScreen(Console(file=io.StringIO())).emit,
         )
 
 
@@ -77,5 +79,5 @@ def test_a_process_that_fails_says_why() -> None:
             {Network("tinycnn_8", 8): SETTINGS},
             dataclasses.replace(sample(), dataset=broken),
             [DeviceSlot("cpu")],
-            LineScreen(Console(file=io.StringIO())),
+            LineScreen(Console(file=io.StringIO())).emit,
         )

@@ -8,6 +8,7 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from canopy_search.search.events import EpochDone
 from canopy_search.search.scheduling.asha import AshaPruner
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.median import TreeMedianPruner
@@ -35,7 +36,7 @@ def play(opened: OpenStudy, rule: AshaPruner, trial: optuna.trial.Trial) -> Deci
     for epoch in range(1, rule.epochs + 1):
         val_ap = x + epoch / 100
         if (
-            report_and_decide(trial, rule, epoch, rule.epochs, val_ap, reported=reported)
+            report_and_decide(trial, rule, EpochDone(epoch, rule.epochs, val_ap), reported)
             is Decision.PAUSE
         ):
             return Decision.PAUSE
@@ -210,8 +211,8 @@ def test_what_was_decided_at_an_epoch_stays_when_a_trial_goes_on() -> None:
     for epoch in (1, 2):
         trial.report(0.1, epoch)
     again = opened.resume(trial.number)
-    assert report_and_decide(again, rule, 1, EPOCHS, 0.1, reported={1, 2}) is Decision.CONTINUE
-    assert report_and_decide(again, rule, 2, EPOCHS, 0.1, reported={1, 2}) is Decision.STOP
+    assert report_and_decide(again, rule, EpochDone(1, EPOCHS, 0.1), {1, 2}) is Decision.CONTINUE
+    assert report_and_decide(again, rule, EpochDone(2, EPOCHS, 0.1), {1, 2}) is Decision.STOP
 
 
 @pytest.mark.parametrize("parameters", [{"min_epochs": 0}, {"reduction_factor": 1}])

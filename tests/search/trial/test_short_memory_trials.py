@@ -15,6 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.events import EpochDone, Event, Note
 from canopy_search.search.scheduling.open_study import STAGES_ATTR
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workflows.promote import promote
@@ -79,16 +80,12 @@ class ShortFrom(Witness):
         self.after = after
         self.interrupts = interrupts
 
-    def note(self, text: str) -> None:
-        super().note(text)
-        if self.interrupts("note", text):
-            raise KeyboardInterrupt
-
-    def epoch_done(self, *values: Any) -> None:
-        super().epoch_done(*values)
-        if values[0] == self.after:
+    def emit(self, event: Event) -> None:
+        super().emit(event)
+        if isinstance(event, EpochDone) and event.epoch == self.after:
             self.memory.training_images = 8
-        if self.interrupts("epoch", values[0]):
+        is_epoch = isinstance(event, EpochDone) and self.interrupts("epoch", event.epoch)
+        if is_epoch or (isinstance(event, Note) and self.interrupts("note", event.text)):
             raise KeyboardInterrupt
 
 

@@ -1,77 +1,67 @@
-"""A backend in memory: a test controls its workers, and no time passes."""
+"""A backend in memory: a test controls its jobs, and no time passes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from canopy_search.search.errors import SearchFailedError
-from canopy_search.search.workers.backend import PlacedWorker, WorkerEvent, WorkerSlot
+from canopy_search.search.events import Ending, Event, Note, WorkerEnded
+from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
 
 
-@dataclass
-class InMemoryWorker:
-    """A worker whose events and end are controlled by a test.
+@dataclass(eq=False)
+class InMemoryJob:
+    """A job whose events and end are controlled by a test.
 
     Attributes:
-        slot: slot of the worker.
+        slot: slot of the job.
+        worker_ids: ids of its workers in the database.
         is_waiting: whether it is still queued.
         obeys: whether it leaves when asked to.
     """
 
     slot: WorkerSlot
+    worker_ids: Sequence[int] = ()
     is_waiting: bool = False
     obeys: bool = True
-    events: list[WorkerEvent] = field(default_factory=list)
-    ending: str | None = None
-    was_asked_to_leave: bool = False
+    events: list[Event] = field(default_factory=list)
+    is_over: bool = False
+    was_cancelled: bool = False
     was_killed: bool = False
-    is_closed: bool = False
 
-    def emit(self, name: str, *arguments: Any, worker_id: str = "") -> None:
-        self.events.append(WorkerEvent(name, arguments, worker_id))
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
 
-    def end(self, ending: str = "ended") -> None:
-        self.ending = ending
+    def end(self, ending: Ending, reason: str = "") -> None:
+        self.is_over = True
+        self.emit(WorkerEnded(ending, reason))
 
-    def poll(self) -> list[WorkerEvent]:
-        events, self.events = self.events, []
-        return events
-
-    def end_text(self) -> str | None:
-        return self.ending
-
-    def leave(self) -> None:
-        self.was_asked_to_leave = True
+    def cancel(self) -> None:
+        self.was_cancelled = True
         if self.obeys:
-            self.emit("log", "leaves\n")
-            self.end("was asked to leave")
+            self.end(Ending.LEFT, "was asked to leave")
 
     def kill(self) -> None:
         self.was_killed = True
-        self.end("was killed")
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 @dataclass
 class InMemoryBackend:
-    """Places workers in memory.
+    """Runs jobs in memory.
 
     Attributes:
         available: slots that it has.
         one_machine: as in `Backend`.
         script: called whenever the launcher waits; may raise to end it.
-        on_place: called with every placed worker.
+        on_submit: called with every job.
     """
 
     available: list[WorkerSlot]
     one_machine: bool = False
     script: Callable[["InMemoryBackend"], None] = lambda _backend: None
-    on_place: Callable[[InMemoryWorker], None] = lambda _worker: None
+    on_submit: Callable[[InMemoryJob], None] = lambda _job: None
     leave_s: float = 0.0
-    placed: list[InMemoryWorker] = field(default_factory=list)
+    jobs: list[InMemoryJob] = field(default_factory=list)
     is_lost: bool = False
 
     def slots(self) -> Sequence[WorkerSlot]:
@@ -79,36 +69,40 @@ class InMemoryBackend:
             raise SearchFailedError("the cluster is lost")
         return list(self.available)
 
-    def place(self, slot: WorkerSlot, log: Path) -> PlacedWorker:
-        worker = InMemoryWorker(slot)
-        self.placed.append(worker)
-        self.on_place(worker)
-        return worker
+    def submit(self, slot: WorkerSlot, log: Path) -> Job:
+        job = InMemoryJob(slot, [100 * len(self.jobs), 100 * len(self.jobs) + 1])
+        self.jobs.append(job)
+        self.on_submit(job)
+        return job
 
-    def wait(self, workers: Sequence[PlacedWorker], timeout_s: float) -> None:
+    def events(self, timeout_s: float) -> Sequence[JobEvent]:
         self.script(self)
+        events = [JobEvent(job, event) for job in self.jobs for event in job.events]
+        for job in self.jobs:
+            job.events = []
+        return events
 
     def close(self) -> None:
         raise AssertionError("the launcher must not close the backend, because it does not open it")
 
-    def on(self, key: str) -> InMemoryWorker:
-        """Returns the last worker placed on a slot."""
-        return next(worker for worker in reversed(self.placed) if worker.slot.key == key)
+    def on(self, key: str) -> InMemoryJob:
+        """Returns the last job on a slot."""
+        return next(job for job in reversed(self.jobs) if job.slot.key == key)
 
 
 class RecordedScreen:
     """A screen that records its events."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[Any, ...]] = []
-        self.gone: list[str] = []
-        self.notes: list[str] = []
+        self.events: list[tuple[str, Event]] = []
 
-    def emit(self, worker: str, event: str, *arguments: Any) -> None:
-        self.events.append((worker, event, *arguments))
+    def show(self, worker: str, event: Event) -> None:
+        self.events.append((worker, event))
 
-    def worker_gone(self, worker: str) -> None:
-        self.gone.append(worker)
+    @property
+    def notes(self) -> list[str]:
+        return [event.text for _, event in self.events if isinstance(event, Note)]
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+    @property
+    def gone(self) -> list[str]:
+        return [worker for worker, event in self.events if isinstance(event, WorkerEnded)]

@@ -1,12 +1,11 @@
 """One worker in the test's own process, so that a test can replace parts of it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.events import TrialEnd
+from canopy_search.search.events import EpochDone, Event, Note, TrialEnded, note_to
 from canopy_search.search.study.plan import start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.workers.loop import open_objective, work
@@ -20,21 +19,22 @@ class Witness:
     """Records the events of a search."""
 
     def __init__(self) -> None:
-        self.ends: list[TrialEnd] = []
-        self.notes: list[str] = []
-        self.epochs: list[tuple[Any, ...]] = []
+        self.events: list[Event] = []
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
 
-    def trial_ended(self, end: TrialEnd, finished: int, best: float | None) -> None:
-        self.ends.append(end)
+    @property
+    def ends(self) -> list[TrialEnded]:
+        return [event for event in self.events if isinstance(event, TrialEnded)]
 
-    def epoch_done(self, *values: Any) -> None:
-        self.epochs.append(values)
+    @property
+    def notes(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Note)]
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *values: None
+    @property
+    def epochs(self) -> list[EpochDone]:
+        return [event for event in self.events if isinstance(event, EpochDone)]
 
 
 def hear_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +49,13 @@ def search_here(
     """Starts or resumes a study, and runs its trials in this process."""
     witness = Witness()
     plan = planned(config, home, study, trials)
-    dataset = open_data(config.data, home, witness)
+    dataset = open_data(config.data, home, witness.emit)
     check_networks(plan.space, dataset)
     store = StudyStore(database)
     started = start_study(plan, store, dataset)
     store.launch(study, trials, config.search.model_dump(mode="json"))
     store.close()
-    retrier = plan.workspace.retrier(witness.note)
-    with open_objective(started, database, witness, retrier) as objective:
+    retrier = plan.workspace.retrier(note_to(witness.emit))
+    with open_objective(started, database, witness.emit, retrier) as objective:
         work(started.plan, objective, retrier)
     return witness

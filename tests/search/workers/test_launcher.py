@@ -8,10 +8,11 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.errors import SearchFailedError, UnfitMachineError
+from canopy_search.search.events import Ending, EpochDone, Event, TrialStarted, WorkerEnded
 from canopy_search.search.workers import launcher as search_launcher
-from canopy_search.search.workers.backend import ENDED, FAILED, GONE, LEFT, LOG, WorkerSlot
-from canopy_search.search.workers.launcher import MOST_DEATHS, Launcher
-from tests.search.workers.in_memory_backend import InMemoryBackend, InMemoryWorker, RecordedScreen
+from canopy_search.search.workers.backend import WorkerSlot
+from canopy_search.search.workers.launcher import MOST_DEATHS, ROUNDS_WITHOUT_EPOCH, Launcher
+from tests.search.workers.in_memory_backend import InMemoryBackend, InMemoryJob, RecordedScreen
 
 FIRST, SECOND, THIRD = (WorkerSlot(f"{name}:0", "cpu", name) for name in ("one", "two", "three"))
 
@@ -60,60 +61,100 @@ def nothing(_backend: InMemoryBackend) -> None:
 
 
 def all_end(backend: InMemoryBackend) -> None:
-    for worker in backend.placed:
-        if worker.ending is None:
-            worker.emit(ENDED)
-            worker.end()
+    for job in backend.jobs:
+        if not job.is_over:
+            job.end(Ending.DONE)
 
 
-def test_every_post_has_a_worker_and_all_they_tell_is_shown_or_logged(
+class Watched:
+    """Stands for the database: returns each of these lists of events once."""
+
+    def __init__(self, *looks: list[tuple[int | None, Event]]) -> None:
+        self.looks = list(looks)
+
+    def poll(self) -> list[tuple[int | None, Event]]:
+        return self.looks.pop(0) if self.looks else []
+
+
+STARTED = TrialStarted(3, {})
+
+
+def test_every_slot_has_a_job_and_all_its_events_are_shown(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
     def work(backend: InMemoryBackend) -> None:
-        backend.on("one:0").emit("trial_started", 3, {}, 0, None)
-        backend.on("one:0").emit("trial_started", 4, {}, 0, None, worker_id=".2")
-        backend.on("one:0").emit(LOG, "one line\n")
-        backend.on("one:0").emit(GONE, worker_id=".2")
-        backend.on("two:0").emit(LOG, "another\n")
+        backend.on("one:0").emit(STARTED)
         all_end(backend)
 
     backend = InMemoryBackend([FIRST, SECOND], script=steps(work))
     assert launched(backend, screen, tmp_path).run()
-    assert [worker.slot for worker in backend.placed] == [FIRST, SECOND]
-    assert all(worker.is_closed for worker in backend.placed)
-    assert screen.events == [
-        ("worker 1 on one", "trial_started", 3, {}, 0, None),
-        ("worker 1 on one.2", "trial_started", 4, {}, 0, None),
-    ]
-    assert screen.gone[0] == "worker 1 on one.2"
-    assert (tmp_path / "logs" / "worker-1.log").read_text() == "one line\n"
-    assert (tmp_path / "logs" / "worker-2.log").read_text() == "another\n"
+    assert [job.slot for job in backend.jobs] == [FIRST, SECOND]
+    assert screen.events[0] == ("worker 1 on one", STARTED)
+    assert set(screen.gone) >= {"worker 1 on one", "worker 2 on two"}
     assert screen.notes == []
 
 
-def test_workers_follow_the_posts(
+def test_what_the_database_says_has_the_name_of_the_job_and_is_shown_before_its_end(
+    screen: RecordedScreen, tmp_path: Path
+) -> None:
+    backend = InMemoryBackend([FIRST, SECOND], script=steps(nothing, nothing, all_end))
+    launcher = launched(backend, screen, tmp_path)
+    second, unknown = TrialStarted(4, {}), TrialStarted(5, {})
+    epoch = EpochDone(1, 2, 0.5)
+    looks = [[(0, STARTED), (101, second)], [(7, unknown), (None, STARTED)], [(100, epoch)]]
+    launcher.watcher = Watched(*looks)  # type: ignore[assignment]
+    assert launcher.run()
+    shown = [each for each in screen.events if not isinstance(each[1], WorkerEnded)]
+    assert shown == [
+        ("worker 1 on one", STARTED),
+        ("worker 2 on two.2", second),
+        ("", unknown),
+        ("", STARTED),
+        ("worker 2 on two", epoch),
+    ]
+    assert screen.gone[-4:] == [
+        "worker 1 on one",
+        "worker 1 on one.2",
+        "worker 2 on two",
+        "worker 2 on two.2",
+    ]
+
+
+def test_workers_follow_the_slots(
     screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     def two_is_lost_and_three_comes(backend: InMemoryBackend) -> None:
-        backend.on("two:0").emit(LOG, "its last words\n")
         backend.available = [FIRST, THIRD]
 
     def two_comes_back(backend: InMemoryBackend) -> None:
-        assert [worker.slot for worker in backend.placed] == [FIRST, SECOND, THIRD]
-        assert backend.on("two:0").is_closed
+        assert [job.slot for job in backend.jobs] == [FIRST, SECOND, THIRD]
+        backend.on("two:0").end(Ending.DIED, "was lost")  # its slot is, so nobody minds
         backend.available = [FIRST, SECOND, THIRD]
 
     def it_speaks(backend: InMemoryBackend) -> None:
-        backend.on("two:0").emit(LOG, "and first ones\n")
+        backend.on("two:0").emit(STARTED)
         all_end(backend)
 
     script = steps(two_is_lost_and_three_comes, two_comes_back, it_speaks)
     backend = InMemoryBackend([FIRST, SECOND], script=script)
     assert launched(backend, screen, tmp_path).run()
-    assert [worker.slot for worker in backend.placed] == [FIRST, SECOND, THIRD, SECOND]
+    assert [job.slot for job in backend.jobs] == [FIRST, SECOND, THIRD, SECOND]
     assert screen.notes == words
-    log = tmp_path / "logs" / "worker-2.log"
-    assert log.read_text() == "its last words\nand first ones\n"
+    assert ("worker 2 on two", STARTED) in screen.events
+
+
+def test_a_job_whose_machine_is_known_later_has_another_name_from_then_on(
+    screen: RecordedScreen, tmp_path: Path
+) -> None:
+    def it_starts(backend: InMemoryBackend) -> None:
+        backend.on("one:0").emit(STARTED)
+        backend.available = [FIRST]
+
+    backend = InMemoryBackend([WorkerSlot("one:0", "cpu")], script=steps(it_starts, all_end))
+    assert launched(backend, screen, tmp_path).run()
+    assert ("worker 1", STARTED) in screen.events
+    assert screen.gone[0] == "worker 1"
+    assert screen.gone[-2:] == ["worker 1 on one", "worker 1 on one.2"]
 
 
 def test_no_post_at_all_is_said_once_and_waited_through(
@@ -130,56 +171,68 @@ def test_no_post_at_all_is_said_once_and_waited_through(
 
 def test_who_left_is_replaced_and_has_not_died(screen: RecordedScreen, tmp_path: Path) -> None:
     def leaves(backend: InMemoryBackend) -> None:
-        backend.on("one:0").emit(LEFT, "its time is up")
-        backend.on("one:0").end()
+        backend.on("one:0").emit(EpochDone(1, 4, 0.5))
+        backend.on("one:0").end(Ending.LEFT, "its time is up")
 
     rounds = MOST_DEATHS + 2
     backend = InMemoryBackend([FIRST], script=steps(*[leaves] * rounds, all_end))
     assert launched(backend, screen, tmp_path).run()
-    assert len(backend.placed) == rounds + 1
+    assert len(backend.jobs) == rounds + 1
     assert screen.notes == []
+
+
+def test_jobs_too_short_for_an_epoch_end_the_search(
+    screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    def leave(backend: InMemoryBackend) -> None:
+        for key in ("one:0", "two:0"):
+            backend.on(key).end(Ending.LEFT, "its time is up")
+
+    rounds = steps(*[leave] * ROUNDS_WITHOUT_EPOCH)
+    backend = InMemoryBackend([FIRST, SECOND], script=rounds)
+    with pytest.raises(SearchFailedError) as raised:
+        launched(backend, screen, tmp_path).run()
+    assert str(raised.value) == words
+    assert len(backend.jobs) == 2 * ROUNDS_WITHOUT_EPOCH
 
 
 def test_what_one_machine_lacks_is_said_with_its_name_and_others_go_on(
     screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    def on_place(worker: InMemoryWorker) -> None:
-        if worker.slot == SECOND:
-            worker.emit(FAILED, "there are no images", False)
-            worker.end()
+    def on_submit(job: InMemoryJob) -> None:
+        if job.slot == SECOND:
+            job.end(Ending.UNFIT, "there are no images")
 
     backend = InMemoryBackend(
-        [FIRST, SECOND], on_place=on_place, script=steps(nothing, nothing, nothing, all_end)
+        [FIRST, SECOND], on_submit=on_submit, script=steps(nothing, nothing, nothing, all_end)
     )
     assert launched(backend, screen, tmp_path).run()
     assert screen.notes == words
-    assert [worker.slot for worker in backend.placed] == [FIRST, SECOND]
+    assert [job.slot for job in backend.jobs] == [FIRST, SECOND]
 
 
 def test_a_machine_is_tried_again_after_a_while(screen: RecordedScreen, tmp_path: Path) -> None:
-    def on_place(worker: InMemoryWorker) -> None:
-        if len(backend.placed) == 2:
-            worker.emit(FAILED, "there are no images", False)
-            worker.end()
+    def on_submit(job: InMemoryJob) -> None:
+        if len(backend.jobs) == 2:
+            job.end(Ending.UNFIT, "there are no images")
 
     def a_minute(backend: InMemoryBackend) -> None:
         search_launcher.time.now_s += search_launcher.UNFIT_PAUSE_S  # type: ignore[attr-defined]
 
     backend = InMemoryBackend(
-        [FIRST, SECOND], on_place=on_place, script=steps(nothing, a_minute, nothing, all_end)
+        [FIRST, SECOND], on_submit=on_submit, script=steps(nothing, a_minute, nothing, all_end)
     )
     assert launched(backend, screen, tmp_path).run()
-    assert [worker.slot for worker in backend.placed] == [FIRST, SECOND, SECOND]
+    assert [job.slot for job in backend.jobs] == [FIRST, SECOND, SECOND]
 
 
 def test_where_every_machine_lacks_something_the_search_ends_and_says_what(
     screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
-    def on_place(worker: InMemoryWorker) -> None:
-        worker.emit(FAILED, f"{worker.slot.host} has no data", False)
-        worker.end()
+    def on_submit(job: InMemoryJob) -> None:
+        job.end(Ending.UNFIT, f"{job.slot.host} has no data")
 
-    backend = InMemoryBackend([FIRST, SECOND], on_place=on_place, script=steps(nothing))
+    backend = InMemoryBackend([FIRST, SECOND], on_submit=on_submit, script=steps(nothing))
     with pytest.raises(UnfitMachineError) as raised:
         launched(backend, screen, tmp_path).run()
     assert str(raised.value) == words
@@ -189,22 +242,19 @@ def test_what_keeps_every_worker_from_working_ends_the_search_at_once(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
     def fails(backend: InMemoryBackend) -> None:
-        backend.on("two:0").emit(FAILED, "3 trials failed in a row", True)
-        backend.on("two:0").end()
+        backend.on("two:0").end(Ending.FAILED, "3 trials failed in a row")
 
     backend = InMemoryBackend([FIRST, SECOND], script=steps(fails))
     with pytest.raises(SearchFailedError, match="3 trials failed"):
         launched(backend, screen, tmp_path).run()
-    assert backend.on("one:0").was_asked_to_leave
-    assert all(worker.is_closed for worker in backend.placed)
+    assert backend.on("one:0").was_cancelled
 
 
 def test_on_one_machine_what_one_worker_lacks_all_lack(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
     def fails(backend: InMemoryBackend) -> None:
-        backend.on("two:0").emit(FAILED, "there are no images", False)
-        backend.on("two:0").end()
+        backend.on("two:0").end(Ending.UNFIT, "there are no images")
 
     backend = InMemoryBackend([FIRST, SECOND], one_machine=True, script=steps(fails))
     with pytest.raises(UnfitMachineError, match="there are no images"):
@@ -215,17 +265,17 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
     screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     def dies(backend: InMemoryBackend) -> None:
-        if backend.on("one:0").ending is None:
-            backend.on("one:0").end("was killed by SIGKILL")
+        if not backend.on("one:0").is_over:
+            backend.on("one:0").end(Ending.DIED, "was killed by SIGKILL")
 
     placed: list[float] = []
 
-    def on_place(worker: InMemoryWorker) -> None:
-        if worker.slot == FIRST:
+    def on_submit(job: InMemoryJob) -> None:
+        if job.slot == FIRST:
             placed.append(search_launcher.time.now_s)  # type: ignore[attr-defined]
 
     backend = InMemoryBackend(
-        [FIRST, SECOND], on_place=on_place, script=steps(*[dies] * 40, all_end)
+        [FIRST, SECOND], on_submit=on_submit, script=steps(*[dies] * 40, all_end)
     )
     assert launched(backend, screen, tmp_path).run()
     *deaths, last = screen.notes
@@ -243,16 +293,15 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
 def test_a_worker_that_is_only_asked_for_is_not_waited_for(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
-    def on_place(worker: InMemoryWorker) -> None:
-        worker.is_waiting = worker.slot == SECOND
+    def on_submit(job: InMemoryJob) -> None:
+        job.is_waiting = job.slot == SECOND
 
     def one_ends(backend: InMemoryBackend) -> None:
-        backend.on("one:0").emit(ENDED)
-        backend.on("one:0").end()
+        backend.on("one:0").end(Ending.DONE)
 
-    backend = InMemoryBackend([FIRST, SECOND], on_place=on_place, script=steps(one_ends))
+    backend = InMemoryBackend([FIRST, SECOND], on_submit=on_submit, script=steps(one_ends))
     assert launched(backend, screen, tmp_path).run()
-    assert backend.on("two:0").was_asked_to_leave
+    assert backend.on("two:0").was_cancelled
 
 
 @pytest.mark.parametrize("obeys", [True, False])
@@ -260,19 +309,27 @@ def test_ctrl_c_lets_all_leave_and_ends_those_that_do_not(
     screen: RecordedScreen, tmp_path: Path, obeys: bool
 ) -> None:
     def ctrl_c(backend: InMemoryBackend) -> None:
-        for worker in backend.placed:
-            worker.obeys = obeys
+        for job in backend.jobs:
+            job.obeys = obeys
         raise KeyboardInterrupt
 
     backend = InMemoryBackend([FIRST, SECOND], script=steps(ctrl_c, *[nothing] * 20), leave_s=10.0)
     with pytest.raises(KeyboardInterrupt):
         launched(backend, screen, tmp_path).run()
-    for worker in backend.placed:
-        assert worker.was_asked_to_leave
-        assert worker.was_killed is not obeys
-        assert worker.is_closed
-    if obeys:
-        assert (tmp_path / "logs" / "worker-1.log").read_text() == "leaves\n"
+    for job in backend.jobs:
+        assert job.was_cancelled
+        assert job.was_killed is not obeys
+
+
+def test_another_ctrl_c_kills_at_once(screen: RecordedScreen, tmp_path: Path) -> None:
+    def ctrl_c(backend: InMemoryBackend) -> None:
+        backend.on("one:0").obeys = False
+        raise KeyboardInterrupt
+
+    backend = InMemoryBackend([FIRST], script=steps(ctrl_c, nothing, ctrl_c), leave_s=600.0)
+    with pytest.raises(KeyboardInterrupt):
+        launched(backend, screen, tmp_path).run()
+    assert backend.on("one:0").was_killed
 
 
 def test_a_lost_engine_ends_the_search(screen: RecordedScreen, tmp_path: Path) -> None:
@@ -282,7 +339,7 @@ def test_a_lost_engine_ends_the_search(screen: RecordedScreen, tmp_path: Path) -
     backend = InMemoryBackend([FIRST], script=steps(lost))
     with pytest.raises(SearchFailedError, match="the cluster is lost"):
         launched(backend, screen, tmp_path).run()
-    assert backend.on("one:0").is_closed
+    assert backend.on("one:0").was_cancelled
 
 
 def test_the_time_limit_ends_the_search(screen: RecordedScreen, tmp_path: Path) -> None:
@@ -290,4 +347,4 @@ def test_the_time_limit_ends_the_search(screen: RecordedScreen, tmp_path: Path) 
     launcher = launched(backend, screen, tmp_path)
     launcher.deadline_s = 30.0
     assert not launcher.run()
-    assert backend.on("one:0").was_asked_to_leave
+    assert backend.on("one:0").was_cancelled

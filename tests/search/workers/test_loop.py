@@ -121,10 +121,8 @@ def test_epochs_are_compared_with_the_best_of_the_other_trials(
 ) -> None:
     witness = search_here(database, config(folder), folder / "home", 2)
     first, second = witness.epochs[:2], witness.epochs[2:]
-    assert [best_of_others for *_, best_of_others in first] == [None, None]
-    assert [best_of_others for *_, best_of_others in second] == [
-        val_ap for _, _, val_ap, _ in first
-    ]
+    assert [event.best_of_others for event in first] == [None, None]
+    assert [event.best_of_others for event in second] == [event.val_ap for event in first]
 
 
 def test_a_pruned_trial_keeps_its_metrics(database: Database, folder: Path) -> None:

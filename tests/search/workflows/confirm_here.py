@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
+from canopy_search.search.events import note_to
 from canopy_search.search.study.plan import SearchPlan, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
@@ -25,15 +26,15 @@ def let_it_run_here(monkeypatch: pytest.MonkeyPatch) -> list[SearchPlan]:
     plans: list[SearchPlan] = []
 
     def run(
-        plan: SearchPlan, database: Database, limits: Limits, watcher: Any, dataset: Dataset
+        plan: SearchPlan, database: Database, limits: Limits, screen: Any, dataset: Dataset
     ) -> SearchEnd:
         plans.append(plan)
         store = StudyStore(database)
         started = start_study(plan, store, dataset)
         store.launch(plan.study, plan.n_trials, plan.config.search.model_dump(mode="json"))
         store.close()
-        retrier = plan.workspace.retrier(watcher.note)
-        with open_objective(started, database, watcher, retrier) as objective:
+        retrier = plan.workspace.retrier(note_to(screen.emit))
+        with open_objective(started, database, screen.emit, retrier) as objective:
             work(started.plan, objective, retrier)
         return SearchEnd.COMPLETE
 

@@ -11,21 +11,13 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PlacementError, SearchFailedError
-from canopy_search.search.workers.backend import FAILED, LOG, WorkerEvent, WorkerSlot
+from canopy_search.search.events import Ending, WorkerEnded
+from canopy_search.search.workers.backend import JobEvent, WorkerSlot
 from canopy_search.search.workers.ray import backend as on_ray
-from canopy_search.search.workers.ray.backend import FULL_S, SILENT_S, RayBackend, _Link
-from canopy_search.search.workers.ray.driver import (
-    ALIVE,
-    EVENTS,
-    FORGET,
-    KILL,
-    LEAVE,
-    NODES,
-    OVER,
-    PLACE,
-    PLACED,
-)
+from canopy_search.search.workers.ray.backend import FULL_S, SILENT_S, DriverProcess, RayBackend
+from canopy_search.search.workers.ray.driver import Ended, Kill, Leave, Nodes, Started, Submit
 from canopy_search.search.workers.ray.slots import Node, RaySlots
+from canopy_search.search.workers.remote_search import RemoteSearch
 from tests.planned import planned
 
 NEAR = Node("id-near", "127.0.0.1", "near", 1, 0)
@@ -56,22 +48,24 @@ class _Connected:
     def __init__(self, nodes: list[Node], url: str | None, home: Path) -> None:
         launcher_end, self.ray = Pipe()
         self.notes: list[str] = []
-        link = _Link(
+        driver = DriverProcess(
             cast("Any", None), cast("Connection[Any, Any]", launcher_end), home / "ray.log", "h:1"
         )
         config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
         plan = planned(config, home, "demo", 4)
-        self.backend = RayBackend(link, plan, url, RaySlots("cpu", 1), nodes, self.notes.append)
+        self._driver = driver
+        search = RemoteSearch(plan, self.notes.append)
+        self.backend = RayBackend(driver, search, RaySlots("cpu", 1), nodes)
 
-    def commands(self) -> list[tuple[Any, ...]]:
+    def commands(self) -> list[tuple[type, int]]:
         found = []
         while self.ray.poll():
-            name, arguments = self.ray.recv()
-            found.append((name, arguments[0]))
+            message = self.ray.recv()
+            found.append((type(message), message.number))
         return found
 
     def close(self) -> None:
-        self.backend.link.connection.close()
+        self._driver.connection.close()
         self.ray.close()
 
 
@@ -107,51 +101,49 @@ def test_a_node_that_comes_later_and_cannot_reach_the_database_is_unfit(
     connected: Any, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     with_ray = connected([NEAR])
-    with_ray.ray.send((NODES, ([NEAR, FAR],)))
+    with_ray.ray.send(Nodes([NEAR, FAR]))
     slots = with_ray.backend.slots()
     assert [slot.host for slot in slots] == ["near", "far"]
-    worker = with_ray.backend.place(slots[1], tmp_path / "log")
-    [event] = worker.poll()
-    assert (event.name, event.arguments[1]) == (FAILED, False)
-    assert event.arguments[0] == words
-    assert worker.end_text() is not None
+    job = with_ray.backend.submit(slots[1], tmp_path / "log")
+    [(of, event)] = with_ray.backend.events(10.0)
+    assert of is job
+    assert event == WorkerEnded(Ending.UNFIT, words)
     assert with_ray.commands() == []
 
 
-def test_a_worker_is_heard_until_it_ends(connected: Any, tmp_path: Path) -> None:
+def test_a_worker_is_followed_until_it_ends(connected: Any, tmp_path: Path) -> None:
     with_ray = connected([NEAR])
     [slot] = with_ray.backend.slots()
     assert slot == WorkerSlot("id-near:0", "cpu", "near")
-    worker = with_ray.backend.place(slot, tmp_path / "log")
-    assert worker.is_waiting
-    with_ray.ray.send((PLACED, (1,)))
-    with_ray.ray.send((EVENTS, (1, [(LOG, ("a line\n",), ".2")])))
-    with_ray.backend.wait([worker], 10.0)
-    with_ray.backend.wait([worker], 10.0)
-    assert not worker.is_waiting
-    assert worker.poll() == [WorkerEvent(LOG, ("a line\n",), ".2")]
-    assert worker.end_text() is None
-    worker.leave()
-    with_ray.ray.send((OVER, (1, "ended")))
-    with_ray.backend.wait([worker], 10.0)
-    assert worker.end_text() == "ended"
-    worker.close()
-    assert with_ray.commands() == [(PLACE, 1), (LEAVE, 1), (FORGET, 1)]
+    job = with_ray.backend.submit(slot, tmp_path / "log")
+    assert job.is_waiting
+    message = with_ray.ray.recv()
+    assert isinstance(message, Submit)
+    assert message.command.placed["worker_id"] == job.worker_ids[0]
+    with_ray.ray.send(Started(1))
+    assert with_ray.backend.events(0.1) == []
+    assert not job.is_waiting
+    job.cancel()
+    ended = WorkerEnded(Ending.LEFT, "it was asked to leave")
+    with_ray.ray.send(Ended(1, ended))
+    assert with_ray.backend.events(10.0) == [JobEvent(job, ended)]
+    job.kill()
+    assert with_ray.commands() == [(Leave, 1), (Kill, 1)]
 
 
 def test_who_is_still_waited_for_need_not_leave(connected: Any, tmp_path: Path) -> None:
     with_ray = connected([NEAR])
-    with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log").leave()
-    assert with_ray.commands() == [(PLACE, 1), (KILL, 1)]
+    with_ray.backend.submit(with_ray.backend.slots()[0], tmp_path / "log").cancel()
+    assert with_ray.commands() == [(Submit, 1), (Kill, 1)]
 
 
 def test_the_end_of_a_worker_whose_node_is_lost_is_no_death(connected: Any, tmp_path: Path) -> None:
     with_ray = connected([NEAR])
-    worker = with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
-    with_ray.ray.send((NODES, ([],)))
-    with_ray.ray.send((OVER, (1, "was lost with its node")))
+    with_ray.backend.submit(with_ray.backend.slots()[0], tmp_path / "log")
+    with_ray.ray.send(Nodes([]))
+    with_ray.ray.send(Ended(1, WorkerEnded(Ending.DIED, "was lost with its node")))
     assert with_ray.backend.slots() == []
-    assert worker.end_text() is None
+    assert with_ray.backend.events(0.1) == []
 
 
 def test_a_cluster_that_is_silent_is_said_once_and_one_that_is_lost_ends_the_search(
@@ -163,7 +155,7 @@ def test_a_cluster_that_is_silent_is_said_once_and_one_that_is_lost_ends_the_sea
         with_ray.backend.slots()
     assert len(with_ray.notes) == 1
     assert with_ray.notes[0] == words
-    with_ray.ray.send((ALIVE, ()))
+    with_ray.ray.send(Nodes([NEAR]))
     with_ray.backend.slots()
     clock.sleep(SILENT_S + 1)
     with_ray.backend.slots()
@@ -177,10 +169,10 @@ def test_a_node_without_room_is_said_once(
     connected: Any, clock: _Clock, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     with_ray = connected([NEAR])
-    with_ray.backend.place(with_ray.backend.slots()[0], tmp_path / "log")
+    with_ray.backend.submit(with_ray.backend.slots()[0], tmp_path / "log")
     for _ in range(3):
-        with_ray.ray.send((ALIVE, ()))
+        with_ray.ray.send(Nodes([NEAR]))
         clock.sleep(FULL_S / 2 + 1)
-        with_ray.ray.send((ALIVE, ()))
+        with_ray.ray.send(Nodes([NEAR]))
         with_ray.backend.slots()
     assert [note for note in with_ray.notes if "near" in note] == words

@@ -4,14 +4,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.errors import PlacementError
-from canopy_search.search.workers.slurm.folders import JobFolders
-from canopy_search.search.workers.slurm.job import CALLED_OFF
+from canopy_search.search.workers.command import WorkerCommand
+from canopy_search.search.workers.slurm.folders import JobFolders, job_ids
 from canopy_search.search.workers.slurm.queue import JobState
 from tests.reading_docs import ROOT
 from tests.waiting import wait_until
@@ -21,13 +20,13 @@ class MadeUpQueue:
     """A queue whose jobs have the states that a test sets."""
 
     name = word = "made-up"
-    poll_every_s = leave_s = 1.0
+    poll_every_s = leave_s = results_s = 1.0
 
     def __init__(self, alive: Sequence[str] = ()) -> None:
         self.alive = set(alive)
         self.cancelled: list[str] = []
 
-    def submit(self, folder: Path, index: int, arguments: Sequence[Any]) -> str:
+    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:
         raise NotImplementedError
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState] | None:
@@ -39,19 +38,21 @@ class MadeUpQueue:
     def kill(self, ids: Sequence[str]) -> None:
         raise NotImplementedError
 
-    def output(self, folder: Path, job_id: str) -> list[Path]:
-        raise NotImplementedError
+
+def job_files(folder: Path, job_id: str) -> list[Path]:
+    """Returns the files that submitit writes for a job that has started."""
+    names = ("submitted.pkl", "0_log.out", "0_log.err")
+    return [folder / f"{job_id}_{name}" for name in names]
 
 
 _START = """
 import sys
 from pathlib import Path
 from canopy_search.search.workers.slurm.folders import JobFolders
-from tests.search.workers.slurm.test_folders import MadeUpQueue
-folders = JobFolders(Path(sys.argv[1]), "demo")
-folders.create(MadeUpQueue(), print)
+from tests.search.workers.slurm.test_folders import MadeUpQueue, job_files
+folder = JobFolders(Path(sys.argv[1]), "demo").create(MadeUpQueue(), print)
 for job_id in ("11", "12"):
-    folders.write_id(folders.new(), job_id)
+    job_files(folder, job_id)[0].touch()
 sys.stdin.read()
 """
 
@@ -73,11 +74,15 @@ def begin(home: Path, alive: Sequence[str]) -> tuple[MadeUpQueue, list[str]]:
     return queue, notes
 
 
+def jobs_in(home: Path) -> list[str]:
+    return [job_id for folder in home.glob("jobs/demo/*") for job_id in job_ids(folder)]
+
+
 def test_jobs_of_a_search_that_was_killed_are_called_off(
     tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     other = start_elsewhere(tmp_path)
-    wait_for_jobs(tmp_path)
+    wait_until(lambda: jobs_in(tmp_path) == ["11", "12"], "two jobs")
     queue, notes = begin(tmp_path, ["11", "12"])
     assert queue.cancelled == []
     assert notes == words(name="another search")
@@ -87,16 +92,10 @@ def test_jobs_of_a_search_that_was_killed_are_called_off(
     queue, notes = begin(tmp_path, ["12"])
     assert queue.cancelled == ["12"]
     assert notes == words(name="called off")
-    said = [path.read_text() for path in sorted(tmp_path.glob(f"jobs/demo/*/*/{CALLED_OFF}"))]
-    assert said == ["", "called off\n"]
 
     queue, notes = begin(tmp_path, [])
     assert (queue.cancelled, notes) == ([], [])
-    assert not list(tmp_path.glob("jobs/demo/*/*/job-id"))
-
-
-def wait_for_jobs(home: Path) -> None:
-    wait_until(lambda: len(list(home.glob("jobs/demo/*/0002/job-id"))) == 1, "two jobs")
+    assert jobs_in(tmp_path) == []
 
 
 def test_the_folder_with_the_database_password_is_its_owners_alone(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """SLURM options of the command line."""
 
+from typing import Any
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
@@ -9,13 +11,21 @@ from canopy_search.search.workers.slurm.options import JobRequest, job_request
 
 def test_sbatch_gets_a_gpu_for_each_job_and_its_other_options() -> None:
     request = job_request(
-        "slurm", "auto", 4, 1.5, "gpu", ["mem=16G", "--cpus-per-task=8", "exclusive"]
+        "slurm",
+        "auto",
+        1.5,
+        {
+            "--gpus": 4,
+            "--partition": "gpu",
+            "--slurm": ["mem=16G", "--cpus-per-task=8", "exclusive"],
+        },
     )
     assert request.jobs == 4
-    assert request.parameters("canopy-demo", leave_s=30.4) == {
+    assert request.parameters("canopy-demo", tasks=2, leave_s=30.4) == {
         "job_name": "canopy-demo",
         "time": 90,
         "signal_delay_s": 30,
+        "ntasks_per_node": 2,
         "partition": "gpu",
         "gpus_per_node": 1,
         "srun_args": ["--cpus-per-task=8"],
@@ -29,18 +39,18 @@ def test_sbatch_gets_a_gpu_for_each_job_and_its_other_options() -> None:
 
 
 def test_a_kind_of_gpu_stands_for_any() -> None:
-    request = job_request("slurm", "auto", 1, 1.0, None, ["gres=gpu:a100:1"])
-    assert "gpus_per_node" not in request.parameters("canopy-demo", 30)
+    request = job_request("slurm", "auto", 1.0, {"--gpus": 1, "--slurm": ["gres=gpu:a100:1"]})
+    assert "gpus_per_node" not in request.parameters("canopy-demo", 1, 30)
 
 
 def test_workers_are_jobs_without_a_gpu() -> None:
-    request = job_request("slurm", 3, None, 0.01, None, [])
+    request = job_request("slurm", 3, 0.01, {"--gpus": None})
     assert request == JobRequest(3, False, 0.01)
-    assert request.parameters("canopy-demo", 5)["time"] == 1  # SLURM knows nothing shorter
+    assert request.parameters("canopy-demo", 1, 5)["time"] == 1  # SLURM knows nothing shorter
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "hours", "options", "about"),
+    "case",
     [
         (2, 2, 1.0, [], "--gpus 2"),
         ("auto", None, 1.0, [], "--gpus N"),
@@ -63,15 +73,10 @@ def test_workers_are_jobs_without_a_gpu() -> None:
     ],
 )
 def test_a_mistake_is_told(
-    workers: int,
-    gpus: int | None,
-    *,
-    hours: float | None,
-    options: list[str],
-    about: str,
-    words: SnapshotAssertion,
+    case: tuple[Any, int | None, float | None, list[str], str], words: SnapshotAssertion
 ) -> None:
+    workers, gpus, hours, options, about = case
     with pytest.raises(PlacementError) as error:
-        job_request("slurm", workers, gpus, hours, None, options)  # type: ignore[arg-type]
+        job_request("slurm", workers, hours, {"--gpus": gpus, "--slurm": options})
     assert about in str(error.value)
     assert str(error.value) == words
