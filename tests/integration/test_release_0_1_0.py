@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from canopy_search.dashboards.optuna_dashboard.app import Dashboard
-from canopy_search.storage.database import open_database
+from canopy_search.storage.workspace import Workspace
 from tests.dashboards.optuna_dashboard.visitor import Visitor
 from tests.integration.in_process import InProcess
 from tests.reading_docs import ROOT
@@ -70,7 +70,7 @@ def test_the_same_search_trains_nothing_and_then_continues(user: InProcess) -> N
 
 def test_the_dashboard_shows_it_and_changes_nothing_that_others_read(user: InProcess) -> None:
     before = [user.json("trials"), user.json("status")["epochs"]]
-    database = open_database(user.folder, user.database_url)
+    database = Workspace(user.folder, user.database_url).open_existing()
     visitor = Visitor(Dashboard(database, user.folder / "artifacts", lambda data: data.name))
     [study] = visitor.get("/api/studies").json()["study_summaries"]
     shown = visitor.open(study["study_id"])

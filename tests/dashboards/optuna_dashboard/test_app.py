@@ -19,9 +19,10 @@ from optuna.trial import TrialState
 from canopy_search.dashboards.optuna_dashboard.app import Dashboard
 from canopy_search.dashboards.optuna_dashboard.note import MARK
 from canopy_search.dashboards.study.reader import StudyReader
-from canopy_search.storage.database import Database, open_existing_database
+from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
+from canopy_search.storage.workspace import Workspace
 from tests.dashboards.clearml.growing_study import GrowingStudy, val_ap
 from tests.dashboards.optuna_dashboard.visitor import Visitor
 from tests.integration.plain_optuna import make_plain_study
@@ -355,7 +356,7 @@ def test_a_database_that_can_only_be_read_is_shown(
     study: GrowingStudy, database: Database, tmp_path: Path
 ) -> None:
     url = database.url.update_query_dict({"options": "-c default_transaction_read_only=on"})
-    reading = open_existing_database(tmp_path, url.render_as_string(hide_password=False))
+    reading = Workspace(tmp_path, url.render_as_string(hide_password=False)).open_existing()
     visitor = Visitor(Dashboard(reading, tmp_path / "uploads", lambda data: data.name))
     shown = visitor.open(study.study_id)
     assert len(shown["trials"]) == 4
