@@ -23,7 +23,7 @@ def demo(home: Path, image_px: int, *, augmented: bool) -> Dataset:
 
 def measure(backbone: str, dataset: Dataset, epochs: int) -> list[EpochMetrics]:
     """Trains some epochs after one that warms up."""
-    run = TrainingRun(TrainingSettings(backbone=backbone, epochs=epochs + 1), dataset)
+    run = TrainingRun.of(TrainingSettings(backbone=backbone, epochs=epochs + 1), dataset)
     return [run.train_epoch() for _ in range(epochs + 1)][1:]
 
 

@@ -204,7 +204,7 @@ def profile(case: Case, rounds: int, folder: Path, **settings: Any) -> tuple[str
         "batch_size": case.batch_size,
         "epochs": EPOCHS,
     }
-    run = TrainingRun(TrainingSettings(**(options | settings)), noise_images(case, folder))
+    run = TrainingRun.of(TrainingSettings(**(options | settings)), noise_images(case, folder))
     held = HeldBatch(run)
     run.train_epoch()
     held.train(case.steps)

@@ -40,7 +40,7 @@ def main() -> None:
                     "seed": seed,
                 }
             )
-            run = TrainingRun(settings, dataset)
+            run = TrainingRun.of(settings, dataset)
             scores = [run.train_epoch().validation.metrics.ap or 0.0 for _ in range(EPOCHS)]
             ap.append(scores[-1])
         differences.append(ap[1] - ap[0])

@@ -91,7 +91,7 @@ def timed(work: Callable[[], list[dict[str, Any]]]) -> tuple[float, float]:
 
 def straight(settings: TrainingSettings, dataset: Dataset) -> list[dict[str, Any]]:
     """Trains without a tree."""
-    run = TrainingRun(settings, dataset)
+    run = TrainingRun.of(settings, dataset)
     return [run.train_epoch().as_dict() for _ in range(settings.epochs)]
 
 

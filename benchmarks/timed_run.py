@@ -185,7 +185,7 @@ def _train(job: Sequence[Any]) -> RunTimes:
     options = {"backbone": case.backbone, "batch_size": case.batch_size, "epochs": epochs + 1}
     settings = TrainingSettings.model_validate({**options, "device": device, **switch.settings})
     started = time.perf_counter()
-    run = TrainingRun(settings, dataset)
+    run = TrainingRun.of(settings, dataset)
     run.train_epoch()
     first_s = time.perf_counter() - started
     _wait_for_all(switch.processes, ready)

@@ -1,5 +1,7 @@
 """Replaces ``auto`` in settings with what this machine will use."""
 
+from typing import NewType
+
 import torch
 
 from canopy_search.training.device.compiling import resolve_compile
@@ -10,8 +12,11 @@ from canopy_search.training.device.precision import (
 )
 from canopy_search.training.settings import TrainingSettings
 
+ResolvedSettings = NewType("ResolvedSettings", TrainingSettings)
+"""Settings in which nothing is left to this machine."""
 
-def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> TrainingSettings:
+
+def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> ResolvedSettings:
     """Replaces every ``auto`` in `settings`, so that a run depends only on its settings.
 
     ``device_cache`` stays ``auto``: it changes no number, and what fits is known when a run starts.
@@ -26,11 +31,13 @@ def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> Tr
     """
     device = resolve_device(settings.device)
     steps = settings.epochs * -(-training_images // settings.batch_size)
-    return settings.model_copy(
-        update={
-            "device": str(device),
-            "precision": resolve_precision(settings.precision, torch.device(device)),
-            "threads": resolve_threads(settings.threads),
-            "compile": resolve_compile(settings.compile, device, steps),
-        }
+    return ResolvedSettings(
+        settings.model_copy(
+            update={
+                "device": str(device),
+                "precision": resolve_precision(settings.precision, torch.device(device)),
+                "threads": resolve_threads(settings.threads),
+                "compile": resolve_compile(settings.compile, device, steps),
+            }
+        )
     )

@@ -24,7 +24,7 @@ from canopy_search.training.device.compiling import CompiledNetwork
 from canopy_search.training.device.device_cache import images_on_device, release_images
 from canopy_search.training.device.host_memory import keep_freed_memory
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
-from canopy_search.training.device.precision import autocast, resolve_precision
+from canopy_search.training.device.precision import autocast
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.metrics import (
     MultilabelMetrics,
@@ -40,7 +40,7 @@ from canopy_search.training.optimization.accumulation import (
 from canopy_search.training.optimization.losses import build_loss
 from canopy_search.training.optimization.optimizers import build_optimizer, set_learning_rate
 from canopy_search.training.optimization.schedules import exponential_lr
-from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.resolve import ResolvedSettings, resolve_settings
 from canopy_search.training.settings import TrainingSettings
 
 BatchProgress = Callable[[int, int, int], None]
@@ -136,7 +136,7 @@ class TrainingRun:
     the CPU always, on a GPU with ``deterministic: true``.
 
     Args:
-        settings: one run's settings; every ``auto`` is resolved for this machine.
+        settings: one run's settings, resolved for this machine; see `of`.
         dataset: images, targets and the split.
         accumulation: see the attribute.
 
@@ -149,14 +149,13 @@ class TrainingRun:
         TrainingError: a name is unknown, or the settings do not fit together or the machine.
     """
 
-    def __init__(self, settings: TrainingSettings, dataset: Dataset, accumulation: int = 1) -> None:
-        images = len(dataset.split.train)
-        self.settings = settings = resolve_settings(settings, images)
+    def __init__(self, settings: ResolvedSettings, dataset: Dataset, accumulation: int = 1) -> None:
+        self.settings = settings
         self.dataset = dataset
         self.accumulation = accumulation
         self.epoch = 0
         self._device = torch.device(settings.device)
-        self._precision = resolve_precision(settings.precision, self._device)
+        self._precision = settings.precision
         _configure_backend(settings)
         self.model = build_backbone(
             settings.backbone,
@@ -174,6 +173,13 @@ class TrainingRun:
         self._network = CompiledNetwork(self.model, settings.compile)
         self._on_device = images_on_device(dataset, settings.device_cache, self._device)
         self._train_loader = self._loader(dataset.split.train, settings.batch_size)
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, dataset: Dataset, accumulation: int = 1
+    ) -> "TrainingRun":
+        """Returns a run whose every ``auto`` is resolved for this machine and this data."""
+        return cls(resolve_settings(settings, len(dataset.split.train)), dataset, accumulation)
 
     @property
     def is_finished(self) -> bool:

@@ -39,7 +39,7 @@ def test_aps(data: Path, home: Path, settings: Iterable[dict[str, Any]]) -> dict
             home,
         )
     for key, params in missing.items():
-        run = TrainingRun(
+        run = TrainingRun.of(
             TrainingSettings(
                 **params,
                 epochs=SHAPES.epochs,

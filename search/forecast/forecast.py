@@ -111,7 +111,7 @@ def runs_to_measure(space: SearchSpace) -> dict[Network, TrainingSettings]:
     searched = space.distributions.get("batch_size")
     if isinstance(searched, IntDistribution):
         batch_sizes = [searched.low, searched.high]
-    runs = {}
+    runs: dict[Network, TrainingSettings] = {}
     for backbone in choices(space, "backbone"):
         for batch_size in sorted({min(batch_sizes), max(batch_sizes)}):
             params = first | {"backbone": backbone, "batch_size": batch_size}

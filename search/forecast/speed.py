@@ -124,7 +124,7 @@ def measure_speed(settings: TrainingSettings, sample: DataSample, budget_s: floa
 def _timed_run(settings: TrainingSettings, subset: Dataset) -> tuple[TrainingRun, float]:
     """Returns a new run, and the seconds that building it took."""
     started = time.perf_counter()
-    run = TrainingRun(settings, subset)
+    run = TrainingRun.of(settings, subset)
     return run, time.perf_counter() - started
 
 

@@ -27,7 +27,7 @@ from canopy_search.training.optimization.accumulation import (
     micro_batch_size,
     steps_at,
 )
-from canopy_search.training.resolve import resolve_settings
+from canopy_search.training.resolve import ResolvedSettings, resolve_settings
 from canopy_search.training.run import BatchProgress, TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from canopy_search.training.stage_key import stage_keys
@@ -68,7 +68,7 @@ class RunPath:
         pending_writes: writes for the database, in order; the caller takes them after every epoch.
     """
 
-    settings: TrainingSettings
+    settings: ResolvedSettings
     keys: list[str]
     known: list[Stage]
     trial_id: int | None

@@ -80,7 +80,7 @@ def train_in_full(
         on_batch: called with (epoch, batches done, batches of the epoch).
         on_epoch: called after every epoch.
     """
-    run = TrainingRun(config.training, dataset)
+    run = TrainingRun.of(config.training, dataset)
     epochs: list[EpochMetrics] = []
     while not run.is_finished:
         epochs.append(run.train_epoch(on_batch))

@@ -303,7 +303,7 @@ class TestProcesses:
         config = load_config(canopy.folder / "canopy.yaml").settings
         dataset = open_dataset(config.data, canopy.folder / ".canopy")
         settings = config.training.model_copy(update={"gamma": 0.8, "loss": "bce"})
-        run = TrainingRun(settings, dataset)
+        run = TrainingRun.of(settings, dataset)
         while not run.is_finished:
             undisturbed = run.train_epoch().as_dict()
         assert undisturbed["val_ap"] == trial["val_ap"]

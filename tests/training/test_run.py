@@ -33,7 +33,7 @@ data = DataSettings.model_validate_json((folder / "data.json").read_text())
 dataset = open_dataset(data, folder / "home")
 for path in sorted(folder.glob("*.training.json")):
     settings = TrainingSettings.model_validate_json(path.read_text())
-    run = TrainingRun(settings, dataset)
+    run = TrainingRun.of(settings, dataset)
     name = path.name.partition(".")[0]
     run.restore(state_from_bytes((folder / f"{name}.pt").read_bytes()))
     while not run.is_finished:
@@ -75,7 +75,7 @@ def dataset(folder: Path, data_settings: DataSettings) -> Dataset:
 
 
 def trained(settings: TrainingSettings, dataset: Dataset) -> TrainingRun:
-    run = TrainingRun(settings, dataset)
+    run = TrainingRun.of(settings, dataset)
     while not run.is_finished:
         run.train_epoch()
     return run
@@ -118,7 +118,7 @@ def continue_in_a_new_process(
     """Trains an epoch of each, and lets one new process do the rest of all."""
     for name, changes in cases.items():
         settings = SETTINGS.model_copy(update=changes)
-        run = TrainingRun(settings, opened.dataset)
+        run = TrainingRun.of(settings, opened.dataset)
         run.train_epoch()
         (place / f"{name}.pt").write_bytes(state_to_bytes(run.state()))
         (place / f"{name}.training.json").write_text(settings.model_dump_json())
@@ -166,14 +166,14 @@ def test_runs_of_equal_settings_are_equal_whatever_ran_before(dataset: Dataset) 
 def test_runs_that_differ_in_gamma_alone_are_equal_through_their_first_epoch(
     dataset: Dataset,
 ) -> None:
-    runs = [TrainingRun(SETTINGS.model_copy(update={"gamma": g}), dataset) for g in (0.8, 1.0)]
+    runs = [TrainingRun.of(SETTINGS.model_copy(update={"gamma": g}), dataset) for g in (0.8, 1.0)]
     first = [run.train_epoch().validation.metrics for run in runs]
     assert first[0] == first[1]
     assert runs[0].train_epoch().validation.metrics != runs[1].train_epoch().validation.metrics
 
 
 def test_another_seed_is_another_run(dataset: Dataset) -> None:
-    one, other = (TrainingRun(SETTINGS.model_copy(update={"seed": s}), dataset) for s in (0, 1))
+    one, other = (TrainingRun.of(SETTINGS.model_copy(update={"seed": s}), dataset) for s in (0, 1))
     assert one.train_epoch().train_loss != other.train_epoch().train_loss
 
 
@@ -182,12 +182,12 @@ def test_the_process_s_own_generator_is_left_alone(dataset: Dataset) -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     with_dropout = SETTINGS.model_copy(update={"backbone": "mobilenet_v3_small"})
-    TrainingRun(with_dropout, dataset).train_epoch()
+    TrainingRun.of(with_dropout, dataset).train_epoch()
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_metrics_of_an_epoch_are_json_and_complete(dataset: Dataset) -> None:
-    run = TrainingRun(SETTINGS, dataset)
+    run = TrainingRun.of(SETTINGS, dataset)
     run.train_epoch()
     metrics = run.train_epoch().as_dict()
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -205,7 +205,7 @@ def test_it_learns(dataset: Dataset) -> None:
     settings = SETTINGS.model_copy(
         update={"epochs": 5, "loss": "bce", "optimizer": OptimizerSettings(lr=1e-2)}
     )
-    run = TrainingRun(settings, dataset)
+    run = TrainingRun.of(settings, dataset)
     losses = [run.train_epoch().train_loss for _ in range(settings.epochs)]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -216,7 +216,9 @@ def test_a_mean_over_unequal_batches_weighs_images_equally(dataset: Dataset) -> 
     still = {"loss": "bce", "optimizer": OptimizerSettings(name="sgd", lr=1e-12)}
     losses = []
     for batch_size in (1000, 17):
-        run = TrainingRun(SETTINGS.model_copy(update={**still, "batch_size": batch_size}), dataset)
+        run = TrainingRun.of(
+            SETTINGS.model_copy(update={**still, "batch_size": batch_size}), dataset
+        )
         run.model.eval()
         for module in run.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -235,17 +237,17 @@ def test_a_loss_that_is_no_number_ends_the_run(dataset: Dataset) -> None:
 
 def test_progress_counts_the_batches_of_an_epoch(dataset: Dataset) -> None:
     seen: list[tuple[int, int, int]] = []
-    TrainingRun(SETTINGS, dataset).train_epoch(lambda *step: seen.append(step))
+    TrainingRun.of(SETTINGS, dataset).train_epoch(lambda *step: seen.append(step))
     batches = math.ceil(len(dataset.split.train) / SETTINGS.batch_size)
     assert seen == [(1, done, batches) for done in range(1, batches + 1)]
 
 
 def test_threads_are_those_of_the_settings(dataset: Dataset, one_thread: None) -> None:
     for threads in (1, 2):
-        TrainingRun(SETTINGS.model_copy(update={"threads": threads}), dataset)
+        TrainingRun.of(SETTINGS.model_copy(update={"threads": threads}), dataset)
         assert torch.get_num_threads() == threads
 
 
 def test_an_unknown_backbone_names_the_nearest(dataset: Dataset) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
-        TrainingRun(SETTINGS.model_copy(update={"backbone": "resnet81"}), dataset)
+        TrainingRun.of(SETTINGS.model_copy(update={"backbone": "resnet81"}), dataset)

@@ -211,7 +211,7 @@ GOLDEN = {
 @pytest.mark.parametrize("loss", GOLDEN)
 def test_the_engine_gives_the_numbers_of_its_revision(loss: str, one_thread: None) -> None:
     """Raise `ENGINE_REVISION` and record the new numbers if a change of the numerics is meant."""
-    run = TrainingRun(
+    run = TrainingRun.of(
         settings(
             backbone="tinycnn_8",
             loss=loss,

@@ -25,7 +25,7 @@ def test_it_measures_passes_and_what_a_checkpoint_takes(monkeypatch: pytest.Monk
     measured = measure_speed(SETTINGS, sample(64, 16), budget_s=0.0)
     assert len(measured.epoch_s) == 2
     assert min(measured.epoch_s) > 0
-    run = TrainingRun(SETTINGS, noise_dataset(16, 8, 0))
+    run = TrainingRun.of(SETTINGS, noise_dataset(16, 8, 0))
     run.train_epoch()
     assert measured.checkpoint_bytes == pytest.approx(len(state_to_bytes(run.state())), rel=0.01)
     assert measured.peak_mib > 10

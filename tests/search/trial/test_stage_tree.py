@@ -81,7 +81,7 @@ def test_a_run_that_goes_on_in_another_process_has_the_same_weights(hire: Hire) 
     other.writer.flush()
     assert other.tree._position is not None
 
-    run = TrainingRun(settings, tiny_dataset())
+    run = TrainingRun.of(settings, tiny_dataset())
     for _ in range(5):
         run.train_epoch()
     assert weights_digest(other.tree._position.run) == weights_digest(run)

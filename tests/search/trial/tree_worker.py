@@ -81,7 +81,7 @@ def straight_run(
     settings: TrainingSettings, steps: list[int]
 ) -> tuple[TrainingRun, list[dict[str, Any]]]:
     """A run without any tree, and what it gives; each epoch's batches are cut as `steps` say."""
-    run = TrainingRun(settings, tiny_dataset())
+    run = TrainingRun.of(settings, tiny_dataset())
     metrics = []
     for each in steps:
         run.accumulation = each

@@ -118,7 +118,7 @@ def test_every_number_is_that_of_a_run_by_itself(
     dataset = open_dataset(settings.data, folder / "home")
     for (seed, loss, gamma), run in runs.items():
         params = {"seed": seed, "loss": loss, "gamma": gamma}
-        alone = TrainingRun(with_params(settings.training, params), dataset)
+        alone = TrainingRun.of(with_params(settings.training, params), dataset)
         while not alone.is_finished:
             last = alone.train_epoch()
         assert run.val_ap == last.validation.metrics.ap

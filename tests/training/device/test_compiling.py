@@ -85,7 +85,7 @@ def settings(**values: Any) -> TrainingSettings:
 
 
 def run_of(**values: Any) -> TrainingRun:
-    return TrainingRun(settings(**values), noise_dataset(train=15, validation=6, test=1))
+    return TrainingRun.of(settings(**values), noise_dataset(train=15, validation=6, test=1))
 
 
 def test_a_compiled_run_trains_its_network(no_compiler: None, one_thread: None) -> None:

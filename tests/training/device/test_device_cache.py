@@ -49,7 +49,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_run_is_the_same_bit_for_bit(loss: str, accumulation: int, one_thread: None) -> None:
     runs = []
     for cache in ("off", "on"):
-        run = TrainingRun(settings(loss=loss, device_cache=cache), dataset(), accumulation)
+        run = TrainingRun.of(settings(loss=loss, device_cache=cache), dataset(), accumulation)
         metrics = [run.train_epoch() for _ in range(2)]
         tested = run.evaluate(run.dataset.split.test)
         runs.append((run, metrics, tested))
@@ -138,10 +138,10 @@ def test_a_run_without_room_gives_them_back_and_says_that_it_may_fit_now(
     memory.training_images = 4
     data = dataset()
     with pytest.raises(OutOfMemoryError, match=r"training\.device_cache ") as caught:
-        TrainingRun(settings(), data).train_epoch()
+        TrainingRun.of(settings(), data).train_epoch()
     assert caught.value.made_room
 
-    run = TrainingRun(settings(), data)
+    run = TrainingRun.of(settings(), data)
     assert run._on_device is None
     with pytest.raises(OutOfMemoryError, match=r" training\.batch_size") as again:
         run.train_epoch()

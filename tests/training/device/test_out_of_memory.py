@@ -28,7 +28,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> ShortMemory:
 
 
 def new_run(accumulation: int = 1) -> TrainingRun:
-    return TrainingRun(SETTINGS, noise_dataset(train=16, validation=6, test=1), accumulation)
+    return TrainingRun.of(SETTINGS, noise_dataset(train=16, validation=6, test=1), accumulation)
 
 
 def fails_with(run: TrainingRun, fail: Callable[..., Any]) -> OutOfMemoryError:

@@ -136,7 +136,7 @@ def test_the_gradient_stays_the_mean_over_the_batch(
     loss: str, clip_norm: float | None, plain_net: None, memory: ShortMemory, one_thread: None
 ) -> None:
     wanted = settings(loss=loss, clip_norm=clip_norm)
-    whole, cut = (TrainingRun(wanted, dataset(), accumulation) for accumulation in (1, 4))
+    whole, cut = (TrainingRun.of(wanted, dataset(), accumulation) for accumulation in (1, 4))
     start = weights(whole)
     metrics = [run.train_epoch() for run in (whole, cut)]
 
@@ -150,7 +150,7 @@ def test_the_gradient_stays_the_mean_over_the_batch(
 def test_fp16_s_scale_is_the_same_for_all_parts_of_a_batch(
     plain_net: None, memory: ShortMemory, one_thread: None
 ) -> None:
-    runs = [TrainingRun(settings(epochs=1), dataset(), accumulation) for accumulation in (1, 4)]
+    runs = [TrainingRun.of(settings(epochs=1), dataset(), accumulation) for accumulation in (1, 4)]
     start = weights(runs[0])
     for run in runs:
         run._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -164,7 +164,7 @@ def test_parts_have_the_images_and_augmentations_of_the_whole(
 ) -> None:
     seen: list[torch.Tensor] = []
     for accumulation in (1, 4):
-        run = TrainingRun(settings(), dataset(), accumulation)
+        run = TrainingRun.of(settings(), dataset(), accumulation)
         parts: list[torch.Tensor] = []
         run.model.register_forward_pre_hook(
             lambda model, inputs, parts=parts: parts.append(inputs[0]) if model.training else None
@@ -175,7 +175,7 @@ def test_parts_have_the_images_and_augmentations_of_the_whole(
 
 
 def test_batch_normalisation_sees_parts_so_the_numbers_are_others(one_thread: None) -> None:
-    runs = [TrainingRun(settings(), dataset(), accumulation) for accumulation in (1, 4)]
+    runs = [TrainingRun.of(settings(), dataset(), accumulation) for accumulation in (1, 4)]
     losses = [run.train_epoch().train_loss for run in runs]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.3)
@@ -183,7 +183,7 @@ def test_batch_normalisation_sees_parts_so_the_numbers_are_others(one_thread: No
 
 
 def test_evaluation_is_cut_too_and_scores_the_same(memory: ShortMemory, one_thread: None) -> None:
-    run = TrainingRun(settings(batch_size=5), dataset())
+    run = TrainingRun.of(settings(batch_size=5), dataset())
     images = run.dataset.split.validation
     whole = run.evaluate(images)
     run.accumulation = 2
@@ -196,5 +196,5 @@ def test_evaluation_is_cut_too_and_scores_the_same(memory: ShortMemory, one_thre
 def test_more_steps_than_images_leave_two_images_to_a_part(
     memory: ShortMemory, one_thread: None
 ) -> None:
-    TrainingRun(settings(batch_size=5), dataset(train=9), accumulation=64).train_epoch()
+    TrainingRun.of(settings(batch_size=5), dataset(train=9), accumulation=64).train_epoch()
     assert memory.sizes == [2, 2, 2, 3]
