@@ -24,7 +24,7 @@ from canopy_search.training.device.compiling import CompiledNetwork
 from canopy_search.training.device.device_cache import images_on_device, release_images
 from canopy_search.training.device.host_memory import keep_freed_memory
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
-from canopy_search.training.device.precision import autocast
+from canopy_search.training.device.precision import autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.metrics import (
     MultilabelMetrics,
@@ -155,7 +155,7 @@ class TrainingRun:
         self.accumulation = accumulation
         self.epoch = 0
         self._device = torch.device(settings.device)
-        self._precision = settings.precision
+        self._precision = resolve_precision(settings.precision, self._device)
         _configure_backend(settings)
         self.model = build_backbone(
             settings.backbone,
