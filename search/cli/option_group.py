@@ -1,7 +1,7 @@
 """Commands whose options are the fields of one frozen dataclass, which is handed on whole."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter, Signature
 from typing import Any, TypeVar, get_args
 
@@ -63,8 +63,12 @@ def typed_again(options: Any) -> list[str]:
 _INFOS = (OptionInfo, ArgumentInfo)
 
 
-def _fields(options: Any) -> "tuple[Field[Any], ...]":
-    return fields(options)
+def _fields(options: Any) -> "list[Field[Any]]":
+    """Returns first the fields of the root class, then the class's own, then those between."""
+    classes = [parent for parent in options.__mro__ if is_dataclass(parent)]
+    known = {each.name: each for each in fields(options)}
+    order = [name for parent in (classes[-1], *classes[:-1]) for name in parent.__annotations__]
+    return [known[name] for name in dict.fromkeys(order)]
 
 
 def _name(each: "Field[Any]", info: OptionInfo) -> str:

@@ -132,7 +132,7 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
     if plan.study not in store.names():
         finished, text = 0, f"{plan.study} is new"
     else:
-        study, record = store.load_study(plan.study), store.read_record(plan.study)
+        study, record = store.open_study(plan.study), store.read_record(plan.study)
         check_ours(study, record)
         compare_with_study(plan, record, dataset)
         plan = as_started(plan, record)
