@@ -46,6 +46,11 @@ The module has a function of the command's name, or a `typer.Typer` named ``grou
 class LazyGroup(TyperGroup):
     """A group that reads the help of its commands from their source until one is called."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Typer suggests one of these names for a mistyped one.
+        self.commands = {name: click.Command(name) for name in COMMANDS}
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's signature
         """Returns the names of the commands."""
         return list(COMMANDS)

@@ -68,8 +68,8 @@ def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
     revision = connection.scalar(_REVISION)
     if revision != OPTUNA_REVISION:
         raise DatabaseSchemaError(
-            f"Optuna's tables have revision {revision} and {OPTUNA_REVISION} is needed: another "
-            "version of Optuna created them; update canopy-search"
+            f"Optuna's tables in database {connection.engine.url.database!r} were created by "
+            "another version of Optuna; update canopy-search"
         )
 
 

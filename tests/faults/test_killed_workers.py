@@ -24,16 +24,16 @@ def while_writing_a_checkpoint(counter: Path, at: Times) -> Prepare:
     """Kills the process when half of a checkpoint is written."""
 
     def prepare() -> None:
-        whole = CheckpointFiles._put
+        whole = CheckpointFiles.write
 
-        def half(self: CheckpointFiles, path: str, content: bytes) -> None:
-            if path.endswith(".pt") and nth_time(counter) in at:
-                beside = self._place.path(f"{path}.0123abcd.part")
+        def half(self: CheckpointFiles, key: str, content: bytes) -> None:
+            if nth_time(counter) in at:
+                beside = self._place.path(self._name(f"{key}.pt.0123abcd.part"))
                 Path(beside).write_bytes(content[: len(content) // 2])
                 kill_self()
-            whole(self, path, content)
+            whole(self, key, content)
 
-        CheckpointFiles._put = half  # type: ignore[method-assign]
+        CheckpointFiles.write = half  # type: ignore[method-assign]
 
     return prepare
 

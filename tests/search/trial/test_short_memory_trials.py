@@ -207,7 +207,7 @@ def test_a_promotion_goes_on_on_the_branch(
         )
     )
     memory.shortages = 0
-    [end] = promote(planned(settings, folder / "home", "planet", 1), database, [1], Witness())
+    [end] = promote(planned(settings, folder / "home", "planet", 1), database, [1], Witness().emit)
     assert (end.state, end.val_ap, end.trained) == (TrialState.COMPLETE, done.value, 0)
     assert memory.shortages == 0
     assert frozen_trial(database, 2).user_attrs[ACCUMULATION_ATTR] == [[1, 2]]
@@ -219,7 +219,7 @@ def test_a_table_has_the_epochs_of_a_branch_too(
     memory.training_images = 8
     plan = planned(config(folder), folder / "home", "planet", 1)
     witness = Witness()
-    assert tabulate(plan, database, tmp_path / "curves.parquet", witness) == 2
+    assert tabulate(plan, database, tmp_path / "curves.parquet", witness.emit) == 2
     rows = pyarrow.parquet.read_table(tmp_path / "curves.parquet").to_pylist()
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4] * 2
     assert HALVED.removeprefix("trial 0: ") in witness.notes
