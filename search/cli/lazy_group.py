@@ -5,9 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 COMMANDS: dict[str, str] = {
@@ -49,7 +48,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # Typer suggests one of these names for a mistyped one.
-        self.commands = {name: click.Command(name) for name in COMMANDS}
+        self.commands = {name: TyperCommand(name) for name in COMMANDS}
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's signature
         """Returns the names of the commands."""
@@ -59,7 +58,7 @@ class LazyGroup(TyperGroup):
         """Returns a command that has only its name and help; None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        return click.Command(cmd_name, help=_documented(cmd_name))
+        return TyperCommand(cmd_name, help=_documented(cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Returns the name, the command itself and its remaining arguments."""
