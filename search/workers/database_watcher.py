@@ -48,13 +48,15 @@ class DatabaseWatcher:
         self._store = StudyStore(database)
         self._replica = self._store.open_replica(study)
         self._index = TrialIndex()
-        self._trials: list[FrozenTrial] | None = None
         self._running: dict[int, int] = {}
-        self._spent: dict[int, tuple[int, float]] = {}
         self._is_unavailable = False
+        self._trials = self._read()
+        open_ = [trial.number for trial in self._trials if not trial.state.is_finished()]
+        known = self._store.epochs(study, open_)
+        self._spent = {number: _spent(known[number]) for number in known}
 
     def poll(self) -> list[WorkerEvent]:
-        """Returns what has happened since the last look; the first one only remembers."""
+        """Returns what has happened since the last look."""
         try:
             return self._poll()
         except SQLAlchemyError as error:
@@ -67,21 +69,18 @@ class DatabaseWatcher:
             self._database.close()
 
     def _poll(self) -> list[WorkerEvent]:
-        self._store.refresh(self._replica)
+        before, trials = self._trials, self._read()
         workers = [worker for worker in self._store.workers(self._study) if worker.is_living]
         self._is_unavailable = False
+        events = [*self._ended(before, trials), *self._followed(workers, before, trials)]
+        self._trials = trials
+        return events
+
+    def _read(self) -> list[FrozenTrial]:
+        self._store.refresh(self._replica)
         trials = self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
         self._index.update(trials)
-        before = self._trials
-        if before is None:
-            open_ = [trial.number for trial in trials if not trial.state.is_finished()]
-            self._spent = {
-                number: _spent(epochs)
-                for number, epochs in self._store.epochs(self._study, open_).items()
-            }
-            before = trials
-        self._trials = trials
-        return [*self._ended(before, trials), *self._followed(workers, before, trials)]
+        return trials
 
     def _ended(
         self, before: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]
@@ -101,9 +100,16 @@ class DatabaseWatcher:
             ended.append(number)
         epochs = self._store.epochs(self._study, ended) if ended else {}
         workers = {number: worker_id for worker_id, number in self._running.items()}
-        complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
-        best = max((value for value in complete if value is not None), default=None)
-        for number in sorted(ended, key=lambda n: (trials[n].datetime_complete or datetime.max, n)):
+        order = sorted(ended, key=lambda n: (trials[n].datetime_complete or datetime.max, n))
+        later = set(order)
+        counts = {
+            number
+            for number in order
+            if trials[number].state != TrialState.FAIL
+            and (number >= len(before) or not _is_settled(before[number]))
+        }
+        for number in order:
+            later.discard(number)
             trial = trials[number]
             spent = _spent(epochs.get(number, []))
             trained, seconds = self._spent.get(number, (0, 0.0))
@@ -116,8 +122,8 @@ class DatabaseWatcher:
                 epochs=len(trial.intermediate_values),
                 trained=spent[0] - trained,
                 seconds=spent[1] - seconds,
-                settled=self._index.settled,
-                best=best,
+                settled=self._index.settled - len(later & counts),
+                best=_best([trial for trial in trials if trial.number not in later]),
                 reason=trial.user_attrs.get(REASON_ATTR),
                 shared_prefix=self._shared_prefix(number, epochs.get(number, [])),
             )
@@ -172,7 +178,13 @@ def _is_settled(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() or is_paused(trial)
 
 
+def _best(trials: Sequence[FrozenTrial]) -> float | None:
+    """Returns the best AP of the complete trials."""
+    complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    return max((value for value in complete if value is not None), default=None)
+
+
 def _spent(epochs: Sequence[EpochRecord]) -> tuple[int, float]:
     """Returns how many epochs were trained for a trial, and in how many seconds."""
-    seconds = (training_s(epoch.metrics) for epoch in epochs if epoch.times_trained)
-    return sum(epoch.times_trained for epoch in epochs), sum(seconds)
+    seconds = sum(epoch.times_trained * training_s(epoch.metrics) for epoch in epochs)
+    return sum(epoch.times_trained for epoch in epochs), seconds

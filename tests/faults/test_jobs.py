@@ -11,7 +11,9 @@ from pathlib import Path
 
 from submitit.core.utils import cloudpickle_dump
 
+from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.study.configuration import load_config
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.command import CommandEnd, WorkerCommand
 from canopy_search.search.workers.placed_worker import Placed
 from canopy_search.search.workers.slurm import backend as on_slurm
@@ -19,6 +21,7 @@ from canopy_search.search.workers.slurm import job
 from canopy_search.search.workers.slurm.backend import OnSlurm
 from canopy_search.search.workers.slurm.options import JobRequest
 from canopy_search.search.workers.slurm.queue import LocalQueue
+from canopy_search.storage.workspace import Workspace
 from tests.faults.conftest import NewSearch
 from tests.faults.invariants import check
 from tests.faults.searching import FORK, PATIENCE_S, quiet, wait_until
@@ -38,12 +41,13 @@ class ForkedWorker:
         os.close(self._writer)
         os.dup2(reader, 0)
         sys.stdin = os.fdopen(0)
-        os.environ.update(command.environment)
-        os.environ["CANOPY_HOME"] = command.home
         config = Path(command.home, f"{os.getpid()}.yaml")
         config.write_text(command.config)
         placed = Placed(**command.placed)  # type: ignore[arg-type]
-        sys.exit(placed.run(load_config(config), command.arguments[1], PATIENCE_S, quiet))
+        url, retry = command.environment["DATABASE_URL"], RetryPolicy(PATIENCE_S)
+        workspace = Workspace(Path(command.home), url, retry)
+        request = StudyRequest(workspace, load_config(config), command.arguments[1])
+        sys.exit(placed.run(request, quiet))
 
     def wait(self) -> CommandEnd:
         connection.wait([self._process.sentinel])

@@ -29,7 +29,7 @@ _TICK_S = 0.1
 _CALLS = 8
 """Calls of one worker at a time; one whose answer was lost still occupies its thread."""
 
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0"}
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0 so that a new cluster listens only on this machine; otherwise on every network."""
 

@@ -89,7 +89,9 @@ class JobFolders:
 
 def job_ids(folder: Path) -> list[str]:
     """Returns the ids of the jobs submitted in a search's folder, in their order."""
-    paths = sorted(folder.glob(f"*{_SUBMITTED}"), key=lambda path: path.stat().st_mtime_ns)
+    paths = sorted(
+        folder.glob(f"*{_SUBMITTED}"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+    )
     return [path.name.removesuffix(_SUBMITTED) for path in paths]
 
 

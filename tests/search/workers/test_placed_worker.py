@@ -32,14 +32,15 @@ from canopy_search.search.workers.command import (
 from canopy_search.search.workers.placed_worker import Placed, placed_worker
 from canopy_search.search.workers.remote_search import RemoteSearch, worker_ended
 from tests.faults.searching import quiet
+from tests.planned import requested
 
 SERVER = "postgresql://user:hunter2@db.example/canopy"
 
 
-def plan_of(folder: Path, **search: Any) -> SearchPlan:
+def plan_of(folder: Path, url: str | None = SERVER, **search: Any) -> SearchPlan:
     data = {"labels": folder / "labels.csv", "images": folder / "ä 😀"}
     config = CanopyConfig.model_validate({"data": data, "search": search})
-    return plan_search(config, folder / "home", "planet/confirm", 7, retry_for_s=90)
+    return plan_search(requested(config, folder / "home", "planet/confirm", url, 90), 7)
 
 
 @pytest.fixture
@@ -54,25 +55,25 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_machine_gets_the_same_configuration(tmp_path: Path) -> None:
     enqueue = [{"gamma": 0.85}, {"gamma": 0.9, "full": True}]
     plan = plan_of(tmp_path, enqueue=enqueue, sampler={"name": "random"}, max_trial_s=1e-3)
-    (tmp_path / "canopy.yaml").write_text(RemoteSearch(plan, None, print).command(threads=2).config)
-    given = load_config(tmp_path / "canopy.yaml")
+    (tmp_path / "canopy.yaml").write_text(RemoteSearch(plan, print).command(threads=2).config)
+    given = load_config(tmp_path / "canopy.yaml").settings
     assert given == plan.config
     assert given.search.model_fields_set == plan.config.search.model_fields_set
 
 
 def test_secrets_are_in_the_environment_alone(tmp_path: Path) -> None:
-    command = RemoteSearch(plan_of(tmp_path), SERVER, print).command(threads=None)
+    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None)
     assert command.environment == {"DATABASE_URL": SERVER}
     assert "hunter2" not in repr(command)
     assert "hunter2" not in repr((command.arguments, command.config, command.placed))
     assert command.arguments == ("--study", "planet/confirm", "--database-patience", "1.5")
-    embedded = RemoteSearch(plan_of(tmp_path), None, print).command(threads=None)
+    embedded = RemoteSearch(plan_of(tmp_path, None), print).command(threads=None)
     assert embedded.environment == {"DATABASE_URL": "", "CANOPY_HOME": str(tmp_path / "home")}
     assert embedded.placed["worker_id"] != command.placed["worker_id"]
 
 
 def test_a_machine_with_another_canopy_says_so_and_runs_nothing(tmp_path: Path) -> None:
-    command = RemoteSearch(plan_of(tmp_path), SERVER, print).command(threads=None)
+    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None)
     worker = CanopyWorker(replace(command, version="0.0.9"))
     assert worker.is_there()
     exit_status, reason = worker.wait()
@@ -118,13 +119,16 @@ def test_its_exit_status_says_how_it_ended(
             raise error
 
     monkeypatch.setattr(placed_workers, "search_in_study", search)
-    monkeypatch.setenv("CANOPY_HOME", str(tmp_path))
-    config = plan_of(tmp_path).config
-    assert Placed(5, 7, threads=1).run(config, "planet", 90, quiet) == status
+    assert Placed(5, 7, threads=1).run(plan_of(tmp_path).request, quiet) == status
     reason = "" if error is None else str(error)
     assert capsys.readouterr().err.strip() == reason
     [plan] = given
-    assert (plan.worker_id, plan.n_trials, plan.threads, plan.study) == (5, 7, 1, "planet")
+    assert (plan.worker_id, plan.n_trials, plan.threads, plan.study) == (
+        5,
+        7,
+        1,
+        "planet/confirm",
+    )
     assert plan.slot in {"cpu", "cuda:0"}
 
 
@@ -137,15 +141,14 @@ def test_it_leaves_when_the_search_that_placed_it_is_gone(
 
     monkeypatch.setattr(placed_workers, "search_in_study", search)
     monkeypatch.setattr("canopy_search.search.workers.graceful_exit.GRACE_S", 600.0)
-    assert Placed(5, 7).run(plan_of(tmp_path).config, "planet", 90, quiet) == INTERRUPTED
+    assert Placed(5, 7).run(plan_of(tmp_path).request, quiet) == INTERRUPTED
 
 
 def test_a_device_that_a_machine_lacks_is_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CANOPY_HOME", str(tmp_path))
     monkeypatch.setattr(placed_workers, "device_slots", no_gpu)
-    assert Placed(5, 7).run(plan_of(tmp_path).config, "planet", 90, quiet) == UNFIT
+    assert Placed(5, 7).run(plan_of(tmp_path).request, quiet) == UNFIT
     assert "no GPU" in capsys.readouterr().err
 
 

@@ -12,13 +12,14 @@ from syrupy.assertion import SnapshotAssertion
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import PlacementError, SearchFailedError
 from canopy_search.search.events import Ending, WorkerEnded
+from canopy_search.search.study.plan import plan_search
 from canopy_search.search.workers.backend import JobEvent, WorkerSlot
 from canopy_search.search.workers.ray import backend as on_ray
 from canopy_search.search.workers.ray.backend import FULL_S, SILENT_S, DriverProcess, RayBackend
 from canopy_search.search.workers.ray.driver import Ended, Kill, Leave, Nodes, Started, Submit
 from canopy_search.search.workers.ray.slots import Node, RaySlots
 from canopy_search.search.workers.remote_search import RemoteSearch
-from tests.planned import planned
+from tests.planned import requested
 
 NEAR = Node("id-near", "127.0.0.1", "near", 1, 0)
 FAR = Node("id-far", "192.0.2.77", "far", 1, 0)
@@ -52,7 +53,7 @@ class _Connected:
             cast("Any", None), cast("Connection[Any, Any]", launcher_end), home / "ray.log", "h:1"
         )
         config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
-        plan = planned(config, home, "demo", 4)
+        plan = plan_search(requested(config, home, "demo", url), 4)
         self._driver = driver
         search = RemoteSearch(plan, self.notes.append)
         self.backend = RayBackend(driver, search, RaySlots("cpu", 1), nodes)
