@@ -4,7 +4,6 @@ import hashlib
 import shlex
 from collections.abc import Iterable
 
-from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
 from canopy_search.dashboards.charts.labels import label_scores
 from canopy_search.dashboards.clearml.status import MirrorSummary
 from canopy_search.dashboards.formatting.markdown import code, escaped, link, table
@@ -59,9 +58,6 @@ def study_note(data: StudyData, page: Page, mirror: MirrorSummary | None, addres
     if mirror is not None:
         progress.append(("ClearML", "; ".join(_mirror_parts(mirror))))
     parts.append(table(("progress", ""), progress))
-    if data.confirmation is not None:
-        lines = _list(map(escaped, confirmation_lines(data.confirmation)))
-        parts.append(f"**With additional seeds**\n\n{lines}")
     files = [f"{address}/{name}" for name in offered_files(data)]
     links = ", ".join(link(url.rpartition("/")[2], url) for url in files)
     parts.append(f"**{link('Live report', address)}**, made when you open it, and files: {links}")
