@@ -14,6 +14,7 @@ from canopy_search.search.config.settings import ConfirmSettings
 from canopy_search.search.events import Note
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.process import search_in_study
 from canopy_search.search.workflows.confirm import (
@@ -90,8 +91,9 @@ def work_on_screen(plan: SearchPlan, console: Console) -> bool:
     """
     screen = open_screen(console)
     try:
+        [slot] = device_slots(plan.config.training.device, 1)
         with leaving_in_time():
-            search_in_study(plan, screen.emit)
+            search_in_study(replace(plan, slot=slot.name), screen.emit)
     except KeyboardInterrupt:
         return False
     finally:
