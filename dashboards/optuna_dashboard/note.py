@@ -8,7 +8,7 @@ from canopy_search.dashboards.charts.labels import label_scores
 from canopy_search.dashboards.clearml.status import MirrorSummary
 from canopy_search.dashboards.formatting.markdown import code, escaped, link, table
 from canopy_search.dashboards.formatting.tables import counts_text, spent_text
-from canopy_search.dashboards.formatting.values import params_text
+from canopy_search.dashboards.formatting.values import counted, params_text
 from canopy_search.dashboards.html.page import Page
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.workers.control import PAUSE
@@ -76,7 +76,7 @@ def offered_files(data: StudyData) -> list[str]:
 def _progress_text(data: StudyData) -> str:
     target = f", target {data.target}" if data.target else ""
     living = sum(worker.is_living for worker in data.workers)
-    workers = f"; {living} active worker{'s' * (living != 1)}" if living else ""
+    workers = f"; {counted(living, 'active worker')}" if living else ""
     return f"{counts_text(data)}{target}{workers}"
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.options import (
     ConfigOption,
     StudyOption,
@@ -31,7 +32,7 @@ def resume(config: ConfigOption = None, study: StudyOption = None) -> None:
     name = options.name
     present = sum(worker.is_living for worker in _control(name, RUN).workers(name))
     if present:
-        typer.echo(f"study {name} resumes with {present} worker{'s' * (present > 1)}")
+        typer.echo(f"study {name} resumes with {counted(present, 'worker')}")
         return
     command = command_text("search", *options.selection)
     typer.echo(f"study {name} is resumed and has no workers; start some with: {command}")

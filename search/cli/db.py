@@ -4,6 +4,7 @@ from contextlib import closing
 
 import typer
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.lazy_group import plain_typer
 from canopy_search.search.cli.options import JsonOption, print_json, workspace
 from canopy_search.search.environment import DATABASE_VARIABLE
@@ -28,7 +29,7 @@ def stop() -> None:
         raise SearchError(f"{DATABASE_VARIABLE} is set; Canopy stops only its embedded server")
     if embedded.is_running() and (present := _living_workers()):
         raise SearchError(
-            f"{present} worker{'s' * (present > 1)} would start it again; stop the search first, "
+            f"{counted(present, 'worker')} would start it again; stop the search first, "
             "with Ctrl-C where it runs or with: canopy stop"
         )
     stopped = embedded.stop()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from canopy_search.dashboards.errors import DashboardError
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.options import (
     ConfigOption,
     StudyOption,
@@ -69,7 +70,7 @@ def _write(path: Path, study: str, *, drops_edits: bool) -> None:
     database = workspace().open_existing()
     store = StudyStore(database)
     kept = write_diary(store, database, study, path, drops_edits=drops_edits)
-    words = f"; it keeps your words in {kept} place{'' if kept == 1 else 's'}" if kept else ""
+    words = f"; it keeps your words in {counted(kept, 'place')}" if kept else ""
     typer.echo(f"wrote {os.path.relpath(path)}{words}")
 
 

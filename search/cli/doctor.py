@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, workspace
 from canopy_search.search.doctor.finding import Finding, Status, exit_status
 from canopy_search.search.progress_display import open_console
@@ -53,5 +54,5 @@ def _summary(findings: list[Finding]) -> str:
     counts = {
         kind: sum(finding.status == kind for finding in findings) for kind in ("error", "warning")
     }
-    parts = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count]
+    parts = [counted(count, kind) for kind, count in counts.items() if count]
     return " and ".join(parts) if parts else "no problems found"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import parse_space
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
@@ -61,7 +62,7 @@ def check_device(training: TrainingSettings) -> Iterator[Finding]:
     found = f"trains on {place}: {how}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus or not cards:
-        unused = f"{gpus} GPU{'s' * (gpus > 1)} not requested" if gpus else "no CUDA GPU here"
+        unused = f"{counted(gpus, 'GPU')} not requested" if gpus else "no CUDA GPU here"
         yield ok("device", f"{unused}; {found}")
     elif hidden in _HIDDEN:
         yield ok("device", f"CUDA_VISIBLE_DEVICES hides the GPU; {found}")
