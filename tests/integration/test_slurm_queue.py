@@ -62,7 +62,7 @@ def test_slurm_runs_the_jobs_and_nothing_is_left_in_its_queue(cluster: JobsUser)
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, stderr
     assert "SLURM: 3 jobs at a time in partition short, each with one worker on a CPU" in stdout
-    again = "--on slurm --partition short --slurm account=vision --workers 3 --hours 0.1"
+    again = "--workers 3 --on slurm --partition short --slurm account=vision --hours 0.1"
     assert f"search --trials {TRIALS} {again}" in stderr
     wait_until(lambda: not any(map(is_alive, running)), "they leave")
     assert job(queue, 3)["state"] == "CANCELLED"

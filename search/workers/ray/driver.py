@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     with job.log.open("a", buffering=1, encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
+            if isinstance(stream, TextIOWrapper):  # Ray prints the workers' lines without flushing
+                stream.reconfigure(line_buffering=True)
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()} started", flush=True)  # noqa: T201
     import ray
 
