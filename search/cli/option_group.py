@@ -52,7 +52,7 @@ def typed_again(options: Any) -> list[str]:
             continue
         info = next(part for part in get_args(each.type) if isinstance(part, _INFOS))
         for item in value if isinstance(value, list) else [value]:
-            text = f"{item:g}" if isinstance(item, float) else str(item)
+            text = str(item).removesuffix(".0") if isinstance(item, float) else str(item)
             if isinstance(info, ArgumentInfo):
                 arguments.append(text)
             else:

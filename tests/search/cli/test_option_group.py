@@ -56,6 +56,7 @@ def test_a_dataclass_holds_the_options_and_their_defaults() -> None:
     [
         ["3"],
         ["3", "5", "--name", "two words", "--patience", "2.5"],
+        ["3", "--name", "v1.0", "--patience", "1234567.25"],
         ["1", "--colour", "blue", "--first-seed", "7", "--tag", "a", "--tag", "b", "--dry-run"],
     ],
 )
