@@ -55,10 +55,10 @@ class OpenStudy:
         self.storage.set_trial_system_attr(self.trial_id(number), STAGES_ATTR, short)
 
 
-def best_ap(study: optuna.Study) -> float | None:
-    """Returns the best validation AP of the study's complete trials."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max((trial.value for trial in complete if trial.value is not None), default=None)
+def best_ap(trials: Iterable[FrozenTrial]) -> float | None:
+    """Returns the best validation AP of the complete ones of these trials."""
+    complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    return max((value for value in complete if value is not None), default=None)
 
 
 def stage_at(trial: FrozenTrial, epoch: int) -> Any:

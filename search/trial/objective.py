@@ -259,7 +259,7 @@ class _Work:
             trained=run_path.trained if run_path else 0,
             seconds=run_path.trained_s if run_path else 0.0,
             settled=objective.opened.trial_index().settled,
-            best=best_ap(objective.opened.study),
+            best=best_ap(objective.opened.study.get_trials(deepcopy=False)),
             reason=reason,
             shared_prefix=self._shared_prefix(run_path.known[: len(self.epochs_done)])
             if run_path

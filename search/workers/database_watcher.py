@@ -16,6 +16,7 @@ from canopy_search.search.events import (
     TrialEnded,
     TrialStarted,
 )
+from canopy_search.search.scheduling.open_study import best_ap
 from canopy_search.search.scheduling.trial_index import TrialIndex, changed
 from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.database import Database
@@ -123,7 +124,7 @@ class DatabaseWatcher:
                 trained=spent[0] - trained,
                 seconds=spent[1] - seconds,
                 settled=self._index.settled - len(later & counts),
-                best=_best([trial for trial in trials if trial.number not in later]),
+                best=best_ap(trial for trial in trials if trial.number not in later),
                 reason=trial.user_attrs.get(REASON_ATTR),
                 shared_prefix=self._shared_prefix(number, epochs.get(number, [])),
             )
@@ -176,12 +177,6 @@ class DatabaseWatcher:
 
 def _is_settled(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() or is_paused(trial)
-
-
-def _best(trials: Sequence[FrozenTrial]) -> float | None:
-    """Returns the best AP of the complete trials."""
-    complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
-    return max((value for value in complete if value is not None), default=None)
 
 
 def _spent(epochs: Sequence[EpochRecord]) -> tuple[int, float]:

@@ -194,7 +194,11 @@ class _Worker:
     def _emit_start(self) -> None:
         study, plan = self.objective.opened.study, self.plan
         finished = finished_count(study)
-        self.objective.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(study)))
+        self.objective.emit(
+            SearchStarted(
+                plan.study, finished, plan.n_trials, best_ap(study.get_trials(deepcopy=False))
+            )
+        )
 
     def _wait(self) -> None:
         session = self.objective.trial_queue.session

@@ -67,7 +67,14 @@ def promote(
             if not ends:
                 finished = finished_count(opened.study)
                 total = finished + len(numbers)
-                emit(SearchStarted(plan.study, finished, total, best_ap(opened.study)))
+                emit(
+                    SearchStarted(
+                        plan.study,
+                        finished,
+                        total,
+                        best_ap(opened.study.get_trials(deepcopy=False)),
+                    )
+                )
             end = objective.run_trial(trial)
             ends.append(replace(end, settled=finished_count(opened.study)))
             emit(ends[-1])

@@ -137,7 +137,11 @@ def _let_workers_search(
 ) -> SearchEnd:
     study = store.load_study(plan.study)
     finished = finished_count(study)
-    screen.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(study)))
+    screen.emit(
+        SearchStarted(
+            plan.study, finished, plan.n_trials, best_ap(study.get_trials(deepcopy=False))
+        )
+    )
     if finished >= plan.n_trials and not study.get_trials(
         deepcopy=False, states=(TrialState.RUNNING,)
     ):

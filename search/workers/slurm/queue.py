@@ -119,7 +119,7 @@ class SlurmQueue:
         check_slurm()
         self._parameters = request.parameters(name, tasks, margin_s(request.limit_s))
 
-    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:  # noqa: ARG002
+    def submit(self, folder: Path, index: int, command: WorkerCommand) -> str:  # noqa: ARG002 - LocalQueue's
         """Submits a job with ``sbatch``."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
