@@ -7,6 +7,9 @@ PYTHON ?= python3
 # Processes that run tests at once, one more than two cores since tests wait; 0 runs all in this one,
 # for a debugger and --snapshot-update.
 JOBS ?= 3
+# Python compiles what is imported, at its first import; pip would compile all of torch, which takes a minute.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
@@ -75,11 +78,11 @@ $(VENV)/installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "No venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@echo "installing into $(VENV); torch alone takes some minutes the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PIP) --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --editable '.[dev]'
 	@$(BIN)/python -m tests.chromium || echo "no browser could be installed; the tests of pages need one" >&2
 	@touch $@
 
@@ -89,7 +92,7 @@ $(PEERS_OLD)/installed: benchmarks/peers/requirements-syne-tune-0.13.txt
 $(PEERS)/installed $(PEERS_OLD)/installed: | $(VENV)/installed
 	@echo "installing the peers into $(@D)"
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(subst $(BIN),$(@D)/bin,$(PIP)) --requirement $<
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/canopy.pth"
 	@touch $@
