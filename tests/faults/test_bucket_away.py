@@ -27,7 +27,6 @@ class Outage:
 
 
 OUTAGES = [
-    pytest.param(Outage("refuses", True, 0.0), id="refuses, and the worker dies"),
     pytest.param(Outage("silent", False, 0.0), id="silent"),
     *(
         pytest.param(Outage(how, dies), id=f"{how}-{dies}", marks=pytest.mark.exhaustive)

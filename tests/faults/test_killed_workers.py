@@ -96,7 +96,7 @@ def check_undisturbed(
     assert outcome.facts() == expected
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("pruner", [pytest.param("none", marks=pytest.mark.exhaustive), "asha"])
 def test_a_search_that_is_killed_once_at_every_point_leaves_nothing_undone(
     new_search: NewSearch, undisturbed: Callable[..., Facts], tmp_path: Path, pruner: str
 ) -> None:

@@ -55,6 +55,7 @@ def exported(canopy: InProcess, study: str) -> list[Any]:
     return numbers(canopy, "--study", study)
 
 
+@pytest.mark.exhaustive
 def test_a_search_in_a_bucket_equals_one_in_folders(user: User, bucket: Bucket) -> None:
     longer = {"epochs: 3": "epochs: 4"}
     here = user(remote=False, **longer)

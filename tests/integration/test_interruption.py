@@ -115,6 +115,7 @@ def own_postgres(tmp_path: Path) -> Iterator[InProcess]:
     canopy.run("db", "stop")
 
 
+@pytest.mark.exhaustive
 def test_a_postgres_that_dies_is_started_again_by_the_search_or_by_the_next_one(
     own_postgres: InProcess, undisturbed: Outcome, words: SnapshotAssertion
 ) -> None:

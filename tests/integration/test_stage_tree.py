@@ -178,6 +178,7 @@ def test_a_trial_that_diverged_is_not_promoted_and_ends_the_same_again(
     assert refused.replace("is inf ", "is nan ") == words
 
 
+@pytest.mark.exhaustive
 def test_a_search_by_promotion_is_the_same_whatever_is_known(user: User) -> None:
     canopy = user(**{"name: none": "name: asha, reduction_factor: 2"})
     canopy.run("search", "--trials", "6", "--study", "first")
@@ -314,7 +315,9 @@ class TestProcesses:
         for name, tensor in run.model.state_dict().items():
             assert digest(tensor) == digest(state["model"][name]), name
 
-    @pytest.mark.parametrize("holder_dies", [False, True])
+    @pytest.mark.parametrize(
+        "holder_dies", [pytest.param(False, marks=pytest.mark.exhaustive), True]
+    )
     def test_two_workers_train_a_shared_epoch_once(self, canopy: Canopy, holder_dies: bool) -> None:
         asked = ("search", "--trials", "1", "--study")
         with EpochGate(canopy.database_url, 2) as gate, ExitStack() as stack:
