@@ -1,7 +1,5 @@
 """Progress display of a search: a live screen on a terminal, plain lines elsewhere."""
 
-import os
-import sys
 import time
 from dataclasses import dataclass
 
@@ -10,7 +8,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from canopy_search.dashboards.formatting.values import ap_text, duration_text, params_text
+from canopy_search.dashboards.formatting.values import (
+    ap_text,
+    duration_text,
+    params_text,
+    printable,
+)
+from canopy_search.search.console import is_live
 from canopy_search.search.events import (
     BatchDone,
     EpochDone,
@@ -34,25 +38,11 @@ REFRESH_PER_S = 4
 PROGRESS_EVERY_S = 15
 EPOCH_LINE_AFTER_S = 60
 SAME_NOTE_AFTER_S = 60
-PLAIN_WIDTH = 160
 
 
 def open_screen(console: Console) -> "SearchScreen":
     """Returns a live screen on a terminal, and plain lines in a pipe or with ``CI`` set."""
     return LiveScreen(console) if is_live(console) else LineScreen(console)
-
-
-def open_console(*, stderr: bool = False) -> Console:
-    """Returns the console of a command: wide and plain in a pipe or with ``CI`` set."""
-    stream = sys.stderr if stderr else sys.stdout
-    if stream.isatty() and not os.environ.get("CI"):
-        return Console(stderr=stderr)
-    return Console(stderr=stderr, force_terminal=False, color_system=None, width=PLAIN_WIDTH)
-
-
-def is_live(console: Console) -> bool:
-    """Whether the console is a terminal that can redraw lines."""
-    return console.is_terminal and not console.is_dumb_terminal
 
 
 def ap_comparison_text(val_ap: float, best_of_others: float | None) -> str:
@@ -214,7 +204,9 @@ class LineScreen:
 
     def _print(self, line: str | Text) -> None:
         self._printed_s = time.monotonic()
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+        text = Text(line) if isinstance(line, str) else line
+        text.plain = printable(text.plain)
+        self.console.print(text, soft_wrap=True, highlight=False)
 
 
 class LiveScreen(LineScreen):
@@ -251,7 +243,7 @@ class LiveScreen(LineScreen):
 
     def _render(self) -> Text:
         if self._preparing:
-            return Text(self._preparing, no_wrap=True, overflow="ellipsis")
+            return Text(printable(self._preparing), no_wrap=True, overflow="ellipsis")
         if not self.search.study:
             return Text("preparing")
         n_trials = self.search.n_trials
@@ -261,10 +253,11 @@ class LiveScreen(LineScreen):
             f"best AP {ap_text(self.best)}",
             self._left_text(),
         ]
-        lines = Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
+        lines = Text(printable(" · ".join(parts)), style="bold", no_wrap=True, overflow="ellipsis")
         for name, running in sorted(self.workers.items()):
             prefix = f"{name}  " if len(self.workers) > 1 else ""
-            lines.append(f"\n{prefix}{running.trial}  {running.epoch}", style="not bold")
+            line = printable(f"{prefix}{running.trial}  {running.epoch}")
+            lines.append(f"\n{line}", style="not bold")
         return lines
 
     def _left_text(self) -> str:

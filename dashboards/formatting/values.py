@@ -9,6 +9,10 @@ from canopy_search.dashboards.stats.difference import Difference, Spread
 NONE = "–"
 """Stands for a value that is missing."""
 
+# Control characters, line and paragraph separators, surrogates, and marks that change the writing
+# direction: they would move the cursor, colour the screen or hide text.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def number_text(value: float, digits: int = 4) -> str:
     """Returns a number with a fixed number of decimals and no leading zero: ``.6123``, ``−.02``."""
@@ -127,9 +131,13 @@ def params_text(params: Mapping[str, Any]) -> str:
     )
 
 
+def is_harmless(text: str) -> bool:
+    """Whether a terminal shows `text` unchanged, on one line."""
+    return _HARMFUL.search(text) is None
+
+
 def printable(text: str) -> str:
-    """Returns a text on one line without control characters, which could move a cursor."""
-    return "".join(
-        letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
-        for letter in text
+    """Returns a text on one line that cannot control a terminal; it stays as long as it is."""
+    return _HARMFUL.sub(
+        lambda found: " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}", text
     )

@@ -9,7 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from canopy_search.dashboards.formatting.tables import counts_text
-from canopy_search.dashboards.formatting.values import age_text, ap_text, counted, params_text
+from canopy_search.dashboards.formatting.values import (
+    age_text,
+    ap_text,
+    counted,
+    params_text,
+    printable,
+)
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.terminal.status import (
     best_text,
@@ -133,10 +139,11 @@ def _host(worker: WorkerSummary) -> Text:
 
 
 def _cell(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _cut(lines: Sequence[Text]) -> list[Text]:
     for line in lines:
+        line.plain = printable(line.plain)
         line.no_wrap, line.overflow = True, "ellipsis"
     return list(lines)

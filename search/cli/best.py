@@ -9,6 +9,7 @@ import typer
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import StudyOptions, command_text
+from canopy_search.search.console import say, write
 from canopy_search.search.errors import NothingFoundError
 from canopy_search.storage.study.studies import StudyStore
 
@@ -43,8 +44,8 @@ def best(options: BestOptions) -> None:
     confirmation = last_confirmation(database, summary, record)
     text = best_yaml(summary, record, settings.data if is_configured else None, confirmation)
     if options.output is None:
-        typer.echo(text, nl=False)
+        write(text)
         return
     write_atomically(options.output, text.encode())
     again = command_text("train", str(options.output))
-    typer.echo(f"wrote {options.output}; train it with: {again}")
+    say(f"wrote {options.output}; train it with: {again}")

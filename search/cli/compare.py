@@ -14,7 +14,7 @@ from canopy_search.search.cli.options import (
     print_json,
     workspace,
 )
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 if TYPE_CHECKING:
     from canopy_search.dashboards.comparison.comparison import TrialChoice
@@ -58,7 +58,7 @@ def compare(
     if output is not None:
         page = side_by_side_html(compared).encode()
         write_atomically(output, page)
-        typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser", err=True)
+        say(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser", err=True)
 
 
 def _trial_choice(store: "StudyStore", default_study: str, text: str) -> "TrialChoice":

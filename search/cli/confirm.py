@@ -15,7 +15,7 @@ from canopy_search.search.cli.options import (
     print_json,
 )
 from canopy_search.search.config.settings import MOST_SEEDS, ConfirmSettings
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def confirm(options: ConfirmOptions) -> None:
     outcome = confirm_on_screen(request, console)
     if outcome is None:
         again = command_text("confirm", *typed_again(options))
-        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {again}", err=True)
+        say("", f"Interrupted; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)
     if options.json_:
         print_json(outcome.confirmation.as_json())
@@ -77,4 +77,4 @@ def confirm(options: ConfirmOptions) -> None:
     print_confirmation(outcome, console)
     if outcome.confirmation.winner is not None:
         best = command_text("best", *options.selection, "--output", "best.yaml")
-        typer.echo(f"Next:\n  {best}  the winner as YAML")
+        say("Next:", f"  {best}  the winner as YAML")

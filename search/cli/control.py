@@ -13,6 +13,7 @@ from canopy_search.search.cli.options import (
     open_store,
     workspace,
 )
+from canopy_search.search.console import say
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 
@@ -23,7 +24,7 @@ def pause(config: ConfigOption = None, study: StudyOption = None) -> None:
     name = options.name
     _control(name, PAUSE)
     again = command_text("resume", *options.selection)
-    typer.echo(f"study {name} pauses after the current epochs; resume with: {again}")
+    say(f"study {name} pauses after the current epochs; resume with: {again}")
 
 
 def resume(config: ConfigOption = None, study: StudyOption = None) -> None:
@@ -32,10 +33,10 @@ def resume(config: ConfigOption = None, study: StudyOption = None) -> None:
     name = options.name
     present = sum(worker.is_living for worker in _control(name, RUN).workers(name))
     if present:
-        typer.echo(f"study {name} resumes with {counted(present, 'worker')}")
+        say(f"study {name} resumes with {counted(present, 'worker')}")
         return
     command = command_text("search", *options.selection)
-    typer.echo(f"study {name} is resumed and has no workers; start some with: {command}")
+    say(f"study {name} is resumed and has no workers; start some with: {command}")
 
 
 def stop(
@@ -50,7 +51,7 @@ def stop(
     name = StudyOptions(config=config, study=study).name
     _control(name, STOP_FINISHING if running == "finish" else STOP_PRUNING)
     what = "are trained until they end" if running == "finish" else "are pruned"
-    typer.echo(f"study {name} stops: running trials {what}, and no new trial starts")
+    say(f"study {name} stops: running trials {what}, and no new trial starts")
 
 
 def _control(study: str, control: str) -> StudyStore:

@@ -6,6 +6,7 @@ import typer
 
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.search.cli.options import workspace
+from canopy_search.search.console import say
 from canopy_search.search.environment import state_home
 
 
@@ -32,4 +33,4 @@ def dashboard(
         return best_yaml(data, dict(data.record or {}), None, data.confirmation)
 
     app = Dashboard(workspace().open_existing(), state_home() / UPLOADS, yaml_of)
-    serve(open_server(app, host, port), typer.echo, opens=not no_open and is_desktop())
+    serve(open_server(app, host, port), say, opens=not no_open and is_desktop())

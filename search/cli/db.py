@@ -2,11 +2,10 @@
 
 from contextlib import closing
 
-import typer
-
 from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.lazy_group import plain_typer
 from canopy_search.search.cli.options import JsonOption, print_json, workspace
+from canopy_search.search.console import say
 from canopy_search.search.environment import DATABASE_VARIABLE
 from canopy_search.search.errors import SearchError
 from canopy_search.storage.study.studies import StudyStore
@@ -19,7 +18,7 @@ def status(json_: JsonOption = False) -> None:
         print_json(state)
     else:
         for key, value in state.items():
-            typer.echo(f"{key:<10} {value}")
+            say(f"{key:<10} {value}")
 
 
 def stop() -> None:
@@ -33,7 +32,7 @@ def stop() -> None:
             "with Ctrl-C where it runs or with: canopy stop"
         )
     stopped = embedded.stop()
-    typer.echo("stopped" if stopped else "was not running")
+    say("stopped" if stopped else "was not running")
 
 
 def _living_workers() -> int:
@@ -45,7 +44,7 @@ def _living_workers() -> int:
 
 def url() -> None:
     """Print the database's URL with a masked password; starts the embedded server."""
-    typer.echo(workspace().open(writes=False).shown_url)
+    say(workspace().open(writes=False).shown_url)
 
 
 group = plain_typer(__doc__)

@@ -14,6 +14,7 @@ from canopy_search.search.cli.options import (
     StudyOptions,
     workspace,
 )
+from canopy_search.search.console import say
 
 DEFAULT_OUTPUT = Path("EXPERIMENTS.md")
 
@@ -71,11 +72,11 @@ def _write(path: Path, study: str, *, drops_edits: bool) -> None:
     store = StudyStore(database)
     kept = write_diary(store, database, study, path, drops_edits=drops_edits)
     words = f"; it keeps your words in {counted(kept, 'place')}" if kept else ""
-    typer.echo(f"wrote {os.path.relpath(path)}{words}")
+    say(f"wrote {os.path.relpath(path)}{words}")
 
 
 def _note(error: Exception) -> None:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    typer.echo(f"the diary is not written: {text}; then write it with canopy diary", err=True)
+    say(f"the diary is not written: {text}; then write it with canopy diary", err=True)

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, workspace
+from canopy_search.search.console import open_console
 from canopy_search.search.doctor.finding import Finding, Status, exit_status
-from canopy_search.search.progress_display import open_console
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 _STATUS_WIDTH = len("warning")

@@ -11,6 +11,7 @@ from canopy_search.search.cli.options import (
     StudyOptions,
     open_store,
 )
+from canopy_search.search.console import say
 
 
 def export(
@@ -33,6 +34,4 @@ def export(
     exported = export_study(open_store(), StudyOptions(config=config, study=study).name)
     write_atomically(output, export_bytes(exported, file_format))
     epochs = sum(len(trial.epochs) for trial in exported.trials)
-    typer.echo(
-        f"wrote {len(exported.trials):,} trials with {epochs:,} epochs to {output}", err=True
-    )
+    say(f"wrote {len(exported.trials):,} trials with {epochs:,} epochs to {output}", err=True)

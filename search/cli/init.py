@@ -8,9 +8,10 @@ import typer
 
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import StudyOptions, command_text
+from canopy_search.search.console import open_console, say
 from canopy_search.search.environment import state_home
 from canopy_search.search.events import progress_to
-from canopy_search.search.progress_display import open_console, open_screen
+from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.configuration import DEFAULT_CONFIG
 
 
@@ -88,14 +89,14 @@ def init(options: InitOptions) -> None:
     finally:
         screen.close()
     for line in report_lines(found):
-        typer.echo(line)
+        say(line)
     written = None if options.output == DEFAULT_CONFIG else options.output
     where = StudyOptions(config=written).selection
-    typer.echo(f"\nwrote {options.output}. Review it, then:")
-    typer.echo(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
-    typer.echo(f"  {command_text('search', *where)}")
+    say("", f"wrote {options.output}. Review it, then:")
+    say(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
+    say(f"  {command_text('search', *where)}")
     if not found.has_gpu and not options.backbone:
-        typer.echo(
+        say(
             "There is no GPU here, and large networks are slow without one; for a quick search, "
             "use --backbone tinycnn_16 --backbone resnet18."
         )

@@ -18,7 +18,9 @@ def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"canopy {version('canopy-search')}")
+        from canopy_search.search.console import say
+
+        say(f"canopy {version('canopy-search')}")
         raise typer.Exit
 
 
@@ -57,10 +59,11 @@ def main() -> None:
         if debug:
             raise
         from canopy_search.search.cli.exit_status import explain
+        from canopy_search.search.console import say
         from canopy_search.search.environment import state_home
 
         message, exit_status = explain(error, state_home())
-        typer.echo(f"canopy: {message}", err=True)
+        say(*f"canopy: {message}".split("\n"), err=True)
         sys.exit(exit_status)
 
 

@@ -15,6 +15,7 @@ from canopy_search.search.cli.options import (
     open_store,
     wait_for_study,
 )
+from canopy_search.search.console import say
 from canopy_search.search.errors import MirrorError
 from canopy_search.storage.study.studies import StudyStore
 
@@ -59,7 +60,7 @@ def mirror(options: MirrorOptions) -> None:
         counter = _Counter()
         again = command_text("mirror", *typed_again(options))
         try:
-            events = MirrorEvents(lambda text: typer.echo(text, err=True), counter.count)
+            events = MirrorEvents(lambda text: say(text, err=True), counter.count)
             if options.follow:
                 status = Follower(database, plan, events, _wait).run()
             else:
@@ -70,17 +71,17 @@ def mirror(options: MirrorOptions) -> None:
                 f"resume with: {again}"
             ) from error
         except KeyboardInterrupt:
-            typer.echo(f"\nInterrupted; resume with: {again}", err=True)
+            say("", f"Interrupted; resume with: {again}", err=True)
             raise typer.Exit(130) from None
     if status is None:
-        typer.echo(BUSY)
+        say(BUSY)
         return
     parts = [f"{status.mirrored} tasks are up to date", f"{status.sent} were sent"]
     if status.behind:
         parts.append(f"{status.behind} are behind")
     if status.gone:
         parts.append(f"{status.gone} were deleted on the server (--recreate creates them again)")
-    typer.echo(f"study {name} at {plan.server}: {', '.join(parts)}")
+    say(f"study {name} at {plan.server}: {', '.join(parts)}")
     if status.rejected:
         raise MirrorError(f"ClearML: {status.rejected}")
 

@@ -15,6 +15,7 @@ import typer
 from canopy_search.filestore.retry import RetryPolicy
 from canopy_search.search.cli.option_group import typed_again
 from canopy_search.search.config.settings import MOST_WORKERS, check_study_name
+from canopy_search.search.console import say, write
 from canopy_search.search.environment import database_url, state_home
 from canopy_search.search.errors import SearchError
 from canopy_search.search.study.configuration import load_config
@@ -264,7 +265,7 @@ def wait_for_study(store: StudyStore, name: str) -> None:
     try:
         while not store.is_started(name):
             if not is_noted:
-                typer.echo(f"study {name!r} has not started yet; waiting (Ctrl-C stops)", err=True)
+                say(f"study {name!r} has not started yet; waiting (Ctrl-C stops)", err=True)
             is_noted = True
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
@@ -273,7 +274,7 @@ def wait_for_study(store: StudyStore, name: str) -> None:
 
 def print_json(document: Any) -> None:
     """Prints JSON for programs."""
-    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+    write(f"{json.dumps(document, indent=2, allow_nan=False)}\n")
 
 
 def command_text(*words: str) -> str:

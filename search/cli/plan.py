@@ -17,8 +17,8 @@ from canopy_search.search.cli.options import (
     print_json,
     requested,
 )
+from canopy_search.search.console import open_console
 from canopy_search.search.errors import SearchError
-from canopy_search.search.progress_display import open_console
 
 
 @dataclass(frozen=True, kw_only=True)

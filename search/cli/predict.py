@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from canopy_search.search.cli.option_group import takes
+from canopy_search.search.console import open_console, say, write
 from canopy_search.search.errors import PredictionError
 from canopy_search.search.events import Progress
-from canopy_search.search.progress_display import open_console, open_screen
+from canopy_search.search.progress_display import open_screen
 
 Format = Literal["csv", "json"]
 
@@ -62,7 +63,7 @@ def predict(options: PredictOptions) -> None:
     target = None if output is None else writable_output(output, model, files)
     trained = load_model(model)
     if thresholds is None and "f1" not in trained.thresholds:
-        typer.echo(
+        say(
             f"note: {model} has no thresholds, so tags start at probability 0.5; "
             "`canopy train` chooses thresholds",
             err=True,
@@ -88,12 +89,12 @@ def predict(options: PredictOptions) -> None:
     if predicted.text and target is not None:
         write_atomically(target, predicted.text.encode())
     elif predicted.text:
-        typer.echo(predicted.text, nl=False)
+        write(predicted.text)
     for line in predicted.unreadable_lines():
-        typer.echo(line, err=True)
+        say(line, err=True)
     written = predicted.images - len(predicted.unreadable)
     where = output or "standard output"
-    typer.echo(
+    say(
         f"wrote {written:,} of {predicted.images:,} images to {where}"
         if written
         else "no image could be read, so nothing was written",

@@ -7,7 +7,7 @@ import typer
 
 from canopy_search.search.cli.option_group import takes, typed_again
 from canopy_search.search.cli.options import INTERRUPTED, DataOptions, command_text
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +25,5 @@ def promote(options: PromoteOptions) -> None:
     numbers = list(dict.fromkeys(options.trials))
     if not promote_on_screen(options.request(), numbers, open_console()):
         again = command_text("promote", *typed_again(options))
-        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {again}", err=True)
+        say("", f"Interrupted; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

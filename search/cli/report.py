@@ -12,6 +12,7 @@ from canopy_search.search.cli.options import (
     StudyOptions,
     workspace,
 )
+from canopy_search.search.console import say
 
 DEFAULT_OUTPUT = Path("report.html")
 
@@ -33,4 +34,4 @@ def report(
     data = read_study(StudyStore(database), database, name, datetime.now())
     page = report_html(data).encode()
     write_atomically(output, page)
-    typer.echo(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser")
+    say(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser")

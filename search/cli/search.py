@@ -8,7 +8,7 @@ import typer
 from canopy_search.search.cli.option_group import takes, typed_again
 from canopy_search.search.cli.options import INTERRUPTED, LaunchOptions, command_text
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def search(options: SearchOptions) -> None:
     note_diary_problem(settings.search.diary, request.study)
     if not search_until_done(request, open_console()):
         again = command_text("search", *typed_again(options))
-        typer.echo(f"\nInterrupted; nothing is lost. Resume with: {again}", err=True)
+        say("", f"Interrupted; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)
     write_after_search(settings.search.diary, request.study)
     _print_next_steps(options, settings)
@@ -74,6 +74,6 @@ def _print_next_steps(options: SearchOptions, settings: CanopyConfig) -> None:
     if settings.search.diary is not None:
         del steps[command_text("diary", *selected)]
     width = max(len(command) for command in steps)
-    typer.echo("Next:")
+    say("Next:")
     for command, meaning in steps.items():
-        typer.echo(f"  {command:<{width}}  {meaning}")
+        say(f"  {command:<{width}}  {meaning}")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from canopy_search.dashboards.formatting.values import signed_text
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import JsonOption, print_json
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 if TYPE_CHECKING:
     from canopy_search.search.simulation.curves import FiniteCurves
@@ -101,9 +102,9 @@ def simulate(options: SimulateOptions) -> None:
         return
     console.print(comparison_table(rows, n_trials=options.trials))
     if table is None:
-        typer.echo(_correlations_text(rank_correlations(chosen_family, seed_range)))
+        say(_correlations_text(rank_correlations(chosen_family, seed_range)))
     for line in differences(rows):
-        typer.echo(line)
+        say(line)
 
 
 def _list_families(console: Console, families: "Iterable[Family]", *, json_: bool) -> None:
@@ -114,8 +115,8 @@ def _list_families(console: Console, families: "Iterable[Family]", *, json_: boo
         print_json([{**asdict(family), "rank_correlation": values} for family, values in found])
         return
     for family, correlations in found:
-        console.print(f"[bold]{family.name}[/bold]  {family.description}", highlight=False)
-        console.print(f"    {_correlations_text(correlations)}", highlight=False)
+        console.print(Text.assemble((family.name, "bold"), f"  {family.description}"))
+        console.print(f"    {_correlations_text(correlations)}")
 
 
 def _correlations_text(correlations: Mapping[int, float]) -> str:

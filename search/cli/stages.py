@@ -7,6 +7,7 @@ import typer
 
 from canopy_search.search.cli.lazy_group import plain_typer
 from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, requested
+from canopy_search.search.console import say
 
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
@@ -18,15 +19,15 @@ def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
     if json_:
         print_json(listing.as_json())
         return
-    typer.echo(f"{listing.known:,} epochs are recorded")
+    say(f"{listing.known:,} epochs are recorded")
     total_bytes = sum(entry.size for entry in listing.checkpoints)
-    typer.echo(
+    say(
         f"{len(listing.checkpoints):,} checkpoints in {listing.place}: {size_text(total_bytes)} of "
         f"{size_text(listing.budget_bytes)}"
     )
     counts = Counter(entry.priority for entry in listing.checkpoints)
     for priority, number in sorted(counts.items()):
-        typer.echo(f"  {number:>6,}  {priority.meaning}")
+        say(f"  {number:>6,}  {priority.meaning}")
 
 
 def gc(
@@ -45,7 +46,7 @@ def gc(
 
     found = collect_stages(requested(config), budget_gib, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
-    typer.echo(
+    say(
         f"{verb} {found.evicted} checkpoints beyond the budget, "
         f"{found.orphans} files without a record, {found.lost} records without a complete file: "
         f"{size_text(found.freed_bytes)}"

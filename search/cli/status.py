@@ -8,8 +8,8 @@ import typer
 from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import JsonOption, StudyOptions, open_store, print_json
+from canopy_search.search.console import open_console, say
 from canopy_search.search.errors import SearchError
-from canopy_search.search.progress_display import open_console
 
 EVERY_S = 2.0
 
@@ -55,4 +55,4 @@ def status(options: StatusOptions) -> None:
         print_json({**summary.as_json(), **shown})
         return
     for line in [*status_lines(summary), *(mirror.lines() if mirror else [])]:
-        typer.echo(line)
+        say(line)

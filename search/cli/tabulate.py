@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from canopy_search.search.cli.options import INTERRUPTED, ConfigOption, requested
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console, say
 
 
 def tabulate(
@@ -25,6 +25,6 @@ def tabulate(
     path = output or request.workspace.home / "tables" / f"{request.study}.parquet"
     points = tabulate_on_screen(request, path, open_console())
     if points is None:
-        typer.echo("\nInterrupted; nothing is lost. Resume with the same command.", err=True)
+        say("", "Interrupted; nothing is lost. Resume with the same command.", err=True)
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"wrote the learning curves of {points} points to {path}")
+    say(f"wrote the learning curves of {points} points to {path}")

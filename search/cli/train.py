@@ -11,7 +11,7 @@ from canopy_search.search.cli.options import (
     print_json,
     requested,
 )
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console
 
 
 def train(

@@ -9,7 +9,7 @@ from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import JsonOption, StudyOptions, open_store, print_json
 from canopy_search.search.cli.trial_filters import Order
-from canopy_search.search.progress_display import open_console
+from canopy_search.search.console import open_console
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from canopy_search.dashboards.formatting.values import printable
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.terminal.status import status_lines
 from canopy_search.dashboards.terminal.watch_screen import watch_screen
 from canopy_search.filestore.retry import Retrier, RetryPolicy
-from canopy_search.search.progress_display import is_live
+from canopy_search.search.console import is_live
 from canopy_search.storage.connection.retry import DATABASE
 
 
@@ -85,7 +86,7 @@ class _BlockView:
         """Does nothing: everything is printed already."""
 
     def _print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(Text(printable(line)), soft_wrap=True)
 
 
 class _LiveView:
@@ -110,7 +111,7 @@ class _LiveView:
         """Restores the terminal and prints the last state below its earlier contents."""
         self._live.stop()
         for line in status_lines(self._summary) if self._summary is not None else []:
-            self._console.print(Text(line), soft_wrap=True, highlight=False)
+            self._console.print(Text(printable(line)), soft_wrap=True)
 
     def _draw(self, note: str) -> None:
         summary, height = self._summary, self._console.height

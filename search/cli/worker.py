@@ -13,7 +13,8 @@ from canopy_search.search.cli.options import (
     open_store,
     wait_for_study,
 )
-from canopy_search.search.progress_display import open_console, open_screen
+from canopy_search.search.console import open_console, say
+from canopy_search.search.progress_display import open_screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +44,5 @@ def worker(options: JoinOptions) -> None:
     plan = join_plan(request, store)
     if not work_on_screen(plan, open_console()):
         again = command_text("worker", *typed_again(options))
-        typer.echo(f"\nLeft; another worker resumes its trial. Rejoin with: {again}", err=True)
+        say("", f"Left; another worker resumes its trial. Rejoin with: {again}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -1,19 +1,11 @@
 """Keys and values of a configuration as text for messages: short, and safe for a terminal."""
 
-import re
 from datetime import date
 from typing import Any
 
+from canopy_search.dashboards.formatting.values import is_harmless
+
 LONGEST = 60
-
-# Control characters, line and paragraph separators, surrogates, and marks that change the writing
-# direction: they would move the cursor, colour the screen or hide text.
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def is_harmless(text: str) -> bool:
-    """Whether a terminal shows `text` unchanged, on one line."""
-    return _HARMFUL.search(text) is None
 
 
 def shown_path(path: object) -> str:

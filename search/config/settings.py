@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from canopy_search.dashboards.formatting.values import is_harmless
 from canopy_search.filestore.errors import FileStoreUrlError
 from canopy_search.filestore.urls import check_url
-from canopy_search.search.config.quoting import is_harmless, shown_text
+from canopy_search.search.config.quoting import shown_text
 from canopy_search.storage.study.enqueued import EnqueuedSetting, enqueued_settings
 from canopy_search.training.settings import DataSettings, Settings, TrainingSettings
 

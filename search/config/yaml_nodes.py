@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from canopy_search.search.config.quoting import is_harmless, shown_key, shown_text
+from canopy_search.dashboards.formatting.values import is_harmless
+from canopy_search.search.config.quoting import shown_key, shown_text
 
 # Far more than a configuration has, and few enough to read: nested aliases can expand to more
 # values than fit into memory.

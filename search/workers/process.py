@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from rich.console import Console
 
+from canopy_search.search.console import log_console
 from canopy_search.search.errors import SearchError, SearchFailedError
 from canopy_search.search.events import Emit, Ending, Note, WorkerEnded, note_to
-from canopy_search.search.progress_display import PLAIN_WIDTH, LineScreen
+from canopy_search.search.progress_display import LineScreen
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.trial.objective import failure_reason
@@ -54,7 +54,7 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     log = job.log.open("a", buffering=1, encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log.fileno(), stream.fileno())
-    lines = LineScreen(Console(file=log, width=PLAIN_WIDTH, color_system=None))
+    lines = LineScreen(log_console(log))
     lines.emit(Note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} started"))
     pipe = EventPipe(lines.emit, connection)
     parent = multiprocessing.parent_process()

@@ -17,7 +17,8 @@ from torch import Tensor
 from canopy_search.dashboards.formatting.values import ap_text, duration_text
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.progress_display import is_live, open_screen
+from canopy_search.search.console import is_live
+from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.preflight import check_network, open_data
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.training.data.dataset import Dataset

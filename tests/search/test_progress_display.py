@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.search.console import open_console
 from canopy_search.search.events import (
     BatchDone,
     Ending,
@@ -19,7 +20,7 @@ from canopy_search.search.events import (
     TrialStarted,
     WorkerEnded,
 )
-from canopy_search.search.progress_display import LineScreen, LiveScreen, open_console, open_screen
+from canopy_search.search.progress_display import LineScreen, LiveScreen, open_screen
 
 
 def console(*, terminal: bool) -> Console:
