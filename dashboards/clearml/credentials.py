@@ -1,10 +1,11 @@
-"""Reads ClearML's configuration from its variables, its file or canopy.yaml; asks no server."""
+"""Reads ClearML's configuration from its variables and its file; asks no server."""
 
 import os
 import warnings
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from canopy_search.dashboards.errors import TrackerConfigError
@@ -20,19 +21,20 @@ HOW_TO = (
 )
 
 
-@dataclass(frozen=True)
-class ServerAddresses:
-    """Addresses of the server in canopy.yaml, each None to use ClearML's own settings.
+class ProjectServers(Protocol):
+    """What a project's canopy.yaml says of the server, None where the user's own settings count."""
 
-    Attributes:
-        api: address of its API.
-        web: address of its pages.
-        files: address of its file server.
-    """
+    @property
+    def api_server(self) -> str | None:
+        """Address of the API."""
 
-    api: str | None = None
-    web: str | None = None
-    files: str | None = None
+    @property
+    def web_server(self) -> str | None:
+        """Address of the pages that links point to."""
+
+    @property
+    def files_server(self) -> str | None:
+        """Address of the file server."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,44 @@ class TrackerSettings:
         host: URL of its API server.
         source: where the URL is configured.
         missing: names of the keys that are missing or empty.
+        web: address of its pages; None to use ClearML's own settings.
+        files: address of its file server, likewise.
     """
 
     host: str
     source: str
     missing: tuple[str, ...]
+    web: str | None = None
+    files: str | None = None
 
     @property
     def is_usable(self) -> bool:
         """Whether all required keys are set."""
         return not self.missing
 
+    @property
+    def is_unencrypted(self) -> bool:
+        """Whether keys travel to another machine unencrypted."""
+        scheme, host, _ = _server(self.host)
+        try:
+            is_here = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            is_here = False
+        return scheme == "http" and not is_here
 
-def tracker_settings(api: str | None = None) -> TrackerSettings | None:
+
+def tracker_settings(project: ProjectServers | None = None) -> TrackerSettings | None:
     """Reads ClearML's variables and file; None if there are neither.
 
+    Keys and files go only where the user's own configuration says: a project's canopy.yaml, which
+    others may have written, cannot send them to another server, or unencrypted.
+
     Args:
-        api: address of the API server that overrides theirs.
+        project: the ``clearml`` section of the project's canopy.yaml.
 
     Raises:
-        TrackerConfigError: the file is missing or cannot be read.
+        TrackerConfigError: the file is missing or cannot be read, or the project names another
+            server.
     """
     file = _config_file()
     in_file = _read(file) if file is not None else {}
@@ -70,18 +90,61 @@ def tracker_settings(api: str | None = None) -> TrackerSettings | None:
         "the access key": _variable("API_ACCESS_KEY") or in_file.get("access_key"),
         "the secret key": _variable("API_SECRET_KEY") or in_file.get("secret_key"),
     }
-    host = _variable("API_HOST")
+    in_variable = _variable("API_HOST")
     token = os.environ.get("CLEARML_AUTH_TOKEN")
-    if file is None and not api and not host and not token and not any(keys.values()):
+    if file is None and not in_variable and not token and not any(keys.values()):
         return None
-    sources = {
-        "clearml.api_server": api,
-        "the environment": host,
-        str(file): in_file.get("host"),
-    }
+    sources = {"the environment": in_variable, str(file): in_file.get("host")}
     source = next((name for name, value in sources.items() if value), DEFAULT_SOURCE)
-    missing = () if token else tuple(name for name, value in keys.items() if not value)
-    return TrackerSettings(api or host or in_file.get("host") or DEFAULT_HOST, source, missing)
+    host = in_variable or in_file.get("host") or DEFAULT_HOST
+    if project is not None:
+        files = _variable("FILES_HOST") or in_file.get("files_host") or ""
+        _check_project(project, host, files)
+    return TrackerSettings(
+        host,
+        source,
+        () if token else tuple(name for name, value in keys.items() if not value),
+        project.web_server if project else None,
+        project.files_server if project else None,
+    )
+
+
+def _check_project(project: ProjectServers, host: str, files: str) -> None:
+    """Checks that a project names only servers of the user's.
+
+    Args:
+        project: the ``clearml`` section of its canopy.yaml.
+        host: the user's API server.
+        files: the user's file server; empty if it is on the host of the API server.
+
+    Raises:
+        TrackerConfigError: it names another one.
+    """
+    api_server, files_server = project.api_server, project.files_server
+    if api_server and _server(api_server) != _server(host):
+        raise TrackerConfigError(
+            f"clearml.api_server: {api_server} is not the server that your keys are "
+            f"for ({shown_host(host)}), so it gets none; if you trust it, set CLEARML_API_HOST to "
+            "it, with the keys of that server"
+        )
+    if files_server and not (
+        _server(files_server) == _server(files) or _server(files_server)[:2] == _server(host)[:2]
+    ):
+        raise TrackerConfigError(
+            f"clearml.files_server: {files_server} is not a server of "
+            f"{shown_host(host)}, so it gets no files; if you trust it, set CLEARML_FILES_HOST to "
+            "it"
+        )
+
+
+def _server(address: str) -> tuple[str, str, int | None]:
+    """Returns scheme, host and port of an address; empty ones if it is malformed."""
+    try:
+        parts = urlsplit(address.strip())
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", "", None
+    return parts.scheme, (parts.hostname or "").rstrip("."), port
 
 
 def shown_host(host: str) -> str:
@@ -110,7 +173,7 @@ def _config_file() -> Path | None:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Returns host and keys from the file, under Canopy's names."""
+    """Returns addresses and keys from the file, under Canopy's names."""
     # Importing the SDK takes two seconds, and most users have no such file.
     from clearml.utilities.pyhocon import ConfigFactory
     from clearml.utilities.pyhocon.exceptions import ConfigException
@@ -123,6 +186,7 @@ def _read(file: Path) -> dict[str, str]:
             content = parse(file.read_text("utf-8"), str(file.parent))
             paths = {
                 "host": ("api.api_server", "api.host"),
+                "files_host": ("api.files_server",),
                 "access_key": ("api.credentials.access_key",),
                 "secret_key": ("api.credentials.secret_key",),
             }

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
 from canopy_search.dashboards.clearml.credentials import (
-    ServerAddresses,
     TrackerSettings,
     shown_host,
 )
@@ -46,7 +45,6 @@ class MirrorPlan:
     Attributes:
         study: name of the study.
         tracker: how the server is reached.
-        addresses: the server's addresses in canopy.yaml.
         project: name of the project, for a study that has none on the server yet.
         is_live: whether the mirror follows a search.
         recreate: whether to recreate tasks that a user deleted.
@@ -55,7 +53,6 @@ class MirrorPlan:
 
     study: str
     tracker: TrackerSettings
-    addresses: ServerAddresses = field(default_factory=ServerAddresses)
     project: str | None = None
     is_live: bool = False
     recreate: bool = False
@@ -329,7 +326,7 @@ class Mirror:
             # Importing the SDK takes a second; a mirror that has nothing to send does not need it.
             from canopy_search.dashboards.clearml.session import TrackerSession
 
-            session = TrackerSession(self._plan.tracker, self._plan.addresses)
+            session = TrackerSession(self._plan.tracker)
             self._server = TrackerServer(session)
             self._store.write_state(web=session.web, api_version=session.api_version)
         return self._server

@@ -13,10 +13,10 @@ from clearml.backend_api.session.client import APIClient, APIError, StrictSessio
 from clearml.backend_api.session.session import LoginError
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import validator_for
+from urllib3.exceptions import InsecureRequestWarning
 
 from canopy_search.dashboards.clearml.credentials import (
     HOW_TO,
-    ServerAddresses,
     TrackerSettings,
     shown_host,
 )
@@ -58,6 +58,9 @@ class _PromptSession(StrictSession):
     _write_session_timeout = (CONNECT_LIMIT_S, ANSWER_LIMIT_S)
     _ssl_error_count_verbosity = 1
 
+    def _apply_config_sections(self, local_logger: Any) -> None:
+        """Does nothing: the SDK would set variables and write files that the server asks for."""
+
     def validate_request(self, req_obj: Request) -> None:
         """Validates a request against its schema, without checking the schema itself each time.
 
@@ -81,7 +84,6 @@ class TrackerSession:
 
     Args:
         settings: how to connect to the server.
-        addresses: the server's addresses in canopy.yaml.
 
     Attributes:
         server: address of the API, without credentials.
@@ -91,9 +93,9 @@ class TrackerSession:
         TrackerRefusesError: it refuses the credentials.
     """
 
-    def __init__(self, settings: TrackerSettings, addresses: ServerAddresses) -> None:
+    def __init__(self, settings: TrackerSettings) -> None:
         self.server = shown_host(settings.host.rstrip("/"))
-        self._addresses = addresses
+        self._settings = settings
         self._secrets: list[str] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations in the SDK's own parser
@@ -104,6 +106,8 @@ class TrackerSession:
                     http_retries_config=dict(_NO_RETRIES),
                 )
             )
+        # It has said so already, in one line.
+        warnings.filterwarnings("ignore", category=InsecureRequestWarning)
         keys = (self._session.secret_key, self._session.access_key)
         self._secrets = [key for key in keys if key]
         if not Session.check_min_api_version(OLDEST_API):
@@ -122,12 +126,12 @@ class TrackerSession:
     @property
     def web(self) -> str | None:
         """Address of the server's pages; None if it is unknown."""
-        return self._addresses.web or self._known(Session.get_app_server_host)
+        return self._settings.web or self._known(Session.get_app_server_host)
 
     @property
     def files(self) -> str | None:
         """Address of the file server; None if it is unknown."""
-        return self._addresses.files or self._known(Session.get_files_server_host)
+        return self._settings.files or self._known(Session.get_files_server_host)
 
     def call(self, service: str, action: str, **fields: Any) -> Any:
         """Sends a request; returns the server's answer.
@@ -173,16 +177,23 @@ class TrackerSession:
             raise TrackerRejectsError("the address of the file server is unknown")
 
         def send() -> requests.Response:
-            return requests.post(
+            # The SDK's own connection trusts the certificates that its configuration says.
+            connection: requests.Session = vars(self._session)["_Session__http_session"]
+            return connection.post(
                 host,
                 files={path: (path, content, content_type)},
                 headers=self._session.add_auth_headers({}),
                 timeout=(CONNECT_LIMIT_S, UPLOAD_LIMIT_S),
+                allow_redirects=False,
             )
 
         answer = self._guarded(send)
         if answer.status_code >= 500 or answer.status_code == 429:
             raise TrackerUnavailableError(f"the file server answers with HTTP {answer.status_code}")
+        if answer.is_redirect:
+            raise TrackerRejectsError(
+                "the file server redirects to another address; configure that one"
+            )
         if answer.status_code != 200:
             raise TrackerRejectsError(f"the file server answers with HTTP {answer.status_code}")
         return f"{host.rstrip('/')}/{path}"

@@ -231,9 +231,11 @@ class ClearMLSettings(Settings):
     Attributes:
         enabled: whether a search is mirrored if ClearML is configured.
         project: ClearML project of a study's tasks; ``Canopy/STUDY`` by default.
-        api_server: address of the API, overriding ClearML's own configuration.
-        web_server: address of the web pages that links point to, likewise.
-        files_server: address of the file server, likewise.
+        api_server: address of the API; nothing is mirrored unless it is the server of the user's
+            own configuration.
+        web_server: address of the web pages that links point to, overriding that configuration.
+        files_server: address of the file server, likewise; on the host of the API server, or the
+            one of that configuration.
     """
 
     enabled: bool = True

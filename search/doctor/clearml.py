@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from canopy_search.dashboards.clearml.credentials import (
     DEFAULT_SOURCE,
+    ProjectServers,
     shown_host,
     tracker_settings,
 )
@@ -23,15 +24,18 @@ _UNREACHABLE_REMEDY = f"start the server, or {_ADDRESS}"
 _TIMED_OUT = (f"it does not answer within {_ANSWER_LIMIT_S} s", _UNREACHABLE_REMEDY)
 
 
-def check_tracker() -> Iterator[Finding]:
-    """Looks for ClearML's configuration, and pings its server.
+def check_tracker(project: ProjectServers | None = None) -> Iterator[Finding]:
+    """Looks for ClearML's configuration, and pings the server that a search would be mirrored to.
 
     No key is sent, and none is shown.
+
+    Args:
+        project: the ``clearml`` section of the project's canopy.yaml.
     """
     try:
-        settings = tracker_settings()
+        settings = tracker_settings(project)
     except TrackerConfigError as failed:
-        yield warning("ClearML", str(failed), "correct the file, or run clearml-init")
+        yield warning("ClearML", str(failed), "correct it, or run clearml-init")
         return
     if settings is None:
         yield ok("ClearML", "not configured; optional (configure it with clearml-init)")
@@ -51,7 +55,9 @@ def check_tracker() -> Iterator[Finding]:
         found, remedy = problem
         yield warning("ClearML", f"{where}: {found}", remedy)
     elif not settings.missing:
-        yield ok("ClearML", f"{where} answers; its keys are set and were not tried")
+        found = f"{where} answers; its keys are set and were not tried"
+        advice = "; they travel unencrypted, so prefer https" if settings.is_unencrypted else ""
+        yield ok("ClearML", found + advice)
 
 
 def _server_problem(host: str) -> tuple[str, str] | None:

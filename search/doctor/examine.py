@@ -158,7 +158,7 @@ class _Examination:
     def _check_tracker(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.clearml import check_tracker
 
-        yield from check_tracker()
+        yield from check_tracker(self.config.clearml if self.config else None)
 
 
 def _message(problem: Exception) -> str:

@@ -53,7 +53,7 @@ def usable_tracker(config: CanopyConfig, note: Note) -> TrackerSettings | None:
     if ours is not None and not ours.enabled:
         return None
     try:
-        settings = tracker_settings(ours.api_server if ours else None)
+        settings = tracker_settings(ours)
     except TrackerConfigError as error:
         note(f"ClearML: {error}; nothing is mirrored until this is corrected")
         return None

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracker_settings
+from canopy_search.dashboards.clearml.credentials import tracker_settings
 from canopy_search.dashboards.errors import TrackerConfigError
 from canopy_search.search.errors import SearchError
 from canopy_search.search.study.request import StudyRequest
@@ -92,16 +92,13 @@ def mirror_plan(
 
     config = request.configuration.settings
     ours = config.clearml
-    tracker = tracker_settings(ours.api_server if ours else None)
+    tracker = tracker_settings(ours)
     if tracker is None:
         return None
     data = config.data if request.study == config.search.study else None
     return MirrorPlan(
         study=request.study,
         tracker=tracker,
-        addresses=ServerAddresses(
-            *((ours.api_server, ours.web_server, ours.files_server) if ours else ())
-        ),
         project=ours.project if ours else None,
         is_live=is_live,
         recreate=recreate,

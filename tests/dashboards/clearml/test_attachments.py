@@ -1,17 +1,19 @@
 """Files reach the file server, and the tasks that they belong to, also those that have ended."""
 
+import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from canopy_search.dashboards.clearml.attachments import Attachment, attach, differ
-from canopy_search.dashboards.clearml.credentials import ServerAddresses, tracker_settings
+from canopy_search.dashboards.clearml.credentials import tracker_settings
 from canopy_search.dashboards.clearml.desired_state import DesiredTask
 from canopy_search.dashboards.clearml.server import TrackerServer
-from canopy_search.dashboards.errors import TrackerError
+from canopy_search.dashboards.errors import TrackerError, TrackerRejectsError
 from canopy_search.storage.study.mirror_rows import MirroredTask
-from tests.clearml_stub.server import Stub
+from tests.clearml_stub.server import FilesHandler, Stub
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def server(stub: Stub) -> TrackerServer:
     assert settings is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the SDK's own parser, as it reads its settings
-        return TrackerServer(TrackerSession(settings, ServerAddresses()))
+        return TrackerServer(TrackerSession(settings))
 
 
 @pytest.fixture
@@ -73,6 +75,44 @@ def test_only_what_is_new_is_uploaded_again(
     [artifact] = held(stub)["execution"]["artifacts"]
     assert artifact["type_data"]["preview"] == "loss: focal\n"
     assert [each["name"] for each in held(stub)["models"]["output"]] == ["best.pt"]
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_file_server_that_redirects_gets_no_file_elsewhere(
+    stub: Stub,
+    server: TrackerServer,
+    row: MirroredTask,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    def redirect(handler: FilesHandler) -> None:
+        handler.content()
+        handler.send_response(status)
+        handler.send_header("Location", f"{stub.files_url}/elsewhere")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    monkeypatch.setattr(FilesHandler, "do_POST", redirect)
+    with pytest.raises(TrackerRejectsError, match="redirects to another address"):
+        attach(server, files(), row)
+
+
+def test_a_server_cannot_set_variables_or_write_files_here(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from canopy_search.dashboards.clearml.session import TrackerSession
+
+    evil = tmp_path / "evil"
+    (tmp_path / "clearml.conf").write_text(
+        "sdk { apply_environment: true, apply_files: true }\n"
+        "environment { CANOPY_EVIL: yes }\n"
+        f'files {{ a {{ path: "{evil}", contents: "evil" }} }}\n'
+    )
+    settings = tracker_settings()
+    assert settings is not None
+    TrackerSession(settings)
+    assert "CANOPY_EVIL" not in os.environ
+    assert not evil.exists()
 
 
 def test_a_lost_answer_makes_no_second_model(
