@@ -14,6 +14,7 @@ from canopy_search.dashboards.optuna_dashboard.guard import (
     RequestRefusedError,
     check_change,
     check_sender,
+    guarded,
 )
 from canopy_search.dashboards.optuna_dashboard.pages import BestYaml, StudyPages
 from canopy_search.dashboards.optuna_dashboard.publication import ADDRESS, Publication
@@ -63,7 +64,8 @@ class Dashboard:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answers a request."""
-        path = environ["PATH_INFO"].rstrip("/")
+        path = "/" + environ["PATH_INFO"].strip("/")  # as optuna-dashboard reads it
+        start_response = guarded(start_response, path)
         try:
             check_sender(environ)
             if not _STATIC.fullmatch(path):
@@ -88,14 +90,14 @@ class Dashboard:
             self._publication.on_page_loaded()
         elif found := _STUDY.fullmatch(path):
             study_id = int(found[1])
-            if (name := self._name(study_id)) is not None:
+            if (name := self._store.name(study_id)) is not None:
                 self._publication.update(study_id, name)
         return self._optuna(environ, start_response)
 
     def _change(
         self, environ: "WSGIEnvironment", start_response: "StartResponse", path: str
     ) -> Iterable[bytes]:
-        check_change(environ, path, self._is_searched)
+        check_change(path, _Searched(self._store))
         if found := _NOTE.fullmatch(path):
             # optuna-dashboard saves a note in several steps; Canopy must not read it in between.
             with self._store.changing_attributes(int(found[1])):
@@ -106,7 +108,7 @@ class Dashboard:
         self, start_response: "StartResponse", study_id: int, name: str | None
     ) -> Iterable[bytes]:
         """Answers with a page or a file of Canopy's."""
-        study = self._name(study_id)
+        study = self._store.name(study_id)
         made = None if study is None else self._pages.make(study, name)
         if made is None:
             reason = f"there is no study with id {study_id}, or it has no {name or 'report'} yet"
@@ -121,15 +123,20 @@ class Dashboard:
         start_response("200 OK", headers)
         return [made]
 
-    def _name(self, study_id: int) -> str | None:
-        try:
-            return self._store.optuna_storage.get_study_name_from_id(study_id)
-        except KeyError:
-            return None
 
-    def _is_searched(self, study_id: int) -> bool:
-        name = self._name(study_id)
+class _Searched:
+    """Says what workers are searching."""
+
+    def __init__(self, store: StudyStore) -> None:
+        self._store = store
+
+    def study(self, study_id: int) -> bool:
+        name = self._store.name(study_id)
         return name is not None and any(w.is_living for w in self._store.workers(name))
+
+    def trial(self, trial_id: int) -> bool:
+        study_id = self._store.study_of_trial(trial_id)
+        return study_id is not None and self.study(study_id)
 
 
 class _Uploads(FileSystemArtifactStore):

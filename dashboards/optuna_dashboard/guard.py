@@ -2,22 +2,26 @@
 
 optuna-dashboard has no password and lets pages of any site read a study's files. So only requests
 that a browser on this machine makes for the dashboard's own pages are let through: another Host
-means that a site's name was made to point here, another Origin that a page of a site asks.
+means that a site's name was made to point here, another Origin or Sec-Fetch-Site that a page of a
+site asks. What users have uploaded is never shown as a page, where it could do as they can.
 """
 
 import re
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from canopy_search.dashboards.errors import DashboardError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
 _RENAME = re.compile(r"/api/studies/\d+/rename")
-_STUDY = re.compile(r"/api/studies/(\d+)")
+_NOTE = re.compile(r"/api/studies/\d+(?:/\d+)?/note")
+_STUDY = re.compile(r"/api/studies/(\d+)(?:/.*)?")
+_TRIAL = re.compile(r"/api/(?:studies/\d+|trials)/(\d+)/.*")
+_UPLOAD = re.compile(r"/artifacts/.*")
+_FOR_ALL_SITES = "access-control-allow-origin"
 
 
 class RequestRefusedError(DashboardError):
@@ -53,27 +57,71 @@ def check_sender(environ: "WSGIEnvironment") -> None:
             HTTPStatus.FORBIDDEN,
             f"a page of {origin!r} must not use the dashboard; open the dashboard itself",
         )
+    # Browsers send no Origin for pictures, scripts and frames; a link may open a page.
+    site = environ.get("HTTP_SEC_FETCH_SITE", "none")
+    is_link = environ.get("HTTP_SEC_FETCH_DEST") == "document" and (
+        environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+    )
+    if site not in {"same-origin", "none"} and not is_link:
+        raise RequestRefusedError(
+            HTTPStatus.FORBIDDEN,
+            "a page of another site must not use the dashboard; open the dashboard itself",
+        )
 
 
-def check_change(environ: "WSGIEnvironment", path: str, is_searched: Callable[[int], bool]) -> None:
+class Searched(Protocol):
+    """Says what workers are searching."""
+
+    def study(self, study_id: int) -> bool:
+        """Whether workers search the study of that id."""
+
+    def trial(self, trial_id: int) -> bool:
+        """Whether workers search the study of the trial of that id."""
+
+
+def check_change(path: str, searched: Searched) -> None:
     """Checks that a request loses nothing of a search.
 
     Args:
-        environ: the request.
-        path: its path, without a slash at the end.
-        is_searched: whether workers search the study of that id.
+        path: of the request, without a slash at the end.
+        searched: says what workers are searching.
 
     Raises:
-        RequestRefusedError: it renames a study, or deletes one that is searched.
+        RequestRefusedError: it renames a study, or changes more than notes and files of one that is
+            searched.
     """
+    if not path.isascii():  # optuna-dashboard would drop letters of it
+        raise RequestRefusedError(HTTPStatus.NOT_FOUND, f"there is no {path!r}")
     if _RENAME.fullmatch(path):
         raise RequestRefusedError(
             HTTPStatus.BAD_REQUEST,
             "Renaming would copy the trials and delete the study, including everything that "
             "Canopy recorded about their epochs.",
         )
-    found = _STUDY.fullmatch(path)
-    if found and environ["REQUEST_METHOD"] == "DELETE" and is_searched(int(found[1])):
+    if _NOTE.fullmatch(path):
+        return
+    study, trial = _STUDY.fullmatch(path), _TRIAL.fullmatch(path)
+    if (study and searched.study(int(study[1]))) or (trial and searched.trial(int(trial[1]))):
         raise RequestRefusedError(
-            HTTPStatus.CONFLICT, "Workers are searching this study; stop them first: canopy stop"
+            HTTPStatus.CONFLICT,
+            "Workers are searching this study, so only notes and files can be changed; "
+            "stop them first: canopy stop",
         )
+
+
+def guarded(start_response: "StartResponse", path: str) -> "StartResponse":
+    """Returns a `start_response` that keeps answers out of other sites' pages.
+
+    Args:
+        start_response: that of the server.
+        path: of the request.
+    """
+    own = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN"}
+    if _UPLOAD.fullmatch(path):
+        own |= {"Content-Disposition": "attachment", "Content-Security-Policy": "sandbox"}
+
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        kept = [(name, value) for name, value in headers if name.lower() != _FOR_ALL_SITES]
+        return start_response(status, [*kept, *own.items()], *rest)
+
+    return start

@@ -133,6 +133,18 @@ class StudyStore:
             storage=self.optuna_storage, study_name=name, sampler=sampler, pruner=pruner
         )
 
+    def name(self, study_id: int) -> str | None:
+        """Returns the name of the study with that id; None if there is none."""
+        query = sqlalchemy.select(STUDIES.c.study_name).where(STUDIES.c.study_id == study_id)
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
+
+    def study_of_trial(self, trial_id: int) -> int | None:
+        """Returns the id of a trial's study; None if there is no such trial."""
+        query = sqlalchemy.select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id)
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
+
     def read_record(self, name: str) -> dict[str, Any] | None:
         """Returns the record of a study from its start, if there is one."""
         record: dict[str, Any] | None = self._read(name, STUDY.c.record)

@@ -54,14 +54,66 @@ def test_pages_of_other_sites_are_refused(origin: str) -> None:
         check_sender(request("127.0.0.1:8080", origin))
 
 
-def test_renaming_and_deleting_what_is_searched_is_refused() -> None:
-    def refuse(method: str, path: str, searched: int) -> None:
-        check_change({"REQUEST_METHOD": method}, path, lambda study_id: study_id == searched)
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
+def test_pictures_scripts_and_frames_of_other_sites_are_refused(site: str) -> None:
+    for method, destination in (("GET", "image"), ("GET", "iframe"), ("POST", "document")):
+        asked = request("127.0.0.1:8080") | {
+            "REQUEST_METHOD": method,
+            "HTTP_SEC_FETCH_SITE": site,
+            "HTTP_SEC_FETCH_DEST": destination,
+        }
+        with pytest.raises(RequestRefusedError, match="open the dashboard itself"):
+            check_sender(asked)
 
-    with pytest.raises(RequestRefusedError, match="epochs"):
-        refuse("POST", "/api/studies/1/rename", 2)
+
+@pytest.mark.parametrize(
+    ("site", "destination"),
+    [("same-origin", "empty"), ("none", "document"), ("cross-site", "document")],
+)
+def test_the_own_page_and_links_to_it_are_answered(site: str, destination: str) -> None:
+    asked = {"HTTP_SEC_FETCH_SITE": site, "HTTP_SEC_FETCH_DEST": destination}
+    check_sender(request("127.0.0.1:8080") | asked | {"REQUEST_METHOD": "GET"})
+
+
+class Searched:
+    """Study 1 and its trial 11 are searched."""
+
+    def study(self, study_id: int) -> bool:
+        return study_id == 1
+
+    def trial(self, trial_id: int) -> bool:
+        return trial_id == 11
+
+
+SEARCHED = [
+    *("/api/studies/1", "/api/studies/01", "/api/studies/1/preference", "/api/studies/2/11/skip"),
+    *("/api/trials/11/tell", "/api/trials/11/user-attrs", "/api/studies/1/preference/ab"),
+    *("/api/studies/1/12/skip", "/api/trials/11/anything"),
+]
+FREE = [
+    *("/api/studies", "/api/studies/2", "/api/trials/12/tell", "/api/studies/2/12/skip"),
+    *("/api/studies/1/note", "/api/studies/1/11/note", "/api/artifacts/1", "/api/artifacts/1/11"),
+    *("/api/artifacts/1/ab", "/api/artifacts/1/11/ab"),
+]
+
+
+@pytest.mark.parametrize("path", SEARCHED)
+def test_only_notes_and_files_of_what_is_searched_change(path: str) -> None:
     with pytest.raises(RequestRefusedError, match="canopy stop"):
-        refuse("DELETE", "/api/studies/1", 1)
-    refuse("DELETE", "/api/studies/1", 2)
-    refuse("PUT", "/api/studies/1/note", 1)
-    refuse("DELETE", "/api/artifacts/1/ab", 1)
+        check_change(path, Searched())
+
+
+@pytest.mark.parametrize("path", FREE)
+def test_all_else_changes(path: str) -> None:
+    check_change(path, Searched())
+
+
+@pytest.mark.parametrize("path", ["/api/studies/\xd9\xa1", "/api/studies/\xff1"])
+def test_a_path_that_optuna_dashboard_reads_otherwise_is_refused(path: str) -> None:
+    with pytest.raises(RequestRefusedError, match="there is no"):
+        check_change(path, Searched())
+
+
+def test_renaming_is_refused() -> None:
+    with pytest.raises(RequestRefusedError, match="epochs"):
+        check_change("/api/studies/2/rename", Searched())
