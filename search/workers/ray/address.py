@@ -3,7 +3,6 @@
 import os
 import socket
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from canopy_search.search.errors import PlacementError
@@ -25,7 +24,8 @@ def choose_address(address: str | None) -> str:
 
     Args:
         address: value of ``--address``; None or ``auto`` for the value of `RAY_ADDRESS`, else the
-            cluster that ``ray start`` started on this machine, if it responds.
+            cluster that this user, or root, started with ``ray start`` on this machine, if it
+            responds.
 
     Returns:
         HOST:PORT, or `AUTO` for a cluster running on this machine, or `LOCAL` if there is none.
@@ -41,16 +41,31 @@ def choose_address(address: str | None) -> str:
         if given != LOCAL and not _responds(given):
             raise unusable(given, "it does not respond")
         return given
-    folder = Path(os.environ.get(_FOLDER_VARIABLE) or tempfile.gettempdir()) / "ray"
-    with suppress(OSError):
-        running = (folder / "ray_current_cluster").read_text().strip()
-        if running and _responds(running):
-            return AUTO  # with HOST:PORT Ray would not use the token stored on this machine
+    running = _noted()
+    if running and _responds(running):
+        return AUTO  # with HOST:PORT Ray would not use the token stored on this machine
     if address == AUTO:
         raise PlacementError(
-            "--address auto: no Ray cluster runs on this machine; start one with: ray start --head"
+            "--address auto: no Ray cluster of yours runs on this machine; start one with: "
+            "ray start --head, or name another user's with --address HOST:PORT"
         )
     return LOCAL
+
+
+def _noted() -> str | None:
+    """Returns the address that ``ray start`` noted on this machine; None without a note.
+
+    Anyone can write a note into the temporary folder, and their cluster would receive code and the
+    password of the database: only the user's own note counts, and the administrator's.
+    """
+    folder = Path(os.environ.get(_FOLDER_VARIABLE) or tempfile.gettempdir()) / "ray"
+    note = folder / "ray_current_cluster"
+    try:
+        if note.lstat().st_uid not in {os.getuid(), 0}:
+            return None
+        return note.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def unusable(address: str, reason: str) -> PlacementError:

@@ -1,5 +1,6 @@
 """Choice of the cluster; these tests do not need Ray."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,34 @@ def test_a_cluster_that_ran_here_and_is_gone_is_passed_over(gone: str, tmp: Path
     assert choose_address(None) == LOCAL
     with pytest.raises(PlacementError, match="ray start --head"):
         choose_address("auto")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_cluster_that_another_user_noted_is_passed_over(
+    cluster: str, tmp: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
+) -> None:
+    note = tmp / "ray" / "ray_current_cluster"
+    if is_link:
+        (tmp / "mine").write_text(cluster)
+        note.symlink_to(tmp / "mine")
+    else:
+        note.write_text(cluster)
+    if os.getuid() == 0:
+        os.lchown(note, 54321, 54321)
+    else:
+        user = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    assert choose_address(None) == LOCAL
+    with pytest.raises(PlacementError, match="of yours runs"):
+        choose_address("auto")
+    assert choose_address(cluster) == cluster
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    assert choose_address(None) == cluster
+
+
+def test_a_note_that_is_no_text_is_passed_over(tmp: Path) -> None:
+    (tmp / "ray" / "ray_current_cluster").write_bytes(b"\xff\xfe")
+    assert choose_address(None) == LOCAL
 
 
 @pytest.mark.parametrize("address", ["gpu-3", ":6379", "gpu-3:port", "http://gpu-3"])
