@@ -256,6 +256,7 @@ def _transport_reason(error: object) -> str:
     if code := re.search(r"too many (\d{3}) error responses", text):
         return f"it answers with HTTP {code[1]}"
     for pattern, reason in (
+        (r"redirects|InvalidSchema", "it redirects to what is no API server; check its address"),
         (r"timed out|Timeout", "it does not answer in time"),
         (r"Connection refused", "the connection was refused; start it, or check its address"),
         (r"NameResolution|Name or service not known|getaddrinfo", "no host of this name is known"),

@@ -1,8 +1,6 @@
 """Files reach the file server, and the tasks that they belong to, also those that have ended."""
 
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,24 +93,6 @@ def test_a_file_server_that_redirects_gets_no_file_elsewhere(
     monkeypatch.setattr(FilesHandler, "do_POST", redirect)
     with pytest.raises(TrackerRejectsError, match="redirects to another address"):
         attach(server, files(), row)
-
-
-def test_a_server_cannot_set_variables_or_write_files_here(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from canopy_search.dashboards.clearml.session import TrackerSession
-
-    evil = tmp_path / "evil"
-    (tmp_path / "clearml.conf").write_text(
-        "sdk { apply_environment: true, apply_files: true }\n"
-        "environment { CANOPY_EVIL: yes }\n"
-        f'files {{ a {{ path: "{evil}", contents: "evil" }} }}\n'
-    )
-    settings = tracker_settings()
-    assert settings is not None
-    TrackerSession(settings)
-    assert "CANOPY_EVIL" not in os.environ
-    assert not evil.exists()
 
 
 def test_a_lost_answer_makes_no_second_model(
