@@ -26,6 +26,7 @@ from canopy_search.training.device.host_memory import keep_freed_memory
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
 from canopy_search.training.device.precision import autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.liveness import progressed, silent_step
 from canopy_search.training.metrics import (
     MultilabelMetrics,
     NonFiniteLogitsError,
@@ -286,7 +287,8 @@ class TrainingRun:
             raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
         try:
             logits = logits.cpu()
-            metrics = multilabel_metrics(logits, targets.cpu(), labels=self.dataset.labels)
+            with silent_step():
+                metrics = multilabel_metrics(logits, targets.cpu(), labels=self.dataset.labels)
         except NonFiniteLogitsError as error:
             raise DivergedError(f"{error} after epoch {self.epoch}") from error
         return Evaluation(loss, metrics, logits.numpy(), time.perf_counter() - started)
@@ -303,6 +305,7 @@ class TrainingRun:
                 with autocast(self._precision, self._device):
                     logits.append(self.model(normalised(batch.pixels)).float())
                 targets.append(batch.targets)
+                progressed()
         return torch.cat(logits), torch.cat(targets)
 
     def state(self) -> RunState:

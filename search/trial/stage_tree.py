@@ -19,6 +19,7 @@ from canopy_search.storage.study.predictions import ValidationSet, predicting
 from canopy_search.training.checkpoint import RunState
 from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
+from canopy_search.training.liveness import silent_step
 from canopy_search.training.optimization.accumulation import (
     Accumulation,
     cut_from,
@@ -224,7 +225,8 @@ class StageTree:
         self._retrier.call(lambda: self._forget(run_path.keys))
 
     def _forget(self, keys: Sequence[str]) -> None:
-        self._checkpoints.discard(keys)
+        with silent_step():
+            self._checkpoints.discard(keys)
         self._stages.forget(keys)
 
     def _keys(self, run_path: RunPath) -> list[str]:
@@ -377,7 +379,8 @@ class StageTree:
         if position is not None and not position.is_kept:
             position.is_kept = True
             run = position.run
-            self._checkpoints.submit(position.key, run.state(), is_end=run.is_finished)
+            with silent_step():
+                self._checkpoints.submit(position.key, run.state(), is_end=run.is_finished)
 
     def drop(self) -> None:
         """Frees the memory of the last run."""
@@ -385,6 +388,10 @@ class StageTree:
 
     def _run_before(self, run_path: RunPath, epoch: int) -> TrainingRun:
         """Returns the run at the latest available state before `epoch`."""
+        with silent_step():  # a download, the restoring of a checkpoint
+            return self._restored_before(run_path, epoch)
+
+    def _restored_before(self, run_path: RunPath, epoch: int) -> TrainingRun:
         position, self._position = self._position, None
         before = run_path.keys[: epoch - 1]
         run, at = None, 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from canopy_search.storage.study.trial_changes import Lease
+from canopy_search.training.liveness import heard_by
 
 STALLED = 75
 """Exit status of a worker whose trial stalled."""
@@ -34,11 +35,20 @@ class Watchdog:
         self._stall_s = stall_s
         self._on_stall = on_stall
         self._end = end
-        self._progress_s = time.monotonic()
+        self._progress_s = self._silent_until_s = time.monotonic()
 
     def progress(self) -> None:
         """Records that the trial has made progress."""
         self._progress_s = time.monotonic()
+
+    def hear(self, silent_s: float) -> None:
+        """Records progress, after which the trial may be silent for a while.
+
+        Args:
+            silent_s: for so long, in seconds.
+        """
+        self.progress()
+        self._silent_until_s = self._progress_s + silent_s
 
     @contextmanager
     def watching(self, lease: Lease) -> Iterator[None]:
@@ -53,7 +63,8 @@ class Watchdog:
         )
         thread.start()
         try:
-            yield
+            with heard_by(self.hear):
+                yield
         finally:
             is_over.set()
 
@@ -65,7 +76,7 @@ class Watchdog:
             if now_s - checked_s > stall_s / 2:
                 self.progress()  # the whole process was stopped, or the machine slept
             checked_s = now_s
-            still_s = now_s - self._progress_s
+            still_s = now_s - max(self._progress_s, self._silent_until_s)
             if still_s > stall_s:
                 reason = f"stall_s: no progress for {still_s:.0f} s"
                 try:

@@ -11,6 +11,7 @@ import torch
 from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.errors import DivergedError, UnknownNameError
+from canopy_search.training.liveness import LONGEST_SILENCE_S, heard_by
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import DataSettings, OptimizerSettings, TrainingSettings
 from tests.planet_data import LABEL_RATES, write_planet_data
@@ -240,6 +241,16 @@ def test_progress_counts_the_batches_of_an_epoch(dataset: Dataset) -> None:
     TrainingRun.of(SETTINGS, dataset).train_epoch(lambda *step: seen.append(step))
     batches = math.ceil(len(dataset.split.train) / SETTINGS.batch_size)
     assert seen == [(1, done, batches) for done in range(1, batches + 1)]
+
+
+def test_a_watchdog_hears_of_every_batch_that_is_only_scored(dataset: Dataset) -> None:
+    run = TrainingRun.of(SETTINGS.model_copy(update={"batch_size": 2}), dataset)
+    for split in (dataset.split.validation, dataset.split.test):
+        heard: list[float] = []
+        with heard_by(heard.append):
+            run.evaluate(split)
+        assert len(split) > 4
+        assert heard == [*[0.0] * math.ceil(len(split) / 4), LONGEST_SILENCE_S, 0.0]
 
 
 def test_threads_are_those_of_the_settings(dataset: Dataset, one_thread: None) -> None:

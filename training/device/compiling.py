@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from canopy_search.training.device.out_of_memory import is_out_of_memory
 from canopy_search.training.errors import SettingsError
+from canopy_search.training.liveness import silent_step
 
 Compile = Literal["off", "on", "graphs"]
 
@@ -70,6 +71,7 @@ class CompiledNetwork:
         if how == "auto":
             raise ValueError("training.compile is auto; resolve the settings first")
         self._how = how
+        self._called_with: set[torch.Size] = set()
         self._plain: Callable[[Tensor], Tensor] = network
         self._with_graphs: Callable[[Tensor], Tensor] | None = None
         if how != "off":
@@ -88,6 +90,14 @@ class CompiledNetwork:
         Raises:
             SettingsError: the network cannot be compiled on this machine.
         """
+        if self._how == "off" or images.shape in self._called_with:
+            return self._call(images, is_cut=is_cut)
+        with silent_step():  # it is compiled for this size
+            logits = self._call(images, is_cut=is_cut)
+        self._called_with.add(images.shape)
+        return logits
+
+    def _call(self, images: Tensor, *, is_cut: bool) -> Tensor:
         try:
             if self._with_graphs is None or is_cut:
                 return self._plain(images)

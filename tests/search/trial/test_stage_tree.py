@@ -19,6 +19,7 @@ from canopy_search.storage.study.predictions import trial_predictions
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.registry import GONE_S, LEASE_S
 from canopy_search.training.errors import DivergedError
+from canopy_search.training.liveness import LONGEST_SILENCE_S, heard_by
 from canopy_search.training.metrics import multilabel_metrics
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
@@ -388,3 +389,36 @@ def test_a_run_is_tested_with_the_weights_of_its_end(
     # The next run is another one, and begins where it has to.
     other = worker.run_path(tiny_settings(seed=5))
     assert numbers(other) == straight(tiny_settings(seed=5))
+
+
+def test_building_restoring_and_saving_a_run_may_be_silent(
+    hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, steps = [0.0], []
+
+    def noted(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def note(*arguments: Any, **options: Any) -> Any:
+            steps.append((name, heard[-1]))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, note)
+
+    for owner, name in (
+        (TrainingRun, "__init__"),
+        (TrainingRun, "restore"),
+        (TrainingRun, "train_epoch"),
+        (CheckpointWriter, "find"),
+        (CheckpointWriter, "load"),
+        (CheckpointWriter, "submit"),
+    ):
+        noted(owner, name)
+    with heard_by(heard.append):
+        hire().run_path(tiny_settings(gamma=0.9))
+        hire().run_path(tiny_settings(gamma=0.8))
+    assert {name for name, _ in steps} == {
+        *("__init__", "restore", "train_epoch", "find", "load", "submit")
+    }
+    for name, silent_s in steps:
+        assert silent_s == (0.0 if name == "train_epoch" else LONGEST_SILENCE_S), name

@@ -9,6 +9,7 @@ import pytest
 from canopy_search.search.trial import watchdog as search_watchdog
 from canopy_search.search.trial.watchdog import STALLED, Watchdog
 from canopy_search.storage.study.trial_changes import Lease
+from canopy_search.training.liveness import LONGEST_SILENCE_S, progressed, silent_step
 from tests.waiting import HANG_S
 
 LEASE = Lease(trial_id=3, number=3, worker=1, token=1)
@@ -148,3 +149,47 @@ def test_a_process_that_was_stopped_gets_its_time_again(time: MadeUpTime, stoppe
     woke_s = 1000 + 5 * LOOK_S + stopped_s
     assert time.now_s == woke_s + STALL_S + LOOK_S
     assert told.ends == [STALLED]
+
+
+@pytest.fixture
+def prepared(time: MadeUpTime) -> threading.Event:
+    """Lets no time pass before it is set."""
+    prepared = threading.Event()
+
+    def wait(_wait: int) -> float:
+        assert prepared.wait(HANG_S)
+        return 0.0
+
+    time.happens = wait
+    return prepared
+
+
+def test_a_step_that_cannot_report_may_be_silent_for_longer_but_not_for_ever(
+    time: MadeUpTime, prepared: threading.Event
+) -> None:
+    told = WorkerEvent()
+    watchdog = told.watchdog()
+    with watchdog.watching(LEASE), silent_step():
+        watchdog.progress()  # of what it waits for: that does not end the step
+        prepared.set()
+        assert told.ended.wait(HANG_S)
+    assert time.now_s == 1000 + LONGEST_SILENCE_S + STALL_S + LOOK_S
+    assert told.ends == [STALLED]
+
+
+def test_after_a_silent_step_the_usual_limit_holds(
+    time: MadeUpTime, prepared: threading.Event
+) -> None:
+    told = WorkerEvent()
+    with told.watchdog().watching(LEASE):
+        with silent_step():
+            pass
+        progressed()
+        prepared.set()
+        assert told.ended.wait(HANG_S)
+    assert time.now_s == 1000 + STALL_S + LOOK_S
+
+
+def test_nobody_needs_to_listen() -> None:
+    with silent_step():
+        progressed()

@@ -14,6 +14,7 @@ from canopy_search.training.device.compiling import (
     resolve_compile,
 )
 from canopy_search.training.errors import SettingsError
+from canopy_search.training.liveness import LONGEST_SILENCE_S, heard_by
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
@@ -144,3 +145,13 @@ def test_errors_of_a_network_that_runs_stay_what_they_are(one_thread: None) -> N
     network = CompiledNetwork(nn.Linear(2, 1), "off")
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         network(torch.zeros(1, 3))
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_compiling_is_a_step_of_which_nothing_is_heard() -> None:
+    network = CompiledNetwork(nn.Flatten(), "on")
+    heard: list[float] = []
+    with heard_by(heard.append):
+        for size in (4, 4, 3, 4):
+            network(torch.zeros(size, 3, 2, 2))
+    assert heard == [LONGEST_SILENCE_S, 0.0] * 2
