@@ -47,6 +47,29 @@ class UnfitMachineError(SearchFailedError):
     """A machine lacks something the study needs, or its workers died repeatedly."""
 
 
+class SickWorkerError(SearchError):
+    """Trials fail on this worker again and again, while other workers are healthy."""
+
+    exit_status = 1
+
+
+class AcceleratorFailedError(SearchError):
+    """This process can no longer use its accelerator.
+
+    Attributes:
+        trial_number: of the trial that was running, and is released.
+    """
+
+    exit_status = 1
+
+    def __init__(self, reason: str, trial_number: int) -> None:
+        super().__init__(
+            f"the accelerator failed ({reason}); this worker ends, and another one resumes trial "
+            f"{trial_number}"
+        )
+        self.trial_number = trial_number
+
+
 class PlacementError(SearchError):
     """Workers cannot be placed as requested: a backend is missing or lacks something."""
 

@@ -146,6 +146,7 @@ class Ending(Enum):
     DONE = "nothing is left to do in the study"
     LEFT = "it was asked to leave, or its time is up"
     UNFIT = "its machine lacks something"
+    SICK = "trials fail on it, while other workers are healthy"
     DIED = "its process died"
 
 

@@ -141,7 +141,8 @@ class SearchSettings(Settings):
         sampler: chooses the next setting.
         pruner: stops unpromising trials early.
         seed: seed of the sampler.
-        max_failures: failed trials in a row that end the search.
+        max_failures: failed trials in a row that end the search, or the worker on which all of them
+            failed if others are healthy.
         max_failures_total: failed trials in total that end the search.
         max_trial_s: training time after which a trial is pruned, in seconds.
         stall_s: seconds without progress after which a trial fails.

@@ -11,7 +11,6 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.scheduling.factory import GridSampler
 from canopy_search.search.scheduling.fixed_list_sampler import FixedListSampler
 from canopy_search.search.scheduling.open_study import OpenStudy, best_complete, is_promoted
@@ -25,7 +24,6 @@ from canopy_search.search.scheduling.verification import Verification, verifies_
 from canopy_search.storage.study.enqueued import EnqueuedSetting
 from canopy_search.storage.study.trial_attributes import (
     FULL_ATTR,
-    OUT_OF_MEMORY,
     REASON_ATTR,
     RUNG_ATTR,
     VERIFIES_ATTR,
@@ -197,43 +195,6 @@ def is_on_plateau(trials: Sequence[FrozenTrial], no_improvement_trials: int | No
         if trial.datetime_start is not None and trial.datetime_start >= best.datetime_complete
     )
     return since >= no_improvement_trials
-
-
-def failure_limit_reached(
-    outcomes: Sequence[TrialState], in_a_row: int, in_total: int
-) -> str | None:
-    """Returns a sentence about the limit of failed trials that is reached, if one is.
-
-    Args:
-        outcomes: final states of trials, the latest first.
-        in_a_row: consecutive failed trials that end the search.
-        in_total: failed trials altogether that end the search.
-    """
-    consecutive = 0
-    for state in outcomes:
-        if state != TrialState.FAIL:
-            break
-        consecutive += 1
-    if consecutive >= in_a_row:
-        return f"{consecutive} trials failed in a row"
-    total = sum(state == TrialState.FAIL for state in outcomes)
-    return f"{total} trials failed" if total >= in_total else None
-
-
-def settings_without_memory(
-    failed: Sequence[FrozenTrial], space: SearchSpace
-) -> list[dict[str, Any]]:
-    """Returns the settings that ran out of memory even with the smallest micro-batches.
-
-    Args:
-        failed: trials of the study that failed.
-        space: the search space.
-    """
-    return [
-        space.canonical(trial.params)
-        for trial in failed
-        if str(trial.user_attrs.get(REASON_ATTR, "")).startswith(OUT_OF_MEMORY)
-    ]
 
 
 def _carry_out(

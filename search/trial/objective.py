@@ -13,7 +13,11 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from canopy_search.search.config.space import SearchSpace
-from canopy_search.search.errors import StudyPausedError, TrialEndedError
+from canopy_search.search.errors import (
+    AcceleratorFailedError,
+    StudyPausedError,
+    TrialEndedError,
+)
 from canopy_search.search.events import (
     BatchDone,
     Emit,
@@ -38,6 +42,7 @@ from canopy_search.storage.stages.stages import Stage
 from canopy_search.storage.study.confirmations import scoring
 from canopy_search.storage.study.trial_attributes import (
     DIVERGED,
+    FAILED_AT_ATTR,
     OUT_OF_MEMORY,
     OVERTIME,
     REASON_ATTR,
@@ -48,6 +53,7 @@ from canopy_search.storage.study.trial_changes import Lease
 from canopy_search.storage.study.trial_queue import TrialQueue
 from canopy_search.storage.study.write_queue import WriteQueue
 from canopy_search.storage.workers.control import PAUSE, RUN, STOP_PRUNING
+from canopy_search.training.device.accelerator_failure import is_accelerator_failure
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 
@@ -100,6 +106,7 @@ class Objective:
             LeaseLostError: another worker has the trial now; nothing more was written to it.
             DatabaseUnavailableError: the database was unavailable for too long.
             StudyPausedError: the user paused the study; the trial is released.
+            AcceleratorFailedError: this process must end; the trial is released, unharmed.
         """
         work = _Work(trial, self.trial_queue.lease(self.opened.trial_id(trial.number)), self)
         state, reason = TrialState.COMPLETE, None
@@ -122,9 +129,32 @@ class Objective:
             raise
         except (StorageError, SQLAlchemyError, StorageInternalError):
             raise  # not the trial's fault: it stays as it is, and another worker resumes it
-        except Exception as error:  # noqa: BLE001 - any error ends only this trial
+        except Exception as error:
+            if is_accelerator_failure(error):
+                work.release(is_death=True)
+                raise AcceleratorFailedError(failure_reason(error), trial.number) from error
             state, reason = TrialState.FAIL, failure_reason(error)
         return work.end(state, reason)
+
+    def fail(self, number: int, reason: str) -> TrialEnded:
+        """Records that a trial without a worker failed; to be called under the queue's lock."""
+        trial = self.opened.resume(number)
+        trial.set_user_attr(REASON_ATTR, reason)
+        trial.set_user_attr(FAILED_AT_ATTR, self.trial_queue.session.place)
+        frozen = self.opened.study.tell(trial, state=TrialState.FAIL)
+        values = frozen.intermediate_values
+        return TrialEnded(
+            number,
+            self.space.canonical(frozen.params),
+            TrialState.FAIL,
+            values.get(max(values, default=0)),
+            epochs=len(values),
+            trained=0,
+            seconds=0.0,
+            settled=self.opened.trial_index().settled,
+            best=best_ap(self.opened.study.get_trials(deepcopy=False)),
+            reason=reason,
+        )
 
     def forget(self, number: int) -> None:
         """Removes the stages of a trial that shares none, after the study has ended it."""
@@ -222,17 +252,21 @@ class _Work:
             scores = {"test_ap": None, REASON_ATTR: str(error)}
         self.run_path.pending_writes.append(scoring(self.lease.trial_id, scores))
 
-    def queue_changes(self, *, releases: bool = False) -> None:
+    def queue_changes(self, *, releases: bool = False, is_death: bool = False) -> None:
         """Puts the changes of the trial into the write queue."""
         trial_queue = self.objective.trial_queue
         change = trial_queue.replica.drain(self.lease.trial_id)
         change.besides += self.run_path.take_pending_writes() if self.run_path else []
-        change.releases = releases
+        change.releases, change.is_death = releases, is_death
         self.objective.write_queue.post(change, self.lease)
 
-    def release(self) -> None:
-        """Writes the changes and gives the trial's lease back."""
-        self.queue_changes(releases=True)
+    def release(self, *, is_death: bool = False) -> None:
+        """Writes the changes and gives the trial's lease back.
+
+        Args:
+            is_death: whether this process ends with it.
+        """
+        self.queue_changes(releases=True, is_death=is_death)
         self.objective.write_queue.wait_until_written(self.lease)
         self.objective.trial_queue.give_back(self.lease.trial_id)
 
@@ -241,6 +275,8 @@ class _Work:
         objective, trial, run_path = self.objective, self.trial, self.run_path
         if reason is not None:
             trial.set_user_attr(REASON_ATTR, reason)
+        if state == TrialState.FAIL:
+            trial.set_user_attr(FAILED_AT_ATTR, objective.trial_queue.session.place)
         if run_path is not None and run_path.resumed:
             trial.set_user_attr(RESUMED_ATTR, run_path.resumed)
         val_ap = self.epochs_done[-1].metrics["val_ap"] if self.epochs_done else None

@@ -56,7 +56,7 @@ class Backend(Protocol):
     """Seconds that jobs have to leave before they are killed."""
 
     one_machine: bool
-    """Whether a problem of one worker affects all others, because they share one machine."""
+    """Whether all workers run on this machine, where they write their logs."""
 
     def slots(self) -> Sequence[WorkerSlot]:
         """Returns the slots available now; a slot that is missing since the last call is lost.

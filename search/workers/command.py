@@ -26,6 +26,10 @@ UNFIT = 69
 """Exit status of a placed worker whose machine lacks something."""
 FAILED = 70
 """Exit status of a placed worker if no worker of the study can continue."""
+SICK = 71
+"""Exit status of a placed worker on which trials fail, while other workers are healthy."""
+DIED = 1
+"""Exit status of a placed worker that another process on its machine can replace."""
 
 TIME_IS_UP = "its time is up"
 ASKED_TO_LEAVE = "it was asked to leave"

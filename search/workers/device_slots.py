@@ -28,6 +28,15 @@ class DeviceSlot:
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def place(self, number: int | None) -> str:
+        """Returns the name of the place of its worker: all workers on a GPU share its faults.
+
+        Args:
+            number: of the worker, if it has one.
+        """
+        is_shared = number is None or self.name.startswith("cuda")
+        return self.name if is_shared else f"{self.name} {number}"
+
 
 def device_slots(
     device: str, workers: int | Literal["auto"], slots_per_gpu: int = 1

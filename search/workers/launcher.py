@@ -1,11 +1,14 @@
 """Launcher: runs a job on each slot, replaces those that end, and shows what they do."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from optuna.trial import TrialState
 
 from canopy_search.search.errors import SearchFailedError, UnfitMachineError
 from canopy_search.search.events import (
@@ -19,16 +22,16 @@ from canopy_search.search.events import (
 )
 from canopy_search.search.workers.backend import Backend, Job, WorkerSlot
 from canopy_search.search.workers.database_watcher import DatabaseWatcher
+from canopy_search.search.workers.logs import last_line
 
 MOST_DEATHS = 5
-"""After this many deaths in a row, each within `SOON_S`, a slot is marked unfit."""
-SOON_S = 60.0
-UNFIT_PAUSE_S = 60.0
-"""Seconds until an unfit machine is tried again, since the user may have fixed it."""
+"""After this many deaths in a row, without an epoch in between, a slot is parked."""
+PARKED_S = 60.0
+"""Seconds until a parked slot is tried again, since the user may have fixed its machine."""
 WATCH_EVERY_S = 2.0
 """Seconds between two looks at the database."""
 ROUNDS_WITHOUT_EPOCH = 3
-"""The search fails if every job leaves this often before any has finished an epoch."""
+"""A slot is parked if its jobs leave this often before one has finished an epoch."""
 _FIRST_PAUSE_S = 1.0
 _TICK_S = 0.5
 
@@ -49,20 +52,22 @@ class _SlotState:
         slot: the slot.
         log: log file of all jobs of this slot.
         job: current job; None if there is none.
-        started_s: when the job was submitted, by the monotonic clock.
-        deaths: deaths in a row, each within `SOON_S`.
+        trial: number of the trial that its job runs, as far as is known.
+        deaths: of its jobs since the last epoch: the trials that they ran.
+        left: jobs that left since the last epoch.
         retry_at_s: when the next job is submitted, by the monotonic clock.
-        unfit: why no worker can run on this slot.
+        parked: why it is parked; None if it is not.
     """
 
     index: int
     slot: WorkerSlot
     log: Path
     job: Job | None = None
-    started_s: float = 0.0
-    deaths: int = 0
+    trial: int | None = None
+    deaths: list[int | None] = field(default_factory=list)
+    left: int = 0
     retry_at_s: float = 0.0
-    unfit: str | None = None
+    parked: str | None = None
 
     @property
     def name(self) -> str:
@@ -99,7 +104,6 @@ class Launcher:
     _indices: dict[str, int] = field(default_factory=dict)
     _has_ended: bool = False
     _has_no_slot: bool = False
-    _left_without_epoch: int = 0
     _watched_s: float = float("-inf")
 
     def run(self) -> bool:
@@ -109,7 +113,7 @@ class Launcher:
             False if the deadline came first.
 
         Raises:
-            UnfitMachineError: no machine can work on the study, or workers die repeatedly.
+            UnfitMachineError: no slot is left on which workers can work on the study.
             SearchFailedError: too many trials failed, or the backend is lost.
             KeyboardInterrupt: the user stopped the search; no worker is left.
         """
@@ -134,7 +138,7 @@ class Launcher:
         now_s = time.monotonic()
         for state in self._slot_states.values():
             if state.job is None and not self._has_ended and now_s >= state.retry_at_s:
-                state.job, state.started_s = self.backend.submit(state.slot, state.log), now_s
+                state.job, state.trial = self.backend.submit(state.slot, state.log), None
         ended: list[tuple[_SlotState, WorkerEnded]] = []
         for job, event in self.backend.events(_TICK_S):
             states = [state for state in self._slot_states.values() if state.job is job]
@@ -146,7 +150,7 @@ class Launcher:
         self._watch(at_once=bool(ended))  # a worker writes to the database before it ends
         for state, event in ended:
             self._on_end(state, event)
-        self._check_fit()
+        self._check_parked()
 
     def _follow_backend(self) -> None:
         """Adds new slots and drops lost ones."""
@@ -187,78 +191,86 @@ class Launcher:
             self._show(state, name, event)
 
     def _show(self, state: _SlotState | None, name: str, event: Event) -> None:
-        if isinstance(event, TrialStarted) and state is not None:
-            state.unfit = None
-        if isinstance(event, EpochDone | TrialEnded):
-            self._left_without_epoch = 0
+        match event:
+            case TrialStarted() if state is not None:
+                state.trial = event.number
+            case TrialEnded(number=number, state=TrialState.FAIL):
+                for each in self._slot_states.values():
+                    # Of these deaths the trial was the reason, and it is not started again.
+                    each.deaths = [trial for trial in each.deaths if trial != number]
+            case EpochDone() | TrialEnded() if state is not None:
+                state.deaths, state.left, state.parked = [], 0, None
+            case EpochDone() | TrialEnded():
+                for each in self._slot_states.values():
+                    each.left = 0  # it may be this slot's epoch
         self.screen.show(name, event)
 
     def _on_end(self, state: _SlotState, ended: WorkerEnded) -> None:
         """Handles the end of a job: nothing is left, no worker can continue, or it is replaced."""
         self._release(state, ended)
+        reason = ended.reason
         match ended.ending:
             case Ending.FAILED:
-                raise SearchFailedError(ended.reason)
+                raise SearchFailedError(reason)
             case Ending.DONE:
                 self._has_ended = True
             case Ending.UNFIT:
-                self._back_off(state, ended.reason)
+                self._park(state, reason)
+            case Ending.SICK:
+                self._park(state, reason, for_s=math.inf)
             case Ending.LEFT:
-                state.deaths, state.retry_at_s = 0, time.monotonic()
-                self._left_without_epoch += 1
-                if self._left_without_epoch >= ROUNDS_WITHOUT_EPOCH * len(self._slot_states):
-                    raise SearchFailedError(
-                        f"{self._left_without_epoch} jobs in a row left before they finished an "
-                        f"epoch, the last one because {ended.reason}: increase --hours"
+                state.left, state.retry_at_s = state.left + 1, time.monotonic()
+                if state.left >= ROUNDS_WITHOUT_EPOCH:
+                    self._park(
+                        state,
+                        f"{state.left} jobs in a row left before they finished an epoch, the last "
+                        f"one because {reason}: increase --hours",
                     )
             case Ending.DIED:
-                self._on_death(state, ended.reason)
+                self._on_death(state, reason)
 
     def _on_death(self, state: _SlotState, reason: str) -> None:
-        lived_s = time.monotonic() - state.started_s
-        state.deaths = state.deaths + 1 if lived_s < SOON_S else 1
-        if state.deaths >= MOST_DEATHS:
-            died = f"died {state.deaths} times in a row; the last one {reason}"
-            self._back_off(state, f"{state.name} {died}{self._log_text(state, '; see ')}")
+        if state.trial is not None:
+            reason += f" while running trial {state.trial}"
+        state.deaths.append(state.trial)
+        deaths = len(state.deaths)
+        if deaths >= MOST_DEATHS:
+            if self.backend.one_machine:
+                printed = last_line(state.log)
+                reason += f"; its log, {state.log}, ends with: {printed}"
+            self._park(state, f"its workers died {deaths} times in a row; the last one {reason}")
             return
-        pause_s = _FIRST_PAUSE_S * 2 ** (state.deaths - 1)
+        pause_s = _FIRST_PAUSE_S * 2 ** (deaths - 1)
         state.retry_at_s = time.monotonic() + pause_s
-        self._note(
-            f"{state.name} {reason}; a new one starts in {pause_s:.0f} s"
-            + self._log_text(state, " (log: ", ")")
-        )
+        log = f" (log: {state.log})" if self.backend.one_machine else ""
+        self._note(f"{state.name} {reason}; a new one starts in {pause_s:.0f} s{log}")
 
-    def _back_off(self, state: _SlotState, reason: str) -> None:
-        """Marks a slot as unfit for now.
+    def _park(self, state: _SlotState, reason: str, for_s: float = PARKED_S) -> None:
+        """Starts no job on a slot for a while; other slots continue."""
+        state.retry_at_s = time.monotonic() + for_s
+        if state.parked is not None:  # it was tried again, in vain
+            return
+        state.parked = reason
+        others = [other for other in self._slot_states.values() if other is not state]
+        if any(other.parked == reason and other.slot.host == state.slot.host for other in others):
+            return
+        retry = f"; retrying every {for_s:.0f} s" if for_s < math.inf else ""
+        self._note(f"{state.name} is parked: {reason}{retry}")
 
-        Raises:
-            UnfitMachineError: no other slot can be fit, because all are on one machine.
-        """
-        if self.backend.one_machine:
-            raise UnfitMachineError(reason)
-        is_known = any(
-            other.unfit == reason and other.slot.host == state.slot.host
-            for other in self._slot_states.values()
-        )
-        state.unfit, state.deaths = reason, 0
-        state.retry_at_s = time.monotonic() + UNFIT_PAUSE_S
-        if not is_known:
-            self._note(
-                f"{state.slot.host or state.name} cannot work on the study: {reason}; "
-                f"retrying every {UNFIT_PAUSE_S:.0f} s"
-            )
-
-    def _check_fit(self) -> None:
-        """Raises UnfitMachineError if no machine can work on the study."""
+    def _check_parked(self) -> None:
+        """Raises UnfitMachineError if every slot is parked."""
         states = self._slot_states.values()
         if self._has_ended or not states:
             return
-        if any(state.job is not None or state.unfit is None for state in states):
+        if any(state.job is not None or state.parked is None for state in states):
             return
-        reasons = dict.fromkeys(
-            f"  {state.slot.host or state.name}: {state.unfit}" for state in states
+        reasons = dict.fromkeys(str(state.parked) for state in states)
+        if self.backend.one_machine and len(reasons) == 1:
+            raise UnfitMachineError(*reasons)
+        lines = dict.fromkeys(
+            f"  {state.slot.host or state.name}: {state.parked}" for state in states
         )
-        raise UnfitMachineError("no machine can work on the study:\n" + "\n".join(reasons))
+        raise UnfitMachineError("no machine can work on the study:\n" + "\n".join(lines))
 
     def _release(self, state: _SlotState, ended: WorkerEnded) -> None:
         self._drop_names(state, ended)
@@ -284,6 +296,3 @@ class Launcher:
 
     def _note(self, text: str) -> None:
         self.screen.show("", Note(text))
-
-    def _log_text(self, state: _SlotState, before: str, after: str = "") -> str:
-        return f"{before}{state.log}{after}" if self.backend.one_machine else ""

@@ -13,9 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from canopy_search.dashboards.formatting.values import params_text
 from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import NamedSettings
-from canopy_search.search.errors import SearchFailedError, StudyPausedError
-from canopy_search.search.events import Emit, Note, SearchStarted
+from canopy_search.search.errors import (
+    AcceleratorFailedError,
+    SearchFailedError,
+    SickWorkerError,
+    StudyPausedError,
+)
+from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded
 from canopy_search.search.scheduling.factory import build_pruner, build_sampler
+from canopy_search.search.scheduling.failures import Deaths, Failures, settings_not_repeated
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import (
     Idle,
@@ -24,10 +30,8 @@ from canopy_search.search.scheduling.next_trial import (
     end_left,
     end_paused,
     enqueue_once,
-    failure_limit_reached,
     finished_count,
     is_on_plateau,
-    settings_without_memory,
 )
 from canopy_search.search.scheduling.open_study import OpenStudy, best_ap
 from canopy_search.search.scheduling.paused_as_pruned_sampler import AsPruned
@@ -40,7 +44,12 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.errors import LeaseLostError
 from canopy_search.storage.study.confirmations import ConfirmationStore
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.study.trial_attributes import REASON_ATTR, STOPPED
+from canopy_search.storage.study.trial_attributes import (
+    FAILED_AT_ATTR,
+    LETHAL,
+    REASON_ATTR,
+    STOPPED,
+)
 from canopy_search.storage.study.trial_changes import Lease, TrialChange
 from canopy_search.storage.study.trial_queue import StudySnapshot, TrialQueue
 from canopy_search.storage.study.write_queue import WriteQueue
@@ -51,8 +60,8 @@ MOST_DEATHS = 4
 """A trial fails after this many deaths of its workers without an epoch in between."""
 
 RANDOM_AFTER, MAX_ATTEMPTS = 5, 100
-"""A configuration that ran out of memory is not started again: another one is sampled, at random
-after the first number of attempts; the search fails after the second."""
+"""A configuration that ran out of memory or is lethal is not started again: another one is sampled,
+at random after the first number of attempts; the search fails after the second."""
 
 _ATTEMPT_STRIDE = 2**32
 _FIRST_WAIT_S = 0.2
@@ -82,10 +91,11 @@ def open_objective(
     search = plan.config.search
     with ExitStack() as stack:
         trial_queue, session = retrier.call(lambda: _connect(plan, database))
-        stack.callback(session.close)
+        stack.push(lambda _type, error, _traceback: _leave(session, error))
         write_queue = WriteQueue(trial_queue.write, retrier)
         stack.callback(write_queue.close)
-        watchdog = Watchdog(search.stall_s, _stall_handler(write_queue, emit))
+        on_stall = _stall_handler(write_queue, session.place, emit)
+        watchdog = Watchdog(search.stall_s, on_stall)
         retrier.alive = watchdog.progress
         tree = stack.enter_context(open_tree(started, database, session, retrier))
         pruner = build_pruner(search.pruner, plan.config.training.epochs)
@@ -106,6 +116,17 @@ def open_objective(
             obeys,
             tests,
         )
+
+
+def _leave(session: WorkerSession, error: BaseException | None) -> None:
+    """Ends a session, and records an error of the worker's own."""
+    match error:
+        case AcceleratorFailedError():
+            session.close(str(error), error.trial_number)
+        case SickWorkerError():
+            session.close(str(error))
+        case _:
+            session.close()
 
 
 def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSession]:
@@ -140,6 +161,8 @@ def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> None:
 
     Raises:
         SearchFailedError: too many trials failed.
+        SickWorkerError: too many trials failed on this worker, while others are healthy.
+        AcceleratorFailedError: this process must end; its trial is released.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
     _Worker(plan, objective, retrier).run()
@@ -157,6 +180,7 @@ class _Worker:
     wait_s: float = _FIRST_WAIT_S
     as_pruned: AsPruned = field(default_factory=AsPruned)
     sampler_of: tuple[int, int] | None = None
+    lethal: list[TrialEnded] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = self.plan.config
@@ -200,6 +224,12 @@ class _Worker:
             )
         )
 
+    def _emit_lethal_trials(self) -> None:
+        for end in self.lethal:
+            self.objective.emit(end)
+            if not self.objective.shares:
+                self.objective.forget(end.number)
+
     def _wait(self) -> None:
         session = self.objective.trial_queue.session
         is_paused = session.wanted == PAUSE
@@ -220,20 +250,23 @@ class _Worker:
         objective, search = self.objective, self.plan.config.search
         opened = objective.opened
         self.sampler_of = None  # a claim that is repeated draws the same values
+        self.lethal = []
         with objective.trial_queue.locked() as snapshot:
             if snapshot.control == PAUSE:
                 return Idle.WAIT
+            self._fail_lethal_trials(snapshot)
             self._check_failures(snapshot)
             # Once all are enqueued, there is no need to check again.
             self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueued)
             known_trials = len(opened.trials())
             trial = self._select(snapshot)
-            if isinstance(trial, Idle):
-                ended = end_paused(opened, objective.pruner_name) if trial is Idle.DONE else []
-            else:
+            ended = end_paused(opened, objective.pruner_name) if trial is Idle.DONE else []
+            if isinstance(trial, optuna.trial.Trial):
                 trial = self._sampled(trial, is_new=trial.number >= known_trials)
                 snapshot.taken = trial.number
-                return trial
+        self._emit_lethal_trials()
+        if isinstance(trial, optuna.trial.Trial):
+            return trial
         if ended:
             objective.emit(Note(f"{len(ended)} paused trials are marked pruned"))
             for number in [] if objective.shares else ended:
@@ -248,7 +281,6 @@ class _Worker:
         if snapshot.control == STOP_PRUNING:
             end_left(opened, snapshot.owned, STOPPED)
             return Idle.WAIT if snapshot.owned else Idle.DONE
-        self._fail_repeated_deaths(snapshot)
         trials = opened.trials()
         self._seed_sampler(len(trials))
         return choose_trial(
@@ -256,7 +288,7 @@ class _Worker:
             objective.pruner,
             TrialRequest(
                 snapshot.target or self.plan.n_trials,
-                snapshot.owned,
+                snapshot.owned | self._left_to_others(snapshot),
                 snapshot.suspected,
                 begins=snapshot.control == RUN,
                 searches=not is_on_plateau(trials, search.stop_when.no_improvement_trials),
@@ -264,37 +296,49 @@ class _Worker:
             self.verification,
         )
 
-    def _fail_repeated_deaths(self, snapshot: StudySnapshot) -> None:
+    def _fail_lethal_trials(self, snapshot: StudySnapshot) -> None:
         """Fails trials whose workers died repeatedly, so that they do not stop all workers."""
-        opened = self.objective.opened
-        for number, deaths in snapshot.deaths.items():
-            if deaths >= MOST_DEATHS and number not in snapshot.owned:
-                trial = opened.resume(number)
-                trial.set_user_attr(REASON_ATTR, f"{deaths} workers in a row died while running it")
-                opened.study.tell(trial, state=TrialState.FAIL)
+        objective = self.objective
+        for number, deaths in self._deaths(snapshot).items():
+            if deaths.is_lethal(MOST_DEATHS) and number not in snapshot.leased:
+                reason = f"{LETHAL}: {deaths.count} in a row died while running it"
+                self.lethal.append(objective.fail(number, reason))
+
+    def _left_to_others(self, snapshot: StudySnapshot) -> set[int]:
+        """Returns trials that other workers should try first, because they may be healthier."""
+        place = self.objective.trial_queue.session.place
+        deaths = self._deaths(snapshot)
+        return {number for number in deaths if deaths[number].is_left_to_others(place)}
+
+    @staticmethod
+    def _deaths(snapshot: StudySnapshot) -> dict[int, Deaths]:
+        return {
+            number: Deaths(count, snapshot.died_at[number], snapshot.places)
+            for number, count in snapshot.deaths.items()
+        }
 
     def _sampled(self, trial: optuna.trial.Trial, *, is_new: bool) -> optuna.trial.Trial:
         """Samples the missing parameters of the trial; the seed depends only on its number.
 
-        A new trial whose configuration ran out of memory before is sampled again. The sampler
-        ignores failed trials and may repeat the same configuration, so later attempts are random.
+        A new trial whose configuration ran out of memory or was lethal is sampled again. The
+        sampler ignores failed trials and may repeat it, so later attempts are random.
 
         Raises:
             SearchFailedError: every attempt gave such a configuration.
         """
         objective = self.objective
         opened = objective.opened
-        too_large = settings_without_memory(opened.trials(TrialState.FAIL), objective.space)
+        excluded = settings_not_repeated(opened.trials(TrialState.FAIL), objective.space)
         for attempt in range(MAX_ATTEMPTS):
             self._seed_sampler(trial.number, attempt)
             params = objective.space.suggest(trial)
-            if not is_new or params not in too_large:
+            if not is_new or params not in excluded:
                 return trial
             objective.trial_queue.replica.discard(opened.trial_id(trial.number))
             trial = opened.study.ask()
         raise SearchFailedError(
-            "every sampled configuration has run out of memory before, such as "
-            f"{params_text(params)}; remove values that are too large from search.space, or lower "
+            "every sampled configuration has run out of memory or ended its workers, such as "
+            f"{params_text(params)}; remove such values from search.space, or lower "
             "training.batch_size or data.image_px"
         )
 
@@ -313,22 +357,33 @@ class _Worker:
         self.objective.opened.study.sampler = sampler
 
     def _check_failures(self, snapshot: StudySnapshot) -> None:
-        search = self.plan.config.search
-        limit = failure_limit_reached(
-            snapshot.outcomes, search.max_failures, search.max_failures_total
-        )
-        if limit is not None:
-            failed = self.objective.opened.trials(TrialState.FAIL)
-            last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number))
-            reason = last.user_attrs.get(REASON_ATTR, "no reason was recorded")
-            raise SearchFailedError(f"{limit}; the last one, trial {last.number}: {reason}")
+        search, opened = self.plan.config.search, self.objective.opened
+        failures = Failures.of(snapshot.outcomes, opened.trials(), snapshot.places)
+        limit = failures.limit_reached(search.max_failures, search.max_failures_total)
+        place = self.objective.trial_queue.session.place
+        is_sick = limit is None and failures.is_sick(place, search.max_failures)
+        if limit is None and not is_sick:
+            return
+        failed = opened.trials(TrialState.FAIL)
+        if is_sick:
+            failed = [t for t in failed if t.user_attrs.get(FAILED_AT_ATTR) == place] or failed
+        last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number))
+        reason = last.user_attrs.get(REASON_ATTR, "no reason was recorded")
+        if is_sick:
+            raise SickWorkerError(
+                f"{search.max_failures} trials failed in a row on {place}, while other workers are "
+                f"healthy; the last one, trial {last.number}: {reason}"
+            )
+        raise SearchFailedError(f"{limit}; the last one, trial {last.number}: {reason}")
 
 
-def _stall_handler(write_queue: WriteQueue, emit: Emit) -> Callable[[Lease, str], None]:
+def _stall_handler(write_queue: WriteQueue, place: str, emit: Emit) -> Callable[[Lease, str], None]:
     def on_stall(lease: Lease, reason: str) -> None:
         emit(Note(f"trial {lease.number} failed: {reason}; this worker exits"))
         change = TrialChange(
-            lease.trial_id, user_attrs={REASON_ATTR: reason}, state=TrialState.FAIL
+            lease.trial_id,
+            user_attrs={REASON_ATTR: reason, FAILED_AT_ATTR: place},
+            state=TrialState.FAIL,
         )
         write_queue.post(change, lease)
         write_queue.wait_until_written(lease, _STALL_RECORD_S)

@@ -5,23 +5,32 @@ import os
 import sys
 from dataclasses import dataclass, replace
 
-from canopy_search.search.errors import SearchError, SearchFailedError
-from canopy_search.search.events import Emit
+from canopy_search.search.errors import SearchError
+from canopy_search.search.events import Emit, Ending
 from canopy_search.search.study.plan import plan_search
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.command import (
+    DIED,
     DONE,
     FAILED,
     INTERRUPTED,
     PLACED_VARIABLE,
+    SICK,
     UNFIT,
 )
 from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.graceful_exit import leaving_in_time
-from canopy_search.search.workers.process import search_in_study
+from canopy_search.search.workers.process import ending_of, search_in_study
 from canopy_search.storage.errors import StorageError
 from canopy_search.training.device.precision import resolve_threads
 from canopy_search.training.errors import TrainingError
+
+_EXIT_STATUSES = {
+    Ending.FAILED: FAILED,
+    Ending.SICK: SICK,
+    Ending.UNFIT: UNFIT,
+    Ending.DIED: DIED,
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class Placed:
         n_trials: requested number of trials.
         workers: number of workers that share its machine.
         threads: its threads if the configuration says ``auto``; None for its share.
+        number: number of its slot; None if it has none.
     """
 
     worker_id: int
     n_trials: int
     workers: int = 1
     threads: int | None = None
+    number: int | None = None
 
     def run(self, request: StudyRequest, emit: Emit) -> int:
         """Works on the study, and starts it if no other worker has.
@@ -58,7 +69,7 @@ class Placed:
             threads = self.threads and min(self.threads, resolve_threads("auto"))
             plan = replace(
                 plan,
-                slot=slot.name,
+                slot=slot.place(self.number),
                 workers=self.workers,
                 threads=threads,
                 worker_id=self.worker_id,
@@ -69,7 +80,7 @@ class Placed:
             return INTERRUPTED
         except (SearchError, StorageError, TrainingError, OSError) as error:
             print(error, file=sys.stderr)  # noqa: T201 - for the search
-            return FAILED if isinstance(error, SearchFailedError) else UNFIT
+            return _EXIT_STATUSES[ending_of(error)]
         return DONE
 
 

@@ -15,7 +15,12 @@ from typing import Any
 import optuna
 
 from canopy_search.search.console import log_console
-from canopy_search.search.errors import SearchError, SearchFailedError
+from canopy_search.search.errors import (
+    AcceleratorFailedError,
+    SearchError,
+    SearchFailedError,
+    SickWorkerError,
+)
 from canopy_search.search.events import Emit, Ending, Note, WorkerEnded, note_to
 from canopy_search.search.progress_display import LineScreen
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
@@ -67,8 +72,7 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
         sys.exit(INTERRUPTED)
     except (SearchError, StorageError, TrainingError) as error:
         lines.emit(Note(str(error)))
-        is_everywhere = isinstance(error, SearchFailedError)
-        pipe.emit(WorkerEnded(Ending.FAILED if is_everywhere else Ending.UNFIT, str(error)))
+        pipe.emit(WorkerEnded(ending_of(error), str(error)))
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - reported, and the launcher starts another worker
         traceback.print_exc()
@@ -76,6 +80,19 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
         sys.exit(1)
     lines.emit(Note("nothing is left to do"))
     pipe.emit(WorkerEnded(Ending.DONE))
+
+
+def ending_of(error: Exception) -> Ending:
+    """Returns what an error of a worker means for the other workers of the study."""
+    match error:
+        case SearchFailedError():
+            return Ending.FAILED
+        case SickWorkerError():
+            return Ending.SICK
+        case AcceleratorFailedError():
+            return Ending.DIED
+        case _:
+            return Ending.UNFIT
 
 
 def search_in_study(
@@ -97,6 +114,8 @@ def search_in_study(
         StudyDiffersError: data, settings or versions differ from the study's.
         TrainingError: the data cannot be used, or a network does not fit.
         SearchFailedError: too many trials failed.
+        SickWorkerError: too many trials failed on this worker, while others are healthy.
+        AcceleratorFailedError: this process can no longer use its accelerator.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
     retrier = plan.workspace.retrier(note_to(emit))

@@ -16,6 +16,7 @@ from canopy_search.search.workers.command import (
     DONE,
     FAILED,
     INTERRUPTED,
+    SICK,
     TIME_IS_UP,
     UNFIT,
     CommandEnd,
@@ -28,7 +29,12 @@ DATABASE_REMEDY = (
     "(postgresql://user:password@host/database)"
 )
 _ID_BITS = 61  # an id has 62; those of the workers of one job follow each other
-_ENDINGS = {DONE: Ending.DONE, UNFIT: Ending.UNFIT, FAILED: Ending.FAILED}
+_ENDINGS = {
+    DONE: Ending.DONE,
+    UNFIT: Ending.UNFIT,
+    FAILED: Ending.FAILED,
+    SICK: Ending.SICK,
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,12 @@ class RemoteSearch:
     plan: SearchPlan
     note: Callable[[str], None] = field(repr=False)
 
-    def command(self, *, threads: int | None, workers: int = 1) -> WorkerCommand:
+    def command(self, *, threads: int | None, number: int, workers: int = 1) -> WorkerCommand:
         """Returns the command of a new worker.
 
         Args:
             threads: its threads if the configuration says ``auto``; None for its share.
+            number: number of its slot.
             workers: number of workers that share its machine.
         """
         plan, workspace = self.plan, self.plan.workspace
@@ -63,7 +70,7 @@ class RemoteSearch:
             version=version(CANOPY),
             arguments=("--study", plan.study, "--database-patience", patience_min),
             config=yaml_text(config),
-            placed=asdict(Placed(worker_id, plan.n_trials, workers, threads)),
+            placed=asdict(Placed(worker_id, plan.n_trials, workers, threads, number)),
             environment=environment,
             home=str(workspace.home),
         )

@@ -43,7 +43,8 @@ _VALUE = sqlalchemy.text("""
 """)
 _FENCE = sqlalchemy.text("""
     UPDATE canopy_trial SET writes = writes + 1,
-        deaths = CASE WHEN :moves_on THEN 0 ELSE deaths END, ended = CASE WHEN :ends THEN now() END,
+        deaths = CASE WHEN :moves_on THEN 0 ELSE deaths END + CASE WHEN :is_death THEN 1 ELSE 0 END,
+        ended = CASE WHEN :ends THEN now() END,
         worker = CASE WHEN :releases THEN NULL ELSE worker END,
         changed = CAST(CAST(pg_current_xact_id() AS text) AS bigint)
     WHERE trial_id = :trial_id AND worker = :worker AND token = :token AND writes = :writes
@@ -98,6 +99,7 @@ class TrialChange:
         value: of the trial, if it ends with one.
         at: when it starts or ends.
         releases: whether its lease is released; an end releases it, too.
+        is_death: whether its worker ends with this release, which counts as a death.
         besides: additional writes in the same transaction.
     """
 
@@ -112,6 +114,7 @@ class TrialChange:
     value: float | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     releases: bool = False
+    is_death: bool = False
     besides: list[Callable[[sqlalchemy.Connection], None]] = field(default_factory=list)
 
     @property
@@ -157,6 +160,7 @@ def write_leased(
         "writes": before,
         "moves_on": bool(change.reports),
         "ends": change.ends,
+        "is_death": change.is_death,
         "releases": change.releases or change.ends,
     }
     if connection.execute(_FENCE, values).rowcount == 0:

@@ -3,6 +3,7 @@
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from canopy_search.storage.study.trial_changes import (
     write_leased,
     write_new,
 )
+from canopy_search.storage.workers.deaths import living_places, places_of_deaths
 from canopy_search.storage.workers.registry import LIVING, remove_dead_workers, suspects
 from canopy_search.storage.workers.session import WorkerSession
 
@@ -40,9 +42,14 @@ _LEASES = sqlalchemy.text("""
 """)
 # The trials of dead workers become free; a trial may be the reason for a death.
 _ORPHAN = sqlalchemy.text(f"""
-    UPDATE canopy_trial AS lease SET worker = NULL, deaths = deaths + 1
-    FROM trials WHERE trials.trial_id = lease.trial_id AND study_id = :study_id
-      AND worker IS NOT NULL AND worker NOT IN ({LIVING})
+    WITH orphan AS (
+        SELECT trial_id, number, worker FROM canopy_trial JOIN trials USING (trial_id)
+        WHERE study_id = :study_id AND worker IS NOT NULL AND worker NOT IN ({LIVING})),
+    freed AS (
+        UPDATE canopy_trial AS lease SET worker = NULL, deaths = deaths + 1 FROM orphan
+        WHERE lease.trial_id = orphan.trial_id AND lease.worker = orphan.worker)
+    UPDATE canopy_worker AS dead SET doing = json_build_object('trial', number)
+    FROM orphan WHERE dead.id = orphan.worker
 """)  # noqa: S608 - our own text
 # A worker that takes a trial trains nothing. Others may wait for the leases of its last trial.
 _TRAINS_NOTHING = sqlalchemy.text("DELETE FROM canopy_stage_lease WHERE worker = :me")
@@ -50,7 +57,7 @@ _NEW_ID = sqlalchemy.text("SELECT nextval(pg_get_serial_sequence('trials', 'tria
 _XID = sqlalchemy.text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
 # Of the trials that did not fail only the last one matters: it ends a series of failures.
 _ENDED = """
-    SELECT state, ended FROM canopy_trial JOIN trials USING (trial_id)
+    SELECT number, state, ended FROM canopy_trial JOIN trials USING (trial_id)
     JOIN canopy_study USING (study_id)
     WHERE study_id = :study_id AND ended IS NOT NULL AND (launched IS NULL OR ended >= launched)
 """
@@ -73,8 +80,10 @@ class StudySnapshot:
         suspected: numbers of those trials whose worker may be dead, which is known shortly.
         mine: numbers of those trials that this worker has.
         deaths: trial number → workers that died on it since its last progress, if any.
-        outcomes: final states of the trials since the last launch, the latest first: all that
-            failed, and the last one that did not; empty if none failed.
+        died_at: trial number → the places where these workers died, most often first.
+        places: where workers of the study live; read only if a trial failed or workers died.
+        outcomes: numbers and final states of the trials since the last launch, the latest first:
+            all that failed, and the last one that did not; empty if none failed.
         taken: number of the trial that this worker takes, to be set.
     """
 
@@ -84,7 +93,9 @@ class StudySnapshot:
     suspected: set[int]
     mine: set[int]
     deaths: dict[int, int]
-    outcomes: list[TrialState]
+    died_at: dict[int, Counter[str]]
+    places: set[str]
+    outcomes: list[tuple[int, TrialState]]
     taken: int | None = None
 
     @property
@@ -208,28 +219,32 @@ class TrialQueue:
         others = set(leased.values()) - {self.session.worker}
         suspected = suspects(connection, self.session.worker) if others else set()
         self.replica.refresh(connection, check=True)
+        deaths = {
+            row.number: row.deaths
+            for row in leases
+            if row.deaths and row.state == TrialState.RUNNING.name
+        }
+        outcomes = self._outcomes(connection)
         return StudySnapshot(
             control=row.control,
             target=row.target,
             leased=leased,
             suspected={number for number, worker in leased.items() if worker in suspected},
             mine={number for number, worker in leased.items() if worker == self.session.worker},
-            deaths={
-                row.number: row.deaths
-                for row in leases
-                if row.deaths and row.state == TrialState.RUNNING.name
-            },
-            outcomes=self._outcomes(connection),
+            deaths=deaths,
+            died_at=places_of_deaths(connection, self._study_id, deaths) if deaths else {},
+            places=living_places(connection, self._study_id) if deaths or outcomes else set(),
+            outcomes=outcomes,
         )
 
-    def _outcomes(self, connection: sqlalchemy.Connection) -> list[TrialState]:
+    def _outcomes(self, connection: sqlalchemy.Connection) -> list[tuple[int, TrialState]]:
         states = (TrialState.FAIL,)
         failed = self.replica.get_all_trials(self._study_id, deepcopy=False, states=states)
         if not failed:
             return []
         values = {"study_id": self._study_id, "failed": [trial._trial_id for trial in failed]}
-        rows = connection.scalars(_OUTCOMES, values)
-        return [TrialState[state] for state in rows]
+        rows = connection.execute(_OUTCOMES, values)
+        return [(row.number, TrialState[row.state]) for row in rows]
 
     def _write(
         self, connection: sqlalchemy.Connection, snapshot: StudySnapshot, known: int

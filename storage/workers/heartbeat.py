@@ -1,5 +1,6 @@
 """The heartbeat: the statements of a worker's session, and what the database returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,8 @@ _FORGET = sqlalchemy.text("""
 _LEAVE = sqlalchemy.text("""
     WITH trials AS (UPDATE canopy_trial SET worker = NULL WHERE worker = :worker),
     stages AS (DELETE FROM canopy_stage_lease WHERE worker = :worker)
-    UPDATE canopy_worker SET ended = now(), end_reason = :reason, doing = NULL WHERE id = :worker
-""")
+    UPDATE canopy_worker SET ended = now(), end_reason = :reason, doing = :doing WHERE id = :worker
+""").bindparams(sqlalchemy.bindparam("doing", type_=JSON(none_as_null=True)))
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def forget_old(connection: sqlalchemy.Connection, study_id: int | None) -> None:
     connection.execute(_FORGET, {"study_id": study_id})
 
 
-def leave(connection: sqlalchemy.Connection, worker: int, reason: str) -> None:
-    """Releases all leases of a worker, and records why it leaves."""
-    connection.execute(_LEAVE, {"worker": worker, "reason": reason})
+def leave(
+    connection: sqlalchemy.Connection, worker: int, reason: str, doing: Mapping[str, Any] | None
+) -> None:
+    """Releases all leases of a worker, and records why it leaves, and what it died on."""
+    connection.execute(_LEAVE, {"worker": worker, "reason": reason, "doing": doing})

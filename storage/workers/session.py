@@ -137,6 +137,11 @@ class WorkerSession:
         self._has_progressed = True
 
     @property
+    def place(self) -> str:
+        """Its machine and its device there, as `storage.workers.deaths` names places."""
+        return f"{self._identity['host']} {self._identity['slot']}"
+
+    @property
     def is_throttled(self) -> bool:
         """Whether this worker closes connections after use."""
         return self._throttle.is_throttled
@@ -157,8 +162,12 @@ class WorkerSession:
             return True
         return self._recovered_s is not None and now_s - self._recovered_s < RECOVERY_S
 
-    def close(self, reason: str = LEFT) -> None:
+    def close(self, reason: str = LEFT, died_on: int | None = None) -> None:
         """Leaves: releases all leases, and records why.
+
+        Args:
+            reason: why it leaves.
+            died_on: number of the trial that it ends with, if it ends because of an error.
 
         If the database is unavailable, other workers find out by the timeout.
         """
@@ -166,7 +175,8 @@ class WorkerSession:
         if self._thread.is_alive():
             self._thread.join(2 * self._beat_s)
         with suppress(SQLAlchemyError):
-            leave(self._connected(), self.worker, reason)
+            doing = None if died_on is None else {"trial": died_on}
+            leave(self._connected(), self.worker, reason, doing)
         self._drop_connection()
         self._engine.dispose()
 

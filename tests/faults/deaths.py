@@ -1,4 +1,4 @@
-"""Faults that a process does to itself at a chosen point of the code."""
+"""Faults that a process does to itself at a chosen point of the code, or at a chosen place."""
 
 import fcntl
 import os
@@ -7,6 +7,14 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+import torch
+from optuna.trial import Trial
+
+from canopy_search.search.trial.objective import Objective
+from canopy_search.search.workers import launcher
+from canopy_search.storage.workers.session import WorkerSession
+from tests.faults.sleeping_run import SleepingRun
 
 Prepare = Callable[[], None]
 """Is called in a process that works, before it begins."""
@@ -85,3 +93,43 @@ def freeze_self() -> None:
     """Stops this process until somebody lets it go on."""
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(0.2)  # this thread may be the last one to stop
+
+
+def lose_the_accelerator() -> None:
+    """Fails as torch does when the context of a GPU is dead."""
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nadvice")
+
+
+def replace_at_once() -> None:
+    """Lets a launcher replace workers that die without the pauses that a person sees."""
+    launcher._FIRST_PAUSE_S = 0.05  # type: ignore[misc]
+
+
+def in_epochs_where(is_bad: Callable[[str, int], bool], do: Callable[[], None]) -> Prepare:
+    """Does something in every epoch at bad places, or of bad trials."""
+
+    def prepare() -> None:
+        replace_at_once()
+        register, run_trial = WorkerSession.register, Objective.run_trial
+        train_epoch = SleepingRun.train_epoch
+        places: list[str] = []
+        numbers: list[int] = []
+
+        def registered(self: WorkerSession) -> None:
+            places.append(self.place)
+            register(self)
+
+        def run(self: Objective, trial: Trial) -> object:
+            numbers.append(trial.number)
+            return run_trial(self, trial)
+
+        def train(self: SleepingRun, on_batch: object = None) -> object:
+            if is_bad(places[-1], numbers[-1]):
+                do()
+            return train_epoch(self, on_batch)  # type: ignore[arg-type]
+
+        WorkerSession.register = registered  # type: ignore[method-assign]
+        Objective.run_trial = run  # type: ignore[assignment,method-assign]
+        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+
+    return prepare

@@ -103,6 +103,10 @@ class Worker:
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
+    def wait_until_said(self, text: str) -> None:
+        """Waits until it has said something."""
+        wait_until(lambda: text in self.said(), text)
+
 
 @dataclass
 class Search:

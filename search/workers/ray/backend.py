@@ -243,7 +243,8 @@ class RayBackend:
         """Places an actor on the slot's node."""
         self._count += 1
         placed = self._slots[slot.key]
-        command = self._search.command(threads=placed.threads)
+        number = int(slot.key.rpartition(":")[2]) + 1
+        command = self._search.command(threads=placed.threads, number=number)
         ids = [int(command.placed["worker_id"] or 0)]
         worker = _Worker(self._count, placed, self._driver, ids, time.monotonic())
         if self._can_reach_database(placed.node):

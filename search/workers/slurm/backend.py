@@ -13,6 +13,7 @@ from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
 from canopy_search.search.workers.command import WorkerCommand
+from canopy_search.search.workers.logs import last_line
 from canopy_search.search.workers.remote_search import (
     DATABASE_REMEDY,
     RemoteSearch,
@@ -34,7 +35,14 @@ _LOOK_EVERY_S = 0.2
 _SETTLED_S = 5.0
 _RETRY_S = 30.0
 _CLOSE_S = 5.0
-_ENDINGS = (Ending.FAILED, Ending.DONE, Ending.LEFT, Ending.UNFIT, Ending.DIED)
+_ENDINGS = (
+    Ending.FAILED,
+    Ending.DONE,
+    Ending.LEFT,
+    Ending.SICK,
+    Ending.UNFIT,
+    Ending.DIED,
+)
 """Of several workers of a job, the ending that comes first here is that of the job."""
 
 
@@ -194,8 +202,9 @@ class SlurmBackend:
         workers = self._search.plan.config.search.slots_per_gpu if request.has_gpu else 1
         is_shared = self._queue.word == LocalQueue.word
         threads = max(1, resolve_threads("auto") // request.jobs) if is_shared else None
-        command = self._search.command(threads=threads, workers=workers)
-        job = _Job(int(slot.key), command, self._queue)
+        index = int(slot.key)
+        command = self._search.command(threads=threads, number=index + 1, workers=workers)
+        job = _Job(index, command, self._queue)
         self._try(job)
         self._jobs[job.index] = job
         previous = self._last.pop(job.index, None)
@@ -298,8 +307,9 @@ class SlurmBackend:
             return WorkerEnded(Ending.DIED, f"died of {value.strip().splitlines()[-1]}")
         logs = [f"{job.job_id}_0_log.{kind}" for kind in ("err", "out")]
         hint = "" if names & set(logs) else _startup_hint(self._search.plan.workspace.home)
-        last_line = next(filter(None, (_last_line(self._folder / name) for name in logs)), "")
-        return WorkerEnded(Ending.DIED, f"{job.state.text} as job {job.job_id}{hint}{last_line}")
+        printed = next(filter(None, (last_line(self._folder / name) for name in logs)), "")
+        printed = f": {printed}" if printed else ""
+        return WorkerEnded(Ending.DIED, f"{job.state.text} as job {job.job_id}{hint}{printed}")
 
     def _note_counts(self, now_s: float) -> None:
         """Reports the numbers of waiting and running jobs once a change has lasted 5 s."""
@@ -316,15 +326,6 @@ class SlurmBackend:
             runs = "1 runs" if counts[1] == 1 else f"{counts[1]} run"
             self._search.note(f"{self._queue.name}: {waits}{why}, {runs}")
         self._noted = counts
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").split("\n")
-    except OSError:
-        return ""
-    printed = [line.strip() for line in lines if line.strip()]
-    return f": {printed[-1]}" if printed else ""
 
 
 def _startup_hint(home: Path) -> str:

@@ -5,10 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.errors import SearchFailedError, UnfitMachineError
-from canopy_search.search.events import Ending, EpochDone, Event, TrialStarted, WorkerEnded
+from canopy_search.search.events import (
+    Ending,
+    EpochDone,
+    Event,
+    TrialEnded,
+    TrialStarted,
+    WorkerEnded,
+)
 from canopy_search.search.workers import launcher as search_launcher
 from canopy_search.search.workers.backend import WorkerSlot
 from canopy_search.search.workers.launcher import MOST_DEATHS, ROUNDS_WITHOUT_EPOCH, Launcher
@@ -58,6 +66,14 @@ def steps(
 
 def nothing(_backend: InMemoryBackend) -> None:
     pass
+
+
+def later_step(_backend: InMemoryBackend) -> None:
+    search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
+
+
+def ended(number: int, state: TrialState) -> TrialEnded:
+    return TrialEnded(number, {}, state, 0.5, 1, 1, 1.0, 1, 0.5)
 
 
 def all_end(backend: InMemoryBackend) -> None:
@@ -217,7 +233,7 @@ def test_a_machine_is_tried_again_after_a_while(screen: RecordedScreen, tmp_path
             job.end(Ending.UNFIT, "there are no images")
 
     def a_minute(backend: InMemoryBackend) -> None:
-        search_launcher.time.now_s += search_launcher.UNFIT_PAUSE_S  # type: ignore[attr-defined]
+        search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
 
     backend = InMemoryBackend(
         [FIRST, SECOND], on_submit=on_submit, script=steps(nothing, a_minute, nothing, all_end)
@@ -250,15 +266,106 @@ def test_what_keeps_every_worker_from_working_ends_the_search_at_once(
     assert backend.on("one:0").was_cancelled
 
 
-def test_on_one_machine_what_one_worker_lacks_all_lack(
+def test_what_all_workers_of_one_machine_lack_is_said_once(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
     def fails(backend: InMemoryBackend) -> None:
-        backend.on("two:0").end(Ending.UNFIT, "there are no images")
+        for job in backend.jobs:
+            job.end(Ending.UNFIT, "there are no images")
 
-    backend = InMemoryBackend([FIRST, SECOND], one_machine=True, script=steps(fails))
-    with pytest.raises(UnfitMachineError, match="there are no images"):
+    backend = InMemoryBackend(
+        [WorkerSlot("1", "cpu"), WorkerSlot("2", "cpu")], one_machine=True, script=steps(fails)
+    )
+    with pytest.raises(UnfitMachineError, match=r"^there are no images$"):
         launched(backend, screen, tmp_path).run()
+
+
+@pytest.mark.parametrize("ending", [Ending.DIED, Ending.UNFIT])
+def test_a_bad_slot_is_parked_with_its_reason_and_tried_again_in_silence(
+    screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion, ending: Ending
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "worker-2.log").write_text("driver: GPU 1 has fallen off the bus\n\n")
+
+    def on_submit(job: InMemoryJob) -> None:
+        if job.slot.key == "2":
+            job.emit(TrialStarted(backend.jobs.index(job), {}))  # each time it takes another one
+            job.end(ending, "was killed by SIGSEGV")
+
+    def later(backend: InMemoryBackend) -> None:
+        search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
+        backend.on("1").emit(EpochDone(1, 9, 0.5))
+
+    slots = [WorkerSlot("1", "cuda:0"), WorkerSlot("2", "cuda:1")]
+    backend = InMemoryBackend(
+        slots, one_machine=True, on_submit=on_submit, script=steps(*[later] * 20, all_end)
+    )
+    assert launched(backend, screen, tmp_path).run()
+    assert len(backend.jobs) > MOST_DEATHS + 5
+    assert [note.replace(str(tmp_path), "") for note in screen.notes] == words
+
+
+def test_deaths_with_work_in_between_are_not_in_a_row(
+    screen: RecordedScreen, tmp_path: Path
+) -> None:
+    def dies_after_work(backend: InMemoryBackend) -> None:
+        search_launcher.time.now_s += 2.0**MOST_DEATHS  # type: ignore[attr-defined]
+        job = backend.on("one:0")
+        if not job.is_over:
+            job.emit(ended(1, TrialState.PRUNED))
+            job.emit(TrialStarted(2, {}))
+            job.end(Ending.DIED, "was killed by SIGKILL")
+
+    backend = InMemoryBackend([FIRST], script=steps(*[dies_after_work] * 20, all_end))
+    assert launched(backend, screen, tmp_path).run()
+    assert len(backend.jobs) > 2 * MOST_DEATHS
+    assert {re.findall(r"trial 2; .* in (\d+ s)", note)[0] for note in screen.notes} == {"1 s"}
+
+
+def test_deaths_of_a_lethal_trial_are_not_the_slot_s(
+    screen: RecordedScreen, tmp_path: Path
+) -> None:
+    def dies(number: int) -> Callable[[InMemoryBackend], None]:
+        def step(backend: InMemoryBackend) -> None:
+            backend.on("one:0").emit(TrialStarted(number, {}))
+            backend.on("one:0").end(Ending.DIED, "was killed by SIGKILL")
+
+        return step
+
+    def fails(backend: InMemoryBackend) -> None:
+        backend.on("one:0").emit(ended(0, TrialState.FAIL))
+
+    most = MOST_DEATHS - 1
+    first, second = [dies(0), later_step] * most, [dies(1), later_step] * most
+    script = steps(*first, fails, *second, all_end)
+    backend = InMemoryBackend([FIRST], script=script)
+    assert launched(backend, screen, tmp_path).run()
+    assert len(backend.jobs) == 2 * MOST_DEATHS - 1
+
+
+def test_a_worker_on_which_trials_fail_is_not_replaced_and_others_go_on(
+    screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    def fails(backend: InMemoryBackend) -> None:
+        backend.on("two:0").end(Ending.SICK, "3 trials failed in a row on two cpu")
+
+    backend = InMemoryBackend([FIRST, SECOND], script=steps(fails, *[later_step] * 9, all_end))
+    assert launched(backend, screen, tmp_path).run()
+    assert len(backend.jobs) == 2
+    assert screen.notes == words
+
+
+def test_a_slot_whose_jobs_leave_without_an_epoch_ends_nobody_else(
+    screen: RecordedScreen, tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    def leaves(backend: InMemoryBackend) -> None:
+        backend.on("two:0").end(Ending.LEFT, "its time is up")
+
+    rounds = steps(*[leaves] * ROUNDS_WITHOUT_EPOCH, *[nothing] * 9, all_end)
+    backend = InMemoryBackend([FIRST, SECOND], script=rounds)
+    assert launched(backend, screen, tmp_path).run()
+    assert len(backend.jobs) == 1 + ROUNDS_WITHOUT_EPOCH
+    assert screen.notes == words
 
 
 def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(

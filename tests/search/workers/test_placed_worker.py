@@ -14,17 +14,23 @@ from typing import Any
 import pytest
 
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.errors import SearchFailedError
+from canopy_search.search.errors import (
+    AcceleratorFailedError,
+    SearchFailedError,
+    SickWorkerError,
+)
 from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.workers import placed_worker as placed_workers
 from canopy_search.search.workers.command import (
     ASKED_TO_LEAVE,
+    DIED,
     DONE,
     FAILED,
     INTERRUPTED,
     PLACED_VARIABLE,
+    SICK,
     TIME_IS_UP,
     UNFIT,
     CanopyWorker,
@@ -55,25 +61,27 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_machine_gets_the_same_configuration(tmp_path: Path) -> None:
     enqueue = [{"gamma": 0.85}, {"gamma": 0.9, "full": True}]
     plan = plan_of(tmp_path, enqueue=enqueue, sampler={"name": "random"}, max_trial_s=1e-3)
-    (tmp_path / "canopy.yaml").write_text(RemoteSearch(plan, print).command(threads=2).config)
+    (tmp_path / "canopy.yaml").write_text(
+        RemoteSearch(plan, print).command(threads=2, number=1).config
+    )
     given = load_config(tmp_path / "canopy.yaml").settings
     assert given == plan.config
     assert given.search.model_fields_set == plan.config.search.model_fields_set
 
 
 def test_secrets_are_in_the_environment_alone(tmp_path: Path) -> None:
-    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None)
+    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None, number=1)
     assert command.environment == {"DATABASE_URL": SERVER}
     assert "hunter2" not in repr(command)
     assert "hunter2" not in repr((command.arguments, command.config, command.placed))
     assert command.arguments == ("--study", "planet/confirm", "--database-patience", "1.5")
-    embedded = RemoteSearch(plan_of(tmp_path, None), print).command(threads=None)
+    embedded = RemoteSearch(plan_of(tmp_path, None), print).command(threads=None, number=1)
     assert embedded.environment == {"DATABASE_URL": "", "CANOPY_HOME": str(tmp_path / "home")}
     assert embedded.placed["worker_id"] != command.placed["worker_id"]
 
 
 def test_a_machine_with_another_canopy_says_so_and_runs_nothing(tmp_path: Path) -> None:
-    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None)
+    command = RemoteSearch(plan_of(tmp_path), print).command(threads=None, number=1)
     worker = CanopyWorker(replace(command, version="0.0.9"))
     assert worker.is_there()
     exit_status, reason = worker.wait()
@@ -99,9 +107,11 @@ def test_what_it_was_placed_with_is_in_one_variable(monkeypatch: pytest.MonkeyPa
         (None, DONE),
         (SearchFailedError("3 trials failed in a row"), FAILED),
         (OSError("no space left"), UNFIT),
+        (SickWorkerError("3 trials failed in a row here"), SICK),
+        (AcceleratorFailedError("CUDA error: unknown error", 3), DIED),
         (KeyboardInterrupt(), INTERRUPTED),
     ],
-    ids=["done", "failed", "unfit", "interrupted"],
+    ids=["done", "failed", "unfit", "sick", "died", "interrupted"],
 )
 @pytest.mark.usefixtures("stdin")
 def test_its_exit_status_says_how_it_ended(
@@ -119,7 +129,7 @@ def test_its_exit_status_says_how_it_ended(
             raise error
 
     monkeypatch.setattr(placed_workers, "search_in_study", search)
-    assert Placed(5, 7, threads=1).run(plan_of(tmp_path).request, quiet) == status
+    assert Placed(5, 7, threads=1, number=2).run(plan_of(tmp_path).request, quiet) == status
     reason = "" if error is None else str(error)
     assert capsys.readouterr().err.strip() == reason
     [plan] = given
@@ -129,7 +139,7 @@ def test_its_exit_status_says_how_it_ended(
         1,
         "planet/confirm",
     )
-    assert plan.slot in {"cpu", "cuda:0"}
+    assert plan.slot in {"cpu 2", "cuda:0"}
 
 
 def test_it_leaves_when_the_search_that_placed_it_is_gone(
@@ -161,6 +171,7 @@ def no_gpu(*_arguments: Any) -> Any:
     [
         ((0, "a warning"), WorkerEnded(Ending.DONE, "a warning")),
         ((FAILED, "why"), WorkerEnded(Ending.FAILED, "why")),
+        ((SICK, "why"), WorkerEnded(Ending.SICK, "why")),
         ((UNFIT, "two\nlines"), WorkerEnded(Ending.UNFIT, "two\nlines")),
         ((INTERRUPTED, TIME_IS_UP), WorkerEnded(Ending.LEFT, TIME_IS_UP)),
         ((INTERRUPTED, "Aborted."), WorkerEnded(Ending.LEFT, ASKED_TO_LEAVE)),

@@ -267,10 +267,30 @@ def test_a_dead_worker_s_trial_is_nobody_s_and_the_death_is_counted(
     monkeypatch.setattr("canopy_search.storage.workers.registry.RECOVERY_S", 0.0)
     with trial_queue.locked() as snapshot:
         assert (snapshot.leased, snapshot.deaths) == ({}, {0: 1})
+        assert snapshot.died_at == {0: {session.place: 1}}
+        assert snapshot.places == {session.place}
     lease = take(trial_queue, 0)
     write(trial_queue, lease, reports={1: 0.5})
     with trial_queue.locked() as snapshot:
         assert snapshot.deaths == {}
+
+
+def test_a_worker_that_ends_with_an_error_releases_its_trial_and_that_is_a_death(
+    hire: Hire, database: Database, store: StudyStore
+) -> None:
+    trial_queue = hire()
+    session = WorkerSession(database.url, study_id=store.study_id("planet"), slot="cuda:1")
+    session.register()
+    session.start()
+    _, lease = begin(failing := store.open_trial_queue("planet", session))
+    write(failing, lease, reports={1: 0.5})
+    write(failing, lease, releases=True, is_death=True)
+    with trial_queue.locked() as snapshot:
+        assert (snapshot.leased, snapshot.deaths) == ({}, {0: 1})
+    session.close("the accelerator failed", died_on=0)
+    with trial_queue.locked() as snapshot:
+        assert snapshot.died_at == {0: {session.place: 1}}
+        assert snapshot.places == {session.place, trial_queue.session.place}
 
 
 def test_a_study_that_was_deleted(hire: Hire, store: StudyStore) -> None:
@@ -288,7 +308,11 @@ def test_outcomes_count_from_the_last_launch(hire: Hire, store: StudyStore) -> N
         write(trial_queue, lease, state=state, value=0.5 if state == TrialState.COMPLETE else None)
         trial_queue.give_back(lease.trial_id)
     with trial_queue.locked() as snapshot:
-        assert snapshot.outcomes == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
+        assert snapshot.outcomes == [
+            (2, TrialState.FAIL),
+            (1, TrialState.COMPLETE),
+            (0, TrialState.FAIL),
+        ]
     store.launch("planet", 40, {})
     with trial_queue.locked() as snapshot:
         assert (snapshot.outcomes, snapshot.target) == ([], 40)
@@ -303,7 +327,7 @@ def test_of_what_did_not_fail_the_last_outcome_is_enough(hire: Hire) -> None:
         trial_queue.give_back(lease.trial_id)
     begin(trial_queue)
     with trial_queue.locked() as snapshot:
-        assert [state.name[0] for state in snapshot.outcomes] == ["F", "F", "C", "F"]
+        assert [state.name[0] for _, state in snapshot.outcomes] == ["F", "F", "C", "F"]
 
 
 def test_a_trial_that_ends_while_others_are_read_is_looked_for_once_more(
