@@ -4,7 +4,8 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,7 +29,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the folder is not writable or the disk is full; `path` is then unchanged.
     """
     if _is_special_file(path):
-        path.write_bytes(content)  # raises if it is a folder
+        with _named(path):
+            path.write_bytes(content)  # raises if it is a folder
         return
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,12 +50,13 @@ def replace_file(path: Path, content: bytes, *, is_durable: bool) -> None:
     """
     partial = path.with_name(partial_name(path.name))
     try:
-        with partial.open("xb") as file:
-            file.write(content)
-            if is_durable:
-                file.flush()
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with _named(path):
+            with partial.open("xb") as file:
+                file.write(content)
+                if is_durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -76,11 +79,8 @@ def check_writable(path: Path) -> None:
         return
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path.parent)) from error
+    with _named(path.parent), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def build_atomically(
@@ -116,6 +116,15 @@ def build_atomically(
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names `path` in errors: a full disk has no file name, and a partial file not the user's."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _is_special_file(path: Path) -> bool:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from canopy_search.training.data.files.parallel import map_in_order, usable_cores
+from canopy_search.training.data.files.sources import read_image
 from canopy_search.training.data.images.decoding import DamagedImageError, decode_image
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.precision import resolve_device
@@ -122,7 +123,7 @@ def _resolved_device(device: str) -> torch.device:
 def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
     """Returns the pixels, or the reason why the image cannot be read."""
     try:
-        return decode_image(path.read_bytes(), image_px)
+        return decode_image(read_image(path), image_px)
     except DamagedImageError as error:
         return str(error)
     except OSError as error:

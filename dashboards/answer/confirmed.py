@@ -66,6 +66,6 @@ def _trained(data: StudyData, winner: Confirmed) -> TrialData | None:
 
 def _interval_note(spread: Spread | None) -> str:
     if spread is None or spread.low is None:
-        return "one seed"
+        return "fewer than three seeds, so it has no interval"
     interval = interval_text(spread.low, spread.high)
     return f"mean ± standard deviation; 95 % interval of the mean {interval}"

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from canopy_search.dashboards.answer.confirmation_text import confirmation_text
 from canopy_search.dashboards.answer.confirmed import confirmed_facts, confirmed_title
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.formatting.tables import counts_text, score_text
+from canopy_search.dashboards.formatting.tables import counts_text, objectives_text, score_text
 from canopy_search.dashboards.formatting.values import (
     NONE,
     capitalised,
@@ -106,9 +106,7 @@ def findings(data: StudyData, answer: Answer) -> list[str]:
         paragraphs += _against_baseline(data, answer)
     paragraphs += _verified(data)
     if data.objectives > 1:
-        paragraphs.append(
-            f"The study has {data.objectives} objectives; everything here is about the first one."
-        )
+        paragraphs.append(objectives_text(data))
     return paragraphs
 
 

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from canopy_search.dashboards.charts.theme import ACCENT, FAINT, QUIET, new_figure, plain
 from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.dashboards.html.page import Cell, Chart, Column, Key, Table
-from canopy_search.dashboards.stats.difference import BETTER, Spread
+from canopy_search.dashboards.stats.difference import BETTER, NO_VERDICT, Spread
 from canopy_search.dashboards.study.confirmation import Confirmation, Confirmed
 
 _ROW_PX = 38
@@ -42,6 +42,8 @@ def sentence(confirmation: Confirmation) -> str:
     leads = (confirmation.against_second, confirmation.against_baseline)
     if any(lead is not None and lead.verdict == BETTER for lead in leads):
         return f"{text}: the setting matters more than the seed."
+    if any(lead is not None and lead.verdict == NO_VERDICT for lead in leads):
+        return f"{text}: {NO_VERDICT}."
     return f"{text}: with so few seeds none of these differences is more than noise."
 
 

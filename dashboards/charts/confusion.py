@@ -116,7 +116,7 @@ def confusion_figure(found: Confusion) -> go.Figure:
         f"{label} · found {percent_text(found.recall[at])}"
         for label, at in zip(labels, chosen, strict=True)
     ]
-    shares = [[None if np.isnan(cell) else round(100 * cell, 1) for cell in row] for row in wrong]
+    shares = [[None if np.isnan(cell) else 100 * cell for cell in row] for row in wrong]
     text = [[_cell_text(found, row, column) for column in chosen] for row in chosen]
     drawn = new_figure("label predicted wrongly (%)", "label of the images")
     drawn.add_heatmap(

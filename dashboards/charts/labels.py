@@ -232,4 +232,4 @@ def _label_text(score: LabelScore, total: int) -> str:
     if score.images is None or not total:
         return plain(score.label)
     share = score.images / total
-    return f"{plain(score.label)} · {percent_text(share) if share >= 0.01 else '<1 %'}"
+    return f"{plain(score.label)} · {percent_text(share)}"

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from canopy_search.dashboards.errors import TrackerConfigError
+from canopy_search.filestore.user_files import read_file
 
 # ClearML's own rules: variables override the file, and TRAINS_ is their former prefix.
 _PREFIXES = ("CLEARML_", "TRAINS_")
 _FILES = ("clearml.conf", "trains.conf")
+_MOST_BYTES = 2**20
 DEFAULT_SOURCE = "ClearML's default"
 DEFAULT_HOST = "https://api.clear.ml"
 
@@ -183,7 +185,7 @@ def _read(file: Path) -> dict[str, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parse: Any = ConfigFactory.parse_string
-            content = parse(file.read_text("utf-8"), str(file.parent))
+            content = parse(read_file(file, _MOST_BYTES).decode(), str(file.parent))
             paths = {
                 "host": ("api.api_server", "api.host"),
                 "files_host": ("api.files_server",),

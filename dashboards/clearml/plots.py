@@ -35,7 +35,7 @@ def study_plots(data: StudyData, pages: Pages) -> list[Plot]:
         *_charts("AP per label", "best trial", label_charts(data)),
     ]
     reported = [trial for trial in data.trials if trial.val_ap is not None]
-    ranked = sorted(reported, key=lambda trial: (-(trial.val_ap or 0.0), trial.number))
+    ranked = sorted(reported, key=lambda trial: (-data.worth(trial.val_ap), trial.number))
     if not ranked:
         return plots
     names = sorted({name for trial in ranked for name in trial.params})

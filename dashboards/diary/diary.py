@@ -41,6 +41,7 @@ from canopy_search.dashboards.formatting.values import (
 )
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.filestore.atomic import check_writable, write_atomically
+from canopy_search.filestore.user_files import read_file
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 
@@ -51,6 +52,7 @@ _LIKE_A_MARK = re.compile(r"\s*<!--\s*(?:words\b|end\s+of\s+words\b)", re.IGNORE
 _DIGEST = re.compile(r"\s*<!-- all but the words: sha256 ([0-9a-f]{64}) -->\s*")
 
 _MOST_NUMBERS = 12
+_MOST_BYTES = 64 * 2**20
 
 Words = Mapping[str, str]
 """Place → the user's words there, without empty places."""
@@ -98,7 +100,7 @@ def kept_words(path: Path, study: str, *, drops_edits: bool = False) -> Words:
             duplicated, or it has edits elsewhere. The message names the line, and what to do.
         OSError: it cannot be written.
     """
-    text = path.read_bytes() if path.is_file() else b""
+    text = read_file(path, _MOST_BYTES) if path.is_file() else b""
     words: Words = {}
     if text.strip():
         words, lines = _parsed(path, study, text)

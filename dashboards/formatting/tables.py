@@ -127,6 +127,11 @@ def score_text(data: StudyData, score: float | None) -> str:
     return f"{score:.4g}"
 
 
+def objectives_text(data: StudyData) -> str:
+    """Returns that only the first of several objectives is shown."""
+    return f"The study has {data.objectives} objectives; everything here is about the first one."
+
+
 def worker_name(worker: WorkerSummary) -> str:
     """Returns a worker's machine, device and process."""
     return f"{worker.host} {worker.slot} ({worker.pid})"

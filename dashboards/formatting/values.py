@@ -1,7 +1,9 @@
 """How values are written: one form for each, in every terminal, page, note and mirror."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from canopy_search.dashboards.stats.difference import Difference, Spread
@@ -14,10 +16,24 @@ NONE = "–"
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+def _rounded(value: float, digits: int) -> str:
+    """Returns a number with a fixed number of decimals, halves rounded up.
+
+    Figures are labelled by JavaScript, which rounds this way: a text and its figure agree.
+    """
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
 def number_text(value: float, digits: int = 4) -> str:
-    """Returns a number with a fixed number of decimals and no leading zero: ``.6123``, ``−.02``."""
-    text = re.sub(r"^0(?=\.)", "", f"{abs(value):.{digits}f}")
-    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") else text
+    """Returns a number with a fixed number of decimals and no leading zero: ``.6123``, ``−.02``.
+
+    Infinity and what is no number are missing.
+    """
+    if not math.isfinite(value):
+        return NONE
+    rounded = _rounded(abs(value), digits)
+    text = re.sub(r"^0(?=\.)", "", rounded)
+    return f"−{text}" if value < 0 and float(rounded) else text
 
 
 def ap_text(val_ap: float | None) -> str:
@@ -27,7 +43,7 @@ def ap_text(val_ap: float | None) -> str:
 
 def metric_text(value: float | None) -> str:
     """Returns a metric with four decimals, or four digits beyond 1; a dash if it is missing."""
-    if value is None or abs(value) <= 1:
+    if value is None or not 1 < abs(value) < math.inf:
         return ap_text(value)
     return f"{value:.4g}"
 
@@ -38,17 +54,19 @@ def signed_text(difference: float, digits: int = 4) -> str:
     Beyond 1, where it is no difference of APs, it has four significant digits.
     """
     size = abs(difference)
-    if not float(f"{size:.{digits}f}"):
+    if not math.isfinite(size):
+        return NONE
+    if not float(_rounded(size, digits)):
         return f"±{number_text(0.0, digits)}"
     sign = "+" if difference > 0 else "−"
     return sign + (number_text(size, digits) if size <= 1 else f"{size:.4g}")
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """Returns an interval of an AP, which is cut off at 0 and 1; a dash if there is none."""
+    """Returns an interval of an AP; a dash if there is none."""
     if low is None or high is None:
         return NONE
-    return f"{ap_text(max(0.0, low))} to {ap_text(min(1.0, high))}"
+    return f"{ap_text(low)} to {ap_text(high)}"
 
 
 def signed_interval(difference: Difference, digits: int = 4) -> str:
@@ -72,7 +90,7 @@ def spread_text(spread: Spread | None, digits: int = 4) -> str:
 
 def duration_text(seconds: float) -> str:
     """Returns a duration: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
+    whole = round(max(0.0, seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -99,8 +117,10 @@ def time_unit(longest_s: float) -> tuple[float, str]:
 
 
 def percent_text(share: float) -> str:
-    """Returns a share as a percentage: ``41 %``."""
-    return f"{100 * share:.0f} %"
+    """Returns a share as a percentage: ``41 %``, with ``0 %`` only for none, ``100 %`` for all."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{_rounded(100 * share, 0)} %"
 
 
 def counted(number: int, noun: str) -> str:

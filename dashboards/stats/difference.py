@@ -1,14 +1,15 @@
 """Results of comparisons, over images or over seeds, and the words for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 CONFIDENCE = 0.95
 
-Word = Literal["better", "worse", "within noise"]
+Word = Literal["better", "worse", "within noise", "no verdict from fewer than three seeds"]
 BETTER: Word = "better"
 WORSE: Word = "worse"
 WITHIN_NOISE: Word = "within noise"
+NO_VERDICT: Word = "no verdict from fewer than three seeds"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Difference:
         confidence: of the interval, or of all simultaneous ones together.
         over: the source of the estimate, in words.
         comparisons: number of comparisons that the interval is adjusted for.
+        has_verdict: whether there is enough data for a verdict.
     """
 
     mean: float
@@ -30,10 +32,13 @@ class Difference:
     confidence: float = CONFIDENCE
     over: str = "images"
     comparisons: int = 1
+    has_verdict: bool = True
 
     @property
     def verdict(self) -> Word:
         """``better`` or ``worse`` if the interval excludes zero, else ``within noise``."""
+        if not self.has_verdict:
+            return NO_VERDICT
         if self.low > 0:
             return BETTER
         return WORSE if self.high < 0 else WITHIN_NOISE
@@ -45,9 +50,7 @@ class Difference:
 
     def reversed(self) -> "Difference":
         """Returns the same comparison from the other's side."""
-        return Difference(
-            -self.mean, -self.high, -self.low, self.confidence, self.over, self.comparisons
-        )
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 
     def as_json(self) -> dict[str, Any]:
         """Returns JSON values by name, including the verdict."""
@@ -87,7 +90,7 @@ class Spread:
         seeds: number of seeds.
         mean: of the score.
         sd: standard deviation over the seeds (n − 1); None for one seed.
-        low: lower end of the 95 % t interval of the mean; None for one seed.
+        low: lower end of the 95 % t interval of the mean; None for fewer than three seeds.
         high: its upper end.
     """
 

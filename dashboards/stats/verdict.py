@@ -62,7 +62,7 @@ def ap_interval(
     ap = resample_ap([predictions], resamples=resamples)
     (half_width,), _ = _half_widths(ap.resampled, looked_at)
     value = float(ap.observed[0])
-    return Interval(value - half_width, value + half_width)
+    return Interval(max(0.0, value - half_width), min(1.0, value + half_width))
 
 
 def verdicts(

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from optuna.trial import FrozenTrial
 
 from canopy_search.dashboards.errors import ExportFormatError
-from canopy_search.dashboards.study.model import TrialData
+from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.dashboards.study.settings import flat
 from canopy_search.storage.study.epochs import EpochRecord
@@ -83,11 +83,11 @@ def export_study(store: StudyStore, name: str) -> ExportedStudy:
         UnknownStudyError: no study has that name.
     """
     reader = StudyReader(store, name)
-    summaries = reader.read().trials
+    data = reader.read()
     epochs = store.epochs(name)
     trials = [
-        _exported(name, summary, trial, epochs.get(trial.number, []))
-        for summary, trial in zip(summaries, reader.trials, strict=True)
+        _exported(data, summary, trial, epochs.get(trial.number, []))
+        for summary, trial in zip(data.trials, reader.trials, strict=True)
     ]
     return ExportedStudy(name, trials)
 
@@ -115,9 +115,10 @@ def export_bytes(exported: ExportedStudy, file_format: Format) -> bytes:
     """Returns the content of the file.
 
     CSV and Parquet are tables with one row per epoch, which repeats the trial's values, and one
-    row for a trial without epochs. Their columns are those of every study, ``params_NAME`` for each
-    parameter, and each metric; the AP of a label is ``val_ap_per_label.LABEL``. JSON is one object
-    with a list of trials, each with a list of epochs.
+    row for a trial without epochs. Their columns are those of every study, ``values_0``,
+    ``values_1``, … of a study with several objectives, ``params_NAME`` for each parameter, and each
+    metric; the AP of a label is ``val_ap_per_label.LABEL``. JSON is one object with a list of
+    trials, each with a list of epochs.
 
     Args:
         exported: the study.
@@ -130,18 +131,21 @@ def export_bytes(exported: ExportedStudy, file_format: Format) -> bytes:
 
 
 def _exported(
-    study: str, summary: TrialData, trial: FrozenTrial, recorded: Sequence[EpochRecord]
+    data: StudyData, summary: TrialData, trial: FrozenTrial, recorded: Sequence[EpochRecord]
 ) -> ExportedTrial:
+    told = trial.values or [None] * data.objectives
     values = {
-        "study": study,
+        "study": data.name,
         "number": summary.number,
         "state": summary.state,
-        "value": trial.values[0] if trial.values else None,
+        "value": told[0],
         "began": _utc(trial.datetime_start),
         "ended": _utc(trial.datetime_complete),
         "reason": summary.reason,
         "promoted_from": summary.promoted_from,
     }
+    if data.objectives > 1:
+        values |= {f"values_{number}": value for number, value in enumerate(told)}
     epochs: list[dict[str, Any]]
     if not recorded:
         reports = sorted(trial.intermediate_values.items())
@@ -176,7 +180,8 @@ def _columns(exported: ExportedStudy) -> dict[str, list[Any]]:
             measured = flat(epoch)
             metrics |= dict.fromkeys(name for name in measured if name not in _EPOCH_COLUMNS)
             rows.append({**measured, **named, **trial.values})
-    names = [*_TRIAL_COLUMNS, *params, *_EPOCH_COLUMNS, *metrics]
+    of_trials = dict.fromkeys(name for trial in exported.trials for name in trial.values)
+    names = [*(_TRIAL_COLUMNS | of_trials), *params, *_EPOCH_COLUMNS, *metrics]
     return {name: [row.get(name) for row in rows] for name in names}
 
 

@@ -100,7 +100,7 @@ def _best_settings(summary: StudyData) -> list[TrialData]:
         for trial in summary.trials
         if trial.state == TrialState.PRUNED.name and trial.metrics and not trial.has_gone_wrong
     ]
-    pruned.sort(key=lambda trial: (-len(trial.metrics), -(trial.val_ap or 0.0), trial.number))
+    pruned.sort(key=lambda trial: (-len(trial.metrics), -summary.worth(trial.val_ap), trial.number))
     found: list[TrialData] = []
     for trial in (*summary.ranking, *pruned):
         if all(setting_of(trial.params) != setting_of(other.params) for other in found):

@@ -351,7 +351,13 @@ class StudyData:
         return {
             "study": self.name,
             "trials": self.counts,
-            "best": best and {"number": best.number, "val_ap": best.val_ap, "params": best.params},
+            "best": best
+            and {
+                "number": best.number,
+                "val_ap": best.val_ap,
+                "value": best.value,
+                "params": best.params,
+            },
             "epochs": {
                 "reported": self.epochs_reported,
                 "trained": self.epochs_trained,

@@ -146,7 +146,8 @@ def is_number(score: Any) -> TypeGuard[float]:
 
 def _last_value(trial: FrozenTrial) -> float | None:
     """Returns the value, else the last intermediate value, of a trial of plain Optuna."""
-    values = [*trial.intermediate_values.values(), *(trial.values or [])[:1]]
+    reports = sorted(trial.intermediate_values.items())
+    values = [*(value for _, value in reports), *(trial.values or [])[:1]]
     return float(values[-1]) if values and math.isfinite(values[-1]) else None
 
 

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from optuna.trial import TrialState
 
 from canopy_search.dashboards.answer.verified import verified
-from canopy_search.dashboards.formatting.tables import counts_text, spent_text, worker_name
+from canopy_search.dashboards.formatting.tables import (
+    counts_text,
+    objectives_text,
+    score_text,
+    spent_text,
+    worker_name,
+)
 from canopy_search.dashboards.formatting.values import (
     age_text,
-    ap_text,
     counted,
     params_text,
     printable,
@@ -35,7 +40,9 @@ def status_lines(summary: StudyData) -> list[str]:
     """Returns the progress of a study, its active workers, and its failures."""
     lines = [f"study {summary.name}: {counts_text(summary)}"]
     if summary.best is not None:
-        lines.append(best_text(summary.best))
+        lines.append(best_text(summary, summary.best))
+    if summary.objectives > 1:
+        lines.append(objectives_text(summary))
     if summary.is_over and (found := verified(summary)) and found.text:
         lines.append(found.text)
     lines.append(spent_text(summary))
@@ -71,9 +78,11 @@ def trouble_lines(summary: StudyData) -> list[str]:
     return lines
 
 
-def best_text(best: TrialData) -> str:
+def best_text(summary: StudyData, best: TrialData) -> str:
     """Returns the best trial and its setting."""
-    return f"best AP {ap_text(best.val_ap)}: trial {best.number}, {params_text(best.params)}"
+    what = "AP" if summary.is_ours else printable(summary.metric)
+    score = score_text(summary, best.score)
+    return f"best {what} {score}: trial {best.number}, {params_text(best.params)}"
 
 
 def control_text(summary: StudyData) -> str | None:

@@ -45,7 +45,7 @@ def watch_screen(summary: StudyData, height: int, note: str = "") -> RenderableT
         note: an additional message for the user.
     """
     head = [_progress_line(summary), Text(counts_text(summary))]
-    head += [Text(best_text(summary.best))] if summary.best is not None else []
+    head += [Text(best_text(summary, summary.best))] if summary.best is not None else []
     control = control_text(summary)
     head += [Text(control, style="yellow")] if control else []
     head += [Text(note, style="red")] if note else []

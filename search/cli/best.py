@@ -8,10 +8,12 @@ import typer
 
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.option_group import takes
-from canopy_search.search.cli.options import StudyOptions, command_text
+from canopy_search.search.cli.options import StudyOptions, command_text, workspace
 from canopy_search.search.console import say, write
-from canopy_search.search.errors import NothingFoundError
+from canopy_search.search.errors import NothingFoundError, SearchError
+from canopy_search.search.study.configuration import load_config
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.training.settings import DataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,17 @@ class BestOptions(StudyOptions):
     ] = None
 
 
+def _data(options: BestOptions, study: str) -> DataSettings | None:
+    """Returns where the study's data is now, if the configuration is about this study."""
+    try:
+        settings = load_config(options.config).settings
+    except SearchError:
+        if options.config is not None or options.study is None:
+            raise
+        return None  # the user named the study, so a broken ./canopy.yaml is not about it
+    return settings.data if settings.search.study == study else None
+
+
 @takes(BestOptions)
 def best(options: BestOptions) -> None:
     """Write the best trial as a YAML configuration."""
@@ -30,9 +43,8 @@ def best(options: BestOptions) -> None:
     from canopy_search.filestore.atomic import write_atomically
     from canopy_search.search.workflows.best_setting import best_yaml
 
-    request = options.request()
-    name, settings = request.study, request.configuration.settings
-    database = request.workspace.open_existing()
+    name = options.name
+    database = workspace().open_existing()
     store = StudyStore(database)
     summary = read_trials(store, name)
     record = summary.record
@@ -40,9 +52,8 @@ def best(options: BestOptions) -> None:
         raise NothingFoundError(
             f"study {name!r} was not created by Canopy, so its settings are unknown"
         )
-    is_configured = name == settings.search.study
     confirmation = last_confirmation(database, summary, record)
-    text = best_yaml(summary, record, settings.data if is_configured else None, confirmation)
+    text = best_yaml(summary, record, _data(options, name), confirmation)
     if options.output is None:
         write(text)
         return

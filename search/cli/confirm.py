@@ -32,7 +32,7 @@ class ConfirmOptions(LaunchOptions):
             min=2,
             max=MOST_SEEDS,
             metavar="S",
-            help="Additional seeds of each; default: confirm.seeds, else 3.",
+            help="Additional seeds of each; default: confirm.seeds, else 5.",
         ),
     ] = None
     json_: JsonOption = False

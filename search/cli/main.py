@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from canopy_search.search.cli.lazy_group import lazy_typer
+from canopy_search.search.cli.standard_streams import prepare_streams
 from canopy_search.search.openmp import spin_briefly
 
 app = lazy_typer("Search the backbone, loss and schedule of multi-label image classifiers.")
@@ -50,6 +51,7 @@ def main() -> None:
     # the message that says how to resume.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    prepare_streams()
     spin_briefly()
     # Pillow's warnings are harmless, or the image is reported as damaged.
     warnings.filterwarnings("ignore", module=r"PIL\.")

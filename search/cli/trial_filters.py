@@ -98,13 +98,13 @@ class TrialFilter:
     order: Order | None = None
 
     def choose(
-        self, trials: Sequence[TrialData], *, higher_is_better: bool = True
+        self, trials: Sequence[TrialData], worth: Callable[[float | None], float]
     ) -> list[TrialData]:
         """Returns the matching trials in the chosen order.
 
         Args:
             trials: the study's trials, in the order of their numbers.
-            higher_is_better: whether a trial with a higher score is the better one.
+            worth: the study's `StudyData.worth` of a score.
 
         Raises:
             TrialFilterError: there is no such state or parameter, or no trial has such a value.
@@ -121,9 +121,8 @@ class TrialFilter:
         if self.last is not None:
             chosen = chosen[-self.last :]
 
-        def best_first(trial: TrialData) -> tuple[bool, float]:
-            score = trial.score or 0.0
-            return trial.score is None, -score if higher_is_better else score
+        def best_first(trial: TrialData) -> float:
+            return -worth(trial.score)
 
         if self.top is not None:
             scored = [trial for trial in chosen if trial.score is not None]

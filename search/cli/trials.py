@@ -59,7 +59,7 @@ def trials(options: TrialsOptions) -> None:
     name = options.name
     store = open_store()
     summary = read_trials(store, name)
-    found = chosen.choose(summary.trials, higher_is_better=summary.higher_is_better)
+    found = chosen.choose(summary.trials, summary.worth)
     if options.json_:
         from canopy_search.dashboards.clearml.status import read_mirror
 

@@ -219,11 +219,11 @@ class ConfirmSettings(Settings):
 
     Attributes:
         top: number of finalists.
-        seeds: additional seeds of each of them; at least two, for a spread.
+        seeds: additional seeds of each of them; at least two, for a spread; a verdict needs three.
     """
 
     top: Annotated[int, Field(ge=1)] = 3
-    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 3
+    seeds: Annotated[int, Field(ge=2, le=MOST_SEEDS)] = 5
 
 
 class ClearMLSettings(Settings):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from canopy_search.filestore.urls import Source
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.settings import MISSION_SPACE
 from canopy_search.search.config.yaml_file import flow_text
 from canopy_search.storage.study.enqueued import FULL_KEY
@@ -142,8 +143,8 @@ def _path(path: Source, folder: Path) -> str:
     """A path as written in the configuration: relative, unless it is distant or a URL."""
     if isinstance(path, str):
         return path
-    relative = os.path.relpath(path.resolve(), folder.resolve())
-    return str(path.resolve()) if relative.count("..") > 2 else relative
+    relative = os.path.relpath(real_path(path), real_path(folder))
+    return str(real_path(path)) if relative.count("..") > 2 else relative
 
 
 def _lines(entries: Sequence[tuple[str, Any, str]], indent: int) -> list[str]:

@@ -14,6 +14,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from canopy_search.filestore.user_files import read_file
 from canopy_search.search.config.quoting import shown_path, shown_text
 from canopy_search.search.config.yaml_nodes import node_problems
 from canopy_search.search.errors import ConfigError
@@ -77,8 +78,7 @@ def _text(path: Path, where: str) -> str:
     try:
         if path.is_dir():
             raise ConfigError(f"{where}: expected a configuration file, found a folder")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_file(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise ConfigError(f"{where}: {_missing(path)}") from error
     except OSError as error:
@@ -87,10 +87,6 @@ def _text(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: the file is empty; `canopy init` writes one for your data")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ConfigError(f"{where}: the text is UTF-16; save it as UTF-8")
-    if len(content) > MAX_BYTES:
-        raise ConfigError(
-            f"{where}: larger than {MAX_BYTES // 1024} KiB, so it is not a configuration"
-        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

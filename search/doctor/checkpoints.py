@@ -6,14 +6,12 @@ from pathlib import Path
 
 from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.doctor.finding import Finding, ok
-from canopy_search.search.study.checkpoint_place import checkpoint_url
+from canopy_search.search.study.checkpoint_place import CHECKPOINT_FOLDER, checkpoint_url
 from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 
 
 def check_checkpoints(settings: StagesSettings, home: Path) -> Iterator[Finding]:
     """Writes a small file to the checkpoint location and removes it.
-
-    The default location is inside the state folder, which has its own check.
 
     Args:
         settings: section ``stages`` of the configuration.
@@ -23,7 +21,9 @@ def check_checkpoints(settings: StagesSettings, home: Path) -> Iterator[Finding]
         CheckpointPlaceError: checkpoints cannot be stored there.
         OSError: the location is not writable.
     """
-    if not settings.enabled or settings.checkpoints == "auto":
+    if not settings.enabled or (
+        settings.checkpoints == "auto" and not (home / CHECKPOINT_FOLDER).exists()
+    ):
         return
     yield ok("checkpoints", f"{checked_place(settings, home)}: writable")
 

@@ -112,7 +112,8 @@ def build_sampler(
         parameters["warn_independent_sampling"] = False  # categories are sampled at random
     parameters["seed"] = _mixed(seed, trial_number)
     sampler: BaseSampler = _build("sampler", settings.name, factory, parameters)
-    # The others either learn nothing, or store their state on the study itself.
+    # The others learn nothing, or only from complete trials: `check_sampling` refuses CMA-ES with a
+    # pruner that pauses.
     return PausedAsPrunedSampler(sampler, as_pruned) if settings.name == "tpe" else sampler
 
 
@@ -144,8 +145,15 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
     Raises:
         SamplerError: one of them cannot be built, or fails when used.
     """
-    study = optuna.create_study(pruner=build_pruner(search.pruner, epochs))
+    pruner = build_pruner(search.pruner, epochs)
+    study = optuna.create_study(pruner=pruner)
     build_sampler(search.sampler, space, search.seed, 0)
+    if search.sampler.name == "cmaes" and isinstance(pruner, PausingPruner):
+        raise SamplerError(
+            "search.sampler: cmaes learns from complete trials only, and pruner "
+            f"{search.pruner.name} pauses most trials; set search.pruner to {{name: none}} or "
+            "{name: median}, or search.sampler to {name: tpe}"
+        )
     if search.sampler.name == LISTED:
         return
     tried = search.sampler

@@ -20,6 +20,7 @@ from optuna.distributions import (
 )
 
 from canopy_search.filestore.atomic import write_atomically
+from canopy_search.filestore.user_files import read_file
 from canopy_search.search.errors import CurveTableError
 from canopy_search.search.simulation.curves import CurvePoint, CurveTable
 from canopy_search.storage.study.parameters import NETWORK
@@ -27,6 +28,7 @@ from canopy_search.training.errors import nearest_hint
 
 _METADATA_KEY = b"canopy"
 _VERSION = 1
+_MOST_BYTES = 2**30
 _AP_COLUMNS = ("val_ap", "val_map")
 
 
@@ -75,26 +77,33 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
     Raises:
         CurveTableError: the file does not exist or has another format, or no row matches.
     """
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path, where or {})
     try:
-        table = pyarrow.parquet.read_table(path)
+        content = read_file(path, _MOST_BYTES)
     except FileNotFoundError as error:
         raise CurveTableError(
             f"{path}: there is no such file; make one with: canopy tabulate --output {path}"
         ) from error
+    except OSError as error:
+        raise CurveTableError(f"{path}: cannot be read: {error.strerror}") from error
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path, content, where or {})
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (OSError, pyarrow.ArrowException) as error:
         raise CurveTableError(f"{path}: not a Parquet file: {_first_line(error)}") from error
     metadata = table.schema.metadata or {}
     if _METADATA_KEY not in metadata:
         raise CurveTableError(f"{path}: not written by canopy tabulate")
-    about = json.loads(metadata[_METADATA_KEY])
-    if about["version"] != _VERSION:
+    try:
+        about = json.loads(metadata[_METADATA_KEY])
+        version, epochs, space = about["version"], int(about["epochs"]), about.pop("space")
+        distributions = {name: json_to_distribution(text) for name, text in space.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CurveTableError(f"{path}: not written by canopy tabulate") from error
+    if version != _VERSION:
         raise CurveTableError(
-            f"{path}: version {about['version']}, but this Canopy reads {_VERSION}; create it again"
+            f"{path}: version {version}, but this Canopy reads {_VERSION}; create it again"
         )
-    space = about.pop("space")
-    distributions = {name: json_to_distribution(text) for name, text in space.items()}
     rows = _rows_where(table.to_pylist(), where or {}, path)
     for name in where or {}:
         distributions.pop(name, None)
@@ -103,7 +112,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
         point = tuple(row[name] for name in distributions)
         seconds = (row.get("train_s") or 0.0) + (row.get("val_s") or 0.0)
         curves[point].append(CurvePoint(row["stage"], row.get("val_ap"), seconds))
-    return CurveTable(distributions, int(about["epochs"]), dict(curves), about)
+    return CurveTable(distributions, epochs, dict(curves), about)
 
 
 def _rows_where(
@@ -123,13 +132,11 @@ def _rows_where(
     return rows
 
 
-def _read_csv(path: Path, where: Mapping[str, str]) -> CurveTable:
+def _read_csv(path: Path, content: bytes, where: Mapping[str, str]) -> CurveTable:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows: Sequence[dict[str, Any]] = list(csv.DictReader(file, restval=""))
-    except FileNotFoundError as error:
-        raise CurveTableError(f"{path}: there is no such file") from error
-    except (OSError, UnicodeError, csv.Error) as error:
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows: Sequence[dict[str, Any]] = list(csv.DictReader(text, restval=""))
+    except (UnicodeError, csv.Error) as error:
         raise CurveTableError(f"{path}: not a CSV file: {_first_line(error)}") from error
     if not rows:
         raise CurveTableError(f"{path}: no rows; expected one an epoch")

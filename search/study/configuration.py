@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import found_text, shown_path
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace, parse_space
@@ -70,7 +71,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         space = checked(config).space
     except SearchError as error:
         raise _problems_of(path, *str(error).splitlines()) from error
-    folder = path.resolve().parent
+    folder = real_path(path).parent
     data: dict[str, Any] = {
         key: folder / _expanded(value)
         for key in ("labels", "images")

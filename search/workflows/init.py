@@ -9,6 +9,7 @@ import torch
 
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.urls import Source
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.settings import MISSION_SPACE, check_study_name
 from canopy_search.search.config.template import (
     Choices,
@@ -173,13 +174,13 @@ def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
     if isinstance(images, RemoteFolder):
         return len(set(image_files(images)) - {getattr(path, "path", "") for path in paths})
     inside = [path for path in paths if isinstance(path, Path)]
-    named = {path.relative_to(images.resolve()).as_posix() for path in inside}
+    named = {path.relative_to(real_path(images)).as_posix() for path in inside}
     return sum(name not in named and (images / name).exists() for name in image_files(images))
 
 
 def _study_name(images: Source) -> str:
     """The name of the images' parent folder, if it is a valid study name."""
-    folder = images.resolve() if isinstance(images, Path) else PurePosixPath(images)
+    folder = real_path(images) if isinstance(images, Path) else PurePosixPath(images)
     try:
         return check_study_name(folder.parent.name)
     except ValueError:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from canopy_search.filestore.atomic import check_writable
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import shown_path
 from canopy_search.search.errors import PredictionError
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
@@ -209,7 +210,7 @@ def writable_output(output: Path, model: Path, files: Sequence[ImageFile]) -> Pa
         PredictionError: `output` is a folder, a device, an image or the model.
         OSError: its folder cannot be created or written to.
     """
-    target = output.resolve()
+    target = real_path(output)
     if target.is_dir():
         raise _refusal(output, "found a folder; name a file in it")
     if target.exists() and not target.is_file():
@@ -253,7 +254,7 @@ def find_images(arguments: Sequence[str]) -> list[ImageFile]:
         for image in images:
             parent = image.path.parent
             if parent not in folders:
-                folders[parent] = parent.resolve()
+                folders[parent] = real_path(parent)
             found.setdefault((folders[parent], image.path.name), image)
     return list(found.values())
 
@@ -278,7 +279,7 @@ def _images_below(folder: Path) -> Iterator[str]:
     for parent, _, names in os.walk(folder, onerror=_raise):
         for name in filter(is_image_name, names):
             path = Path(parent, name)
-            if not path.is_symlink() or path.resolve().is_relative_to(folder.resolve()):
+            if not path.is_symlink() or real_path(path).is_relative_to(real_path(folder)):
                 yield path.relative_to(folder).as_posix()
 
 

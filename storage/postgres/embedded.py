@@ -19,6 +19,7 @@ import psutil
 import sqlalchemy
 from filelock import FileLock, Timeout
 
+from canopy_search.filestore.user_files import real_path
 from canopy_search.storage.errors import EmbeddedPostgresError
 from canopy_search.storage.postgres.postmaster import (
     find_postmaster,
@@ -77,7 +78,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+        self._folder = real_path(folder)
         self._data = self._folder / "data"
 
     def __repr__(self) -> str:

@@ -1,13 +1,14 @@
 """Checkpoint files: bytes by key, in a folder or a bucket, through fsspec."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from canopy_search.filestore.atomic import PARTIAL
 from canopy_search.filestore.errors import FileStoreUnavailableError, FileStoreUrlError
@@ -51,10 +52,10 @@ class CheckpointFiles:
         Machines that share the files find the same id, whatever path or URL they use.
 
         Raises:
-            OSError: the location cannot be read.
+            OSError: the location cannot be read, or the file with its id is damaged.
         """
         with self._guarded(), contextlib.suppress(FileNotFoundError):
-            return str(json.loads(self._place.read(self._name(_MARKER)))["id"])
+            return self._marker(self._name(_MARKER))
         return None
 
     def make_marker(self) -> str:
@@ -132,19 +133,35 @@ class CheckpointFiles:
         return shutil.disk_usage(folder).free
 
     def check(self) -> None:
-        """Writes a small file and removes it again.
+        """Reads the ids of this location, writes a small file and removes it again.
 
         Raises:
-            OSError: the location cannot be written to.
+            OSError: the location cannot be written to, or a file with an id is damaged.
         """
         name = f"canopy-check-{uuid4().hex[:8]}"
         self._place.make_folder()
         self._place.write(name, b"canopy doctor")
         self._place.remove(name)
+        for path in self._place.list_below():
+            if path.rpartition("/")[2] == _MARKER:
+                self._marker(path)
 
     def close(self) -> None:
         """Closes connections; later reads and writes open new ones."""
         self._place.close()
+
+    def _marker(self, name: str) -> str:
+        """Returns the id in a marker file."""
+        content = self._place.read(name)
+        try:
+            return str(UUID(json.loads(content)["id"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise OSError(
+                errno.EINVAL,
+                "not the id of a location of checkpoints; remove this file, and checkpoints are "
+                "kept again",
+                f"{self.place}/{name}",
+            ) from None
 
     def _name(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name

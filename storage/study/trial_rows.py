@@ -42,9 +42,12 @@ _TRIALS = sqlalchemy.text("""
 """)
 # One statement, and so one snapshot. The first column is the kind of the row.
 _PARTS = sqlalchemy.text("""
-    SELECT 'value', trial_id, 0, NULL, CASE value_type WHEN 'FINITE' THEN value
+    SELECT 'value', trial_id, objective, NULL, CASE value_type WHEN 'FINITE' THEN value
             WHEN 'INF_POS' THEN 'infinity' ELSE '-infinity' END, NULL
-        FROM trial_values WHERE trial_id = ANY(:ids) AND objective = 0
+        FROM trial_values WHERE trial_id = ANY(:ids) AND objective < (
+            SELECT count(*) FROM study_directions JOIN trials USING (study_id)
+            WHERE trials.trial_id = :first
+        )
     UNION ALL
     SELECT 'report', trial_id, step, NULL, CASE intermediate_value_type
             WHEN 'FINITE' THEN intermediate_value
@@ -130,10 +133,10 @@ def read_changes(
 
 
 def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
-    """Returns the trials with these ids, in the order of their numbers."""
+    """Returns the trials of one study with these ids, in the order of their numbers."""
     if not ids:
         return []
-    chosen = {"ids": list(ids)}
+    chosen = {"ids": list(ids), "first": ids[0]}
     # Others write at the same time, so the order matters: all rows of a trial that is read as ended
     # are found afterwards, and so is the last report of one that is read as paused.
     rows = connection.execute(_TRIALS, chosen).all()

@@ -60,4 +60,4 @@ def study(
     control: str = "run",
     target: int | None = 20,
 ) -> StudyData:
-    return StudyData("planet", trials, workers, control, target)
+    return StudyData("planet", trials, workers, control, target, record={})

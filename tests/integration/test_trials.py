@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 
 from canopy_search.storage.database import Database
@@ -33,7 +34,10 @@ def test_trials_of_plain_optuna_are_filtered_and_sorted(store: StudyStore, user:
     assert [trial["value"] for trial in everything] == [3.5, 1.9, 1.78, 1.25, 1.54]
     assert all(trial["val_ap"] is None for trial in everything)
     assert numbers("--top", "2") == [3, 4]  # the study minimises
-    assert user.json("status", "--study", NAME)["best"]["number"] == 3
+    best = user.json("status", "--study", NAME)["best"]
+    assert (best["number"], best["value"]) == (3, 1.25)
+    status = user.run("status", "--study", NAME).stdout
+    assert "best value 1.25: trial 3, " in status
     assert numbers("--sort", "ap", "--state", "complete", "--state", "failed") == [3, 2, 0]
     assert numbers("--last", "2") == [3, 4]
     kind = everything[0]["params"]["kind"]
@@ -44,6 +48,42 @@ def test_trials_of_plain_optuna_are_filtered_and_sorted(store: StudyStore, user:
     assert "[red]c" in shown or all(t["params"]["kind"] != "[red]c" for t in everything)
     assert "rate [1/s]" in shown
     assert "1.25" in shown
+
+
+def test_the_objective_that_is_shown_is_said(database: Database, user: InProcess) -> None:
+    store = StudyStore(database)
+    study = optuna.create_study(
+        storage=store.optuna_storage, study_name="two", directions=["minimize", "maximize"]
+    )
+    study.tell(study.ask(), [0.5, 1.0])
+    study.tell(study.ask(), [0.25, 0.5])
+    store.close()
+    shown = user.run("status", "--study", "two").stdout
+    assert "best value 0.25: trial 1" in shown
+    assert "2 objectives" in shown
+
+
+READING = [
+    ["status"],
+    ["status", "--json"],
+    ["trials"],
+    ["export", "--output", "trials.csv"],
+    ["report"],
+    ["diary"],
+    ["compare", "0", "3"],
+    ["pause"],
+    ["resume"],
+    ["stop"],
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_broken_configuration_is_no_obstacle_for_who_names_the_study(
+    command: list[str], store: StudyStore, user: InProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "canopy.yaml").write_text("search: [")
+
+    user.run(*command, "--study", NAME)
 
 
 def test_an_empty_study_has_an_empty_table(database: Database, user: InProcess) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from canopy_search.filestore.retry import FILE_STORE, Retrier
 from canopy_search.filestore.urls import Source
+from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.cache.pixels import PixelCaches
 from canopy_search.training.data.cache.reading import Progress, read_images
 from canopy_search.training.data.demo import make_demo
@@ -211,9 +212,9 @@ def data_sources(
     """
     if settings.labels is not None and settings.images is not None:
         images = settings.images
-        return settings.labels, images.resolve() if isinstance(images, Path) else images
+        return settings.labels, real_path(images) if isinstance(images, Path) else images
     demo = make_demo(home / "demo", _phase("making the demo", progress))
-    return demo.labels, demo.images.resolve()
+    return demo.labels, real_path(demo.images)
 
 
 def _phase(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:

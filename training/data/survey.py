@@ -14,6 +14,7 @@ from PIL import Image
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.files.sources import (
     ImageFile,
+    read_image,
     reported,
     threads_for,
     waiting_ender,
@@ -169,11 +170,11 @@ class _Header:
 def _header_of(path: ImageFile) -> _Header | None:
     try:
         if isinstance(path, Path):
-            return _header(path.read_bytes())
+            return _header(read_image(path))
         with reported(ImageError):
             header = _header(path.read_beginning(_BEGINNING_BYTES))
             if header is None and path.entry.size > _BEGINNING_BYTES:
-                header = _header(path.read_bytes())
+                header = _header(read_image(path))
             return header
     except OSError:
         return None

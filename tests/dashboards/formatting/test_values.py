@@ -13,6 +13,7 @@ from canopy_search.dashboards.formatting.values import (
     metric_text,
     number_text,
     params_text,
+    percent_text,
     printable,
     signed_text,
     spread_text,
@@ -57,8 +58,8 @@ def test_a_difference_has_its_sign_and_none_has_both(
     assert signed_text(difference, digits) == text
 
 
-def test_intervals_of_an_ap_end_where_an_ap_does() -> None:
-    assert interval_text(-0.01, 1.02) == ".0000 to 1.0000"
+def test_an_interval_has_two_ends_or_none() -> None:
+    assert interval_text(0.0, 1.0) == ".0000 to 1.0000"
     assert interval_text(None, None) == "–"
 
 
@@ -70,6 +71,33 @@ def test_a_difference_names_its_confidence_and_a_spread_its_deviation() -> None:
     assert (lead.verdict, lead.reversed().verdict) == ("better", "worse")
     assert spread_text(Spread(3, 0.6123, 0.0021, 0.6, 0.62)) == ".6123 ± .0021"
     assert [spread_text(Spread(1, 0.6123, None, None, None), 3), spread_text(None)] == [".612", "–"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (0.0004, "<1 %"),
+        (0.005, "1 %"),
+        (0.445, "45 %"),  # JavaScript rounds halves up, too; Python's format says 44
+        (0.455, "46 %"),
+        (0.9949, "99 %"),
+        (0.9996, ">99 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_percentage_is_zero_for_none_and_a_hundred_for_all(share: float, text: str) -> None:
+    assert percent_text(share) == text
+
+
+def test_a_half_is_rounded_as_the_labels_of_figures_are() -> None:
+    assert number_text(0.40625) == ".4063"
+    assert signed_text(-0.03125) == "−.0313"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_missing(value: float) -> None:
+    assert [number_text(value), signed_text(value), metric_text(value)] == ["–"] * 3
 
 
 def test_numbers_have_no_leading_zero_and_no_negative_one() -> None:

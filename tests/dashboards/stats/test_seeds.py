@@ -1,24 +1,26 @@
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from canopy_search.dashboards.stats.difference import BETTER, WITHIN_NOISE, WORSE
+from canopy_search.dashboards.stats.difference import BETTER, NO_VERDICT, WITHIN_NOISE, WORSE
 from canopy_search.dashboards.stats.seeds import paired_difference, spread
 
 APS = st.floats(0.0, 1.0)
 STUDIES = 2000
 
 
-@given(st.lists(APS, min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6))
+@given(st.lists(APS, min_size=3, max_size=9).filter(lambda values: np.std(values) > 1e-6))
 def test_spread_is_what_scipy_says(values: list[float]) -> None:
     found = spread(values)
     assert found.seeds == len(values)
     assert found.mean == pytest.approx(np.mean(values))
     assert found.sd == pytest.approx(stats.tstd(values))
     expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-    assert (found.low, found.high) == pytest.approx(expected)
+    assert (found.low, found.high) == pytest.approx(np.clip(expected, 0, 1))
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -38,7 +40,7 @@ def test_a_paired_difference_is_what_scipy_says(comparisons: int) -> None:
 
 
 def test_equal_runs_are_within_noise_and_swapped_ones_are_worse() -> None:
-    assert paired_difference([0.5, 0.6], [0.5, 0.6]).verdict == WITHIN_NOISE
+    assert paired_difference([0.5, 0.6, 0.7], [0.5, 0.6, 0.7]).verdict == WITHIN_NOISE
     lead = [0.62, 0.63, 0.62, 0.63], [0.52, 0.53, 0.53, 0.52]
     assert paired_difference(*lead).verdict == BETTER
     assert paired_difference(*reversed(lead)).verdict == WORSE
@@ -83,3 +85,23 @@ def test_of_equal_settings_the_best_is_rarely_called_better(settings: int) -> No
             wrong_base += lead.verdict == BETTER
     assert wrong_second <= 0.06 * STUDIES
     assert wrong_base <= 0.06 * STUDIES
+
+
+def test_two_seeds_have_neither_interval_nor_verdict() -> None:
+    found = spread([0.2, 0.9])
+    assert (found.low, found.high) == (None, None)
+    difference = paired_difference([0.62, 0.63], [0.52, 0.53])
+    assert difference.verdict == difference.reversed().verdict == NO_VERDICT
+
+
+@given(st.lists(APS, min_size=3, max_size=9), st.randoms())
+def test_intervals_stay_where_aps_and_their_differences_are(
+    values: list[float], random: Random
+) -> None:
+    found = spread(values)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.high <= 1
+    others = [random.random() for _ in values]
+    difference = paired_difference(values, others)
+    assert -1 <= difference.low <= difference.high <= 1

@@ -175,6 +175,30 @@ def test_a_study_of_plain_optuna_has_what_it_was_told(
     assert float(rows[0]["params_rate [1/s]"]) == params[0]["rate [1/s]"]
 
 
+@pytest.mark.parametrize("file_format", ["csv", "parquet", "json"])
+def test_all_objectives_of_a_study_are_written(file_format: Format, database: Database) -> None:
+    name = f"two objectives as {file_format}"
+    store = StudyStore(database)
+    study = optuna.create_study(
+        storage=store.optuna_storage, study_name=name, directions=["minimize", "maximize"]
+    )
+    study.tell(study.ask(), [0.25, 7.5])
+    study.ask()
+    store.close()
+
+    content = exported(database, name, file_format)
+
+    if file_format == "json":
+        rows = json.loads(content)["trials"]
+    elif file_format == "parquet":
+        rows = parquet_rows(content)
+    else:
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+    first, running = [[row["values_0"], row["values_1"]] for row in rows]
+    assert [float(value) for value in first] == [0.25, 7.5]
+    assert not any(running)
+
+
 def test_a_study_without_a_trial_has_the_columns_of_every_study(database: Database) -> None:
     store = StudyStore(database)
     store.open_study("empty")

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.dashboards.study.model import TrialData
 from canopy_search.search.cli.trial_filters import TrialFilter, parse_condition
 from canopy_search.search.errors import TrialFilterError
-from tests.dashboards.summaries import trial
+from tests.dashboards.summaries import study, trial
 
+STUDY = study([], [])
 NETS = ("resnet18", "resnet50")
 TRIALS = [
     trial(
@@ -29,7 +32,9 @@ def numbers(trials: list[TrialData]) -> list[int]:
 
 
 def where(*texts: str) -> list[int]:
-    return numbers(TrialFilter(conditions=[parse_condition(t) for t in texts]).choose(TRIALS))
+    return numbers(
+        TrialFilter(conditions=[parse_condition(t) for t in texts]).choose(TRIALS, STUDY.worth)
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_conditions_choose_by_text_or_by_number(texts: list[str], expected: list
 
 def test_a_parameter_that_only_some_trials_have_chooses_among_those() -> None:
     trials = [trial(0, "COMPLETE", params={"width": 3}), trial(1, "COMPLETE", params={"depth": 3})]
-    chosen = TrialFilter(conditions=[parse_condition("depth>1")]).choose(trials)
+    chosen = TrialFilter(conditions=[parse_condition("depth>1")]).choose(trials, STUDY.worth)
     assert numbers(chosen) == [1]
 
 
@@ -82,26 +87,33 @@ def test_what_cannot_be_meant_is_said_with_what_there_is(
 
 
 def test_states_are_named_as_people_say_them(words: SnapshotAssertion) -> None:
-    assert numbers(TrialFilter(states=["complete"]).choose(TRIALS)) == [0, 3]
-    assert numbers(TrialFilter(states=["FAIL", "pruned"]).choose(TRIALS)) == [1, 2]
-    assert TrialFilter(states=["waiting"]).choose(TRIALS) == []
+    assert numbers(TrialFilter(states=["complete"]).choose(TRIALS, STUDY.worth)) == [0, 3]
+    assert numbers(TrialFilter(states=["FAIL", "pruned"]).choose(TRIALS, STUDY.worth)) == [1, 2]
+    assert TrialFilter(states=["waiting"]).choose(TRIALS, STUDY.worth) == []
     with pytest.raises(TrialFilterError, match="--state done") as error:
-        TrialFilter(states=["done"]).choose(TRIALS)
+        TrialFilter(states=["done"]).choose(TRIALS, STUDY.worth)
     assert str(error.value) == words
 
 
 def test_the_best_the_last_and_the_order() -> None:
-    assert numbers(TrialFilter(top=2).choose(TRIALS)) == [0, 3]
-    assert numbers(TrialFilter(top=9).choose(TRIALS)) == [0, 3, 1, 4]  # trial 2 has no AP
-    assert numbers(TrialFilter(top=3, order="number").choose(TRIALS)) == [0, 1, 3]
-    assert numbers(TrialFilter(last=3).choose(TRIALS)) == [2, 3, 4]
-    assert numbers(TrialFilter(last=3, top=1).choose(TRIALS)) == [3]
-    assert numbers(TrialFilter(order="ap").choose(TRIALS)) == [0, 3, 1, 4, 2]
-    assert numbers(TrialFilter(order="time").choose(TRIALS)) == [0, 3, 1, 4, 2]
-    assert TrialFilter(top=3).choose([]) == []
+    assert numbers(TrialFilter(top=2).choose(TRIALS, STUDY.worth)) == [0, 3]
+    assert numbers(TrialFilter(top=9).choose(TRIALS, STUDY.worth)) == [
+        0,
+        3,
+        1,
+        4,
+    ]  # trial 2 has no AP
+    assert numbers(TrialFilter(top=3, order="number").choose(TRIALS, STUDY.worth)) == [0, 1, 3]
+    assert numbers(TrialFilter(last=3).choose(TRIALS, STUDY.worth)) == [2, 3, 4]
+    assert numbers(TrialFilter(last=3, top=1).choose(TRIALS, STUDY.worth)) == [3]
+    assert numbers(TrialFilter(order="ap").choose(TRIALS, STUDY.worth)) == [0, 3, 1, 4, 2]
+    assert numbers(TrialFilter(order="time").choose(TRIALS, STUDY.worth)) == [0, 3, 1, 4, 2]
+    assert TrialFilter(top=3).choose([], STUDY.worth) == []
 
 
 def test_where_less_is_better_the_best_is_the_lowest() -> None:
     told = [trial(number, "COMPLETE", value=value) for number, value in enumerate([3.0, 1.0, 2.0])]
-    assert numbers(TrialFilter(top=2).choose(told, higher_is_better=False)) == [1, 2]
-    assert numbers(TrialFilter(top=2).choose(told)) == [0, 2]
+    assert numbers(
+        TrialFilter(top=2).choose(told, replace(STUDY, higher_is_better=False).worth)
+    ) == [1, 2]
+    assert numbers(TrialFilter(top=2).choose(told, STUDY.worth)) == [0, 2]

@@ -112,8 +112,14 @@ def test_what_fails_at_the_first_trial_is_found_before_it(
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
 def test_every_pair_of_sampler_and_pruner_works(sampler: str, pruner: str) -> None:
-    search = {"sampler": {"name": sampler}, "pruner": {"name": pruner}}
-    check_sampling(SearchSettings.model_validate(search), SPACE, epochs=8)
+    search = SearchSettings.model_validate(
+        {"sampler": {"name": sampler}, "pruner": {"name": pruner}}
+    )
+    if sampler == "cmaes" and pruner in {"asha", "branches"}:
+        with pytest.raises(SamplerError, match="pauses most trials"):
+            check_sampling(search, SPACE, epochs=8)
+    else:
+        check_sampling(search, SPACE, epochs=8)
 
 
 @pytest.mark.parametrize("name", sorted(PRUNERS))

@@ -18,6 +18,7 @@ from canopy_search.filestore.atomic import build_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.files.sources import (
     ImageFile,
+    read_image,
     reported,
     threads_for,
     waiting_ender,
@@ -210,7 +211,7 @@ class PixelCaches:
             return before
         try:
             with reported(ImageError):
-                content = path.read_bytes()
+                content = read_image(path)
         except OSError as error:
             raise ImageError(
                 f"{path}: can no longer be read: {error.strerror or error}; do not change images "

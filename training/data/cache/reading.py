@@ -24,6 +24,7 @@ from canopy_search.training.data.files.parallel import map_in_order, runs
 from canopy_search.training.data.files.sources import (
     ImageFile,
     RemoteFile,
+    read_image,
     reported,
     threads_for,
     waiting_ender,
@@ -179,7 +180,7 @@ def _read(file: RemoteFile, decode_buffer: DecodeBuffer) -> str | None:
     """
     try:
         with reported(ImageError):
-            content = file.read_bytes()
+            content = read_image(file)
     except FileNotFoundError:
         return None
     digest = hashlib.sha256(content).hexdigest()

@@ -9,11 +9,16 @@ from canopy_search.filestore.errors import FileStoreError
 from canopy_search.filestore.retry import FILE_STORE, Retrier, RetryPolicy
 from canopy_search.filestore.store import Entry, FileStore
 from canopy_search.filestore.urls import Source, joined, shown_url
+from canopy_search.filestore.user_files import read_file
 from canopy_search.training.data.files.parallel import usable_cores
 from canopy_search.training.errors import ImageError, TrainingError
 
 READING_THREADS = 32
 """Objects that are read at the same time, because each request has latency."""
+MOST_LABEL_BYTES = 2 * 2**30
+"""Largest label file that is read: its rows need many times as much memory."""
+MOST_IMAGE_BYTES = 2**30
+"""Largest image file that is read."""
 RETRY_POLICY = RetryPolicy(limit_s=300.0)
 """How long to wait for an unavailable file store."""
 
@@ -65,6 +70,18 @@ class RemoteFile:
 
 
 ImageFile = Path | RemoteFile
+
+
+def read_image(file: ImageFile) -> bytes:
+    """Returns the content of an image file; waits while its file store is unavailable.
+
+    Raises:
+        FileNotFoundError: it no longer exists.
+        OSError: it cannot be read, or is no regular file.
+    """
+    if isinstance(file, RemoteFile):
+        return file.read_bytes()
+    return read_file(file, MOST_IMAGE_BYTES)
 
 
 class RemoteFolder:
@@ -162,7 +179,7 @@ def read_source(source: Source, retrier: Retrier | None = None) -> bytes:
         OSError: it cannot be read.
     """
     if isinstance(source, Path):
-        return source.read_bytes()
+        return read_file(source, MOST_LABEL_BYTES)
     url, _, name = source.rpartition("/")
     store = FileStore(url, connections=1)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
+from canopy_search.training.data.files.sources import read_image
 
 State = tuple[int, int | str]
 """Size and modification time of a file; for a remote file, its version in the file store."""
@@ -80,7 +81,7 @@ def _digests(
 
 def _digest(file: str) -> str | None:
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return hashlib.sha256(read_image(Path(file))).hexdigest()
     except OSError:
         return None
 

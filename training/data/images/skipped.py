@@ -48,8 +48,17 @@ def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
         f"row {image.row} {image.image_name!r} {image.kind}" for image in skipped[:_NAMED]
     )
     more = ", …" if len(skipped) > _NAMED else ""
-    share = 100 * len(skipped) / images
-    return f"{len(skipped)} of {images:,} images ({share:.2g} %): {counts} ({named}{more})"
+    noun = "image" if images == 1 else "images"
+    share = f"{len(skipped):,} of {images:,} {noun} ({_percent(len(skipped), images)})"
+    return f"{share}: {counts} ({named}{more})"
+
+
+def _percent(part: int, whole: int) -> str:
+    """Returns a percentage with a tenth below 10; ``<0.1 %`` for less."""
+    percent = 100 * part / whole
+    if percent < 0.05:
+        return "<0.1 %"
+    return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
 
 
 def check_skipped(
@@ -66,8 +75,8 @@ def check_skipped(
         )
     if len(skipped) > TOLERATED * images and not allow_missing:
         raise ImageError(
-            f"{label_file}: cannot use {text}; more than {TOLERATED:.0%} is an error: fix the "
-            "images or remove their rows, or skip them with --allow-missing"
+            f"{label_file}: cannot use {text}; more than {100 * TOLERATED:.0f} % is an error: fix "
+            "the images or remove their rows, or skip them with --allow-missing"
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.files.sources import Images, RemoteFolder
 from canopy_search.training.data.images.decoding import is_image_name
 from canopy_search.training.data.labels.label_file import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
@@ -127,7 +128,7 @@ def _other_folder(rows: LabelRows, folder: Images, files: Sequence[str]) -> str 
                 continue
             if value in below:
                 return f"try --images {_shown(folder)}/{below[value].as_posix()}"
-            parents = list(folder.resolve().parents)[:3] if isinstance(folder, Path) else []
+            parents = list(real_path(folder).parents)[:3] if isinstance(folder, Path) else []
             for parent in parents:
                 if _is_printable_file(parent, value):
                     return f"try --images {parent}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canopy_search.filestore.urls import joined
+from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
 from canopy_search.training.data.images.decoding import EXTENSIONS
 from canopy_search.training.data.images.skipped import SkippedImage
@@ -47,7 +48,7 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
     if isinstance(folder, RemoteFolder):
         listings, resolved = _remote_listings(table, folder), Path()
     elif folder.is_dir():
-        listings, resolved = {}, folder.resolve()
+        listings, resolved = {}, real_path(folder)
     else:
         raise ImageError(f"{folder}: no such folder of images; check data.images")
     first: dict[ImageFile, int] = {}
@@ -138,7 +139,7 @@ def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing
 
 def _check_inside(path: Path, folder: Path, table: LabelTable, at: int) -> None:
     """Raises if a symbolic link points outside the folder that the user named."""
-    target = path.resolve()
+    target = real_path(path)
     if not target.is_relative_to(folder):
         raise ImageError(
             f"{table.path}: row {table.row_numbers[at]}: {path} is a symbolic link that "

@@ -67,7 +67,9 @@ def read_rows(path: Source, retrier: Retrier | None = None) -> LabelRows:
     except FileNotFoundError:
         raise LabelFileError(f"{path}: no such label file; check data.labels") from None
     except OSError as error:
-        raise LabelFileError(f"{path}: cannot be read: {error.strerror}") from error
+        raise LabelFileError(
+            f"{path}: cannot be read: {error.strerror}; check data.labels"
+        ) from error
     for beginning, what in _NO_LABEL_FILE.items():
         if content.startswith(beginning):
             raise LabelFileError(f"{path}: this is {what}")
