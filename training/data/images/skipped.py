@@ -54,11 +54,13 @@ def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """Returns a percentage with a tenth below 10; ``<0.1 %`` for less."""
+    """Returns a percentage with two digits; 100 % only for all."""
     percent = 100 * part / whole
-    if percent < 0.05:
-        return "<0.1 %"
-    return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
+    if percent < 0.01:
+        return "<0.01 %"
+    if 99.5 <= percent < 100:
+        return ">99 %"
+    return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
 
 
 def check_skipped(
