@@ -184,7 +184,7 @@ RANGES: list[Case] = [
     ),
     (search("sampler: {name: tpe, gamma: 5}"), "search.sampler.gamma"),
     (search("sampler: {name: tpe, n_ei_candidates: 10000000}"), "search.sampler.n_ei_candidates"),
-    (search("sampler: {name: cmaes, popsize: -1}"), "search.sampler"),
+    (search("sampler: {name: cmaes, popsize: -1}, pruner: {name: none}"), "search.sampler"),
     (search("pruner: {name: hyperband, min_resource: 0}"), "search.pruner"),
     (search("enqueue: [{gamma: 0.855}]"), "search.enqueue[0].gamma"),
     (search("enqueue: [{gamma: 1.0, full: yes please}]"), "search.enqueue[0].full"),
