@@ -29,10 +29,26 @@ IDLE_LIMIT_S = 30.0
 MINIMUM_MAJOR_VERSION = 13
 """The oldest that hosted services still run; our SQL and Optuna's need nothing newer."""
 
+_LARGEST_PORT = 65_535
 _DRIVER = "postgresql+psycopg2"
 _ACCEPTED = ("postgres", "postgresql", _DRIVER)
+# What somebody else types there may be a part of a secret.
+_OTHER_DATABASES = ("mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis")
 _EXPECTED = "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-_SECRET_WORDS = ("password", "secret", "client_key", "server_key")
+# One @, that of the user; a second one would make a part of a password the host.
+_WELL_FORMED = re.compile(r"[\w+]+://([^:/?#@]*(:[^@]*)?@)?[^@]*", re.DOTALL)
+_REPEATABLE = ("host", "port", "hostaddr")
+# Options of libpq whose value may be printed. All others may be secrets, such as a mistyped one.
+_SHOWN_OPTIONS = frozenset(
+    {
+        *("host", "hostaddr", "port", "dbname", "user", "service", "target_session_attrs"),
+        *("application_name", "fallback_application_name", "client_encoding", "options"),
+        *("connect_timeout", "tcp_user_timeout", "load_balance_hosts", "channel_binding"),
+        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslsni", "sslnegotiation"),
+        *("gssencmode", "krbsrvname", "require_auth", "passfile", "replication"),
+    }
+)
 # If the URL names a socket, the variable PGHOSTADDR must not override it.
 _SOCKET_ONLY = {"hostaddr": ""}
 # With Python 3.11.2, psycopg2 drops what it cannot decode; later ones raise UnicodeDecodeError.
@@ -47,6 +63,7 @@ _DISK_FULL = "the server's disk is full"
 _READ_ONLY = (
     "it is read-only: a standby, or default_transaction_read_only is on; use the primary server"
 )
+_ENCODING = "its encoding has no such character; use a database with the encoding UTF8"
 _NO_RIGHT = "this user has no permission; grant it, or use another user"
 # Pattern of libpq's message → our reason.
 _REASONS = (
@@ -119,6 +136,8 @@ _REASONS_BY_CODE = {
     errorcodes.DISK_FULL: _DISK_FULL,
     errorcodes.READ_ONLY_SQL_TRANSACTION: _READ_ONLY,
     errorcodes.INSUFFICIENT_PRIVILEGE: _NO_RIGHT,
+    errorcodes.UNTRANSLATABLE_CHARACTER: _ENCODING,
+    errorcodes.CHARACTER_NOT_IN_REPERTOIRE: _ENCODING,
 }
 
 
@@ -128,30 +147,35 @@ def parse_database_url(text: str) -> sqlalchemy.URL:
     Raises:
         DatabaseUrlError: it is not one. The message does not repeat it: it may contain a password.
     """
+    text = text.strip()
     if "\0" in text or "%00" in text:
         raise DatabaseUrlError(f"{_EXPECTED}; it contains a NUL byte")
     try:
-        url = sqlalchemy.make_url(text.strip())
-    except (ArgumentError, ValueError) as error:
-        raise DatabaseUrlError(f"{_EXPECTED}; it is not a URL") from error
+        url = sqlalchemy.make_url(text)
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlError(f"{_EXPECTED}; it is not a URL") from None
     if url.drivername not in _ACCEPTED:
-        raise DatabaseUrlError(f"{_EXPECTED}; it starts with {url.drivername}://")
-    if "@" in (url.host or ""):
-        # Otherwise the text after the first @ of a password would be printed as the host.
+        other = url.get_backend_name()
+        start = f"{other}://" if other in _OTHER_DATABASES else "something else"
+        raise DatabaseUrlError(f"{_EXPECTED}; it starts with {start}")
+    if not _WELL_FORMED.fullmatch(text):
         raise DatabaseUrlError(
-            f"{_EXPECTED}; it has more than one @, write those of the user or the password as %40"
+            f"{_EXPECTED}; it has an @ elsewhere, write @ as %40, / as %2F and ? as %3F in the "
+            "user, the password and the options"
         )
+    if url.port is not None and not 0 < url.port <= _LARGEST_PORT:
+        raise DatabaseUrlError(f"{_EXPECTED}; its port is not a number from 1 to {_LARGEST_PORT}")
+    if any(not isinstance(url.query[name], str) for name in set(url.query).difference(_REPEATABLE)):
+        raise DatabaseUrlError(f"{_EXPECTED}; one of its options is given twice")
     password = url.query.get("password")
-    if isinstance(password, str):
-        url = url.difference_update_query(["password"]).set(password=password)
+    if password is not None:
+        url = url.difference_update_query(["password"]).set(password=str(password))
     return url.set(drivername=_DRIVER)
 
 
 def masked(url: sqlalchemy.URL) -> str:
-    """Returns the URL with its passwords masked."""
-    hidden = {
-        option: "hidden" for option in url.query if any(word in option for word in _SECRET_WORDS)
-    }
+    """Returns the URL with its passwords masked, and with every option that is not known."""
+    hidden = dict.fromkeys(set(url.query) - _SHOWN_OPTIONS, "hidden")
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
@@ -171,6 +195,8 @@ def connect_options(url: sqlalchemy.URL, application: str) -> dict[str, str | in
     options: dict[str, str | int] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": application,
+        # Otherwise the database's own encoding is used, and the driver fails on other characters.
+        "client_encoding": "utf8",
         # Routers drop connections that are silent for long, such as one that only holds a lock.
         "keepalives_idle": 20,
         # A server that lost its power or its network never answers again.

@@ -1,6 +1,7 @@
 import gc
 import shutil
 import socket
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,17 @@ class TestUrl:
             f"ann:{SECRET}@db.example",
             f"postgresql://ann:{SECRET}%00@db.example/canopy",
             f"postgresql://ann:p@{SECRET}@db.example/canopy",
+            f"postgresql://ann:p@ss/{SECRET}@db.example/canopy",
+            f"postgresql://ann:p@ss?{SECRET}@db.example/canopy",
+            f"postgresql://ann:p@ss#{SECRET}@db.example/canopy",
+            f"postgresql://ann:p@ss:{SECRET}@db.example/canopy",
+            f"postgresql://a/nn:{SECRET}@db.example/canopy",
+            f"postgresql://a/nn:p?{SECRET}=@db.example/canopy",
+            f"postgresql://db.example/canopy?password=p@{SECRET}",
+            f"postgresql://ann@db.example/canopy?password=p&password={SECRET}",
+            f"postgresql://ann@db.example/canopy?sslpassword=p&sslpassword={SECRET}",
+            f"{SECRET}://ann@db.example/canopy",
+            "postgresql://ann:99992222222",
             SECRET,
         ],
     )
@@ -69,7 +81,9 @@ class TestUrl:
         for open_ in (Workspace.open, Workspace.open_existing, Workspace.describe):
             with pytest.raises(DatabaseUrlError, match=r"DATABASE_URL .* postgresql://") as caught:
                 open_(Workspace(tmp_path, text))
-            assert SECRET not in str(caught.value)
+            for error in (caught.value, caught.value.__cause__):
+                assert SECRET not in str(error)
+                assert "99992222222" not in str(error)
         assert list(tmp_path.iterdir()) == []
 
     @given(password=st.text(min_size=1).map(lambda text: f"{SECRET}{text}{SECRET}"))
@@ -77,6 +91,30 @@ class TestUrl:
         url = sqlalchemy.URL.create("postgresql", "ann", password, "db.example")
         both = url.update_query_dict({"sslpassword": password})
         assert masked(both) == "postgresql://ann:***@db.example?sslpassword=hidden"
+
+    @pytest.mark.parametrize(
+        "option", ["PASSWORD", "sslpassword", "oauth_client_secret", "passwort", "scram_client_key"]
+    )
+    def test_unknown_options_may_be_passwords(self, option: str) -> None:
+        url = parse_database_url(f"postgresql://ann@db.example/canopy?{option}={SECRET}")
+        assert masked(url).endswith(f"?{option}=hidden")
+
+    @given(password=st.text(min_size=1).filter(lambda text: "\0" not in text))
+    def test_what_is_masked_is_what_connects(self, password: str) -> None:
+        quoted = urllib.parse.quote(password, safe="", errors="surrogatepass")
+        for text in (
+            f"postgresql://ann:{quoted}@db.example/canopy?sslmode=require",
+            f"postgresql://ann@db.example/canopy?sslmode=require&password={quoted}",
+        ):
+            try:
+                url = parse_database_url(text)
+            except DatabaseUrlError:
+                assert "%00" in text
+                continue
+            assert (url.host, url.database) == ("db.example", "canopy")
+            assert masked(url).removeprefix("postgresql+psycopg2://") == (
+                "ann:***@db.example/canopy?sslmode=require"
+            )
 
     @given(password=st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
     def test_optuna_reads_it_back(self, password: str) -> None:
