@@ -9,6 +9,12 @@ from canopy_search.storage.errors import EmbeddedPostgresError
 
 POSTGRES_VERSION = "18"
 
+# For the programs and their libraries, and for the name of the user where it is only here.
+_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD", "NSS_WRAPPER_PASSWD"),
+    "NSS_WRAPPER_GROUP",
+)
 # The time and the process id at the start of each line of a server's log.
 _LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 
@@ -32,8 +38,12 @@ def program(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Returns our environment without the variables for other Postgres servers, in English."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    """Returns the variables that Postgres needs, in English.
+
+    The server outlives the command that starts it, so it gets none of the keys in our environment,
+    and no variable of Postgres itself, which may be meant for another server.
+    """
+    kept = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     return {**kept, "LC_ALL": "C"}
 
 

@@ -73,6 +73,20 @@ def test_variables_for_other_servers(
     assert ask(server, "SHOW server_encoding") == "UTF8"
 
 
+def test_keys_of_its_starter_are_not_kept(
+    make_server: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "DATABASE_URL", "PGPASSWORD"):
+        monkeypatch.setenv(name, "hunter2-hunter2")
+    server = make_server(tmp_path / "postgres")
+    server.start()
+    ask(server, "CREATE TABLE variables (line text)")
+    ask(server, "COPY variables FROM PROGRAM 'env'")
+    variables = str(ask(server, "SELECT string_agg(line, ' ') FROM variables"))
+    assert "hunter2-hunter2" not in variables
+    assert "LC_TIME=C" in variables
+
+
 def test_six_at_once(make_server: MakeServer, tmp_path: Path, data: Path) -> None:
     make_server(tmp_path / "postgres")
     lines = in_processes(
