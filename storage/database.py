@@ -15,7 +15,7 @@ from canopy_search.storage.connection.urls import (
 )
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 from canopy_search.storage.schema.tables import DATABASE
-from canopy_search.storage.schema.upgrade import check_writable, prepare_schema
+from canopy_search.storage.schema.upgrade import check_readable, check_writable, prepare_schema
 
 # A connection is used for milliseconds; it takes this long only if the server hangs.
 _POOL_TIMEOUT_S = 60
@@ -66,16 +66,18 @@ class Database:
 def open_database(
     url: sqlalchemy.URL, embedded: EmbeddedPostgres | None, *, writes: bool
 ) -> Database:
-    """Connects to a running server and prepares the tables; see `Workspace.open`."""
+    """Connects to a running server and prepares or checks the tables; see `Workspace.open`."""
     engine, throttle = make_engine(url, connections=1 if writes else 3), ConnectionThrottle()
     if writes:
         throttle.manage(engine)
     with ExitStack() as on_failure:
         on_failure.callback(engine.dispose)
         check_reachable(url)
-        prepare_schema(engine)
         if writes:
+            prepare_schema(engine)
             check_writable(engine)
+        else:
+            check_readable(engine)
         on_failure.pop_all()
     return Database(url, engine, embedded, throttle)
 

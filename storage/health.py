@@ -6,7 +6,12 @@ import sqlalchemy
 
 from canopy_search.storage.connection.urls import check_reachable, masked, version_text
 from canopy_search.storage.database import make_engine
-from canopy_search.storage.schema.upgrade import TableState, is_read_only, table_state
+from canopy_search.storage.schema.upgrade import (
+    TableState,
+    creation_obstacle,
+    is_read_only,
+    table_state,
+)
 
 _RIGHTS = sqlalchemy.text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
 # pg_stat_activity hides what other users' connections are; PostgreSQL 16 reserves more.
@@ -30,6 +35,7 @@ class ServerHealth:
         connections_allowed: for all users but superusers.
         connections_used: by all users, this one included.
         tables: the state of our tables and Optuna's.
+        obstacle: why the missing tables cannot be created, with the remedy; None if they can be.
     """
 
     url: str
@@ -39,6 +45,7 @@ class ServerHealth:
     connections_allowed: int
     connections_used: int
     tables: TableState
+    obstacle: str | None = None
 
     @property
     def connections_free(self) -> int:
@@ -62,6 +69,7 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
         with engine.connect() as connection:
             version = connection.scalar(sqlalchemy.text("SHOW server_version_num"))
             connections = connection.execute(_CONNECTIONS).one()
+            tables = table_state(connection)
             return ServerHealth(
                 url=masked(url.set(drivername="postgresql")),
                 version=version_text(int(version)),
@@ -69,7 +77,8 @@ def server_health(url: sqlalchemy.URL) -> ServerHealth:
                 may_create=bool(connection.scalar(_RIGHTS)),
                 connections_allowed=connections.allowed,
                 connections_used=connections.used,
-                tables=table_state(connection),
+                tables=tables,
+                obstacle=creation_obstacle(connection) if tables == "none" else None,
             )
     finally:
         engine.dispose()

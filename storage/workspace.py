@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+
 from canopy_search.filestore.retry import Retrier, RetryPolicy
 from canopy_search.storage.connection.retry import DATABASE
 from canopy_search.storage.connection.urls import check_reachable, masked, parse_database_url
@@ -41,36 +43,48 @@ class Workspace:
         has_url = bool(self.url and self.url.strip())
         return None if has_url else EmbeddedPostgres(self.home / "postgres")
 
-    def open(self, *, writes: bool = True) -> Database:
-        """Opens the database, starts the embedded server if needed, and prepares the tables.
+    def start(self) -> sqlalchemy.URL:
+        """Returns the URL of the database, and starts the embedded server if that is used.
 
-        Args:
-            writes: whether the caller writes; a standby is enough for reading.
+        Raises:
+            DatabaseUrlError: `url` is not the URL of a Postgres server.
+            EmbeddedPostgresError: the embedded server cannot be started.
+        """
+        embedded = self.embedded
+        return embedded.start() if embedded else parse_database_url(self.url or "")
+
+    def open(self) -> Database:
+        """Opens the database for writing; creates or upgrades the tables if needed.
 
         Raises:
             DatabaseUrlError: `url` is not the URL of a Postgres server.
             DatabaseUnreachableError: the server does not answer, or refuses the connection.
             DatabaseVersionError: the server is too old.
-            DatabaseReadOnlyError: it is read-only, and the caller writes or there are no tables.
-            DatabaseSchemaError: a newer Canopy created the tables, or they cannot be created.
+            DatabaseReadOnlyError: it is read-only.
+            DatabaseSchemaError: a newer Canopy created the tables, they cannot be created, or
+                workers of an older version are alive.
             EmbeddedPostgresError: the embedded server cannot be started.
         """
-        embedded = self.embedded
-        url = embedded.start() if embedded else parse_database_url(self.url or "")
-        return open_database(url, embedded, writes=writes)
+        return open_database(self.start(), self.embedded, writes=True)
 
-    def open_existing(self) -> Database:
-        """Opens the database for reading, like `open`, but creates no embedded one.
+    def open_existing(self, *, writes: bool = False) -> Database:
+        """Opens the database, like `open`, but creates no embedded one.
+
+        Args:
+            writes: whether the caller writes; for reading a standby is enough, and no table is
+                created or changed.
 
         Raises:
-            NoDatabaseError: nothing is stored below `home` yet.
+            NoDatabaseError: nothing is stored in it yet.
+            DatabaseSchemaError: an older or a newer Canopy created the tables, for reading.
+            StorageError: as `open`.
         """
         embedded = self.embedded
         if embedded is not None and not embedded.has_data():
             raise NoDatabaseError(
                 f"nothing is stored in {self.home} yet; start with: canopy search"
             )
-        return self.open(writes=False)
+        return open_database(self.start(), embedded, writes=writes)
 
     def describe(self) -> dict[str, Any]:
         """Describes where the database is and whether it answers; starts and changes nothing.

@@ -11,7 +11,6 @@ from canopy_search.search.cli.options import (
     StudyOptions,
     command_text,
     open_store,
-    workspace,
 )
 from canopy_search.search.console import say
 from canopy_search.storage.study.studies import StudyStore
@@ -55,7 +54,6 @@ def stop(
 
 
 def _control(study: str, control: str) -> StudyStore:
-    open_store()  # fails if there is no database
-    store = StudyStore(workspace().open())
+    store = open_store(writes=True)
     store.set_control(study, control)
     return store

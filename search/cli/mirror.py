@@ -12,7 +12,6 @@ from canopy_search.search.cli.options import (
     StudyOptions,
     WaitOption,
     command_text,
-    open_store,
     wait_for_study,
 )
 from canopy_search.search.console import say
@@ -45,8 +44,7 @@ def mirror(options: MirrorOptions) -> None:
 
     request = options.request()
     name = request.study
-    open_store()  # fails if there is no database
-    with closing(request.workspace.open()) as database:
+    with closing(request.workspace.open_existing(writes=True)) as database:
         store = StudyStore(database)
         if not options.wait:
             store.study_id(name)

@@ -250,9 +250,9 @@ def workspace() -> Workspace:
     return Workspace(state_home(), database_url())
 
 
-def open_store() -> StudyStore:
-    """Returns the studies of the database, which must exist."""
-    return StudyStore(workspace().open_existing())
+def open_store(*, writes: bool = False) -> StudyStore:
+    """Returns the studies of the database, which must exist; one who writes makes its tables."""
+    return StudyStore(workspace().open_existing(writes=writes))
 
 
 def wait_for_study(store: StudyStore, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import sqlalchemy
 
-from canopy_search.search.doctor.finding import Finding, error, ok, warning
+from canopy_search.search.doctor.finding import Finding, error, failure, ok, warning
 from canopy_search.storage.connection.urls import parse_database_url
 from canopy_search.storage.health import ServerHealth, server_health
 from canopy_search.storage.postgres.programs import POSTGRES_VERSION, program
@@ -62,6 +62,8 @@ def _server_finding(server_url: sqlalchemy.URL, health: ServerHealth, where: str
 
 
 def _tables_finding(health: ServerHealth) -> Finding:
+    if health.obstacle is not None:
+        return failure("tables", health.obstacle, "set DATABASE_URL to another database")
     if health.tables == "newer":
         return error(
             "tables",
@@ -72,7 +74,7 @@ def _tables_finding(health: ServerHealth) -> Finding:
     is_writable = not health.is_read_only and health.may_create
     words = {
         "none": "none yet" + ", created by the first search" * is_writable,
-        "old": "of an older version" + ", upgraded by the next command" * is_writable,
+        "old": "of an older version" + ", upgraded by the next search" * is_writable,
         "current": "match this version",
     }
     return ok("tables", words[health.tables])

@@ -86,9 +86,8 @@ def collect_stages(request: StudyRequest, budget_gib: float | None, *, dry_run: 
         NoDatabaseError: there is no database yet.
         OSError: the checkpoint storage is unreachable.
     """
-    request.workspace.open_existing().close()
     with (
-        closing(request.workspace.open()) as database,
+        closing(request.workspace.open_existing(writes=True)) as database,
         closing(_open_checkpoints(request, database)) as checkpoints,
     ):
         budget = None if budget_gib is None else int(budget_gib * GIB)

@@ -21,6 +21,23 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
+OPTUNA_REVISION = "v3.2.0.a"
+"""The supported revision of Optuna's tables."""
+OPTUNA_TABLES = (
+    "alembic_version",
+    "study_directions",
+    "study_system_attributes",
+    "study_user_attributes",
+    "trial_heartbeats",
+    "trial_intermediate_values",
+    "trial_params",
+    "trial_system_attributes",
+    "trial_user_attributes",
+    "trial_values",
+    "version_info",
+)
+"""Optuna's tables besides the following ones."""
+
 # Optuna's tables, with only the columns that we refer to. Optuna creates them.
 STUDIES = Table(
     "studies",
@@ -75,6 +92,7 @@ WORKER = Table(
     Column("doing", JSON(none_as_null=True)),
     Column("progressed", DateTime(timezone=True)),
     Column("silence_allowed_s", Float),
+    Column("version", Text),
 )
 # The lease of a trial consists of its worker, as long as that is alive, and a token, which is new
 # with each lease; `writes` counts the changes written under the token, `deaths` the workers that

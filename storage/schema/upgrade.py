@@ -1,4 +1,4 @@
-"""Upgrades a database's tables: Optuna's, then ours; the first process does it, once."""
+"""Creates and upgrades a database's tables: Optuna's, then ours; the first writer does it, once."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,32 +9,47 @@ from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError
 
 from canopy_search.storage.connection.urls import connect_options, optuna_url
-from canopy_search.storage.errors import DatabaseReadOnlyError, DatabaseSchemaError
+from canopy_search.storage.errors import (
+    DatabaseReadOnlyError,
+    DatabaseSchemaError,
+    NoDatabaseError,
+)
+from canopy_search.storage.schema.living_workers import living_workers
+from canopy_search.storage.schema.tables import METADATA, OPTUNA_REVISION, OPTUNA_TABLES
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 VERSION_TABLE = "canopy_alembic_version"
 
 TableState = Literal["none", "old", "current", "newer"]
 """Whether there are tables, and whether this version, an older or a newer one created them."""
 
-_OPTUNA_VERSION_TABLES = ("alembic_version", "version_info")
+# What reads the tables needs nothing that came later.
+_READABLE = ("0007", HEAD)
+# Unlike to_regclass, it sees what others have created since our transaction began.
+_EXISTS = sqlalchemy.text(
+    "SELECT 1 FROM pg_class WHERE relname = :name AND pg_table_is_visible(oid)"
+)
 _LOCK_KEY = int.from_bytes(b"canopyDB")
+_MOST_NAMED = 3
 
 
 def prepare_schema(engine: sqlalchemy.Engine) -> None:
     """Creates or migrates all tables, unless they are up to date.
 
-    Our revision covers Optuna's tables, too: a Canopy that needs newer ones has a newer revision.
+    Nothing is created beside the tables of another program, and nothing is migrated under a living
+    worker: every one that is alive then is of an older version.
 
     Raises:
-        DatabaseSchemaError: a newer Canopy created the tables, or we may not create them.
+        DatabaseSchemaError: a newer Canopy or another Optuna created the tables, they cannot be
+            created there, or older workers are alive.
         DatabaseReadOnlyError: they are missing or old, and the server is read-only.
     """
     with engine.begin() as connection:
         if table_revision(connection) == HEAD:
+            _check_optuna(connection)
             return
     try:
         with engine.begin() as connection:
@@ -55,6 +70,32 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
         raise DatabaseSchemaError(
             f"the tables in database {engine.url.database!r} cannot be prepared: {reason}"
         ) from error
+
+
+def check_readable(engine: sqlalchemy.Engine) -> None:
+    """Checks that this version can read the tables; changes nothing.
+
+    Raises:
+        NoDatabaseError: there are none.
+        DatabaseSchemaError: they are too old or too new.
+    """
+    name = engine.url.database
+    with engine.connect() as connection:
+        revision = table_revision(connection)
+        if revision is None:
+            raise NoDatabaseError(
+                f"nothing is stored in database {name!r} yet; start with: canopy search"
+            )
+        _check_optuna(connection)
+        if revision in _READABLE:
+            return
+        if revision in _known_revisions():
+            raise DatabaseSchemaError(
+                f"the tables in database {name!r} are of an older version (revision {revision}, "
+                f"this version reads {' and '.join(_READABLE)}); when no worker of that version "
+                "runs, upgrade them with: canopy db upgrade"
+            )
+    raise _newer(connection, revision)
 
 
 def check_writable(engine: sqlalchemy.Engine) -> None:
@@ -91,36 +132,73 @@ def migration_config() -> "Config":
 def table_state(connection: sqlalchemy.Connection) -> TableState:
     """Returns the state of our tables and Optuna's; changes nothing."""
     revision = table_revision(connection)
-    if all(_exists(connection, table) for table in _OPTUNA_VERSION_TABLES):
-        optuna = _optuna_storage(connection.engine.url, may_create=False)
-        current = optuna.get_current_version()
-        # Our newest revision needs Optuna's newest; an older one may have any known one.
-        usable = [optuna.get_head_version()] if revision == HEAD else optuna.get_all_versions()
-        if current not in usable:
-            return "newer"
-    if revision is None or revision == HEAD:
-        return "none" if revision is None else "current"
-    return "old" if revision in _known_revisions() else "newer"
+    if revision is None:
+        return "none"
+    known = HEAD if optuna_revision(connection) == OPTUNA_REVISION else None
+    if revision == known:
+        return "current"
+    return "old" if known and revision in _known_revisions() else "newer"
 
 
 def table_revision(connection: sqlalchemy.Connection) -> str | None:
     """Returns the revision of our tables, None if there are none."""
-    if not _exists(connection, VERSION_TABLE):
+    return _version(connection, VERSION_TABLE)
+
+
+def optuna_revision(connection: sqlalchemy.Connection) -> str | None:
+    """Returns the revision of Optuna's tables, None if there are none."""
+    return _version(connection, "alembic_version")
+
+
+def creation_obstacle(connection: sqlalchemy.Connection) -> str | None:
+    """Returns why no tables can be created here, with the remedy; None if they can be."""
+    name = connection.engine.url.database
+    encoding = connection.scalar(sqlalchemy.text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        return (
+            f"database {name!r} has the encoding {encoding}, which cannot store every study's "
+            "name; use one that was created with ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if connection.scalar(sqlalchemy.text("SELECT current_schema()")) is None:
+        return (
+            f"database {name!r} has no schema of the connection's search_path; create it with "
+            "CREATE SCHEMA, or correct the search_path in DATABASE_URL"
+        )
+    if _exists(connection, "version_info"):  # Optuna's alone
+        if optuna_revision(connection) in {None, OPTUNA_REVISION}:
+            return None
+        return _other_optuna(connection)
+    tables = (*OPTUNA_TABLES, *METADATA.tables)
+    found = sorted({table for table in tables if _exists(connection, table)})
+    if not found:
         return None
-    column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
-    return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(VERSION_TABLE)))
+    mark = "&" if connection.engine.url.query else "?"
+    return (
+        f"database {name!r} contains tables of another program ({', '.join(found)}); use another "
+        "database, or a schema of its own: run CREATE SCHEMA canopy there, and add "
+        f"{mark}options=-csearch_path%3Dcanopy to DATABASE_URL"
+    )
 
 
 def _migrate(connection: sqlalchemy.Connection) -> None:
     from alembic import command
 
     revision = table_revision(connection)
-    if revision is not None and revision not in _known_revisions():
+    if revision is None:
+        if (obstacle := creation_obstacle(connection)) is not None:
+            raise DatabaseSchemaError(obstacle)
+        _create_optuna_tables(connection.engine.url)
+    elif revision not in _known_revisions():
+        raise _newer(connection, revision)
+    _check_optuna(connection)
+    if workers := living_workers(connection):
+        named = ", ".join(map(str, workers[:_MOST_NAMED]))
+        more = f" and {len(workers) - _MOST_NAMED} more" if len(workers) > _MOST_NAMED else ""
         raise DatabaseSchemaError(
-            f"database {connection.engine.url.database!r} was created by a newer Canopy (its "
-            f"tables have revision {revision}, this version supports {HEAD}); update canopy-search"
+            f"the tables in database {connection.engine.url.database!r} have to be upgraded, and "
+            f"workers of an older Canopy use them: {named}{more}; stop these, then run the same "
+            "command again"
         )
-    _prepare_optuna(connection.engine.url)
     config = migration_config()
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD)
@@ -133,32 +211,44 @@ def _known_revisions() -> set[str]:
     return {script.revision for script in history}
 
 
+def _newer(connection: sqlalchemy.Connection, revision: str) -> DatabaseSchemaError:
+    return DatabaseSchemaError(
+        f"database {connection.engine.url.database!r} was created by a newer Canopy (its "
+        f"tables have revision {revision}, this version supports {HEAD}); update canopy-search"
+    )
+
+
+def _check_optuna(connection: sqlalchemy.Connection) -> None:
+    if optuna_revision(connection) != OPTUNA_REVISION:
+        raise DatabaseSchemaError(_other_optuna(connection))
+
+
+def _other_optuna(connection: sqlalchemy.Connection) -> str:
+    return (
+        f"Optuna's tables in database {connection.engine.url.database!r} have revision "
+        f"{optuna_revision(connection)}, and this Canopy needs {OPTUNA_REVISION}; update the older "
+        "of the two (canopy-search, or the tables: optuna storage upgrade), or use another database"
+    )
+
+
+def _version(connection: sqlalchemy.Connection, table: str) -> str | None:
+    if not _exists(connection, table):
+        return None
+    column: sqlalchemy.ColumnClause[str] = sqlalchemy.column("version_num")
+    return connection.scalar(sqlalchemy.select(column).select_from(sqlalchemy.table(table)))
+
+
 def _exists(connection: sqlalchemy.Connection, table: str) -> bool:
-    known = sqlalchemy.select(sqlalchemy.func.to_regclass(table))
-    return connection.scalar(known) is not None
+    return connection.scalar(_EXISTS, {"name": table}) is not None
 
 
-def _prepare_optuna(url: sqlalchemy.URL) -> None:
-    storage = _optuna_storage(url, may_create=True)
-    current = storage.get_current_version()
-    if current == storage.get_head_version():
-        return
-    if current not in storage.get_all_versions():
-        raise DatabaseSchemaError(
-            f"Optuna's tables in database {url.database!r} were created by a newer Optuna "
-            f"(revision {current}) or another program; update canopy-search, or use another "
-            "database"
-        )
-    storage.upgrade()
-
-
-def _optuna_storage(url: sqlalchemy.URL, *, may_create: bool) -> RDBStorage:
-    return RDBStorage(
+def _create_optuna_tables(url: sqlalchemy.URL) -> None:
+    storage = RDBStorage(
         optuna_url(url),
         engine_kwargs={
             "poolclass": sqlalchemy.NullPool,
             "connect_args": connect_options(url, "canopy schema"),
         },
         skip_compatibility_check=True,
-        skip_table_creation=not may_create,
     )
+    storage.engine.dispose()

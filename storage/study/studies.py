@@ -26,7 +26,6 @@ from canopy_search.storage.study.json_numbers import check_finite
 from canopy_search.storage.study.mirror_rows import MirroredTask, MirrorState, read_mirrors
 from canopy_search.storage.study.replica import StudyReplica
 from canopy_search.storage.study.trial_queue import TrialQueue
-from canopy_search.storage.study.trial_rows import check_optuna_tables
 from canopy_search.storage.workers.control import PAUSE, RUN
 from canopy_search.storage.workers.registry import WorkerSummary, left_behind, list_workers
 from canopy_search.storage.workers.session import WorkerSession
@@ -225,14 +224,9 @@ class StudyStore:
         return dict(found)
 
     def open_trial_queue(self, name: str, session: WorkerSession) -> TrialQueue:
-        """Returns the trial queue of a study for one worker.
-
-        Raises:
-            DatabaseSchemaError: another version of Optuna changed its tables.
-        """
+        """Returns the trial queue of a study for one worker."""
         study_id = self.study_id(name)
         with self._engine.connect() as connection:
-            check_optuna_tables(connection)
             rows = connection.execute(_SEARCH_ATTRIBUTES, {"study_id": study_id})
             attributes = {key: json.loads(text) for key, text in rows}
         return TrialQueue(self._engine, session, study_id, name, attributes)
@@ -260,13 +254,7 @@ class StudyStore:
                 connection.execute(_SET_ATTRIBUTES, {**values, **arrays})
 
     def open_replica(self, name: str) -> StudyReplica:
-        """Returns the trials of a study for reading only; it is empty before `refresh`.
-
-        Raises:
-            DatabaseSchemaError: another version of Optuna changed its tables.
-        """
-        with self._engine.connect() as connection:
-            check_optuna_tables(connection)
+        """Returns the trials of a study for reading only; it is empty before `refresh`."""
         return StudyReplica(self.study_id(name), name, {})
 
     def refresh(self, replica: StudyReplica) -> None:

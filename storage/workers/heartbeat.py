@@ -30,8 +30,8 @@ _BEAT = sqlalchemy.text(f"""
     WITH at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
     beat AS (
         INSERT INTO canopy_worker AS mine
-            (id, study_id, host, pid, slot, doing, progressed, silence_allowed_s)
-        SELECT :id, :study_id, :host, :pid, :slot, :doing,
+            (id, study_id, host, pid, version, slot, doing, progressed, silence_allowed_s)
+        SELECT :id, :study_id, :host, :pid, :version, :slot, :doing,
             CASE WHEN :has_progressed THEN now() END, :silence_allowed_s FROM at_ease
         ON CONFLICT (id) DO UPDATE SET seen = now(), ended = NULL, end_reason = NULL,
             doing = excluded.doing, progressed = coalesce(excluded.progressed, mine.progressed),

@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy
 
+from canopy_search.storage.schema.living_workers import SESSIONS
+
 BEAT_S = 2.5
 """Interval of a worker's heartbeats."""
 GONE_S = 5.0
@@ -22,11 +24,6 @@ LEFT, DIED, SILENT = "left", "died", "answers no more"
 LIVING = "SELECT id FROM canopy_worker WHERE ended IS NULL"
 """SQL that lists the workers that are not declared dead."""
 
-_SESSIONS = """
-    SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 1
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 # A worker without a session on purpose records how long it may be silent. A time in the future is
 # from before the clock was set back, and is ignored. The current time is used: now() is the start
 # of the transaction, which may have waited for the study since. A standby does not see the
@@ -36,12 +33,12 @@ _SILENT = f"""(
     AND NOT (
       seen BETWEEN clock_timestamp() - interval '1 second'
           * CASE WHEN silence_allowed_s IS NOT NULL THEN silence_allowed_s
-              WHEN id IN ({_SESSIONS}) OR pg_is_in_recovery() THEN :lease_s ELSE :gone_s END
+              WHEN id IN ({SESSIONS}) OR pg_is_in_recovery() THEN :lease_s ELSE :gone_s END
       AND clock_timestamp() + interval '1 second')
 )"""
 _REAP = sqlalchemy.text(f"""
     UPDATE canopy_worker SET ended = clock_timestamp(), end_reason = CASE
-        WHEN silence_allowed_s IS NOT NULL OR id IN ({_SESSIONS}) THEN '{SILENT}' ELSE '{DIED}' END
+        WHEN silence_allowed_s IS NOT NULL OR id IN ({SESSIONS}) THEN '{SILENT}' ELSE '{DIED}' END
     WHERE ended IS NULL AND id <> :me AND {_SILENT}
     RETURNING id
 """)  # noqa: S608 - our own text
@@ -49,13 +46,13 @@ _FORGET_LEASES = sqlalchemy.text(
     f"DELETE FROM canopy_stage_lease WHERE worker NOT IN ({LIVING})"  # noqa: S608 - likewise
 )
 _SUSPECTS = sqlalchemy.text(
-    f"{LIVING} AND id <> :me AND silence_allowed_s IS NULL AND id NOT IN ({_SESSIONS})"
+    f"{LIVING} AND id <> :me AND silence_allowed_s IS NULL AND id NOT IN ({SESSIONS})"
 )
 _LIST = sqlalchemy.text(f"""
     SELECT id, host, pid, slot, started, seen, worker.ended, end_reason, doing, progressed,
         (SELECT max(number) FROM canopy_trial AS lease JOIN trials USING (trial_id)
             WHERE lease.worker = worker.id),
-        id IN ({_SESSIONS}),
+        id IN ({SESSIONS}),
         CAST(extract(epoch FROM now() - seen) AS float8),
         CAST(extract(epoch FROM now() - progressed) AS float8),
         worker.ended IS NULL AND {_SILENT}, silence_allowed_s

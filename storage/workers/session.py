@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from typing import Any
 
 import sqlalchemy
@@ -79,6 +80,7 @@ class WorkerSession:
             "study_id": study_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "version": version("canopy-search"),
             "slot": slot,
         }
         # Each statement is a transaction of its own, so none is left open by a frozen process.

@@ -113,7 +113,7 @@ def test_a_read_only_database_can_be_looked_at_and_not_searched(
 ) -> None:
     options = "-c default_transaction_read_only=on"
     empty = InProcess(folder, url_with(empty_database_url, options=options))
-    refused = [empty.run("status", status=1).stderr]
+    refused = [empty.run("status", status=2).stderr]
 
     reader = InProcess(finished.folder, url_with(str(finished.database_url), options=options))
     assert reader.json("status")["trials"]["finished"] == FINISHED_TRIALS

@@ -21,6 +21,7 @@ from canopy_search.storage.errors import (
     DatabaseSchemaError,
     DatabaseUnreachableError,
     DatabaseVersionError,
+    NoDatabaseError,
 )
 from canopy_search.storage.health import server_health
 from canopy_search.storage.schema import upgrade as schema
@@ -100,6 +101,7 @@ def test_who_may_not_make_tables_is_told_what_to_do(
             assert text
             message = message.replace(text, name)
     assert "'GUEST'" in message
+    assert sqlalchemy.inspect(engine).get_table_names() == []
     assert message.replace(str(guest.query["host"]), "FOLDER") == words
     engine.dispose()
 
@@ -119,9 +121,11 @@ def test_who_only_reads_can_do_with_a_standby(database: Database, database_url: 
         Workspace(Path(), only_read(database_url)).open()
 
 
-def test_without_tables_a_standby_is_no_use_to_readers_either(empty_database_url: str) -> None:
-    with pytest.raises(DatabaseReadOnlyError):
+def test_a_standby_without_tables_holds_nothing_yet(empty_database_url: str) -> None:
+    with pytest.raises(NoDatabaseError):
         Workspace(Path(), only_read(empty_database_url)).open_existing()
+    with pytest.raises(DatabaseReadOnlyError):
+        Workspace(Path(), only_read(empty_database_url)).open()
 
 
 def test_a_refused_write_is_told_in_words(
@@ -171,10 +175,6 @@ def test_a_server_without_rights_or_writing(empty_database_url: str) -> None:
         ("UPDATE canopy_alembic_version SET version_num = 'future'", "newer"),
         ("UPDATE alembic_version SET version_num = 'future'", "newer"),
         ("UPDATE alembic_version SET version_num = 'v2.6.0.a'", "newer"),
-        (
-            "DROP TABLE canopy_alembic_version; UPDATE alembic_version SET version_num = 'future'",
-            "newer",
-        ),
     ],
 )
 def test_the_state_of_the_tables(
