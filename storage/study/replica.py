@@ -40,6 +40,7 @@ class StudyReplica(OneStudyStorage):
         self._own: set[int] = set()
         self._stale: set[int] = set()
         self._since = 0
+        self._server: datetime | None = None
         self._last_id = -1
         self._new_id: Callable[[], int] | None = None
 
@@ -55,10 +56,12 @@ class StudyReplica(OneStudyStorage):
             waiting = [trial._trial_id for trial in self._trials if trial.state == _WAITING]
             position = Position(self._since, self._last_id, waiting)
             changes = read_changes(connection, self.study_id, position, count=check)
+            if self._server not in {None, changes.server}:
+                break
             changed = self._stale.union(changes.trial_ids) - self._own
             for trial in read_trials(connection, sorted(changed)):
                 self._put(trial)
-            self._since = changes.horizon
+            self._since, self._server = changes.horizon, changes.server
             self._stale.clear()
             # A trial that ended between the count and the read is counted in the next pass.
             if changes.counts is None or changes.counts == self._counts():
@@ -69,7 +72,7 @@ class StudyReplica(OneStudyStorage):
         """Clears everything; to be called after a write that may have failed."""
         self._trials, self._index, self._pending = [], {}, {}
         self._own.clear()
-        self._since, self._last_id = 0, -1
+        self._since, self._server, self._last_id = 0, None, -1
 
     def own(self, trial_id: int) -> None:
         """Marks a trial as this worker's; its state here is newer than the database's."""
@@ -243,10 +246,10 @@ class StudyReplica(OneStudyStorage):
         own = [trial for trial in self._trials if trial._trial_id in self._own]
         changes = read_changes(connection, self.study_id, Position())
         trials = read_trials(connection, changes.trial_ids)
-        self._trials, self._index = [], {}
+        self._trials, self._index, self._last_id = [], {}, -1
         for trial in trials:
             self._put(trial)
         for trial in own:
             if trial._trial_id in self._index:
                 self._put(trial)
-        self._since = changes.horizon
+        self._since, self._server = changes.horizon, changes.server

@@ -12,19 +12,16 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.storage.errors import DatabaseSchemaError
-
-OPTUNA_REVISION = "v3.2.0.a"
-"""The supported revision of Optuna's tables, read here and written in `trial_changes`."""
-
-_REVISION = sqlalchemy.text("SELECT version_num FROM alembic_version")
 # All from one snapshot: changes that it does not see are not from a transaction older than its
-# oldest one. Each part reads an index, and its cost grows with the number of changes.
+# oldest one, and no id from its newest one on is of this server: such a row was restored here from
+# another one. Each part reads an index, and its cost grows with the number of changes.
 _CHANGES = """
     SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS horizon,
+    pg_postmaster_start_time() AS server,
     ARRAY(
         SELECT trial_id FROM trials JOIN canopy_trial USING (trial_id)
             WHERE study_id = :study_id AND changed >= :since
+            AND changed < CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
         UNION SELECT trial_id FROM trials WHERE study_id = :study_id AND trial_id > :last_id
         UNION SELECT trial_id FROM trials WHERE trial_id = ANY(CAST(:waiting AS int[]))
     ) AS trial_ids
@@ -66,16 +63,6 @@ _PARTS = sqlalchemy.text("""
 """)
 
 
-def check_optuna_tables(connection: sqlalchemy.Connection) -> None:
-    """Raises DatabaseSchemaError if Optuna's tables do not have the supported revision."""
-    revision = connection.scalar(_REVISION)
-    if revision != OPTUNA_REVISION:
-        raise DatabaseSchemaError(
-            f"Optuna's tables in database {connection.engine.url.database!r} were created by "
-            "another version of Optuna; update canopy-search"
-        )
-
-
 @dataclass(frozen=True)
 class Position:
     """How far the changes of a study were read.
@@ -98,11 +85,14 @@ class StudyChanges:
 
     Attributes:
         horizon: of the next `Position`.
+        server: when the server was started. After another start it may be another server, or
+            restored data, and ids of transactions may be smaller than before.
         trial_ids: of the trials that may have changed.
         counts: number of trials in each state; None if not requested.
     """
 
     horizon: int
+    server: datetime
     trial_ids: list[int]
     counts: dict[TrialState, int] | None
 
@@ -129,7 +119,7 @@ def read_changes(
     if count:
         pairs = (text.split() for text in row.counts)
         counts = {TrialState[name]: int(number) for name, number in pairs}
-    return StudyChanges(row.horizon, row.trial_ids, counts)
+    return StudyChanges(row.horizon, row.server, row.trial_ids, counts)
 
 
 def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[FrozenTrial]:

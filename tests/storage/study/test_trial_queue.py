@@ -1,7 +1,8 @@
 """A study as one worker works on it, beside Optuna's own storage on the same tables."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,14 +14,18 @@ from sqlalchemy.exc import OperationalError
 
 from canopy_search.storage.database import Database
 from canopy_search.storage.errors import LeaseLostError, StudyGoneError
+from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.schema.tables import OPTUNA_REVISION
 from canopy_search.storage.study import replica
 from canopy_search.storage.study.replica import StudyReplica
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_changes import Lease, TrialChange, write_leased
 from canopy_search.storage.study.trial_queue import TrialQueue
-from canopy_search.storage.study.trial_rows import OPTUNA_REVISION, read_trials
+from canopy_search.storage.study.trial_rows import Position, read_changes, read_trials
 from canopy_search.storage.workers.session import WorkerSession, worker_session
+from canopy_search.storage.workspace import Workspace
 from tests.storage.dying import die
+from tests.storage.postgres.embedded_tools import ask
 
 Hire = Callable[[], TrialQueue]
 
@@ -84,6 +89,41 @@ def by_optuna(store: StudyStore) -> list[FrozenTrial]:
 
 def test_the_tables_are_those_of_this_optuna(database: Database, store: StudyStore) -> None:
     assert store.optuna_storage.get_head_version() == OPTUNA_REVISION
+
+
+def test_restored_trials_are_read_once(hire: Hire, store: StudyStore, database: Database) -> None:
+    trial_queue = hire()
+    begin(trial_queue)
+    later = sqlalchemy.text("UPDATE canopy_trial SET changed = 2 ^ 60")  # of a busier server
+    with database.engine.begin() as connection:
+        connection.execute(later)
+        position = Position(1, last_id=2**31 - 1)
+        assert read_changes(connection, trial_queue.replica.study_id, position).trial_ids == []
+    _, lease = begin(trial_queue)
+    with database.engine.begin() as connection:
+        changes = read_changes(connection, trial_queue.replica.study_id, position)
+    assert changes.trial_ids == [lease.trial_id]
+
+
+def test_everything_is_read_again_from_another_server(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with closing(Workspace(tmp_path).open()) as database:
+        store = StudyStore(database)
+        study = store.open_study("planet")
+        for _ in range(3):
+            study.ask()
+        replica = store.open_replica("planet")
+        store.refresh(replica)
+        server.stop()
+        server.start()
+        # As in a backup: no transaction that the replica has not seen.
+        ask(server, "UPDATE trials SET state = 'FAIL' WHERE number = 1")
+        ask(server, "DELETE FROM trials WHERE number = 2")
+        store.refresh(replica)
+        store.close()
+    states = [trial.state for trial in replica.get_all_trials(0, deepcopy=False)]
+    assert states == [TrialState.RUNNING, TrialState.FAIL]
 
 
 def test_optuna_reads_what_a_worker_writes(hire: Hire, store: StudyStore) -> None:
