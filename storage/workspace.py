@@ -19,6 +19,7 @@ from canopy_search.storage.errors import (
     NoDatabaseError,
 )
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
+from canopy_search.storage.postgres.machine import check_not_elsewhere
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,21 @@ class Workspace:
 
         Returns:
             `kind` (embedded or server), `url` (its password masked), `running`; for an embedded one
-            also `log`, for a server that does not answer also `reason`.
+            also `log`, for one on another machine and a server that does not answer also `reason`.
 
         Raises:
             DatabaseUrlError: `url` is not the URL of a Postgres server.
         """
         embedded = self.embedded
-        if embedded is not None:
-            return {
-                "kind": "embedded",
-                "url": masked(embedded.url),
-                "running": embedded.is_running(),
-                "log": str(embedded.log_path),
-            }
-        server = parse_database_url(self.url or "")
-        state: dict[str, Any] = {"kind": "server", "url": masked(server), "running": True}
+        url = embedded.url if embedded else parse_database_url(self.url or "")
+        state = {"kind": "embedded" if embedded else "server", "url": masked(url), "running": True}
         try:
-            check_reachable(server)
-        except (DatabaseUnreachableError, DatabaseVersionError) as error:
+            if embedded is not None:
+                state |= {"running": embedded.is_running(), "log": str(embedded.log_path)}
+                check_not_elsewhere(embedded.folder)
+            else:
+                check_reachable(url)
+        except (DatabaseUnreachableError, DatabaseVersionError, EmbeddedPostgresError) as error:
             state |= {"running": False, "reason": str(error)}
         return state
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import sqlalchemy
 
 from canopy_search.search.doctor.finding import Finding, error, failure, ok, warning
+from canopy_search.search.doctor.state_folder import network_file_system
 from canopy_search.storage.connection.urls import parse_database_url
 from canopy_search.storage.health import ServerHealth, server_health
 from canopy_search.storage.postgres.programs import POSTGRES_VERSION, program
@@ -29,6 +30,13 @@ def check_database(workspace: Workspace) -> Iterator[Finding]:
         health = server_health(server_url)
         where = f"Postgres {health.version} at {health.url}"
     else:
+        if (kind := network_file_system(workspace.home)) is not None:
+            yield warning(
+                "state folder",
+                f"{workspace.home} is on a network file system ({kind}), and so is the embedded "
+                "Postgres, which only one machine at a time can use",
+                "set DATABASE_URL to a server, or CANOPY_HOME to a folder on a disk",
+            )
         if not embedded.has_data():
             program("postgres")
             yield ok(

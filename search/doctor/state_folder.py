@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
 from canopy_search.search.environment import HOME_VARIABLE
 from canopy_search.training.data.cache.pixels import cache_bytes
@@ -14,6 +16,27 @@ from canopy_search.training.sizes import size_text
 
 # The embedded database with its logs, and the checkpoints of a few trials.
 _OTHER_FILES_BYTES = 2**30
+_NETWORK_KINDS = frozenset(
+    {
+        *(
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb2",
+            "smb3",
+            "smbfs",
+            "9p",
+            "virtiofs",
+            "afs",
+            "afpfs",
+            "webdav",
+        ),
+        *("lustre", "gpfs", "beegfs", "ceph", "glusterfs", "orangefs", "pvfs2", "panfs", "wekafs"),
+        *("gfs", "gfs2", "ocfs2", "webdav", "davfs", "ncpfs", "coda", "osxfuse", "macfuse"),
+    }
+)
+# Most file systems of FUSE are sshfs and its like.
+_LOCAL_KINDS = ("fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.encfs", "fuse.ntfs-3g")
 
 
 def check_state_folder(home: Path) -> Iterator[Finding]:
@@ -55,6 +78,18 @@ def check_disk(home: Path, data: DataFacts | None) -> Iterator[Finding]:
         yield warning("disk", f"{found}; database and checkpoints need up to {others}", remedy)
     else:
         yield ok("disk", found)
+
+
+def network_file_system(home: Path) -> str | None:
+    """Returns the kind of the network file system that a state folder is on; None for a disk."""
+    place, kind, longest = _nearest(home).resolve(), "", -1
+    for mount in psutil.disk_partitions(all=True):
+        folder = Path(mount.mountpoint)
+        # Of two file systems at one place, the later one is seen.
+        if place.is_relative_to(folder) and len(folder.parts) >= longest:
+            kind, longest = mount.fstype, len(folder.parts)
+    is_network = kind in _NETWORK_KINDS or kind.startswith("fuse.")
+    return kind if is_network and kind not in _LOCAL_KINDS else None
 
 
 def _is_cached(home: Path, needed_bytes: int) -> bool:

@@ -3,7 +3,7 @@
 The server listens on a Unix socket inside its own data folder and nowhere else, so a server that
 answers there serves this folder, also after the folder was moved. It outlives the process that
 started it and is shared by all. Postgres's own lock, `postmaster.pid` with a shared memory segment,
-protects the data.
+protects the data on one machine, and `machine.py` from the others.
 """
 
 import os
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from canopy_search.filestore.user_files import real_path
 from canopy_search.storage.errors import EmbeddedPostgresError
+from canopy_search.storage.postgres.machine import check_not_elsewhere, claimed
 from canopy_search.storage.postgres.postmaster import (
     find_postmaster,
     is_alive,
@@ -124,8 +125,10 @@ class EmbeddedPostgres:
         """Starts the server unless it runs, and returns its URL.
 
         Raises:
-            EmbeddedPostgresError: it cannot be started, or does not answer.
+            EmbeddedPostgresError: it cannot be started, does not answer, or runs on another
+                machine.
         """
+        check_not_elsewhere(self._folder)
         if not self.is_running():
             self._prepare_folder()
             with self._alone():
@@ -141,10 +144,12 @@ class EmbeddedPostgres:
             Whether there was one.
 
         Raises:
-            EmbeddedPostgresError: it does not stop, or belongs to another user.
+            EmbeddedPostgresError: it does not stop, belongs to another user, or runs on another
+                machine.
         """
         if not self.has_data():
             return False
+        check_not_elsewhere(self._folder)
         with self._alone():
             postmaster = find_postmaster(self._data)
             if postmaster is None:
@@ -246,7 +251,8 @@ class EmbeddedPostgres:
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         postgres = [program("postgres"), "-D", str(self._data), *settings]
         launch = [*_IN_BACKGROUND, str(self.log_path), *postgres]
-        result = _run(command_for(account, launch), variables)
+        with claimed(self._folder) as lock:
+            result = _run(command_for(account, launch), variables, (lock,))
         if result.returncode != 0:
             raise _no_account(result.stderr) if account else self._failed(result.stderr)
         return living(int(result.stdout))
@@ -294,7 +300,9 @@ class EmbeddedPostgres:
         )
 
 
-def _run(command: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], variables: dict[str, str], inherited: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         check=False,
@@ -303,6 +311,7 @@ def _run(command: list[str], variables: dict[str, str]) -> subprocess.CompletedP
         text=True,
         errors="replace",
         env=variables,
+        pass_fds=inherited,
         # Ctrl-C in our terminal must not stop a server that others use.
         start_new_session=True,
     )

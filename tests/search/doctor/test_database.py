@@ -2,8 +2,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
+import psutil
 import pytest
 import sqlalchemy
 from syrupy.assertion import SnapshotAssertion
@@ -86,6 +88,15 @@ def test_tables_of_a_newer_version(database: Database, database_url: str) -> Non
     assert "update canopy-search" in (finding.remedy or "")
 
 
+def test_tables_of_another_program(empty_database_url: str) -> None:
+    engine = sqlalchemy.create_engine(parse_database_url(empty_database_url))
+    execute(engine, "CREATE TABLE alembic_version (version_num text)")
+    engine.dispose()
+    finding = look(empty_database_url)["tables"]
+    assert finding.status == "error"
+    assert "CREATE SCHEMA canopy" in (finding.remedy or "")
+
+
 def test_few_connections_are_left(
     monkeypatch: pytest.MonkeyPatch, database_url: str, words: SnapshotAssertion
 ) -> None:
@@ -104,6 +115,21 @@ class TestEmbedded:
         assert finding.status == "ok"
         assert finding.found == words
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "gpfs", "fuse.sshfs"])
+    def test_it_is_on_a_network_file_system(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+    ) -> None:
+        mounts = [
+            SimpleNamespace(mountpoint=place, fstype=found)
+            for place, found in (("/", "ext4"), (str(tmp_path), kind), (f"{tmp_path}/ho", "ext4"))
+        ]
+        monkeypatch.setattr(psutil, "disk_partitions", lambda **_all: mounts)
+        findings = {
+            finding.check: finding for finding in check_database(Workspace(tmp_path / "home"))
+        }
+        assert findings["state folder"].status == "warning"
+        assert f"({kind})" in findings["state folder"].found
 
     def test_its_programs_are_missing(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
