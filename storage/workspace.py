@@ -1,5 +1,6 @@
 """A workspace: the state folder and the database of all commands and workers that share it."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,7 +53,12 @@ class Workspace:
             EmbeddedPostgresError: the embedded server cannot be started.
         """
         embedded = self.embedded
-        return embedded.start() if embedded else parse_database_url(self.url or "")
+        if embedded is None:
+            return parse_database_url(self.url or "")
+        # They are meant for another server, and libpq would apply them to this one.
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]
+        return embedded.start()
 
     def open(self) -> Database:
         """Opens the database for writing; creates or upgrades the tables if needed.

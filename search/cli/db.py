@@ -28,7 +28,7 @@ def stop() -> None:
     embedded = workspace().embedded
     if embedded is None:
         raise SearchError(f"{DATABASE_VARIABLE} is set; Canopy stops only its embedded server")
-    if embedded.is_running() and (present := _count_workers(embedded.url)):
+    if embedded.is_running() and (present := _count_workers(workspace().start())):
         raise SearchError(
             f"{counted(present, 'worker')} would start it again; stop the search first, "
             "with Ctrl-C where it runs or with: canopy stop"

@@ -26,6 +26,21 @@ def test_reading_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.usefixtures("server")
+def test_variables_for_other_servers_do_not_apply_to_the_embedded_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PGSERVICE": "missing",
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGSSLMODE": "verify-full",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with closing(Workspace(tmp_path).open()) as database:
+        assert database.read_id()
+
+
 def test_its_retrier_starts_the_embedded_server_again(
     tmp_path: Path, make_server: MakeServer
 ) -> None:
