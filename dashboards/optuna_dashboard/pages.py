@@ -1,16 +1,15 @@
 """Canopy's own pages of a study: its live report and its files, made when they are opened."""
 
-import csv
-import io
 from collections.abc import Callable
 from datetime import datetime
 
 from canopy_search.dashboards.charts.labels import label_scores
 from canopy_search.dashboards.optuna_dashboard.note import offered_files
 from canopy_search.dashboards.report.page import report_html
-from canopy_search.dashboards.study.export import csv_cell, export_bytes, export_study
+from canopy_search.dashboards.study.export import export_bytes, export_study
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
+from canopy_search.filestore.csv_text import csv_text
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 
@@ -57,9 +56,6 @@ class StudyPages:
 
 def _labels_csv(data: StudyData) -> bytes:
     """Returns the AP per label of the best trial and of the baseline."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("label", "validation_images", "val_ap", "val_ap_baseline"))
     rows = [(s.label, s.images, s.best, s.baseline) for s in label_scores(data)]
-    writer.writerows(map(csv_cell, row) for row in rows)
-    return text.getvalue().encode()
+    columns = ("label", "validation_images", "val_ap", "val_ap_baseline")
+    return csv_text([columns, *rows]).encode()

@@ -1,6 +1,5 @@
 """A study as a file for other programs: CSV, Parquet or JSON."""
 
-import csv
 import io
 import json
 import math
@@ -18,6 +17,7 @@ from canopy_search.dashboards.errors import ExportFormatError
 from canopy_search.dashboards.study.model import StudyData, TrialData
 from canopy_search.dashboards.study.reader import StudyReader
 from canopy_search.dashboards.study.settings import flat
+from canopy_search.filestore.csv_text import csv_text
 from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.studies import StudyStore
 
@@ -43,8 +43,6 @@ _EPOCH_COLUMNS = {
     "times_trained": pyarrow.int64(),
     "stage": pyarrow.string(),
 }
-# Characters that start a formula in a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,9 @@ def export_bytes(exported: ExportedStudy, file_format: Format) -> bytes:
     if file_format == "json":
         return _json(exported)
     table = _columns(exported)
-    return _csv(table) if file_format == "csv" else _parquet(table)
+    if file_format == "csv":
+        return csv_text([table, *zip(*table.values(), strict=True)]).encode()
+    return _parquet(table)
 
 
 def _exported(
@@ -183,23 +183,6 @@ def _columns(exported: ExportedStudy) -> dict[str, list[Any]]:
     of_trials = dict.fromkeys(name for trial in exported.trials for name in trial.values)
     names = [*(_TRIAL_COLUMNS | of_trials), *params, *_EPOCH_COLUMNS, *metrics]
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _csv(table: Mapping[str, Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, table))
-    writer.writerows(map(csv_cell, row) for row in zip(*table.values(), strict=True))
-    return text.getvalue().encode()
-
-
-def csv_cell(value: Any) -> Any:
-    """Returns a cell; text that a spreadsheet would compute is prefixed with an apostrophe."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
 
 
 def _parquet(table: Mapping[str, Sequence[Any]]) -> bytes:

@@ -1,8 +1,6 @@
 """Tags and probabilities of images, as CSV or JSON."""
 
-import csv
 import glob
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from canopy_search.filestore.atomic import check_writable
+from canopy_search.filestore.csv_text import csv_text
 from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import shown_path
 from canopy_search.search.errors import PredictionError
@@ -177,12 +176,9 @@ def tag_separator(labels: Sequence[str]) -> str:
 
 def _csv_text(labels: Sequence[str], rows: Sequence[Row], separator: str) -> str:
     """A label file with the probabilities in columns after the tags."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([NAME_COLUMN, TAGS_COLUMN, *(f"p_{label}" for label in labels)])
-    for row in rows:
-        writer.writerow([row.image_name, separator.join(row.tags), *row.probabilities])
-    return text.getvalue()
+    columns = [NAME_COLUMN, TAGS_COLUMN, *(f"p_{label}" for label in labels)]
+    cells = ([row.image_name, separator.join(row.tags), *row.probabilities] for row in rows)
+    return csv_text([columns, *cells])
 
 
 def _json_text(labels: Sequence[str], rows: Sequence[Row]) -> str:

@@ -1,13 +1,12 @@
 """Skipped images: those in the label file that are missing or damaged."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from canopy_search.filestore.atomic import write_atomically
+from canopy_search.filestore.csv_text import csv_text
 from canopy_search.filestore.urls import Source
 from canopy_search.training.errors import ImageError
 
@@ -84,8 +83,6 @@ def check_skipped(
 
 def write_skipped(path: Path, skipped: Sequence[SkippedImage]) -> None:
     """Writes all skipped images as CSV: row, image_name, kind, detail."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "image_name", "kind", "detail"])
-    writer.writerows([image.row, image.image_name, image.kind, image.detail] for image in skipped)
-    write_atomically(path, text.getvalue().encode())
+    columns = ("row", "image_name", "kind", "detail")
+    cells = [(image.row, image.image_name, image.kind, image.detail) for image in skipped]
+    write_atomically(path, csv_text([columns, *cells]).encode())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from canopy_search.filestore.csv_text import text_of_cell
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
 from canopy_search.training.data.files.sources import read_source, reported
@@ -127,9 +128,10 @@ def _csv_rows(path: Source, text: str) -> LabelRows:
     numbers: list[int] = []
     rows: list[list[str]] = []
     try:
-        for cells in reader:
-            if not any(cells):
+        for line in reader:
+            if not any(line):
                 continue
+            cells = [text_of_cell(cell) for cell in line]
             if not columns:
                 columns = tuple(cell.strip() for cell in cells)
                 continue
