@@ -1,7 +1,6 @@
 """Checkpoints: the state of a training run, written to and read from disk."""
 
 import io
-import pickle
 import zipfile
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
@@ -57,16 +56,39 @@ def state_from_bytes(content: bytes) -> RunState:
     return cast(RunState, state)
 
 
-def load_tensors(content: bytes) -> Any:
+def load_tensors(content: bytes, *, before_torch_1_6: bool = False) -> Any:
     """Returns what `torch.save` wrote, with tensors on the CPU; never runs pickled code.
 
+    Args:
+        content: the file.
+        before_torch_1_6: whether the format of earlier versions of torch, which declares sizes that
+            are not checked, is read too.
+
     Raises:
-        CheckpointError: the bytes are truncated, altered or not a checkpoint.
+        CheckpointError: the bytes are truncated, altered or not such a file.
     """
-    # Without this check, torch tries its legacy format and fails with arbitrary errors.
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise CheckpointError("truncated, or not a torch file")
     try:
+        if not before_torch_1_6:
+            _check_archive(content)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot be read: {str(error).splitlines()[0]}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # unpickling arbitrary bytes raises arbitrary errors
+        raise CheckpointError(
+            "damaged, or contains more than tensors and plain values; none of it was run"
+        ) from error
+
+
+def _check_archive(content: bytes) -> None:
+    """Checks that a file is a zip archive that is not larger unpacked, as `torch.save` writes it.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile:
+        raise CheckpointError("truncated, or not a torch file") from None
+    if unpacked > len(content):
+        raise CheckpointError("compressed; torch writes uncompressed files")

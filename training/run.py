@@ -24,7 +24,7 @@ from canopy_search.training.device.compiling import CompiledNetwork
 from canopy_search.training.device.device_cache import images_on_device, release_images
 from canopy_search.training.device.host_memory import keep_freed_memory
 from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
-from canopy_search.training.device.precision import autocast, resolve_precision
+from canopy_search.training.device.precision import Precision, autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.liveness import progressed, silent_step
 from canopy_search.training.metrics import (
@@ -32,7 +32,7 @@ from canopy_search.training.metrics import (
     NonFiniteLogitsError,
     multilabel_metrics,
 )
-from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.network.backbones import build_backbone, load_weights
 from canopy_search.training.optimization.accumulation import (
     largest_batch,
     micro_batch_count,
@@ -45,6 +45,10 @@ from canopy_search.training.resolve import ResolvedSettings, resolve_settings
 from canopy_search.training.settings import TrainingSettings
 
 BatchProgress = Callable[[int, int, int], None]
+
+# Below this loss scale, after some 30 skipped steps, scaling does not help; as in fairseq's
+# ``--min-loss-scale``.
+LOWEST_LOSS_SCALE = 1e-4
 
 # Without gradients there is room for more images at once, and fewer calls for the same work.
 EVALUATION_BATCH_FACTOR = 2
@@ -90,7 +94,8 @@ class EpochMetrics:
         epoch: 1 for the first.
         lr: learning rate of all steps of the epoch.
         loss_name: the loss that was minimised.
-        train_loss: mean over the epoch's steps, computed while the weights change.
+        train_loss: mean over the epoch's steps, computed while the weights change; without those
+            that overflowed in fp16.
         validation: scores on the validation split after the epoch.
         train_s: wall time of the training steps, in seconds.
         wait_s: the part of `train_s` spent waiting for data.
@@ -222,6 +227,8 @@ class TrainingRun:
         self.epoch += 1
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss is {train_loss} in epoch {self.epoch}")
+        if self._scaler.is_enabled() and self._scaler.get_scale() < LOWEST_LOSS_SCALE:
+            raise DivergedError(f"fp16 overflows in step after step in epoch {self.epoch}")
         return EpochMetrics(
             epoch=self.epoch,
             lr=lr,
@@ -240,6 +247,7 @@ class TrainingRun:
         self.model.train()
         # Summed on the device: reading each step's loss would make the GPU wait for the host.
         loss_sum = torch.zeros((), device=self._device)
+        images = torch.zeros((), device=self._device)
         epoch = self.epoch + 1
         # Always closed: the traceback of an error would keep the loader's threads alive.
         with (
@@ -248,9 +256,16 @@ class TrainingRun:
         ):
             torch.manual_seed(epoch_seed(settings.seed, epoch))
             for done, batch in enumerate(batches, start=1):
-                loss_sum += self._step(batch)
+                if self._scaler.is_enabled():
+                    loss, is_finite = self._step_in_fp16(batch)
+                    loss_sum += loss
+                    images += is_finite * len(batch.targets)
+                else:
+                    loss_sum += self._step(batch)
                 if on_batch is not None:
                     on_batch(epoch, done, len(self._train_loader))
+        if self._scaler.is_enabled():
+            return float(loss_sum / images)
         return float(loss_sum) / len(self.dataset.split.train)
 
     def _step(self, batch: Batch) -> Tensor:
@@ -274,6 +289,23 @@ class TrainingRun:
         self._scaler.update()
         return loss_sum
 
+    def _step_in_fp16(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Takes one step like `_step`; one that overflows changes nothing but the loss scale.
+
+        The scaler keeps its gradients from the weights, but not its features from the statistics of
+        batch normalisation.
+
+        Returns:
+            The sum of the images' losses, 0 if it overflowed; and whether it did not.
+        """
+        statistics = list(self.model.buffers())
+        before = [each.clone() for each in statistics]
+        loss = self._step(batch)
+        is_finite = torch.isfinite(loss)
+        for now, each in zip(statistics, before, strict=True):
+            now.copy_(torch.where(is_finite, now, each))
+        return torch.where(is_finite, loss, 0.0), is_finite
+
     def evaluate(self, indices: npt.NDArray[np.int64]) -> Evaluation:
         """Scores the current model on the images at `indices`.
 
@@ -282,6 +314,8 @@ class TrainingRun:
         """
         started = time.perf_counter()
         logits, targets = self.logits(indices)
+        if self._precision == "fp16" and not bool(torch.isfinite(logits).all()):
+            logits, targets = self.logits(indices, "fp32")
         loss = float(self._loss(logits, targets))
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
@@ -294,15 +328,22 @@ class TrainingRun:
         return Evaluation(loss, metrics, logits.numpy(), time.perf_counter() - started)
 
     @torch.inference_mode()
-    def logits(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Returns logits and targets, each (images, labels) in float32 on the run's device."""
+    def logits(
+        self, indices: npt.NDArray[np.int64], precision: Precision | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns logits and targets, each (images, labels) in float32 on the run's device.
+
+        Args:
+            indices: rows of the images.
+            precision: to compute in; by default the run's.
+        """
         self.model.eval()
         images = micro_batch_size(self.settings.batch_size, self.accumulation)
         loader = self._loader(indices, EVALUATION_BATCH_FACTOR * images)
         logits, targets = [], []
         with closing(loader.evaluation_batches()) as batches:
             for batch in batches:
-                with autocast(self._precision, self._device):
+                with autocast(precision or self._precision, self._device):
                     logits.append(self.model(normalised(batch.pixels)).float())
                 targets.append(batch.targets)
                 progressed()
@@ -324,7 +365,7 @@ class TrainingRun:
             RuntimeError: the state belongs to another backbone.
             ValueError: the state belongs to another optimizer.
         """
-        self.model.load_state_dict(state["model"])
+        load_weights(self.model, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.epoch = state["epoch"]

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
@@ -262,3 +264,62 @@ def test_threads_are_those_of_the_settings(dataset: Dataset, one_thread: None) -
 def test_an_unknown_backbone_names_the_nearest(dataset: Dataset) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
         TrainingRun.of(SETTINGS.model_copy(update={"backbone": "resnet81"}), dataset)
+
+
+def run_with_loss_scaling(dataset: Dataset) -> TrainingRun:
+    """A run that scales its loss as with fp16, which no CPU computes in."""
+    run = TrainingRun.of(SETTINGS, dataset)
+    run._scaler = torch.amp.GradScaler("cpu")
+    return run
+
+
+def overflow_in(run: TrainingRun, steps: set[int]) -> None:
+    """Makes some of the next training steps, counted from 1, overflow in the first layer."""
+    seen = 0
+
+    def spoil(_layer: nn.Module, _inputs: object, features: torch.Tensor) -> torch.Tensor | None:
+        nonlocal seen
+        seen += run.model.training
+        return features * math.inf if run.model.training and seen in steps else None
+
+    next(run.model.children()).register_forward_hook(spoil)
+
+
+def test_a_step_that_overflows_in_fp16_is_skipped_and_is_no_divergence(dataset: Dataset) -> None:
+    run = run_with_loss_scaling(dataset)
+    overflow_in(run, {2})
+    scale = run._scaler.get_scale()
+    metrics = run.train_epoch()
+    assert math.isfinite(metrics.train_loss)
+    assert run._scaler.get_scale() == scale / 2
+    assert all(torch.isfinite(each).all() for each in run.model.state_dict().values())
+
+
+def test_overflow_in_every_step_is_divergence(dataset: Dataset) -> None:
+    run = run_with_loss_scaling(dataset)
+    overflow_in(run, set(range(1, 1000)))
+    with pytest.raises(DivergedError):
+        run.train_epoch()
+
+
+def test_a_loss_scale_that_helps_no_more_is_divergence(dataset: Dataset) -> None:
+    run = run_with_loss_scaling(dataset)
+    run._scaler = torch.amp.GradScaler("cpu", init_scale=1e-5)
+    with pytest.raises(DivergedError, match="fp16"):
+        run.train_epoch()
+
+
+def test_logits_beyond_fp16_are_computed_again_in_fp32(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun.of(SETTINGS, dataset)
+    expected = run.evaluate(dataset.split.validation)
+    run._precision = "fp16"
+    real = run.logits
+
+    def logits(indices: Any, precision: Any = None) -> Any:
+        found, targets = real(indices, "fp32")
+        return (found if precision == "fp32" else found / 0), targets
+
+    monkeypatch.setattr(run, "logits", logits)
+    assert run.evaluate(dataset.split.validation).metrics == expected.metrics

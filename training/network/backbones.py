@@ -1,36 +1,37 @@
 """Backbones by name: torchvision's classification models and Canopy's small networks."""
 
-import http.client
-import pickle
-import sys
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import Inception3, SqueezeNet, get_model, get_model_weights
+from torchvision.models import (
+    DenseNet,
+    GoogLeNet,
+    Inception3,
+    SqueezeNet,
+    get_model,
+    get_model_weights,
+)
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from canopy_search.training.errors import (
     SettingsError,
-    TrainingError,
     UnknownNameError,
     unknown_name_message,
 )
+from canopy_search.training.network.pretrained import PretrainedWeightsError, pretrained_state
 from canopy_search.training.network.small_nets import SMALL_NETS
 
 Weights = Literal["none", "imagenet"]
 
-
-class PretrainedWeightsError(TrainingError):
-    """ImageNet weights cannot be downloaded or read."""
-
-    exit_status = 1
+# torchvision's DenseNets name these layers differently from the published weights.
+_DENSENET_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @cache
@@ -86,9 +87,60 @@ def build_backbone(
         try:
             if weights == "imagenet":
                 return _with_float32_head(_pretrained(name, image_px), labels, keep_weights=False)
-            return _with_float32_head(_untrained(name, labels, image_px), labels, keep_weights=True)
+            network = _network(name, labels, image_px, weights)
+            return _with_float32_head(network, labels, keep_weights=True)
         except (AssertionError, ValueError) as error:
             raise _size_error(name, labels, image_px, error) from error
+
+
+def backbone_to_fill(name: str, *, labels: int, image_px: int, weights: Weights) -> nn.Module:
+    """Builds a network like `build_backbone`, to load the weights of a trained one.
+
+    Args:
+        name: one of `backbone_names`.
+        labels: number of logits.
+        image_px: side of the images.
+        weights: that the training started from; not loaded, but networks from ImageNet's weights
+            may compute differently.
+
+    Raises:
+        UnknownNameError: there is no backbone of that name.
+        SettingsError: the backbone cannot be built for this image size or has no such weights.
+    """
+    check_weights(name, weights)
+    with _seeded(0):
+        try:
+            network = _without_inner_logits(_network(name, labels, image_px, weights))
+            return _with_float32_head(network, labels, keep_weights=False)
+        except (AssertionError, ValueError) as error:
+            raise _size_error(name, labels, image_px, error) from error
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Loads the weights of the same network, saved as a plain mapping.
+
+    Such a mapping lacks the versions of the layers, without which MNASNet refuses it; they are
+    those of `network`.
+
+    Raises:
+        RuntimeError: names or shapes differ.
+    """
+    state = network.state_dict()
+    state.clear()
+    state.update(weights)
+    network.load_state_dict(state)
+
+
+def accepts_single_image(name: str, *, labels: int, image_px: int) -> bool:
+    """Whether a backbone that accepts an image size can be trained on a batch of one image.
+
+    Batch normalisation cannot if its features are 1×1, because they have no variance.
+    """
+    try:
+        _run_on_meta_device(name, labels, image_px, images=1)
+    except ValueError:
+        return False
+    return True
 
 
 def check_backbone_fits(name: str, *, labels: int, image_px: int) -> None:
@@ -116,7 +168,7 @@ def meta_backbone(name: str, *, labels: int, image_px: int) -> nn.Module:
     """
     # RegNets read tensor values while they are built, which the meta device does not have.
     with _seeded(0), torch.device("cpu" if name.startswith("regnet_") else "meta"):
-        model = _untrained(name, labels, image_px)
+        model = _network(name, labels, image_px, "none")
     return model.to("meta")
 
 
@@ -138,54 +190,62 @@ class Float32Conv2d(nn.Conv2d):
             return super().forward(features.float())
 
 
-def _untrained(name: str, labels: int, image_px: int) -> nn.Module:
+def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Module:
+    """Returns a network with random weights, and everything else as with `weights`.
+
+    What a network computes depends on more than its state dict, so this is the only place that
+    builds one. The options are those that torchvision sets itself with pretrained weights.
+    """
     if name in SMALL_NETS:
-        return SMALL_NETS[name](labels)
+        return SMALL_NETS[name](classes)
+    is_pretrained = weights == "imagenet"
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options["image_size"] = image_px
     elif name == "maxvit_t":
         options["input_size"] = (image_px, image_px)
+    elif name.startswith("vgg"):
+        options["init_weights"] = not is_pretrained
     elif name in {"googlenet", "inception_v3"}:
-        # Otherwise they also return logits of inner layers in training. The initialisation follows
-        # the papers, and torchvision warns unless it is set explicitly.
-        options = {"aux_logits": False, "init_weights": True}
-    model: nn.Module = get_model(name, weights=None, num_classes=labels, **options)
+        # Logits of inner layers only where the weights have them. The initialisation follows the
+        # papers, and torchvision warns unless it is set explicitly.
+        options = {
+            "transform_input": is_pretrained,
+            "aux_logits": is_pretrained,
+            "init_weights": not is_pretrained,
+        }
+    model: nn.Module = get_model(name, weights=None, num_classes=classes, **options)
     return model
 
 
 def _pretrained(name: str, image_px: int) -> nn.Module:
     """Returns the network with ImageNet's weights and its head for ImageNet's 1000 classes."""
     weights = get_model_weights(name).DEFAULT
-    # torchvision fixes the image size for the weights of these two, although only ViT's position
-    # embeddings depend on it, and those can be interpolated.
-    model = None
-    if name.startswith("vit_") or name == "maxvit_t":
-        model = _untrained(name, len(weights.meta["categories"]), image_px)
-    progress = sys.stderr.isatty()
+    # torchvision fixes the image size for the weights of MaxViT and ViT, although only ViT's
+    # position embeddings depend on it, and those can be interpolated.
+    model = _network(name, len(weights.meta["categories"]), image_px, "imagenet")
+    state = pretrained_state(weights)
     try:
-        if model is None:
-            model = get_model(name, weights=weights, progress=progress)
-        else:
-            state = weights.get_state_dict(progress=progress, check_hash=True)
-            if isinstance(model, VisionTransformer):
-                state = interpolate_embeddings(image_px, model.patch_size, state)
-            model.load_state_dict(state)
-    except (
-        OSError,
-        http.client.HTTPException,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:
+        if isinstance(model, VisionTransformer):
+            state = interpolate_embeddings(image_px, model.patch_size, state)
+        elif isinstance(model, DenseNet):
+            state = {_DENSENET_LAYER.sub(r"\1\2", key): value for key, value in state.items()}
+        model.load_state_dict(state)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
         raise PretrainedWeightsError(
-            f"ImageNet weights of {name} could not be loaded from {weights.url}: {error}; "
-            f"set training.weights to none, or copy that file, undamaged, to "
-            f"{Path(torch.hub.get_dir()) / 'checkpoints'}"
+            f"{weights.url} does not contain the ImageNet weights of {name}: {reason}; set "
+            "training.weights to none"
         ) from error
-    if isinstance(model, Inception3):
-        model.aux_logits = False
-        model.AuxLogits = None
+    return _without_inner_logits(model)
+
+
+def _without_inner_logits(model: nn.Module) -> nn.Module:
+    """Removes the layers with which networks return logits of inner layers in training."""
+    if isinstance(model, GoogLeNet):
+        model.aux_logits, model.aux1, model.aux2 = False, None, None
+    elif isinstance(model, Inception3):
+        model.aux_logits, model.AuxLogits = False, None
     return model
 
 
@@ -216,10 +276,9 @@ def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     return linears[-1]
 
 
-def _run_on_meta_device(name: str, labels: int, image_px: int) -> None:
-    # Two images, because batch normalisation fails on one in training if features are 1×1.
+def _run_on_meta_device(name: str, labels: int, image_px: int, images: int = 2) -> None:
     model = meta_backbone(name, labels=labels, image_px=image_px)
-    model(torch.empty(2, 3, image_px, image_px, device="meta"))
+    model(torch.empty(images, 3, image_px, image_px, device="meta"))
 
 
 def _size_error(name: str, labels: int, image_px: int, reason: Exception) -> SettingsError:

@@ -1,21 +1,31 @@
 """A trained model in one file, with everything needed to use it."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import nn
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from torch import Tensor, nn
 
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.checkpoint import load_tensors
 from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from canopy_search.training.errors import CheckpointError
-from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.errors import CheckpointError, TrainingError
+from canopy_search.training.network.backbones import (
+    Weights,
+    backbone_to_fill,
+    check_weights,
+    load_weights,
+    meta_backbone,
+)
 
 FORMAT = "canopy-model"
 FORMAT_REVISION = 2
+
+_REMEDY = "copy the file again, or train the model again with: canopy train"
 
 
 @dataclass(frozen=True)
@@ -60,35 +70,125 @@ def save_model(path: Path, model: TrainedModel) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+class _Training(_Part):
+    backbone: str
+    weights: Weights
+
+
+class _Settings(_Part):
+    data: dict[str, Any]
+    training: _Training
+
+
+class _Content(_Part):
+    """What a model file must contain; anything may be in a file from elsewhere."""
+
+    weights: dict[str, Tensor]
+    labels: Annotated[list[str], Field(min_length=1)]
+    image_px: Annotated[int, Field(ge=8, le=2048)]
+    pixel_mean: list[float]
+    pixel_std: list[float]
+    settings: _Settings
+    metrics: dict[str, Any]
+    thresholds: dict[str, list[FiniteFloat]] = {}
+
+
 def load_model(path: Path) -> TrainedModel:
-    """Reads a model that `save_model` wrote.
+    """Reads a model that `save_model` wrote; runs nothing that a file from elsewhere contains.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a model.
     """
     try:
-        content = load_tensors(path.read_bytes())
+        if not path.is_file():
+            raise CheckpointError("expected a model file, found none")
+        return _model(load_tensors(path.read_bytes()))
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
-    except CheckpointError as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        found = first["msg"].partition(" or instance of ")[0]
+        raise CheckpointError(f"{path}: {_key(*first['loc'])}: {found}; {_REMEDY}") from error
+    except TrainingError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _model(content: Any) -> TrainedModel:
+    """Returns the model in the content of a file; raises as `load_model`, without the path."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a Canopy model file")
-    if content["revision"] > FORMAT_REVISION:
-        raise CheckpointError(f"{path}: written by a newer version of Canopy; update Canopy")
-    network = build_backbone(
-        content["settings"]["training"]["backbone"],
-        labels=len(content["labels"]),
-        image_px=content["image_px"],
-        weights="none",
-        seed=0,
-    )
-    network.load_state_dict(content["weights"])
+        raise CheckpointError("not a Canopy model file")
+    revision = content.get("revision")
+    if not isinstance(revision, int) or revision < 1:
+        raise CheckpointError(f"revision: expected a whole number from 1 on; {_REMEDY}")
+    if revision > FORMAT_REVISION:
+        raise CheckpointError("written by a newer version of Canopy; update Canopy")
+    checked = _Content.model_validate(content)
+    labels, image_px, training = checked.labels, checked.image_px, checked.settings.training
+    if not all(map(str.isprintable, labels)) or len(set(labels)) < len(labels):
+        raise CheckpointError(
+            f"labels: expected different labels without control characters; {_REMEDY}"
+        )
+    if any(len(values) != len(labels) for values in checked.thresholds.values()):
+        raise CheckpointError(f"thresholds: expected one for each of the labels; {_REMEDY}")
+    if (checked.pixel_mean, checked.pixel_std) != (list(IMAGENET_MEAN), list(IMAGENET_STD)):
+        raise CheckpointError(
+            "pixel_mean, pixel_std: another version of Canopy, which scales pixels differently, "
+            "wrote it; use that version"
+        )
+    try:
+        check_weights(training.backbone, training.weights)
+    except TrainingError as error:
+        raise CheckpointError(f"settings.training: {error}") from error
+    network_of = {"labels": len(labels), "image_px": image_px}
+    try:
+        # Compared first, because a file may claim a network that does not fit in memory.
+        _check_weights(checked.weights, meta_backbone(training.backbone, **network_of))
+    except (AssertionError, ValueError) as error:
+        raise CheckpointError(
+            f"image_px: {training.backbone} does not take images of {image_px} px; {_REMEDY}"
+        ) from error
+    network = backbone_to_fill(training.backbone, **network_of, weights=training.weights)
+    try:
+        load_weights(network, checked.weights)
+    except RuntimeError as error:  # tensors without data, for example
+        raise CheckpointError(f"weights: cannot be copied; {_REMEDY}") from error
     return TrainedModel(
         network=network.eval(),
-        labels=tuple(content["labels"]),
-        image_px=content["image_px"],
+        labels=tuple(labels),
+        image_px=image_px,
         settings=content["settings"],
-        metrics=content["metrics"],
-        thresholds={name: tuple(values) for name, values in content.get("thresholds", {}).items()},
+        metrics=checked.metrics,
+        thresholds={name: tuple(values) for name, values in checked.thresholds.items()},
     )
+
+
+def _check_weights(found: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Compares names, shapes and types of weights with those of a network.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | found.keys()):
+        texts = [_tensor_text(weights.get(name)) for weights in (expected, found)]
+        if texts[0] != texts[1]:
+            raise CheckpointError(
+                f"{_key('weights', name)}: expected {texts[0]}, found {texts[1]}; {_REMEDY}"
+            )
+
+
+def _tensor_text(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "no tensor"
+    kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, tensor.layout)]
+    return f"{' '.join(kinds)} {tuple(tensor.shape)}"
+
+
+def _key(*parts: object) -> str:
+    """Returns a key of the file as text that is safe to print, whatever the file contains."""
+    text = ".".join(map(str, parts))
+    return text if text.isprintable() else ascii(text)

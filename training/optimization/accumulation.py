@@ -68,6 +68,11 @@ def micro_batch_size(images: int, steps: int) -> int:
     return -(-images // micro_batch_count(images, steps))
 
 
+def smallest_batch(images: int, batch_size: int) -> int:
+    """Returns the number of images in the smallest batch of an epoch; see `largest_batch`."""
+    return images // -(-images // batch_size)
+
+
 def largest_batch(images: int, batch_size: int) -> int:
     """Returns the number of images in the largest batch of an epoch.
 

@@ -1,6 +1,7 @@
+import re
+from copy import copy
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -14,11 +15,14 @@ from canopy_search.training.network.backbones import (
     Float32Conv2d,
     Float32Linear,
     PretrainedWeightsError,
+    accepts_single_image,
     backbone_names,
     build_backbone,
     check_backbone,
     check_backbone_fits,
 )
+from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.network.small_nets import SMALL_NETS
 
 # One of every family, at a small size that it takes.
 FAMILIES = {
@@ -212,15 +216,10 @@ def published_state(name: str, **options: Any) -> dict[str, Tensor]:
 
 @pytest.fixture
 def download(monkeypatch: pytest.MonkeyPatch):
-    """Puts a state in the place of torchvision's downloads."""
+    """Puts a state in the place of the published one."""
 
-    def replace(state: dict[str, Tensor] | Exception) -> None:
-        def load(url: str, *_args: Any, **_options: Any) -> dict[str, Tensor]:
-            if isinstance(state, Exception):
-                raise state
-            return state
-
-        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
+    def replace(state: dict[str, Tensor]) -> None:
+        monkeypatch.setattr(backbones, "pretrained_state", lambda _weights: copy(state))
 
     return replace
 
@@ -273,27 +272,38 @@ def test_pretrained_position_embeddings_are_interpolated_to_the_image_size(downl
     assert model(torch.randn(2, 3, 96, 96)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
 @pytest.mark.parametrize(
-    "failure",
-    [URLError("no route to host"), RuntimeError("invalid hash value"), EOFError("out of input")],
-    ids=["URLError", "RuntimeError", "EOFError"],
+    "name",
+    [exhaustive(name) if name in HEAVY else name for name in FAMILIES if name not in SMALL_NETS],
 )
-def test_weights_that_cannot_be_loaded_are_named_with_the_remedy(
-    download: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    failure: Exception,
-    words: SnapshotAssertion,
+def test_a_saved_model_gives_the_same_logits_once_loaded(
+    download: Any, tmp_path: Path, name: str, weights: Any
 ):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    download(failure)
-    with pytest.raises(PretrainedWeightsError) as caught:
-        build("resnet18", weights="imagenet")
-    message = str(caught.value)
-    for part in ("/resnet18-f37072fd.pth", "training.weights", tmp_path / "checkpoints", failure):
-        assert str(part) in message
-    assert message.replace(str(failure), "REASON") == words
-    assert caught.value.exit_status == 1
+    image_px = FAMILIES[name]
+    # Weights of the inner logits are published with these two.
+    options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    if weights == "imagenet":
+        sized = {"vit_b_32": {"image_size": image_px}}.get(name, {})
+        download(published_state(name, **options, **sized))
+    network = build(name, weights=weights, image_px=image_px).eval()
+    settings = {"data": {}, "training": {"backbone": name, "weights": weights}}
+    save_model(
+        tmp_path / "model.pt", TrainedModel(network, ("a", "b", "c"), image_px, settings, {})
+    )
+    images = torch.randn(2, 3, image_px, image_px)
+    with torch.no_grad():
+        loaded = load_model(tmp_path / "model.pt").network(images)
+        assert torch.equal(loaded, network(images))
+
+
+def test_published_names_of_densenets_layers_are_understood(download: Any):
+    published = published_state("densenet121")
+    old_name = re.compile(r"(denselayer\d+\.(?:norm|conv))([12]\.)")
+    download({old_name.sub(r"\1.\2", key): value for key, value in published.items()})
+    state = build("densenet121", weights="imagenet").state_dict()
+    key = "features.denseblock1.denselayer1.norm1.weight"
+    assert torch.equal(state[key], published[key])
 
 
 def test_weights_of_another_network_are_a_failure_of_the_weights(download: Any):
@@ -302,8 +312,25 @@ def test_weights_of_another_network_are_a_failure_of_the_weights(download: Any):
         build("resnet18", weights="imagenet")
 
 
-@pytest.mark.parametrize("name", sorted(backbones.SMALL_NETS))
+@pytest.mark.parametrize("name", sorted(SMALL_NETS))
 def test_our_small_nets_have_no_imagenet_weights(name: str, words: SnapshotAssertion):
     with pytest.raises(SettingsError, match=f"'{name}' ") as error:
         build(name, weights="imagenet")
     assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "image_px", "accepted"),
+    [("resnet18", 32, False), ("resnet18", 64, True), ("tinycnn_8", 32, True)],
+)
+def test_batch_normalisation_of_a_single_value_is_foreseen(
+    name: str, image_px: int, accepted: bool
+):
+    assert accepts_single_image(name, labels=3, image_px=image_px) == accepted
+    images = torch.randn(1, 3, image_px, image_px)
+    model = build(name, image_px=image_px)
+    if accepted:
+        assert model(images).shape == (1, 3)
+    else:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            model(images)

@@ -1,0 +1,106 @@
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from syrupy.assertion import SnapshotAssertion
+
+from canopy_search.training.network.pretrained import PretrainedWeightsError, pretrained_state
+
+
+class Code:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def saved(state: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer, **options)
+    return buffer.getvalue()
+
+
+class Published:
+    """Weights published as a file of this machine, and torch's cache."""
+
+    def __init__(self, folder: Path, content: bytes) -> None:
+        digits = hashlib.sha256(content).hexdigest()[:8]
+        self.origin = folder / f"net-{digits}.pth"
+        self.origin.write_bytes(content)
+        self.cached = folder / "hub" / "checkpoints" / self.origin.name
+        self.weights: Any = SimpleNamespace(url=self.origin.as_uri())
+
+    def cache(self, content: bytes) -> None:
+        self.cached.parent.mkdir(parents=True)
+        self.cached.write_bytes(content)
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_weights_are_downloaded_once(tmp_path: Path, new_format: bool) -> None:
+    content = saved({"w": torch.ones(2)}, _use_new_zipfile_serialization=new_format)
+    published = Published(tmp_path, content)
+    assert pretrained_state(published.weights)["w"].tolist() == [1, 1]
+    published.origin.unlink()
+    assert pretrained_state(published.weights)["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("is_cached", [True, False], ids=["cached", "downloaded"])
+def test_code_among_the_weights_is_never_run(tmp_path: Path, is_cached: bool) -> None:
+    # The digits in a name are few enough for a forged file with the right ones.
+    content = saved({"w": Code(tmp_path / "ran")})
+    published = Published(tmp_path, content)
+    if is_cached:
+        published.cache(content)
+    with pytest.raises(PretrainedWeightsError, match="none of it was run"):
+        pretrained_state(published.weights)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_file_in_the_cache_is_named_with_the_remedy(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    published = Published(tmp_path, saved({"w": torch.ones(2)}))
+    published.cache(pickle.dumps(Code(tmp_path / "ran")))
+    with pytest.raises(PretrainedWeightsError) as caught:
+        pretrained_state(published.weights)
+    message = str(caught.value)
+    assert message.startswith(f"{published.cached}: ")
+    assert message.partition("with ")[0].removeprefix(str(published.cached)) == words
+    assert "delete it" in message
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_file_in_the_cache_is_named(tmp_path: Path, share: float) -> None:
+    content = saved({"w": torch.ones(200)})
+    published = Published(tmp_path, content)
+    published.cache(content[: int(share * len(content))])
+    with pytest.raises(PretrainedWeightsError, match=str(published.cached)):
+        pretrained_state(published.weights)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    published = Published(tmp_path, saved({"w": torch.ones(2)}))
+    published.origin.unlink()
+    with pytest.raises(PretrainedWeightsError) as caught:
+        pretrained_state(published.weights)
+    message = str(caught.value)
+    assert published.weights.url in message
+    assert message.partition("; ")[2].replace(str(tmp_path), "FOLDER") == words
+    assert caught.value.exit_status == 1
