@@ -147,6 +147,10 @@ class AsymmetricSettings(Settings):
     clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
 
+_FromOne = Annotated[int, Field(ge=1)]
+_Split = Annotated[tuple[_FromOne, _FromOne], Field(strict=False)]
+
+
 class TrainingSettings(Settings):
     """One training run.
 
@@ -167,6 +171,9 @@ class TrainingSettings(Settings):
             ``auto`` compiles on a GPU if a complete run has enough steps, without graphs.
         device_cache: whether the images are kept in the device's memory, which changes no number;
             ``auto`` keeps them on a GPU if they fit in a quarter of its free memory.
+        accumulation: pairs of an epoch, counted from 1, and the number of parts into which each
+            batch is split from that epoch on, to need less memory; batch normalisation and dropout
+            then give other numbers. A run whose memory runs out splits its batches itself.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 8
@@ -186,3 +193,4 @@ class TrainingSettings(Settings):
     deterministic: bool = False
     compile: Literal["auto", "off", "on", "graphs"] = "auto"
     device_cache: Literal["auto", "off", "on"] = "auto"
+    accumulation: Annotated[tuple[_Split, ...], Field(strict=False)] = ()

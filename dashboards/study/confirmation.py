@@ -40,6 +40,7 @@ class Run:
         reason: why it diverged.
         test: scores on test; None if no images were held out.
         last: metrics of the last epoch.
+        accumulation: how its batches were split; see `TrainingSettings.accumulation`.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class Run:
     reason: str | None
     test: dict[str, Any] | None
     last: dict[str, Any]
+    accumulation: Sequence[Sequence[int]] = ()
 
     @property
     def test_ap(self) -> float | None:
@@ -330,6 +332,7 @@ def _ended_runs(
                 reason=trial.reason,
                 test=tests.get(trial.number),
                 last=trial.metrics[-1] if trial.metrics else {},
+                accumulation=trial.accumulation,
             )
             found.append((setting_of(trial.params), run))
     return found

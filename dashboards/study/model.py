@@ -55,6 +55,8 @@ class TrialData:
         epochs_verifying: epochs trained for that.
         curve: (epoch, score) of every report.
         stages: its epochs as Canopy recorded them; empty for a trial of plain Optuna.
+        accumulation: how its batches were split because memory ran out; see
+            `TrainingSettings.accumulation`.
     """
 
     number: int
@@ -75,6 +77,7 @@ class TrialData:
     epochs_verifying: int = 0
     curve: tuple[tuple[int, float], ...] = ()
     stages: tuple[EpochRecord, ...] = ()
+    accumulation: Sequence[Sequence[int]] = ()
 
     @property
     def score(self) -> float | None:

@@ -12,6 +12,7 @@ from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.parameters import canonical_params
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import (
+    ACCUMULATION_ATTR,
     INTERRUPTED,
     PAUSED,
     PROMOTED_ATTR,
@@ -128,6 +129,7 @@ def _trial_data(trial: FrozenTrial, epochs: list[EpochRecord], *, has_worker: bo
         else 0,
         curve=_curve(trial, reported),
         stages=tuple(reported),
+        accumulation=trial.user_attrs.get(ACCUMULATION_ATTR, ()),
     )
 
 

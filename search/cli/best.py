@@ -9,11 +9,11 @@ import typer
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.cli.options import StudyOptions, command_text, workspace
+from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.console import say, write
 from canopy_search.search.errors import NothingFoundError, SearchError
 from canopy_search.search.study.configuration import load_config
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.training.settings import DataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,15 @@ class BestOptions(StudyOptions):
     ] = None
 
 
-def _data(options: BestOptions, study: str) -> DataSettings | None:
-    """Returns where the study's data is now, if the configuration is about this study."""
+def _settings_here(options: BestOptions, study: str) -> CanopyConfig | None:
+    """Returns the configuration, with the places of data and checkpoints, if it is this study's."""
     try:
         settings = load_config(options.config).settings
     except SearchError:
         if options.config is not None or options.study is None:
             raise
         return None  # the user named the study, so a broken ./canopy.yaml is not about it
-    return settings.data if settings.search.study == study else None
+    return settings if settings.search.study == study else None
 
 
 @takes(BestOptions)
@@ -53,7 +53,9 @@ def best(options: BestOptions) -> None:
             f"study {name!r} was not created by Canopy, so its settings are unknown"
         )
     confirmation = last_confirmation(database, summary, record)
-    text = best_yaml(summary, record, _data(options, name), confirmation)
+    here = _settings_here(options, name)
+    places = (here.data, here.stages) if here else (None, None)
+    text = best_yaml(summary, record, confirmation, *places)
     if options.output is None:
         write(text)
         return

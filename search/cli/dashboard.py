@@ -30,7 +30,7 @@ def dashboard(
     from canopy_search.search.workflows.best_setting import best_yaml
 
     def yaml_of(data: StudyData) -> str:
-        return best_yaml(data, dict(data.record or {}), None, data.confirmation)
+        return best_yaml(data, dict(data.record or {}), data.confirmation)
 
     app = Dashboard(workspace().open_existing(), state_home() / UPLOADS, yaml_of)
     serve(open_server(app, host, port), say, opens=not no_open and is_desktop())

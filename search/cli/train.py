@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from canopy_search.search.cli.options import (
+    INTERRUPTED,
     AllowMissingOption,
     JsonOption,
     print_json,
     requested,
 )
-from canopy_search.search.console import open_console
+from canopy_search.search.console import open_console, say
 
 
 def train(
@@ -28,7 +29,11 @@ def train(
     from canopy_search.search.workflows.train import print_result, train_on_screen
 
     console = open_console(stderr=json_)
-    result = train_on_screen(request, model, console)
+    try:
+        result = train_on_screen(request, model, console)
+    except KeyboardInterrupt:
+        say("", "Interrupted; nothing is lost. Resume with the same command.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if json_:
         print_json(result.as_json())
     else:

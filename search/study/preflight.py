@@ -7,12 +7,14 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.config.space import SearchSpace, setting, with_params
 from canopy_search.search.events import Emit, Note, progress_to
 from canopy_search.training.data.dataset import DataFacts, Dataset, open_dataset
 from canopy_search.training.device.memory import StepMemory, step_memory
-from canopy_search.training.errors import SplitError
-from canopy_search.training.network.backbones import check_backbone_fits
+from canopy_search.training.errors import SettingsError, SplitError
+from canopy_search.training.network.backbones import accepts_single_image, check_backbone_fits
+from canopy_search.training.optimization.accumulation import micro_batch_size, smallest_batch
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import DataSettings, TrainingSettings
 
@@ -25,12 +27,17 @@ def choices(space: SearchSpace, name: str) -> Sequence[Any]:
     return [setting(space.training, name)]
 
 
-def largest_batch_size(space: SearchSpace) -> int:
-    """Returns the largest batch size that a trial of the study can have."""
+def batch_sizes(space: SearchSpace) -> Sequence[int]:
+    """Returns every batch size that a trial of the study can have."""
     distribution = space.distributions.get("batch_size")
     if isinstance(distribution, IntDistribution):
-        return distribution.high
-    return int(max(choices(space, "batch_size")))
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    return [int(size) for size in choices(space, "batch_size")]
+
+
+def largest_batch_size(space: SearchSpace) -> int:
+    """Returns the largest batch size that a trial of the study can have."""
+    return max(batch_sizes(space))
 
 
 def open_data(settings: DataSettings, home: Path, emit: Emit) -> Dataset:
@@ -72,6 +79,8 @@ def largest_step(space: SearchSpace, images: DataFacts) -> StepMemory:
         )
         for values in product(*(choices(space, name) for name in varied))
     ]
+    for backbone in choices(space, "backbone"):
+        _check_smallest_batch(backbone, batch_sizes(space), images)
     return max(steps, key=lambda step: step.needed_bytes)
 
 
@@ -82,12 +91,34 @@ def check_network(settings: TrainingSettings, dataset: Dataset) -> None:
         SettingsError: it does not.
     """
     _checked_step(settings, dataset.facts)
+    _check_smallest_batch(settings.backbone, [settings.batch_size], dataset.facts)
+
+
+def _check_smallest_batch(backbone: str, sizes: Sequence[int], images: DataFacts) -> None:
+    """Checks that a backbone can be trained on the smallest batch of an epoch.
+
+    Raises:
+        SettingsError: it has one image, and batch normalisation needs more than one value.
+    """
+    single = next((size for size in sizes if smallest_batch(images.train, size) == 1), None)
+    if single is None or accepts_single_image(
+        backbone, labels=images.labels, image_px=images.image_px
+    ):
+        return
+    remedy = "choose 3 or more" if images.train > 1 else "add training images"
+    raise SettingsError(
+        f"training.batch_size: with {single} and {counted(images.train, 'training image')}, a "
+        f"batch has a single image, on which batch normalisation in {backbone} fails with images "
+        f"of {images.image_px} px; {remedy}, or raise data.image_px"
+    )
 
 
 def _checked_step(settings: TrainingSettings, images: DataFacts) -> StepMemory:
     check_backbone_fits(settings.backbone, labels=images.labels, image_px=images.image_px)
-    # No batch has more images than there are.
+    # No batch has more images than there are, and a split one needs the memory of a part.
     batch_size = min(settings.batch_size, images.train)
+    if settings.accumulation:
+        batch_size = micro_batch_size(batch_size, settings.accumulation[-1][1])
     resolved = resolve_settings(settings).model_copy(update={"batch_size": batch_size})
     step = step_memory(resolved, labels=images.labels, image_px=images.image_px)
     step.check()

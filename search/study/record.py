@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
         "split": SplitSettings().model_dump(mode="json"),
         "left_out": 0,
     },
-    "training": {"compile": "off"},
+    "training": {"compile": "off", "accumulation": ()},
 }
 
 Record = dict[str, Any]

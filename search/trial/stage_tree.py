@@ -105,6 +105,9 @@ class StageTree:
         dataset: the images and labels.
         retrier: repeats calls while the database is unavailable; gets messages for the user, and
             hears that this process is alive while it waits for another worker.
+
+    Attributes:
+        dataset: the images and labels.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class StageTree:
     ) -> None:
         self._stages = stages
         self._checkpoints = checkpoints
-        self._dataset = dataset
+        self.dataset = dataset
         self._validation = _validation_set(dataset)
         self._retrier = retrier
         self._position: _Position | None = None
@@ -135,10 +138,11 @@ class StageTree:
             settings: of the run.
             trial_id: the database's id of the trial, if the run belongs to one.
             alone: whether the trial shares no stages with others; it then has its own tree.
-            accumulation: from an earlier attempt of the same trial.
+            accumulation: from an earlier attempt of the same trial; by default that of `settings`.
         """
-        resolved = resolve_settings(settings, len(self._dataset.split.train))
-        run_path = RunPath(resolved, [], [], trial_id, alone, tuple(accumulation))
+        resolved = resolve_settings(settings, len(self.dataset.split.train))
+        cut = tuple(accumulation) or tuple(Accumulation(*each) for each in settings.accumulation)
+        run_path = RunPath(resolved, [], [], trial_id, alone, cut)
         run_path.keys = self._keys(run_path)
         found = self._retrier.call(lambda: self._stages.known(run_path.keys))
         for key in run_path.keys:
@@ -191,17 +195,26 @@ class StageTree:
     @property
     def has_test(self) -> bool:
         """Whether images are held out for test."""
-        return len(self._dataset.split.test) > 0
+        return len(self.dataset.split.test) > 0
 
     def test_scores(
         self, run_path: RunPath, on_batch: BatchProgress | None = None
     ) -> dict[str, Any]:
         """Scores the model of a fully trained run on test.
 
-        The model is in memory or comes from its checkpoint; if that is lost, it is trained again.
-
         Raises:
             DivergedError: a logit is not a number.
+        """
+        run = self.finished_run(run_path, on_batch)
+        return run.evaluate(self.dataset.split.test).as_dict("test", run_path.settings.loss)
+
+    def finished_run(self, run_path: RunPath, on_batch: BatchProgress | None = None) -> TrainingRun:
+        """Returns the run after its last epoch, whose epochs `epochs` has yielded.
+
+        It is in memory or comes from its checkpoint; if that is lost, it is trained again.
+
+        Raises:
+            DivergedError: it diverges when it is trained again.
         """
         last = len(run_path.keys)
         run = self._run_before(run_path, last + 1)
@@ -213,7 +226,7 @@ class StageTree:
             self._keep_checkpoint()
             run = self._run_before(run_path, last + 1)
         run.accumulation = steps_at(run_path.accumulation, run.epoch)
-        return run.evaluate(self._dataset.split.test).as_dict("test", run_path.settings.loss)
+        return run
 
     def write(self, run_path: RunPath) -> None:
         """Writes the pending writes of a run without a trial."""
@@ -230,7 +243,7 @@ class StageTree:
         self._stages.forget(keys)
 
     def _keys(self, run_path: RunPath) -> list[str]:
-        keys = stage_keys(run_path.settings, self._dataset, run_path.accumulation)
+        keys = stage_keys(run_path.settings, self.dataset, run_path.accumulation)
         if run_path.is_alone:
             return [
                 hashlib.sha256(f"{run_path.trial_id} {key}".encode()).hexdigest() for key in keys
@@ -277,7 +290,7 @@ class StageTree:
         Raises:
             OutOfMemoryError: the batches cannot be split any further.
         """
-        images, batch_size = len(self._dataset.split.train), run_path.settings.batch_size
+        images, batch_size = len(self.dataset.split.train), run_path.settings.batch_size
         steps = steps_at(run_path.accumulation, shortage.epoch)
         finer = finer_steps(largest_batch(images, batch_size), steps)
         if finer is None:
@@ -404,11 +417,11 @@ class StageTree:
                 continue
             state = self._loaded(before[index], index + 1)
             if state is not None:
-                run = run or TrainingRun(run_path.settings, self._dataset)
+                run = run or TrainingRun(run_path.settings, self.dataset)
                 run.restore(state)
                 run_path.resumed = max(run_path.resumed, index + 1)
                 break
-        return run or TrainingRun(run_path.settings, self._dataset)
+        return run or TrainingRun(run_path.settings, self.dataset)
 
     def _found(self, keys: list[str]) -> set[str]:
         """Returns the stages that have a checkpoint."""

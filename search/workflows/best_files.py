@@ -42,7 +42,7 @@ def best_files(
         def read_yaml() -> bytes:
             from canopy_search.search.workflows.best_setting import best_yaml
 
-            return best_yaml(summary, record, data, confirmation).encode()
+            return best_yaml(summary, record, confirmation, data).encode()
 
         winner = confirmation.winner if confirmation else None
         if confirmation is None or winner is None:
@@ -102,7 +102,7 @@ class _Models:
 
             try:
                 self._settings[key] = load_model(file).settings
-            except (CheckpointError, OSError, KeyError):
+            except CheckpointError:
                 self._settings[key] = None  # not a Canopy model, or damaged
         return self._settings[key]
 
@@ -112,7 +112,7 @@ def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: 
         return False
     trained = dict(settings["training"])
     # The hardware of the training run makes no difference to the model's user.
-    for name in ("device", "threads", "precision", "compile", "device_cache"):
+    for name in ("device", "threads", "precision", "compile", "device_cache", "accumulation"):
         trained[name] = expected[name]
     columns = ("image_px", "augment")
     data = record["config"]["data"]

@@ -11,8 +11,9 @@ from canopy_search.dashboards.answer.confirmation_text import confirmation_lines
 from canopy_search.dashboards.answer.verified import verified
 from canopy_search.dashboards.formatting.values import ap_text
 from canopy_search.dashboards.study.baseline import SEED
-from canopy_search.dashboards.study.confirmation import METHOD, Confirmation, Confirmed
+from canopy_search.dashboards.study.confirmation import METHOD, Confirmation, Confirmed, Run
 from canopy_search.dashboards.study.model import StudyData, TrialData
+from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.config.space import with_params
 from canopy_search.search.config.yaml_file import yaml_text
 from canopy_search.search.errors import NothingFoundError
@@ -34,6 +35,7 @@ def best_trial(summary: StudyData) -> TrialData:
 
 
 COMMENT_WIDTH = 96
+ACCUMULATION = "accumulation"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,19 @@ def best_choice(summary: StudyData, confirmation: Confirmation | None = None) ->
     )
     if confirmation is not None:
         chosen += "\nNot confirmed: the current finalists lack runs; canopy confirm adds them."
-    return Choice(trial.number, trial.params, trial.params, trial.val_ap, trial.metrics[-1], chosen)
+    return Choice(
+        trial=trial.number,
+        params=trial.params,
+        run_params={**trial.params, **_split(trial)},
+        val_ap=trial.val_ap,
+        metrics=trial.metrics[-1],
+        chosen=chosen,
+    )
+
+
+def _split(run: TrialData | Run) -> dict[str, Any]:
+    """Returns the setting with which a run's batches are split as they were."""
+    return {ACCUMULATION: run.accumulation} if run.accumulation else {}
 
 
 def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
@@ -98,7 +112,7 @@ def _confirmed_choice(confirmation: Confirmation, winner: Confirmed) -> Choice:
     return Choice(
         trial=candidate.trial,
         params=candidate.params,
-        run_params={**candidate.params, SEED: run.seed},
+        run_params={**candidate.params, SEED: run.seed, **_split(run)},
         val_ap=run.val_ap,
         metrics=run.last,
         chosen=chosen,
@@ -123,16 +137,18 @@ def _sentence(line: str) -> str:
 def best_yaml(
     summary: StudyData,
     record: Record,
-    data: DataSettings | None = None,
     confirmation: Confirmation | None = None,
+    data: DataSettings | None = None,
+    stages: StagesSettings | None = None,
 ) -> str:
     """Returns the best setting as a commented ``canopy.yaml``.
 
     Args:
         summary: the current state of the study.
         record: the study's record from its first start.
-        data: where the data is now; None for where it was when the study started.
         confirmation: the latest confirmation, if there is one.
+        data: where the data is now; None for where it was when the study started.
+        stages: where the study's checkpoints are now; None for the default.
 
     Raises:
         NothingFoundError: the study has no complete trial yet.
@@ -142,6 +158,8 @@ def best_yaml(
     document = CommentedMap()
     document["data"] = _without_none(record["config"]["data"] | paths)
     document["training"] = _training(choice, record)
+    if stages is not None and stages != StagesSettings():
+        document["stages"] = CommentedMap(stages.model_dump(mode="json", exclude_defaults=True))
     document["provenance"] = provenance(summary, choice, record)
     verification = verified(summary)
     verified_text = f"{verification.text}\n" if verification and verification.text else ""
@@ -184,6 +202,8 @@ def _training(choice: Choice, record: Record) -> CommentedMap:
     document = CommentedMap(with_params(fixed, choice.run_params).model_dump(mode="json"))
     if record["config"]["training"]["device"] == "auto":
         document["device"] = "auto"  # this machine's GPU is meaningless on another machine
+    if ACCUMULATION in choice.run_params:
+        document.yaml_add_eol_comment("memory ran out: [from epoch, parts]", ACCUMULATION)
     if choice.confirmation is not None:
         document.yaml_add_eol_comment("the first of the additional seeds", SEED)
     for name in choice.params:

@@ -1,7 +1,7 @@
 """YAML → training run: trains one configuration in full, tests it and saves the model."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,24 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from canopy_search.dashboards.formatting.values import ap_text, duration_text
+from canopy_search.dashboards.study.model import training_s
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.console import is_live
 from canopy_search.search.progress_display import open_screen
+from canopy_search.search.study.plan import SearchPlan, StartedStudy
 from canopy_search.search.study.preflight import check_network, open_data
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.training.data.dataset import Dataset
+from canopy_search.search.trial.open_tree import open_tree
+from canopy_search.search.trial.stage_tree import RunEpoch, StageTree
+from canopy_search.storage.workers.session import worker_session
 from canopy_search.training.metrics import multilabel_metrics
 from canopy_search.training.network.model_file import TrainedModel, save_model
 from canopy_search.training.network.thresholds import THRESHOLD_BETAS, best_thresholds
-from canopy_search.training.run import BatchProgress, EpochMetrics, TrainingRun
+from canopy_search.training.run import BatchProgress, TrainingRun
+from canopy_search.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -67,39 +71,55 @@ class TrainingResult:
 
 def train_in_full(
     config: CanopyConfig,
-    dataset: Dataset,
+    tree: StageTree,
     model: Path,
     on_batch: BatchProgress | None = None,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    on_epoch: Callable[[RunEpoch], None] = lambda _epoch: None,
 ) -> TrainingResult:
     """Trains all epochs, scores validation and test, and writes the model.
 
+    Stored stages are reused, of a search too, and every epoch is stored, so an interrupted training
+    resumes where it was.
+
     Args:
         config: data and training settings; its provenance, if any, is compared with the result.
-        dataset: the opened data.
+        tree: the stage tree on the opened data.
         model: the file to write.
         on_batch: called with (epoch, batches done, batches of the epoch).
         on_epoch: called after every epoch.
+
+    Raises:
+        DivergedError: the run diverges.
+        OutOfMemoryError: an epoch does not fit into memory, even in micro-batches.
     """
-    run = TrainingRun.of(config.training, dataset)
-    epochs: list[EpochMetrics] = []
-    while not run.is_finished:
-        epochs.append(run.train_epoch(on_batch))
-        if on_epoch is not None:
-            on_epoch(epochs[-1])
-    validation = epochs[-1].validation.as_dict("val", run.settings.loss)
-    logits, targets = _on_cpu(run.logits(dataset.split.validation))
+    dataset = tree.dataset
+    run_path = tree.plan(config.training)
+    epochs: list[dict[str, Any]] = []
+    try:
+        with closing(tree.epochs(run_path, on_batch)) as steps:
+            for step in steps:
+                tree.write(run_path)
+                epochs.append(step.metrics)
+                on_epoch(step)
+        run = tree.finished_run(run_path, on_batch)
+    finally:
+        tree.write(run_path)
+    scored = run.evaluate(dataset.split.validation)
+    validation = scored.as_dict("val", run.settings.loss)
+    targets = torch.from_numpy(dataset.targets[dataset.split.validation])
     thresholds = {
-        name: best_thresholds(logits, targets, beta=beta) for name, beta in THRESHOLD_BETAS.items()
+        name: best_thresholds(torch.from_numpy(scored.logits), targets, beta=beta)
+        for name, beta in THRESHOLD_BETAS.items()
     }
     test = {}
     at_thresholds: dict[str, float | None] = dict.fromkeys(map(at_thresholds_key, thresholds))
     if len(dataset.split.test):
         test = run.evaluate(dataset.split.test).as_dict("test", run.settings.loss)
         at_thresholds = _test_scores_at(thresholds, run)
+    split = [[each.from_epoch, each.steps] for each in run_path.accumulation]
     settings = {
         "data": config.data.model_dump(mode="json"),
-        "training": run.settings.model_dump(mode="json"),
+        "training": {**run.settings.model_dump(mode="json"), "accumulation": split},
     }
     save_model(
         model,
@@ -116,7 +136,7 @@ def train_in_full(
     fingerprint = provenance.get("data_fingerprint")
     return TrainingResult(
         model=model,
-        epochs=[epoch.as_dict() for epoch in epochs],
+        epochs=epochs,
         validation=validation,
         test=test,
         at_thresholds=at_thresholds,
@@ -137,7 +157,7 @@ def _test_scores_at(
 
     ``f1`` is the macro f1, ``f2`` the mean over images, as without thresholds.
     """
-    logits, targets = _on_cpu(run.logits(run.dataset.split.test))
+    logits, targets = (tensor.cpu() for tensor in run.logits(run.dataset.split.test))
     scores = {
         name: multilabel_metrics(
             logits, targets, labels=run.dataset.labels, thresholds=torch.from_numpy(values)
@@ -147,22 +167,17 @@ def _test_scores_at(
     return {at_thresholds_key(name): getattr(scores[name], name) for name in thresholds}
 
 
-def _on_cpu(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    logits, targets = tensors
-    return logits.cpu(), targets.cpu()
-
-
 SPLITS = ("val", "test")
 
 
-def epoch_line(metrics: EpochMetrics, epochs: int) -> str:
+def epoch_line(epoch: RunEpoch, training: TrainingSettings) -> str:
     """Returns the results of one epoch as one line."""
-    validation = metrics.validation
+    metrics, loss, epochs = epoch.metrics, training.loss, training.epochs
+    spent = duration_text(training_s(metrics)) if epoch.is_new else "reused"
     return (
-        f"epoch {metrics.epoch:>{len(str(epochs))}} of {epochs}"
-        f"  train {metrics.loss_name} {metrics.train_loss:.4f}  val {validation.loss:.4f}"
-        f"  AP {ap_text(validation.metrics.ap)}  f1 {ap_text(validation.metrics.f1)}"
-        f"  {duration_text(metrics.train_s + validation.seconds)}"
+        f"epoch {metrics['epoch']:>{len(str(epochs))}} of {epochs}"
+        f"  train {loss} {metrics[f'train_{loss}_loss']:.4f}  val {metrics[f'val_{loss}_loss']:.4f}"
+        f"  AP {ap_text(metrics['val_ap'])}  f1 {ap_text(metrics['val_f1'])}  {spent}"
     )
 
 
@@ -238,23 +253,33 @@ def train_on_screen(request: StudyRequest, model: Path, console: Console) -> Tra
         model: the file to write.
         console: where the epochs are printed.
     """
-    config = request.configuration.settings
+    configuration, workspace = request.configuration, request.workspace
+    config = configuration.settings
     screen = open_screen(console)
     try:
-        dataset = open_data(config.data, request.workspace.home, screen.emit)
+        dataset = open_data(config.data, workspace.home, screen.emit)
         check_network(config.training, dataset)
         check_writable(model)
     finally:
         screen.close()
     epochs = config.training.epochs
 
-    with console.status("epoch 1") if is_live(console) else nullcontext() as status:
+    def show(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    with ExitStack() as stack:
+        status = stack.enter_context(console.status("epoch 1")) if is_live(console) else None
 
         def on_batch(epoch: int, done: int, total: int) -> None:
             if status is not None:
                 status.update(f"epoch {epoch} of {epochs}: {100 * done // total} %")
 
-        def on_epoch(metrics: EpochMetrics) -> None:
-            console.print(epoch_line(metrics, epochs), highlight=False, soft_wrap=True)
-
-        return train_in_full(config, dataset, model, on_batch, on_epoch)
+        plan = SearchPlan(workspace, config, configuration.space, request.study, n_trials=1)
+        database = stack.enter_context(closing(workspace.open()))
+        session = stack.enter_context(worker_session(database.url, throttle=database.throttle))
+        tree = stack.enter_context(
+            open_tree(StartedStudy(plan, dataset), database, session, workspace.retrier(show))
+        )
+        return train_in_full(
+            config, tree, model, on_batch, lambda epoch: show(epoch_line(epoch, config.training))
+        )
