@@ -47,22 +47,32 @@ class DivergedError(TrainingError):
 
 
 class OutOfMemoryError(TrainingError):
-    """The device or the host ran out of memory during an epoch.
+    """The device or the host ran out of memory.
 
     Attributes:
         facts: the message without its remedy.
-        epoch: the epoch that could not be trained or validated, counted from 1.
+        epoch: the epoch that could not be trained, counted from 1; otherwise the latest epoch.
         made_room: whether the images cached in the device's memory were freed since, so that the
             same epoch may now fit.
+        cut_helps: whether smaller micro-batches may fit, because a training step did not.
     """
 
     exit_status = 1
 
-    def __init__(self, facts: str, remedy: str, *, epoch: int, made_room: bool = False) -> None:
+    def __init__(
+        self,
+        facts: str,
+        remedy: str,
+        *,
+        epoch: int,
+        made_room: bool = False,
+        cut_helps: bool = False,
+    ) -> None:
         super().__init__(f"{facts}; {remedy}")
         self.facts = facts
         self.epoch = epoch
         self.made_room = made_room
+        self.cut_helps = cut_helps
 
 
 class CheckpointError(TrainingError):

@@ -13,6 +13,7 @@ from canopy_search.training.data.files.parallel import map_in_order, usable_core
 from canopy_search.training.data.files.sources import read_image
 from canopy_search.training.data.images.decoding import DamagedImageError, decode_image
 from canopy_search.training.data.normalise import normalised
+from canopy_search.training.device.out_of_memory import is_out_of_memory
 from canopy_search.training.device.precision import resolve_device
 from canopy_search.training.errors import CheckpointError, SettingsError
 from canopy_search.training.network.model_file import TrainedModel
@@ -135,10 +136,12 @@ def _logits(
     network: torch.nn.Module, pixels: Sequence[npt.NDArray[np.uint8]], device: torch.device
 ) -> npt.NDArray[np.float32]:
     """Returns logits, (images, labels), float32, of at least one image."""
-    batch = torch.from_numpy(np.stack(pixels)).to(device)
     try:
+        batch = torch.from_numpy(np.stack(pixels)).to(device)
         logits = network(normalised(batch)).float().cpu()
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise SettingsError(
             f"a batch of {len(pixels)} images does not fit in memory on {device}; choose a smaller "
             "--batch-size, or --device cpu"

@@ -1,20 +1,19 @@
 """One training run: state after epoch k → state after epoch k+1, and its metrics."""
 
-import gc
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from canopy_search.training.checkpoint import RunState
 from canopy_search.training.data.dataset import Dataset
@@ -23,7 +22,13 @@ from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.compiling import CompiledNetwork
 from canopy_search.training.device.device_cache import images_on_device, release_images
 from canopy_search.training.device.host_memory import keep_freed_memory
-from canopy_search.training.device.out_of_memory import is_out_of_memory, shortage_text
+from canopy_search.training.device.memory import peak_memory_mib
+from canopy_search.training.device.out_of_memory import (
+    Shortage,
+    free_garbage,
+    return_unused_memory,
+    within_memory,
+)
 from canopy_search.training.device.precision import Precision, autocast, resolve_precision
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.liveness import progressed, silent_step
@@ -52,6 +57,8 @@ LOWEST_LOSS_SCALE = 1e-4
 
 # Without gradients there is room for more images at once, and fewer calls for the same work.
 EVALUATION_BATCH_FACTOR = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,7 @@ class TrainingRun:
 
     Raises:
         TrainingError: a name is unknown, or the settings do not fit together or the machine.
+        OutOfMemoryError: the network alone does not fit in memory.
     """
 
     def __init__(self, settings: ResolvedSettings, dataset: Dataset, accumulation: int = 1) -> None:
@@ -163,18 +171,9 @@ class TrainingRun:
         self._device = torch.device(settings.device)
         self._precision = resolve_precision(settings.precision, self._device)
         _configure_backend(settings)
-        self.model = build_backbone(
-            settings.backbone,
-            labels=len(dataset.labels),
-            image_px=dataset.image_px,
-            weights=settings.weights,
-            seed=settings.seed,
-        ).to(memory_format=torch.channels_last)
-        self.model.to(self._device)
-        train_targets = np.asarray(dataset.targets[dataset.split.train])
-        priors = torch.from_numpy(train_targets.mean(axis=0, dtype=np.float64)).float()
-        self._loss = build_loss(settings, priors, len(train_targets)).to(self._device)
-        self._optimizer = build_optimizer(self.model, settings.optimizer, self._device)
+        return_unused_memory()  # of another network, whose blocks have other sizes
+        self._evaluation_cut = 1
+        self.model, self._loss, self._optimizer = self._with_room(self._built)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._network = CompiledNetwork(self.model, settings.compile)
         self._on_device = images_on_device(dataset, settings.device_cache, self._device)
@@ -204,15 +203,12 @@ class TrainingRun:
                 middle of an epoch: call `restore`, or build another run, before training on.
         """
         epoch = self.epoch + 1
-        try:
-            return self._next_epoch(on_batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            shortage = shortage_text(error)
-        # Outside the handler, because the traceback keeps the step's tensors alive.
+        metrics = within_memory(partial(self._next_epoch, on_batch))
+        if not isinstance(metrics, Shortage):
+            return metrics
+        self._optimizer.zero_grad(set_to_none=True)
         made_room = self._free_memory()
-        raise self._out_of_memory(epoch, shortage, made_room=made_room)
+        raise self._step_does_not_fit(epoch, metrics, made_room=made_room)
 
     def _next_epoch(self, on_batch: BatchProgress | None) -> EpochMetrics:
         """Trains the next epoch and validates, without handling out-of-memory errors."""
@@ -238,7 +234,7 @@ class TrainingRun:
             train_s=train_s,
             wait_s=self._train_loader.wait_s,
             images_per_s=len(self.dataset.split.train) / train_s,
-            peak_memory_mib=self._peak_memory_mib(),
+            peak_memory_mib=peak_memory_mib(self._device),
         )
 
     def _train_steps(self, on_batch: BatchProgress | None) -> float:
@@ -311,6 +307,7 @@ class TrainingRun:
 
         Raises:
             DivergedError: the loss or a logit is NaN or infinite.
+            OutOfMemoryError: see `logits`.
         """
         started = time.perf_counter()
         logits, targets = self.logits(indices)
@@ -327,23 +324,48 @@ class TrainingRun:
             raise DivergedError(f"{error} after epoch {self.epoch}") from error
         return Evaluation(loss, metrics, logits.numpy(), time.perf_counter() - started)
 
-    @torch.inference_mode()
     def logits(
         self, indices: npt.NDArray[np.int64], precision: Precision | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns logits and targets, each (images, labels) in float32 on the run's device.
 
+        If memory runs out, the batches of this and later evaluations are smaller; those of training
+        are not, and the weights do not change.
+
         Args:
             indices: rows of the images.
             precision: to compute in; by default the run's.
+
+        Raises:
+            OutOfMemoryError: not even a single image fits.
         """
+        micro = micro_batch_size(self.settings.batch_size, self.accumulation)
+        whole = min(EVALUATION_BATCH_FACTOR * micro, len(indices))
+        while True:
+            images = max(1, whole // self._evaluation_cut)
+            found = within_memory(
+                partial(self._logits, indices, images, precision or self._precision)
+            )
+            if not isinstance(found, Shortage):
+                return found
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._free_memory():
+                continue
+            if images == 1:
+                with_what = f" with a single image of {self.dataset.image_px} px"
+                raise self._does_not_fit(with_what, found)
+            self._evaluation_cut *= 2
+
+    @torch.inference_mode()
+    def _logits(
+        self, indices: npt.NDArray[np.int64], images_at_once: int, precision: Precision
+    ) -> tuple[Tensor, Tensor]:
         self.model.eval()
-        images = micro_batch_size(self.settings.batch_size, self.accumulation)
-        loader = self._loader(indices, EVALUATION_BATCH_FACTOR * images)
+        loader = self._loader(indices, images_at_once)
         logits, targets = [], []
         with closing(loader.evaluation_batches()) as batches:
             for batch in batches:
-                with autocast(precision or self._precision, self._device):
+                with autocast(precision, self._device):
                     logits.append(self.model(normalised(batch.pixels)).float())
                 targets.append(batch.targets)
                 progressed()
@@ -364,7 +386,11 @@ class TrainingRun:
         Raises:
             RuntimeError: the state belongs to another backbone.
             ValueError: the state belongs to another optimizer.
+            OutOfMemoryError: the optimizer's state does not fit in memory.
         """
+        self._with_room(partial(self._load, state))
+
+    def _load(self, state: RunState) -> None:
         load_weights(self.model, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -378,23 +404,52 @@ class TrainingRun:
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
 
+    def _built(self) -> tuple[nn.Module, nn.Module, Optimizer]:
+        """Returns network, loss and optimizer, on the device."""
+        settings, dataset = self.settings, self.dataset
+        model = build_backbone(
+            settings.backbone,
+            labels=len(dataset.labels),
+            image_px=dataset.image_px,
+            weights=settings.weights,
+            seed=settings.seed,
+        ).to(memory_format=torch.channels_last)
+        model.to(self._device)
+        train_targets = np.asarray(dataset.targets[dataset.split.train])
+        priors = torch.from_numpy(train_targets.mean(axis=0, dtype=np.float64)).float()
+        loss = build_loss(settings, priors, len(train_targets)).to(self._device)
+        return model, loss, build_optimizer(model, settings.optimizer, self._device)
+
+    def _with_room(self, work: Callable[[], T]) -> T:
+        """Does `work`, and once more after freeing memory if it does not fit.
+
+        Raises:
+            OutOfMemoryError: it does not fit either.
+        """
+        done = within_memory(work)
+        if isinstance(done, Shortage):
+            self._free_memory()
+            done = within_memory(work)
+        if isinstance(done, Shortage):
+            raise self._does_not_fit("", done)
+        return done
+
     def _free_memory(self) -> bool:
-        """Frees the memory of a failed step, so that it can be retried.
+        """Frees the memory of failed work, so that it can be retried.
 
         Returns:
             Whether the images cached in the device's memory were freed too.
         """
-        self._optimizer.zero_grad(set_to_none=True)
         made_room = release_images(self.dataset, self.settings.device_cache)
         if made_room:
             self._on_device = None
             self._train_loader = self._loader(self.dataset.split.train, self.settings.batch_size)
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_garbage()
         return made_room
 
-    def _out_of_memory(self, epoch: int, shortage: str, *, made_room: bool) -> OutOfMemoryError:
+    def _step_does_not_fit(
+        self, epoch: int, shortage: Shortage, *, made_room: bool
+    ) -> OutOfMemoryError:
         settings = self.settings
         images = largest_batch(len(self.dataset.split.train), settings.batch_size)
         micro = micro_batch_size(images, self.accumulation)
@@ -402,19 +457,22 @@ class TrainingRun:
         return OutOfMemoryError(
             f"{settings.backbone} with batch_size {settings.batch_size}{cut} and images of "
             f"{self.dataset.image_px} px does not fit in memory on {settings.device} in epoch "
-            f"{epoch} ({shortage})",
+            f"{epoch} ({shortage.text})",
             "set training.device_cache to off, or choose a smaller training.batch_size"
             if made_room
             else "choose a smaller training.batch_size or data.image_px, or another backbone",
             epoch=epoch,
             made_room=made_room,
+            cut_helps=not made_room,
         )
 
-    def _peak_memory_mib(self) -> float:
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) / 2**20
-        unit = 1 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    def _does_not_fit(self, with_what: str, shortage: Shortage) -> OutOfMemoryError:
+        return OutOfMemoryError(
+            f"{self.settings.backbone}{with_what} does not fit in memory on "
+            f"{self.settings.device} ({shortage.text})",
+            "end other programs that use it, or choose another backbone",
+            epoch=self.epoch,
+        )
 
 
 def _configure_backend(settings: TrainingSettings) -> None:

@@ -248,7 +248,8 @@ class _Work:
         objective.watchdog.progress()
         try:
             scores = objective.tree.test_scores(self.run_path, self._on_batch)
-        except DivergedError as error:  # test scores decide nothing, so the trial stays complete
+        # Test scores decide nothing, so the trial stays complete.
+        except (DivergedError, OutOfMemoryError) as error:
             scores = {"test_ap": None, REASON_ATTR: str(error)}
         self.run_path.pending_writes.append(scoring(self.lease.trial_id, scores))
 

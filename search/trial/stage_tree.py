@@ -274,6 +274,8 @@ class StageTree:
                         self._retrier.note(
                             "out of memory; continues with the images in host memory"
                         )
+                    elif not error.cut_helps:
+                        raise
                     else:
                         on_cut(self._split(run_path, error))
                 # Retry only here, where the error's traceback no longer holds the network.

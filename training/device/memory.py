@@ -1,5 +1,7 @@
 """Memory that a training step needs, and memory that is available."""
 
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,14 @@ def available_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = psutil.virtual_memory().available
     return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Returns the largest allocation on a GPU since its last reset; see `EpochMetrics`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _saved_bytes(model: nn.Module, batch: int, image_px: int) -> int:

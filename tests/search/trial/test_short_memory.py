@@ -290,3 +290,14 @@ def test_a_trial_alone_forgets_both_branches(
     assert StageStore(database, None).count() == 3
     worker.tree.forget(run_path)
     assert StageStore(database, None).count() == 0
+
+
+def test_what_is_missing_elsewhere_than_in_a_step_cuts_no_batches(
+    hire: Hire, memory: ShortMemory
+) -> None:
+    worker = hire()
+    run_path = worker.tree.plan(tiny_settings())
+    memory.evaluation_images = 0
+    with pytest.raises(OutOfMemoryError):
+        list(worker.tree.epochs(run_path))
+    assert cuts(run_path) == []
