@@ -16,7 +16,9 @@ ResolvedSettings = NewType("ResolvedSettings", TrainingSettings)
 """Settings in which nothing is left to this machine."""
 
 
-def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> ResolvedSettings:
+def resolve_settings(
+    settings: TrainingSettings, training_images: int = 0, epochs_at_once: int | None = None
+) -> ResolvedSettings:
     """Replaces every ``auto`` in `settings`, so that a run depends only on its settings.
 
     ``device_cache`` stays ``auto``: it changes no number, and what fits is known when a run starts.
@@ -25,12 +27,14 @@ def resolve_settings(settings: TrainingSettings, training_images: int = 0) -> Re
         settings: of the run.
         training_images: images per epoch; 0 if nothing is trained. Decides whether compiling saves
             time.
+        epochs_at_once: epochs that a run surely trains before it may pause, and then be compiled
+            again; None if it never pauses.
 
     Raises:
         SettingsError: there is no such device, or it does not support the precision or CUDA graphs.
     """
     device = resolve_device(settings.device)
-    steps = settings.epochs * -(-training_images // settings.batch_size)
+    steps = (epochs_at_once or settings.epochs) * -(-training_images // settings.batch_size)
     return ResolvedSettings(
         settings.model_copy(
             update={

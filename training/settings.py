@@ -168,9 +168,11 @@ class TrainingSettings(Settings):
         seed: of weights, shuffling, augmentation and dropout.
         deterministic: bit-for-bit reproducible on a GPU too, but slower.
         compile: whether ``torch.compile`` compiles the network; ``graphs`` also uses CUDA graphs.
-            ``auto`` compiles on a GPU if a complete run has enough steps, without graphs.
+            ``auto`` compiles on a GPU if a run has enough steps before it may pause, without
+            graphs.
         device_cache: whether the images are kept in the device's memory, which changes no number;
-            ``auto`` keeps them on a GPU if they fit in a quarter of its free memory.
+            ``auto`` keeps them on a GPU if they fit in a quarter of its free memory, divided by the
+            workers that share it.
         accumulation: pairs of an epoch, counted from 1, and the number of parts into which each
             batch is split from that epoch on, to need less memory; batch normalisation and dropout
             then give other numbers. A run whose memory runs out splits its batches itself.

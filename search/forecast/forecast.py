@@ -85,7 +85,7 @@ def forecast_on_screen(request: ForecastRequest, console: Console) -> Forecast:
         started = time.perf_counter()
         check_networks(plan.space, sample.dataset)
         checking_s = time.perf_counter() - started
-        training = shared_out(config.training, len(slots), sample.train)
+        training = shared_out(config.training, config, len(slots), sample.train)
         space = SearchSpace(training, plan.space.distributions)
         calibration = calibrate(runs_to_measure(space), sample, slots, screen.emit)
         measured = Measured(training, sample, calibration.speeds)

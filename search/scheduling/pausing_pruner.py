@@ -109,6 +109,12 @@ class PausingPruner(BasePruner):
         return Promotion(best.number, self.next_rung(progress(best)[0]))
 
 
+def epochs_at_once(pruner: BasePruner) -> int | None:
+    """Returns after how many epochs every trial pauses first; None if none ever pauses."""
+    rungs = pruner.rungs if isinstance(pruner, PausingPruner) else []
+    return rungs[0] if rungs else None
+
+
 def rung_mark(to_epoch: int, *, paused: bool) -> dict[str, Any]:
     """Returns the user attribute with the rung that a trial may run to, or is paused at."""
     return {"to_epoch": to_epoch, "paused": paused}

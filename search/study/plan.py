@@ -11,6 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from canopy_search.search.config.settings import CanopyConfig, NamedSettings
 from canopy_search.search.config.space import SearchSpace, with_params
 from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.scheduling.factory import build_pruner
+from canopy_search.search.scheduling.pausing_pruner import epochs_at_once
 from canopy_search.search.study.checkpoint_place import check_place
 from canopy_search.search.study.configuration import Configuration, checked
 from canopy_search.search.study.preflight import choices
@@ -51,6 +53,8 @@ class SearchPlan:
             this machine's cores.
         fingerprint: of the images and labels, once this machine has started the study.
         worker_id: id of this process among the workers; None for a random one.
+        workers_on_device: workers that share the device of this process; None for
+            `search.slots_per_gpu`.
     """
 
     workspace: Workspace
@@ -63,6 +67,7 @@ class SearchPlan:
     threads: int | None = None
     fingerprint: str | None = None
     worker_id: int | None = None
+    workers_on_device: int | None = None
 
     @property
     def request(self) -> StudyRequest:
@@ -189,8 +194,10 @@ def join_study(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> Started
         UnknownStudyError: there is no study with that name.
         StudyDiffersError: it was started with other data, fixed settings or versions, or not by
             Canopy.
+        SettingsError: the device of this process does not support the study's precision.
     """
     if plan.fingerprint is not None:  # by this machine, whose settings and versions are the same
+        resolve_settings(plan.space.training)  # but another GPU of it may be older
         if plan.fingerprint != dataset.fingerprint:
             raise StudyDiffersError(
                 f"the images or labels of study {plan.study!r} have changed since it was started; "
@@ -226,7 +233,7 @@ def compare_with_study(
         training = resolved_as_before(training, before)
     if training.threads == "auto" and plan.threads is not None:
         training = training.model_copy(update={"threads": plan.threads})
-    training = shared_out(training, plan.workers, len(dataset.split.train))
+    training = shared_out(training, plan.config, plan.workers, len(dataset.split.train))
     now = study_record(plan.config, plan.space, training, dataset)
     if before is not None:
         check_same_study(plan.study, before, now)
@@ -234,15 +241,19 @@ def compare_with_study(
     return StartedStudy(replace(plan, space=space, fingerprint=dataset.fingerprint), dataset), now
 
 
-def shared_out(training: TrainingSettings, workers: int, training_images: int) -> TrainingSettings:
+def shared_out(
+    training: TrainingSettings, config: CanopyConfig, workers: int, training_images: int
+) -> TrainingSettings:
     """Returns settings without ``auto``, with the machine's threads divided between workers.
 
     Args:
         training: the settings.
+        config: of the study; its pruner says when runs pause.
         workers: number of workers that train on this machine at the same time.
         training_images: number of images in an epoch.
     """
     if training.threads == "auto":
         share = max(1, resolve_threads("auto") // workers)
         training = training.model_copy(update={"threads": share})
-    return resolve_settings(training, training_images)
+    pruner = build_pruner(config.search.pruner, training.epochs)
+    return resolve_settings(training, training_images, epochs_at_once(pruner))

@@ -1,6 +1,9 @@
 """Device slots: how many workers a machine can run, and which GPU each of them sees."""
 
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +14,10 @@ from canopy_search.training.data.files.parallel import usable_cores
 from canopy_search.training.device.precision import resolve_device
 
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+_MIG = "MIG-"
+_UUID = re.compile(r"UUID: ((?:GPU|MIG)-[^)\s]+)")  # of `nvidia-smi -L`
+_ASK_LIMIT_S = 10
 
 CPU_WORKERS = 2
 """Workers on a CPU with two or more cores; they share its threads (benchmarks/RESULTS.md)."""
@@ -68,7 +75,38 @@ def device_slots(
 
 
 def _visible_gpus() -> list[str]:
-    """Returns the name in `GPU_VARIABLE` of each GPU visible to this process."""
+    """Returns the name in `GPU_VARIABLE` of each GPU that a worker can have.
+
+    Of the instances of a partitioned GPU (MIG) a process sees one, so torch's count says nothing
+    about them.
+    """
+    variable = os.environ.get(GPU_VARIABLE)
+    named = [name.strip() for name in (variable or "").split(",") if name.strip()]
+    if variable is None:
+        named = _listed_gpus()
+    if any(name.startswith(_MIG) for name in named):
+        return named
     count = torch.cuda.device_count()
-    named = [name.strip() for name in os.environ.get(GPU_VARIABLE, "").split(",") if name.strip()]
-    return named[:count] if len(named) >= count else [str(index) for index in range(count)]
+    if variable is None or len(named) < count:
+        return [str(index) for index in range(count)]
+    return named[:count]
+
+
+def _listed_gpus() -> list[str]:
+    """Returns the id of every GPU that the driver lists, of partitioned ones of each instance."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        listed = subprocess.run(
+            [program, "-L"], capture_output=True, text=True, timeout=_ASK_LIMIT_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found: dict[str, list[str]] = {}
+    for name in _UUID.findall(listed):
+        if name.startswith(_MIG):
+            found[next(reversed(found))].append(name)
+        else:
+            found[name] = []
+    return [name for gpu, instances in found.items() for name in instances or [gpu]]

@@ -88,7 +88,8 @@ class LocalBackend:
         device_slot = self._slots[slot.key]
         receiver, sender = CONTEXT.Pipe(duplex=False)
         environment = {**os.environ, **device_slot.environment}
-        plan = replace(self._plan, slot=device_slot.place(int(slot.key)))
+        sharing = sum(other.name == device_slot.name for other in self._slots.values())
+        plan = replace(self._plan, slot=device_slot.place(int(slot.key)), workers_on_device=sharing)
         job = WorkerJob(plan, environment, log)
         process = CONTEXT.Process(
             target=run_worker, args=(job, sender), name=f"canopy worker {slot.key}"

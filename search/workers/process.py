@@ -32,6 +32,9 @@ from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.training.device.device_cache import share_gpu
+from canopy_search.training.device.gpu import open_gpu
+from canopy_search.training.device.precision import resolve_device
 from canopy_search.training.errors import TrainingError
 
 
@@ -118,6 +121,9 @@ def search_in_study(
         AcceleratorFailedError: this process can no longer use its accelerator.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
+    if resolve_device(plan.config.training.device).type == "cuda":
+        open_gpu()
+        share_gpu(plan.workers_on_device or plan.config.search.slots_per_gpu)
     retrier = plan.workspace.retrier(note_to(emit))
     database = retrier.call(plan.workspace.open)
     database.throttle.release_when_idle()  # until the number of other workers is known

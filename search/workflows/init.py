@@ -129,7 +129,7 @@ def initialize(
         located = locate_images(table, folder)
         files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
         unnamed = _unnamed(folder, located.paths)
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    has_gpu = torch.cuda.device_count() > 0 or torch.backends.mps.is_available()
     image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
     dataset = open_dataset(
         DataSettings(

@@ -1,6 +1,7 @@
 """Copies batches from the host's memory to the device."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,14 +26,23 @@ def uploaded(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
     return ((pixels.to(device), targets.to(device)) for pixels, targets in batches)
 
 
+_CUDA: Any = torch.cuda  # its classes have no type stubs
+
+
+@cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Returns the stream of all copies, since torch reserves memory for each stream separately."""
+    stream: torch.cuda.Stream = _CUDA.Stream(device)
+    return stream
+
+
 def _copied_ahead(batches: Iterable[Pair], device: torch.device) -> Iterator[Pair]:
-    cuda: Any = torch.cuda  # its classes have no type stubs
-    copying = cuda.Stream(device)
+    copying = _copying_stream(device)
     ahead: tuple[Pair, torch.cuda.Event] | None = None
     for pixels, targets in batches:
         with torch.cuda.stream(copying):
             pair = (pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True))
-            copied = cuda.Event()
+            copied = _CUDA.Event()
             copied.record(copying)
         if ahead is not None:
             yield _usable(*ahead, device)

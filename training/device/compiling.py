@@ -13,7 +13,7 @@ from canopy_search.training.liveness import silent_step
 Compile = Literal["off", "on", "graphs"]
 
 PAYS_FROM_STEPS = 20_000
-"""``auto`` compiles on a CUDA GPU if a complete run has at least this many steps.
+"""``auto`` compiles on a CUDA GPU if a run has at least this many steps without a pause.
 
 An estimate, not a measurement: a minute of compiling, against about 3 ms saved per step.
 ``python -m benchmarks.gpu`` measures after how many epochs compiling saves time on a GPU.
@@ -29,7 +29,7 @@ def resolve_compile(
 ) -> Compile:
     """Returns how the network of a run is compiled.
 
-    ``auto`` compiles on a CUDA GPU if a complete run has at least `PAYS_FROM_STEPS` steps. It never
+    ``auto`` compiles on a CUDA GPU if a run has at least `PAYS_FROM_STEPS` steps at once. It never
     uses CUDA graphs: a graph holds extra memory for each batch size, which other workers on the
     same GPU then lack, and graphs cannot accumulate gradients over micro-batches. On a CPU ``auto``
     never compiles: half a minute for a tiny network (benchmarks/RESULTS.md).
@@ -37,7 +37,7 @@ def resolve_compile(
     Args:
         setting: from the run's settings.
         device: the run's device.
-        steps: of a complete run; 0 if unknown, and then ``auto`` is off.
+        steps: that a run takes without a pause; 0 if unknown, and then ``auto`` is off.
 
     Raises:
         SettingsError: graphs without a CUDA GPU.

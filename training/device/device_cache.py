@@ -3,6 +3,7 @@
 Runs of one process that train on the same data share the cache.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -21,9 +22,16 @@ DeviceCache = Literal["auto", "on", "off"]
 FREE_SHARE = 0.25
 """The largest share that `auto` takes of the memory that is free when the first run starts.
 
-Training needs the rest, and so do other workers on the GPU, each of which has its own copy.
+Training needs the rest. Workers that share the GPU divide this share: each has its own copy.
 """
 
+
+@dataclass
+class _ThisProcess:
+    workers_on_gpu: int = 1
+
+
+_THIS_PROCESS = _ThisProcess()
 _KEPT: WeakKeyDictionary[Dataset, DeviceImages] = WeakKeyDictionary()
 _GIVEN_UP: WeakKeyDictionary[Dataset, bool] = WeakKeyDictionary()
 
@@ -33,8 +41,9 @@ def images_on_device(
 ) -> DeviceImages | None:
     """Returns the training and validation images in the device's memory, None if not cached.
 
-    ``auto`` caches them on a CUDA GPU if they take at most `FREE_SHARE` of its free memory. ``on``
-    caches them on any device; on the CPU this copies the memory map.
+    ``auto`` caches them on a CUDA GPU if they take at most `FREE_SHARE` of its free memory, divided
+    by the workers on the GPU; see `share_gpu`. ``on`` caches them on any device; on the CPU this
+    copies the memory map.
 
     Raises:
         SettingsError: the setting is ``on``, and they do not fit.
@@ -45,6 +54,11 @@ def images_on_device(
     if on_device is None or on_device.device != device:
         on_device = _cached(dataset, setting, device)
     return on_device
+
+
+def share_gpu(workers: int) -> None:
+    """Says how many workers train on the GPU of this process, itself included."""
+    _THIS_PROCESS.workers_on_gpu = workers
 
 
 def release_images(dataset: Dataset, setting: DeviceCache) -> bool:
@@ -68,7 +82,8 @@ def _may_cache(dataset: Dataset, device: torch.device) -> bool:
         return False
     if dataset in _KEPT:
         return True
-    return _size_bytes(dataset) <= FREE_SHARE * available_bytes(device)
+    share = FREE_SHARE / _THIS_PROCESS.workers_on_gpu
+    return _size_bytes(dataset) <= share * available_bytes(device)
 
 
 def _cached(dataset: Dataset, setting: DeviceCache, device: torch.device) -> DeviceImages | None:

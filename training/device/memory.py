@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 
+from canopy_search.training.device.gpu import free_bytes
 from canopy_search.training.errors import SettingsError
 from canopy_search.training.network.backbones import meta_backbone
 from canopy_search.training.settings import OptimizerSettings, TrainingSettings
@@ -123,9 +124,7 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
 def available_bytes(device: torch.device) -> int:
     """Returns the free memory of a device, within a container's limit."""
     if device.type == "cuda":
-        free, _total = torch.cuda.mem_get_info(device)
-        # Memory that torch has reserved but does not use is available too.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free_bytes(device)
     free = psutil.virtual_memory().available
     return min([free, *_cgroup_limits(_CGROUP, _OWN_CGROUP)])
 

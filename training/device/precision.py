@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 import torch
 
+from canopy_search.training.device.gpu import visible_gpus
 from canopy_search.training.errors import SettingsError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -19,6 +20,9 @@ _AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
 
 # Keys of `torch.cpu.get_capabilities`. ARM's are missing because no gain was measured there.
 _NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
+
+# The oldest GPUs that compute in bf16; older ones emulate it slowly, and cuDNN refuses some layers.
+_BF16_CAPABILITY = (8, 0)
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -65,19 +69,31 @@ def resolve_precision(
     """Returns the precision of convolutions and matrix products on a device.
 
     ``auto`` is bf16 if the hardware supports it (CUDA from compute capability 8.0 on, CPUs with
-    AVX512-BF16 or AMX), fp16 on older CUDA GPUs, fp32 elsewhere.
+    AVX512-BF16 or AMX), fp16 on older CUDA GPUs, fp32 elsewhere. On a machine with several GPUs the
+    oldest one decides, because workers on all of them share the precision.
 
     Raises:
-        SettingsError: fp16 on the CPU, where it is slow and its gradients underflow.
+        SettingsError: fp16 on the CPU, where it is slow and its gradients underflow, or bf16 on a
+            GPU that does not compute in it.
     """
     if setting == "fp16" and device.type == "cpu":
         raise SettingsError(
             "training.precision: fp16 does not work on the CPU; set it to auto, fp32 or bf16"
         )
+    if device.type == "cuda" and setting in {"auto", "bf16"}:
+        gpus = visible_gpus()
+        if setting == "auto":
+            oldest = min(gpu.capability for gpu in gpus)
+            return "bf16" if oldest >= _BF16_CAPABILITY else "fp16"
+        gpu = gpus[device.index or 0]
+        if gpu.capability < _BF16_CAPABILITY:
+            raise SettingsError(
+                f"training.precision: bf16 requested, but {gpu.name} does not compute in it; use a "
+                "newer GPU or set it to fp16 or fp32 (a study keeps the precision that it was "
+                "started with, so start another one with --study NAME)"
+            )
     if setting != "auto":
         return setting
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return "bf16" if any(capabilities.get(key) for key in _NATIVE_BF16) else "fp32"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torchvision
@@ -190,6 +190,34 @@ class Float32Conv2d(nn.Conv2d):
             return super().forward(features.float())
 
 
+class RepeatableAvgPool2d(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling that torch's deterministic algorithms do not refuse on a GPU.
+
+    There the gradient of torch's own kernel is different each time. With deterministic algorithms
+    each output is the mean of its slice instead: equal up to rounding, and slower.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns (batch, channels, *output_size)."""
+        if features.is_cuda and torch.are_deterministic_algorithms_enabled():
+            return self.means_of_slices(features)
+        return super().forward(features)
+
+    def means_of_slices(self, features: Tensor) -> Tensor:
+        """Returns (batch, channels, *output_size), the mean of each slice."""
+        parts = cast(tuple[int, int], self.output_size)
+        rows, columns = (
+            [(at * size // count, -(-(at + 1) * size // count)) for at in range(count)]
+            for size, count in zip(features.shape[-2:], parts, strict=True)
+        )
+        means = [
+            features[..., top:bottom, left:right].mean((-2, -1))
+            for top, bottom in rows
+            for left, right in columns
+        ]
+        return torch.stack(means, dim=-1).view(*features.shape[:-2], *parts)
+
+
 def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Module:
     """Returns a network with random weights, and everything else as with `weights`.
 
@@ -215,7 +243,7 @@ def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Mod
             "init_weights": not is_pretrained,
         }
     model: nn.Module = get_model(name, weights=None, num_classes=classes, **options)
-    return model
+    return _with_repeatable_pools(model)
 
 
 def _pretrained(name: str, image_px: int) -> nn.Module:
@@ -246,6 +274,14 @@ def _without_inner_logits(model: nn.Module) -> nn.Module:
         model.aux_logits, model.aux1, model.aux2 = False, None, None
     elif isinstance(model, Inception3):
         model.aux_logits, model.AuxLogits = False, None
+    return model
+
+
+def _with_repeatable_pools(model: nn.Module) -> nn.Module:
+    """Replaces the pools of AlexNet and VGG; those to one pixel are means already."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size not in {1, (1, 1)}:
+            model.set_submodule(name, RepeatableAvgPool2d(layer.output_size))
     return model
 
 

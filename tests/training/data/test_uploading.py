@@ -1,5 +1,10 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
 import torch
 
+from canopy_search.training.data import uploading
 from canopy_search.training.data.uploading import uploaded
 
 
@@ -23,3 +28,34 @@ def test_a_batch_on_its_device_stays_the_same_tensor() -> None:
     ((ours, theirs),) = uploaded([(pixels, targets)], torch.device("cpu"))
     assert ours is pixels
     assert theirs is targets
+
+
+class Copies:
+    """CUDA in name only: streams that were made, and what is recorded on them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[object] = []
+        monkeypatch.setattr(torch.cuda, "Stream", self.stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
+        monkeypatch.setattr(
+            torch.cuda, "Event", lambda: SimpleNamespace(record=lambda _stream: None)
+        )
+        training = SimpleNamespace(wait_event=lambda _event: None)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: training)
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_arguments, **_options: tensor)
+
+    def stream(self, device: torch.device) -> object:
+        self.made.append(device)
+        return object()
+
+
+def test_all_passes_copy_on_one_stream_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    uploading._copying_stream.cache_clear()
+    copies, device = Copies(monkeypatch), torch.device("cuda", 0)
+    batches = [(torch.full((2,), at), torch.ones(2)) for at in range(3)]
+    for _ in range(2):
+        got = [pixels.tolist() for pixels, _ in uploaded(batches, device)]
+        assert got == [[0, 0], [1, 1], [2, 2]]
+    assert copies.made == [device]
+    uploading._copying_stream.cache_clear()

@@ -72,6 +72,16 @@ def test_auto_holds_what_takes_a_part_of_the_free_memory(gpu: list[int]) -> None
     assert images_on_device(dataset(), "off", CUDA) is None
 
 
+def test_workers_on_one_gpu_divide_that_part(
+    gpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_cache._THIS_PROCESS, "workers_on_gpu", 1)
+    device_cache.share_gpu(4)
+    for share, fits in ((FREE_SHARE / 4 * 1.01, False), (FREE_SHARE / 4 * 0.99, True)):
+        gpu[0] = int(DATA_BYTES / share)
+        assert (images_on_device(dataset(), "auto", CUDA) is not None) is fits
+
+
 def test_runs_on_the_same_data_share_them(gpu: list[int]) -> None:
     data = dataset()
     on_device = images_on_device(data, "auto", CUDA)

@@ -7,6 +7,7 @@ import torch
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.training.device import precision
+from canopy_search.training.device.gpu import Gpu
 from canopy_search.training.device.precision import (
     autocast,
     resolve_device,
@@ -23,9 +24,10 @@ GPU = torch.device("cuda", 0)
 def gpus(monkeypatch: pytest.MonkeyPatch):
     """Makes torch report a number of CUDA GPUs of a compute capability."""
 
-    def pretend(count: int, capability: tuple[int, int] = (9, 0)) -> None:
+    def pretend(count: int, capability: tuple[int, int] = (9, 0), *others: tuple[int, int]) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+        found = [Gpu(f"GPU {index}", each) for index, each in enumerate((capability, *others))]
+        monkeypatch.setattr(precision, "visible_gpus", lambda: found)
 
     return pretend
 
@@ -97,8 +99,22 @@ def test_auto_on_apples_gpu_is_fp32():
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
 
 
+def test_auto_fits_every_gpu_that_workers_may_have(gpus: Any):
+    gpus(2, (9, 0), (7, 5))
+    assert resolve_precision("auto", GPU) == "fp16"
+
+
+def test_a_gpu_that_does_not_compute_in_bf16_is_refused(gpus: Any, words: SnapshotAssertion):
+    gpus(2, (9, 0), (7, 5))
+    assert resolve_precision("bf16", GPU) == "bf16"
+    with pytest.raises(SettingsError) as caught:
+        resolve_precision("bf16", torch.device("cuda", 1))
+    assert str(caught.value) == words
+
+
 @pytest.mark.parametrize("setting", ["fp32", "bf16"])
-def test_a_format_asked_for_by_name_is_kept(setting: Any):
+def test_a_format_asked_for_by_name_is_kept(gpus: Any, setting: Any):
+    gpus(1)
     assert resolve_precision(setting, CPU) == setting
     assert resolve_precision(setting, GPU) == setting
 

@@ -1,5 +1,7 @@
 """Images and targets in a device's memory, where batches are gathered."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from torch import Tensor
 from canopy_search.training.data.images.augmentation import symmetric_views
 
 _COPIED_AT_ONCE_BYTES = 2**26
+_INDEXED_AT_ONCE = 2**22
+"""Pixels of a batch that are gathered at once by an index for each: 16 MiB of indices."""
 
 
 class DeviceImages:
@@ -44,7 +48,6 @@ class DeviceImages:
             part = torch.from_numpy(plain[rows[start : start + at_once]])
             self._pixels[start : start + len(part)].copy_(part)
         self._targets = torch.from_numpy(targets[rows].astype(np.float32)).to(device)
-        self._pixel_orders = torch.from_numpy(_pixel_orders(self._image_px)).to(device)
 
     def holds(self, rows: NDArray[np.int64]) -> bool:
         """Whether the device holds all these images."""
@@ -71,11 +74,22 @@ class DeviceImages:
         targets = self._targets.index_select(0, positions)
         if symmetries is None:
             return self._pixels.index_select(0, positions), targets
-        # A symmetry permutes an image's pixels, so one kernel gathers all images of the batch.
+        at_once = max(1, _INDEXED_AT_ONCE // self._image_px**2)
+        parts = zip(torch.split(positions, at_once), torch.split(symmetries, at_once), strict=True)
+        return torch.cat([self._transformed(*part) for part in parts]), targets
+
+    def _transformed(self, positions: Tensor, symmetries: Tensor) -> Tensor:
+        """Gathers some images; a symmetry permutes their pixels, so one kernel gathers all."""
+        images = self._pixels.index_select(0, positions)
+        first_pixels = torch.arange(len(images), dtype=torch.int32, device=self.device)
         orders = self._pixel_orders.index_select(0, symmetries)
-        chosen = (positions * self._image_px**2).unsqueeze(1) + orders
-        pixels = self._pixels.view(-1, 3).index_select(0, chosen.view(-1))
-        return pixels.view(len(positions), *self._pixels.shape[1:]), targets
+        chosen = (first_pixels * self._image_px**2).unsqueeze(1) + orders
+        return images.view(-1, 3).index_select(0, chosen.view(-1)).view(images.shape)
+
+    @cached_property
+    def _pixel_orders(self) -> Tensor:
+        """The source pixel of each position for each symmetry, (8, image_px²), int32."""
+        return torch.from_numpy(_pixel_orders(self._image_px)).to(self.device)
 
 
 def device_bytes(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> int:
@@ -83,7 +97,7 @@ def device_bytes(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> int:
     return len(rows) * int(np.prod(pixels.shape[1:]))
 
 
-def _pixel_orders(image_px: int) -> NDArray[np.int64]:
+def _pixel_orders(image_px: int) -> NDArray[np.int32]:
     """Returns the source pixel of each position for each of the symmetries, (8, image_px²)."""
-    numbers = np.arange(image_px**2, dtype=np.int64).reshape(1, image_px, image_px)
+    numbers = np.arange(image_px**2, dtype=np.int32).reshape(1, image_px, image_px)
     return np.stack([view.reshape(-1) for view in symmetric_views(numbers)])

@@ -49,6 +49,28 @@ def test_batches_are_those_of_the_memory_map(
             assert (one.pixels.dtype, one.targets.dtype) == (torch.uint8, torch.float32)
 
 
+def test_large_batches_are_indexed_in_parts(
+    pixels: NDArray[np.uint8], targets: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = DeviceImages(pixels, targets, np.arange(40), CPU)
+    positions, symmetries = torch.arange(40).flip(0), torch.arange(40) % 8
+    whole, _ = images.gather(positions, symmetries)
+    indexed: list[int] = []
+    transformed = DeviceImages._transformed
+
+    def counted(self: DeviceImages, *part: torch.Tensor) -> torch.Tensor:
+        indexed.append(len(part[0]) * 6**2)
+        return transformed(self, *part)
+
+    monkeypatch.setattr(DeviceImages, "_transformed", counted)
+    for most in (7 * 6**2, 1):
+        monkeypatch.setattr(on_device, "_INDEXED_AT_ONCE", most)
+        indexed.clear()
+        assert torch.equal(images.gather(positions, symmetries)[0], whole)
+        assert max(indexed) == max(most, 6**2)
+    assert images._pixel_orders.dtype == torch.int32
+
+
 def test_the_memory_map_is_not_read_again(
     pixels: NDArray[np.uint8], targets: NDArray[np.uint8]
 ) -> None:
