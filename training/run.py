@@ -146,7 +146,7 @@ class TrainingRun:
 
     The state after epoch k and the settings give the state after epoch k+1: all randomness of an
     epoch comes from (seed, epoch). A run restored at k equals an uninterrupted run bit for bit: on
-    the CPU always, on a GPU with ``deterministic: true``.
+    the same CPU always, on the same model of GPU with ``deterministic: true``.
 
     Args:
         settings: one run's settings, resolved for this machine; see `of`.

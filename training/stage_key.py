@@ -22,9 +22,13 @@ accumulation from some epoch on is a separate branch from there. ``key(0)`` cove
   and how the network is compiled, and the versions of torch and torchvision.
 
 Not covered, because they change no number: paths, file names, the study, the worker, its host,
-which of several GPUs was used, data-loading threads, whether images are cached in the device's
-memory, where checkpoints are stored, the number of epochs, and ExponentialLR's gamma, which is part
-of the learning rates.
+which of several equal GPUs was used, data-loading threads, whether images are cached in the
+device's memory, where checkpoints are stored, the number of epochs, and ExponentialLR's gamma,
+which is part of the learning rates.
+
+Not covered either, although they change the last bits: the GPU's model and the CPU's instruction
+set, since a trial must be able to resume on another machine of its study, and the batches of
+validation, which are smaller after memory ran out there.
 """
 
 import hashlib
