@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.machine import machine_text, spread_text
 from canopy_search.search.environment import state_home
 from canopy_search.training.data.dataset import Dataset, open_dataset
-from canopy_search.training.run import EpochMetrics, TrainingRun
+from canopy_search.training.metrics import EpochMetrics
+from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import Augmentation, DataSettings, TrainingSettings
 
 CASES = [("tinycnn_16", 32), ("tinyresnet_16", 32), ("resnet18", 64)]

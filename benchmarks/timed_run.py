@@ -61,12 +61,14 @@ class Extent:
         epochs: of each measurement, after a first one.
         folder: of the images.
         device: as the setting has it.
+        limit_s: after which a measurement is given up; None for no limit.
     """
 
     rounds: int
     epochs: int
     folder: Path
     device: str = "cpu"
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,15 +147,15 @@ def time_run(case: Case, switch: Switch, extent: Extent) -> list[RunTimes]:
         extent: of the measurement.
 
     Raises:
-        RuntimeError: one ended with an error.
+        RuntimeError: one ended with an error, or they took too long.
     """
     with tempfile.TemporaryDirectory() as ready:
         job = [asdict(case), asdict(switch), extent.epochs, str(extent.folder), extent.device]
-        outputs = _run([*job, ready], switch)
+        outputs = _run([*job, ready], switch, extent.limit_s)
     return [RunTimes(**json.loads(output)) for output in outputs]
 
 
-def _run(job: list[Any], switch: Switch) -> list[str]:
+def _run(job: list[Any], switch: Switch, limit_s: float | None) -> list[str]:
     """Runs all processes of a switch; returns what they print."""
     processes = [
         subprocess.Popen(
@@ -165,7 +167,13 @@ def _run(job: list[Any], switch: Switch) -> list[str]:
         )
         for at in range(switch.processes)
     ]
-    outputs = [process.communicate() for process in processes]
+    try:
+        outputs = [process.communicate(timeout=limit_s) for process in processes]
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{switch.name}: not done after {limit_s:.0f} s") from error
+    finally:
+        for process in processes:
+            process.kill()
     for process, (_, errors) in zip(processes, outputs, strict=True):
         if process.returncode:
             last = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]

@@ -5,9 +5,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,8 @@ from canopy_search.training.device.precision import Precision, autocast, resolve
 from canopy_search.training.errors import DivergedError, OutOfMemoryError
 from canopy_search.training.liveness import progressed, silent_step
 from canopy_search.training.metrics import (
+    EpochMetrics,
+    Evaluation,
     MultilabelMetrics,
     NonFiniteLogitsError,
     multilabel_metrics,
@@ -59,86 +60,6 @@ LOWEST_LOSS_SCALE = 1e-4
 EVALUATION_BATCH_FACTOR = 2
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model's scores on one split.
-
-    Attributes:
-        loss: mean loss over images and labels.
-        metrics: all measures that compare logits with targets.
-        logits: (images, labels), float32, in the order of the split.
-        seconds: wall time of the pass.
-    """
-
-    loss: float
-    metrics: MultilabelMetrics
-    logits: npt.NDArray[np.float32]
-    seconds: float
-
-    def as_dict(self, split: str, loss_name: str) -> dict[str, Any]:
-        """Returns the scores as JSON values under names that carry the split, ``val_ap``."""
-        scores = self.metrics
-        return {
-            f"{split}_ap": scores.ap,
-            f"{split}_f1": scores.f1,
-            f"{split}_f2": scores.f2,
-            f"{split}_precision": scores.precision,
-            f"{split}_recall": scores.recall,
-            f"{split}_hamming": scores.hamming,
-            f"{split}_{loss_name}_loss": self.loss,
-            f"{split}_ap_per_label": scores.ap_per_label,
-            f"{split}_labels_without_positives": scores.labels_without_positives,
-        }
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """Results and cost of one epoch.
-
-    Attributes:
-        epoch: 1 for the first.
-        lr: learning rate of all steps of the epoch.
-        loss_name: the loss that was minimised.
-        train_loss: mean over the epoch's steps, computed while the weights change; without those
-            that overflowed in fp16.
-        validation: scores on the validation split after the epoch.
-        train_s: wall time of the training steps, in seconds.
-        wait_s: the part of `train_s` spent waiting for data.
-        images_per_s: training images per second.
-        peak_memory_mib: largest allocation on the GPU in this epoch; on the CPU the largest
-            resident set size of the process so far.
-    """
-
-    epoch: int
-    lr: float
-    loss_name: str
-    train_loss: float
-    validation: Evaluation
-    train_s: float
-    wait_s: float
-    images_per_s: float
-    peak_memory_mib: float
-
-    @property
-    def validation_logits(self) -> npt.NDArray[np.float32]:
-        """Logits of the validation images, (images, labels)."""
-        return self.validation.logits
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the metrics as JSON values, flat except for the AP of each label."""
-        return {
-            "epoch": self.epoch,
-            "lr": self.lr,
-            f"train_{self.loss_name}_loss": self.train_loss,
-            **self.validation.as_dict("val", self.loss_name),
-            "train_s": self.train_s,
-            "val_s": self.validation.seconds,
-            "wait_s": self.wait_s,
-            "images_per_s": self.images_per_s,
-            "peak_memory_mib": self.peak_memory_mib,
-        }
 
 
 class TrainingRun:
@@ -313,6 +234,13 @@ class TrainingRun:
         logits, targets = self.logits(indices)
         if self._precision == "fp16" and not bool(torch.isfinite(logits).all()):
             logits, targets = self.logits(indices, "fp32")
+        found = self._with_room(partial(self._scored, logits, targets))
+        return Evaluation(*found, time.perf_counter() - started)
+
+    def _scored(
+        self, logits: Tensor, targets: Tensor
+    ) -> tuple[float, MultilabelMetrics, npt.NDArray[np.float32]]:
+        """Returns the loss, the metrics, and the logits on the CPU."""
         loss = float(self._loss(logits, targets))
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
@@ -322,7 +250,7 @@ class TrainingRun:
                 metrics = multilabel_metrics(logits, targets.cpu(), labels=self.dataset.labels)
         except NonFiniteLogitsError as error:
             raise DivergedError(f"{error} after epoch {self.epoch}") from error
-        return Evaluation(loss, metrics, logits.numpy(), time.perf_counter() - started)
+        return loss, metrics, logits.numpy()
 
     def logits(
         self, indices: npt.NDArray[np.int64], precision: Precision | None = None

@@ -9,7 +9,8 @@ import numpy as np
 from canopy_search.training.checkpoint import state_to_bytes
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.data.sample import DataSample
-from canopy_search.training.run import EVALUATION_BATCH_FACTOR, EpochMetrics, TrainingRun
+from canopy_search.training.metrics import EpochMetrics
+from canopy_search.training.run import EVALUATION_BATCH_FACTOR, TrainingRun
 from canopy_search.training.settings import TrainingSettings
 
 # Target duration of a pass: short enough for several, long enough to time.

@@ -42,7 +42,7 @@ def test_the_script_measures_what_it_is_asked_to(
 ) -> None:
     fused: list[bool] = []
 
-    def in_this_process(job: list[Any], switch: Switch) -> list[str]:
+    def in_this_process(job: list[Any], switch: Switch, _limit_s: None) -> list[str]:
         monkeypatch.setattr(optimizers, "_FUSED_DEVICE_TYPES", FUSED)
         found = timed_run._train(json.loads(json.dumps([*job, 0])))
         fused.append(bool(optimizers._FUSED_DEVICE_TYPES))

@@ -26,7 +26,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True)
 class SleptEpoch:
-    """What `training.run.EpochMetrics` is to a real run."""
+    """What `training.metrics.EpochMetrics` is to a real run."""
 
     metrics: dict[str, Any]
     validation_logits: NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""All that a GPU must show, in one program: ``python -m benchmarks.gpu_check``."""
