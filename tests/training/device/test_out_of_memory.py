@@ -85,6 +85,19 @@ def test_validation_without_room_for_one_image_is_no_reason_to_cut_training(
     assert str(caught.value) == words
 
 
+def test_a_new_network_begins_without_the_unused_memory_of_another(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    emptied: list[bool] = []
+    run = new_run()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    run.train_epoch()
+    assert emptied == []
+    new_run()
+    assert emptied == [True]
+
+
 @pytest.mark.parametrize("lacks", [1, 2])
 @pytest.mark.parametrize("name", ["build_optimizer", "build_loss", "build_backbone"])
 def test_a_network_that_is_built_has_a_second_try(
