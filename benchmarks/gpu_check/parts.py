@@ -117,7 +117,7 @@ def _sampler() -> tuple[Callable[[], tuple[float, float]], Callable[[float], Non
 def resume(device: str) -> str:
     """A deterministic run that is resumed has to equal one that never stopped, bit for bit."""
     dataset = synthetic_images(128, 64, 64)
-    names = ("tinycnn_8", "alexnet") if device == "cpu" else ("resnet18", "alexnet", "vgg11_bn")
+    names = ("tinycnn_8",) if device == "cpu" else ("resnet18", "alexnet", "vgg11_bn")
     for name in names:
         chosen = settings(device, backbone=name, epochs=3, batch_size=32, deterministic=True)
         straight = TrainingRun.of(chosen, dataset)
@@ -178,9 +178,7 @@ def out_of_memory(device: str) -> str:
     with half_the_memory(torch.device(device), evaluated_bytes, batch // count):
         cut = run.logits(dataset.split.validation)[0]
     worst = float((cut - whole).abs().max())
-    return (
-        f"{text}; validation with half of {evaluated_bytes / 2**20:.0f} MiB differs by {worst:.1g}"
-    )
+    return f"{text}; validation with half of its memory differs by {worst:.1g}"
 
 
 def _evaluation_bytes(run: TrainingRun) -> int:
