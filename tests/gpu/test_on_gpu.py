@@ -24,6 +24,7 @@ from tests.noise_data import noise_dataset
 
 DEVICE = torch.device(os.environ.get("CANOPY_TEST_DEVICE", "cuda"))
 ON_GPU = DEVICE.type == "cuda"
+NETWORKS = ("resnet18", "alexnet", "vgg11", "googlenet", "swin_t", "vit_b_32")
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,9 +68,7 @@ def test_passes_reserve_no_more_memory_each() -> None:
     assert len(set(reserved[1:])) == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["alexnet", "vgg11", "resnet18", "googlenet", "swin_t", "vit_b_32"]
-)
+@pytest.mark.parametrize("name", NETWORKS if ON_GPU else NETWORKS[:1])
 @pytest.mark.usefixtures("deterministic")
 def test_gradients_are_the_same_each_time(name: str) -> None:
     network = build_backbone(name, labels=3, image_px=64, weights="none", seed=0).to(DEVICE).eval()
