@@ -8,13 +8,12 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import TrialState
 
-from canopy_search.search.scheduling.open_study import STAGES_ATTR
 from canopy_search.search.scheduling.pausing_pruner import rung_mark
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.epochs import add_trained
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.study.trial_attributes import RUNG_ATTR
+from canopy_search.storage.study.trial_attributes import RUNG_ATTR, STAGES_ATTR
 from canopy_search.storage.study.trial_changes import TrialChange, write_new
 
 EPOCHS = 5

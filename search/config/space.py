@@ -18,7 +18,7 @@ from canopy_search.search.config.settings import RangeSettings, Scalar, SearchSe
 from canopy_search.search.config.validation_messages import problem_lines
 from canopy_search.search.errors import SearchSpaceError
 from canopy_search.storage.study.enqueued import FULL_KEY
-from canopy_search.storage.study.parameters import canonical_params, decimal
+from canopy_search.storage.study.parameters import canonical_params, decimal, describe
 from canopy_search.training.errors import nearest_hint
 from canopy_search.training.settings import TrainingSettings
 
@@ -152,16 +152,6 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
     if problems:
         raise SearchSpaceError("\n".join(problems))
     return space
-
-
-def describe(distribution: BaseDistribution) -> str:
-    """Returns a distribution as readable text."""
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(str(choice) for choice in distribution.choices)
-    if not isinstance(distribution, IntDistribution | FloatDistribution):
-        raise TypeError(f"unsupported distribution: {distribution}")
-    steps = f" step {distribution.step:g}" if distribution.step else ""
-    return f"{distribution.low:g} to {distribution.high:g}{steps}{' log' * distribution.log}"
 
 
 def _short_description(distribution: BaseDistribution) -> str:

@@ -45,11 +45,12 @@ class GridSampler(optuna.samplers.GridSampler):
         """Does nothing; the loop asks `is_exhausted`."""
 
 
+GRID = "grid"
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": TPESampler,
     "random": RandomSampler,
     "cmaes": CmaEsSampler,
-    "grid": GridSampler,
+    GRID: GridSampler,
 }
 PRUNERS: dict[str, Callable[..., BasePruner]] = {
     "none": optuna.pruners.NopPruner,
@@ -105,7 +106,7 @@ def build_sampler(
     factory = _named("sampler", settings.name, SAMPLERS)
     fixed = {"seed", "search_space", "warn_independent_sampling"}
     parameters = _check_parameters("sampler", settings, factory, fixed)
-    if settings.name == "grid":
+    if settings.name == GRID:
         # All trials must agree on the order of the grid, and so on its seed.
         return GridSampler(grid(space), seed=seed)
     if settings.name == "cmaes":
@@ -178,7 +179,7 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
         ) from error
     except (TypeError, ValueError, AssertionError) as error:
         raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
-    if search.sampler.name == "grid":
+    if search.sampler.name == GRID:
         for index, setting in enumerate(search.enqueued):
             if missing := [name for name in space.distributions if name not in setting.params]:
                 raise SamplerError(

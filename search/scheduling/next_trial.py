@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,8 +11,11 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.scheduling.factory import GridSampler
-from canopy_search.search.scheduling.fixed_list_sampler import FixedListSampler
+from canopy_search.search.config.settings import SearchSettings
+from canopy_search.search.config.space import SearchSpace
+from canopy_search.search.errors import SearchSpaceError
+from canopy_search.search.scheduling.factory import GRID, GridSampler
+from canopy_search.search.scheduling.fixed_list_sampler import LISTED, FixedListSampler
 from canopy_search.search.scheduling.open_study import OpenStudy, best_complete, is_promoted
 from canopy_search.search.scheduling.pausing_pruner import (
     NewTrial,
@@ -23,6 +26,7 @@ from canopy_search.search.scheduling.pausing_pruner import (
 from canopy_search.search.scheduling.verification import Verification, verifies_mark
 from canopy_search.storage.study.enqueued import EnqueuedSetting
 from canopy_search.storage.study.trial_attributes import (
+    ENQUEUED_ATTR,
     FULL_ATTR,
     REASON_ATTR,
     RUNG_ATTR,
@@ -30,8 +34,8 @@ from canopy_search.storage.study.trial_attributes import (
     is_paused,
     paused_at,
 )
+from canopy_search.storage.workers.control import RUN
 
-ENQUEUED_ATTR = "enqueued"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -42,9 +46,63 @@ class Idle(Enum):
     DONE = "nothing left to do"
 
 
-def finished_count(study: optuna.Study) -> int:
+class SearchEnd(Enum):
+    """Why a search is over."""
+
+    COMPLETE = "the study has all its trials"
+    LOWERED = "the study has all its trials; another process has lowered their number"
+    TIME_UP = "time limit reached; the same command resumes it"
+    STOPPED = "the user stopped the study; the same command starts it again"
+    PLATEAU = "the last trials were no better than the best one before them (search.stop_when)"
+    EXHAUSTED = "the grid has no more points"
+    LISTED = "every setting of the list has a trial"
+    NOTHING_LEFT = "no trial is left to start"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the search has its answer: neither a limit nor the user ended it early."""
+        return self not in {SearchEnd.TIME_UP, SearchEnd.STOPPED}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a study when nothing is left to do.
+
+    Attributes:
+        n_trials: total of finished trials that this search was asked for.
+        target: the study's current total; None if it is not set.
+        control: control state of the study; see `storage.workers.control`.
+    """
+
+    n_trials: int
+    target: int | None
+    control: str
+
+
+def search_end(trials: Sequence[FrozenTrial], wanted: Wanted, search: SearchSettings) -> SearchEnd:
+    """Returns why nothing is left to do.
+
+    Args:
+        trials: all of the study.
+        wanted: of the study.
+        search: the search settings.
+    """
+    finished = finished_count(trials)
+    if finished >= wanted.n_trials:
+        return SearchEnd.COMPLETE
+    if wanted.target is not None and finished >= wanted.target:
+        return SearchEnd.LOWERED
+    if wanted.control != RUN:
+        return SearchEnd.STOPPED
+    if is_on_plateau(trials, search.stop_when.no_improvement_trials):
+        return SearchEnd.PLATEAU
+    ends = {GRID: SearchEnd.EXHAUSTED, LISTED: SearchEnd.LISTED}
+    return ends.get(search.sampler.name, SearchEnd.NOTHING_LEFT)
+
+
+def finished_count(trials: Iterable[FrozenTrial]) -> int:
     """Returns the number of trials that count: complete and pruned ones."""
-    return len(study.get_trials(deepcopy=False, states=FINISHED))
+    return sum(trial.state in FINISHED for trial in trials)
 
 
 @dataclass(frozen=True)
@@ -175,6 +233,26 @@ def _resumed_or_started(
     if not n_waiting and finite is not None and finite.is_exhausted(study):
         return None
     return study.ask()
+
+
+def unfit_to_start(trial: FrozenTrial, space: SearchSpace, *, samples: bool) -> str | None:
+    """Returns why a waiting trial cannot start; None if it can.
+
+    Args:
+        trial: a waiting one, which any program may have enqueued.
+        space: the search space.
+        samples: whether the study's sampler can sample what is missing.
+    """
+    params = trial.system_attrs.get("fixed_params", {})
+    if not isinstance(params, Mapping):
+        return "its fixed_params are not a mapping"
+    try:
+        space.check_enqueued(params)
+    except SearchSpaceError as error:
+        return "; ".join(str(error).splitlines())
+    if not samples and (missing := space.distributions.keys() - params):
+        return f"it has no {min(missing)}, and the sampler of this study samples nothing"
+    return None
 
 
 def is_on_plateau(trials: Sequence[FrozenTrial], no_improvement_trials: int | None) -> bool:

@@ -10,10 +10,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.storage.study.parameters import NETWORK
-from canopy_search.storage.study.trial_attributes import ACCUMULATION_ATTR, FULL_ATTR, PROMOTED_ATTR
+from canopy_search.storage.study.trial_attributes import (
+    ACCUMULATION_ATTR,
+    FULL_ATTR,
+    PROMOTED_ATTR,
+    STAGES_ATTR,
+)
 from canopy_search.training.optimization.accumulation import Accumulation
 
-STAGES_ATTR = "canopy:stages"
 _KEY_CHARACTERS = 16  # of a stage key; enough to distinguish the stages of one study
 
 

@@ -187,7 +187,7 @@ class _Replay:
         complete = self._opened.trials(TrialState.COMPLETE)
         return SimulatedSearch(
             best_ap=max((each.value for each in complete if each.value is not None), default=None),
-            trials=finished_count(self._opened.study),
+            trials=finished_count(self._opened.trials()),
             complete=len(complete),
             epochs_reported=self._reported,
             seconds=self._now_s,

@@ -8,8 +8,9 @@ from typing import Any
 
 from canopy_search.dashboards.study.settings import differing, flat
 from canopy_search.search.config.settings import CanopyConfig
-from canopy_search.search.config.space import SearchSpace, describe
+from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StudyDiffersError
+from canopy_search.storage.study.parameters import describe
 from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.settings import ColumnSettings, SplitSettings, TrainingSettings
 from canopy_search.training.stage_key import ENGINE_REVISION

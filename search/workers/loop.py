@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 import optuna
 from optuna.trial import TrialState
@@ -20,18 +22,22 @@ from canopy_search.search.errors import (
     StudyPausedError,
 )
 from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded
-from canopy_search.search.scheduling.factory import build_pruner, build_sampler
+from canopy_search.search.scheduling.factory import GRID, build_pruner, build_sampler
 from canopy_search.search.scheduling.failures import Deaths, Failures, settings_not_repeated
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
 from canopy_search.search.scheduling.next_trial import (
     Idle,
+    SearchEnd,
     TrialRequest,
+    Wanted,
     choose_trial,
     end_left,
     end_paused,
     enqueue_once,
     finished_count,
     is_on_plateau,
+    search_end,
+    unfit_to_start,
 )
 from canopy_search.search.scheduling.open_study import OpenStudy, best_ap
 from canopy_search.search.scheduling.paused_as_pruned_sampler import AsPruned
@@ -49,6 +55,7 @@ from canopy_search.storage.study.trial_attributes import (
     LETHAL,
     REASON_ATTR,
     STOPPED,
+    is_left_out,
 )
 from canopy_search.storage.study.trial_changes import Lease, TrialChange
 from canopy_search.storage.study.trial_queue import StudySnapshot, TrialQueue
@@ -67,6 +74,7 @@ _ATTEMPT_STRIDE = 2**32
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 2.0
 _STALL_RECORD_S = 10.0
+_Choice = optuna.trial.Trial | Literal[Idle.WAIT]
 
 
 @contextmanager
@@ -156,8 +164,8 @@ def _connect(plan: SearchPlan, database: Database) -> tuple[TrialQueue, WorkerSe
     return trial_queue, session
 
 
-def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> None:
-    """Runs trials until the study has the requested number.
+def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> SearchEnd:
+    """Runs trials until nothing is left to do, and returns why.
 
     Raises:
         SearchFailedError: too many trials failed.
@@ -165,7 +173,7 @@ def work(plan: SearchPlan, objective: Objective, retrier: Retrier) -> None:
         AcceleratorFailedError: this process must end; its trial is released.
         DatabaseUnavailableError: the database was unavailable for too long.
     """
-    _Worker(plan, objective, retrier).run()
+    return _Worker(plan, objective, retrier).run()
 
 
 @dataclass
@@ -181,16 +189,17 @@ class _Worker:
     as_pruned: AsPruned = field(default_factory=AsPruned)
     sampler_of: tuple[int, int] | None = None
     lethal: list[TrialEnded] = field(default_factory=list)
+    named: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         config = self.plan.config
         share, epochs = config.search.verified_share, config.training.epochs
         self.verification = verifying(share, epochs, self.objective.pruner)
 
-    def run(self) -> None:
-        """Runs trials until nothing is left to do."""
+    def run(self) -> SearchEnd:
+        """Runs trials until nothing is left to do, and returns why."""
         is_first = True
-        while (trial := self._next()) is not Idle.DONE:
+        while not isinstance(trial := self._next(), SearchEnd):
             if is_first:
                 is_first = False
                 self._emit_start()
@@ -206,8 +215,9 @@ class _Worker:
             except StudyPausedError:
                 self.objective.tree.drop()
             self.objective.trial_queue.session.set_progress(None)
+        return trial
 
-    def _next(self) -> optuna.trial.Trial | Idle:
+    def _next(self) -> _Choice | SearchEnd:
         """Decides what to do next, with retries while the database is unavailable."""
         try:
             return self.retrier.call(self._claim)
@@ -216,13 +226,9 @@ class _Worker:
             return Idle.WAIT
 
     def _emit_start(self) -> None:
-        study, plan = self.objective.opened.study, self.plan
-        finished = finished_count(study)
-        self.objective.emit(
-            SearchStarted(
-                plan.study, finished, plan.n_trials, best_ap(study.get_trials(deepcopy=False))
-            )
-        )
+        plan, trials = self.plan, self.objective.opened.trials()
+        finished = finished_count(trials)
+        self.objective.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(trials)))
 
     def _emit_lethal_trials(self) -> None:
         for end in self.lethal:
@@ -245,7 +251,7 @@ class _Worker:
             if not (is_paused and session.wanted == PAUSE):
                 return
 
-    def _claim(self) -> optuna.trial.Trial | Idle:
+    def _claim(self) -> _Choice | SearchEnd:
         """Decides what to do next, under the lock of the trial queue."""
         objective, search = self.objective, self.plan.config.search
         opened = objective.opened
@@ -254,24 +260,40 @@ class _Worker:
         with objective.trial_queue.locked() as snapshot:
             if snapshot.control == PAUSE:
                 return Idle.WAIT
+            self._leave_out()
             self._fail_lethal_trials(snapshot)
             self._check_failures(snapshot)
             # Once all are enqueued, there is no need to check again.
             self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueued)
             known_trials = len(opened.trials())
             trial = self._select(snapshot)
-            ended = end_paused(opened, objective.pruner_name) if trial is Idle.DONE else []
+            ended, end = [], None
             if isinstance(trial, optuna.trial.Trial):
                 trial = self._sampled(trial, is_new=trial.number >= known_trials)
                 snapshot.taken = trial.number
+            elif trial is Idle.DONE:
+                ended = end_paused(opened, objective.pruner_name)
+                wanted = Wanted(self.plan.n_trials, snapshot.target, snapshot.control)
+                end = search_end(opened.trials(), wanted, search)
         self._emit_lethal_trials()
-        if isinstance(trial, optuna.trial.Trial):
-            return trial
         if ended:
             objective.emit(Note(f"{len(ended)} paused trials are marked pruned"))
             for number in [] if objective.shares else ended:
                 objective.forget(number)
-        return trial
+        return end or trial
+
+    def _leave_out(self) -> None:
+        """Leaves out waiting trials that cannot start, and names what is left out, once."""
+        objective, opened = self.objective, self.objective.opened
+        samples = self.plan.config.search.sampler.name not in {GRID, LISTED}
+        for trial in opened.trials(TrialState.WAITING):
+            problem = unfit_to_start(trial, objective.space, samples=samples)
+            if problem is not None:
+                objective.trial_queue.replica.leave_out(trial._trial_id, problem)
+        for trial in opened.trials(TrialState.FAIL):
+            if is_left_out(trial) and trial.number not in self.named:
+                self.named.add(trial.number)
+                objective.emit(Note(f"trial {trial.number} is {trial.user_attrs[REASON_ATTR]}"))
 
     def _select(self, snapshot: StudySnapshot) -> optuna.trial.Trial | Idle:
         objective, search = self.objective, self.plan.config.search
@@ -364,10 +386,10 @@ class _Worker:
         is_sick = limit is None and failures.is_sick(place, search.max_failures)
         if limit is None and not is_sick:
             return
-        failed = opened.trials(TrialState.FAIL)
+        failed = [trial for trial in opened.trials(TrialState.FAIL) if not is_left_out(trial)]
         if is_sick:
             failed = [t for t in failed if t.user_attrs.get(FAILED_AT_ATTR) == place] or failed
-        last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number))
+        last = max(failed, key=lambda t: (t.datetime_complete or datetime.min, t.number))
         reason = last.user_attrs.get(REASON_ATTR, "no reason was recorded")
         if is_sick:
             raise SickWorkerError(

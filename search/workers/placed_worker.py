@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from canopy_search.search.errors import SearchError
-from canopy_search.search.events import Emit, Ending
+from canopy_search.search.events import Emit, Ending, Note
 from canopy_search.search.study.plan import plan_search
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.command import (
@@ -75,7 +75,8 @@ class Placed:
                 worker_id=self.worker_id,
             )
             with leaving_in_time(sys.stdin.fileno()):
-                search_in_study(plan, emit, creates_study=True)
+                end = search_in_study(plan, emit, creates_study=True)
+                emit(Note(f"study {plan.study}: {end.value}"))
         except KeyboardInterrupt:
             return INTERRUPTED
         except (SearchError, StorageError, TrainingError, OSError) as error:

@@ -23,6 +23,7 @@ from canopy_search.search.errors import (
 )
 from canopy_search.search.events import Emit, Ending, Note, WorkerEnded, note_to
 from canopy_search.search.progress_display import LineScreen
+from canopy_search.search.scheduling.next_trial import SearchEnd
 from canopy_search.search.study.plan import SearchPlan, join_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
 from canopy_search.search.trial.objective import failure_reason
@@ -69,7 +70,7 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     try:
         with leaving_in_time(parent.sentinel if parent else None):
             # The launcher has read the data first, and shown the progress.
-            search_in_study(job.plan, pipe.emit, preparing=lines.emit)
+            end = search_in_study(job.plan, pipe.emit, preparing=lines.emit)
     except KeyboardInterrupt:
         lines.emit(Note("leaving; another worker resumes its trial"))
         sys.exit(INTERRUPTED)
@@ -81,7 +82,7 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
         traceback.print_exc()
         pipe.emit(Note(f"internal error: {failure_reason(error)}"))
         sys.exit(1)
-    lines.emit(Note("nothing is left to do"))
+    lines.emit(Note(f"study {job.plan.study}: {end.value}"))
     pipe.emit(WorkerEnded(Ending.DONE))
 
 
@@ -104,8 +105,8 @@ def search_in_study(
     *,
     preparing: Emit | None = None,
     creates_study: bool = False,
-) -> None:
-    """Works on a study until nothing is left to do.
+) -> SearchEnd:
+    """Works on a study until nothing is left to do, and returns why.
 
     Args:
         plan: plan of the search.
@@ -134,4 +135,4 @@ def search_in_study(
         open_study = start_study if creates_study else join_study
         study = retrier.call(lambda: open_study(plan, StudyStore(database), dataset))
         with open_objective(study, database, emit, retrier) as objective:
-            work(study.plan, objective, retrier)
+            return work(study.plan, objective, retrier)

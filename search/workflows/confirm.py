@@ -37,7 +37,7 @@ from canopy_search.search.errors import ConfirmationError
 from canopy_search.search.events import Note
 from canopy_search.search.progress_display import SearchScreen, open_screen
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
-from canopy_search.search.scheduling.next_trial import FINISHED
+from canopy_search.search.scheduling.next_trial import SearchEnd, finished_count
 from canopy_search.search.study.configuration import checked
 from canopy_search.search.study.join import join_plan
 from canopy_search.search.study.plan import (
@@ -50,7 +50,7 @@ from canopy_search.search.study.plan import (
 from canopy_search.search.study.preflight import open_data
 from canopy_search.search.study.record import resolved_as_before, study_record_like
 from canopy_search.search.study.request import StudyRequest
-from canopy_search.search.workflows.run_study import Limits, SearchEnd, run_search
+from canopy_search.search.workflows.run_study import Limits, run_search
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.confirmations import ConfirmationStore
 from canopy_search.storage.study.studies import StudyStore
@@ -209,8 +209,8 @@ def _target(confirmation: Confirmation, store: StudyStore) -> int:
     """
     if confirmation.confirming not in store.names():
         return len(confirmation.wanted)
-    trials = store.load_study(confirmation.confirming).get_trials(deepcopy=False)
-    finished = sum(trial.state in FINISHED for trial in trials)
+    trials = store.trials(confirmation.confirming)
+    finished = finished_count(trials)
     missing = confirmation.missing
     left = sum(
         trial.state == TrialState.RUNNING and trial.params not in missing for trial in trials

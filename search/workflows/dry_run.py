@@ -136,7 +136,7 @@ def _trials_left(plan: SearchPlan, store: StudyStore, dataset: Dataset) -> tuple
         check_ours(study, record)
         compare_with_study(plan, record, dataset)
         plan = as_started(plan, record)
-        finished = finished_count(study)
+        finished = finished_count(store.trials(plan.study))
         text = f"{plan.study} is unchanged and has {finished} finished trials"
     total = plan.n_trials
     if plan.config.search.sampler.name == "grid":

@@ -50,7 +50,7 @@ def promote(
     """
     # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
-    _check(store.load_study(plan.study), numbers)
+    _check(store.trials(plan.study), numbers)
     dataset = open_data(plan.config.data, plan.workspace.home, emit)
     check_networks(plan.space, dataset)
     started = join_study(plan, store, dataset)
@@ -61,31 +61,24 @@ def promote(
         ends: list[TrialEnded] = []
         for number in numbers:
             with trial_queue.locked() as snapshot:
-                trials = _check(opened.study, numbers[len(ends) :], snapshot.owned)
+                trials = _check(opened.trials(), numbers[len(ends) :], snapshot.owned)
                 trial = _promoted(opened, trials[number])
                 snapshot.taken = trial.number
             if not ends:
-                finished = finished_count(opened.study)
-                total = finished + len(numbers)
-                emit(
-                    SearchStarted(
-                        plan.study,
-                        finished,
-                        total,
-                        best_ap(opened.study.get_trials(deepcopy=False)),
-                    )
-                )
+                finished = finished_count(trials.values())
+                total, best = finished + len(numbers), best_ap(trials.values())
+                emit(SearchStarted(plan.study, finished, total, best))
             end = objective.run_trial(trial)
-            ends.append(replace(end, settled=finished_count(opened.study)))
+            ends.append(replace(end, settled=finished_count(opened.trials())))
             emit(ends[-1])
         return ends
 
 
 def _check(
-    study: optuna.Study, numbers: Sequence[int], owned: Collection[int] = ()
+    known: Sequence[FrozenTrial], numbers: Sequence[int], owned: Collection[int] = ()
 ) -> dict[int, FrozenTrial]:
     """Returns the study's trials by number; raises PromotionError if one cannot continue."""
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    trials = {trial.number: trial for trial in known}
     for number in numbers:
         _check_trial(number, trials.get(number))
         if number in owned:

@@ -3,14 +3,13 @@
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Literal
 
 from optuna.trial import TrialState
 
 from canopy_search.search.events import Note, SearchStarted, note_to
 from canopy_search.search.progress_display import SearchScreen
-from canopy_search.search.scheduling.next_trial import finished_count, is_on_plateau
+from canopy_search.search.scheduling.next_trial import SearchEnd, Wanted, finished_count, search_end
 from canopy_search.search.scheduling.open_study import best_ap
 from canopy_search.search.study.plan import SearchPlan, as_started, create_study, start_study
 from canopy_search.search.study.preflight import check_networks, open_data
@@ -24,18 +23,8 @@ from canopy_search.search.workers.logs import log_folder
 from canopy_search.search.workflows.background_mirror import mirroring
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.workers.control import PAUSE, RUN
+from canopy_search.storage.workers.control import PAUSE
 from canopy_search.training.data.dataset import Dataset
-
-
-class SearchEnd(Enum):
-    """Why a search is over."""
-
-    COMPLETE = "the study has all its trials"
-    TIME_UP = "time limit reached; the same command resumes it"
-    STOPPED = "the user stopped the study; the same command starts it again"
-    PLATEAU = "the last trials were no better than the best one before them (search.stop_when)"
-    EXHAUSTED = "the grid has no more points"
 
 
 @dataclass(frozen=True)
@@ -135,16 +124,11 @@ def _let_workers_search(
     screen: SearchScreen,
     launcher: Launcher,
 ) -> SearchEnd:
-    study = store.load_study(plan.study)
-    finished = finished_count(study)
-    screen.emit(
-        SearchStarted(
-            plan.study, finished, plan.n_trials, best_ap(study.get_trials(deepcopy=False))
-        )
-    )
-    if finished >= plan.n_trials and not study.get_trials(
-        deepcopy=False, states=(TrialState.RUNNING,)
-    ):
+    trials = store.trials(plan.study)
+    finished = finished_count(trials)
+    screen.emit(SearchStarted(plan.study, finished, plan.n_trials, best_ap(trials)))
+    is_running = any(trial.state == TrialState.RUNNING for trial in trials)
+    if finished >= plan.n_trials and not is_running:
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
         screen.emit(Note("the study is paused; resume it with: canopy resume"))
@@ -160,13 +144,5 @@ def _let_workers_search(
 
 
 def _end_of(plan: SearchPlan, store: StudyStore) -> SearchEnd:
-    study = store.load_study(plan.study)
-    if finished_count(study) >= plan.n_trials:
-        return SearchEnd.COMPLETE
-    if store.control(plan.study) != RUN:
-        return SearchEnd.STOPPED
-    if is_on_plateau(
-        study.get_trials(deepcopy=False), plan.config.search.stop_when.no_improvement_trials
-    ):
-        return SearchEnd.PLATEAU
-    return SearchEnd.EXHAUSTED
+    wanted = Wanted(plan.n_trials, store.target(plan.study), store.control(plan.study))
+    return search_end(store.trials(plan.study), wanted, plan.config.search)

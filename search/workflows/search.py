@@ -10,10 +10,12 @@ from canopy_search.dashboards.formatting.tables import counts_text, spent_text, 
 from canopy_search.dashboards.study.finalists import finalists_at_hand
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
-from canopy_search.search.config.settings import ConfirmSettings
+from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.events import Note
 from canopy_search.search.progress_display import open_screen
+from canopy_search.search.scheduling.next_trial import SearchEnd
 from canopy_search.search.study.plan import SearchPlan, plan_search
+from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.graceful_exit import leaving_in_time
 from canopy_search.search.workers.process import search_in_study
@@ -22,7 +24,7 @@ from canopy_search.search.workflows.confirm import (
     confirm_on_screen,
     print_confirmation,
 )
-from canopy_search.search.workflows.run_study import SearchEnd, SearchRequest, run_search
+from canopy_search.search.workflows.run_study import Limits, SearchRequest, run_search
 from canopy_search.storage.study.studies import StudyStore
 
 
@@ -39,7 +41,6 @@ def search_until_done(request: SearchRequest, console: Console) -> bool:
         False if the user interrupted it.
     """
     study, limits = request.study, request.limits
-    requested = request.configuration.settings.confirm
     screen = open_screen(console)
     started_s = time.monotonic()
     try:
@@ -63,24 +64,16 @@ def search_until_done(request: SearchRequest, console: Console) -> bool:
     console.print(f"study {study}: {counts_text(summary)}", highlight=False)
     for line in (spent_text(summary), *answered, ""):
         console.print(line, highlight=False, markup=False)
-    if requested is None or end is not SearchEnd.COMPLETE:
-        return True
-    settings = _available(requested, summary, console)
-    if settings is None:
-        return True
     if limits.hours is not None:
         left_h = limits.hours - (time.monotonic() - started_s) / 3600
         limits = replace(limits, hours=max(0.0, left_h))
-    ended = confirm_on_screen(
-        ConfirmRequest(request.workspace, request.configuration, study, settings, limits), console
-    )
-    if ended is not None:
-        print_confirmation(ended, console)
-    return ended is not None
+    return not end.is_final or _confirm_at_end(request, summary, limits, console)
 
 
 def work_on_screen(plan: SearchPlan, console: Console) -> bool:
     """Lets this process work on a study that was started elsewhere, and shows the progress.
+
+    If this machine's configuration has `confirm`, it then helps to confirm the finalists.
 
     Args:
         plan: plan of the study.
@@ -93,21 +86,38 @@ def work_on_screen(plan: SearchPlan, console: Console) -> bool:
     try:
         [slot] = device_slots(plan.config.training.device, 1)
         with leaving_in_time():
-            search_in_study(replace(plan, slot=slot.name), screen.emit)
+            end = search_in_study(replace(plan, slot=slot.name), screen.emit)
+        screen.emit(Note(f"study {plan.study}: {end.value}"))
+        summary = read_trials(StudyStore(plan.workspace.open()), plan.study)
     except KeyboardInterrupt:
         return False
     finally:
         screen.close()
-    return True
+    return not end.is_final or _confirm_at_end(plan.request, summary, Limits(workers=1), console)
 
 
-def _available(
-    requested: ConfirmSettings, summary: StudyData, console: Console
-) -> ConfirmSettings | None:
-    """Returns the confirmation that an ended search allows; prints a note if it is smaller."""
+def _confirm_at_end(
+    request: StudyRequest, summary: StudyData, limits: Limits, console: Console
+) -> bool:
+    """Confirms the finalists of an ended search, if the configuration says so and it has any.
+
+    Returns:
+        False if the user interrupted it.
+    """
+    requested = request.configuration.settings.confirm
+    if requested is None:
+        return True
     available = finalists_at_hand(summary)
     if available < requested.top:
         text = f"the study has only {available} different settings to confirm"
         console.print(text, highlight=False)
-    top = min(requested.top, available)
-    return requested.model_copy(update={"top": top}) if available else None
+    if not available:
+        return True
+    settings = requested.model_copy(update={"top": min(requested.top, available)})
+    ended = confirm_on_screen(
+        ConfirmRequest(request.workspace, request.configuration, request.study, settings, limits),
+        console,
+    )
+    if ended is not None:
+        print_confirmation(ended, console)
+    return ended is not None

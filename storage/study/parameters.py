@@ -1,10 +1,15 @@
-"""Parameters of a trial in canonical form."""
+"""Parameters of a trial in canonical form, and their distributions as text."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 NETWORK = "backbone"
 """The parameter that names the network."""
@@ -23,6 +28,16 @@ def canonical_params(
         for name, distribution in distributions.items()
         if name in params
     }
+
+
+def describe(distribution: BaseDistribution) -> str:
+    """Returns a distribution as readable text."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(str(choice) for choice in distribution.choices)
+    if not isinstance(distribution, IntDistribution | FloatDistribution):
+        raise TypeError(f"unsupported distribution: {distribution}")
+    steps = f" step {distribution.step:g}" if distribution.step else ""
+    return f"{distribution.low:g} to {distribution.high:g}{steps}{' log' * distribution.log}"
 
 
 def decimal(number: float) -> Decimal:

@@ -4,7 +4,6 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import sqlalchemy
@@ -12,8 +11,15 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.storage.study.read_only_storage import OneStudyStorage
+from canopy_search.storage.study.trial_attributes import left_out, stored_state
 from canopy_search.storage.study.trial_changes import TrialChange
-from canopy_search.storage.study.trial_rows import Position, read_changes, read_trials
+from canopy_search.storage.study.trial_rows import (
+    Position,
+    TrialForm,
+    read_changes,
+    read_trial_form,
+    read_trials,
+)
 
 _READS = 3
 _WAITING = TrialState.WAITING
@@ -39,6 +45,7 @@ class StudyReplica(OneStudyStorage):
         self._pending: dict[int, TrialChange] = {}
         self._own: set[int] = set()
         self._stale: set[int] = set()
+        self._form: TrialForm | None = None
         self._since = 0
         self._server: datetime | None = None
         self._last_id = -1
@@ -52,14 +59,16 @@ class StudyReplica(OneStudyStorage):
             check: whether to verify that nothing was missed; other programs may write through
                 Optuna, or delete.
         """
+        if self._form is None:
+            self._form = read_trial_form(connection, self.study_id)
         for _ in range(_READS if check else 1):
-            waiting = [trial._trial_id for trial in self._trials if trial.state == _WAITING]
+            waiting = [trial._trial_id for trial in self._trials if stored_state(trial) == _WAITING]
             position = Position(self._since, self._last_id, waiting)
             changes = read_changes(connection, self.study_id, position, count=check)
             if self._server not in {None, changes.server}:
                 break
             changed = self._stale.union(changes.trial_ids) - self._own
-            for trial in read_trials(connection, sorted(changed)):
+            for trial in read_trials(connection, sorted(changed), self._form):
                 self._put(trial)
             self._since, self._server = changes.horizon, changes.server
             self._stale.clear()
@@ -83,6 +92,10 @@ class StudyReplica(OneStudyStorage):
         self._own.discard(trial_id)
         self._pending.pop(trial_id, None)
         self._stale.add(trial_id)
+
+    def leave_out(self, trial_id: int, problem: str) -> None:
+        """Leaves out a trial that the search cannot use, until it changes in the database."""
+        self._put(left_out(self.get_trial(trial_id), problem))
 
     def drain(self, trial_id: int) -> TrialChange:
         """Returns the changes of a trial since the last time, to be written."""
@@ -239,13 +252,13 @@ class StudyReplica(OneStudyStorage):
         self._last_id = max(self._last_id, trial._trial_id)
 
     def _counts(self) -> dict[TrialState, int]:
-        return Counter(map(attrgetter("state"), self._trials))
+        return Counter(map(stored_state, self._trials))
 
     def _reload(self, connection: sqlalchemy.Connection) -> None:
         """Reads everything anew, except this worker's own trials."""
         own = [trial for trial in self._trials if trial._trial_id in self._own]
         changes = read_changes(connection, self.study_id, Position())
-        trials = read_trials(connection, changes.trial_ids)
+        trials = read_trials(connection, changes.trial_ids, self._form)
         self._trials, self._index, self._last_id = [], {}, -1
         for trial in trials:
             self._put(trial)

@@ -15,6 +15,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from sqlalchemy.dialects import postgresql
 
 from canopy_search.storage.connection.urls import connect_options, optuna_url
@@ -256,6 +257,16 @@ class StudyStore:
     def open_replica(self, name: str) -> StudyReplica:
         """Returns the trials of a study for reading only; it is empty before `refresh`."""
         return StudyReplica(self.study_id(name), name, {})
+
+    def trials(self, name: str) -> list[FrozenTrial]:
+        """Returns the trials of a study, unusable ones as failed ones.
+
+        Raises:
+            DatabaseSchemaError: another version of Optuna changed its tables.
+        """
+        replica = self.open_replica(name)
+        self.refresh(replica)
+        return replica.get_all_trials(replica.study_id, deepcopy=False)
 
     def refresh(self, replica: StudyReplica) -> None:
         """Reads what has changed in a study since the last time."""

@@ -1,8 +1,12 @@
-"""Reads Optuna's FrozenTrials from Optuna's tables, many at once."""
+"""Reads Optuna's FrozenTrials from Optuna's tables, many at once.
 
-import json
+Other programs write there, too. A trial that cannot be used is read as one that is left out, so
+that nothing that reads trials has to expect it.
+"""
+
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,6 +15,10 @@ from typing import Any
 import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
+
+from canopy_search.storage.schema.tables import STUDY
+from canopy_search.storage.study.parameters import describe
+from canopy_search.storage.study.trial_attributes import left_out, parse_attributes, paused_at
 
 # All from one snapshot: changes that it does not see are not from a transaction older than its
 # oldest one, and no id from its newest one on is of this server: such a row was restored here from
@@ -34,8 +42,9 @@ _READ_AND_COUNT = sqlalchemy.text(f"""
     ) AS counts
 """)  # noqa: S608 - our own text
 _TRIALS = sqlalchemy.text("""
-    SELECT trial_id, number, state, datetime_start, datetime_complete
-    FROM trials WHERE trial_id = ANY(:ids)
+    SELECT trial_id, number, state, datetime_start, datetime_complete,
+        canopy_trial.trial_id IS NOT NULL AS is_ours
+    FROM trials LEFT JOIN canopy_trial USING (trial_id) WHERE trial_id = ANY(:ids)
 """)
 # One statement, and so one snapshot. The first column is the kind of the row.
 _PARTS = sqlalchemy.text("""
@@ -97,6 +106,29 @@ class StudyChanges:
     counts: dict[TrialState, int] | None
 
 
+@dataclass(frozen=True)
+class TrialForm:
+    """What the trials of a study that Canopy started look like.
+
+    Attributes:
+        space: name of a parameter → its distribution as text; None in the record of an old study.
+    """
+
+    space: Mapping[str, str] | None
+
+
+def read_trial_form(connection: sqlalchemy.Connection, study_id: int) -> TrialForm | None:
+    """Returns what the trials of a study look like; None if Canopy has not started it.
+
+    Args:
+        connection: of any kind.
+        study_id: the database's id of the study.
+    """
+    query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == study_id)
+    record = connection.scalar(query)
+    return None if record is None else TrialForm(record.get("space"))
+
+
 def read_changes(
     connection: sqlalchemy.Connection, study_id: int, position: Position, *, count: bool = False
 ) -> StudyChanges:
@@ -122,8 +154,16 @@ def read_changes(
     return StudyChanges(row.horizon, row.server, row.trial_ids, counts)
 
 
-def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
-    """Returns the trials of one study with these ids, in the order of their numbers."""
+def read_trials(
+    connection: sqlalchemy.Connection, ids: Sequence[int], form: TrialForm | None = None
+) -> list[FrozenTrial]:
+    """Returns the trials of one study with these ids, in the order of their numbers.
+
+    Args:
+        connection: of any kind.
+        ids: the database's ids of the trials.
+        form: what they look like; None for trials of plain Optuna, which have any form.
+    """
     if not ids:
         return []
     chosen = {"ids": list(ids), "first": ids[0]}
@@ -134,34 +174,84 @@ def read_trials(connection: sqlalchemy.Connection, ids: Sequence[int]) -> list[F
     for kind, trial_id, *part in connection.execute(_PARTS, chosen):
         parts[kind, trial_id].append(tuple(part))
     trials = []
-    for trial_id, number, name, start, complete in rows:
-        state = TrialState[name]
-        values = [float(value) for _, _, value, _ in parts["value", trial_id]]
-        params = parts["param", trial_id]
-        domains = {name: _distribution(text) for _, name, _, text in params}
-        trials.append(
-            FrozenTrial(
-                number=number,
-                trial_id=trial_id,
-                state=state,
-                value=None,
-                values=values if values and state.is_finished() else None,
-                datetime_start=_local(start),
-                datetime_complete=_local(complete),
-                params={name: domains[name].to_external_repr(raw) for _, name, raw, _ in params},
-                distributions=domains,
-                user_attrs=_attributes(parts["user", trial_id]),
-                system_attrs=_attributes(parts["system", trial_id]),
-                intermediate_values={
-                    step: float(value) for step, _, value, _ in parts["report", trial_id]
-                },
-            )
+    for trial_id, number, name, start, complete, is_ours in rows:
+        trial = FrozenTrial(
+            number=number,
+            trial_id=trial_id,
+            state=TrialState[name],
+            value=None,
+            datetime_start=_local(start),
+            datetime_complete=_local(complete),
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
         )
+        own = {kind: parts[kind, trial_id] for kind in ("value", "report", "param")}
+        try:
+            trial.user_attrs = _attributes(parts["user", trial_id])
+            trial.system_attrs = _attributes(parts["system", trial_id])
+            _fill(trial, **own)
+        except (ValueError, TypeError, LookupError, ArithmeticError):
+            problem: str | None = "its rows in the database cannot be read"
+        else:
+            problem = next(_problems(trial, form, is_ours=is_ours), None)
+        trials.append(trial if problem is None else left_out(trial, problem))
     return sorted(trials, key=lambda trial: trial.number)
 
 
-def _attributes(parts: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    return {key: json.loads(text) for _, key, _, text in parts}
+_Parts = Sequence[tuple[Any, ...]]
+
+
+def _fill(trial: FrozenTrial, value: _Parts, report: _Parts, param: _Parts) -> None:
+    """Sets values and parameters from their rows; raises an error if they make no sense."""
+    values = [float(number) for _, _, number, _ in value]
+    trial.values = values if values and trial.state.is_finished() else None
+    trial.intermediate_values = {step: float(number) for step, _, number, _ in report}
+    trial.distributions = domains = {name: _distribution(text) for _, name, _, text in param}
+    if not all(math.isfinite(raw) for _, _, raw, _ in param):
+        raise ValueError("a parameter is NaN or infinite")
+    trial.params = {name: domains[name].to_external_repr(raw) for _, name, raw, _ in param}
+
+
+def _problems(trial: FrozenTrial, form: TrialForm | None, *, is_ours: bool) -> Iterator[str]:
+    """Yields why a trial cannot be used."""
+    if trial.state == TrialState.COMPLETE and trial.values is None:
+        yield "it is complete and has no value"
+    if form is None:
+        return
+    if trial.state == TrialState.RUNNING and not is_ours:
+        yield "another program runs it"
+    for value in trial.values or ():
+        if not 0 <= value <= 1:
+            yield f"its value {value:g} is not an AP, which is between 0 and 1"
+    for step, value in trial.intermediate_values.items():
+        if not (0 <= value <= 1 or math.isnan(value)):  # without any label, an AP is undefined
+            yield f"its report {value:g} is not an AP, which is between 0 and 1"
+        if step < 1:
+            yield f"it has a report for epoch {step}, but epochs count from 1"
+    epoch = paused_at(trial)
+    if epoch is not None and epoch not in trial.intermediate_values:
+        yield f"it is paused after epoch {epoch} and has no report for it"
+    if form.space is not None:
+        yield from _space_problems(trial, form.space)
+
+
+def _space_problems(trial: FrozenTrial, space: Mapping[str, str]) -> Iterator[str]:
+    """Yields what differs between the parameters of a trial and the search space."""
+    for name, domain in trial.distributions.items():
+        if name not in space:
+            yield f"it has {name!r}, which search.space does not have"
+        elif (text := describe(domain)) != space[name]:
+            yield f"its {name} is from {text!r}, but search.space has {space[name]!r}"
+    is_sampled = trial.state in {TrialState.COMPLETE, TrialState.PRUNED} or trial.last_step
+    if is_sampled and (missing := space.keys() - trial.distributions.keys()):
+        yield f"it has no {min(missing)}"
+
+
+def _attributes(parts: _Parts) -> dict[str, Any]:
+    return parse_attributes((key, text) for _, key, _, text in parts)
 
 
 @lru_cache(maxsize=4096)

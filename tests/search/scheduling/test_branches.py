@@ -10,13 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.scheduling.branches import BranchPruner
-from canopy_search.search.scheduling.open_study import STAGES_ATTR
 from canopy_search.search.scheduling.pausing_pruner import NewTrial, Promotion, rung_mark
 from canopy_search.search.scheduling.projection import heading
 from canopy_search.search.scheduling.trial_index import TrialIndex
 from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
 from canopy_search.search.simulation.replay import SimulatedPlan, simulate
-from canopy_search.storage.study.trial_attributes import FULL_ATTR, RUNG_ATTR
+from canopy_search.storage.study.trial_attributes import FULL_ATTR, RUNG_ATTR, STAGES_ATTR
 
 EPOCHS = 8
 SPACE = {

@@ -7,7 +7,7 @@ from optuna.pruners import MedianPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from canopy_search.search.scheduling.median import TreeMedianPruner
-from canopy_search.search.scheduling.open_study import STAGES_ATTR
+from canopy_search.storage.study.trial_attributes import STAGES_ATTR
 
 
 def complete(values: list[float], stages: list[str] | None = None) -> optuna.trial.FrozenTrial:

@@ -7,8 +7,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from canopy_search.search.scheduling.open_study import STAGES_ATTR
 from canopy_search.search.scheduling.projection import Outlook, heading
+from canopy_search.storage.study.trial_attributes import STAGES_ATTR
 
 EPOCHS = 8
 NUMBERS = count()

@@ -16,13 +16,16 @@ from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.errors import SearchFailedError
 from canopy_search.search.events import EpochDone, Event, Note
-from canopy_search.search.scheduling.open_study import STAGES_ATTR
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workflows.promote import promote
 from canopy_search.search.workflows.tabulate import tabulate
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
-from canopy_search.storage.study.trial_attributes import ACCUMULATION_ATTR, OUT_OF_MEMORY
+from canopy_search.storage.study.trial_attributes import (
+    ACCUMULATION_ATTR,
+    OUT_OF_MEMORY,
+    STAGES_ATTR,
+)
 from tests.planet_data import write_planet_data
 from tests.planned import planned
 from tests.search.workers import one_worker

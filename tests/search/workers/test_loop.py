@@ -19,6 +19,7 @@ from canopy_search.storage.study.trial_attributes import STOPPED
 from canopy_search.storage.workers.control import STOP_FINISHING, STOP_PRUNING
 from canopy_search.training.errors import OutOfMemoryError
 from canopy_search.training.run import TrainingRun
+from tests.odd_trials import add_odd_trials
 from tests.planet_data import write_planet_data
 from tests.search.workers.one_worker import hear_soon, search_here
 
@@ -114,6 +115,35 @@ def test_a_setting_enqueued_twice_is_tried_twice_and_never_again(
     assert [trial.params for trial in trials[:2]] == twice
     assert trials[0].val_ap == trials[1].val_ap
     assert len(trials) == 3
+
+
+def test_trials_of_other_programs_neither_count_nor_end_the_search(
+    database: Database, folder: Path, words: SnapshotAssertion
+) -> None:
+    settings = config(
+        folder,
+        pruner={"name": "branches"},
+        sampler={"name": "tpe", "n_startup_trials": 1},
+        space={"gamma": {"low": 0.8, "high": 1.0, "step": 0.01}, "loss": ["bce", "focal"]},
+    )
+    search_here(database, settings, folder / "home", 1)
+    store = StudyStore(database)
+    study = store.load_study("planet")
+    [first] = study.get_trials()
+    odd = add_odd_trials(database, study, first.distributions)
+    for params in ({"gamma": "high"}, {"loss": "hinge"}, {"x": 1}, [0.8]):
+        study.enqueue_trial({"gamma": 0.8}, user_attrs={"enqueued": [], "rung": 3, "verifies": 1})
+        [*_, last] = study.get_trials(deepcopy=False)
+        store.optuna_storage.set_trial_system_attr(last._trial_id, "fixed_params", params)
+    store.close()
+    witness = search_here(database, settings, folder / "home", 8)
+    summary = read_trials(StudyStore(database), "planet")
+    assert summary.finished == 8
+    assert summary.best is not None
+    assert not 1 <= summary.best.number < odd
+    named = [note for note in witness.notes if "left out" in note]
+    assert named == words
+    assert len(named) == odd - 1 + 4
 
 
 def test_epochs_are_compared_with_the_best_of_the_other_trials(

@@ -7,11 +7,12 @@ import pytest
 
 from canopy_search.search.config.settings import CanopyConfig, ConfirmSettings
 from canopy_search.search.events import note_to
+from canopy_search.search.scheduling.next_trial import SearchEnd
 from canopy_search.search.study.plan import SearchPlan, start_study
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.search.workflows import confirm as search_confirm
 from canopy_search.search.workflows.confirm import ConfirmationEnd, ConfirmRequest, confirm
-from canopy_search.search.workflows.run_study import Limits, SearchEnd
+from canopy_search.search.workflows.run_study import Limits
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.training.data.dataset import Dataset
