@@ -1,9 +1,9 @@
-"""The commands of `canopy`, imported only when called: torch and Optuna take seconds to import."""
+"""`canopy` and its commands, imported only when called: torch and Optuna take seconds."""
 
 import ast
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -112,3 +112,34 @@ def plain_typer(text: str | None = None, cls: type[TyperGroup] | None = None) ->
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+
+
+app = lazy_typer("Search the backbone, loss and schedule of multi-label image classifiers.")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        from canopy_search.search.console import say
+
+        say(f"canopy {version('canopy-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _canopy(
+    version: Annotated[  # noqa: ARG001 - `_print_version` takes it
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - `main` takes it; here for --help
+        bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")
+    ] = False,
+) -> None:
+    """Runs before each command."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

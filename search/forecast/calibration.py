@@ -1,7 +1,6 @@
 """Measures this machine's speed, with one training process per future worker at the same time."""
 
 import os
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -147,8 +146,6 @@ def _measure(job: CalibrationJob, barrier: Any, connection: "Connection[Any, Any
         except TrainingError as error:
             connection.send((network, str(error)))
             return
-        except KeyboardInterrupt:
-            sys.exit(130)
         except Exception as error:  # noqa: BLE001 - reported with its reason
             traceback.print_exc()
             reason = f"training steps of {network.backbone} failed: {failure_reason(error)}"

@@ -5,15 +5,16 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the signal of SLURM and Kubernetes, and a closed terminal."""
+"""Ctrl-C, the signal of SLURM and Kubernetes, and a closed terminal, unless `nohup` ignores it."""
 GRACE_S = 3.5
 """Seconds after which a worker that cannot be interrupted exits without a message."""
+_MOST_SIGNALS = 4096
 
 
 @contextmanager
@@ -21,10 +22,11 @@ def leaving_in_time(
     parent: int | None = None,
     end: Callable[[int], object] = os._exit,
     *,
-    signals: Sequence[signal.Signals] = SIGNALS,
     grace_s: float | None = None,
 ) -> Iterator[None]:
-    """Raises KeyboardInterrupt in the main thread at the first signal; exits after `grace_s`.
+    """Raises KeyboardInterrupt in the main thread at the first order; exits after `grace_s`.
+
+    An order is one of `SIGNALS`; other signals, with handlers or not, change nothing.
 
     A long torch operation does not notice a signal until it is done. The process then exits as if
     it were killed, which loses only the running epoch. Later signals are ignored: SLURM signals a
@@ -35,33 +37,41 @@ def leaving_in_time(
         parent: file descriptor that becomes readable when the parent process exits, which counts
             as a signal.
         end: ends the process.
-        signals: signals to handle.
         grace_s: seconds from the first signal to the exit; None for `GRACE_S`.
     """
     grace_s = GRACE_S if grace_s is None else grace_s
     reader, writer = socket.socketpair()
     writer.settimeout(0)
-    previous_handlers = {number: signal.getsignal(number) for number in signals}
+    previous_handlers = {
+        number: handler
+        for number in SIGNALS
+        if not ((handler := signal.getsignal(number)) is signal.SIG_IGN and number == signal.SIGHUP)
+    }
     watched: list[socket.socket | int] = [reader]
     watched += [parent] if parent is not None else []
 
     def watch() -> None:
-        ready = wait(watched)
-        if reader in ready and not reader.recv(1):
-            reader.close()
-            return  # the context ended without a signal
-        if reader not in ready:
+        # Python writes the number of every signal that has a handler.
+        while reader in wait(watched):
+            numbers = reader.recv(_MOST_SIGNALS)
+            if not numbers:
+                reader.close()
+                return  # the context ended without an order
+            if previous_handlers.keys() & set(numbers):
+                break
+        else:
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(grace_s)
         end(128 + signal.SIGTERM)
 
     def interrupt(_signal_number: int, _frame: FrameType | None) -> None:
-        for number in signals:
+        for number in previous_handlers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in signals:
+    for number in previous_handlers:
         signal.signal(number, interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, previous_handlers)
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="canopy graceful exit", daemon=True)
     thread.start()

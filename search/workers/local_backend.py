@@ -15,7 +15,7 @@ from canopy_search.search.study.plan import SearchPlan
 from canopy_search.search.workers.backend import Job, JobEvent, WorkerSlot
 from canopy_search.search.workers.command import INTERRUPTED
 from canopy_search.search.workers.device_slots import DeviceSlot
-from canopy_search.search.workers.forkserver import CONTEXT
+from canopy_search.search.workers.forkserver import CONTEXT, warm_up
 from canopy_search.search.workers.process import WorkerJob, run_worker
 
 LEAVE_S = 4.5
@@ -75,6 +75,7 @@ class LocalBackend:
     one_machine = True
 
     def __init__(self, plan: SearchPlan, slots: Sequence[DeviceSlot]) -> None:
+        warm_up()  # unless the command has done so
         self._plan = plan
         self._slots = {f"{index}": slot for index, slot in enumerate(slots, start=1)}
         self._running: list[_Process] = []

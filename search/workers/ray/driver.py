@@ -6,6 +6,7 @@ when it loses its cluster. Its output, and that of the workers, goes to a log.
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -105,6 +106,7 @@ class Ended:
 def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     """Main function of the process; it ends when the launcher closes the pipe."""
     os.setsid()  # only the launcher handles Ctrl-C in the terminal
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray interrupts its workers
     os.environ.clear()
     os.environ.update({**_ENVIRONMENT, **job.environment})
     if job.address == LOCAL:

@@ -47,7 +47,8 @@ def run_job(command: WorkerCommand) -> CommandEnd:
         reasons.append(TIME_IS_UP if number == user_signal else ASKED_TO_LEAVE)
         worker.leave()
 
-    for number in (*SIGNALS, user_signal):
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    for number in {*SIGNALS, user_signal} - ({signal.SIGHUP} if is_nohup else set()):
         signal.signal(number, leave)
     exit_status, text = worker.wait()
     if reasons and exit_status != DONE:

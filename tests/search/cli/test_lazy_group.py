@@ -4,8 +4,7 @@ import sys
 import pytest
 from typer.main import get_command
 
-from canopy_search.search.cli.lazy_group import COMMANDS, load_command
-from canopy_search.search.cli.main import app
+from canopy_search.search.cli.lazy_group import COMMANDS, app, load_command
 
 HEAVY = {"alembic", "clearml", "numpy", "optuna", "pandas", "plotly", "pydantic", "sqlalchemy"}
 HEAVY |= {"psycopg2", "rich", "scipy", "sklearn", "torch", "torchvision"}

@@ -68,3 +68,29 @@ def test_the_death_of_the_parent_counts() -> None:
     output, _ = process.communicate(timeout=HANG_S)
     os.close(ours)
     assert (process.returncode, output) == (130, "left\n")
+
+
+_HEARS = """
+import os, signal, threading
+from canopy_search.search.workers.graceful_exit import leaving_in_time
+ends = []
+with leaving_in_time(end=ends.append, grace_s=0):
+    [watching] = [each for each in threading.enumerate() if each.name == "canopy graceful exit"]
+    os.kill(os.getpid(), signal.SIGHUP)  # ignored since before
+    for number in (signal.SIGWINCH, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, lambda number, _frame: print(signal.Signals(number).name))
+        os.kill(os.getpid(), number)
+watching.join()
+print(ends)
+"""
+
+
+def test_other_signals_and_an_ignored_hangup_are_no_orders() -> None:
+    ran = subprocess.run(
+        ["nohup", sys.executable, "-c", _HEARS],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+    )
+    assert ran.stdout.split() == ["SIGWINCH", "SIGUSR1", "SIGCHLD", "[]"]
