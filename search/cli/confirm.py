@@ -47,6 +47,7 @@ def confirm(options: ConfirmOptions) -> None:
     requested = options.request()
     settings = requested.configuration.settings
     elsewhere = options.placement()
+    options.wait_for_database()
     open_store()  # fails if there is no database
     from canopy_search.search.workers.forkserver import warm_up
 

@@ -21,6 +21,7 @@ from canopy_search.search.errors import SearchError
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.choose_backend import OF_EACH_JOB, BackendName, placement
+from canopy_search.storage.connection.urls import check_reachable, parse_database_url
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workspace import Workspace
 
@@ -58,14 +59,14 @@ AllowMissingOption = Annotated[
     typer.Option("--allow-missing", help="Accept any number of missing or damaged images."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the study has started.")]
-DEFAULT_RETRY_FOR_MIN = RetryPolicy().limit_s / 60
 RetryForOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--database-patience",
         min=0.0,
         metavar="MINUTES",
-        help="How long to retry an unavailable database before stopping.",
+        help="How long to retry an unavailable database before stopping "
+        f"({RetryPolicy().limit_s / 60:g}); if given, also at the start.",
     ),
 ]
 WorkersOption = Annotated[
@@ -181,13 +182,30 @@ class DataOptions(StudyOptions):
 class WorkerOptions(DataOptions):
     """A study that a command trains for hours."""
 
-    retry_for_min: RetryForOption = DEFAULT_RETRY_FOR_MIN
+    retry_for_min: RetryForOption = None
 
     def request(self) -> StudyRequest:
         """Returns what the command is about, with the user's patience with the database."""
         request = super().request()
+        if self.retry_for_min is None:
+            return request
         retry = RetryPolicy(60 * self.retry_for_min)
         return replace(request, workspace=replace(request.workspace, retry=retry))
+
+    def wait_for_database(self) -> None:
+        """Waits for an unavailable database if the user has said how long.
+
+        Otherwise the command fails at once, because the address may be wrong.
+
+        Raises:
+            DatabaseUnavailableError: it was unavailable for too long.
+        """
+        url = database_url()
+        if self.retry_for_min is None or url is None:
+            return
+        server, retry = parse_database_url(url), RetryPolicy(60 * self.retry_for_min)
+        retrier = replace(workspace(), retry=retry).retrier(_print_note)
+        retrier.call(lambda: check_reachable(server))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +261,10 @@ def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int |
     if option.isdecimal() and 1 <= int(option) <= MOST_WORKERS:
         return int(option)
     raise SearchError(f"--workers {option}: expected auto, or a number from 1 to {MOST_WORKERS}")
+
+
+def _print_note(text: str) -> None:
+    say(text, err=True)
 
 
 def workspace() -> Workspace:

@@ -30,6 +30,7 @@ def search(options: SearchOptions) -> None:
     requested = options.request()
     settings = requested.configuration.settings
     elsewhere = options.placement()
+    options.wait_for_database()
     if not options.dry_run:
         from canopy_search.search.workers.forkserver import warm_up
 
@@ -61,16 +62,18 @@ def search(options: SearchOptions) -> None:
 
 def _print_next_steps(options: SearchOptions, settings: CanopyConfig) -> None:
     selected = options.selection
+    data = ["--allow-missing"] if options.allow_missing else []
+    confirm = command_text("confirm", *selected, *data)
     steps = {
-        command_text("confirm", *selected): "train the best again with additional seeds, and test",
+        confirm: "train the best again with additional seeds, and test",
         command_text("best", *selected, "--output", "best.yaml"): "the best configuration as YAML",
-        command_text("train", "best.yaml"): "train it fully, test it, keep the model",
+        command_text("train", "best.yaml", *data): "train it fully, test it, keep the model",
         command_text("report", *selected): "everything the search found, in one HTML file",
         command_text("diary", *selected): "the search as a diary, with room for your notes",
         command_text("dashboard"): "browse the study",
     }
     if settings.confirm is not None:
-        del steps[command_text("confirm", *selected)]
+        del steps[confirm]
     if settings.search.diary is not None:
         del steps[command_text("diary", *selected)]
     width = max(len(command) for command in steps)

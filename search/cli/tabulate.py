@@ -7,6 +7,7 @@ import typer
 
 from canopy_search.search.cli.options import INTERRUPTED, ConfigOption, requested
 from canopy_search.search.console import open_console, say
+from canopy_search.search.environment import folder_name
 
 
 def tabulate(
@@ -22,7 +23,7 @@ def tabulate(
     from canopy_search.search.workflows.tabulate import tabulate_on_screen
 
     request = requested(config)
-    path = output or request.workspace.home / "tables" / f"{request.study}.parquet"
+    path = output or request.workspace.home / "tables" / f"{folder_name(request.study)}.parquet"
     points = tabulate_on_screen(request, path, open_console())
     if points is None:
         say("", "Interrupted; nothing is lost. Resume with the same command.", err=True)

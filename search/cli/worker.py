@@ -38,6 +38,7 @@ def worker(options: JoinOptions) -> None:
     request = options.request()
     if (placed := placed_worker()) is not None:
         raise typer.Exit(placed.run(request, open_screen(open_console()).emit))
+    options.wait_for_database()
     store = open_store(writes=True)
     if options.wait:
         wait_for_study(store, request.study)

@@ -26,6 +26,7 @@ from canopy_search.search.events import (
     SharedPrefix,
     TrialEnded,
     TrialStarted,
+    paused_text,
 )
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.open_study import (
@@ -315,7 +316,7 @@ class _Work:
     def _obey(self, epoch: int, epochs: int) -> None:
         """Pauses between two epochs if the user paused the study."""
         if epoch < epochs and self.objective.wanted() == PAUSE:
-            raise StudyPausedError("the study is paused; resume it with: canopy resume")
+            raise StudyPausedError(paused_text(self.objective.opened.study.study_name))
 
     def _on_batch(self, epoch: int, done: int, total: int) -> None:
         objective = self.objective

@@ -16,12 +16,14 @@ class EventPipe:
     """Passes every event of a worker to its log and to the launcher.
 
     Args:
-        log: writes the log.
         connection: pipe to the launcher; events that would block are only in the log.
+
+    Attributes:
+        log: writes the log.
     """
 
-    def __init__(self, log: Emit, connection: "Connection[Any, Any]") -> None:
-        self._log = log
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self.log: Emit = lambda _event: None
         self._connection = connection
         self._lock = threading.Lock()
         self._batch_s = 0.0
@@ -31,7 +33,7 @@ class EventPipe:
 
         Of steps and preparations, one in 0.2 s is sent. The launcher has shown the start itself.
         """
-        self._log(event)
+        self.log(event)
         is_step = isinstance(event, BatchDone | Progress)
         if isinstance(event, SearchStarted) or (is_step and self._is_too_soon(event)):
             return

@@ -117,7 +117,6 @@ class Launcher:
             SearchFailedError: too many trials failed, or the backend is lost.
             KeyboardInterrupt: the user stopped the search; no worker is left.
         """
-        self.logs.mkdir(parents=True, exist_ok=True)
         try:
             while not self._is_over():
                 if self.deadline_s is not None and time.monotonic() > self.deadline_s:

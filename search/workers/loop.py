@@ -21,7 +21,7 @@ from canopy_search.search.errors import (
     SickWorkerError,
     StudyPausedError,
 )
-from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded
+from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded, paused_text
 from canopy_search.search.scheduling.factory import GRID, build_pruner, build_sampler
 from canopy_search.search.scheduling.failures import Deaths, Failures, settings_not_repeated
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED
@@ -242,8 +242,7 @@ class _Worker:
         if not self.is_waiting:
             self.is_waiting = True
             waiting = "nothing to start now; waiting for the other workers"
-            paused = "the study is paused; resume it with: canopy resume"
-            self.objective.emit(Note(paused if is_paused else waiting))
+            self.objective.emit(Note(paused_text(self.plan.study) if is_paused else waiting))
         while True:
             time.sleep(random.uniform(0.5, 1) * self.wait_s)
             self.wait_s = min(max(_LONGEST_WAIT_S, session.longest_pause_s), 2 * self.wait_s)

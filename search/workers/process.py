@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import optuna
 
@@ -30,6 +30,7 @@ from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workers.command import INTERRUPTED
 from canopy_search.search.workers.event_pipe import EventPipe
 from canopy_search.search.workers.graceful_exit import leaving_in_time
+from canopy_search.search.workers.logs import LogFile
 from canopy_search.search.workers.loop import open_objective, work
 from canopy_search.storage.errors import StorageError
 from canopy_search.storage.study.studies import StudyStore
@@ -60,12 +61,12 @@ def run_worker(job: WorkerJob, connection: "Connection[Any, Any]") -> None:
     os.environ.clear()
     os.environ.update(job.environment)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    log = job.log.open("a", buffering=1, encoding="utf-8")
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(log.fileno(), stream.fileno())
-    lines = LineScreen(log_console(log))
+    pipe = EventPipe(connection)
+    log = LogFile(job.log, note_to(pipe.emit))
+    log.replace_output()
+    lines = LineScreen(log_console(cast("TextIO", log)))
     lines.emit(Note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} worker {os.getpid()} started"))
-    pipe = EventPipe(lines.emit, connection)
+    pipe.log = lines.emit
     parent = multiprocessing.parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):

@@ -178,7 +178,6 @@ class _BackgroundMirror:
 
     def _start(self) -> None:
         ours, theirs = CONTEXT.Pipe()
-        self.job.log.parent.mkdir(parents=True, exist_ok=True)
         process = CONTEXT.Process(target=run_mirror, args=(self.job, theirs), name="canopy mirror")
         process.start()
         theirs.close()

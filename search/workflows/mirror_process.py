@@ -17,6 +17,7 @@ from canopy_search.dashboards.errors import TrackerConfigError
 from canopy_search.search.errors import SearchError
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.graceful_exit import leaving_in_time
+from canopy_search.search.workers.logs import LogFile
 from canopy_search.storage.database import Database
 from canopy_search.storage.errors import UnknownStudyError
 
@@ -46,19 +47,20 @@ def run_mirror(job: MirrorJob, connection: "Connection[Any, Any]") -> None:
     """Runs the mirror in its own process; any message on `connection` asks it to finish."""
     os.setsid()  # Ctrl-C in the terminal goes to the search
     os.nice(_NICENESS)
-    log = job.log.open("a", buffering=1, encoding="utf-8")
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(log.fileno(), stream.fileno())
-
     logged: dict[str, Any] = {}
 
     def emit(kind: str, value: Any) -> None:
         if kind != PROGRESS and logged.get(kind, ...) != value:
             logged[kind] = value
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind}: {value}\n")
+        send(kind, value)
+
+    def send(kind: str, value: Any) -> None:
         with suppress(OSError):
             connection.send((kind, value))
 
+    log = LogFile(job.log, lambda text: send(NOTE, text))
+    log.replace_output()
     parent = parent_process()
     try:
         with leaving_in_time(parent.sentinel if parent else None):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
-from canopy_search.search.events import Note, SearchStarted, note_to
+from canopy_search.search.events import Note, SearchStarted, note_to, paused_text
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import SearchEnd, Wanted, finished_count, search_end
 from canopy_search.search.scheduling.open_study import best_ap
@@ -131,7 +131,7 @@ def _let_workers_search(
     if finished >= plan.n_trials and not is_running:
         return SearchEnd.COMPLETE
     if store.control(plan.study) == PAUSE:
-        screen.emit(Note("the study is paused; resume it with: canopy resume"))
+        screen.emit(Note(paused_text(plan.study)))
     slots = launcher.backend.slots()
     if len(slots) > 1 and launcher.backend.one_machine:
         devices = ", ".join(dict.fromkeys(slot.device for slot in slots))

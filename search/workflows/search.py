@@ -8,7 +8,6 @@ from rich.console import Console
 
 from canopy_search.dashboards.formatting.tables import counts_text, spent_text, trials_table
 from canopy_search.dashboards.study.finalists import finalists_at_hand
-from canopy_search.dashboards.study.model import StudyData
 from canopy_search.dashboards.study.read_study import read_study
 from canopy_search.dashboards.study.reader import read_trials
 from canopy_search.search.events import Note
@@ -67,7 +66,7 @@ def search_until_done(request: SearchRequest, console: Console) -> bool:
     if limits.hours is not None:
         left_h = limits.hours - (time.monotonic() - started_s) / 3600
         limits = replace(limits, hours=max(0.0, left_h))
-    return not end.is_final or _confirm_at_end(request, summary, limits, console)
+    return not end.is_final or _confirm_at_end(request, limits, console)
 
 
 def work_on_screen(plan: SearchPlan, console: Console) -> bool:
@@ -88,17 +87,14 @@ def work_on_screen(plan: SearchPlan, console: Console) -> bool:
         with leaving_in_time():
             end = search_in_study(replace(plan, slot=slot.name), screen.emit)
         screen.emit(Note(f"study {plan.study}: {end.value}"))
-        summary = read_trials(StudyStore(plan.workspace.open()), plan.study)
     except KeyboardInterrupt:
         return False
     finally:
         screen.close()
-    return not end.is_final or _confirm_at_end(plan.request, summary, Limits(workers=1), console)
+    return not end.is_final or _confirm_at_end(plan.request, Limits(workers=1), console)
 
 
-def _confirm_at_end(
-    request: StudyRequest, summary: StudyData, limits: Limits, console: Console
-) -> bool:
+def _confirm_at_end(request: StudyRequest, limits: Limits, console: Console) -> bool:
     """Confirms the finalists of an ended search, if the configuration says so and it has any.
 
     Returns:
@@ -107,7 +103,8 @@ def _confirm_at_end(
     requested = request.configuration.settings.confirm
     if requested is None:
         return True
-    available = finalists_at_hand(summary)
+    store = StudyStore(request.workspace.open())
+    available = finalists_at_hand(read_trials(store, request.study))
     if available < requested.top:
         text = f"the study has only {available} different settings to confirm"
         console.print(text, highlight=False)

@@ -127,7 +127,6 @@ def _connect(address: str | None, log: Path) -> tuple[DriverProcess, list[Node]]
     Raises:
         PlacementError: the cluster cannot be used.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     chosen = choose_address(address)
     launcher_end, driver_end = CONTEXT.Pipe()
     job = RayJob(chosen, log, dict(os.environ))

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.workers import command as command_module
 from canopy_search.search.workers.command import CanopyWorker, WorkerCommand
+from canopy_search.search.workers.logs import LogFile
 from canopy_search.search.workers.ray.address import LOCAL, NO_TOKEN
 from canopy_search.search.workers.ray.slots import Node, RaySlot, living_nodes
 from canopy_search.search.workers.remote_search import worker_ended
@@ -111,11 +111,7 @@ def run_ray(job: RayJob, connection: "Connection[Any, Any]") -> None:
     os.environ.update({**_ENVIRONMENT, **job.environment})
     if job.address == LOCAL:
         os.environ[_LOOPBACK_VARIABLE] = "0"
-    with job.log.open("a", buffering=1, encoding="utf-8") as log:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(log.fileno(), stream.fileno())
-            if isinstance(stream, TextIOWrapper):  # Ray prints the workers' lines without flushing
-                stream.reconfigure(line_buffering=True)
+    LogFile(job.log, lambda text: print(text, file=sys.stderr)).replace_output()  # noqa: T201
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()} started", flush=True)  # noqa: T201
     import ray
 

@@ -1,8 +1,6 @@
 """Folder of a search's jobs, in the state folder, which all SLURM nodes share."""
 
-import hashlib
 import os
-import re
 import shutil
 import socket
 import time
@@ -13,6 +11,7 @@ from uuid import uuid4
 
 import psutil
 
+from canopy_search.search.environment import folder_name
 from canopy_search.search.errors import PlacementError
 from canopy_search.search.workers.slurm.queue import Queue
 
@@ -46,7 +45,7 @@ class JobFolders:
                 "without it"
             )
         self.home = home
-        self.name = _folder_name(study)
+        self.name = folder_name(study)
         self._study = home / "jobs" / self.name
 
     def create(self, queue: Queue, note: Callable[[str], None]) -> Path:
@@ -93,14 +92,6 @@ def job_ids(folder: Path) -> list[str]:
         folder.glob(f"*{_SUBMITTED}"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
     return [path.name.removesuffix(_SUBMITTED) for path in paths]
-
-
-def _folder_name(study: str) -> str:
-    """Returns a name without characters that are special to SLURM, submitit or a shell."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", study)
-    if plain == study and not study.startswith("."):
-        return study
-    return f"{plain.lstrip('.')[:60]}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
 def _is_dead(folder: Path) -> bool:
