@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -204,7 +205,7 @@ class WorkerOptions(DataOptions):
         if self.retry_for_min is None or url is None:
             return
         server, retry = parse_database_url(url), RetryPolicy(60 * self.retry_for_min)
-        retrier = replace(workspace(), retry=retry).retrier(_print_note)
+        retrier = replace(workspace(), retry=retry).retrier(partial(say, err=True))
         retrier.call(lambda: check_reachable(server))
 
 
@@ -261,10 +262,6 @@ def checked_workers(option: str | None, setting: int | Literal["auto"]) -> int |
     if option.isdecimal() and 1 <= int(option) <= MOST_WORKERS:
         return int(option)
     raise SearchError(f"--workers {option}: expected auto, or a number from 1 to {MOST_WORKERS}")
-
-
-def _print_note(text: str) -> None:
-    say(text, err=True)
 
 
 def workspace() -> Workspace:
