@@ -20,6 +20,7 @@ from canopy_search.search.errors import (
     SickWorkerError,
 )
 from canopy_search.search.events import Ending, WorkerEnded
+from canopy_search.search.scheduling.next_trial import SearchEnd
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.plan import SearchPlan, plan_search
 from canopy_search.search.workers import placed_worker as placed_workers
@@ -123,10 +124,11 @@ def test_its_exit_status_says_how_it_ended(
 ) -> None:
     given: list[SearchPlan] = []
 
-    def search(plan: SearchPlan, *_arguments: Any, **_options: Any) -> None:
+    def search(plan: SearchPlan, *_arguments: Any, **_options: Any) -> SearchEnd:
         given.append(plan)
         if error is not None:
             raise error
+        return SearchEnd.COMPLETE
 
     monkeypatch.setattr(placed_workers, "search_in_study", search)
     assert Placed(5, 7, threads=1, number=2).run(plan_of(tmp_path).request, quiet) == status
