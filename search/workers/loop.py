@@ -266,20 +266,19 @@ class _Worker:
             self.is_enqueued = self.is_enqueued or not enqueue_once(opened.study, search.enqueued)
             known_trials = len(opened.trials())
             trial = self._select(snapshot)
-            ended, end = [], None
+            ended = end_paused(opened, objective.pruner_name) if trial is Idle.DONE else []
             if isinstance(trial, optuna.trial.Trial):
                 trial = self._sampled(trial, is_new=trial.number >= known_trials)
                 snapshot.taken = trial.number
-            elif trial is Idle.DONE:
-                ended = end_paused(opened, objective.pruner_name)
-                wanted = Wanted(self.plan.n_trials, snapshot.target, snapshot.control)
-                end = search_end(opened.trials(), wanted, search)
         self._emit_lethal_trials()
+        if trial is not Idle.DONE:
+            return trial
         if ended:
             objective.emit(Note(f"{len(ended)} paused trials are marked pruned"))
             for number in [] if objective.shares else ended:
                 objective.forget(number)
-        return end or trial
+        wanted = Wanted(self.plan.n_trials, snapshot.target, snapshot.control)
+        return search_end(opened.trials(), wanted, search)
 
     def _leave_out(self) -> None:
         """Leaves out waiting trials that cannot start, and names what is left out, once."""
