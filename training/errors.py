@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+_MOST_SHOWN = 80
+"""Characters of a quoted value, so that a message stays one readable line."""
+
 
 class TrainingError(Exception):
     """Base of every error that `training` raises on purpose.
@@ -93,8 +96,21 @@ def unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:
-    """Returns ``did you mean …?``, or all known names if none is close."""
-    nearest = get_close_matches(name, known, n=1)
+    """Returns ``did you mean …?``, or the known names if none is close."""
+    nearest = get_close_matches(name, known, n=1) if len(name) <= _MOST_SHOWN else []
     if nearest:
-        return f"did you mean {nearest[0]!r}?"
-    return f"available: {', '.join(known)}" if known else "there are none"
+        return f"did you mean {shown(nearest[0])}?"
+    return f"available: {listed(known, 100)}" if known else "there are none"
+
+
+def shown(value: object) -> str:
+    """Returns the beginning of a value in quotes, for a message about a user's file."""
+    text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str | bytes | list) else value)
+    return text if len(text) <= _MOST_SHOWN + 2 else f"{text[:_MOST_SHOWN]}…"
+
+
+def listed(names: Sequence[str], most: int = 10, separator: str = ", ") -> str:
+    """Returns the first names, each cut to a readable length, and how many there are in all."""
+    cut = [name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…" for name in names[:most]]
+    more = f"{separator}… ({len(names):,} in all)" if len(names) > most else ""
+    return separator.join(cut) + more

@@ -15,6 +15,13 @@ from canopy_search.filestore.errors import FileStoreUrlError
 from canopy_search.filestore.urls import Source, source_of
 
 Augmentation = Literal["hflip", "vflip", "rot90"]
+Part = Literal["train", "validation", "test"]
+LayoutName = Literal[
+    "table", "class_folders", "celeba", "chexpert", "coco", "voc", "open_images", "parquet_folder"
+]
+
+EXCLUSIVE_LOSS = "cross_entropy"
+"""The loss of a network whose probabilities of all labels sum to 1."""
 
 NAME_COLUMN = "image_name"
 TAGS_COLUMN = "tags"
@@ -41,28 +48,77 @@ SourceSetting = Annotated[Source, PlainValidator(_checked_source)]
 """A path, or a URL without secrets; a URL stays text, because a path would lose its slashes."""
 
 
+def _checked_list(value: Any) -> Source:
+    # A number in quotes is a fraction that was meant as a number, not the name of a file.
+    if not isinstance(value, Path) and not any(map(str.isalpha, str(value))):
+        raise PydanticCustomError("path_type", "Input is not a valid path")
+    return _checked_source(value)
+
+
+ListSetting = Annotated[Source, PlainValidator(_checked_list)]
+"""A text file with the name of an image in each line."""
+
+
+_VALIDATION_SHARE = 0.15
+
+
 class SplitSettings(Settings):
-    """Which images are held out: by the user's own column, or by fractions at random.
+    """Which images are held out: by the user's own column or lists, or by fractions at random.
 
     Attributes:
-        validation: fraction of the images.
-        test: fraction of the images; 0 for no test split.
+        validation: fraction of the images, or a text file with their names. If the user's own split
+            names no image for validation, this fraction of its training images is drawn.
+        test: fraction of the images, 0 for no test split; or a text file with their names.
+        train: a text file with their names; None for the images that no other list names.
         seed: of the stratified split.
-        column: the label file's column with train, validation or test; the fractions and the seed
-            are then unused. ``auto`` is a column named ``split`` if there is one.
+        column: the label file's column with train, validation or test. ``auto`` is a column named
+            ``split`` if there is one, and no list.
+        values: part → the column's values for it, if they are others than train, validation, test.
         group: the label file's column of groups; images of one group stay in one part. ``auto`` is
             a column named ``group`` if there is one.
     """
 
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    test: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    validation: Annotated[float, Field(gt=0, lt=1)] | ListSetting = _VALIDATION_SHARE
+    test: Annotated[float, Field(ge=0, lt=1)] | ListSetting = 0.15
+    train: ListSetting | None = None
     seed: int = 0
     column: str | None = "auto"
+    values: dict[Part, Annotated[tuple[str | int | bool, ...], Field(strict=False)]] | None = None
     group: str | None = "auto"
+
+    @property
+    def validation_share(self) -> float:
+        """Fraction of the images, or of the training images, that is drawn for validation."""
+        return self.validation if isinstance(self.validation, float) else _VALIDATION_SHARE
+
+    @property
+    def test_share(self) -> float:
+        """Fraction of the images that is drawn for test."""
+        return self.test if isinstance(self.test, float) else 0.0
+
+    @property
+    def lists(self) -> dict[Part, Source]:
+        """Part → the text file that names its images."""
+        named: dict[Part, Any] = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        return {part: list_ for part, list_ in named.items() if isinstance(list_, Path | str)}
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "SplitSettings":
+        if self.lists and self.column not in {None, "auto"}:
+            raise ValueError(
+                f"column and the list for {min(self.lists)} exclude each other; remove one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> "SplitSettings":
-        if self.validation + self.test >= 1:
+        if self.lists:
+            return self
+        if self.validation_share + self.test_share >= 1:
             raise ValueError(
                 f"validation {self.validation} and test {self.test} leave nothing to train on; "
                 "their sum must stay below 1"
@@ -80,12 +136,17 @@ class ColumnSettings(Settings):
             split and group, if the file has no column of tags.
         separator: between two tags; ``auto`` is the one of ``|``, ``;`` and ``,`` that occurs, else
             white space.
+        uncertain: what -1 means in columns of 0 and 1. None: such a cell is an error.
+        blank: what an empty cell means in columns of 0 and 1, likewise. An ignored cell leaves the
+            loss, the metrics and the stratification alone.
     """
 
     image: str = NAME_COLUMN
     tags: str = TAGS_COLUMN
     labels: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     separator: Literal["auto", "space", ",", ";", "|"] = "auto"
+    uncertain: Literal["zero", "one", "ignore"] | None = None
+    blank: Literal["zero", "ignore"] | None = None
 
 
 class DataSettings(Settings):
@@ -93,9 +154,13 @@ class DataSettings(Settings):
 
     Attributes:
         demo: the built-in demo set in place of `labels` and `images`.
-        labels: the label file: CSV, JSON lines or Parquet; a path, or a URL as text.
-        images: the folder of image files; a path, or a URL as text.
+        labels: the label file, or the folder of a layout that has several; a path, or a URL as
+            text.
+        images: the folder of image files, a path, or a URL as text; None if the label file itself
+            contains the images.
+        layout: how images and labels are published; ``auto`` recognises it by content.
         columns: names of the label file's columns.
+        none: a word among the labels that means no label, such as ``No Finding``.
         image_px: side of the square that every image is scaled to.
         split: which images are held out.
         augment: random flips and quarter turns of the training images.
@@ -106,7 +171,9 @@ class DataSettings(Settings):
     demo: Literal["digits"] | None = None
     labels: SourceSetting | None = None
     images: SourceSetting | None = None
+    layout: Literal["auto"] | LayoutName = "auto"
     columns: ColumnSettings = ColumnSettings()
+    none: Annotated[str, Field(min_length=1)] | None = None
     image_px: Annotated[int, Field(ge=8, le=2048)] = 128
     split: SplitSettings = SplitSettings()
     augment: Annotated[tuple[Augmentation, ...], Field(strict=False)] = ()
@@ -117,7 +184,8 @@ class DataSettings(Settings):
         named = [key for key in ("labels", "images") if getattr(self, key) is not None]
         if self.demo and named:
             raise ValueError(f"demo and {named[0]} exclude each other; remove one of them")
-        if not self.demo and len(named) < 2:
+        contains_images = self.layout == "parquet_folder" or str(self.labels).endswith(".parquet")
+        if not self.demo and len(named) < 2 and not (named == ["labels"] and contains_images):
             missing = ({"labels", "images"} - set(named)).pop() if named else "labels and images"
             raise ValueError(f"{missing} missing; name the label file and the folder of images")
         return self

@@ -20,27 +20,48 @@ class InitOptions:
     """Options of `canopy init`."""
 
     labels: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--labels",
-            help="Label file: CSV, JSON lines or Parquet; a path or a URL.",
+            help="Label file, or folder of annotations; a path or a URL. Default: the folders "
+            "of the images are their labels.",
             metavar="PATH|URL",
         ),
-    ]
+    ] = None
     images: Annotated[
-        str,
-        typer.Option("--images", help="Folder of images; a path or a URL.", metavar="PATH|URL"),
-    ]
+        str | None,
+        typer.Option(
+            "--images",
+            help="Folder of images; a path or a URL. Default: the label file contains them.",
+            metavar="PATH|URL",
+        ),
+    ] = None
     output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False
     image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None
     tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None
     split_column: Annotated[
-        str | None, typer.Option(help="Column with train, validation or test.")
+        str | None, typer.Option(help="Column with train, validation or test; none ignores it.")
+    ] = None
+    split_values: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Values of that column for a part, such as test=3,4; repeatable.",
+            metavar="PART=VALUES",
+        ),
     ] = None
     group_column: Annotated[
-        str | None, typer.Option(help="Column of groups; a group is never split.")
+        str | None, typer.Option(help="Column of groups, which are never split; none ignores it.")
     ] = None
+    ignore_column: Annotated[
+        list[str] | None, typer.Option(help="Column that is no label; repeatable.")
+    ] = None
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="Write it although over 1 % of the images are unusable."
+        ),
+    ] = False
     image_px: Annotated[
         int | None,
         typer.Option(min=8, max=2048, help="Side of the square; default: chosen from the data."),
@@ -62,7 +83,12 @@ class InitOptions:
 def init(options: InitOptions) -> None:
     """Inspect labels and images, report what they contain, and write a matching canopy.yaml."""
     from canopy_search.filestore.urls import source_of
-    from canopy_search.search.workflows.init import Wishes, check_augment, initialize
+    from canopy_search.search.workflows.init import (
+        Wishes,
+        check_augment,
+        check_split_values,
+        initialize,
+    )
     from canopy_search.search.workflows.init_report import report_lines
     from canopy_search.training.data.labels.columns import Given
 
@@ -70,8 +96,14 @@ def init(options: InitOptions) -> None:
         output=options.output,
         force=options.force,
         columns=Given(
-            options.image_column, options.tags_column, options.split_column, options.group_column
+            image=options.image_column,
+            tags=options.tags_column,
+            split=options.split_column,
+            group=options.group_column,
+            values=check_split_values(options.split_values or []),
+            ignored=tuple(options.ignore_column or ()),
         ),
+        allow_missing=options.allow_missing,
         image_px=options.image_px,
         augment=check_augment(options.augment or []),
         epochs=options.epochs,
@@ -80,8 +112,8 @@ def init(options: InitOptions) -> None:
     screen = open_screen(open_console(stderr=True))
     try:
         found = initialize(
-            source_of(options.labels),
-            source_of(options.images),
+            None if options.labels is None else source_of(options.labels),
+            None if options.images is None else source_of(options.images),
             wishes,
             state_home(),
             progress_to(screen.emit),

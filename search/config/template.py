@@ -11,8 +11,7 @@ from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.settings import MISSION_SPACE
 from canopy_search.search.config.yaml_file import flow_text
 from canopy_search.storage.study.enqueued import FULL_KEY
-from canopy_search.training.data.labels.columns import Guess
-from canopy_search.training.settings import ColumnSettings
+from canopy_search.training.settings import EXCLUSIVE_LOSS, ColumnSettings, DataSettings
 
 # Sizes that networks can halve several times without a remainder.
 IMAGE_SIZES_PX = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -25,14 +24,25 @@ COMMENT_COLUMN = 60
 
 @dataclass(frozen=True)
 class Choices:
-    """The settings of a new configuration; every field is a setting with that name."""
+    """The settings of a new configuration.
 
-    labels: Source
-    images: Source
-    guess: Guess
-    image_px: int
-    augment: tuple[str, ...]
-    allow_missing: bool
+    Attributes:
+        data: the section ``data``.
+        is_split_by_user: whether the label file or lists determine the split.
+        draws_validation: whether validation images are drawn at random.
+        not_used: keys of the split whose usual column exists and means something else.
+        is_exclusive: whether every image has exactly one label.
+        epochs: of a full run.
+        batch_size: images in a batch.
+        study: its name.
+        backbones: to search.
+    """
+
+    data: DataSettings
+    is_split_by_user: bool
+    draws_validation: bool
+    not_used: tuple[str, ...]
+    is_exclusive: bool
     epochs: int
     batch_size: int
     study: str
@@ -73,22 +83,27 @@ def config_text(choices: Choices, folder: Path) -> str:
         choices: its settings.
         folder: folder of the configuration file; paths are written relative to it.
     """
-    split: dict[str, Any] = {"validation": 0.15, "test": 0.15, "seed": 0}
-    guess = choices.guess
-    held_out: dict[str, Any] = {"column": guess.split} if guess.split else split
-    if guess.group:
-        held_out = held_out | {"group": guess.group}
-    data = [
-        ("labels", _path(choices.labels, folder), ""),
-        ("images", _path(choices.images, folder), ""),
-        *_columns(guess.columns),
-        ("image_px", choices.image_px, "every image is scaled to this square"),
-        ("split", held_out, _split_comment(guess)),
-        ("augment", list(choices.augment), "hflip, vflip, rot90 if they keep the labels valid"),
+    settings = choices.data
+    data: list[tuple[str, Any, str]] = [
+        (name, _path(source, folder), "")
+        for name, source in (("labels", settings.labels), ("images", settings.images))
+        if source is not None
     ]
-    if choices.allow_missing:
+    if settings.layout != "auto":
+        data.append(("layout", settings.layout, "how the data is published"))
+    data += _columns(settings.columns)
+    if settings.none is not None:
+        data.append(("none", settings.none, "a word that means no label"))
+    data += [
+        ("image_px", settings.image_px, "every image is scaled to this square"),
+        ("split", _split(choices, folder), _split_comment(choices)),
+        ("augment", list(settings.augment), "hflip, vflip, rot90 if they keep the labels valid"),
+    ]
+    if settings.allow_missing:
         data.append(("allow_missing", True, "some images cannot be used; they are skipped"))
-    training = [
+    training: list[tuple[str, Any, str]] = [
+        *[("loss", EXCLUSIVE_LOSS, "softmax: every image has exactly one label")]
+        * choices.is_exclusive,
         ("epochs", choices.epochs, "of a full run; unpromising trials end earlier"),
         ("batch_size", choices.batch_size, ""),
         ("weights", "none", "imagenet starts from pretrained weights (a download)"),
@@ -102,8 +117,11 @@ def config_text(choices: Choices, folder: Path) -> str:
         ("pruner", {"name": "branches"}, "pauses trials and promotes the best; or median, none"),
     ]
     space = MISSION_SPACE | {"backbone": list(choices.backbones)}
-    space_lines = [(name, domain, "") for name, domain in space.items()]
     first = {"backbone": choices.backbones[0], "loss": "bce", "gamma": 1.0, FULL_KEY: True}
+    if choices.is_exclusive:
+        space.pop("loss")
+        first.pop("loss")
+    space_lines = [(name, domain, "") for name, domain in space.items()]
     return "\n".join(
         [
             "# Written by `canopy init`; every key is explained in docs/configuration.md.",
@@ -129,14 +147,34 @@ def config_text(choices: Choices, folder: Path) -> str:
 def _columns(columns: ColumnSettings) -> list[tuple[str, Any, str]]:
     """The line about columns, if they differ from the defaults."""
     named = columns.model_dump(mode="json", exclude_defaults=True)
-    return [("columns", named, "their names in the label file")] if named else []
+    return [("columns", named, "of the label file")] if named else []
 
 
-def _split_comment(guess: Guess) -> str:
-    if guess.split:
-        return "the label file's own split"
-    together = "; a group stays in one part" if guess.group else ""
-    return "each label's share is kept" + together
+def _split(choices: Choices, folder: Path) -> dict[str, Any]:
+    """The split as it is written, with everything that must not be guessed again."""
+    settings = choices.data.split
+    split: dict[str, Any] = {part: _path(list_, folder) for part, list_ in settings.lists.items()}
+    if settings.column is not None:
+        split["column"] = settings.column
+    if settings.values is not None:
+        split["values"] = {part: list(values) for part, values in settings.values.items()}
+    if choices.draws_validation:
+        split["validation"] = settings.validation
+        split |= {} if choices.is_split_by_user else {"test": settings.test}
+        split["seed"] = settings.seed
+    if settings.group is not None:
+        split["group"] = settings.group
+    return split | dict.fromkeys(choices.not_used)
+
+
+def _split_comment(choices: Choices) -> str:
+    together = "; a group stays in one part" if choices.data.split.group else ""
+    if not choices.is_split_by_user:
+        return "each label's share is kept" + together
+    drawn = "; validation is drawn from train" + together if choices.draws_validation else ""
+    return (
+        "the published lists" if choices.data.split.lists else "the label file's own split"
+    ) + drawn
 
 
 def _path(path: Source, folder: Path) -> str:

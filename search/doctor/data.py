@@ -1,9 +1,11 @@
 """The check of labels and images; it reads at most one image."""
 
+from pathlib import Path
+
 from canopy_search.filestore.retry import FILE_STORE, Retrier, RetryPolicy
 from canopy_search.filestore.urls import Source
 from canopy_search.search.doctor.finding import Finding, ok, warning
-from canopy_search.training.data.dataset import DataFacts
+from canopy_search.training.data.dataset import DataFacts, data_sources
 from canopy_search.training.data.demo import SCENES
 from canopy_search.training.data.files.sources import (
     ImageFile,
@@ -22,16 +24,20 @@ from canopy_search.training.settings import DataSettings
 _DIGITS = 10
 
 
-def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
+def check_data(settings: DataSettings, home: Path) -> tuple[DataFacts, Finding]:
     """Reads the label file and looks for its images.
+
+    Args:
+        settings: where the data is.
+        home: the state folder, for images that the label file contains.
 
     Raises:
         TrainingError: a search could not start with them.
     """
-    if settings.labels is None or settings.images is None:
+    if settings.labels is None:
         facts = DataFacts(SCENES, SCENES, _DIGITS, settings.image_px)
         return facts, ok("data", f"the built-in demo: {facts.images:,} images, {_DIGITS} labels")
-    table, located = _found(settings, settings.labels, settings.images)
+    table, located = _found(settings, *data_sources(settings, home, None))
     split = split_table(located.table, settings.split)
     facts = DataFacts(len(located.paths), len(split.train), len(table.labels), settings.image_px)
     found = (
@@ -49,7 +55,7 @@ def check_data(settings: DataSettings) -> tuple[DataFacts, Finding]:
 
 def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[LabelTable, Located]:
     no_wait = Retrier(RetryPolicy(0), FILE_STORE)
-    table = read_label_file(labels, settings.columns, settings.split, no_wait)
+    table = read_label_file(labels, settings, no_wait)
     with opened_images(images, no_wait) as folder:
         located = locate_images(table, folder)
         for file in located.paths[:1]:

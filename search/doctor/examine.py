@@ -112,7 +112,7 @@ class _Examination:
         from canopy_search.search.doctor.data import check_data
 
         if self.config is not None:
-            self.data, finding = check_data(self.config.data)
+            self.data, finding = check_data(self.config.data, self._home)
             yield finding
 
     def _check_device(self) -> Iterator[Finding]:

@@ -77,6 +77,12 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         for key in ("labels", "images")
         if isinstance(value := getattr(config.data, key), Path)
     }
+    lists: dict[str, Any] = {
+        part: folder / _expanded(list_) if isinstance(list_, Path) else list_
+        for part, list_ in config.data.split.lists.items()
+    }
+    if lists:
+        data["split"] = config.data.split.model_copy(update=lists)
     if allow_missing:
         data["allow_missing"] = True
     updates: dict[str, Any] = {"data": config.data.model_copy(update=data)}

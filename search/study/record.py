@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from canopy_search.dashboards.study.settings import differing, flat
@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
         "columns": ColumnSettings().model_dump(mode="json"),
         "split": SplitSettings().model_dump(mode="json"),
         "left_out": 0,
+        "layout": "auto",
+        "none": None,
     },
     "training": {"compile": "off", "accumulation": ()},
 }
@@ -49,6 +51,10 @@ def study_record(
         dataset: the opened data.
     """
     data = config.data.model_dump(mode="json", exclude={"labels", "images", "allow_missing"})
+    # The names of lists, not where this machine has them.
+    data["split"] |= {
+        part: PurePosixPath(list_).name for part, list_ in config.data.split.lists.items()
+    }
     fixed = training.model_dump(mode="json")
     fixed["device"] = fixed["device"].partition(":")[0]  # the index of the GPU makes no difference
     return {

@@ -21,17 +21,27 @@ from canopy_search.search.config.template import (
 from canopy_search.search.errors import ConfigError
 from canopy_search.search.study.configuration import load_config
 from canopy_search.training.data.cache.reading import Progress
-from canopy_search.training.data.dataset import Dataset, open_dataset
+from canopy_search.training.data.dataset import Dataset, data_sources, open_dataset
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder, opened_images
-from canopy_search.training.data.images.skipped import TOLERATED
-from canopy_search.training.data.labels.columns import Given, Guess, guess_columns, image_files
-from canopy_search.training.data.labels.label_file import LabelTable, label_table
+from canopy_search.training.data.images.skipped import check_skipped
+from canopy_search.training.data.labels.columns import Given, guess_columns, none_word
+from canopy_search.training.data.labels.label_file import (
+    GROUP_COLUMN,
+    SPLIT_COLUMN,
+    LabelTable,
+    label_table,
+)
 from canopy_search.training.data.labels.locating import locate_images
-from canopy_search.training.data.labels.rows import read_rows
+from canopy_search.training.data.labels.names import files_below
+from canopy_search.training.data.labels.parts import PART_WORDS, Values, lists_beside
+from canopy_search.training.data.labels.rows import LabelRows
+from canopy_search.training.data.labels.targets import has_exclusive_labels
+from canopy_search.training.data.layouts.parquet import WITH_IMAGES
+from canopy_search.training.data.layouts.recognise import FOLDER_LAYOUTS, read_rows
 from canopy_search.training.data.survey import FileSurvey, survey_files
 from canopy_search.training.errors import ImageError, unknown_name_message
 from canopy_search.training.network.backbones import check_backbone
-from canopy_search.training.settings import Augmentation, DataSettings, SplitSettings
+from canopy_search.training.settings import Augmentation, DataSettings, Part, SplitSettings
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Wishes:
         output: the file to write.
         force: replace the file if it exists.
         columns: columns of the label file.
+        allow_missing: write it even if many images cannot be used.
         image_px: side of the square, in pixels.
         augment: random flips and turns.
         epochs: epochs of a full run.
@@ -51,6 +62,7 @@ class Wishes:
     output: Path
     force: bool
     columns: Given
+    allow_missing: bool
     image_px: int | None
     augment: tuple[Augmentation, ...]
     epochs: int | None
@@ -66,7 +78,7 @@ class Examination:
         files: summary of the image headers.
         unnamed: number of image files that the label file does not name.
         dataset: the data that a search with this configuration would use.
-        guess: the guessed columns.
+        data: the settings that were detected.
         output: the configuration that was written.
         has_gpu: whether this machine has a GPU.
     """
@@ -75,7 +87,7 @@ class Examination:
     files: FileSurvey
     unnamed: int
     dataset: Dataset
-    guess: Guess
+    data: DataSettings
     output: Path
     has_gpu: bool
 
@@ -94,23 +106,43 @@ def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
     return tuple(known[name] for name in chosen)
 
 
+def check_split_values(texts: Sequence[str]) -> Values | None:
+    """Returns part → values of the split column, from texts such as ``test=3,4``.
+
+    Raises:
+        ConfigError: a text names no part or no value.
+    """
+    values: Values = {}
+    known = {part: part for part in get_args(Part)}
+    for text in texts:
+        name, _, listed_values = text.partition("=")
+        part = known.get(PART_WORDS.get(name.strip().lower(), ""))
+        found = tuple(value.strip() for value in listed_values.split(",") if value.strip())
+        if part is None or not found:
+            raise ConfigError(
+                f"--split-values: expected a part and its values, such as test=3,4, found {text!r}"
+            )
+        values[part] = values.get(part, ()) + found
+    return values or None
+
+
 def initialize(
-    labels: Source, images: Source, wishes: Wishes, home: Path, progress: Progress
+    labels: Source | None, images: Source | None, wishes: Wishes, home: Path, progress: Progress
 ) -> Examination:
     """Examines the data and writes a configuration that fits.
 
     Images are decoded at the chosen size, so the search can use the cache.
 
     Args:
-        labels: the label file, or its URL.
-        images: the folder of images, or its URL.
+        labels: the label file or its folder, or its URL; None if the images' folders are labels.
+        images: the folder of images, or its URL; None if the label file or folder contains them.
         wishes: the user's requests.
         home: the state folder.
         progress: called during the slow parts.
 
     Raises:
-        ConfigError: the configuration already exists.
-        TrainingError: the data cannot be used at all.
+        ConfigError: the configuration already exists, or data is not named.
+        TrainingError: the data cannot be used as it is: nothing is written then.
     """
     if wishes.output.exists() and not wishes.force:
         raise ConfigError(
@@ -119,42 +151,39 @@ def initialize(
         )
     for backbone in wishes.backbones:
         check_backbone(backbone)
+    labels = labels or images
+    if labels is None:
+        raise ConfigError("no data; name a label file with --labels and a folder with --images")
     rows = read_rows(labels)
-    if isinstance(images, Path) and not images.is_dir():
+    if images is None and rows.name in FOLDER_LAYOUTS:
+        images = labels
+    data = _checked_data(rows, labels, images, wishes)
+    _, folder_of_images = data_sources(data, home, progress)
+    if isinstance(folder_of_images, Path) and not folder_of_images.is_dir():
         raise ImageError(f"{images}: no such folder of images; check --images")
-    with opened_images(images) as folder:
-        guess = guess_columns(rows, folder, wishes.columns)
-        split = SplitSettings(column=guess.split, group=guess.group)
-        table = label_table(rows, guess.columns, split)
+    with opened_images(folder_of_images) as folder:
+        data = _recognised(rows, folder, data, wishes.columns)
+        table = label_table(rows, data)
         located = locate_images(table, folder)
+        check_skipped(
+            located.skipped, len(table.image_names), labels, allow_missing=wishes.allow_missing
+        )
         files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
         unnamed = _unnamed(folder, located.paths)
     has_gpu = torch.cuda.device_count() > 0 or torch.backends.mps.is_available()
     image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
-    dataset = open_dataset(
-        DataSettings(
-            labels=labels,
-            images=images,
-            columns=guess.columns,
-            image_px=image_px,
-            split=split,
-            augment=wishes.augment,
-            allow_missing=True,
-        ),
-        home,
-        progress,
-    )
+    data = data.model_copy(update={"image_px": image_px})
+    dataset = open_dataset(data, home, progress)
     train_images = len(dataset.split.train)
     choices = Choices(
-        labels=labels,
-        images=images,
-        guess=guess,
-        image_px=image_px,
-        augment=wishes.augment,
-        allow_missing=len(dataset.skipped) > TOLERATED * len(table.image_names),
+        data=data,
+        is_split_by_user=table.parts is not None,
+        draws_validation=table.parts is None or "validation" not in table.parts,
+        not_used=_not_used(rows, data.split),
+        is_exclusive=has_exclusive_labels(dataset.targets),
         epochs=wishes.epochs or fitting_epochs(train_images),
         batch_size=fitting_batch_size(train_images),
-        study=_study_name(images),
+        study=_study_name(images or labels),
         backbones=wishes.backbones or tuple(MISSION_SPACE["backbone"]),
     )
     _write_checked(wishes.output, config_text(choices, wishes.output.parent))
@@ -163,19 +192,59 @@ def initialize(
         files=files,
         unnamed=unnamed,
         dataset=dataset,
-        guess=guess,
+        data=data,
         output=wishes.output,
         has_gpu=has_gpu,
+    )
+
+
+def _checked_data(
+    rows: LabelRows, labels: Source, images: Source | None, wishes: Wishes
+) -> DataSettings:
+    """Returns settings with the sources of the data.
+
+    Raises:
+        ConfigError: the folder of images is not named.
+    """
+    contains_images = rows.layout.endswith(WITH_IMAGES)
+    if images is None and not contains_images:
+        raise ConfigError(f"{labels}: {rows.layout}; name the folder of images with --images")
+    return DataSettings.model_construct(
+        labels=labels,
+        images=images,
+        layout="auto" if rows.name == "table" else rows.name,
+        augment=wishes.augment,
+        allow_missing=wishes.allow_missing,
+    )
+
+
+def _recognised(rows: LabelRows, folder: Images, data: DataSettings, given: Given) -> DataSettings:
+    """Returns the settings with everything that is recognised in the label file."""
+    guess = guess_columns(rows, folder, given)
+    split = guess.split
+    if split.column is None and given.split is None and isinstance(data.labels, Path):
+        split = split.model_copy(update={**lists_beside(data.labels)})
+    data = data.model_copy(update={"columns": guess.columns, "split": split})
+    return data.model_copy(update={"none": none_word(label_table(rows, data))})
+
+
+def _not_used(rows: LabelRows, split: SplitSettings) -> tuple[str, ...]:
+    """Returns the keys of the split that a search would take from a usual column, but must not."""
+    columns = {"column": (split.column, SPLIT_COLUMN), "group": (split.group, GROUP_COLUMN)}
+    return tuple(
+        key
+        for key, (used, usual) in columns.items()
+        if used is None and usual in rows.columns and not (key == "column" and split.lists)
     )
 
 
 def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
     """Number of image files that the label file does not name, without broken links."""
     if isinstance(images, RemoteFolder):
-        return len(set(image_files(images)) - {getattr(path, "path", "") for path in paths})
+        return len(set(files_below(images)) - {getattr(path, "path", "") for path in paths})
     inside = [path for path in paths if isinstance(path, Path)]
     named = {path.relative_to(real_path(images)).as_posix() for path in inside}
-    return sum(name not in named and (images / name).exists() for name in image_files(images))
+    return sum(name not in named and (images / name).exists() for name in files_below(images))
 
 
 def _study_name(images: Source) -> str:

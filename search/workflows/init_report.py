@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.workflows.init import Examination
 from canopy_search.training.data.images.skipped import skipped_text
 from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.labels.targets import has_exclusive_labels, has_label, is_known
 from canopy_search.training.data.splits import PARTS
 from canopy_search.training.data.survey import (
     FileSurvey,
@@ -15,7 +17,7 @@ from canopy_search.training.data.survey import (
     copies,
     never_together,
 )
-from canopy_search.training.data.warnings import labels_without_positives
+from canopy_search.training.data.warnings import labels_without_negatives, labels_without_positives
 
 SHOWN = 10
 LABELS_SHOWN = 40
@@ -69,11 +71,13 @@ def _labels(found: Examination) -> Iterator[str]:
     table, targets = found.table, found.dataset.targets
     images = len(targets)
     counts = sorted(found.dataset.label_counts().items(), key=lambda entry: (-entry[1], entry[0]))
-    unlabelled = int((~targets.any(axis=1)).sum())
+    has = has_label(targets)
+    unlabelled = int((~has.any(axis=1)).sum())
     yield (
-        f"labels    {len(counts):,}, {targets.sum() / images:.1f} an image; {table.layout}; "
+        f"labels    {len(counts):,}, {has.sum() / images:.1f} an image; {table.layout}; "
         f"{counted(unlabelled, 'image')} without a label"
     )
+    yield from _meanings(found)
     width = max(len(label) for label, _ in counts) if counts else 0
     for label, count in counts[:LABELS_SHOWN]:
         share = f"{100 * count / images:>5.1f} %  {'█' * round(BAR * count / images)}"
@@ -85,13 +89,35 @@ def _labels(found: Examination) -> Iterator[str]:
         yield f"          not read: {_named(table.ignored)}"
 
 
+def _meanings(found: Examination) -> Iterator[str]:
+    """Yields what was concluded from the cells, so that a wrong conclusion is seen."""
+    columns, targets = found.data.columns, found.dataset.targets
+    meanings = {"zero": "the label is absent", "one": "it is present", "ignore": "it is unknown"}
+    for key, cell in (("uncertain", "-1"), ("blank", "an empty cell")):
+        if (meaning := getattr(columns, key)) is not None:
+            yield f"          {cell} means that {meanings[meaning]} (data.columns.{key})"
+    if not (known := is_known(targets)).all():
+        yield f"          {100 * (1 - known.mean()):.2g} % of the labels are unknown and not used"
+    if found.data.none is not None:
+        yield f"          {found.data.none!r} means no label (data.none)"
+    if has_exclusive_labels(targets):
+        yield "          every image has exactly one label, so the loss is softmax cross-entropy"
+    if always := labels_without_negatives(_used(found), found.dataset.split, "validation"):
+        yield f"          every image in validation has {_named(always)}: not in the mean AP"
+
+
 def _split(found: Examination) -> Iterator[str]:
     dataset, table = found.dataset, _used(found)
     sizes = " / ".join(f"{len(getattr(dataset.split, part)):,}" for part in PARTS)
-    how = f"by the column {found.guess.split!r}" if found.guess.split else "at random, stratified"
-    if found.guess.group:
+    settings = found.data.split
+    how = f"by the column {settings.column!r}" if settings.column else "at random, stratified"
+    if settings.lists:
+        how = f"by the lists {_named([Path(each).name for each in settings.lists.values()])}"
+    if table.parts is not None and "validation" not in table.parts:
+        how += ", validation drawn from train"
+    if settings.group:
         groups = Counter(table.groups or ())
-        how += f"; {len(groups):,} groups by {found.guess.group!r} stay whole"
+        how += f"; {len(groups):,} groups by {settings.group!r} stay whole"
     yield f"split     train / validation / test {sizes}, {how}"
     rare = [label for label, n in dataset.label_counts().items() if n < FEWER_THAN_PARTS]
     if rare:
@@ -117,7 +143,9 @@ def _together(found: Examination) -> Iterator[str]:
             + (f" ({times})" * (not pair.both_ways))
         )
     yield from _more(always, "together")
-    for pair in _first(never := never_together(targets, labels)):
+    # Labels that exclude each other are never together, every pair of them.
+    never = [] if has_exclusive_labels(targets) else never_together(targets, labels)
+    for pair in _first(never):
         yield f"apart     {pair.one} never with {pair.other}, though both are frequent"
     yield from _more(never, "apart")
 

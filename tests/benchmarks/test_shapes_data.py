@@ -8,7 +8,7 @@ from PIL import Image
 from benchmarks import shapes_data
 from canopy_search.training.data.labels.label_file import read_label_file
 from canopy_search.training.data.splits import split_table
-from canopy_search.training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.settings import DataSettings, SplitSettings
 
 
 def test_jpegs_are_split_by_a_column_as_shapes_yaml_splits(
@@ -22,8 +22,9 @@ def test_jpegs_are_split_by_a_column_as_shapes_yaml_splits(
     assert set(Counter(row["split"] for row in rows)) == {"train", "validation", "test"}
     with Image.open(tmp_path / "jpeg" / "images" / "scene_0007.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (64, 64))
+    labels, images = tmp_path / "png" / "labels.csv", tmp_path / "png" / "images"
     plain = read_label_file(
-        tmp_path / "png" / "labels.csv", ColumnSettings(), SplitSettings(column=None)
+        labels, DataSettings(labels=labels, images=images, split=SplitSettings(column=None))
     )
     split = split_table(plain, SplitSettings(validation=0.2, test=0.15, seed=0))
     whole = len(split.train) // 32 * 32

@@ -21,6 +21,8 @@ from canopy_search.training.data.files.sources import opened_images
 from canopy_search.training.data.images.skipped import SkippedImage, check_skipped, write_skipped
 from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
 from canopy_search.training.data.labels.locating import locate_images
+from canopy_search.training.data.labels.targets import has_label
+from canopy_search.training.data.layouts.parquet import unpacked_images
 from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.data.warnings import dataset_warnings
 from canopy_search.training.settings import Augmentation, DataSettings
@@ -51,7 +53,7 @@ class Dataset:
 
     Attributes:
         pixels: (images, image_px, image_px, 3), uint8, as a read-only memory map.
-        targets: (images, labels), uint8, 0 or 1.
+        targets: (images, labels), uint8, 0 or 1, or `UNKNOWN`.
         labels: names of the columns of `targets`.
         image_names: names of the rows, as in the label file.
         split: which rows are for training, validation and test.
@@ -83,7 +85,7 @@ class Dataset:
 
     def label_counts(self) -> dict[str, int]:
         """Label → number of images that have it."""
-        counts = self.targets.sum(axis=0, dtype=np.int64).tolist()
+        counts = has_label(self.targets).sum(axis=0, dtype=np.int64).tolist()
         return dict(zip(self.labels, counts, strict=True))
 
 
@@ -106,7 +108,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     retrier = Retrier(sources.RETRY_POLICY, FILE_STORE)
     if progress is not None:
         retrier.alive = lambda: progress(f"waiting: {retrier.reason}", 0, 1)
-    everything = read_label_file(labels, settings.columns, settings.split, retrier)
+    everything = read_label_file(labels, settings, retrier)
     with opened_images(images, retrier) as folder:
         located = locate_images(everything, folder)
         table, skipped = located.table, located.skipped
@@ -207,11 +209,14 @@ def data_sources(
 
     Args:
         settings: where the data is.
-        home: the state folder, which holds the demo set.
+        home: the state folder, which holds the demo set and images that a label file contains.
         progress: see `open_dataset`.
+
+    Raises:
+        LabelFileError: there is no folder of images, and the label file contains none.
     """
-    if settings.labels is not None and settings.images is not None:
-        images = settings.images
+    if settings.labels is not None:
+        images = settings.images or unpacked_images(settings.labels, home)
         return settings.labels, real_path(images) if isinstance(images, Path) else images
     demo = make_demo(home / "demo", _phase("making the demo", progress))
     return demo.labels, real_path(demo.images)

@@ -25,6 +25,7 @@ from canopy_search.training.data.images.augmentation import (
     symmetric_views,
     whole_pixels,
 )
+from canopy_search.training.data.labels.targets import as_float
 from canopy_search.training.data.uploading import uploaded
 
 GPU_LOADER_THREADS = 4
@@ -37,7 +38,7 @@ class Batch:
 
     Attributes:
         pixels: (batch, image_px, image_px, 3), uint8.
-        targets: (batch, labels), float32, 0 or 1.
+        targets: (batch, labels), float32, 0 or 1, NaN if unknown.
     """
 
     pixels: Tensor
@@ -126,7 +127,7 @@ class BatchLoader:
         # A plain array view, because indexing a memmap takes twice as long.
         self._pixels = np.asarray(pixels)
         self._views = symmetric_views(whole_pixels(self._pixels))
-        self._targets = dataset.targets.astype(np.float32)
+        self._targets = as_float(dataset.targets)
         self._on_device = on_device if on_device is not None and on_device.holds(indices) else None
 
     def __len__(self) -> int:

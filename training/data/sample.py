@@ -21,6 +21,7 @@ from canopy_search.training.data.files.sources import opened_images
 from canopy_search.training.data.images.skipped import check_skipped
 from canopy_search.training.data.labels.label_file import read_label_file
 from canopy_search.training.data.labels.locating import Located, locate_images
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.data.splits import Split, split_table
 from canopy_search.training.errors import ImageError, SplitError
 from canopy_search.training.settings import DataSettings
@@ -77,7 +78,7 @@ def open_sample(
         SplitError: no validation image has a label.
     """
     labels, images = data_sources(settings, home, progress)
-    everything = read_label_file(labels, settings.columns, settings.split)
+    everything = read_label_file(labels, settings)
     index = digest_index(home, images)
     with opened_images(images) as folder:
         located = locate_images(everything, folder)
@@ -180,7 +181,7 @@ def _chosen(
     Raises:
         SplitError: no validation image has a label.
     """
-    labelled = split.validation[targets[split.validation].any(axis=1)]
+    labelled = split.validation[has_label(targets[split.validation]).any(axis=1)]
     if not len(labelled):
         raise SplitError(
             "no validation image has a label, so there is no validation AP to search by; "

@@ -8,6 +8,7 @@ from iterstrat.ml_stratifiers import IterativeStratification
 from numpy.typing import NDArray
 
 from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.errors import SplitError
 from canopy_search.training.settings import SplitSettings
 
@@ -37,7 +38,7 @@ def split_table(table: LabelTable, settings: SplitSettings) -> Split:
     if table.parts is not None:
         if table.groups is not None:
             _check_groups_are_whole(table, table.parts, table.groups)
-        return _given_split(table, table.parts)
+        return _given_split(table, table.parts, settings)
     return split_images(table.targets, settings, table.groups)
 
 
@@ -49,7 +50,8 @@ def split_images(
     The result depends only on targets, groups and settings and is the same on every machine.
 
     Args:
-        targets: (images, labels), 0 or 1. Images without labels are distributed too.
+        targets: (images, labels), 0 or 1, or `UNKNOWN`, which counts as 0. Images without labels
+            are distributed too.
         settings: fractions and seed.
         groups: for each image the name of its group; "" is a group of one image.
 
@@ -59,38 +61,54 @@ def split_images(
     References:
         Sechidis, Tsoumakas, Vlahavas (2011), On the Stratification of Multi-Label Data.
     """
-    fractions = [1 - settings.validation - settings.test, settings.validation]
+    validation, test = settings.validation_share, settings.test_share
+    has = has_label(targets)
+    fractions = [1 - validation - test, validation]
     # The algorithm would give a part of size 0 the surplus images of the other parts.
-    if settings.test > 0:
-        fractions.append(settings.test)
+    if test > 0:
+        fractions.append(test)
     random = np.random.RandomState(settings.seed % 2**32)
     if groups is None:
         # The function indexes with the rows, so they must be boolean masks.
-        part_of_image = IterativeStratification(targets.astype(bool), np.array(fractions), random)
+        part_of_image = IterativeStratification(has, np.array(fractions), random)
     else:
-        part_of_image = _parts_of_groups(targets, groups, fractions, random)
+        part_of_image = _parts_of_groups(has, groups, fractions, random)
     split = Split(*(np.flatnonzero(part_of_image == part) for part in range(3)))
-    if not (len(split.train) and len(split.validation) and (len(split.test) or not settings.test)):
+    if not (len(split.train) and len(split.validation) and (len(split.test) or not test)):
         in_groups = f" in {len(_positions(groups)[1])} groups" if groups is not None else ""
         raise SplitError(
             f"{len(targets)} images{in_groups} are too few for data.split with validation "
-            f"{settings.validation} and test {settings.test}: {len(split.train)} would be for "
+            f"{validation} and test {test}: {len(split.train)} would be for "
             f"training, {len(split.validation)} for validation, {len(split.test)} for test, where "
             "each needs at least 1; add images or change the fractions"
         )
     return split
 
 
-def _given_split(table: LabelTable, parts: Sequence[str]) -> Split:
+def _given_split(table: LabelTable, parts: Sequence[str], settings: SplitSettings) -> Split:
     written = np.array(parts)
     split = Split(*(np.flatnonzero(written == part) for part in PARTS))
+    if len(split.test) and len(split.train) and not len(split.validation):
+        return _with_drawn_validation(table, split, settings)
     for name in ("train", "validation"):
         if not len(getattr(split, name)):
             raise SplitError(
-                f"{table.path}: the split column assigns no image to {name}; assign some, or set "
-                "data.split.column to null to split at random"
+                f"{table.path}: {table.split_origin} assigns no image to {name}; assign some, or "
+                "set data.split.column to null to split at random"
             )
     return split
+
+
+def _with_drawn_validation(table: LabelTable, split: Split, settings: SplitSettings) -> Split:
+    """Returns the user's split with some of its training images for validation.
+
+    Raises:
+        SplitError: there are too few training images.
+    """
+    groups = None if table.groups is None else [table.groups[at] for at in split.train]
+    share = SplitSettings(validation=settings.validation_share, test=0.0, seed=settings.seed)
+    drawn = split_images(table.targets[split.train], share, groups)
+    return Split(split.train[drawn.train], split.train[drawn.validation], split.test)
 
 
 def _check_groups_are_whole(table: LabelTable, parts: Sequence[str], groups: Sequence[str]) -> None:
@@ -101,12 +119,12 @@ def _check_groups_are_whole(table: LabelTable, parts: Sequence[str], groups: Seq
             raise SplitError(
                 f"{table.path}: rows {table.row_numbers[before]} and {table.row_numbers[at]}: "
                 f"group {group!r} is in {parts[before]} and in {parts[at]}; keep a group in one "
-                "part, or set data.split.group to null"
+                "part, or set data.split.group to null (canopy init: --group-column none)"
             )
 
 
 def _parts_of_groups(
-    targets: NDArray[np.uint8],
+    targets: NDArray[np.bool_],
     groups: Sequence[str],
     fractions: Sequence[float],
     random: np.random.RandomState,

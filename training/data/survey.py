@@ -20,6 +20,7 @@ from canopy_search.training.data.files.sources import (
     waiting_ender,
 )
 from canopy_search.training.data.images.decoding import FORMATS
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.errors import ImageError
 
 _FILES_PER_TASK = 64
@@ -151,8 +152,8 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
 def _counts(targets: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the number of images of each label, and of each pair of labels."""
     # In float, because NumPy's integer matrix product is slow; exact up to 2^24 images.
-    as_float = targets.astype(np.float32)
-    both = np.rint(as_float.T @ as_float).astype(np.int64)
+    has = has_label(targets).astype(np.float32)
+    both = np.rint(has.T @ has).astype(np.int64)
     return np.diag(both).copy(), both
 
 

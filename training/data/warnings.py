@@ -8,6 +8,7 @@ import numpy as np
 
 from canopy_search.training.data.images.skipped import SkippedImage, skipped_text
 from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.data.splits import PARTS, Split
 
 _NAMED = 10
@@ -37,6 +38,11 @@ def dataset_warnings(
         if names := labels_without_positives(table, split, part):
             effect = "cannot be learned" if part == "train" else f"have no {part} AP"
             warnings.append(f"no image in {part} has {_named(names)}: these labels {effect}")
+    if names := labels_without_negatives(table, split, "validation"):
+        warnings.append(
+            f"every image in validation has {_named(names)}: no model can miss these labels, so "
+            "the mean AP leaves them out"
+        )
     if copies := copies_across_parts(split, digests):
         names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
         warnings.append(
@@ -51,7 +57,14 @@ def labels_without_positives(table: LabelTable, split: Split, part: str) -> list
     rows = getattr(split, part)
     if not len(rows):
         return []
-    return [table.labels[at] for at in np.flatnonzero(~table.targets[rows].any(axis=0))]
+    return [table.labels[at] for at in np.flatnonzero(~has_label(table.targets[rows]).any(axis=0))]
+
+
+def labels_without_negatives(table: LabelTable, split: Split, part: str) -> list[str]:
+    """Returns the labels that every image of a part has, as far as that is known."""
+    targets = table.targets[getattr(split, part)]
+    constant = has_label(targets).any(axis=0) & ~(targets == 0).any(axis=0)
+    return [table.labels[at] for at in np.flatnonzero(constant)]
 
 
 def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int, int]]:
@@ -72,7 +85,9 @@ def copies_across_parts(split: Split, digests: Sequence[str]) -> list[tuple[int,
 
 def _reading(table: LabelTable, split: Split) -> str:
     counts = " / ".join(f"{len(getattr(split, part)):,}" for part in PARTS)
-    how = "by the file's split column" if table.parts is not None else "at random"
+    how = f"by {table.split_origin}" if table.parts is not None else "at random"
+    if table.parts is not None and "validation" not in table.parts:
+        how += ", validation drawn from train"
     grouped = ", groups kept together" if table.groups is not None else ""
     return (
         f"data: {len(table.image_names):,} images, {len(table.labels):,} labels ({table.layout}); "

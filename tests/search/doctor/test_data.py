@@ -19,7 +19,7 @@ def settings(tmp_path: Path) -> DataSettings:
 
 
 def test_the_demo_is_not_made(words: SnapshotAssertion) -> None:
-    facts, finding = check_data(DataSettings(demo="digits", image_px=32))
+    facts, finding = check_data(DataSettings(demo="digits", image_px=32), Path())
     assert facts == DataFacts(images=3000, train=3000, labels=10, image_px=32)
     assert finding.status == "ok"
     assert finding.found == words
@@ -29,7 +29,7 @@ def test_data_that_are_there(
     settings: DataSettings, tmp_path: Path, words: SnapshotAssertion
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    facts, finding = check_data(settings)
+    facts, finding = check_data(settings, Path())
     assert (facts.images, facts.image_px) == (200, 16)
     assert finding.status == "ok"
     assert finding.found == words
@@ -43,7 +43,7 @@ def test_a_few_missing_images_are_a_warning(
 ) -> None:
     assert settings.images is not None
     min(settings.images.iterdir()).unlink()
-    facts, finding = check_data(settings)
+    facts, finding = check_data(settings, Path())
     assert facts.images == 199
     assert finding.status == "warning"
     assert "1 of 200" in finding.found
@@ -55,7 +55,7 @@ def test_many_missing_images_are_an_error(settings: DataSettings) -> None:
     for file in list(settings.images.iterdir())[:50]:
         file.unlink()
     with pytest.raises(ImageError, match="--allow-missing"):
-        check_data(settings)
+        check_data(settings, Path())
 
 
 def test_data_that_a_search_could_not_begin_with(settings: DataSettings, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_data_that_a_search_could_not_begin_with(settings: DataSettings, tmp_pat
     rows = settings.labels.read_text().splitlines()
     settings.labels.write_text("\n".join(rows[:2]))
     with pytest.raises(SplitError):
-        check_data(settings)
+        check_data(settings, Path())
     settings.labels.unlink()
     with pytest.raises(LabelFileError, match="no such label file"):
-        check_data(settings)
+        check_data(settings, Path())

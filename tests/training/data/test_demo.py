@@ -9,6 +9,7 @@ from PIL import Image
 from canopy_search.training.data import demo as demo_module
 from canopy_search.training.data.demo import SCENE_PX, SCENES, DemoFiles, make_demo
 from canopy_search.training.data.labels.label_file import read_label_file
+from canopy_search.training.settings import DataSettings
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_the_demo_is_the_same_bytes_on_every_machine(demo: DemoFiles) -> None:
 
 
 def test_labels_are_many_and_long_tailed(demo: DemoFiles) -> None:
-    table = read_label_file(demo.labels)
+    table = read_label_file(demo.labels, DataSettings(demo="digits"))
 
     shares = dict(zip(table.labels, table.targets.mean(axis=0), strict=True))
     by_share = sorted(shares, key=shares.__getitem__, reverse=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.training.data.labels.label_file import LabelTable
+from canopy_search.training.data.labels.targets import UNKNOWN
 from canopy_search.training.data.splits import Split, split_images, split_table
 from canopy_search.training.errors import SplitError
 from canopy_search.training.settings import SplitSettings
@@ -169,7 +170,29 @@ def test_the_user_s_own_split_is_taken_as_it_is() -> None:
     assert split_table(table("tv"), SplitSettings()).test.tolist() == []
 
 
-@pytest.mark.parametrize(("given_parts", "missing"), [("te", "validation"), ("vve", "train")])
+def test_validation_is_drawn_from_train_by_whole_groups_if_only_test_is_given() -> None:
+    groups = [f"g{at // 4}" for at in range(80)]
+    given = table("t" * 60 + "e" * 20, groups)
+
+    split = split_table(given, SplitSettings(validation=0.2))
+
+    assert split.test.tolist() == list(range(60, 80))
+    assert len(split.validation) == 12
+    assert np.array_equal(np.sort(np.concatenate([split.train, split.validation])), np.arange(60))
+    assert not {groups[at] for at in split.train} & {groups[at] for at in split.validation}
+
+
+def test_unknown_labels_change_no_split() -> None:
+    targets = planet_targets(400)
+    unknown = targets.copy()
+    unknown[targets == 0] = UNKNOWN
+    for groups in (None, [f"g{at // 3}" for at in range(400)]):
+        split = split_images(targets, SplitSettings(), groups)
+        again = split_images(unknown, SplitSettings(), groups)
+        assert all(map(np.array_equal, parts(split), parts(again)))
+
+
+@pytest.mark.parametrize(("given_parts", "missing"), [("t", "validation"), ("vve", "train")])
 def test_a_split_column_without_a_part_is_refused(given_parts: str, missing: str) -> None:
     with pytest.raises(SplitError, match=rf"assigns no image to {missing}.*data\.split\.column"):
         split_table(table(given_parts), SplitSettings())

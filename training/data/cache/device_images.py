@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from canopy_search.training.data.images.augmentation import symmetric_views
+from canopy_search.training.data.labels.targets import as_float
 
 _COPIED_AT_ONCE_BYTES = 2**26
 _INDEXED_AT_ONCE = 2**22
@@ -47,7 +48,7 @@ class DeviceImages:
         for start in range(0, len(rows), at_once):
             part = torch.from_numpy(plain[rows[start : start + at_once]])
             self._pixels[start : start + len(part)].copy_(part)
-        self._targets = torch.from_numpy(targets[rows].astype(np.float32)).to(device)
+        self._targets = torch.from_numpy(as_float(targets[rows])).to(device)
 
     def holds(self, rows: NDArray[np.int64]) -> bool:
         """Whether the device holds all these images."""

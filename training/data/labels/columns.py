@@ -1,25 +1,36 @@
 """Detects the columns of image, labels, split and group in an unknown label file."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from canopy_search.filestore.user_files import real_path
-from canopy_search.training.data.files.sources import Images, RemoteFolder
-from canopy_search.training.data.images.decoding import is_image_name
-from canopy_search.training.data.labels.label_file import GROUP_COLUMN, PART_WORDS, SPLIT_COLUMN
+from canopy_search.training.data.files.sources import Images
+from canopy_search.training.data.labels.label_file import GROUP_COLUMN, SPLIT_COLUMN, LabelTable
+from canopy_search.training.data.labels.locating import shown_folder
+from canopy_search.training.data.labels.names import NameIndex, files_below
+from canopy_search.training.data.labels.parts import Values, guessed_column
 from canopy_search.training.data.labels.rows import LabelRows
-from canopy_search.training.data.labels.targets import zero_or_one
-from canopy_search.training.errors import LabelFileError
-from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN, ColumnSettings
+from canopy_search.training.data.labels.targets import cell_value
+from canopy_search.training.errors import LabelFileError, listed, shown
+from canopy_search.training.settings import (
+    NAME_COLUMN,
+    TAGS_COLUMN,
+    ColumnSettings,
+    LayoutName,
+    SplitSettings,
+)
 
-_SAMPLE = 200
+NO_COLUMN = "none"
+"""What the user names instead of a column to use none."""
+
+_SAMPLE = 2000
+_SAMPLE_OF_MANY_COLUMNS = 200
+_MANY_COLUMNS = 50
 
 # Common column names, in lower case with underscores, most likely first.
 _TAGS = (TAGS_COLUMN, "labels", "label", "tag", "classes", "class", "categories", "finding_labels")
-_SPLITS = (SPLIT_COLUMN, "set", "subset", "partition", "fold", "dataset")
 _GROUPS = (
     GROUP_COLUMN,
     "patient",
@@ -30,31 +41,52 @@ _GROUPS = (
     "case_id",
     "scene",
 )
+_NO_LABEL = frozenset({"no finding", "no findings", "nofinding", "none", "no label", "nothing"})
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The columns of a label file, detected or named by the user.
+    """How to read a label file, detected or named by the user: settings of `data`.
 
     Attributes:
-        columns: of image and labels.
-        split: the column of the user's own split, None if there is none.
-        group: the column of groups, None if there is none.
+        layout: of the file.
+        columns: of image and labels, and what their cells mean.
+        split: the user's own split and groups, if there are any.
+        none: the word that means no label.
     """
 
+    layout: LayoutName
     columns: ColumnSettings
-    split: str | None
-    group: str | None
+    split: SplitSettings
+    none: str | None = None
 
 
 @dataclass(frozen=True)
 class Given:
-    """The columns named by the user; None for those to detect."""
+    """What the user named; None and empty for what to detect.
+
+    Attributes:
+        image: the column of image names.
+        tags: the column of tags.
+        split: the column of the split, or `NO_COLUMN`.
+        group: the column of groups, or `NO_COLUMN`.
+        values: part → values of the split column.
+        ignored: columns that are no labels.
+    """
 
     image: str | None = None
     tags: str | None = None
     split: str | None = None
     group: str | None = None
+    values: Values | None = None
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Every named column."""
+        named = [self.image, self.tags, *self.ignored]
+        chosen = [name for name in (self.split, self.group) if name != NO_COLUMN]
+        return [name for name in (*named, *chosen) if name is not None]
 
 
 def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
@@ -66,73 +98,155 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
         given: the columns named by the user.
 
     Raises:
-        LabelFileError: there is no column of images or labels; the message lists the columns.
+        LabelFileError: there is no column of images or labels, or a column fits most rows and not
+            all of them; the message names the row or lists the columns.
     """
-    for name in (given.image, given.tags, given.split, given.group):
-        if name is not None and name not in rows.columns:
+    for name in given.columns:
+        if name not in rows.columns:
             raise LabelFileError(
-                f"{rows.path}: no column {name!r}; found {', '.join(rows.columns)}"
+                f"{rows.path}: no column {shown(name)}; found {listed(rows.columns, 50)}"
             )
     if not rows.numbers:
         raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
     image = given.image or _image_column(rows, folder)
-    split = given.split or next(
-        (name for name in _named(rows, _SPLITS) if _all(rows, name, _is_part)), None
-    )
     group = given.group or next(
         (name for name in _named(rows, _GROUPS) if _repeats(rows.column(name))), None
     )
-    free = [name for name in rows.columns if name not in {image, split, group}]
-    tags = given.tags or next((name for name in _named(rows, _TAGS) if name in free), None)
+    group = None if group == NO_COLUMN else group
+    tags = given.tags or next(
+        (name for name in _named(rows, _TAGS) if name not in {image, group, given.split}), None
+    )
+    taken = {image, tags, group, *given.ignored}
+    split, values = None, None
+    if given.split != NO_COLUMN:
+        split, values = guessed_column(rows, taken, given.split, given.values)
+    settings = SplitSettings(column=split, group=group, values=values)
     if tags is not None:
-        return Guess(ColumnSettings(image=image, tags=tags), split, group)
-    one_hot = [
-        name for name in free if _all(rows, name, lambda cell: zero_or_one(cell) is not None)
-    ]
-    if not one_hot:
+        return Guess(rows.name, ColumnSettings(image=image, tags=tags), settings)
+    free = [name for name in rows.labels or rows.columns if name not in {*taken, split}]
+    columns = _label_columns(rows, free)
+    not_labels = {image, split, group, SPLIT_COLUMN, GROUP_COLUMN}
+    if columns.labels == tuple(name for name in rows.columns if name not in not_labels):
+        columns = columns.model_copy(update={"labels": None})  # as without this setting
+    return Guess(rows.name, columns.model_copy(update={"image": image}), settings)
+
+
+def none_word(table: LabelTable) -> str | None:
+    """Returns the label that says that an image has none, such as ``No Finding``.
+
+    Args:
+        table: the labels. A word that more images have beside another label than alone is no such
+            word.
+    """
+    for at, label in enumerate(table.labels):
+        if label.strip().casefold().replace("_", " ") in _NO_LABEL:
+            counts = (table.targets == 1).sum(axis=1)[table.targets[:, at] == 1]
+            if 2 * (counts > 1).sum() < len(counts):
+                return label
+    return None
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of a column that may be a label.
+
+    Attributes:
+        values: those that occur: 0, 1, -1, and None for an empty cell.
+        fitting: number of rows with 0, 1 or -1.
+        misfit: the first row with something else, None if there is none.
+    """
+
+    values: frozenset[int | None]
+    fitting: int
+    misfit: int | None
+
+
+def _label_columns(rows: LabelRows, free: Sequence[str]) -> ColumnSettings:
+    """Returns the columns of 0 and 1, and what their other cells mean."""
+    cells = {name: _cells(rows.column(name)) for name in free}
+    for name, found in cells.items():
+        if found.misfit is not None and 2 * found.fitting > len(rows.numbers):
+            raise rows.error(
+                found.misfit,
+                f"column {shown(name)}: found {shown(rows.column(name)[found.misfit])}, but "
+                f"{found.fitting:,} of {len(rows.numbers):,} rows are 0, 1 or -1 as in a column of "
+                "labels; correct it, or leave the column out with --ignore-column",
+            )
+    labels = [name for name, found in cells.items() if found.misfit is None and found.fitting]
+    if not labels:
         raise LabelFileError(
             f"{rows.path}: no column of tags and no columns of 0 and 1; found "
-            f"{', '.join(rows.columns)}; name the column of tags with --tags-column"
+            f"{listed(rows.columns, 50)}; name the column of tags with --tags-column"
         )
-    labels = None if one_hot == free else tuple(one_hot)
-    return Guess(ColumnSettings(image=image, labels=labels), split, group)
-
-
-def _image_column(rows: LabelRows, folder: Images) -> str:
-    """Returns the column with the most values that are files in the folder."""
-    files = image_files(folder)
-    known = {os.path.splitext(name)[0] for name in files} | set(files)  # noqa: PTH122
-    if not rows.columns:
-        raise LabelFileError(f"{rows.path}: no columns; expected image_name and tags in every row")
-    found = {
-        name: sum(_is_file(value, known) for value in rows.column(name)[:_SAMPLE])
-        for name in rows.columns
-    }
-    best = max(found, key=lambda name: (found[name], name == NAME_COLUMN))
-    if found[best]:
-        return best
-    example = next((str(value) for value in rows.column(rows.columns[0]) if value), "")
-    raise LabelFileError(
-        f"{rows.path}: no column names images below {_shown(folder)}, which has "
-        f"{len(files):,} images{_example(files)}; the first column starts with {example!r}; "
-        f"{_other_folder(rows, folder, files) or 'pass the folder that the names are relative to'}"
+    present = [cells[name].values for name in labels]
+    is_signed = not any({0, None} & values for values in present)
+    uncertain: Literal["zero", "ignore"] = "zero" if is_signed else "ignore"
+    with_blanks = [values for values in present if None in values]
+    blank = rows.blank or ("ignore" if all(0 in values for values in with_blanks) else "zero")
+    return ColumnSettings(
+        labels=tuple(labels),
+        uncertain=uncertain if any(-1 in values for values in present) else None,
+        blank=blank if with_blanks else None,
     )
 
 
-def _other_folder(rows: LabelRows, folder: Images, files: Sequence[str]) -> str | None:
-    """Returns a hint at a folder above or below that contains the names."""
-    below = {key: Path(name).parent for name in files for key in (Path(name).name, Path(name).stem)}
-    for name in rows.columns:
-        for value in rows.column(name)[:_SAMPLE]:
-            if not isinstance(value, str) or not value:
-                continue
-            if value in below:
-                return f"try --images {_shown(folder)}/{below[value].as_posix()}"
-            parents = list(real_path(folder).parents)[:3] if isinstance(folder, Path) else []
-            for parent in parents:
-                if _is_printable_file(parent, value):
-                    return f"try --images {parent}"
-    return None
+def _cells(column: Sequence[Any]) -> _Cells:
+    values: set[int | None] = set()
+    fitting, misfit = 0, None
+    for at, cell in enumerate(column):
+        try:
+            value = cell_value(cell)
+        except ValueError:
+            misfit = at if misfit is None else misfit
+            continue
+        values.add(value)
+        fitting += value is not None
+    return _Cells(frozenset(values), fitting, misfit)
+
+
+def _image_column(rows: LabelRows, folder: Images) -> str:
+    """Returns the column that names the most files in the folder, each counted once."""
+    files = files_below(folder)
+    index = NameIndex(files)
+    if not rows.columns:
+        raise LabelFileError(f"{rows.path}: no columns; expected image_name and tags in every row")
+    texts = {name: set(_names(rows, name)) for name in rows.columns}
+    found = {name: sum(bool(index.find(text)) for text in texts[name]) for name in rows.columns}
+    best = max(found, key=lambda name: (found[name], name == NAME_COLUMN, len(texts[name])))
+    if found[best]:
+        return best
+    example = next((value for value in rows.column(rows.columns[0]) if value), "")
+    others = f" such as {shown(min(files))}" if files else ""
+    raise LabelFileError(
+        f"{rows.path}: no column names images below {shown_folder(folder)}, which has "
+        f"{len(files):,} images{others}; the first column starts with {shown(str(example))}; "
+        f"{_folder_above(rows, folder) or 'pass the folder that the names are relative to'}"
+    )
+
+
+def _names(rows: LabelRows, column: str) -> list[str]:
+    """Returns cells from everywhere in a column that can be names."""
+    cells = rows.column(column)
+    sample = _SAMPLE_OF_MANY_COLUMNS if len(rows.columns) > _MANY_COLUMNS else _SAMPLE
+    some = cells[:: -(-len(cells) // sample)]
+    return [str(cell) for cell in some if isinstance(cell, str | int) and str(cell).strip()]
+
+
+def _folder_above(rows: LabelRows, folder: Images) -> str | None:
+    """Returns a hint at the folder above this one that has the most files with these names."""
+    if not isinstance(folder, Path):
+        return None
+    counts = {
+        (parent, name): sum(_is_printable_file(parent, text) for text in names)
+        for name in rows.columns
+        for names in [_names(rows, name)[:_SAMPLE_OF_MANY_COLUMNS]]
+        for parent in list(real_path(folder).parents)[:3]
+    }
+    (parent, name), count = max(counts.items(), key=lambda item: item[1])
+    if not count:
+        return None
+    tried = len(_names(rows, name)[:_SAMPLE_OF_MANY_COLUMNS])
+    return f"try --images {parent}, which has {count} of the first {tried} names"
 
 
 def _is_printable_file(parent: Path, name: str) -> bool:
@@ -141,45 +255,12 @@ def _is_printable_file(parent: Path, name: str) -> bool:
     return is_plain and (parent / name).is_file()
 
 
-def _shown(folder: Images) -> str:
-    return str(folder) if isinstance(folder, Path) else folder.url
-
-
-def image_files(folder: Images) -> list[str]:
-    """Returns the paths of all image files below a folder, relative to it; follows no links."""
-    if isinstance(folder, RemoteFolder):
-        return [file.path for file in folder.files_below() if is_image_name(file.path)]
-    files = []
-    for parent, _, names in os.walk(folder):
-        inside = os.path.relpath(parent, folder)
-        prefix = "" if inside == "." else f"{Path(inside).as_posix()}/"
-        files += [prefix + name for name in filter(is_image_name, names)]
-    return files
-
-
-def _example(files: Sequence[str]) -> str:
-    return f" such as {min(files)!r}" if files else ""
-
-
-def _is_file(value: Any, known: set[str]) -> bool:
-    text = str(value).strip() if isinstance(value, str | int) else ""
-    return text in known or text.removeprefix("./") in known
-
-
 def _named(rows: LabelRows, names: Sequence[str]) -> Iterable[str]:
     """Returns the columns that have one of these names, in the order of the names."""
     plain = {
         name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in rows.columns
     }
     return (plain[name] for name in names if name in plain)
-
-
-def _all(rows: LabelRows, name: str, test: Any) -> bool:
-    return all(test(value) for value in rows.column(name))
-
-
-def _is_part(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().lower() in PART_WORDS
 
 
 def _repeats(values: Sequence[Any]) -> bool:

@@ -4,32 +4,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
-from canopy_search.training.data.labels.rows import LabelRows, read_rows
-from canopy_search.training.data.labels.targets import Targets, one_hot_targets, tag_targets
-from canopy_search.training.errors import LabelFileError, nearest_hint
-from canopy_search.training.settings import ColumnSettings, SplitSettings
-
-Part = Literal["train", "validation", "test"]
+from canopy_search.training.data.labels.parts import column_parts, listed_parts
+from canopy_search.training.data.labels.rows import LabelRows, is_empty
+from canopy_search.training.data.labels.tags import tag_targets
+from canopy_search.training.data.labels.targets import Targets, one_hot_targets
+from canopy_search.training.data.layouts.recognise import read_rows
+from canopy_search.training.errors import LabelFileError, listed, nearest_hint, shown
+from canopy_search.training.settings import ColumnSettings, DataSettings, Part
 
 SPLIT_COLUMN = "split"
 GROUP_COLUMN = "group"
-PART_WORDS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 # Matches nearly every name; parsing 40,000 of them as paths takes over a second.
 _PLAIN_NAME = re.compile(r"\w[\w-]*(\.\w+)?")
@@ -44,10 +35,11 @@ class LabelTable:
         layout: its format as text, such as ``CSV, tags separated by spaces``.
         image_names: sorted and unique, as in the file, with or without an extension.
         labels: every label that occurs, sorted; or the label columns, if the file has those.
-        targets: (images, labels), uint8, 1 if the image has the label.
+        targets: (images, labels), uint8, 1 if the image has the label, `UNKNOWN` if nobody knows.
         row_numbers: row of each image in the file.
-        parts: value of the split column for each image, None if there is no such column.
+        parts: part of each image in the user's own split, None if there is none.
         groups: group of each image, None if there is no such column; "" is a group of one image.
+        split_origin: what determines the parts, in words.
         ignored: columns that are not used.
     """
 
@@ -59,6 +51,7 @@ class LabelTable:
     row_numbers: tuple[int, ...]
     parts: tuple[Part, ...] | None = None
     groups: tuple[str, ...] | None = None
+    split_origin: str = "the file's split column"
     ignored: tuple[str, ...] = ()
 
     def select(self, images: Sequence[int]) -> "LabelTable":
@@ -81,40 +74,37 @@ class LabelTable:
 
 
 def read_label_file(
-    path: Source,
-    columns: ColumnSettings | None = None,
-    split: SplitSettings | None = None,
-    retrier: Retrier | None = None,
+    path: Source, settings: DataSettings, retrier: Retrier | None = None
 ) -> LabelTable:
-    """Reads a label file with tags in one column, or a column of 0 and 1 for each label.
+    """Reads the labels of a data set, in any of the layouts of `training.data.layouts`.
 
     An image with empty tags has no labels. Equal rows count once.
 
     Args:
-        path: CSV, JSON lines or Parquet, see `read_rows`.
-        columns: names of the columns; default ``image_name`` and ``tags``.
-        split: names of the split columns; by default ``split`` and ``group``.
+        path: the label file, or the folder of a layout that has several.
+        settings: layout, columns, split, and the word for no label.
         retrier: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
             outside the folder, or has two different sets of labels for one image; with the row.
     """
-    return label_table(
-        read_rows(path, retrier), columns or ColumnSettings(), split or SplitSettings()
-    )
+    return label_table(read_rows(path, settings.layout, retrier), settings, retrier)
 
 
-def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) -> LabelTable:
+def label_table(
+    rows: LabelRows, settings: DataSettings, retrier: Retrier | None = None
+) -> LabelTable:
     """Builds the table from rows; see `read_label_file`.
 
     Raises:
         LabelFileError: see `read_label_file`.
     """
-    path = rows.path
+    path, columns, split = rows.path, settings.columns, settings.split
     has_tags = columns.tags in rows.columns and columns.labels is None
     _check_columns(rows, columns, has_tags=has_tags)
-    part_column = _optional_column(rows, split.column, SPLIT_COLUMN, "data.split.column")
+    by_column = split if not split.lists else split.model_copy(update={"column": None})
+    part_column = _optional_column(rows, by_column.column, SPLIT_COLUMN, "data.split.column")
     group_column = _optional_column(rows, split.group, GROUP_COLUMN, "data.split.group")
     if not rows.numbers:
         raise LabelFileError(f"{path}: no images below the header; add a row for every image")
@@ -125,11 +115,17 @@ def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) 
     else:
         # A split column is never a label, even if it is not used.
         reserved = known | {SPLIT_COLUMN, GROUP_COLUMN}
-        labels = columns.labels or tuple(name for name in rows.columns if name not in reserved)
-        targets = one_hot_targets(rows, labels, are_listed=columns.labels is not None)
-        known |= set(labels)
+        others = tuple(name for name in rows.columns if name not in reserved)
+        targets = one_hot_targets(rows, columns.labels or rows.labels or others, columns)
+        known |= set(targets.labels)
+    if settings.none is not None:
+        targets = targets.without(settings.none, path)
     names = [_checked_name(rows, at, value) for at, value in enumerate(rows.column(columns.image))]
-    parts = _parts(rows, part_column) if part_column else None
+    parts: tuple[Part, ...] | None = None
+    if part_column:
+        parts = column_parts(rows, part_column, split.values)
+    elif split.lists:
+        parts = listed_parts(names, split.lists, path, retrier)
     groups = _groups(rows, group_column) if group_column else None
     table = LabelTable(
         path=path,
@@ -140,6 +136,7 @@ def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) 
         row_numbers=tuple(rows.numbers),
         parts=parts,
         groups=groups,
+        split_origin="the file's split column" if part_column else "the lists of data.split",
         ignored=tuple(name for name in rows.columns if name not in known),
     )
     return table.select(_first_rows(table, targets))
@@ -147,7 +144,7 @@ def label_table(rows: LabelRows, columns: ColumnSettings, split: SplitSettings) 
 
 def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) -> None:
     """Raises LabelFileError unless the file has the columns of the settings."""
-    found = ",".join(rows.columns) if len(rows.columns) < 20 else f"{len(rows.columns)} columns"
+    found = listed(rows.columns, 20, ",")
     labels = columns.labels or ()
     missing = [name for name in (columns.image, *labels) if name not in rows.columns]
     no_labels = not has_tags and not labels and set(rows.columns) <= {columns.image}
@@ -155,9 +152,10 @@ def _check_columns(rows: LabelRows, columns: ColumnSettings, *, has_tags: bool) 
         missing.append(columns.tags)
     if missing:
         hint = nearest_hint(missing[0], rows.columns)
+        without = listed(missing, separator=" and ")
         raise LabelFileError(
             f"{rows.path}: row 1: expected the columns {columns.image},"
-            f"{','.join(labels) or columns.tags}, found {found}; {' and '.join(missing)} missing; "
+            f"{listed(labels, 20, ',') or columns.tags}, found {found}; {without} missing; "
             f"correct the header, or name the columns in data.columns ({hint})"
         )
 
@@ -170,7 +168,7 @@ def _optional_column(rows: LabelRows, name: str | None, default: str, key: str) 
         return default
     if name not in rows.columns:
         raise LabelFileError(
-            f"{rows.path}: {key}: no column {name!r}; {nearest_hint(name, rows.columns)}"
+            f"{rows.path}: {key}: no column {shown(name)}; {nearest_hint(name, rows.columns)}"
         )
     return name
 
@@ -180,7 +178,9 @@ def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
-        raise rows.error(at, f"expected the name of an image, found {value!r}; write it as text")
+        raise rows.error(
+            at, f"expected the name of an image, found {shown(value)}; write it as text"
+        )
     name = (value or "").strip()
     if not name:
         raise rows.error(at, "the name of the image is empty; name the image")
@@ -192,29 +192,15 @@ def _checked_name(rows: LabelRows, at: int, value: Any) -> str:
     if outside or not posix.name or not name.isprintable():
         raise rows.error(
             at,
-            f"{name!r} is not inside the folder of images; write a path relative to data.images, "
-            "without '..' and control characters",
+            f"{shown(name)} is not inside the folder of images; write a path relative to "
+            "data.images, without '..' and control characters",
         )
     return str(posix)
 
 
-def _parts(rows: LabelRows, column: str) -> tuple[Part, ...]:
-    parts = []
-    for at, value in enumerate(rows.column(column)):
-        part = PART_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
-        if part is None:
-            raise rows.error(
-                at,
-                f"column {column!r}: expected train, validation or test, found {value!r}; "
-                "correct it, or set data.split.column to null to split at random",
-            )
-        parts.append(part)
-    return tuple(parts)
-
-
 def _groups(rows: LabelRows, column: str) -> tuple[str, ...]:
     values = rows.column(column)
-    return tuple("" if value is None else str(value).strip() for value in values)
+    return tuple("" if is_empty(value) else str(value).strip() for value in values)
 
 
 def _first_rows(table: LabelTable, targets: Targets) -> list[int]:
@@ -228,7 +214,7 @@ def _first_rows(table: LabelTable, targets: Targets) -> list[int]:
         here, there = targets.text(before), targets.text(at)
         what = f"labels, {here} and {there}" if here != there else "splits or groups"
         raise LabelFileError(
-            f"{table.path}: rows {one} and {other}: {name!r} has two different sets of {what}; "
-            "keep one of them"
+            f"{table.path}: rows {one} and {other}: {shown(name)} has two different sets of "
+            f"{what}; keep one of them"
         )
     return [first[name] for name in sorted(first)]

@@ -4,15 +4,16 @@ import errno
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from canopy_search.filestore.urls import joined
 from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
 from canopy_search.training.data.images.decoding import EXTENSIONS
 from canopy_search.training.data.images.skipped import SkippedImage
 from canopy_search.training.data.labels.label_file import LabelTable
-from canopy_search.training.errors import ImageError, LabelFileError
+from canopy_search.training.data.labels.names import NameIndex, files_below
+from canopy_search.training.errors import ImageError, LabelFileError, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,9 @@ class Located:
 def locate_images(table: LabelTable, folder: Images) -> Located:
     """Finds the file of every name, with or without an extension, in subfolders too.
 
-    Folders are listed once instead of checking every name and extension, which on a network disk
-    takes a second instead of minutes.
+    The folders of the names are listed once instead of checking every name and extension, which on
+    a network disk takes a second instead of minutes. Only names that are not there as they are
+    written are looked for in everything below the folder, see `NameIndex`.
 
     Args:
         table: names are paths relative to the folder.
@@ -51,37 +53,60 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
         listings, resolved = {}, real_path(folder)
     else:
         raise ImageError(f"{folder}: no such folder of images; check data.images")
+    elsewhere = _Elsewhere(folder)
     first: dict[ImageFile, int] = {}
     skipped = []
     for at, name in enumerate(table.image_names):
         parent, _, file_name = name.rpartition("/")
         if parent not in listings:
             listings[parent] = _listing(resolved / parent, resolved, table, at)
-        matches = _matches(file_name, listings[parent].files_by_stem)
+        expected = _matches(file_name, listings[parent].files_by_stem)
+        matches = expected or elsewhere.find(name)
         if len(matches) > 1:
-            found_names = " and ".join(sorted(path.name for path in matches))
+            names = " and ".join(sorted(_relative(path, resolved) for path in matches)[:3])
             raise ImageError(
-                f"{table.path}: row {table.row_numbers[at]}: {name!r} matches {found_names} in "
-                f"{_inside(folder, parent)}; write the extension in the label file or remove one "
-                "of the files"
+                f"{table.path}: row {table.row_numbers[at]}: {shown(name)} matches {names} in "
+                f"{shown_folder(folder)}; write the folder and the extension in the label file, or "
+                "remove one of the files"
             )
-        found = matches[0] if matches else None
-        if isinstance(found, Path) and found in listings[parent].links:
-            _check_inside(found, resolved, table, at)
-            matches = matches if found.is_file() else []
-        if not matches:
+        path = matches[0] if matches else None
+        if isinstance(path, Path) and (
+            path in listings[parent].links if expected else path.is_symlink()
+        ):
+            _check_inside(path, resolved, table, at)
+            path = path if path.is_file() else None
+        if path is None:
             skipped.append(SkippedImage(table.row_numbers[at], name, "missing"))
             continue
-        path = matches[0]
         before = first.setdefault(path, at)
         if before != at and not table.same_row(before, at):
             raise LabelFileError(
                 f"{table.path}: rows {table.row_numbers[before]} and {table.row_numbers[at]}: "
-                f"{table.image_names[before]!r} and {name!r} are the same file, {path.name}, with "
-                "two different sets of labels; keep one of them"
+                f"{shown(table.image_names[before])} and {shown(name)} are the same file, "
+                f"{path.name}, with two different sets of labels; keep one of them"
             )
     skipped.sort(key=lambda image: image.row)
     return Located(table.select(list(first.values())), list(first), skipped)
+
+
+class _Elsewhere:
+    """Everything below the folder, listed when the first name is not where it was expected."""
+
+    def __init__(self, folder: Images) -> None:
+        self._folder = folder
+
+    def find(self, name: str) -> list[ImageFile]:
+        """Returns the files that a name may mean."""
+        return [self._files[found] for found in self._index.find(name)]
+
+    @cached_property
+    def _files(self) -> dict[str, ImageFile]:
+        folder = self._folder
+        return files_below(real_path(folder) if isinstance(folder, Path) else folder)
+
+    @cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex(self._files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +125,8 @@ class _Listing:
 def _remote_listings(table: LabelTable, folder: RemoteFolder) -> dict[str, _Listing]:
     """Lists the folders of the names: a single one directly, several with one full listing."""
     parents = {name.rpartition("/")[0] for name in table.image_names}
-    files = folder.files_in(min(parents)) if len(parents) == 1 else folder.files_below()
+    files = folder.files_in(min(parents)) if len(parents) == 1 else []
+    files = files or folder.files_below()
     if not files:
         raise ImageError(f"{folder.url}: no images found; check data.images")
     listings = {parent: _Listing(defaultdict(list), set()) for parent in parents}
@@ -112,8 +138,13 @@ def _remote_listings(table: LabelTable, folder: RemoteFolder) -> dict[str, _List
     return listings
 
 
-def _inside(folder: Images, parent: str) -> str:
-    return str(folder / parent) if isinstance(folder, Path) else joined(folder.url, parent)
+def shown_folder(folder: Images) -> str:
+    """Returns the path or URL of a folder, for display."""
+    return str(folder) if isinstance(folder, Path) else folder.url
+
+
+def _relative(path: ImageFile, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if isinstance(path, Path) else path.path
 
 
 def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing:

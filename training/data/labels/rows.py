@@ -1,20 +1,22 @@
-"""Label files as plain columns: CSV, JSON lines or Parquet, recognised by their content."""
+"""Label files as plain columns, and those in text: CSV and JSON."""
 
 import csv
 import io
 import json
+import math
+import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from canopy_search.filestore.csv_text import text_of_cell
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
 from canopy_search.training.data.files.sources import read_source, reported
-from canopy_search.training.errors import LabelFileError
+from canopy_search.training.errors import LabelFileError, listed, shown
+from canopy_search.training.settings import LayoutName
 
-_PARQUET = b"PAR1"
 _NO_LABEL_FILE = {
     b"PK\x03\x04": "a zip or Excel file; save the table as CSV in UTF-8",
     b"\x1f\x8b": "a gzip file; unpack it",
@@ -24,6 +26,8 @@ _NO_LABEL_FILE = {
     b"%PDF": "a PDF; save the table as CSV in UTF-8",
 }
 _DELIMITERS = {",": "CSV", ";": "CSV with semicolons", "\t": "tab-separated"}
+# Excel's hint at the delimiter, before the header.
+_SEP_LINE = re.compile(r"[ \t]*\"?sep=(.)\"?[ \t,;]*\r?(\n|\Z)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,9 @@ class LabelRows:
             is row 1; counted from 1 in a Parquet file.
         column: name → one value per row: text in a CSV, otherwise the file's value, None if it has
             none.
+        name: of the layout that the rows were read from.
+        labels: the columns of labels, if the layout determines them.
+        blank: the usual meaning of an empty cell in this layout, if it has one.
     """
 
     path: Source
@@ -45,22 +52,29 @@ class LabelRows:
     columns: tuple[str, ...]
     numbers: Sequence[int]
     column: Callable[[str], Sequence[Any]]
+    name: LayoutName = "table"
+    labels: tuple[str, ...] | None = None
+    blank: Literal["zero", "ignore"] | None = None
 
     def error(self, row: int, message: str) -> LabelFileError:
         """Returns an error about the row at position `row`."""
         return LabelFileError(f"{self.path}: row {self.numbers[row]}: {message}")
 
 
-def read_rows(path: Source, retrier: Retrier | None = None) -> LabelRows:
-    """Reads a label file.
+def is_empty(cell: Any) -> bool:
+    """Whether a cell has no value; pandas writes such a one to Parquet as NaN."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def label_content(path: Source, retrier: Retrier | None = None) -> bytes:
+    """Returns the content of a label file.
 
     Args:
-        path: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; JSON
-            lines, one object per line; or Parquet.
+        path: the file, or its URL.
         retrier: how long to wait for an unavailable file store; by default some minutes.
 
     Raises:
-        LabelFileError: the file is missing, empty, damaged or not a label file; with the row.
+        LabelFileError: the file is missing, cannot be read, or is known to be no label file.
     """
     try:
         with reported(LabelFileError):
@@ -74,19 +88,21 @@ def read_rows(path: Source, retrier: Retrier | None = None) -> LabelRows:
     for beginning, what in _NO_LABEL_FILE.items():
         if content.startswith(beginning):
             raise LabelFileError(f"{path}: this is {what}")
-    rows = (
-        _parquet_rows(path, content) if content.startswith(_PARQUET) else _text_rows(path, content)
-    )
-    twice = {name for name in rows.columns if rows.columns.count(name) > 1}
-    if twice:
-        raise LabelFileError(
-            f"{path}: row 1: duplicate column {min(twice)!r}; rename or remove one"
-        )
-    return rows
+    return content
 
 
-def _text_rows(path: Source, content: bytes) -> LabelRows:
-    text = _decoded(path, content)
+def text_rows(path: Source, content: bytes) -> LabelRows:
+    """Reads the content of a text file with a row for each image.
+
+    Args:
+        path: the file, or its URL, for messages.
+        content: CSV (or with semicolons or tabs) in UTF-8, or in UTF-16 with a byte order mark; or
+            JSON, one object per line or an array of objects.
+
+    Raises:
+        LabelFileError: the file is empty, damaged or not a label file; with the row.
+    """
+    text = label_text(path, content)
     first = text.lstrip()[:1]
     if not first:
         raise LabelFileError(
@@ -102,14 +118,16 @@ def _text_rows(path: Source, content: bytes) -> LabelRows:
     if first == "{":
         return _json_rows(path, text)
     if first == "[":
-        raise LabelFileError(
-            f"{path}: row 1: a JSON array; expected JSON lines, one line with an object for each "
-            "image"
-        )
+        return _json_array_rows(path, text)
     return _csv_rows(path, text)
 
 
-def _decoded(path: Source, content: bytes) -> str:
+def label_text(path: Source, content: bytes) -> str:
+    """Returns the text of a label file.
+
+    Raises:
+        LabelFileError: it is neither UTF-8, nor UTF-16 with a byte order mark.
+    """
     utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if utf16 else "utf-8-sig")
@@ -122,8 +140,14 @@ def _decoded(path: Source, content: bytes) -> str:
 
 
 def _csv_rows(path: Source, text: str) -> LabelRows:
-    delimiter = _delimiter(text.lstrip().partition("\n")[0])
+    hint = _SEP_LINE.match(text)
+    header = text[hint.end() :] if hint else text
+    delimiter = _delimiter(header.lstrip().partition("\n")[0])
+    if hint and hint[1] in _DELIMITERS:
+        delimiter = hint[1]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if hint:
+        next(reader)  # so that rows keep their numbers
     columns: tuple[str, ...] = ()
     numbers: list[int] = []
     rows: list[list[str]] = []
@@ -165,16 +189,16 @@ def _cut_to_columns(
 ) -> list[str]:
     """Returns a row cut to the number of columns; surplus cells must be empty."""
     if len(cells) < len(columns):
-        missing = ", ".join(columns[len(cells) :][:5])
+        missing = listed(columns[len(cells) :], 5)
         raise LabelFileError(
             f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
-            f"{delimiter.join(cells)[:80]!r}; {missing} missing; add the missing values, "
+            f"{shown(delimiter.join(cells))}; {missing} missing; add the missing values, "
             f"separated by {delimiter!r}"
         )
     if any(cell.strip() for cell in cells[len(columns) :]):
         raise LabelFileError(
             f"{path}: row {line}: expected {len(columns)} cells, found {len(cells)}, "
-            f"{delimiter.join(cells)[:80]!r}; put double quotes around a cell that contains "
+            f"{shown(delimiter.join(cells))}; put double quotes around a cell that contains "
             f"{delimiter!r}"
         )
     return cells[: len(columns)]
@@ -182,30 +206,66 @@ def _cut_to_columns(
 
 def _json_rows(path: Source, text: str) -> LabelRows:
     numbers: list[int] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unique_keys)
+            rows.append(json.loads(line, object_pairs_hook=_unique_keys))
         except (ValueError, RecursionError) as error:
+            if line.strip() == "{" and (whole := _json_value(text)) is not None:
+                raise LabelFileError(
+                    f"{path}: one JSON object, with the keys {listed(list(whole), 5)}; expected "
+                    "COCO's keys images, annotations and categories, or an object for each image, "
+                    "each on a line of its own"
+                ) from error
             raise LabelFileError(
-                f"{path}: row {number}: not a JSON object on one line: {error}; correct the row"
+                f"{path}: row {number}: not a JSON object on one line: {first_line(error)}; "
+                "correct the row"
             ) from error
+        numbers.append(number)
+    return _object_rows(path, "JSON lines", rows, numbers)
+
+
+def _json_array_rows(path: Source, text: str) -> LabelRows:
+    try:
+        rows = json.loads(text, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise LabelFileError(
+            f"{path}: row 1: a JSON array that cannot be read: {first_line(error)}; correct it"
+        ) from error
+    return _object_rows(path, "JSON array", rows, range(1, len(rows) + 1))
+
+
+def _object_rows(
+    path: Source, layout: str, rows: Sequence[Any], numbers: Sequence[int]
+) -> LabelRows:
+    for number, row in zip(numbers, rows, strict=True):
         if not isinstance(row, dict):
             raise LabelFileError(
-                f"{path}: row {number}: expected a JSON object, found {line.strip()[:80]!r}"
+                f"{path}: row {number}: expected a JSON object, found {shown(row)}"
             )
-        numbers.append(number)
-        rows.append(row)
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
     return LabelRows(
         path=path,
-        layout="JSON lines",
-        columns=columns,
+        layout=layout,
+        columns=tuple(dict.fromkeys(name for row in rows for name in row)),
         numbers=numbers,
         column=lambda name: [row.get(name) for row in rows],
     )
+
+
+def _json_value(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def first_line(error: Exception) -> str:
+    """Returns a readable beginning of an error's message, which may quote a whole file."""
+    reason = str(error).partition("\n")[0]
+    return reason if len(reason) <= 200 else f"{reason[:200]}…"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -213,33 +273,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice!r}")
+        raise ValueError(f"duplicate key {shown(twice)}")
     return row
-
-
-def _parquet_rows(path: Source, content: bytes) -> LabelRows:
-    # Imported here, because it is slow and only needed for Parquet.
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(io.BytesIO(content))
-        columns = tuple(file.schema_arrow.names)
-        count = file.metadata.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise LabelFileError(_damaged_parquet(path, error)) from error
-
-    def column(name: str) -> list[Any]:
-        # One at a time, because the file may also contain the images themselves.
-        try:
-            values: list[Any] = file.read(columns=[name]).column(name).to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise LabelFileError(_damaged_parquet(path, error)) from error
-        return values
-
-    return LabelRows(path, "Parquet", columns, range(1, count + 1), column)
-
-
-def _damaged_parquet(path: Source, error: Exception) -> str:
-    reason = str(error).partition("\n")[0]
-    return f"{path}: a damaged Parquet file ({reason}); write it again"

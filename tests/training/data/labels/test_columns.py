@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.labels.columns import Given, Guess, guess_columns
-from canopy_search.training.data.labels.rows import read_rows
+from canopy_search.training.data.labels.columns import Given, Guess, guess_columns, none_word
+from canopy_search.training.data.labels.label_file import read_label_file
+from canopy_search.training.data.labels.parts import Values
+from canopy_search.training.data.layouts.recognise import read_rows
 from canopy_search.training.errors import LabelFileError
-from canopy_search.training.settings import ColumnSettings
+from canopy_search.training.settings import ColumnSettings, DataSettings, SplitSettings
 
 
 def guess(folder: Path, content: str, *files: str, given: Given | None = None) -> Guess:
@@ -19,10 +22,14 @@ def guess(folder: Path, content: str, *files: str, given: Given | None = None) -
     return guess_columns(read_rows(labels), folder / "images", given or Given())
 
 
+def guessed(columns: ColumnSettings, column: str | None = None, group: str | None = None) -> Guess:
+    return Guess("table", columns, SplitSettings(column=column, group=group))
+
+
 def test_the_usual_layout_needs_no_guess(tmp_path: Path) -> None:
     found = guess(tmp_path, "image_name,tags\na,x y\nb,x\n", "a.jpg", "b.jpg")
 
-    assert found == Guess(ColumnSettings(), None, None)
+    assert found == guessed(ColumnSettings())
 
 
 def test_the_image_column_is_the_one_whose_values_are_files(tmp_path: Path) -> None:
@@ -31,7 +38,7 @@ def test_the_image_column_is_the_one_whose_values_are_files(tmp_path: Path) -> N
     found = guess(tmp_path, content, "p/a.png", "p/b.png")
 
     assert found.columns == ColumnSettings(image="Image Index", tags="Finding Labels")
-    assert found.group == "Patient ID"
+    assert found.split.group == "Patient ID"
 
 
 def test_columns_of_zero_and_one_are_labels_and_the_others_are_not(tmp_path: Path) -> None:
@@ -40,8 +47,8 @@ def test_columns_of_zero_and_one_are_labels_and_the_others_are_not(tmp_path: Pat
     found = guess(tmp_path, content, "a.jpg", "b.jpg")
 
     assert found.columns == ColumnSettings(image="path", labels=("sea", "road"))
-    assert found.split == "Set"
-    assert found.group is None
+    assert found.split.column == "Set"
+    assert found.split.group is None
 
 
 def test_labels_are_not_listed_where_all_other_columns_are_labels(tmp_path: Path) -> None:
@@ -53,7 +60,7 @@ def test_labels_are_not_listed_where_all_other_columns_are_labels(tmp_path: Path
 def test_a_group_for_each_image_is_no_group(tmp_path: Path) -> None:
     found = guess(tmp_path, "image_name,tags,group\na,x,1\nb,y,2\n", "a.jpg", "b.jpg")
 
-    assert found.group is None
+    assert found.split.group is None
 
 
 def test_what_the_user_names_is_taken(tmp_path: Path) -> None:
@@ -62,7 +69,132 @@ def test_what_the_user_names_is_taken(tmp_path: Path) -> None:
 
     found = guess(tmp_path, content, "a.jpg", given=given)
 
-    assert found == Guess(ColumnSettings(tags="what"), "part", "who")
+    assert found == guessed(ColumnSettings(tags="what"), column="part", group="who")
+
+
+@pytest.mark.parametrize(
+    ("cells", "uncertain", "blank"),
+    [
+        ("1 0 1 0", None, None),
+        ("1 -1 1 -1", "zero", None),  # CelebA
+        ("1 0 -1 0", "ignore", None),
+        ("1 0 _ 0", None, "ignore"),
+        ("1 _ _ 1", None, "zero"),  # only what is present is written
+        ("1.0 0.0 -1.0 _", "ignore", "ignore"),
+        ("1 -1 _ _", "ignore", "zero"),
+        ("True False nan None", None, "ignore"),
+    ],
+)
+def test_the_meaning_of_other_cells_than_0_and_1_follows_from_all_of_them(
+    tmp_path: Path, cells: str, uncertain: str | None, blank: str | None
+) -> None:
+    rows = [f"{at},{cell.strip('_')}" for at, cell in enumerate(cells.split())]
+
+    found = guess(tmp_path, "\n".join(["image_name,mass", *rows]), "0.png", "1.png")
+
+    assert found.columns == ColumnSettings(uncertain=uncertain, blank=blank)
+
+
+def test_one_odd_cell_never_makes_a_label_column_disappear(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    rows = [f"{at},{at % 2},{at % 3 // 2}" for at in range(20)]
+    rows[7] = "7,2,0"
+    content = "\n".join(["image_name,mass,edema", *rows])
+
+    with pytest.raises(LabelFileError, match=r"row 9: column 'mass': found '2'") as caught:
+        guess(tmp_path, content, "0.png")
+    assert str(caught.value).replace(str(tmp_path), "TMP_PATH") == words
+    without = guess(tmp_path, content, "0.png", given=Given(ignored=("mass",)))
+    assert without.columns.labels == ("edema",)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "values"),
+    [
+        ("split", "train_val train_val test", None),
+        ("part", "training dev test", None),
+        ("is_valid", "0 1 0", {"train": ("0",), "validation": ("1",)}),
+        ("is_valid", "False True False", {"train": ("false",), "validation": ("true",)}),
+        ("partition", "0 1 2", {"train": (0,), "validation": (1,), "test": (2,)}),
+    ],
+)
+def test_a_split_in_other_words_is_recognised(
+    tmp_path: Path, header: str, cells: str, values: object
+) -> None:
+    rows = [f"{at},x,{cell}" for at, cell in enumerate(cells.split())]
+
+    found = guess(tmp_path, "\n".join([f"image_name,tags,{header}", *rows]), "0.png")
+
+    assert (found.split.column, found.split.values) == (header, values)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("fold", "0 1 2 3 4 0 1 2 3 4"),
+        ("split", "a b a b a b"),
+        ("split", "train test _ train test train"),
+        ("is_test", "0 1 0 0 1 1"),
+        ("Usage", "Training PublicTest PrivateTest Training Training Training"),
+        ("origin", "train test other train test train"),
+    ],
+)
+def test_a_split_that_is_not_understood_is_a_question(
+    tmp_path: Path, header: str, cells: str
+) -> None:
+    rows = [f"{at},x,{cell.strip('_')}" for at, cell in enumerate(cells.split())]
+    content = "\n".join([f"image_name,tags,{header}", *rows])
+
+    with pytest.raises(LabelFileError, match="--split-column none") as caught:
+        guess(tmp_path, content, "0.png")
+    assert header in str(caught.value)
+    assert guess(tmp_path, content, "0.png", given=Given(split="none")).split.column is None
+
+
+def test_the_user_names_the_part_of_each_value(tmp_path: Path) -> None:
+    rows = [f"{at},x,{at % 5}" for at in range(20)]
+    content = "\n".join(["image_name,tags,fold", *rows])
+    values: Values = {"train": ("0", "1", "2"), "validation": ("3",), "test": ("4",)}
+
+    found = guess(tmp_path, content, "0.png", given=Given(values=values))
+
+    assert (found.split.column, found.split.values) == ("fold", values)
+    with pytest.raises(LabelFileError, match="'fold'"):
+        guess(tmp_path, content, "0.png", given=Given(values={"train": ("0",), "test": ("4",)}))
+
+
+def test_the_folder_that_most_names_are_in_is_suggested(tmp_path: Path) -> None:
+    names = [f"images/{at}.png" for at in range(8)]
+    for name in ("other/images/0.png", *names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("\n".join(["image_name,tags", *(f"{n},x" for n in names)]))
+
+    with pytest.raises(LabelFileError) as caught:
+        guess_columns(read_rows(tmp_path / "labels.csv"), tmp_path / "other" / "images", Given())
+    assert f"try --images {tmp_path}, which has 8 of the first 8 names" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tags", "word"),
+    [
+        (["No Finding", "mass", "mass|edema"], "No Finding"),
+        (["none", "mass", "edema"], "none"),
+        (["no finding|mass", "mass", "edema"], None),
+        (["clear", "mass", "edema"], None),
+    ],
+)
+def test_the_word_for_no_label_is_recognised(
+    tmp_path: Path, tags: list[str], word: str | None
+) -> None:
+    rows = [f"{at},{cell}" for at, cell in enumerate(tags)]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["image_name,tags", *rows, "9,edema|mass"]))
+
+    found = none_word(read_label_file(path, DataSettings(labels=path, images=tmp_path)))
+
+    assert found == word
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,22 @@ from pyarrow import parquet
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
+from canopy_search.training.data.labels.targets import UNKNOWN
 from canopy_search.training.errors import LabelFileError
-from canopy_search.training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.settings import ColumnSettings, DataSettings, SplitSettings
+
+
+def labels_of(
+    path: Path, columns: ColumnSettings | None = None, split: SplitSettings | None = None
+) -> LabelTable:
+    """A label file as read with these settings."""
+    settings = DataSettings(
+        labels=path,
+        images=path.parent,
+        columns=columns or ColumnSettings(),
+        split=split or SplitSettings(),
+    )
+    return read_label_file(path, settings)
 
 
 def written(tmp_path: Path, content: str | bytes) -> Path:
@@ -37,7 +51,7 @@ def tags(table: LabelTable) -> dict[str, frozenset[str]]:
 
 
 def test_names_and_labels_are_sorted_whatever_the_order_of_rows(tmp_path: Path) -> None:
-    table = read_label_file(written(tmp_path, "image_name,tags\nb,road clear\na,water\nc,clear\n"))
+    table = labels_of(written(tmp_path, "image_name,tags\nb,road clear\na,water\nc,clear\n"))
 
     assert table.image_names == ("a", "b", "c")
     assert table.row_numbers == (3, 2, 4)
@@ -49,7 +63,7 @@ def test_names_and_labels_are_sorted_whatever_the_order_of_rows(tmp_path: Path) 
 
 
 def test_an_image_without_tags_has_no_labels(tmp_path: Path) -> None:
-    table = read_label_file(written(tmp_path, "image_name,tags\na,clear\nb,\n"))
+    table = labels_of(written(tmp_path, "image_name,tags\na,clear\nb,\n"))
 
     assert table.targets.tolist() == [[1], [0]]
 
@@ -60,14 +74,14 @@ def test_byte_order_marks_windows_line_ends_blank_lines_and_further_columns(
 ) -> None:
     content = 'tags,image_name,note\r\nroad,a.jpg,x\r\n\r\n,,\r\n"clear  é",b.jpg,"y,""z"\r\n'
 
-    table = read_label_file(written(tmp_path, content.encode(encoding)))
+    table = labels_of(written(tmp_path, content.encode(encoding)))
 
     assert tags(table) == {"a.jpg": {"road"}, "b.jpg": {"clear", "é"}}
     assert table.ignored == ("note",)
 
 
 def test_equal_rows_count_once(tmp_path: Path) -> None:
-    table = read_label_file(written(tmp_path, "image_name,tags\na,road clear\n./a,clear road\n"))
+    table = labels_of(written(tmp_path, "image_name,tags\na,road clear\n./a,clear road\n"))
 
     assert table.image_names == ("a",)
 
@@ -86,14 +100,14 @@ def test_the_separator_of_tags_is_recognised_and_said(
 ) -> None:
     rows = "".join(f'{at},"{cell}"\n' for at, cell in enumerate(cells))
 
-    table = read_label_file(written(tmp_path, f"image_name,tags\n{rows}"))
+    table = labels_of(written(tmp_path, f"image_name,tags\n{rows}"))
 
     assert tags(table) == {"0": {"clear", "primary"}, "1": {"water"}}
     assert table.layout == f"CSV, tags separated by {layout}"
 
 
 def test_a_separator_other_than_a_space_keeps_spaces_in_labels(tmp_path: Path) -> None:
-    table = read_label_file(written(tmp_path, "image_name,tags\na,clear sky|sea\nb,clear sky\n"))
+    table = labels_of(written(tmp_path, "image_name,tags\na,clear sky|sea\nb,clear sky\n"))
 
     assert tags(table) == {"a": {"clear sky", "sea"}, "b": {"clear sky"}}
 
@@ -104,17 +118,17 @@ def test_two_separators_are_a_question_that_the_settings_answer(
     path = written(tmp_path, 'image_name,tags\na,"x|y, z"\nb,x|y\n')
 
     with pytest.raises(LabelFileError, match=r"'\|' .* ',';.*'\|'") as caught:
-        read_label_file(path)
+        labels_of(path)
     assert str(caught.value) == words
-    assert tags(read_label_file(path, ColumnSettings(separator="|")))["a"] == {"x", "y, z"}
-    assert tags(read_label_file(path, ColumnSettings(separator="space")))["a"] == {"x|y,", "z"}
+    assert tags(labels_of(path, ColumnSettings(separator="|")))["a"] == {"x", "y, z"}
+    assert tags(labels_of(path, ColumnSettings(separator="space")))["a"] == {"x|y,", "z"}
 
 
 @pytest.mark.parametrize(("delimiter", "layout"), [(";", "CSV with semicolons"), ("\t", "tab")])
 def test_the_delimiter_of_cells_is_recognised(tmp_path: Path, delimiter: str, layout: str) -> None:
     content = "image_name,tags,note\na,x y,1\n".replace(",", delimiter)
 
-    table = read_label_file(written(tmp_path, content))
+    table = labels_of(written(tmp_path, content))
 
     assert tags(table) == {"a": {"x", "y"}}
     assert table.layout.startswith(layout)
@@ -123,7 +137,7 @@ def test_the_delimiter_of_cells_is_recognised(tmp_path: Path, delimiter: str, la
 def test_a_column_for_each_label(tmp_path: Path) -> None:
     content = "image_name,road,sea,split\nb/2.png,0,1,train\na/1.png,true,FALSE,val\nc,1.0, 1,dev\n"
 
-    table = read_label_file(written(tmp_path, content))
+    table = labels_of(written(tmp_path, content))
 
     assert tags(table) == {"a/1.png": {"road"}, "b/2.png": {"sea"}, "c": {"road", "sea"}}
     assert table.labels == ("road", "sea")
@@ -135,7 +149,7 @@ def test_listed_columns_are_the_labels_and_the_others_are_ignored(tmp_path: Path
     content = "file,sea,road,age,tags\na,1,0,34,x\n"
     columns = ColumnSettings(image="file", labels=("road", "sea"))
 
-    table = read_label_file(written(tmp_path, content), columns)
+    table = labels_of(written(tmp_path, content), columns)
 
     assert tags(table) == {"a": {"sea"}}
     assert table.ignored == ("age", "tags")
@@ -147,17 +161,17 @@ def test_json_lines_with_lists_or_text_or_columns(tmp_path: Path) -> None:
         {"image_name": 12, "tags": []},
         {"image_name": "c", "tags": None, "group": "x"},
     ]
-    table = read_label_file(written(tmp_path, "\n\n".join(json.dumps(row) for row in rows)))
+    table = labels_of(written(tmp_path, "\n\n".join(json.dumps(row) for row in rows)))
     assert tags(table) == {"12": frozenset(), "a": {"clear sky", "sea"}, "c": frozenset()}
     assert table.layout == "JSON lines, tags in lists"
     assert table.groups == ("", "7", "x")
     assert table.row_numbers == (3, 1, 5)
 
     text = '{"image_name": "a", "tags": "x;y"}\n{"image_name": "b", "tags": "x"}\n'
-    assert tags(read_label_file(written(tmp_path, text))) == {"a": {"x", "y"}, "b": {"x"}}
+    assert tags(labels_of(written(tmp_path, text))) == {"a": {"x", "y"}, "b": {"x"}}
 
     one_hot = '{"image_name": "a", "x": true, "y": 0}\n{"image_name": "b", "x": 0.0, "y": 1}\n'
-    assert tags(read_label_file(written(tmp_path, one_hot))) == {"a": {"x"}, "b": {"y"}}
+    assert tags(labels_of(written(tmp_path, one_hot))) == {"a": {"x"}, "b": {"y"}}
 
 
 def test_parquet_with_lists_or_columns(tmp_path: Path) -> None:
@@ -168,14 +182,14 @@ def test_parquet_with_lists_or_columns(tmp_path: Path) -> None:
         group=["p1", None],
         image=[b"\xff\xd8", b""],
     )
-    table = read_label_file(path)
+    table = labels_of(path)
     assert tags(table) == {"a": frozenset(), "b": {"x", "y"}}
     assert table.groups == ("", "p1")
     assert table.row_numbers == (2, 1)
     assert table.layout == "Parquet, tags in lists"
 
     path = parquet_file(tmp_path, name=["a", "b"], x=[True, False], y=[0, 1], z=[1.0, 0.0])
-    table = read_label_file(path, ColumnSettings(image="name"))
+    table = labels_of(path, ColumnSettings(image="name"))
     assert tags(table) == {"a": {"x", "z"}, "b": {"y"}}
 
 
@@ -184,15 +198,15 @@ def test_a_parquet_file_of_several_row_groups_is_read_whole(tmp_path: Path) -> N
     table = pa.table({"image_name": [f"{at}" for at in range(9)], "tags": ["x"] * 9})
     parquet.write_table(table, path, row_group_size=2)
 
-    assert len(read_label_file(path).image_names) == 9
+    assert len(labels_of(path).image_names) == 9
 
 
 def test_a_split_that_is_not_used_is_no_label(tmp_path: Path) -> None:
     content = "image_name,road,sea,fold,split,group\na,0,1,train,1,0\nb,1,0,val,0,1\n"
     path = written(tmp_path, content)
-    assert read_label_file(path, split=SplitSettings(column="fold")).labels == ("road", "sea")
+    assert labels_of(path, split=SplitSettings(column="fold")).labels == ("road", "sea")
     ignored = SplitSettings(column=None, group="fold")
-    assert read_label_file(path, split=ignored).labels == ("road", "sea")
+    assert labels_of(path, split=ignored).labels == ("road", "sea")
 
 
 def test_split_and_group_columns_may_be_called_otherwise_or_ignored(
@@ -200,25 +214,25 @@ def test_split_and_group_columns_may_be_called_otherwise_or_ignored(
 ) -> None:
     path = written(tmp_path, "image_name,tags,fold,split,patient\na,x,test,train,p\nb,x,train,,q\n")
 
-    table = read_label_file(path, split=SplitSettings(column="fold", group="patient"))
+    table = labels_of(path, split=SplitSettings(column="fold", group="patient"))
     assert table.parts == ("test", "train")
     assert table.groups == ("p", "q")
 
-    assert read_label_file(path, split=SplitSettings(column=None)).parts is None
+    assert labels_of(path, split=SplitSettings(column=None)).parts is None
     with pytest.raises(LabelFileError, match=r"row 3: column 'split': ") as caught:
-        read_label_file(path)
+        labels_of(path)
     assert str(caught.value) == words
     with pytest.raises(
         LabelFileError, match=r"data\.split\.group: .*'patent'.*'patient'"
     ) as caught:
-        read_label_file(path, split=SplitSettings(column=None, group="patent"))
+        labels_of(path, split=SplitSettings(column=None, group="patent"))
     assert str(caught.value) == words
 
 
 def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
     content = "image_name,tags,split,group\na,x,train,1\nb,y,val,2\nc,x y,test,3\n"
 
-    some = read_label_file(written(tmp_path, content)).select([2, 0])
+    some = labels_of(written(tmp_path, content)).select([2, 0])
 
     assert some.image_names == ("c", "a")
     assert some.targets.tolist() == [[1, 1], [1, 0]]
@@ -247,7 +261,7 @@ def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
         (b"image_name,tags\na,x\nb,\xff\n", ["row 3", "expected UTF-8", "0xff", "save"]),
         (b"image_name,tags\nb,\0\n", ["row 2", "a NUL byte"]),
         ("image_name,tags\na,x\ax\n", ["row 2", "control characters"]),
-        ("image_name,x\na,\n", ["row 2", "column 'x'", "expected 0 or 1, found ''"]),
+        ("image_name,x\na,\n", ["row 2", "column 'x'", "found ''", "data.columns.blank"]),
         ("image_name,x,y\na,1,0\nb,0,2\n", ["row 3", "column 'y'", "found '2'"]),
         ("image_name,split\na,train\n", ["no columns of labels", "tags"]),
         ('{"image_name": "a", "x": [1]}\n', ["row 1", "column 'x'", "found [1]"]),
@@ -259,7 +273,14 @@ def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
         ('{"image_name": "a", "tags": ""}\n[]\n', ["row 2", "expected a JSON object"]),
         ('{"tags": "x", "tags": "y", "image_name": "a"}', ["row 1", "duplicate key 'tags'"]),
         ('{"image_name": "a", "x": NaN}\n', ["row 1", "column 'x'", "found nan"]),
-        ('[{"image_name": "a"}]', ["row 1", "a JSON array", "JSON lines"]),
+        ('[{"image_name": "a"}]', ["row 1", "tags missing"]),
+        ('[{"image_name": "a"', ["row 1", "a JSON array that cannot be read"]),
+        ('[["a", "x"]]', ["row 1", "expected a JSON object", "['a', 'x']"]),
+        ('{\n  "a": ["x"],\n  "b": ["y"]\n}', ["one JSON object", "a, b", "COCO"]),
+        ("image_name,x\na,1\nb,-1\n", ["row 3", "found '-1'", "data.columns.uncertain"]),
+        ("image_name,tags\na,\"['x', 'y']\"\nb,z\n", ["row 2", "row 3 is plain text, 'z'"]),
+        ("image_name,tags\na,\"{'x': 1}\"\n", ["row 2", "a dictionary"]),
+        ("image_name,tags\na,\"['x' 'y' ... 'z']\"\n", ["row 2", "shortened"]),
         (b"PK\x03\x04....", ["a zip or Excel file", "CSV"]),
         (b"\x1f\x8b....", ["a gzip file"]),
         (b"\x89PNG....", ["a PNG image", "data.images"]),
@@ -272,10 +293,141 @@ def test_a_malformed_file_is_described(
     path = written(tmp_path, content)
 
     with pytest.raises(LabelFileError) as caught:
-        read_label_file(path)
+        labels_of(path)
 
     for part in [str(path), *parts]:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["['x', 'y']", "[]", "['x']"],
+        ['["x", "y"]', "[]", '["x"]'],
+        ["['x' 'y']", "[]", "['x']"],
+        ["['x'\n 'y']", "nan", "['x']"],
+        ["{'x', 'y'}", "set()", "{'x'}"],
+        [
+            "array(['x', 'y'], dtype=object)",
+            "array([], dtype=object)",
+            "array(['x'], dtype=object)",
+        ],
+        ["('x', 'y')", "()", "('x',)"],
+        ["{x,y}", "{}", "{x}"],
+        ["[x, y]", "", "[x]"],
+        ["['x', 'y', None]", "[nan]", "['x']"],
+        ["x y", "nan", "x"],
+        ["x y", "None", "x"],
+        ["x y", "NULL", "x"],
+    ],
+)
+def test_a_list_that_a_program_wrote_as_text_is_the_list(tmp_path: Path, cells: list[str]) -> None:
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["image_name", "tags"], *zip("abc", cells, strict=True)])
+
+    assert tags(labels_of(path)) == {"a": {"x", "y"}, "b": set(), "c": {"x"}}
+
+
+def test_a_remark_in_parentheses_is_a_tag(tmp_path: Path) -> None:
+    table = labels_of(written(tmp_path, "image_name,tags\na,(other)\nb,x\n"))
+
+    assert table.labels == ("(other)", "x")
+
+
+def test_excel_s_hint_at_the_delimiter_is_no_header(tmp_path: Path) -> None:
+    table = labels_of(written(tmp_path, "sep=;\r\nimage_name;tags\r\na;x y\r\n"))
+
+    assert tags(table) == {"a": {"x", "y"}}
+    assert table.row_numbers == (3,)
+
+
+def test_a_json_array_of_objects_is_read(tmp_path: Path) -> None:
+    text = json.dumps(
+        [{"image_name": "a", "tags": ["x"]}, {"image_name": "b", "tags": []}], indent=1
+    )
+
+    assert tags(labels_of(written(tmp_path, text))) == {"a": {"x"}, "b": set()}
+
+
+def test_uncertain_and_blank_cells_mean_what_the_settings_say(tmp_path: Path) -> None:
+    path = written(tmp_path, "image_name,x,y\na,1,0\nb,-1,\nc,0,1\nd,,-1.0\n")
+
+    ignored = labels_of(path, ColumnSettings(uncertain="ignore", blank="ignore"))
+    assert ignored.targets.tolist() == [[1, 0], [UNKNOWN, UNKNOWN], [0, 1], [UNKNOWN, UNKNOWN]]
+    others = labels_of(path, ColumnSettings(uncertain="one", blank="zero"))
+    assert others.targets.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
+
+
+def test_a_column_of_which_nothing_is_known_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "image_name,x,y\na,1,\nb,0,\n")
+
+    with pytest.raises(LabelFileError, match=r"column 'y': nothing is known.*to zero"):
+        labels_of(path, ColumnSettings(blank="ignore"))
+
+
+def test_a_word_for_no_label_is_no_label(tmp_path: Path) -> None:
+    path = written(tmp_path, "image_name,tags\na,mass\nb,No Finding\nc,mass|edema\n")
+    settings = DataSettings(labels=path, images=tmp_path, none="No Finding")
+
+    assert tags(read_label_file(path, settings)) == {
+        "a": {"mass"}, "b": set(), "c": {"mass", "edema"}
+    }  # fmt: skip
+    with pytest.raises(LabelFileError, match=r"data\.none: .*did you mean 'No Finding'"):
+        read_label_file(path, settings.model_copy(update={"none": "no finding"}))
+
+
+def test_lists_name_the_images_of_each_part(tmp_path: Path) -> None:
+    rows = "".join(f"images/p{at}.png,x\n" for at in range(6))
+    path = written(tmp_path, f"image_name,tags,split\n{rows}".replace(",x", ",x,train"))
+    (tmp_path / "test.txt").write_text("p1.png\nP3.PNG\n")
+    (tmp_path / "val.txt").write_text("p5\n\n")
+    lists = SplitSettings(test=tmp_path / "test.txt", validation=tmp_path / "val.txt")
+
+    table = labels_of(path, split=lists)
+
+    assert table.parts == ("train", "test", "train", "test", "train", "validation")
+    (tmp_path / "train.txt").write_text("p0\np2\n")
+    with pytest.raises(LabelFileError, match=r"1 of 6 images are in no list .*'images/p4.png'"):
+        labels_of(path, split=lists.model_copy(update={"train": tmp_path / "train.txt"}))
+    (tmp_path / "val.txt").write_text("p1\n")
+    with pytest.raises(LabelFileError, match=r"'p1' is in the list for validation and .* test"):
+        labels_of(path, split=lists)
+    (tmp_path / "val.txt").write_text("p7\n")
+    with pytest.raises(LabelFileError, match=r"val.txt: 1 of 1 images are not in .*'p7'"):
+        labels_of(path, split=lists)
+
+
+LONG = "é" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"image_name,tags\n../{LONG},x\n",
+        f"image_name,x\na,{LONG}\n",
+        f"image_name,{LONG}\na,2\n",
+        f"image_name,tags\na,x,{LONG}\n",
+        f"image_name,tags,split\na,x,{LONG}\n",
+        f"image_name,tags,{LONG},{LONG}\na,x,y,z\n",
+        f"{LONG},{LONG[:-1]}\na,x\n",
+        ",".join(f"c{at}" for at in range(30_000)) + "\n",
+        json.dumps({"image_name": "a", "tags": {"x": LONG}}),
+        json.dumps({"image_name": [LONG], "tags": ""}),
+        json.dumps([LONG]),
+        json.dumps({LONG: 1}, indent=1),
+        '{"image_name": "a", "' + LONG + '": 1, "' + LONG + '": 2}',
+        f"image_name,tags\na,\x07{LONG}\n",
+        f"image_name,tags\n{LONG},x\n{LONG},y\n",
+        f"image_name,tags\na,\"['x', {LONG}]\"\n",
+    ],
+)
+def test_no_message_repeats_a_whole_file(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path, content)
+
+    with pytest.raises(LabelFileError) as caught:
+        labels_of(path)
+    assert len(str(caught.value)) < 1000 + len(str(path))
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
@@ -285,7 +437,7 @@ def test_a_truncated_parquet_file_is_described(tmp_path: Path, kept: float) -> N
     path.write_bytes(content[: int(kept * len(content))])
 
     with pytest.raises(LabelFileError, match="a damaged Parquet file"):
-        read_label_file(path)
+        labels_of(path)
 
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "C:/x", "..\\x", "C:x", "x\x07", "."]
@@ -296,7 +448,7 @@ def test_a_name_outside_the_folder_is_refused(tmp_path: Path, words: SnapshotAss
     for name in OUTSIDE:
         path = written(tmp_path, f"image_name,tags\nok,clear\n{name},clear\n")
         with pytest.raises(LabelFileError, match="row 3") as caught:
-            read_label_file(path)
+            labels_of(path)
         assert repr(name) in str(caught.value)
         said.add(str(caught.value).replace(repr(name), "NAME"))
     assert sorted(said) == words
@@ -308,14 +460,14 @@ def test_a_column_that_is_no_column_of_tags_is_recognised_by_its_many_values(
     rows = "".join(f"{at},{' '.join(f't{at * 11 + k}' for k in range(11))}\n" for at in range(1000))
 
     with pytest.raises(LabelFileError, match=r"11,000 .*data\.columns\.tags") as caught:
-        read_label_file(written(tmp_path, f"image_name,tags\n{rows}"))
+        labels_of(written(tmp_path, f"image_name,tags\n{rows}"))
     assert str(caught.value) == words
 
 
 def test_a_thousand_labels_are_no_obstacle(tmp_path: Path) -> None:
     rows = "".join(f"{at},t{at} t{(at + 1) % 1000}\n" for at in range(1000))
 
-    table = read_label_file(written(tmp_path, f"image_name,tags\n{rows}"))
+    table = labels_of(written(tmp_path, f"image_name,tags\n{rows}"))
 
     assert table.targets.shape == (1000, 1000)
     assert table.targets.sum() == 2000
@@ -324,7 +476,7 @@ def test_a_thousand_labels_are_no_obstacle(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, words: SnapshotAssertion) -> None:
     for path in (tmp_path / "absent.csv", tmp_path):
         with pytest.raises(LabelFileError) as caught:
-            read_label_file(path)
+            labels_of(path)
         assert str(caught.value) == words
 
 
@@ -346,7 +498,7 @@ def test_what_is_written_is_read_back(
         writer.writerow(["image_name", "tags"])
         writer.writerows((name, mark.join(some)) for name, some in rows.items())
 
-    table = read_label_file(path)
+    table = labels_of(path)
 
     assert tags(table) == rows
     assert list(table.image_names) == sorted(rows)
@@ -367,6 +519,6 @@ def test_all_layouts_say_the_same(
     (folder / "labels.jsonl").write_text("\n".join(json.dumps(row) for row in table.to_pylist()))
 
     for name in ("labels.parquet", "labels.jsonl"):
-        read = read_label_file(folder / name)
+        read = labels_of(folder / name)
         assert tags(read) == rows
         assert read.labels == tuple(labels)

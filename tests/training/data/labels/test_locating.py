@@ -104,3 +104,43 @@ def test_a_folder_that_is_a_link_itself_is_what_the_user_named(tmp_path: Path) -
     (tmp_path / "images").symlink_to(tmp_path / "real")
 
     assert locate_images(table("a"), tmp_path / "images").paths == [tmp_path / "real" / "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("caf\u00e9", "cafe\u0301.png"),
+        ("cafe\u0301.png", "caf\u00e9.PNG"),
+        ("scans\\a.png", "scans/a.png"),
+        ("Scan_1.JPG", "scan_1.jpg"),
+        ("a.jpg", "a.jpg.jpg"),
+        ("a.jpg.jpg", "a.jpg"),
+        ("a.jpeg", "a.jpg"),
+        ("a.png", "images_003/images/a.png"),
+        ("a", "deep/below/a.tif"),
+    ],
+)
+def test_names_are_compared_as_by_eye(tmp_path: Path, name: str, file: str) -> None:
+    touch(tmp_path, file, "images_001/images/b.png")
+
+    assert locate_images(table(name), tmp_path).paths == [tmp_path / file]
+
+
+def test_a_name_in_two_folders_is_ambiguous_and_another_kind_of_file_is_not_meant(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "one/a.png", "two/a.png", "photos/b.jpg", "masks/b.png", "masks/c.png")
+
+    with pytest.raises(ImageError, match=r"'a' matches one/a.png and two/a.png"):
+        locate_images(table("a"), tmp_path)
+    found = locate_images(table("b.jpg", "c.jpg"), tmp_path)
+    assert found.paths == [tmp_path / "photos/b.jpg"]
+    assert [image.image_name for image in found.skipped] == ["c.jpg"]
+
+
+def test_a_link_that_is_found_below_may_not_leave_the_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "secret.png", "images/sub/b.png")
+    (tmp_path / "images" / "sub" / "a.png").symlink_to(tmp_path / "secret.png")
+
+    with pytest.raises(ImageError, match="points outside"):
+        locate_images(table("a"), tmp_path / "images")

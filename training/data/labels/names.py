@@ -1,0 +1,97 @@
+"""Which file the name of an image means, compared as people compare names by eye."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
+from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
+
+_SAME_EXTENSION = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
+def files_below(folder: Images) -> dict[str, ImageFile]:
+    """Returns all image files below a folder, by their path relative to it; follows no links."""
+    if isinstance(folder, RemoteFolder):
+        return {file.path: file for file in folder.files_below() if is_image_name(file.path)}
+    files: dict[str, ImageFile] = {}
+    for parent, _, names in os.walk(folder):
+        inside = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
+        for name in filter(is_image_name, names):
+            files[prefix + name] = folder / prefix / name
+    return files
+
+
+class NameIndex:
+    """The image files below a folder, found by the names that people write.
+
+    Two names are the same if they differ in composed and decomposed Unicode, upper and lower case,
+    slash and backslash, or a missing or doubled extension. A name without a folder is also found
+    in the folders below. An exact match takes precedence.
+
+    Args:
+        files: paths relative to the folder.
+    """
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._files = set(files)
+        self._by_key: dict[str, list[str]] = defaultdict(list)
+        for file in sorted(self._files):
+            key = _key(file)
+            self._by_key[key].append(file)
+            base = key.rpartition("/")[2]
+            if base != key:
+                self._by_key[f"*/{base}"].append(file)
+
+    def find(self, name: str) -> list[str]:
+        """Returns the files that a name means: none, one, or several if it is ambiguous."""
+        if name in self._files:
+            return [name]
+        key = _key(name)
+        for wanted in (key,) if "/" in key else (key, f"*/{key}"):
+            found = [file for file in self._by_key.get(wanted, ()) if _has_extension(file, name)]
+            if found:
+                return _closest(found, name)
+        return []
+
+
+def _closest(found: list[str], name: str) -> list[str]:
+    """Returns the files whose names are equal in case, if some are."""
+    stem = _stem(_plain(name))
+    same = [file for file in found if _stem(_plain(file)).endswith(stem)]
+    return same or found
+
+
+def _key(name: str) -> str:
+    return _stem(_plain(name)).casefold()
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
+
+
+def _stem(name: str) -> str:
+    """Returns a name without its extensions of images, which may be several."""
+    while True:
+        stem, extension = os.path.splitext(name)  # noqa: PTH122 - fast, for 40,000 names
+        if not extension or extension.lower() not in EXTENSIONS:
+            return name
+        name = stem
+
+
+def _has_extension(file: str, name: str) -> bool:
+    """Whether one of the file's extensions is the name's, if both have one."""
+    extensions, others = _extensions(name), _extensions(file)
+    return not extensions or not others or bool(extensions & others)
+
+
+def _extensions(name: str) -> set[str]:
+    found: set[str] = set()
+    while True:
+        name, extension = os.path.splitext(name)  # noqa: PTH122 - fast, for 40,000 names
+        extension = extension.lower()
+        if extension not in EXTENSIONS:
+            return found
+        found.add(_SAME_EXTENSION.get(extension, extension))
