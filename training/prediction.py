@@ -16,6 +16,7 @@ from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.out_of_memory import is_out_of_memory
 from canopy_search.training.device.precision import resolve_device
 from canopy_search.training.errors import CheckpointError, SettingsError
+from canopy_search.training.metrics import one_vs_rest_logits
 from canopy_search.training.network.model_file import TrainedModel
 from canopy_search.training.network.thresholds import ONE_HALF
 
@@ -76,7 +77,11 @@ def predict(
     images = map_in_order(decode, paths, threads=cores, ahead=2 * batch_size + cores)
     while batch := list(islice(images, batch_size)):
         pixels = [image for _, image in batch if not isinstance(image, str)]
-        logits = iter(_logits(network, pixels, torch_device) if pixels else ())
+        logits = iter(
+            _logits(network, pixels, torch_device, is_exclusive=model.is_exclusive)
+            if pixels
+            else ()
+        )
         for path, image in batch:
             if isinstance(image, str):
                 yield Prediction(path, None, image)
@@ -133,12 +138,17 @@ def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
 
 @torch.inference_mode()
 def _logits(
-    network: torch.nn.Module, pixels: Sequence[npt.NDArray[np.uint8]], device: torch.device
+    network: torch.nn.Module,
+    pixels: Sequence[npt.NDArray[np.uint8]],
+    device: torch.device,
+    *,
+    is_exclusive: bool,
 ) -> npt.NDArray[np.float32]:
     """Returns logits, (images, labels), float32, of at least one image."""
     try:
         batch = torch.from_numpy(np.stack(pixels)).to(device)
         logits = network(normalised(batch)).float().cpu()
+        logits = one_vs_rest_logits(logits) if is_exclusive else logits
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from canopy_search.training.checkpoint import RunState
 from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.labels.targets import as_float, is_known
 from canopy_search.training.data.loading import Batch, BatchLoader, epoch_seed
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.compiling import CompiledNetwork
@@ -34,9 +35,10 @@ from canopy_search.training.liveness import progressed, silent_step
 from canopy_search.training.metrics import (
     EpochMetrics,
     Evaluation,
-    MultilabelMetrics,
     NonFiniteLogitsError,
+    accuracies_of,
     multilabel_metrics,
+    one_vs_rest_logits,
 )
 from canopy_search.training.network.backbones import build_backbone, load_weights
 from canopy_search.training.optimization.accumulation import (
@@ -44,11 +46,15 @@ from canopy_search.training.optimization.accumulation import (
     micro_batch_count,
     micro_batch_size,
 )
-from canopy_search.training.optimization.losses import build_loss
+from canopy_search.training.optimization.losses import (
+    MultilabelLoss,
+    check_targets_fit,
+    loss_for,
+)
 from canopy_search.training.optimization.optimizers import build_optimizer, set_learning_rate
 from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.resolve import ResolvedSettings, resolve_settings
-from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.settings import EXCLUSIVE_LOSS, TrainingSettings
 
 BatchProgress = Callable[[int, int, int], None]
 
@@ -94,7 +100,10 @@ class TrainingRun:
         _configure_backend(settings)
         return_unused_memory()  # of another network, whose blocks have other sizes
         self._evaluation_cut = 1
+        check_targets_fit(settings.loss, dataset.targets)
         self.model, self._loss, self._optimizer = self._with_room(self._built)
+        train_targets = torch.from_numpy(as_float(dataset.targets[dataset.split.train]))
+        self._train_count = float(self._loss.count(train_targets))
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._network = CompiledNetwork(self.model, settings.compile)
         self._on_device = images_on_device(dataset, settings.device_cache, self._device)
@@ -176,14 +185,14 @@ class TrainingRun:
                 if self._scaler.is_enabled():
                     loss, is_finite = self._step_in_fp16(batch)
                     loss_sum += loss
-                    images += is_finite * len(batch.targets)
+                    images += is_finite * self._loss.count(batch.targets)
                 else:
                     loss_sum += self._step(batch)
                 if on_batch is not None:
                     on_batch(epoch, done, len(self._train_loader))
         if self._scaler.is_enabled():
             return float(loss_sum / images)
-        return float(loss_sum) / len(self.dataset.split.train)
+        return float(loss_sum) / self._train_count
 
     def _step(self, batch: Batch) -> Tensor:
         """Takes one optimizer step and returns the sum of the images' losses, on the device."""
@@ -195,9 +204,9 @@ class TrainingRun:
                 logits = self._network(normalised(part.pixels), is_cut=count > 1)
             loss = self._loss(logits, part.targets)
             # Losses are means over images, so each part is weighted by its number of images.
-            share = len(part.targets) / len(batch.targets)
-            self._scaler.scale(loss * share).backward()
-            loss_sum += loss.detach() * len(part.targets)
+            images = self._loss.count(part.targets)
+            self._scaler.scale(loss * (images / self._loss.count(batch.targets))).backward()
+            loss_sum += loss.detach() * images
         clip_norm = self.settings.clip_norm
         if clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
@@ -228,34 +237,47 @@ class TrainingRun:
 
         Raises:
             DivergedError: the loss or a logit is NaN or infinite.
-            OutOfMemoryError: see `logits`.
+            OutOfMemoryError: not even a single image fits in memory.
         """
         started = time.perf_counter()
-        logits, targets = self.logits(indices)
-        if self._precision == "fp16" and not bool(torch.isfinite(logits).all()):
-            logits, targets = self.logits(indices, "fp32")
-        found = self._with_room(partial(self._scored, logits, targets))
-        return Evaluation(*found, time.perf_counter() - started)
+        outputs, targets = self._outputs(indices)
+        if self._precision == "fp16" and not bool(torch.isfinite(outputs).all()):
+            outputs, targets = self._outputs(indices, "fp32")
+        return self._with_room(partial(self._scored, outputs, targets, started))
 
-    def _scored(
-        self, logits: Tensor, targets: Tensor
-    ) -> tuple[float, MultilabelMetrics, npt.NDArray[np.float32]]:
-        """Returns the loss, the metrics, and the logits on the CPU."""
-        loss = float(self._loss(logits, targets))
+    def _scored(self, outputs: Tensor, targets: Tensor, started: float) -> Evaluation:
+        loss = float(self._loss(outputs, targets))
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss} after epoch {self.epoch}")
         try:
-            logits = logits.cpu()
+            logits, targets = self._independent(outputs).cpu(), targets.cpu()
             with silent_step():
-                metrics = multilabel_metrics(logits, targets.cpu(), labels=self.dataset.labels)
+                metrics = multilabel_metrics(logits, targets, labels=self.dataset.labels)
         except NonFiniteLogitsError as error:
             raise DivergedError(f"{error} after epoch {self.epoch}") from error
-        return loss, metrics, logits.numpy()
+        is_exclusive = self.settings.loss == EXCLUSIVE_LOSS
+        accuracies = accuracies_of(logits, targets) if is_exclusive else {}
+        seconds = time.perf_counter() - started
+        return Evaluation(loss, metrics, logits.numpy(), seconds, accuracies)
 
-    def logits(
+    def logits(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns logits and targets, each (images, labels) in float32 on the run's device.
+
+        The sigmoid of a logit is a label's probability, also after softmax cross-entropy.
+
+        Raises:
+            OutOfMemoryError: not even a single image fits.
+        """
+        outputs, targets = self._outputs(indices)
+        return self._independent(outputs), targets
+
+    def _independent(self, outputs: Tensor) -> Tensor:
+        return one_vs_rest_logits(outputs) if self.settings.loss == EXCLUSIVE_LOSS else outputs
+
+    def _outputs(
         self, indices: npt.NDArray[np.int64], precision: Precision | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns logits and targets, each (images, labels) in float32 on the run's device.
+        """Returns what the network computes and targets, both (images, labels), float32.
 
         If memory runs out, the batches of this and later evaluations are smaller; those of training
         are not, and the weights do not change.
@@ -272,7 +294,7 @@ class TrainingRun:
         while True:
             images = max(1, whole // self._evaluation_cut)
             found = within_memory(
-                partial(self._logits, indices, images, precision or self._precision)
+                partial(self._outputs_at_once, indices, images, precision or self._precision)
             )
             if not isinstance(found, Shortage):
                 return found
@@ -285,19 +307,19 @@ class TrainingRun:
             self._evaluation_cut *= 2
 
     @torch.inference_mode()
-    def _logits(
+    def _outputs_at_once(
         self, indices: npt.NDArray[np.int64], images_at_once: int, precision: Precision
     ) -> tuple[Tensor, Tensor]:
         self.model.eval()
         loader = self._loader(indices, images_at_once)
-        logits, targets = [], []
+        outputs, targets = [], []
         with closing(loader.evaluation_batches()) as batches:
             for batch in batches:
                 with autocast(precision, self._device):
-                    logits.append(self.model(normalised(batch.pixels)).float())
+                    outputs.append(self.model(normalised(batch.pixels)).float())
                 targets.append(batch.targets)
                 progressed()
-        return torch.cat(logits), torch.cat(targets)
+        return torch.cat(outputs), torch.cat(targets)
 
     def state(self) -> RunState:
         """Returns the state after the latest epoch; its tensors are not copied."""
@@ -332,7 +354,7 @@ class TrainingRun:
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
 
-    def _built(self) -> tuple[nn.Module, nn.Module, Optimizer]:
+    def _built(self) -> tuple[nn.Module, MultilabelLoss, Optimizer]:
         """Returns network, loss and optimizer, on the device."""
         settings, dataset = self.settings, self.dataset
         model = build_backbone(
@@ -343,9 +365,9 @@ class TrainingRun:
             seed=settings.seed,
         ).to(memory_format=torch.channels_last)
         model.to(self._device)
-        train_targets = np.asarray(dataset.targets[dataset.split.train])
-        priors = torch.from_numpy(train_targets.mean(axis=0, dtype=np.float64)).float()
-        loss = build_loss(settings, priors, len(train_targets)).to(self._device)
+        is_masked = not is_known(dataset.targets).all()
+        train_targets = dataset.targets[dataset.split.train]
+        loss = loss_for(settings, train_targets, is_masked=is_masked).to(self._device)
         return model, loss, build_optimizer(model, settings.optimizer, self._device)
 
     def _with_room(self, work: Callable[[], T]) -> T:

@@ -42,6 +42,7 @@ import torchvision
 
 from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.data.images.decoding import DECODING_RULE
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.optimization.accumulation import Accumulation, steps_at
 from canopy_search.training.optimization.schedules import exponential_lr
 from canopy_search.training.settings import TrainingSettings
@@ -93,6 +94,7 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
         {
             "engine": ENGINE_REVISION,
             "data": _data_digest(dataset),
+            **_left_out_of_ap(dataset),
             "pixels": [DECODING_RULE, dataset.image_px, sorted(dataset.augment)],
             "network": [settings.backbone, settings.weights],
             "loss": [settings.loss, _loss_parameters(settings)],
@@ -124,6 +126,13 @@ def _data_digest(dataset: Dataset) -> str:
         split = dataset.split
         _DATA_DIGESTS[dataset] = parts_digest(dataset, split.train, split.validation)
     return _DATA_DIGESTS[dataset]
+
+
+def _left_out_of_ap(dataset: Dataset) -> dict[str, Any]:
+    """Returns an entry if a label has no negative validation image; such AP was 1 in revision 2."""
+    targets = dataset.targets[dataset.split.validation]
+    always = has_label(targets).any(axis=0) & ~(targets == 0).any(axis=0)
+    return {"left_out_of_ap": "labels of every image"} if always.any() else {}
 
 
 def _loss_parameters(settings: TrainingSettings) -> dict[str, Any]:

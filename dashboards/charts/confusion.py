@@ -43,13 +43,14 @@ def confusion(predictions: Predictions) -> Confusion:
     A label that an image has is never an error, so labels that often occur together and are
     correctly predicted together do not look confused.
     """
-    has = predictions.validation.targets.astype(bool)
+    has = predictions.validation.targets == 1
+    has_not = predictions.validation.targets == 0
     predicted = predictions.logits >= 0
     counts = has.sum(axis=0)
     kept = [int(at) for at in np.argsort(-counts, kind="stable") if counts[at]]
-    has, predicted = has[:, kept], predicted[:, kept]
-    images = has.astype(np.int64).T @ (~has).astype(np.int64)
-    mistaken = has.astype(np.int64).T @ (predicted & ~has).astype(np.int64)
+    has, has_not, predicted = has[:, kept], has_not[:, kept], predicted[:, kept]
+    images = has.astype(np.int64).T @ has_not.astype(np.int64)
+    mistaken = has.astype(np.int64).T @ (predicted & has_not).astype(np.int64)
     wrong = np.divide(mistaken, images, out=np.full(images.shape, np.nan), where=images > 0)
     np.fill_diagonal(wrong, np.nan)
     labels = [predictions.validation.labels[at] for at in kept]

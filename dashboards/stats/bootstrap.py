@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.storage.study.predictions import Predictions
+from canopy_search.storage.study.predictions import Predictions, ValidationSet
 
 RESAMPLES = 1000
 SEED = 0
@@ -35,20 +35,21 @@ def resample_ap(
 
     A resample is a count for each image, so nothing is sorted again: the images stay in the order
     of a label's ranking, and AP is computed with weights, in O(images) for each resample and label.
-    As everywhere, macro AP is the mean over the labels that have a positive; a resample may leave
-    more labels without a positive, the same for all trials.
+    As everywhere, macro AP is the mean over the labels with a positive and a negative; a resample
+    may leave more labels without a positive, the same for all trials.
 
     Args:
-        predictions: for one validation set, which has a positive for at least one label.
+        predictions: for one validation set, which has a positive and a negative for at least one
+            label.
         resamples: number of resamples.
         seed: of the resamples; the same seed draws the same images.
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 6 and 16.
     """
-    targets = predictions[0].validation.targets
-    rankings = [_rankings(each.logits, targets) for each in predictions]
-    images = len(targets)
+    validation = predictions[0].validation
+    rankings = [_rankings(each.logits, validation) for each in predictions]
+    images = len(validation.targets)
     all_images = np.ones((images, 1), dtype=np.float32)
     resampled = np.concatenate(
         [
@@ -84,9 +85,10 @@ def rank_label(scores: NDArray[np.float32], targets: NDArray[np.uint8]) -> Label
 
     Args:
         scores: (images,), the logits.
-        targets: (images,), 0 or 1.
+        targets: (images,), 0 or 1. Images with another value, which is unknown, are left out.
     """
     order = np.argsort(-scores, kind="stable")
+    order = order[targets[order] <= 1]
     ends_tie = np.append(np.diff(scores[order]) != 0, True)
     ties = np.cumsum(ends_tie) - ends_tie
     positives = np.flatnonzero(targets[order])
@@ -122,10 +124,10 @@ def weighted_ap(ranking: LabelRanking, weights: NDArray[np.float32]) -> NDArray[
     return ap
 
 
-def _rankings(logits: NDArray[np.float32], targets: NDArray[np.uint8]) -> list[LabelRanking]:
+def _rankings(logits: NDArray[np.float32], validation: ValidationSet) -> list[LabelRanking]:
     return [
-        rank_label(logits[:, label], targets[:, label])
-        for label in np.flatnonzero(targets.any(axis=0))
+        rank_label(logits[:, label], validation.targets[:, label])
+        for label in np.flatnonzero(validation.ranked)
     ]
 
 

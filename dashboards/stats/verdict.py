@@ -141,9 +141,10 @@ def _obstacle(base: Predictions | None, other: Predictions | None) -> str | None
 
 
 def _too_few(validation: ValidationSet) -> str | None:
-    positives = int(validation.targets.any(axis=1).sum())
+    positives = int((validation.targets == 1).any(axis=1).sum())
     if positives >= FEWEST_POSITIVES:
-        return None
+        is_ranked = bool(validation.ranked.any())
+        return None if is_ranked else "no label is on some validation images and not on others"
     return (
         f"only {positives} of {len(validation.targets)} validation images have a label; "
         f"at least {FEWEST_POSITIVES} are needed"

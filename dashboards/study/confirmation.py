@@ -247,7 +247,7 @@ class Confirmation:
                 run.trial for each in compared for run in each.runs if run.trial in self.predictions
             )
         )
-        if not trials:
+        if not trials or not self.predictions[trials[0]].validation.ranked.any():
             return {}
         resampled = resample_ap([self.predictions[trial] for trial in trials]).resampled
         return dict(zip(trials, resampled.T, strict=True))

@@ -5,16 +5,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from canopy_search.dashboards.formatting.values import counted
 from canopy_search.search.config.space import SearchSpace, setting, with_params
 from canopy_search.search.events import Emit, Note, progress_to
 from canopy_search.training.data.dataset import DataFacts, Dataset, open_dataset
+from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.device.memory import StepMemory, step_memory
-from canopy_search.training.errors import SettingsError, SplitError
+from canopy_search.training.errors import SettingsError, SplitError, listed
 from canopy_search.training.network.backbones import accepts_single_image, check_backbone_fits
 from canopy_search.training.optimization.accumulation import micro_batch_size, smallest_batch
+from canopy_search.training.optimization.losses import check_targets_fit
 from canopy_search.training.resolve import resolve_settings
 from canopy_search.training.settings import DataSettings, TrainingSettings
 
@@ -41,7 +44,7 @@ def largest_batch_size(space: SearchSpace) -> int:
 
 
 def open_data(settings: DataSettings, home: Path, emit: Emit) -> Dataset:
-    """Opens the data, prints its warnings, and checks that a validation image has a label.
+    """Opens the data, prints its warnings, and checks that its validation AP can rank trials.
 
     Raises:
         TrainingError: the data cannot be used.
@@ -49,10 +52,18 @@ def open_data(settings: DataSettings, home: Path, emit: Emit) -> Dataset:
     dataset = open_dataset(settings, home, progress_to(emit))
     for warning in dataset.warnings:
         emit(Note(warning))
-    if not dataset.targets[dataset.split.validation].any():
+    targets = dataset.targets[dataset.split.validation]
+    has = has_label(targets)
+    if not has.any():
         raise SplitError(
             "no validation image has a label, so there is no validation AP to search by; "
             "raise data.split.validation or label more images"
+        )
+    if not (has.any(axis=0) & (targets == 0).any(axis=0)).any():
+        always = [dataset.labels[at] for at in np.flatnonzero(has.any(axis=0))]
+        raise SplitError(
+            f"every image in validation has {listed(always)} and no other label, so there is "
+            "nothing to tell apart and every validation AP would be 1; add images without it"
         )
     return dataset
 
@@ -66,6 +77,8 @@ def check_networks(space: SearchSpace, dataset: Dataset) -> StepMemory:
     Raises:
         SettingsError: a network does not.
     """
+    for loss in choices(space, "loss"):
+        check_targets_fit(loss, dataset.targets)
     return largest_step(space, dataset.facts)
 
 
@@ -88,8 +101,9 @@ def check_network(settings: TrainingSettings, dataset: Dataset) -> None:
     """Checks that one network accepts the images and fits into the memory of its device.
 
     Raises:
-        SettingsError: it does not.
+        SettingsError: it does not, or its loss does not fit the labels.
     """
+    check_targets_fit(settings.loss, dataset.targets)
     _checked_step(settings, dataset.facts)
     _check_smallest_batch(settings.backbone, [settings.batch_size], dataset.facts)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -223,7 +223,8 @@ def _recognised(rows: LabelRows, folder: Images, data: DataSettings, given: Give
     guess = guess_columns(rows, folder, given)
     split = guess.split
     if split.column is None and given.split is None and isinstance(data.labels, Path):
-        split = split.model_copy(update={**lists_beside(data.labels)})
+        lists: dict[str, Any] = dict(lists_beside(data.labels).items())
+        split = split.model_copy(update=lists)
     data = data.model_copy(update={"columns": guess.columns, "split": split})
     return data.model_copy(update={"none": none_word(label_table(rows, data))})
 

@@ -76,7 +76,8 @@ class PredictionSettings:
     """How images are predicted.
 
     Attributes:
-        thresholds: (labels,), the logit at and above which a label is a tag.
+        thresholds: (labels,), the logit at and above which a label is a tag. Of exclusive labels,
+            the one with the highest logit is the tag.
         output_format: format of the returned text.
         device: ``auto`` is the first GPU, else the CPU.
         batch_size: images at a time.
@@ -121,6 +122,8 @@ def predict_images(
             unreadable.append((file.name, prediction.reason))
         else:
             present = prediction.logits >= settings.thresholds
+            if model.is_exclusive:
+                present = np.arange(len(model.labels)) == prediction.logits.argmax()
             tags = [label for label, is_tag in zip(model.labels, present, strict=True) if is_tag]
             rows.append(Row(file.name, tags, prediction))
         if on_progress is not None:

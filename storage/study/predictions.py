@@ -13,6 +13,7 @@ from canopy_search.storage.database import Database
 from canopy_search.storage.schema.tables import EPOCH, PREDICTION, STUDIES, TRIALS, VALIDATION
 
 _LITTLE_ENDIAN = np.dtype("<f4")
+_UNKNOWN = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class ValidationSet:
     Attributes:
         digest: equal for two sets of the same images and labels, whatever their paths.
         labels: names of the columns.
-        targets: (images, labels), uint8, 0 or 1.
+        targets: (images, labels), uint8, 0 or 1, or 255 where that is unknown.
     """
 
     digest: str
@@ -32,12 +33,21 @@ class ValidationSet:
     @cached_property
     def images_by_label(self) -> dict[str, int]:
         """Label → number of images that have it."""
-        return dict(zip(self.labels, self.targets.sum(axis=0, dtype=int).tolist(), strict=True))
+        counts = (self.targets == 1).sum(axis=0, dtype=int).tolist()
+        return dict(zip(self.labels, counts, strict=True))
+
+    @cached_property
+    def ranked(self) -> NDArray[np.bool_]:
+        """(labels,), the labels with an AP: some image has them, and some image does not."""
+        both: NDArray[np.bool_] = (self.targets == 1).any(axis=0) & (self.targets == 0).any(axis=0)
+        return both
 
     @cached_property
     def packed_targets(self) -> bytes:
-        """The targets row by row, eight in a byte."""
-        return np.packbits(self.targets).tobytes()
+        """The targets row by row, eight in a byte; then which are known, unless all are."""
+        packed = np.packbits(self.targets == 1).tobytes()
+        known = self.targets <= 1
+        return packed if known.all() else packed + np.packbits(known).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,5 +150,10 @@ def _validation_set(connection: sqlalchemy.Connection, digest: str) -> Validatio
         )
     ).one()
     shape = (row.images, len(row.labels))
-    bits = np.unpackbits(np.frombuffer(row.targets, dtype=np.uint8), count=shape[0] * shape[1])
-    return ValidationSet(digest, tuple(row.labels), bits.reshape(shape))
+    packed = np.frombuffer(row.targets, dtype=np.uint8)
+    cells = shape[0] * shape[1]
+    size = -(-cells // 8)
+    targets = np.unpackbits(packed[:size], count=cells)
+    if len(packed) > size:
+        targets[np.unpackbits(packed[size:], count=cells) == 0] = _UNKNOWN
+    return ValidationSet(digest, tuple(row.labels), targets.reshape(shape))

@@ -124,7 +124,6 @@ def test_what_init_cannot_use_is_said(tmp_path: Path, words: SnapshotAssertion) 
     asked: dict[tuple[str, ...], list[str]] = {
         ("--labels", "no.csv", "--images", "train-jpg"): ["no.csv: "],
         ("--labels", "train_classes.csv", "--images", "no"): ["no: "],
-        ("--labels", "train_classes.csv", "--images", "."): ["--images", "train-jpg"],
         (*GIVEN, "--augment", "hflop"): ["'hflop'", "'hflip'"],
         (*GIVEN, "--backbone", "resnet19"): ["'resnet19'", "resnet18"],
         (*GIVEN, "--tags-column", "tag"): ["'tag'", "image_name, tags"],
@@ -149,8 +148,11 @@ def test_files_that_the_label_file_does_not_name_are_counted(
     (images / "train_3.jpg").unlink()
     (images / "train_3.jpg").symlink_to("nowhere.jpg")
 
-    arguments = ("--labels", "train_classes.csv", "--images", "train-jpg")
-    report = InProcess(tmp_path).run("init", *arguments).stdout
+    user = InProcess(tmp_path)
+    said = user.run("init", *GIVEN, status=2).stderr
+    assert "1 of 40 images" in said
+    assert not (tmp_path / "canopy.yaml").exists()
+    report = user.run("init", *GIVEN, "--allow-missing").stdout
 
     told = [line for line in report.splitlines() if "2 images" in line or "train_3" in line]
     assert len(told) == 2

@@ -13,13 +13,17 @@ from sklearn.metrics import (
     hamming_loss,
     precision_score,
     recall_score,
+    top_k_accuracy_score,
 )
 
 from canopy_search.training.errors import TrainingError
 from canopy_search.training.metrics import (
     NonFiniteLogitsError,
+    accuracies_of,
     average_precision,
     multilabel_metrics,
+    one_vs_rest_logits,
+    top_k_accuracy,
 )
 
 Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -47,10 +51,12 @@ def assert_agrees_with_scikit_learn(
     metrics = measure(logits, targets)
     predicted = (logits >= 0).astype(np.int64)
     present = [column for column in range(targets.shape[1]) if targets[:, column].any()]
+    ranked = [column for column in present if not targets[:, column].all()]
 
     def macro(score: Any, values: np.ndarray[Any, Any], within: float = FLOAT32) -> float | None:
         # One column at a time: scikit-learn takes a single column for a binary problem otherwise.
-        scores = [score(targets[:, column], values[:, column]) for column in present]
+        columns = ranked if score is average_precision_score else present
+        scores = [score(targets[:, column], values[:, column]) for column in columns]
         return pytest.approx(np.mean(scores), abs=within) if scores else None
 
     assert metrics.ap == macro(average_precision_score, logits, within=1e-12)
@@ -66,7 +72,7 @@ def assert_agrees_with_scikit_learn(
     assert metrics.f2 == pytest.approx(np.mean(over_images), abs=FLOAT32)
     assert metrics.labels_without_positives == targets.shape[1] - len(present)
     for column, ap in enumerate(metrics.ap_per_label.values()):
-        if column in present:
+        if column in ranked:
             expected = average_precision_score(targets[:, column], logits[:, column])
             assert ap == pytest.approx(expected, abs=1e-12)
         else:
@@ -151,6 +157,86 @@ def test_a_label_without_positives_is_left_out_of_every_macro_figure():
     )
     # Every image got that label wrongly: this is where it does count.
     assert without.hamming > alone.hamming
+
+
+def test_a_label_of_every_image_is_left_out_of_the_mean_ap_only():
+    logits, targets = random_case(200, 4)
+    alone = measure(logits, targets)
+    always = measure(
+        np.hstack([logits, np.ones((200, 1), np.float32)]),
+        np.hstack([targets, np.ones((200, 1), np.int64)]),
+    )
+    assert always.ap == alone.ap
+    assert always.ap_per_label["label4"] is None
+    assert always.labels_without_positives == 0
+    assert always.recall is not None
+    assert alone.recall is not None
+    assert always.recall > alone.recall
+
+
+def masked_case(images: int = 300, labels: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits with ties, and targets of which a third are NaN."""
+    logits, targets = random_case(images, labels)
+    values = targets.astype(np.float32)
+    values[np.random.default_rng(1).random(values.shape) < 1 / 3] = np.nan
+    return torch.tensor(logits.round(1)), torch.tensor(values)
+
+
+def test_unknown_targets_are_left_out_of_every_score():
+    logits, targets = masked_case()
+    targets[:5] = np.nan  # images of which nothing is known
+    names = [f"label{i}" for i in range(logits.shape[1])]
+    found = multilabel_metrics(logits, targets, labels=names)
+    known = ~targets.isnan()
+    by_label = [
+        (targets[rows, at].numpy(), logits[rows, at].numpy(), (logits[rows, at] >= 0).numpy())
+        for at in range(len(names))
+        for rows in [known[:, at]]
+    ]
+    by_image = [
+        (targets[at, columns].numpy(), (logits[at, columns] >= 0).numpy())
+        for at in range(len(logits))
+        for columns in [known[at]]
+        if columns.any()
+    ]
+
+    ap = [average_precision_score(true, scores) for true, scores, _ in by_label]
+    assert list(found.ap_per_label.values()) == pytest.approx(ap, abs=1e-12)
+    assert found.ap == pytest.approx(np.mean(ap), abs=1e-12)
+    for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        expected = np.mean([score(true, predicted) for true, _, predicted in by_label])
+        assert getattr(found, name) == pytest.approx(expected, abs=FLOAT32)
+    assert found.hamming == pytest.approx(
+        hamming_loss(targets[known].numpy(), (logits >= 0)[known].numpy()), abs=1e-12
+    )
+    f2 = [fbeta_score(true, predicted, beta=2, zero_division=0) for true, predicted in by_image]
+    assert found.f2 == pytest.approx(np.mean(f2), abs=FLOAT32)
+
+
+def test_a_label_that_is_known_to_be_present_only_has_no_ap():
+    targets = torch.tensor([[1.0], [np.nan], [1.0]])
+    assert np.isnan(average_precision(torch.zeros(3, 1), targets)).all()
+
+
+@given(data=st.data(), images=st.integers(1, 8), labels=st.integers(2, 5))
+def test_softmax_probabilities_are_the_sigmoid_of_one_vs_rest_logits(
+    data: st.DataObject, images: int, labels: int
+):
+    logits = torch.tensor(data.draw(hnp.arrays(np.float32, (images, labels), elements=LOGITS)))
+    found = one_vs_rest_logits(logits)
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found.double().sigmoid(), logits.double().softmax(1))
+
+
+def test_top_k_accuracy_agrees_with_scikit_learn():
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((200, 9)).astype(np.float32)
+    classes = random.integers(0, 9, 200)
+    targets = torch.tensor(np.eye(9)[classes])
+    for k in (1, 5):
+        expected = top_k_accuracy_score(classes, logits, k=k)
+        assert top_k_accuracy(torch.tensor(logits), targets, k) == pytest.approx(expected)
+    assert list(accuracies_of(torch.tensor(logits), targets)) == ["accuracy", "top5_accuracy"]
 
 
 def test_no_label_with_positives_leaves_the_macro_figures_undefined():

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch import nn
 
 from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
-from canopy_search.training.errors import DivergedError, UnknownNameError
+from canopy_search.training.data.labels.targets import UNKNOWN
+from canopy_search.training.errors import DivergedError, SettingsError, UnknownNameError
 from canopy_search.training.liveness import LONGEST_SILENCE_S, heard_by
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import DataSettings, OptimizerSettings, TrainingSettings
+from tests.noise_data import noise_dataset
 from tests.planet_data import LABEL_RATES, write_planet_data
 
 SETTINGS = TrainingSettings(
@@ -315,11 +318,54 @@ def test_logits_beyond_fp16_are_computed_again_in_fp32(
     run = TrainingRun.of(SETTINGS, dataset)
     expected = run.evaluate(dataset.split.validation)
     run._precision = "fp16"
-    real = run.logits
+    real = run._outputs
 
-    def logits(indices: Any, precision: Any = None) -> Any:
+    def outputs(indices: Any, precision: Any = None) -> Any:
         found, targets = real(indices, "fp32")
         return (found if precision == "fp32" else found / 0), targets
 
-    monkeypatch.setattr(run, "logits", logits)
+    monkeypatch.setattr(run, "_outputs", outputs)
     assert run.evaluate(dataset.split.validation).metrics == expected.metrics
+
+
+def test_unknown_targets_count_neither_for_loss_nor_metrics() -> None:
+    dataset = noise_dataset(train=24, validation=24, test=0)
+    dataset.targets[::4, 0] = UNKNOWN
+    settings = SETTINGS.model_copy(update={"epochs": 1, "loss": "bce", "backbone": "tinycnn_8"})
+    run = TrainingRun.of(settings, dataset)
+
+    metrics = run.train_epoch()
+
+    logits, targets = run.logits(dataset.split.validation)
+    known = ~targets.isnan()
+    assert int((~known).sum()) == 6
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], targets[known])
+    assert metrics.validation.loss == pytest.approx(expected.item(), rel=1e-6)
+    assert math.isfinite(metrics.train_loss)
+    ap = average_precision_score(targets[known[:, 0], 0], logits[known[:, 0], 0])
+    assert metrics.validation.metrics.ap_per_label["clear"] == pytest.approx(ap)
+
+
+def test_exclusive_labels_have_probabilities_that_sum_to_one_and_an_accuracy() -> None:
+    dataset = noise_dataset(train=24, validation=24, test=0)
+    dataset.targets[:, 1] = 1 - dataset.targets[:, 0]
+    settings = SETTINGS.model_copy(
+        update={"epochs": 1, "loss": "cross_entropy", "backbone": "tinycnn_8"}
+    )
+    run = TrainingRun.of(settings, dataset)
+
+    validation = run.train_epoch().validation
+
+    probabilities = torch.from_numpy(validation.logits).sigmoid()
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(24))
+    targets = torch.from_numpy(dataset.targets[dataset.split.validation])
+    hits = probabilities.argmax(dim=1) == targets.argmax(dim=1)
+    assert validation.as_dict("val", "cross_entropy")["val_accuracy"] == hits.double().mean()
+    assert list(validation.accuracies) == ["accuracy"]  # of two labels, all are in the top five
+
+
+def test_softmax_is_refused_for_images_with_several_labels() -> None:
+    with pytest.raises(SettingsError, match="choose bce"):
+        TrainingRun.of(
+            SETTINGS.model_copy(update={"loss": "cross_entropy"}), noise_dataset(6, 6, 0)
+        )

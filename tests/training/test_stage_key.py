@@ -50,6 +50,18 @@ def test_runs_share_their_keys_until_their_learning_rates_differ() -> None:
     assert keys(epochs=2) == one[:2]
 
 
+def test_only_a_label_of_every_validation_image_changes_the_key_of_its_data() -> None:
+    always = dataset()
+    always.targets[always.split.validation, 0] = 1
+    test_only = dataset()
+    test_only.targets[test_only.split.test, 0] = 1
+
+    # Its AP of 1 was part of the mean before.
+    assert stage_key._left_out_of_ap(always)
+    assert not stage_key._left_out_of_ap(test_only)
+    assert root_key(settings(), dataset()) == root_key(settings(), test_only)
+
+
 def test_accumulation_is_a_branch_from_its_epoch_on() -> None:
     whole = keys()
     cut = stage_keys(settings(), dataset(), [Accumulation(2, 2), Accumulation(4, 4)])

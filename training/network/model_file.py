@@ -21,6 +21,7 @@ from canopy_search.training.network.backbones import (
     load_weights,
     meta_backbone,
 )
+from canopy_search.training.settings import EXCLUSIVE_LOSS
 
 FORMAT = "canopy-model"
 FORMAT_REVISION = 2
@@ -49,6 +50,11 @@ class TrainedModel:
     settings: dict[str, Any]
     metrics: dict[str, Any]
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether every image has exactly one of the labels."""
+        return bool(self.settings["training"].get("loss") == EXCLUSIVE_LOSS)
 
 
 def save_model(path: Path, model: TrainedModel) -> None:

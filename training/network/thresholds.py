@@ -23,7 +23,7 @@ def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDAr
 
     Args:
         logits: (images, labels), float32 on the CPU, unnormalised.
-        targets: (images, labels), 0 or 1 of any dtype, on the CPU.
+        targets: (images, labels), 0 or 1 of any dtype, on the CPU; NaN is unknown and not counted.
         beta: how many times recall counts as much as precision.
 
     Returns:
@@ -44,11 +44,10 @@ def best_thresholds(logits: Tensor, targets: Tensor, *, beta: float) -> npt.NDAr
     scores = np.ascontiguousarray(logits.detach().numpy().T).astype(np.float64)
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
-    positive = np.take_along_axis(targets.numpy().T.astype(np.int64), order, axis=1)
-    images = scores.shape[1]
+    sorted_targets = np.take_along_axis(targets.numpy().T, order, axis=1)
 
-    true_positives = positive.cumsum(axis=1)
-    predicted = np.arange(1, images + 1)
+    true_positives = (sorted_targets == 1).cumsum(axis=1)
+    predicted = np.maximum(np.isin(sorted_targets, (0, 1)).cumsum(axis=1), 1)
     positives = true_positives[:, -1:]
     weight = beta**2
     f_beta = (1 + weight) * true_positives / (weight * positives + predicted)

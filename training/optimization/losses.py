@@ -8,23 +8,49 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from canopy_search.training.errors import UnknownNameError, unknown_name_message
-from canopy_search.training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
+from canopy_search.training.data.labels.targets import has_exclusive_labels, has_label, is_known
+from canopy_search.training.errors import SettingsError, UnknownNameError, unknown_name_message
+from canopy_search.training.settings import (
+    EXCLUSIVE_LOSS,
+    AsymmetricSettings,
+    FocalSettings,
+    TrainingSettings,
+)
 
 
 class MultilabelLoss(nn.Module, ABC):
-    """An elementwise loss, averaged over images and labels."""
+    """An elementwise loss, averaged over images and labels.
+
+    Attributes:
+        is_masked: whether targets may be NaN, which is unknown; the mean is then over the others.
+            Fixed for a run, because looking for NaN would make a GPU wait.
+    """
+
+    is_masked = False
+
+    def count(self, targets: Tensor) -> int | Tensor:
+        """Returns the number of images behind the mean, the weight of a batch among others.
+
+        Args:
+            targets: (batch, labels). An image counts with the share of its targets that is known.
+        """
+        if not self.is_masked:
+            return len(targets)
+        known: Tensor = (~targets.isnan()).sum()
+        return known.clamp(min=1) / targets.shape[1]
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean loss, a float32 scalar.
 
         Args:
             logits: (batch, labels), unnormalised, of any float dtype.
-            targets: (batch, labels), 0 or 1 of any dtype.
+            targets: (batch, labels), 0 or 1 of any dtype; NaN if unknown and the loss is masked.
 
         Raises:
             ValueError: the shapes differ; broadcasting would average over the wrong pairs.
@@ -35,7 +61,11 @@ class MultilabelLoss(nn.Module, ABC):
                 "same shape (batch, labels)"
             )
         with torch.autocast(logits.device.type, enabled=False):
-            return self.elementwise(logits.float(), targets.float()).mean()
+            if not self.is_masked:
+                return self.elementwise(logits.float(), targets.float()).mean()
+            known = ~targets.isnan()
+            losses = self.elementwise(logits.float(), torch.where(known, targets, 0.0))
+            return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
     @abstractmethod
     def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -57,8 +87,9 @@ class WeightedBCELoss(MultilabelLoss):
 
     Args:
         label_priors: (labels,), the share of training images that have each label.
-        training_images: number of images behind the priors. A label that none or all of them have
-            is treated as if one image differed, so that no weight is infinite or 0.
+        training_images: number of images behind the priors, of all labels or of each, (labels,). A
+            label that none or all of them have is treated as if one image differed, so that no
+            weight is infinite or 0.
 
     References:
         ``pos_weight`` of `torch.nn.BCEWithLogitsLoss`.
@@ -66,11 +97,12 @@ class WeightedBCELoss(MultilabelLoss):
 
     pos_weight: Tensor
 
-    def __init__(self, label_priors: Tensor, training_images: int) -> None:
+    def __init__(self, label_priors: Tensor, training_images: int | Tensor) -> None:
         super().__init__()
-        if training_images < 1:
+        images = torch.as_tensor(training_images).double()
+        if bool((images < 1).any()):
             raise ValueError(f"training_images is {training_images}; it must be at least 1")
-        one_image = min(1 / training_images, 0.5)
+        one_image = (1 / images).clamp(max=0.5)
         priors = label_priors.double().clamp(one_image, 1 - one_image)
         self.register_buffer("pos_weight", ((1 - priors) / priors).float())
 
@@ -161,14 +193,30 @@ class AsymmetricLoss(MultilabelLoss):
         return torch.where(counts, likelihood, 0.0)
 
 
-LOSSES: Mapping[str, Callable[[TrainingSettings, Tensor, int], MultilabelLoss]] = MappingProxyType(
-    {
-        "bce": lambda _settings, _priors, _images: BCELoss(),
-        "weighted_bce": lambda _settings, priors, images: WeightedBCELoss(priors, images),
-        "focal": lambda settings, _priors, _images: FocalLoss(settings.focal),
-        "focal_bce": lambda settings, _priors, _images: FocalBCELoss(settings.focal),
-        "asymmetric": lambda settings, _priors, _images: AsymmetricLoss(settings.asymmetric),
-    }
+class CrossEntropyLoss(MultilabelLoss):
+    """Softmax cross-entropy, for images that have exactly one label each.
+
+    References:
+        `torch.nn.CrossEntropyLoss` with probabilities as targets.
+    """
+
+    def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `MultilabelLoss.elementwise`; the mean over labels is the cross-entropy."""
+        return -targets * functional.log_softmax(logits, dim=1) * targets.shape[1]
+
+
+Images = int | Tensor
+LOSSES: Mapping[str, Callable[[TrainingSettings, Tensor, Images], MultilabelLoss]] = (
+    MappingProxyType(
+        {
+            "bce": lambda _settings, _priors, _images: BCELoss(),
+            "weighted_bce": lambda _settings, priors, images: WeightedBCELoss(priors, images),
+            "focal": lambda settings, _priors, _images: FocalLoss(settings.focal),
+            "focal_bce": lambda settings, _priors, _images: FocalBCELoss(settings.focal),
+            "asymmetric": lambda settings, _priors, _images: AsymmetricLoss(settings.asymmetric),
+            EXCLUSIVE_LOSS: lambda _settings, _priors, _images: CrossEntropyLoss(),
+        }
+    )
 )
 
 
@@ -178,18 +226,64 @@ def check_loss(name: str) -> None:
         raise UnknownNameError(unknown_name_message("loss", name, LOSSES))
 
 
+def check_targets_fit(name: str, targets: NDArray[np.uint8]) -> None:
+    """Checks that a loss can be used for the labels of a data set.
+
+    Args:
+        name: of the loss.
+        targets: (images, labels), uint8, 0 or 1, or `UNKNOWN`.
+
+    Raises:
+        SettingsError: the loss is for exclusive labels, and an image has none or several.
+    """
+    if name != EXCLUSIVE_LOSS:
+        return
+    if not has_exclusive_labels(targets):
+        others = int((has_label(targets).sum(axis=1) != 1).sum())
+        raise SettingsError(
+            f"training.loss is {EXCLUSIVE_LOSS}, for images with exactly one of several labels; "
+            f"of {targets.shape[1]} labels, {others:,} of {len(targets):,} images have none, "
+            "several or unknown ones; choose bce"
+        )
+
+
 def build_loss(
-    settings: TrainingSettings, label_priors: Tensor, training_images: int
+    settings: TrainingSettings,
+    label_priors: Tensor,
+    training_images: int | Tensor,
+    *,
+    is_masked: bool = False,
 ) -> MultilabelLoss:
     """Builds the loss named in the settings; it has no trainable parameters.
 
     Args:
         settings: ``loss`` is the name; ``focal`` and ``asymmetric`` hold parameters.
         label_priors: (labels,), the share of training images that have each label.
-        training_images: number of images behind the priors.
+        training_images: number of images behind the priors, of all labels or of each.
+        is_masked: whether targets may be unknown, see `MultilabelLoss`.
 
     Raises:
         UnknownNameError: there is no loss of that name.
     """
     check_loss(settings.loss)
-    return LOSSES[settings.loss](settings, label_priors, training_images)
+    loss = LOSSES[settings.loss](settings, label_priors, training_images)
+    loss.is_masked = is_masked
+    return loss
+
+
+def loss_for(
+    settings: TrainingSettings, targets: NDArray[np.uint8], *, is_masked: bool
+) -> MultilabelLoss:
+    """Builds the loss with the priors of a run's training images.
+
+    Args:
+        settings: see `build_loss`.
+        targets: (training images, labels), uint8, 0 or 1, or `UNKNOWN`, which no prior counts.
+        is_masked: see `build_loss`.
+    """
+    if not is_masked:
+        priors = torch.from_numpy(targets.mean(axis=0, dtype=np.float64)).float()
+        return build_loss(settings, priors, len(targets))
+    known = np.maximum(is_known(targets).sum(axis=0), 1)
+    priors = torch.from_numpy(has_label(targets).sum(axis=0) / known).float()
+    return build_loss(settings, priors, torch.from_numpy(known), is_masked=True)

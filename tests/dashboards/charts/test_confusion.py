@@ -40,6 +40,17 @@ def test_confusion_agrees_with_counting_image_by_image() -> None:
             np.testing.assert_allclose(found.wrong[row, column], share)
 
 
+def test_an_unknown_target_is_neither_found_nor_confused() -> None:
+    models = SimulatedData(3, frequencies=(0.6, 0.3))
+    predictions = models.model()
+    models.validation.targets[::3, 1] = 255
+    has, given = models.validation.targets, predictions.logits >= 0
+    found = confusion(predictions)
+    images = [i for i in range(len(has)) if has[i, 0] == 1 and has[i, 1] == 0]
+    assert found.images[0, 1] == len(images)
+    np.testing.assert_allclose(found.wrong[0, 1], np.mean([given[i, 1] for i in images]))
+
+
 def test_the_sentence_names_the_most_frequent_mistake(words: SnapshotAssertion) -> None:
     models = SimulatedData(1, frequencies=(0.5, 0.5, 0.5))
     logits = np.where(models.validation.targets > 0, 1.0, -1.0).astype(np.float32)

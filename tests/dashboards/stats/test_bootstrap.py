@@ -42,6 +42,20 @@ def test_what_is_observed_is_the_macro_ap_of_training() -> None:
     np.testing.assert_allclose(resample_ap(models, resamples=2).observed, expected, atol=1e-6)
 
 
+def test_unknown_targets_and_labels_of_every_image_are_left_out() -> None:
+    data = SimulatedData(0, frequencies=(0.5, 0.3, 1.0))
+    targets = data.validation.targets
+    targets[np.random.default_rng(1).random(targets.shape) < 0.3] = 255
+    model = data.model()
+    as_floats = torch.tensor(np.where(targets == 255, np.nan, targets))
+    ap = average_precision(torch.tensor(model.logits), as_floats)
+    assert np.isnan(ap).tolist() == [False, False, True]
+
+    found = resample_ap([model], resamples=2)
+
+    np.testing.assert_allclose(found.observed, [np.nanmean(ap)], atol=1e-6)
+
+
 def test_a_drawing_is_the_same_for_all_trials_and_for_the_same_seed() -> None:
     data = SimulatedData(0)
     first, second = data.model(), data.model()

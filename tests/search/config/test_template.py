@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,20 +11,28 @@ from canopy_search.search.config.template import (
     fitting_image_px,
 )
 from canopy_search.search.study.configuration import load_config
-from canopy_search.training.data.labels.columns import Guess
-from canopy_search.training.settings import ColumnSettings, SplitSettings
+from canopy_search.training.settings import ColumnSettings, DataSettings, SplitSettings
 
-PLAIN = Guess(ColumnSettings(), None, None)
+PLAIN = DataSettings(demo="digits", split=SplitSettings(column=None, group=None))
 
 
-def choices(folder: Path, guess: Guess = PLAIN, *, name: str = "train.csv") -> Choices:
+def data(columns: ColumnSettings, **split: Any) -> DataSettings:
+    settings = SplitSettings(**({"column": None, "group": None} | split))
+    return PLAIN.model_copy(update={"columns": columns, "split": settings})
+
+
+def choices(
+    folder: Path, found: DataSettings = PLAIN, *, name: str = "train.csv", exclusive: bool = False
+) -> Choices:
+    settings = {"image_px": 64, "augment": ("hflip",), "allow_missing": True}
+    sources = {"labels": folder / name, "images": folder / "images"}
+    split = found.split
     return Choices(
-        labels=folder / name,
-        images=folder / "images",
-        guess=guess,
-        image_px=64,
-        augment=("hflip",),
-        allow_missing=True,
+        data=found.model_copy(update=settings | sources),
+        is_split_by_user=split.column is not None or bool(split.lists),
+        draws_validation=split.column is None,
+        not_used=("column",) * (split.column is None and not split.lists),
+        is_exclusive=exclusive,
         epochs=3,
         batch_size=16,
         study="2024: a study",
@@ -32,30 +41,55 @@ def choices(folder: Path, guess: Guess = PLAIN, *, name: str = "train.csv") -> C
 
 
 @pytest.mark.parametrize(
-    "guess",
+    "found",
     [
         PLAIN,
-        Guess(ColumnSettings(image="Image: Index", tags="no", separator="|"), "fold", "patient"),
-        Guess(ColumnSettings(labels=("1", "true", "a, b")), None, "case"),
+        data(
+            ColumnSettings(image="Image: Index", tags="no", separator="|"),
+            column="fold",
+            values={"train": ("0", "1"), "test": ("no",)},
+            group="patient",
+        ),
+        data(ColumnSettings(labels=("1", "true", "a, b"), blank="ignore", uncertain="one")),
+        data(ColumnSettings(), group="case").model_copy(
+            update={"layout": "coco", "none": "No Finding"}
+        ),
+        data(ColumnSettings(), test="test_list.txt", train="train_val_list.txt"),
     ],
 )
-def test_what_is_written_is_what_is_read(tmp_path: Path, guess: Guess) -> None:
+def test_what_is_written_is_what_is_read(tmp_path: Path, found: DataSettings) -> None:
+    lists = {part: tmp_path / list_ for part, list_ in found.split.lists.items()}
+    split = found.split.model_copy(update={str(part): path for part, path in lists.items()})
+    found = found.model_copy(update={"split": split})
     path = tmp_path / "canopy.yaml"
-    path.write_text(config_text(choices(tmp_path, guess, name="a: #b.csv"), tmp_path))
+    path.write_text(config_text(choices(tmp_path, found, name="a: #b.csv"), tmp_path))
 
     config = load_config(path).settings
 
     assert config.data.labels == tmp_path / "a: #b.csv"
     assert config.data.images == tmp_path / "images"
-    assert config.data.columns == guess.columns
-    expected = SplitSettings(column=guess.split or "auto", group=guess.group or "auto")
-    assert config.data.split == expected
+    assert config.data.columns == found.columns
+    assert (config.data.layout, config.data.none) == (found.layout, found.none)
+    column = None if not split.lists else "auto"
+    expected = {"column": split.column or column, "group": split.group or "auto"}
+    assert config.data.split == split.model_copy(update=expected)
     assert (config.data.image_px, config.data.augment) == (64, ("hflip",))
     assert config.data.allow_missing is True
     assert (config.training.epochs, config.training.batch_size) == (3, 16)
     assert config.search.study == "2024: a study"
     assert config.search.space["backbone"] == ["tinycnn_8", "no"]
     assert list(config.search.space) == ["backbone", "loss", "gamma"]
+
+
+def test_exclusive_labels_are_trained_with_softmax(tmp_path: Path) -> None:
+    path = tmp_path / "canopy.yaml"
+    path.write_text(config_text(choices(tmp_path, exclusive=True), tmp_path))
+
+    config = load_config(path).settings
+
+    assert config.training.loss == "cross_entropy"
+    assert list(config.search.space) == ["backbone", "gamma"]
+    assert "loss" not in config.search.enqueue[0]
 
 
 def test_paths_are_relative_unless_they_are_far_away(tmp_path: Path) -> None:

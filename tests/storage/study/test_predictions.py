@@ -92,3 +92,21 @@ def test_targets_are_packed_without_loss(images: int, labels: int, seed: int) ->
     packed = ValidationSet("", ("",) * labels, targets).packed_targets
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=targets.size)
     np.testing.assert_array_equal(bits.reshape(targets.shape), targets)
+
+
+def test_unknown_targets_are_stored_and_known_ones_take_no_more_room(database: Database) -> None:
+    targets = np.array([[1, 255, 1], [0, 0, 255], [255, 1, 0]], dtype=np.uint8)
+    images = ValidationSet("partly unknown", IMAGES.labels, targets)
+    store = StudyStore(database)
+    trial_id = store.open_study("planet").ask()._trial_id
+    with database.engine.begin() as connection:
+        add_trained(connection, trial_id, 1, {"val_ap": 0.5}, "a")
+        predicting("a", images, logits(1))(connection)
+
+    found = trial_predictions(database, "planet", [0])[0].validation
+
+    np.testing.assert_array_equal(found.targets, targets)
+    assert found.images_by_label == {"cloudy": 1, "haze": 1, "road": 1}
+    assert found.ranked.tolist() == [True, True, True]
+    assert len(IMAGES.packed_targets) == 2
+    assert len(images.packed_targets) == 4

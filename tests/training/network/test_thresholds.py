@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import fbeta_score
+from sklearn.metrics import f1_score, fbeta_score
 
 from canopy_search.training.metrics import NonFiniteLogitsError, multilabel_metrics
 from canopy_search.training.network.thresholds import best_thresholds
@@ -94,3 +94,17 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         chosen(column([np.nan, 1]), column([1, 0]))
     with pytest.raises(ValueError, match="beta must be positive"):
         chosen(column([1]), column([1]), 0)
+
+
+def test_unknown_targets_are_not_counted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 1, generator=generator)
+    targets = (torch.randn(200, 1, generator=generator) + logits > 0).float()
+    known = torch.rand(200, generator=generator) < 0.6
+    masked = torch.where(known[:, None], targets, torch.nan)
+
+    threshold = best_thresholds(logits, masked, beta=1.0)[0]
+
+    predicted = (logits[known, 0] >= threshold).numpy()
+    best = max(f1_score(targets[known, 0], logits[known, 0] >= value) for value in logits[known, 0])
+    assert f1_score(targets[known, 0], predicted) == pytest.approx(best)

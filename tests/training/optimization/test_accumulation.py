@@ -20,7 +20,7 @@ from canopy_search.training.optimization.accumulation import (
 )
 from canopy_search.training.optimization.losses import LOSSES
 from canopy_search.training.run import TrainingRun
-from canopy_search.training.settings import TrainingSettings
+from canopy_search.training.settings import EXCLUSIVE_LOSS, TrainingSettings
 from tests.noise_data import noise_dataset
 from tests.short_memory import ShortMemory
 
@@ -131,7 +131,7 @@ def weights(run: TrainingRun) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != EXCLUSIVE_LOSS])
 def test_the_gradient_stays_the_mean_over_the_batch(
     loss: str, clip_norm: float | None, plain_net: None, memory: ShortMemory, one_thread: None
 ) -> None:

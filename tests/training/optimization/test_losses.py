@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,21 +10,24 @@ from syrupy.assertion import SnapshotAssertion
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from canopy_search.training.errors import UnknownNameError
+from canopy_search.training.data.labels.targets import UNKNOWN
+from canopy_search.training.errors import SettingsError, UnknownNameError
 from canopy_search.training.optimization.losses import (
     LOSSES,
     MultilabelLoss,
     build_loss,
     check_loss,
+    check_targets_fit,
 )
 from canopy_search.training.settings import AsymmetricSettings, FocalSettings, TrainingSettings
 
 ALL_LOSSES = ["bce", "weighted_bce", "focal", "focal_bce", "asymmetric"]
+"""Of labels that do not exclude each other."""
 PRIORS = torch.tensor([0.5, 0.1, 0.02])
 GAMMAS = st.sampled_from([0.0, 0.3, 1.0, 2.0, 4.0])
 
 
-def loss_named(name: str, priors: Tensor = PRIORS, images: int = 1000, **fields: Any):
+def loss_named(name: str, priors: Tensor = PRIORS, images: int | Tensor = 1000, **fields: Any):
     return build_loss(TrainingSettings(loss=name, **fields), priors, images)
 
 
@@ -41,7 +45,57 @@ def gradient(loss: MultilabelLoss, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_these_are_all_losses():
-    assert list(LOSSES) == ALL_LOSSES
+    assert list(LOSSES) == [*ALL_LOSSES, "cross_entropy"]
+
+
+@pytest.mark.parametrize("name", ALL_LOSSES)
+def test_a_masked_loss_is_the_mean_over_the_known_targets(name: str):
+    logits, targets = random_batch()
+    known = torch.rand(targets.shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    masked = build_loss(TrainingSettings(loss=name), PRIORS, 1000, is_masked=True)
+    with_nan = torch.where(known, targets, torch.nan)
+    plain = loss_named(name)
+
+    torch.testing.assert_close(
+        masked(logits, with_nan), plain.elementwise(logits, targets)[known].mean()
+    )
+    torch.testing.assert_close(masked(logits, targets), plain(logits, targets))
+    assert (gradient(masked, logits, with_nan)[~known] == 0).all()
+    assert torch.isfinite(gradient(masked, logits, with_nan)).all()
+
+
+def test_a_masked_loss_of_parts_weighted_by_their_counts_is_that_of_the_whole():
+    logits, targets = random_batch()
+    targets[:11] = torch.nan  # the first part knows nothing
+    loss = build_loss(TrainingSettings(), PRIORS, 1000, is_masked=True)
+    parts = [slice(0, 10), slice(10, 12), slice(12, 32)]
+    weights = [loss.count(targets[part]) for part in parts]
+    whole = sum(
+        loss(logits[part], targets[part]) * w for part, w in zip(parts, weights, strict=True)
+    )
+    torch.testing.assert_close(whole / loss.count(targets), loss(logits, targets))
+
+
+def test_priors_of_a_label_may_be_of_fewer_images():
+    loss = loss_named("weighted_bce", torch.tensor([0.0, 0.0]), torch.tensor([100, 10]))
+    values = [loss(torch.zeros(1, 2), row[None]) for row in torch.eye(2)]
+    assert values[0].item() == pytest.approx((99 + 1) / 2 * math.log(2), rel=1e-6)
+    assert values[1].item() == pytest.approx((9 + 1) / 2 * math.log(2), rel=1e-6)
+
+
+def test_cross_entropy_is_torch_s():
+    logits = 3 * torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(32) % 5
+    found = loss_named("cross_entropy", torch.ones(5))(logits, torch.eye(5)[classes])
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, classes))
+
+
+@pytest.mark.parametrize("targets", [[[1, 1]], [[0, 0]], [[1, 0], [UNKNOWN, 1]], [[1], [1]]])
+def test_cross_entropy_needs_exactly_one_of_several_labels(targets: list[list[int]]):
+    check_targets_fit("cross_entropy", np.array([[1, 0], [0, 1]], np.uint8))
+    check_targets_fit("bce", np.array(targets, np.uint8))
+    with pytest.raises(SettingsError, match=r"training\.loss is cross_entropy.*choose bce"):
+        check_targets_fit("cross_entropy", np.array(targets, np.uint8))
 
 
 def test_bce_is_the_definition():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.parsers import expat
 
-from canopy_search.training.data.labels.rows import LabelRows
+from canopy_search.training.data.labels.rows import LabelRows, label_content, label_text
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
@@ -87,11 +87,9 @@ def _annotation(file: Path) -> tuple[str, list[str]]:
     parser.CharacterDataHandler = text
     parser.EntityDeclHandler = refuse
     try:
-        parser.ParseFile(io.BytesIO(file.read_bytes()))
+        parser.ParseFile(io.BytesIO(label_content(file)))
     except expat.ExpatError as error:
         raise LabelFileError(f"{file}: row {error.lineno}: not XML: {error}; correct it") from error
-    except OSError as error:
-        raise LabelFileError(f"{file}: cannot be read: {error.strerror}") from error
     names = [words.strip() for where, words in texts if where == _FILE]
     labels = {words.strip() for where, words in texts if where == _LABEL}
     if not texts or texts[0][0] != _FILE[:1]:
@@ -118,7 +116,7 @@ def _lists(folder: Path) -> dict[str, str]:
         return {}
     for name in present:
         file = folder / f"{name}.txt"
-        for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+        for line in label_text(file, label_content(file)).split("\n"):
             image = line.strip()
             if image and found.setdefault(image, lists[name]) != lists[name]:
                 raise LabelFileError(

@@ -12,42 +12,15 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
-from canopy_search.training.data.labels.targets import UNKNOWN
 from canopy_search.training.errors import LabelFileError
-from canopy_search.training.settings import ColumnSettings, DataSettings, SplitSettings
-
-
-def labels_of(
-    path: Path, columns: ColumnSettings | None = None, split: SplitSettings | None = None
-) -> LabelTable:
-    """A label file as read with these settings."""
-    settings = DataSettings(
-        labels=path,
-        images=path.parent,
-        columns=columns or ColumnSettings(),
-        split=split or SplitSettings(),
-    )
-    return read_label_file(path, settings)
-
-
-def written(tmp_path: Path, content: str | bytes) -> Path:
-    path = tmp_path / "train_classes.csv"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from canopy_search.training.settings import ColumnSettings, SplitSettings
+from tests.label_files import labels_of, tags, written
 
 
 def parquet_file(tmp_path: Path, **columns: Sequence[Any]) -> Path:
     path = tmp_path / "labels.parquet"
     parquet.write_table(pa.table({name: list(values) for name, values in columns.items()}), path)
     return path
-
-
-def tags(table: LabelTable) -> dict[str, frozenset[str]]:
-    return {
-        name: frozenset(np.array(table.labels, object)[row.astype(bool)])
-        for name, row in zip(table.image_names, table.targets, strict=True)
-    }
 
 
 def test_names_and_labels_are_sorted_whatever_the_order_of_rows(tmp_path: Path) -> None:
@@ -297,137 +270,6 @@ def test_a_malformed_file_is_described(
 
     for part in [str(path), *parts]:
         assert part in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "cells",
-    [
-        ["['x', 'y']", "[]", "['x']"],
-        ['["x", "y"]', "[]", '["x"]'],
-        ["['x' 'y']", "[]", "['x']"],
-        ["['x'\n 'y']", "nan", "['x']"],
-        ["{'x', 'y'}", "set()", "{'x'}"],
-        [
-            "array(['x', 'y'], dtype=object)",
-            "array([], dtype=object)",
-            "array(['x'], dtype=object)",
-        ],
-        ["('x', 'y')", "()", "('x',)"],
-        ["{x,y}", "{}", "{x}"],
-        ["[x, y]", "", "[x]"],
-        ["['x', 'y', None]", "[nan]", "['x']"],
-        ["x y", "nan", "x"],
-        ["x y", "None", "x"],
-        ["x y", "NULL", "x"],
-    ],
-)
-def test_a_list_that_a_program_wrote_as_text_is_the_list(tmp_path: Path, cells: list[str]) -> None:
-    path = tmp_path / "labels.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["image_name", "tags"], *zip("abc", cells, strict=True)])
-
-    assert tags(labels_of(path)) == {"a": {"x", "y"}, "b": set(), "c": {"x"}}
-
-
-def test_a_remark_in_parentheses_is_a_tag(tmp_path: Path) -> None:
-    table = labels_of(written(tmp_path, "image_name,tags\na,(other)\nb,x\n"))
-
-    assert table.labels == ("(other)", "x")
-
-
-def test_excel_s_hint_at_the_delimiter_is_no_header(tmp_path: Path) -> None:
-    table = labels_of(written(tmp_path, "sep=;\r\nimage_name;tags\r\na;x y\r\n"))
-
-    assert tags(table) == {"a": {"x", "y"}}
-    assert table.row_numbers == (3,)
-
-
-def test_a_json_array_of_objects_is_read(tmp_path: Path) -> None:
-    text = json.dumps(
-        [{"image_name": "a", "tags": ["x"]}, {"image_name": "b", "tags": []}], indent=1
-    )
-
-    assert tags(labels_of(written(tmp_path, text))) == {"a": {"x"}, "b": set()}
-
-
-def test_uncertain_and_blank_cells_mean_what_the_settings_say(tmp_path: Path) -> None:
-    path = written(tmp_path, "image_name,x,y\na,1,0\nb,-1,\nc,0,1\nd,,-1.0\n")
-
-    ignored = labels_of(path, ColumnSettings(uncertain="ignore", blank="ignore"))
-    assert ignored.targets.tolist() == [[1, 0], [UNKNOWN, UNKNOWN], [0, 1], [UNKNOWN, UNKNOWN]]
-    others = labels_of(path, ColumnSettings(uncertain="one", blank="zero"))
-    assert others.targets.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
-
-
-def test_a_column_of_which_nothing_is_known_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, "image_name,x,y\na,1,\nb,0,\n")
-
-    with pytest.raises(LabelFileError, match=r"column 'y': nothing is known.*to zero"):
-        labels_of(path, ColumnSettings(blank="ignore"))
-
-
-def test_a_word_for_no_label_is_no_label(tmp_path: Path) -> None:
-    path = written(tmp_path, "image_name,tags\na,mass\nb,No Finding\nc,mass|edema\n")
-    settings = DataSettings(labels=path, images=tmp_path, none="No Finding")
-
-    assert tags(read_label_file(path, settings)) == {
-        "a": {"mass"}, "b": set(), "c": {"mass", "edema"}
-    }  # fmt: skip
-    with pytest.raises(LabelFileError, match=r"data\.none: .*did you mean 'No Finding'"):
-        read_label_file(path, settings.model_copy(update={"none": "no finding"}))
-
-
-def test_lists_name_the_images_of_each_part(tmp_path: Path) -> None:
-    rows = "".join(f"images/p{at}.png,x\n" for at in range(6))
-    path = written(tmp_path, f"image_name,tags,split\n{rows}".replace(",x", ",x,train"))
-    (tmp_path / "test.txt").write_text("p1.png\nP3.PNG\n")
-    (tmp_path / "val.txt").write_text("p5\n\n")
-    lists = SplitSettings(test=tmp_path / "test.txt", validation=tmp_path / "val.txt")
-
-    table = labels_of(path, split=lists)
-
-    assert table.parts == ("train", "test", "train", "test", "train", "validation")
-    (tmp_path / "train.txt").write_text("p0\np2\n")
-    with pytest.raises(LabelFileError, match=r"1 of 6 images are in no list .*'images/p4.png'"):
-        labels_of(path, split=lists.model_copy(update={"train": tmp_path / "train.txt"}))
-    (tmp_path / "val.txt").write_text("p1\n")
-    with pytest.raises(LabelFileError, match=r"'p1' is in the list for validation and .* test"):
-        labels_of(path, split=lists)
-    (tmp_path / "val.txt").write_text("p7\n")
-    with pytest.raises(LabelFileError, match=r"val.txt: 1 of 1 images are not in .*'p7'"):
-        labels_of(path, split=lists)
-
-
-LONG = "é" * 100_000
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        f"image_name,tags\n../{LONG},x\n",
-        f"image_name,x\na,{LONG}\n",
-        f"image_name,{LONG}\na,2\n",
-        f"image_name,tags\na,x,{LONG}\n",
-        f"image_name,tags,split\na,x,{LONG}\n",
-        f"image_name,tags,{LONG},{LONG}\na,x,y,z\n",
-        f"{LONG},{LONG[:-1]}\na,x\n",
-        ",".join(f"c{at}" for at in range(30_000)) + "\n",
-        json.dumps({"image_name": "a", "tags": {"x": LONG}}),
-        json.dumps({"image_name": [LONG], "tags": ""}),
-        json.dumps([LONG]),
-        json.dumps({LONG: 1}, indent=1),
-        '{"image_name": "a", "' + LONG + '": 1, "' + LONG + '": 2}',
-        f"image_name,tags\na,\x07{LONG}\n",
-        f"image_name,tags\n{LONG},x\n{LONG},y\n",
-        f"image_name,tags\na,\"['x', {LONG}]\"\n",
-    ],
-)
-def test_no_message_repeats_a_whole_file(tmp_path: Path, content: str) -> None:
-    path = written(tmp_path, content)
-
-    with pytest.raises(LabelFileError) as caught:
-        labels_of(path)
-    assert len(str(caught.value)) < 1000 + len(str(path))
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
