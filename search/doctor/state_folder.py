@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
 from canopy_search.search.environment import HOME_VARIABLE
 from canopy_search.training.data.cache.pixels import cache_bytes
@@ -82,7 +83,7 @@ def check_disk(home: Path, data: DataFacts | None) -> Iterator[Finding]:
 
 def network_file_system(home: Path) -> str | None:
     """Returns the kind of the network file system that a state folder is on; None for a disk."""
-    place, kind, longest = _nearest(home).resolve(), "", -1
+    place, kind, longest = real_path(_nearest(home)), "", -1
     for mount in psutil.disk_partitions(all=True):
         folder = Path(mount.mountpoint)
         # Of two file systems at one place, the later one is seen.

@@ -77,15 +77,15 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
     Raises:
         CurveTableError: the file does not exist or has another format, or no row matches.
     """
+    is_csv = path.suffix.lower() == ".csv"
     try:
         content = read_file(path, _MOST_BYTES)
     except FileNotFoundError as error:
-        raise CurveTableError(
-            f"{path}: there is no such file; make one with: canopy tabulate --output {path}"
-        ) from error
+        remedy = "" if is_csv else f"; make one with: canopy tabulate --output {path}"
+        raise CurveTableError(f"{path}: there is no such file{remedy}") from error
     except OSError as error:
         raise CurveTableError(f"{path}: cannot be read: {error.strerror}") from error
-    if path.suffix.lower() == ".csv":
+    if is_csv:
         return _read_csv(path, content, where or {})
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(content))

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train-jpg" / "link.jpg").symlink_to(folder / "outside" / "y.jpg")
     (folder / "train-jpg" / "links").symlink_to(folder / "outside")
     network = build_backbone("tinycnn_8", labels=3, image_px=16, weights="none", seed=1).eval()
-    settings = {"training": {"backbone": "tinycnn_8"}}
+    settings = {"data": {}, "training": {"backbone": "tinycnn_8", "weights": "none"}}
     always = {"f1": (-1e9, 1e9, -1e9), "f2": (1e9, 1e9, 1e9)}
     save_model(folder / "m.pt", TrainedModel(network, LABELS, 16, settings, {}, always))
     return folder

@@ -19,7 +19,7 @@ LABELS = ("clear", "road", "water")
 @pytest.fixture
 def model() -> TrainedModel:
     torch.manual_seed(3)
-    settings = {"data": {}, "training": {"backbone": "tinycnn_8"}}
+    settings = {"data": {}, "training": {"backbone": "tinycnn_8", "weights": "none"}}
     return TrainedModel(
         network=SMALL_NETS["tinycnn_8"](len(LABELS)).eval(),
         labels=LABELS,

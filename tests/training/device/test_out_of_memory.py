@@ -99,7 +99,7 @@ def test_a_new_network_begins_without_the_unused_memory_of_another(
 
 
 @pytest.mark.parametrize("lacks", [1, 2])
-@pytest.mark.parametrize("name", ["build_optimizer", "build_loss", "build_backbone"])
+@pytest.mark.parametrize("name", ["build_optimizer", "loss_for", "build_backbone"])
 def test_a_network_that_is_built_has_a_second_try(
     name: str, lacks: int, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
