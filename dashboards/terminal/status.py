@@ -1,5 +1,6 @@
 """A study and its workers in words: the lines of `canopy status`."""
 
+import shlex
 from collections.abc import Sequence
 
 from optuna.trial import TrialState
@@ -30,7 +31,7 @@ _STILL_S = 60.0
 _ENDS = {TrialState.FAIL.name: "failed", TrialState.PRUNED.name: "pruned"}
 
 _CONTROLS = {
-    PAUSE: "the study is paused; resume it with: canopy resume",
+    PAUSE: "the study is paused; resume it with: canopy resume --study {study}",
     STOP_FINISHING: "stopping: running trials continue to their last epoch, no new ones start",
     STOP_PRUNING: "stopping: running trials end as pruned, no new ones start",
 }
@@ -90,8 +91,12 @@ def control_text(summary: StudyData) -> str | None:
     if summary.control == RUN:
         return None
     if summary.control != PAUSE and not summary.is_searched:
-        return "the study was stopped; resume it with: canopy search"
-    return _CONTROLS.get(summary.control, f"requested: {summary.control}")
+        text = "the study was stopped; resume it with: canopy search --study {study}"
+    elif summary.control in _CONTROLS:
+        text = _CONTROLS[summary.control]
+    else:
+        return f"requested: {printable(summary.control)}"
+    return text.format(study=shlex.quote(summary.name))
 
 
 def doing_text(worker: WorkerSummary) -> str:
