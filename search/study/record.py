@@ -158,7 +158,8 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     try:
         commit, changes = (
             subprocess.run(
-                ["git", *arguments],  # noqa: S607 - the user's own git
+                # In an unpacked archive the monitor may be the program of a stranger.
+                ["git", "-c", "core.fsmonitor=false", *arguments],  # noqa: S607 - the user's own
                 cwd=folder,
                 capture_output=True,
                 text=True,

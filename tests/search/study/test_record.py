@@ -1,4 +1,6 @@
 import json
+import subprocess
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,3 +118,23 @@ def test_where_the_images_lie_may_change() -> None:
 
 def test_a_folder_outside_of_git_has_no_state(tmp_path: Path) -> None:
     assert git_state(tmp_path) is None
+
+
+def test_a_repository_runs_no_program_of_its_own(tmp_path: Path) -> None:
+    run = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
+    run(["git", "init"])
+    (tmp_path / "file").write_text("text")
+    run(["git", "add", "file"])
+    author = ["-c", "user.name=A", "-c", "user.email=a@example"]
+    run(["git", *author, "commit", "-m", "first"])
+    monitor = tmp_path / "monitor"
+    monitor.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    monitor.chmod(0o700)
+    run(["git", "config", "core.fsmonitor", str(monitor)])
+    (tmp_path / "file").write_text("changed")
+
+    state = git_state(tmp_path)
+
+    assert state is not None
+    assert state["changed"]
+    assert not (tmp_path / "ran").exists()
