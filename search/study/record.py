@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
         "layout": "auto",
         "none": None,
     },
-    "training": {"compile": "off", "accumulation": ()},
+    "training": {"compile": "off", "accumulation": []},
 }
 
 Record = dict[str, Any]
