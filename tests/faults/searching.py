@@ -251,6 +251,7 @@ class Search:
         os.setsid()
         self.set_up()
         local_backend.CONTEXT = FORK  # type: ignore[assignment]
+        local_backend.warm_up = lambda: None
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -203,7 +203,7 @@ def on_disks(folder: Path, postgres_url: str) -> Iterator[dict[str, Ended]]:
     commands = {
         "train on a full one": OnDisk("size=16k", ("train", "canopy.yaml")),
         "search on a full one": OnDisk("size=9m", ("search",)),
-        "train on a larger one": OnDisk("size=16m", ("train", "canopy.yaml")),
+        "train on a larger one": OnDisk("size=300m", ("train", "canopy.yaml")),
         "train on a read-only one": OnDisk("ro", ("train", "canopy.yaml")),
         "search on a read-only one": OnDisk("ro", ("search",)),
         "No space left on device": OnDisk("size=64k", (*searching, "full"), "home", url),

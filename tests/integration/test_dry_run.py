@@ -194,11 +194,11 @@ def test_a_step_that_fails_is_named(
     folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, words: SnapshotAssertion
 ) -> None:
     def fail(*arguments: Any) -> None:
-        raise RuntimeError("CUDA out of memory\nand more")
+        raise RuntimeError("no kernel image is available\nand more")
 
     monkeypatch.setattr(TrainingRun, "train_epoch", fail)
     refused = user(folder, database_url).run("search", "--dry-run", status=1).stderr
-    assert refused.endswith("RuntimeError: CUDA out of memory\n")
+    assert refused.endswith("RuntimeError: no kernel image is available\n")
     assert refused == words
 
 

@@ -15,6 +15,7 @@ from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.study.trial_attributes import REASON_ATTR
 from canopy_search.storage.workers.session import WorkerSession
 from tests.integration.in_process import InProcess
+from tests.shared_servers import execute
 
 
 @pytest.fixture
@@ -34,6 +35,8 @@ def store(database: Database) -> Iterator[StudyStore]:
     failed.set_user_attr(REASON_ATTR, "OSError: the disk is full")
     study.tell(failed, state=TrialState.FAIL)
     study.ask()
+    # A worker had taken it.
+    execute(database.url, "INSERT INTO canopy_trial (trial_id) SELECT trial_id FROM trials")
     yield store
     store.close()
 

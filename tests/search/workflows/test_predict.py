@@ -22,19 +22,20 @@ from canopy_search.search.workflows.predict import (
     tag_separator,
 )
 from canopy_search.training.data.labels.rows import LabelRows
-from canopy_search.training.data.labels.targets import tag_targets
+from canopy_search.training.data.labels.tags import tag_targets
 from canopy_search.training.network.model_file import TrainedModel
 from canopy_search.training.network.small_nets import SMALL_NETS
 from canopy_search.training.prediction import predict
 from tests.planet_data import write_planet_data
 
 LABELS = ("clear", "no finding", "road")
+SETTINGS = {"training": {"loss": "bce"}}
 
 
 @pytest.fixture
 def model() -> TrainedModel:
     torch.manual_seed(3)
-    return TrainedModel(SMALL_NETS["tinycnn_8"](len(LABELS)).eval(), LABELS, 16, {}, {})
+    return TrainedModel(SMALL_NETS["tinycnn_8"](len(LABELS)).eval(), LABELS, 16, SETTINGS, {})
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_the_separator_occurs_in_no_label(labels: list[str], separator: str) -> 
 
 
 def test_labels_with_every_mark_need_json(model: TrainedModel, files: list[ImageFile]) -> None:
-    marked = TrainedModel(model.network, ("a|b", "c;d", "e,f"), 16, {}, {})
+    marked = TrainedModel(model.network, ("a|b", "c;d", "e,f"), 16, SETTINGS, {})
 
     with pytest.raises(PredictionError, match="--format json"):
         predicted(marked, files, "csv")
