@@ -1,6 +1,7 @@
 """What the database says of a search, compared with what its worker emitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from canopy_search.search.trial import stage_tree
 from canopy_search.search.workers.database_watcher import DatabaseWatcher, WorkerEvent
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
+from canopy_search.storage.workspace import Workspace
 from canopy_search.training.run import TrainingRun
 from tests.planet_data import write_planet_data
 from tests.search.workers import one_worker
@@ -53,8 +55,14 @@ class Watching(Witness):
 
 
 @pytest.fixture
+def watched(database: Database, database_url: str, folder: Path) -> Iterator[Database]:
+    with closing(Workspace(folder, database_url).open_existing()) as watched:
+        yield watched
+
+
+@pytest.fixture
 def search(
-    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, watched: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Witness, list[WorkerEvent]]]:
     """Runs a search, looks at the database at some events, and returns what was found there."""
 
@@ -68,7 +76,8 @@ def search(
 
         monkeypatch.setattr(one_worker, "Witness", lambda: Watching(look))
         StudyStore(database).open_study("planet")
-        watcher = DatabaseWatcher(database, "planet", 3)
+        # As in a search, where the watcher is another process with a connection of its own.
+        watcher = DatabaseWatcher(watched, "planet", 3)
         witness = search_here(database, config(folder, **settings), folder / "home", trials)
         found.extend(watcher.poll())
         return witness, found
