@@ -1,5 +1,6 @@
 """Recognises the layout of a data set by its content, and reads it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,7 @@ def read_rows(
             f"{path}: data.layout is {layout}, but this is {rows.layout} ({rows.name}); correct "
             "data.layout or data.labels"
         )
-    twice = {name for name in rows.columns if rows.columns.count(name) > 1}
+    twice = [name for name, count in Counter(rows.columns).items() if count > 1]
     if twice:
         raise LabelFileError(
             f"{path}: row 1: duplicate column {shown(min(twice))}; rename or remove one"
