@@ -1,6 +1,5 @@
 """Events of a search: frozen values that travel unchanged from a worker to log and screen."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -162,11 +161,6 @@ class WorkerEnded(Event):
 
     ending: Ending
     reason: str = ""
-
-
-def paused_text(study: str) -> str:
-    """Returns that a study is paused, and the command that resumes it."""
-    return f"the study is paused; resume it with: canopy resume --study {shlex.quote(study)}"
 
 
 def note_to(emit: Emit) -> Callable[[str], None]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -149,6 +150,11 @@ def params_text(params: Mapping[str, Any]) -> str:
         value if isinstance(value, str) else f"{name} {value_text(value)}"
         for name, value in params.items()
     )
+
+
+def paused_text(study: str) -> str:
+    """Returns that a study is paused, and the command that resumes it."""
+    return f"the study is paused; resume it with: canopy resume --study {shlex.quote(study)}"
 
 
 def is_harmless(text: str) -> bool:

@@ -17,6 +17,7 @@ from canopy_search.dashboards.formatting.values import (
     age_text,
     counted,
     params_text,
+    paused_text,
     printable,
 )
 from canopy_search.dashboards.study.model import StudyData, TrialData
@@ -31,7 +32,6 @@ _STILL_S = 60.0
 _ENDS = {TrialState.FAIL.name: "failed", TrialState.PRUNED.name: "pruned"}
 
 _CONTROLS = {
-    PAUSE: "the study is paused; resume it with: canopy resume --study {study}",
     STOP_FINISHING: "stopping: running trials continue to their last epoch, no new ones start",
     STOP_PRUNING: "stopping: running trials end as pruned, no new ones start",
 }
@@ -90,13 +90,12 @@ def control_text(summary: StudyData) -> str | None:
     """Returns the user's request to pause or stop the study, if there is one."""
     if summary.control == RUN:
         return None
-    if summary.control != PAUSE and not summary.is_searched:
-        text = "the study was stopped; resume it with: canopy search --study {study}"
-    elif summary.control in _CONTROLS:
-        text = _CONTROLS[summary.control]
-    else:
-        return f"requested: {printable(summary.control)}"
-    return text.format(study=shlex.quote(summary.name))
+    if summary.control == PAUSE:
+        return paused_text(summary.name)
+    if not summary.is_searched:
+        name = shlex.quote(summary.name)
+        return f"the study was stopped; resume it with: canopy search --study {name}"
+    return _CONTROLS.get(summary.control, f"requested: {printable(summary.control)}")
 
 
 def doing_text(worker: WorkerSummary) -> str:

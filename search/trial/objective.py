@@ -12,6 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from canopy_search.dashboards.formatting.values import paused_text
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import (
     AcceleratorFailedError,
@@ -26,7 +27,6 @@ from canopy_search.search.events import (
     SharedPrefix,
     TrialEnded,
     TrialStarted,
-    paused_text,
 )
 from canopy_search.search.scheduling.decision import Decision, report_and_decide
 from canopy_search.search.scheduling.open_study import (

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from canopy_search.dashboards.formatting.values import params_text
+from canopy_search.dashboards.formatting.values import params_text, paused_text
 from canopy_search.filestore.retry import Retrier
 from canopy_search.search.config.settings import NamedSettings
 from canopy_search.search.errors import (
@@ -21,7 +21,7 @@ from canopy_search.search.errors import (
     SickWorkerError,
     StudyPausedError,
 )
-from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded, paused_text
+from canopy_search.search.events import Emit, Note, SearchStarted, TrialEnded
 from canopy_search.search.scheduling.factory import GRID, build_pruner, build_sampler
 from canopy_search.search.scheduling.failures import Deaths, Failures, settings_not_repeated
 from canopy_search.search.scheduling.fixed_list_sampler import LISTED

@@ -7,7 +7,8 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
-from canopy_search.search.events import Note, SearchStarted, note_to, paused_text
+from canopy_search.dashboards.formatting.values import paused_text
+from canopy_search.search.events import Note, SearchStarted, note_to
 from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import SearchEnd, Wanted, finished_count, search_end
 from canopy_search.search.scheduling.open_study import best_ap
