@@ -1,13 +1,11 @@
 """The dashboard on real studies: what it adds, what it writes, and what people write."""
 
-import base64
 import csv
 import io
 import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +23,11 @@ from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.session import WorkerSession
 from canopy_search.storage.workspace import Workspace
 from tests.dashboards.clearml.growing_study import GrowingStudy, val_ap
-from tests.dashboards.optuna_dashboard.visitor import Visitor
+from tests.dashboards.optuna_dashboard.visitor import Visitor, stored
 from tests.integration.plain_optuna import make_plain_study
 
 PATIENCE_S = 240.0
 WORDS = "Raise the **rate** next time."
-
-
-@contextmanager
-def begun(database: Database, home: Path) -> Iterator[GrowingStudy]:
-    grown = GrowingStudy(database, home, "planet", target=10)
-    grown.run()
-    grown.run(1, TrialState.PRUNED)
-    grown.run(0, TrialState.FAIL)
-    grown.report(grown.begin(), 1)
-    yield grown
-    grown.close()
-
-
-@pytest.fixture
-def study(database: Database, tmp_path: Path) -> Iterator[GrowingStudy]:
-    """A complete, a pruned, a failed and a running trial, of ten that are wanted."""
-    with begun(database, tmp_path / "home") as grown:
-        yield grown
-
-
-@pytest.fixture
-def visitor(database: Database, tmp_path: Path) -> Visitor:
-    """One who looks at the studies of `database`."""
-    return Visitor(Dashboard(database, tmp_path / "uploads", lambda data: data.name))
 
 
 @pytest.fixture
@@ -62,24 +36,6 @@ def user_study(study: GrowingStudy, database: Database) -> Iterator[optuna.Study
     store = StudyStore(database)
     yield store.load_study(study.name)
     store.close()
-
-
-def stored(database: Database) -> dict[str, str]:
-    """A digest of every table: who wrote anything is found out."""
-    tables = sqlalchemy.inspect(database.engine).get_table_names()
-    with database.engine.connect() as connection:
-        return {
-            name: str(
-                connection.scalar(
-                    sqlalchemy.text(
-                        f"SELECT md5(coalesce(string_agg(t.xmin || t::text, '' ORDER BY t::text),"  # noqa: S608 - names of tables
-                        f" '')) FROM {name} t"
-                    )
-                )
-            )
-            for name in tables
-            if not name.startswith("canopy_worker")  # the worker lives, and says so
-        }
 
 
 def note_of(shown: Any) -> tuple[str, str]:
@@ -380,102 +336,6 @@ def test_a_study_of_several_objectives_or_without_trials_is_shown(
         assert visitor.open(study_id)["name"] == name
         assert visitor.get(f"/canopy/studies/{study_id}").status == 200
     store.close()
-
-
-def test_a_study_is_not_renamed_and_one_that_is_deleted_is_gone(
-    visitor: Visitor, study: GrowingStudy
-) -> None:
-    address = f"/api/studies/{study.study_id}"
-    for path in (f"{address}/rename", f"{address}/rename/"):
-        refused = visitor.send("POST", path, {"study_name": "other"})
-        assert refused.status == 400
-        assert "epochs" in refused.json()["reason"]
-    assert visitor.open(study.study_id)["name"] == "planet"
-    for path in (address, f"http://127.0.0.1:8080/{address}", f"{address}/"):
-        searched = visitor.send("DELETE", path, {})
-        assert searched.status == 409
-        assert "canopy stop" in searched.json()["reason"]
-    study.close()
-    assert visitor.send("DELETE", address, {}).status == 200
-    assert visitor.get(address).status == 404
-    assert visitor.get("/api/studies").json() == {"study_summaries": []}
-
-
-def test_trials_of_a_search_are_told_and_skipped_only_when_it_rests(
-    visitor: Visitor, study: GrowingStudy, database: Database
-) -> None:
-    shown = visitor.open(study.study_id)
-    running = shown["trials"][3]["trial_id"]
-    skip = f"/api/studies/{study.study_id}/{running}/skip"
-    before = stored(database)
-    for path, document in (
-        (f"/api/trials/{running}/tell", {"state": "Complete", "values": [0.9]}),
-        (f"/api/trials/{running}/user-attrs", {"user_attrs": {"a": 1}}),
-        (skip, {}),
-        (f"/api/studies/77/{running}/skip", {}),
-    ):
-        refused = visitor.send("POST", path, document)
-        assert refused.status == 409
-        assert "canopy stop" in refused.json()["reason"]
-    assert stored(database) == before
-    study.close()
-    told = {"state": "Complete", "values": [0.9]}
-    assert visitor.send("POST", f"/api/trials/{running}/tell", told).status == 200
-    query = sqlalchemy.text("SELECT state FROM trials WHERE trial_id = :running")
-    with database.engine.connect() as connection:
-        assert connection.scalar(query, {"running": running}) == "COMPLETE"
-
-
-@pytest.mark.parametrize(
-    ("filename", "content"),
-    [
-        ("page.html", b"<script>fetch('/api/studies/1', {method: 'DELETE'})</script>"),
-        ("picture.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"),
-        ("page.xhtml", b"<html xmlns='http://www.w3.org/1999/xhtml'/>"),
-    ],
-)
-@pytest.mark.parametrize("of_trial", [False, True])
-def test_an_upload_never_opens_as_a_page(
-    visitor: Visitor, study: GrowingStudy, filename: str, content: bytes, of_trial: bool
-) -> None:
-    trial = visitor.study(study.study_id)["trials"][3]["trial_id"]
-    place = f"artifacts/{study.study_id}" + (f"/{trial}" if of_trial else "")
-    data = f"data:text/html;base64,{base64.b64encode(content).decode()}"
-    uploaded = visitor.send("POST", f"/api/{place}", {"file": data, "filename": filename})
-    shown = visitor.get(f"/{place}/{uploaded.json()['artifact_id']}")
-    assert shown.body == content
-    assert shown.headers["content-disposition"] == "attachment"
-    assert shown.headers["x-content-type-options"] == "nosniff"
-    assert shown.headers["content-security-policy"] == "sandbox"
-    assert "access-control-allow-origin" not in shown.headers
-
-
-def test_no_other_site_frames_the_dashboard(visitor: Visitor, study: GrowingStudy) -> None:
-    for path in ("/dashboard", f"/canopy/studies/{study.study_id}", "/api/studies", "/nowhere"):
-        shown = visitor.get(path)
-        assert shown.headers["x-frame-options"] == "SAMEORIGIN"
-        assert shown.headers["x-content-type-options"] == "nosniff"
-
-
-def test_requests_of_other_sites_reach_nothing(
-    visitor: Visitor, study: GrowingStudy, database: Database
-) -> None:
-    note = {"version": 1, "body": WORDS}
-    before = stored(database)
-    foreign = {"HTTP_ORIGIN": "http://evil.org"}, {"HTTP_HOST": "evil.org:8080"}
-    for headers in foreign:
-        for method, path, document in (
-            ("GET", f"/api/studies/{study.study_id}", None),
-            ("GET", f"/canopy/studies/{study.study_id}", None),
-            ("GET", f"/artifacts/{study.study_id}/ab", None),
-            ("PUT", f"/api/studies/{study.study_id}/note", note),
-            ("DELETE", f"/api/studies/{study.study_id}", {}),
-        ):
-            refused = visitor.send(method, path, document, **headers)
-            assert refused.status == 403
-            assert "access-control-allow-origin" not in refused.headers
-            assert "open" in refused.json()["reason"]
-    assert stored(database) == before
 
 
 def test_a_database_that_is_away_is_said_and_waited_for(

@@ -1,4 +1,4 @@
-"""Asks the dashboard's application as a browser does, without a server."""
+"""Asks the dashboard's application as a browser does, without a server, and sees what it wrote."""
 
 import io
 import json
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import sqlalchemy
+
 from canopy_search.dashboards.optuna_dashboard.app import Dashboard
+from canopy_search.storage.database import Database
 
 BROWSER = "text/html,application/xhtml+xml"
 
@@ -83,3 +86,21 @@ class Visitor:
         replied = {name.lower(): value for name, value in told["headers"]}
         assert int(replied.get("content-length", len(answer))) == len(answer)
         return Reply(int(told["status"].split()[0]), replied, answer)
+
+
+def stored(database: Database) -> dict[str, str]:
+    """A digest of every table: who wrote anything is found out."""
+    tables = sqlalchemy.inspect(database.engine).get_table_names()
+    with database.engine.connect() as connection:
+        return {
+            name: str(
+                connection.scalar(
+                    sqlalchemy.text(
+                        f"SELECT md5(coalesce(string_agg(t.xmin || t::text, '' ORDER BY t::text),"  # noqa: S608 - names of tables
+                        f" '')) FROM {name} t"
+                    )
+                )
+            )
+            for name in tables
+            if not name.startswith("canopy_worker")  # the worker lives, and says so
+        }
