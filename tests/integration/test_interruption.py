@@ -117,11 +117,11 @@ def own_postgres(tmp_path: Path) -> Iterator[InProcess]:
 
 @pytest.mark.exhaustive
 def test_a_postgres_that_dies_is_started_again_by_the_search_or_by_the_next_one(
-    own_postgres: InProcess, undisturbed: Outcome, words: SnapshotAssertion
+    own_postgres: InProcess, undisturbed: Outcome
 ) -> None:
     process = own_postgres.start(*ENDLESS)
     wait_for_epochs(own_postgres, set())
-    assert own_postgres.run("db", "stop", status=2).stderr == words
+    assert "1 worker would start it again" in own_postgres.run("db", "stop", status=2).stderr
     kill_postgres(own_postgres)
     assert process.stdout is not None
     said = list(takewhile(lambda line: "database is back" not in line, process.stdout))
