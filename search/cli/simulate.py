@@ -58,13 +58,22 @@ class SimulateOptions:
         list[str] | None,
         typer.Option(help="Likewise, such as asha:reduction_factor=2; repeatable."),
     ] = None
+    verify: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="search.verify of each search; default: the pruner's."),
+    ] = None
     json_: JsonOption = False
 
 
 @takes(SimulateOptions)
 def simulate(options: SimulateOptions) -> None:
     """Replay searches on known learning curves, and compare samplers and pruners."""
-    from canopy_search.search.simulation.comparison import compare, comparison_table, differences
+    from canopy_search.search.simulation.comparison import (
+        Searches,
+        compare,
+        comparison_table,
+        differences,
+    )
     from canopy_search.search.simulation.curve_files import read_curves
     from canopy_search.search.simulation.landscapes import (
         FAMILIES,
@@ -94,8 +103,7 @@ def simulate(options: SimulateOptions) -> None:
             curves,
             options.sampler or SAMPLERS,
             options.pruner or PRUNERS,
-            n_trials=options.trials,
-            workers=options.workers or (1,),
+            Searches(trials=options.trials, workers=options.workers or (1,), verify=options.verify),
         )
     if options.json_:
         print_json([row.as_json() for row in rows])

@@ -126,13 +126,26 @@ def named(text: str) -> NamedSettings:
     return NamedSettings(name=name, **values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Searches:
+    """What all compared searches have in common.
+
+    Attributes:
+        trials: finished ones of a search.
+        workers: numbers of workers of a search; all are simulated.
+        verify: share of the epochs that verify the answer; None for each pruner's default.
+    """
+
+    trials: int
+    workers: Sequence[int] = (1,)
+    verify: float | None = None
+
+
 def compare(
     curves: Mapping[int, FiniteCurves],
     samplers: Sequence[str],
     pruners: Sequence[str],
-    *,
-    n_trials: int,
-    workers: Sequence[int] = (1,),
+    searches: Searches,
 ) -> list[Compared]:
     """Simulates every sampler with every pruner, with each number of workers.
 
@@ -140,24 +153,23 @@ def compare(
         curves: seed of a search → its learning curves: one table for all, or a landscape each.
         samplers: as `named` reads them.
         pruners: likewise.
-        n_trials: finished trials of a search.
-        workers: numbers of workers of a search.
+        searches: how long each is, and by how many workers.
 
     Raises:
         SamplerError: a sampler or pruner does not exist, or does not take its parameters.
         CurveTableError: no point of a table has a full curve.
     """
+    chosen = list(product(searches.workers, samplers, pruners))
     plans = [
-        SimulatedPlan(named(sampler), named(pruner), n_trials, n_workers)
-        for n_workers, sampler, pruner in product(workers, samplers, pruners)
+        SimulatedPlan(
+            named(sampler), named(pruner), searches.trials, n_workers, verify=searches.verify
+        )
+        for n_workers, sampler, pruner in chosen
     ]
     best = [known.best_ap for known in curves.values()]
     for plan in plans:
         _check(next(iter(curves.values())), plan)
-    return [
-        _row(texts, plan, curves, best)
-        for texts, plan in zip(product(workers, samplers, pruners), plans, strict=True)
-    ]
+    return [_row(texts, plan, curves, best) for texts, plan in zip(chosen, plans, strict=True)]
 
 
 def differences(rows: Sequence[Compared]) -> list[str]:

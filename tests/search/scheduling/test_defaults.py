@@ -3,7 +3,7 @@
 import pytest
 
 from canopy_search.search.config.settings import SearchSettings
-from canopy_search.search.simulation.comparison import compare
+from canopy_search.search.simulation.comparison import Searches, compare
 from canopy_search.search.simulation.curve_files import read_curves
 from canopy_search.search.study.configuration import DEMO_CONFIG, load_config
 from tests.reading_docs import ROOT
@@ -19,7 +19,7 @@ def test_the_default_finds_as_much_as_the_median_with_fewer_epochs(name: str) ->
         dict.fromkeys(range(4), table),
         [defaults.sampler.name],
         ["median", defaults.pruner.name],
-        n_trials=defaults.trials,
+        Searches(trials=defaults.trials),
     )
     assert ours.best_ap.mean > median.best_ap.mean - 0.005
     assert ours.epochs_trained.mean < 0.8 * median.epochs_trained.mean

@@ -11,6 +11,7 @@ from canopy_search.search.errors import CurveTableError, SamplerError
 from canopy_search.search.scheduling.factory import PRUNERS
 from canopy_search.search.simulation.comparison import (
     Compared,
+    Searches,
     Spread,
     compare,
     comparison_table,
@@ -168,7 +169,9 @@ def test_one_seed_is_one_search(pruner: str) -> None:
 
 
 def test_comparison() -> None:
-    rows = compare(dict.fromkeys(range(3), table()), ["random"], ["none", "median"], n_trials=4)
+    rows = compare(
+        dict.fromkeys(range(3), table()), ["random"], ["none", "median"], Searches(trials=4)
+    )
     none = rows[0]
     assert none.epochs_reported == Spread(16, 0)
     assert none.seconds_alone == Spread(16, 0)
@@ -179,6 +182,14 @@ def test_comparison() -> None:
         "deviation": none.best_ap.deviation,
     }
     assert comparison_table(rows, n_trials=4).row_count == 2
+
+
+def test_verifying_the_answer_costs_epochs() -> None:
+    trained = [
+        compare({0: table()}, ["random"], ["branches"], Searches(trials=4, verify=share))[0]
+        for share in (0.0, 1.0)
+    ]
+    assert trained[0].epochs_trained.mean < trained[1].epochs_trained.mean
 
 
 def compared(pruner: str, regrets: list[float], seconds: float, workers: int = 1) -> Compared:
@@ -232,7 +243,7 @@ def test_rows_with_different_metrics(tmp_path: Path) -> None:
 def test_nothing_to_find_says_so(words: SnapshotAssertion) -> None:
     empty = CurveTable(dict(SPACE), EPOCHS, {("bce", 0.8): [CurvePoint("a", None, 0.0)]}, {})
     with pytest.raises(CurveTableError) as error:
-        compare({0: empty}, ["random"], ["none"], n_trials=1)
+        compare({0: empty}, ["random"], ["none"], Searches(trials=1))
     assert str(error.value) == words
 
 
@@ -249,7 +260,7 @@ def test_what_does_not_work_is_said_before_the_first_search(
     sampler: str, pruner: str, says: str
 ) -> None:
     with pytest.raises(SamplerError, match=says):
-        compare({0: table()}, ["random", sampler], ["none", pruner], n_trials=1)
+        compare({0: table()}, ["random", sampler], ["none", pruner], Searches(trials=1))
 
 
 def test_names_with_parameters() -> None:
