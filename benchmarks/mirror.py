@@ -84,7 +84,7 @@ def mirror_s(plan: SearchPlan, database: Database) -> float:
     """Mirrors the study as `canopy mirror` does; returns the seconds from its login to its end."""
     from canopy_search.dashboards.clearml.mirror import MirrorEvents
     from canopy_search.dashboards.clearml.runner import mirror_once
-    from canopy_search.search.workflows.mirror_process import mirror_plan
+    from canopy_search.search.workflows.mirror.process import mirror_plan
 
     desired = mirror_plan(plan.request, database, is_live=False)
     if desired is None:

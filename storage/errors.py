@@ -39,6 +39,22 @@ class UnknownStudyError(StorageError):
     exit_status = 2
 
 
+class StudyExistsError(StorageError):
+    """There is a study with that name already."""
+
+    exit_status = 2
+
+
+class StudyBusyError(StorageError):
+    """Workers are searching the study."""
+
+
+class StudyArchivedError(StorageError):
+    """The study is archived, and is not changed."""
+
+    exit_status = 2
+
+
 class DatabaseUnavailableError(StorageError):
     """The database was unavailable for longer than the retry policy allows."""
 

@@ -96,7 +96,7 @@ def check_change(path: str, searched: Searched) -> None:
         raise RequestRefusedError(
             HTTPStatus.BAD_REQUEST,
             "Renaming would copy the trials and delete the study, including everything that "
-            "Canopy recorded about their epochs.",
+            "Canopy recorded about their epochs; rename it with: canopy studies rename",
         )
     if _NOTE.fullmatch(path):
         return

@@ -64,8 +64,12 @@ class StudyReader:
         """Optuna's trials as of the last read; do not modify them."""
         return self._replica.get_all_trials(self._replica.study_id, deepcopy=False)
 
-    def read(self) -> StudyData:
+    def read(self, *, epochs: bool = True) -> StudyData:
         """Returns the current state of the study.
+
+        Args:
+            epochs: whether to read what Canopy recorded of each epoch; without it trials have only
+                what plain Optuna knows, which is much less to read.
 
         Raises:
             UnknownStudyError: it was deleted.
@@ -76,12 +80,12 @@ class StudyReader:
         without_worker = store.left_behind(name)
         store.refresh(self._replica)
         found = self.trials
-        self.epochs = epochs = store.epochs(name)
+        self.epochs = recorded = store.epochs(name) if epochs else {}
         workers = store.workers(name)
         without_worker -= {worker.trial_number for worker in workers if worker.is_living}
         trials = [
             _trial_data(
-                trial, epochs.get(trial.number, []), has_worker=trial.number not in without_worker
+                trial, recorded.get(trial.number, []), has_worker=trial.number not in without_worker
             )
             for trial in found
         ]

@@ -21,7 +21,7 @@ from canopy_search.dashboards.formatting.values import (
     printable,
 )
 from canopy_search.dashboards.study.model import StudyData, TrialData
-from canopy_search.storage.workers.control import PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
+from canopy_search.storage.workers.control import ARCHIVED, PAUSE, RUN, STOP_FINISHING, STOP_PRUNING
 from canopy_search.storage.workers.registry import LEFT, WorkerSummary
 
 RECENT_S = 600.0
@@ -92,6 +92,8 @@ def control_text(summary: StudyData) -> str | None:
         return None
     if summary.control == PAUSE:
         return paused_text(summary.name)
+    if summary.control == ARCHIVED:
+        return "the study is archived"
     if not summary.is_searched:
         name = shlex.quote(summary.name)
         return f"the study was stopped; resume it with: canopy search --study {name}"

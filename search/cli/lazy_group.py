@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "search": "search",
     "worker": "worker",
     "status": "status",
+    "studies": "studies",
     "trials": "trials",
     "confirm": "confirm",
     "best": "best",

@@ -40,7 +40,7 @@ def mirror(options: MirrorOptions) -> None:
     from canopy_search.dashboards.clearml.mirror import MirrorEvents
     from canopy_search.dashboards.clearml.runner import BUSY, Follower, mirror_once
     from canopy_search.dashboards.errors import TrackerUnavailableError
-    from canopy_search.search.workflows.mirror_process import mirror_plan
+    from canopy_search.search.workflows.mirror.process import mirror_plan
 
     request = options.request()
     name = request.study

@@ -165,8 +165,10 @@ def create_study(plan: SearchPlan, store: StudyStore) -> None:
 
     Raises:
         StudyDiffersError: it has trials, and was not started by Canopy.
+        StudyArchivedError: it is archived.
     """
     study = store.open_study(plan.study)
+    store.check_not_archived(plan.study)
     check_ours(study, store.read_record(plan.study))
     if study.metric_names is None:
         with warnings.catch_warnings():

@@ -96,6 +96,7 @@ def confirm(request: ConfirmRequest, database: Database, screen: SearchScreen) -
 
     Raises:
         UnknownStudyError: there is no such study.
+        StudyArchivedError: it is archived.
         ConfirmationError: it has too few finalists, or is itself a confirmation.
         StudyDiffersError: data or versions differ from the study's.
         SearchFailedError: too many runs failed, or workers died repeatedly.
@@ -103,6 +104,7 @@ def confirm(request: ConfirmRequest, database: Database, screen: SearchScreen) -
     """
     store = StudyStore(database)
     study, settings = request.study, request.finalists
+    store.check_not_archived(study)
     is_local = request.limits.elsewhere is None
     plan = join_plan(request, store, is_local=is_local)
     summary = read_trials(store, study)

@@ -50,6 +50,7 @@ def promote(
     """
     # Checked before any data is read, and again while the trial queue is locked.
     store = StudyStore(database)
+    store.check_not_archived(plan.study)
     _check(store.trials(plan.study), numbers)
     dataset = open_data(plan.config.data, plan.workspace.home, emit)
     check_networks(plan.space, dataset)

@@ -21,7 +21,7 @@ from canopy_search.search.workers.device_slots import device_slots
 from canopy_search.search.workers.launcher import Launcher
 from canopy_search.search.workers.local_backend import LocalBackend
 from canopy_search.search.workers.logs import log_folder
-from canopy_search.search.workflows.background_mirror import mirroring
+from canopy_search.search.workflows.mirror.background import mirroring
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workers.control import PAUSE

@@ -65,6 +65,7 @@ STUDY = Table(
     Column("search", JSON(none_as_null=True)),
     Column("launched", DateTime(timezone=True)),
     Column("control", Text, nullable=False, server_default=text("'run'")),
+    Column("owner", Text),
 )
 EPOCH = Table(
     "canopy_epoch",

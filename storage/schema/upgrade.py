@@ -20,14 +20,14 @@ from canopy_search.storage.schema.tables import METADATA, OPTUNA_REVISION, OPTUN
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
+HEAD = "0009"
 VERSION_TABLE = "canopy_alembic_version"
 
 TableState = Literal["none", "old", "current", "newer"]
 """Whether there are tables, and whether this version, an older or a newer one created them."""
 
 # What reads the tables needs nothing that came later.
-_READABLE = ("0007", HEAD)
+_READABLE = ("0007", "0008", HEAD)
 # Unlike to_regclass, it sees what others have created since our transaction began.
 _EXISTS = sqlalchemy.text(
     "SELECT 1 FROM pg_class WHERE relname = :name AND pg_table_is_visible(oid)"

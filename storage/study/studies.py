@@ -1,7 +1,9 @@
 """Studies: Optuna's storage, and what we store in addition for each study and epoch."""
 
 import difflib
+import getpass
 import json
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +22,19 @@ from sqlalchemy.dialects import postgresql
 
 from canopy_search.storage.connection.urls import connect_options, optuna_url
 from canopy_search.storage.database import Database
-from canopy_search.storage.errors import DatabaseSchemaError, StudyDirectionError, UnknownStudyError
+from canopy_search.storage.errors import (
+    DatabaseSchemaError,
+    StudyArchivedError,
+    StudyDirectionError,
+    UnknownStudyError,
+)
 from canopy_search.storage.schema.tables import EPOCH, STUDIES, STUDY, TRIALS
 from canopy_search.storage.study.epochs import EpochRecord
 from canopy_search.storage.study.json_numbers import check_finite
 from canopy_search.storage.study.mirror_rows import MirroredTask, MirrorState, read_mirrors
 from canopy_search.storage.study.replica import StudyReplica
 from canopy_search.storage.study.trial_queue import TrialQueue
-from canopy_search.storage.workers.control import PAUSE, RUN
+from canopy_search.storage.workers.control import ARCHIVED, PAUSE, RUN
 from canopy_search.storage.workers.registry import WorkerSummary, left_behind, list_workers
 from canopy_search.storage.workers.session import WorkerSession
 
@@ -172,7 +179,8 @@ class StudyStore:
         """
         check_finite("record", record)
         study_id = self.study_id(name)
-        insert = postgresql.insert(STUDY).values(study_id=study_id, record=record)
+        values = {"study_id": study_id, "record": record, "owner": _user()}
+        insert = postgresql.insert(STUDY).values(values)
         query = sqlalchemy.select(STUDY.c.record).where(STUDY.c.study_id == study_id)
         with self._engine.begin() as connection:
             connection.execute(insert.on_conflict_do_nothing())
@@ -291,7 +299,11 @@ class StudyStore:
             name: of the study.
             target: number of finished trials.
             search: configuration of the search, JSON values, for workers on other machines.
+
+        Raises:
+            StudyArchivedError: it is archived.
         """
+        self.check_not_archived(name)
         stays = STUDY.c.control == PAUSE
         control = sqlalchemy.case((stays, PAUSE), else_=RUN)
         now = sqlalchemy.func.now()
@@ -307,7 +319,11 @@ class StudyStore:
 
         Returns:
             The previous state.
+
+        Raises:
+            StudyArchivedError: it is archived.
         """
+        self.check_not_archived(name)
         before = self.control(name)
         self._update(name, control=control)
         return before
@@ -315,6 +331,14 @@ class StudyStore:
     def control(self, name: str) -> str:
         """Returns the control state of a study."""
         return str(self._read(name, STUDY.c.control) or RUN)
+
+    def check_not_archived(self, name: str) -> None:
+        """Raises StudyArchivedError if a study is archived."""
+        if self.control(name) == ARCHIVED:
+            raise StudyArchivedError(
+                f"study {name!r} is archived; to change it, first run: "
+                f"canopy studies archive --undo {shlex.quote(name)}"
+            )
 
     def target(self, name: str) -> int | None:
         """Returns the target number of finished trials, if it is set."""
@@ -352,3 +376,11 @@ class StudyStore:
         hint = f"did you mean {nearest[0]!r}? Otherwise " if nearest else ""
         command = f"canopy search --study {shlex.quote(name)}"
         return f"there is no study {name!r}; {hint}start it with: {command}"
+
+
+def _user() -> str:
+    """Returns the name of the operating system's user, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in containers
+        return f"uid {os.getuid()}"

@@ -14,7 +14,7 @@ import sqlalchemy
 from benchmarks.filled_studies import fill
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.study.record import study_record
-from canopy_search.search.workflows import background_mirror
+from canopy_search.search.workflows.mirror import background
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workspace import Workspace
 from canopy_search.training.resolve import resolve_settings
@@ -58,8 +58,8 @@ def database_url(postgres_url: str) -> Iterator[str]:
 def patient() -> Iterator[None]:
     """A search waits for its mirror as long as a busy machine takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(background_mirror, "QUIET_S", PATIENCE_S)
-        patch.setattr(background_mirror, "LONGEST_END_S", PATIENCE_S)
+        patch.setattr(background, "QUIET_S", PATIENCE_S)
+        patch.setattr(background, "LONGEST_END_S", PATIENCE_S)
         yield
 
 

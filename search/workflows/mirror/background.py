@@ -20,7 +20,7 @@ from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.study.plan import SearchPlan
 from canopy_search.search.workers.forkserver import CONTEXT
 from canopy_search.search.workers.logs import log_folder
-from canopy_search.search.workflows.mirror_process import (
+from canopy_search.search.workflows.mirror.process import (
     BEHIND,
     NOTE,
     PROBLEM,
