@@ -92,7 +92,7 @@ def check_readable(engine: sqlalchemy.Engine) -> None:
         if revision in _known_revisions():
             raise DatabaseSchemaError(
                 f"the tables in database {name!r} are of an older version (revision {revision}, "
-                f"this version reads {' and '.join(_READABLE)}); when no worker of that version "
+                f"this version reads {_READABLE[0]} to {HEAD}); when no worker of that version "
                 "runs, upgrade them with: canopy db upgrade"
             )
     raise _newer(connection, revision)
