@@ -30,7 +30,7 @@ from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.precision import autocast
 from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.optimization.losses import build_loss
-from canopy_search.training.optimization.optimizers import build_optimizer
+from canopy_search.training.optimization.optimizers import ParameterGroup, build_optimizer
 from canopy_search.training.run import TrainingRun
 from canopy_search.training.settings import TrainingSettings
 
@@ -89,7 +89,8 @@ class HeldBatch:
         self._targets = torch.from_numpy(run.dataset.targets[rows]).float().to(self._device)
         priors = self._targets.mean(dim=0).cpu()
         self._loss = build_loss(run.settings, priors, len(rows)).to(self._device)
-        self._optimizer = build_optimizer(self._model, run.settings.optimizer, self._device)
+        group = ParameterGroup(tuple(self._model.parameters()))
+        self._optimizer = build_optimizer([group], run.settings.optimizer, self._device)
 
     def train(self, steps: int) -> Seconds:
         """Takes some steps."""

@@ -25,6 +25,9 @@ VALID: dict[str, Any] = {
         "loss": "bce",
         "focal": {"alpha": "0.25", "gamma": "2.0"},
         "gamma": "1.0",
+        "schedule": {"name": "exponential", "warmup_epochs": "0.5"},
+        "freeze_epochs": "0",
+        "ema": "null",
         "optimizer": {"name": "adam", "lr": "1e-3", "weight_decay": "0.0"},
         "clip_norm": "null",
         "device": "cpu",
@@ -51,6 +54,7 @@ VALID: dict[str, Any] = {
 _KEYS = sorted(
     {"momentum", "group", "demo_", "weights", "precision", "asymmetric", "max_failures", "workers"}
     | {"low", "high", "step", "log", "name", "n_ei_candidates", "popsize", "sigma0", "gamma"}
+    | {"schedule.name", "final_factor", "decay_epochs", "layer_decay", "head_bias"}
     | {"min_resource", "reduction_factor", "multivariate", "stages", "clearml", "optimizer.name"}
     | {"epochs", "seed", "labels", "<<", "", "?", "a.b", "RangeSettings", "int", "list[int]"}
 )

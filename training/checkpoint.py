@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 
@@ -13,13 +13,15 @@ from canopy_search.training.errors import CheckpointError
 class RunState(TypedDict):
     """Everything that the next epoch depends on, apart from settings and data.
 
-    It has no generator state: all randomness of an epoch follows from (seed, epoch).
+    It has no generator state: all randomness of an epoch follows from (seed, epoch). `average`, of
+    the weights, is only in the state of a run with ``training.ema``.
     """
 
     epoch: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    average: NotRequired[dict[str, Any]]
 
 
 def snapshot(state: RunState) -> RunState:
@@ -51,7 +53,9 @@ def state_from_bytes(content: bytes) -> RunState:
         CheckpointError: the bytes are truncated, altered or not a checkpoint.
     """
     state = load_tensors(content)
-    if not isinstance(state, dict) or state.keys() != RunState.__annotations__.keys():
+    if not isinstance(state, dict) or not (
+        RunState.__required_keys__ <= state.keys() <= RunState.__annotations__.keys()
+    ):
         raise CheckpointError("not a checkpoint of a training run")
     return cast(RunState, state)
 

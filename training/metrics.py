@@ -106,7 +106,7 @@ class EpochMetrics:
 
     Attributes:
         epoch: 1 for the first.
-        lr: learning rate of all steps of the epoch.
+        lr: learning rate of the epoch's last step.
         loss_name: the loss that was minimised.
         train_loss: mean over the epoch's steps, computed while the weights change; without those
             that overflowed in fp16.

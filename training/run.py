@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from canopy_search.training.checkpoint import RunState
 from canopy_search.training.data.dataset import Dataset
@@ -40,7 +41,14 @@ from canopy_search.training.metrics import (
     multilabel_metrics,
     one_vs_rest_logits,
 )
-from canopy_search.training.network.backbones import build_backbone, load_weights
+from canopy_search.training.network.average import averaged
+from canopy_search.training.network.backbones import (
+    build_backbone,
+    heads_of,
+    load_weights,
+    start_head_at,
+)
+from canopy_search.training.network.depth import layers_above
 from canopy_search.training.optimization.accumulation import (
     largest_batch,
     micro_batch_count,
@@ -51,8 +59,13 @@ from canopy_search.training.optimization.losses import (
     check_targets_fit,
     loss_for,
 )
-from canopy_search.training.optimization.optimizers import build_optimizer, set_learning_rate
-from canopy_search.training.optimization.schedules import exponential_lr
+from canopy_search.training.optimization.optimizers import (
+    build_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
+from canopy_search.training.optimization.priors import prior_logits
+from canopy_search.training.optimization.schedules import learning_rates
 from canopy_search.training.resolve import ResolvedSettings, resolve_settings
 from canopy_search.training.settings import EXCLUSIVE_LOSS, TrainingSettings
 
@@ -101,7 +114,12 @@ class TrainingRun:
         return_unused_memory()  # of another network, whose blocks have other sizes
         self._evaluation_cut = 1
         check_targets_fit(settings.loss, dataset.targets)
-        self.model, self._loss, self._optimizer = self._with_room(self._built)
+        self.model, self._loss = self._with_room(self._built)
+        self._heads = [head for _, head in heads_of(self.model)]
+        self._groups = parameter_groups(
+            self.model.parameters(), layers_above(self.model, self._heads), settings
+        )
+        self._optimizer, self._average = self._with_room(self._updating)
         train_targets = torch.from_numpy(as_float(dataset.targets[dataset.split.train]))
         self._train_count = float(self._loss.count(train_targets))
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
@@ -115,6 +133,11 @@ class TrainingRun:
     ) -> "TrainingRun":
         """Returns a run whose every ``auto`` is resolved for this machine and this data."""
         return cls(resolve_settings(settings, len(dataset.split.train)), dataset, accumulation)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: with ``training.ema`` the average of `model`."""
+        return self.model if self._average is None else self._average.module
 
     @property
     def is_finished(self) -> bool:
@@ -143,12 +166,11 @@ class TrainingRun:
     def _next_epoch(self, on_batch: BatchProgress | None) -> EpochMetrics:
         """Trains the next epoch and validates, without handling out-of-memory errors."""
         settings = self.settings
-        lr = exponential_lr(settings.optimizer.lr, settings.gamma, self.epoch)
-        set_learning_rate(self._optimizer, lr)
+        rates = learning_rates(settings, self.epoch, len(self._train_loader))
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         started = time.perf_counter()
-        train_loss = self._train_steps(on_batch)
+        train_loss = self._train_steps(rates, on_batch)
         train_s = time.perf_counter() - started
         self.epoch += 1
         if not math.isfinite(train_loss):
@@ -157,7 +179,7 @@ class TrainingRun:
             raise DivergedError(f"fp16 overflows in step after step in epoch {self.epoch}")
         return EpochMetrics(
             epoch=self.epoch,
-            lr=lr,
+            lr=rates[-1],
             loss_name=settings.loss,
             train_loss=train_loss,
             validation=self.evaluate(self.dataset.split.validation),
@@ -167,10 +189,14 @@ class TrainingRun:
             peak_memory_mib=peak_memory_mib(self._device),
         )
 
-    def _train_steps(self, on_batch: BatchProgress | None) -> float:
-        """Takes the epoch's optimizer steps and returns their mean loss."""
+    def _train_steps(self, rates: list[float], on_batch: BatchProgress | None) -> float:
+        """Takes an optimizer step with each learning rate and returns their mean loss."""
         settings = self.settings
-        self.model.train()
+        # What is frozen computes as in validation: no dropout, no new statistics.
+        is_frozen = self.epoch < settings.freeze_epochs
+        self.model.train(not is_frozen).requires_grad_(not is_frozen)
+        for head in self._heads:
+            head.requires_grad_()
         # Summed on the device: reading each step's loss would make the GPU wait for the host.
         loss_sum = torch.zeros((), device=self._device)
         images = torch.zeros((), device=self._device)
@@ -181,13 +207,16 @@ class TrainingRun:
             closing(self._train_loader.training_batches(settings.seed, epoch)) as batches,
         ):
             torch.manual_seed(epoch_seed(settings.seed, epoch))
-            for done, batch in enumerate(batches, start=1):
+            for done, (batch, rate) in enumerate(zip(batches, rates, strict=True), start=1):
+                set_learning_rate(self._optimizer, self._groups, rate)
                 if self._scaler.is_enabled():
                     loss, is_finite = self._step_in_fp16(batch)
                     loss_sum += loss
                     images += is_finite * self._loss.count(batch.targets)
                 else:
                     loss_sum += self._step(batch)
+                if self._average is not None:
+                    self._average.update_parameters(self.model)
                 if on_batch is not None:
                     on_batch(epoch, done, len(self._train_loader))
         if self._scaler.is_enabled():
@@ -219,7 +248,7 @@ class TrainingRun:
         """Takes one step like `_step`; one that overflows changes nothing but the loss scale.
 
         The scaler keeps its gradients from the weights, but not its features from the statistics of
-        batch normalisation.
+        batch normalisation. An average of the weights counts the unchanged weights once more.
 
         Returns:
             The sum of the images' losses, 0 if it overflowed; and whether it did not.
@@ -310,25 +339,28 @@ class TrainingRun:
     def _outputs_at_once(
         self, indices: npt.NDArray[np.int64], images_at_once: int, precision: Precision
     ) -> tuple[Tensor, Tensor]:
-        self.model.eval()
+        network = self.evaluated.eval()
         loader = self._loader(indices, images_at_once)
         outputs, targets = [], []
         with closing(loader.evaluation_batches()) as batches:
             for batch in batches:
                 with autocast(precision, self._device):
-                    outputs.append(self.model(normalised(batch.pixels)).float())
+                    outputs.append(network(normalised(batch.pixels)).float())
                 targets.append(batch.targets)
                 progressed()
         return torch.cat(outputs), torch.cat(targets)
 
     def state(self) -> RunState:
         """Returns the state after the latest epoch; its tensors are not copied."""
-        return RunState(
+        state = RunState(
             epoch=self.epoch,
             model=self.model.state_dict(),
             optimizer=self._optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
         )
+        if self._average is not None:
+            state["average"] = self._average.state_dict()
+        return state
 
     def restore(self, state: RunState) -> None:
         """Sets the run to `state`.
@@ -342,6 +374,8 @@ class TrainingRun:
 
     def _load(self, state: RunState) -> None:
         load_weights(self.model, state["model"])
+        if self._average is not None:
+            load_weights(self._average, state.get("average", {}))
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.epoch = state["epoch"]
@@ -354,8 +388,8 @@ class TrainingRun:
         devices = [self._device] if self._device.type == "cuda" else []
         return torch.random.fork_rng(devices=devices)
 
-    def _built(self) -> tuple[nn.Module, MultilabelLoss, Optimizer]:
-        """Returns network, loss and optimizer, on the device."""
+    def _built(self) -> tuple[nn.Module, MultilabelLoss]:
+        """Returns network and loss, on the device."""
         settings, dataset = self.settings, self.dataset
         model = build_backbone(
             settings.backbone,
@@ -364,11 +398,20 @@ class TrainingRun:
             weights=settings.weights,
             seed=settings.seed,
         ).to(memory_format=torch.channels_last)
+        train_targets = dataset.targets[dataset.split.train]
+        if settings.head_bias == "priors":
+            start_head_at(model, prior_logits(settings.loss, train_targets))
         model.to(self._device)
         is_masked = not is_known(dataset.targets).all()
-        train_targets = dataset.targets[dataset.split.train]
         loss = loss_for(settings, train_targets, is_masked=is_masked).to(self._device)
-        return model, loss, build_optimizer(model, settings.optimizer, self._device)
+        return model, loss
+
+    def _updating(self) -> tuple[Optimizer, AveragedModel | None]:
+        """Returns the optimizer, and the average of the weights if there is one."""
+        settings = self.settings
+        optimizer = build_optimizer(self._groups, settings.optimizer, self._device)
+        average = None if settings.ema is None else averaged(self.model, settings.ema)
+        return optimizer, average
 
     def _with_room(self, work: Callable[[], T]) -> T:
         """Does `work`, and once more after freeing memory if it does not fit.

@@ -192,12 +192,44 @@ class DataSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """The optimizer. Only SGD reads `momentum`."""
+    """The optimizer. Only SGD reads `momentum`.
+
+    Attributes:
+        name: of the optimizer, see `training.optimization.optimizers`.
+        lr: learning rate, which `ScheduleSettings` changes.
+        weight_decay: of `name`.
+        momentum: of SGD.
+        decay_norms_and_biases: whether weight decay also applies to the weights of normalisation
+            layers and to biases, which are the parameters of one dimension.
+    """
 
     name: str = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    decay_norms_and_biases: bool = True
+
+    @property
+    def excludes_from_decay(self) -> bool:
+        """Whether some parameters have no weight decay, and others have."""
+        return self.weight_decay > 0 and not self.decay_norms_and_biases
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate changes during a run; see `training.optimization.schedules`.
+
+    Attributes:
+        name: ``exponential`` follows `TrainingSettings.gamma`, epoch by epoch; ``cosine``,
+            ``one_cycle`` and ``wsd`` (warm-up, stable, decay) fall step by step.
+        warmup_epochs: epochs, or a fraction of one, in which the rate rises, step by step.
+        decay_epochs: last epochs of the run, in which the rate of ``wsd`` falls.
+        final_factor: factor to which the rate of ``cosine``, ``one_cycle`` and ``wsd`` falls.
+    """
+
+    name: Literal["constant", "exponential", "cosine", "one_cycle", "wsd"] = "exponential"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    decay_epochs: Annotated[float, Field(ge=0)] = 4.0
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class FocalSettings(Settings):
@@ -229,6 +261,13 @@ class TrainingSettings(Settings):
         weights: ``imagenet`` starts from torchvision's pretrained weights (a download).
         loss: name of a loss, see `training.optimization.losses`.
         gamma: ExponentialLR's factor per epoch; 1.0 is a constant rate.
+        schedule: how the learning rate changes; `gamma` belongs to ``exponential``.
+        ema: decay per step of the average of all weights, which is validated and kept; None
+            validates and keeps the weights themselves.
+        head_lr_factor: factor of the head's learning rate.
+        layer_decay: factor of a layer's learning rate from each layer to the one before it.
+        freeze_epochs: first epochs, in which only the head is trained.
+        head_bias: ``priors`` starts the head's biases at the log-odds of the training labels.
         clip_norm: largest norm of the gradient; None does not clip.
         precision: ``auto`` is the fastest on the device that does not lower AP.
         device: ``auto`` is the first GPU, else the CPU.
@@ -254,7 +293,13 @@ class TrainingSettings(Settings):
     focal: FocalSettings = FocalSettings()
     asymmetric: AsymmetricSettings = AsymmetricSettings()
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    schedule: ScheduleSettings = ScheduleSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    head_bias: Literal["default", "priors"] = "default"
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
@@ -264,3 +309,22 @@ class TrainingSettings(Settings):
     compile: Literal["auto", "off", "on", "graphs"] = "auto"
     device_cache: Literal["auto", "off", "on"] = "auto"
     accumulation: Annotated[tuple[_Split, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _has_one_schedule(self) -> "TrainingSettings":
+        schedule = self.schedule
+        if schedule.name != "exponential" and self.gamma != 1:
+            raise ValueError(
+                f"gamma {self.gamma:g} is for schedule.name exponential, found {schedule.name}; "
+                "remove one of them"
+            )
+        if schedule.name == "one_cycle" and schedule.warmup_epochs == 0:
+            raise ValueError("schedule.name one_cycle rises first; set schedule.warmup_epochs")
+        changing = schedule.warmup_epochs
+        names = f"schedule.warmup_epochs {schedule.warmup_epochs:g}"
+        if schedule.name == "wsd":
+            changing += schedule.decay_epochs
+            names += f" and schedule.decay_epochs {schedule.decay_epochs:g}"
+        if changing > self.epochs:
+            raise ValueError(f"{names} take more than epochs {self.epochs}; shorten them")
+        return self

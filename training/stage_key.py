@@ -2,11 +2,13 @@
 
 A stage is one epoch of one run. Its key is a chain of SHA-256 digests::
 
-    key(0)   = H(everything except the learning rate that can change the run's numbers)
-    key(k+1) = H(key(k), learning rate of epoch k+1, accumulation of epoch k+1 unless it is 1)
+    key(0)   = H(everything except the learning rates that can change the run's numbers)
+    key(k+1) = H(key(k), learning rates of epoch k+1, accumulation of epoch k+1 unless it is 1)
 
 so two runs share their keys up to the first epoch whose learning rates differ, however often each
-was interrupted, and whichever worker trained it. Accumulation, the number of micro-batches per
+was interrupted, and whichever worker trained it. The learning rates are those of all steps, not the
+schedule that they come from, and which layers they apply to: the head alone in a frozen epoch,
+otherwise all, with ``layer_decay`` unless it is 1. Accumulation, the number of micro-batches per
 batch after memory ran out, changes what batch normalisation and dropout see, so a run with
 accumulation from some epoch on is a separate branch from there. ``key(0)`` covers:
 
@@ -17,14 +19,15 @@ accumulation from some epoch on is a separate branch from there. ``key(0)`` cove
 - how bytes become pixels: decoding rule, image size, augmentation;
 - backbone, pretrained weights, loss and the parameters that this loss reads, optimizer and the
   parameters that this optimizer reads, the norm that gradients are clipped to;
-- batch size, seed;
+- batch size, seed, how the weights are averaged, how the head starts and is trained;
 - precision, device type, determinism, CPU threads (which change the last bits on the CPU), whether
   and how the network is compiled, and the versions of torch and torchvision.
 
 Not covered, because they change no number: paths, file names, the study, the worker, its host,
 which of several equal GPUs was used, data-loading threads, whether images are cached in the
-device's memory, where checkpoints are stored, the number of epochs, and ExponentialLR's gamma,
-which is part of the learning rates.
+device's memory, where checkpoints are stored, the number of epochs, the schedule and gamma,
+which act through the learning rates. A setting that is younger than stored stages is covered where
+it differs from its default.
 
 Not covered either, although they change the last bits: the GPU's model and the CPU's instruction
 set, since a trial must be able to resume on another machine of its study, and the batches of
@@ -44,7 +47,7 @@ from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.data.images.decoding import DECODING_RULE
 from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.optimization.accumulation import Accumulation, steps_at
-from canopy_search.training.optimization.schedules import exponential_lr
+from canopy_search.training.optimization.schedules import learning_rates
 from canopy_search.training.settings import TrainingSettings
 
 ENGINE_REVISION = 2
@@ -70,9 +73,10 @@ def stage_keys(
     """
     keys = []
     key = root_key(settings, dataset)
+    steps = -(-len(dataset.split.train) // settings.batch_size)
     for epoch in range(settings.epochs):
-        lr = exponential_lr(settings.optimizer.lr, settings.gamma, epoch)
-        key = next_key(key, lr, steps_at(accumulation, epoch + 1))
+        rates = _rates_text(settings, epoch, steps)
+        key = next_key(key, rates, steps_at(accumulation, epoch + 1))
         keys.append(key)
     return keys
 
@@ -102,22 +106,33 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
             "clip_norm": settings.clip_norm,
             "batch_size": settings.batch_size,
             "seed": settings.seed,
+            **_changed(settings, "ema", "head_lr_factor", "head_bias"),
             "machine": _machine(settings),
             "versions": [torch.__version__, torchvision.__version__],
         }
     )
 
 
-def next_key(key: str, lr: float, accumulation: int = 1) -> str:
+def next_key(key: str, rates: str, accumulation: int = 1) -> str:
     """Returns the key of the stage after `key`.
 
     Args:
         key: of the previous epoch, or of the root.
-        lr: learning rate of the stage.
+        rates: learning rates of the stage, as text.
         accumulation: number of micro-batches per batch.
     """
     cut = f" {accumulation}" if accumulation != 1 else ""
-    return hashlib.sha256(f"{key} {lr.hex()}{cut}".encode()).hexdigest()
+    return hashlib.sha256(f"{key} {rates}{cut}".encode()).hexdigest()
+
+
+def _rates_text(settings: TrainingSettings, epoch: int, steps: int) -> str:
+    """Returns the learning rates of an epoch, 0 for the first, and what they apply to."""
+    rates = learning_rates(settings, epoch, steps)
+    # One number if the rate is constant, so that stages trained before schedules keep their keys.
+    text = " ".join(rate.hex() for rate in (rates[:1] if len(set(rates)) == 1 else rates))
+    if epoch < settings.freeze_epochs:
+        return f"{text} head"
+    return text if settings.layer_decay == 1 else f"{text} layers {settings.layer_decay.hex()}"
 
 
 def _data_digest(dataset: Dataset) -> str:
@@ -141,10 +156,23 @@ def _loss_parameters(settings: TrainingSettings) -> dict[str, Any]:
     return settings.asymmetric.model_dump() if settings.loss == "asymmetric" else {}
 
 
+def _changed(settings: TrainingSettings, *names: str) -> dict[str, Any]:
+    """Returns the settings that differ from their defaults, without which stages were trained."""
+    default = TrainingSettings()
+    return {
+        name: getattr(settings, name)
+        for name in names
+        if getattr(settings, name) != getattr(default, name)
+    }
+
+
 def _optimizer_parameters(settings: TrainingSettings) -> dict[str, Any]:
     """Returns all parameters except the learning rate, which is part of each stage's key."""
-    excluded = {"lr"} if settings.optimizer.name == "sgd" else {"lr", "momentum"}
-    return settings.optimizer.model_dump(exclude=excluded)
+    optimizer = settings.optimizer
+    excluded = {"lr"} if optimizer.name == "sgd" else {"lr", "momentum"}
+    if not optimizer.excludes_from_decay:
+        excluded.add("decay_norms_and_biases")
+    return optimizer.model_dump(exclude=excluded)
 
 
 def _machine(settings: TrainingSettings) -> list[Any]:

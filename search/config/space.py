@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import optuna
@@ -28,6 +29,15 @@ Params = dict[str, Any]
 LARGEST_BOUND = 10**12
 MOST_STEPS = 1_000_000
 MOST_CHOICES_SHOWN = 20
+
+# Settings that limit each other; whether two fit together is decided by their extreme values.
+_TOGETHER = (
+    "epochs",
+    "gamma",
+    "schedule.name",
+    "schedule.warmup_epochs",
+    "schedule.decay_epochs",
+)
 
 
 def with_params(training: TrainingSettings, params: Mapping[str, Scalar]) -> TrainingSettings:
@@ -137,6 +147,8 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
         except SearchSpaceError as error:
             problems += [f"search.space.{line}" for line in str(error).splitlines()]
     space = SearchSpace(training, distributions)
+    if not problems:
+        problems += _misfits(space)
     # Enqueued values are checked only once every domain is valid.
     for index, setting in enumerate(search.enqueued if not problems else ()):
         full = search.enqueue[index].get(FULL_KEY, True)
@@ -152,6 +164,28 @@ def parse_space(search: SearchSettings, training: TrainingSettings) -> SearchSpa
     if problems:
         raise SearchSpaceError("\n".join(problems))
     return space
+
+
+def _misfits(space: SearchSpace) -> list[str]:
+    """Returns a line about values of the space that no run can have together, if there are any."""
+    names = [name for name in _TOGETHER if name in space.distributions]
+    for values in product(*(_extremes(space.distributions[name]) for name in names)):
+        params = dict(zip(names, values, strict=True))
+        try:
+            space.training_settings(params)
+        except SearchSpaceError as error:
+            tried = ", ".join(f"{name} {value}" for name, value in params.items())
+            return [f"search.space.{names[0]}: with {tried}: {error}"]
+    return []
+
+
+def _extremes(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        return [distribution.low, distribution.high]
+    choices = list(getattr(distribution, "choices", ()))
+    if any(isinstance(choice, str) for choice in choices):
+        return choices
+    return [min(choices), max(choices)]
 
 
 def _short_description(distribution: BaseDistribution) -> str:
@@ -178,7 +212,11 @@ def _checked_distribution(
         try:
             with_params(training, {name: value})
         except SearchSpaceError as error:
-            problems += [line for line in str(error).splitlines() if line not in problems]
+            lines = [line for line in str(error).splitlines() if line not in problems]
+            # Whether it fits the other searched settings is checked once all are known.
+            problems += [
+                line for line in lines if name not in _TOGETHER or line.startswith(f"{name}:")
+            ]
             if "no such training setting" in str(error):
                 raise
     if problems:

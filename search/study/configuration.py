@@ -67,6 +67,7 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         config = CanopyConfig.model_validate(document)
     except ValidationError as error:
         raise _problems_of(path, *problem_lines(error, document)) from error
+    config = _with_fitting_space(config)
     try:
         space = checked(config).space
     except SearchError as error:
@@ -94,6 +95,15 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         diary = {"diary": folder / _expanded(config.search.diary)}
         updates["search"] = config.search.model_copy(update=diary)
     return Configuration(config.model_copy(update=updates), space)
+
+
+def _with_fitting_space(config: CanopyConfig) -> CanopyConfig:
+    """Leaves gamma out of the default space if the learning rate has another schedule."""
+    search = config.search
+    if "space" in search.model_fields_set or config.training.schedule.name == "exponential":
+        return config
+    space = {name: domain for name, domain in search.space.items() if name != "gamma"}
+    return config.model_copy(update={"search": search.model_copy(update={"space": space})})
 
 
 def _expanded(path: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from canopy_search.dashboards.formatting.values import counted
@@ -15,7 +16,12 @@ from canopy_search.training.data.dataset import DataFacts, Dataset, open_dataset
 from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.device.memory import StepMemory, step_memory
 from canopy_search.training.errors import SettingsError, SplitError, listed
-from canopy_search.training.network.backbones import accepts_single_image, check_backbone_fits
+from canopy_search.training.network.backbones import (
+    accepts_single_image,
+    check_backbone_fits,
+    meta_backbone,
+    start_head_at,
+)
 from canopy_search.training.optimization.accumulation import micro_batch_size, smallest_batch
 from canopy_search.training.optimization.losses import check_targets_fit
 from canopy_search.training.resolve import resolve_settings
@@ -84,7 +90,7 @@ def check_networks(space: SearchSpace, dataset: Dataset) -> StepMemory:
 
 def largest_step(space: SearchSpace, images: DataFacts) -> StepMemory:
     """Returns what `check_networks` returns, for images that need not be decoded."""
-    varied = ("backbone", "device", "precision", "optimizer.name")
+    varied = ("backbone", "device", "precision", "optimizer.name", "head_bias")
     batch_size = {"batch_size": largest_batch_size(space)}
     steps = [
         _checked_step(
@@ -129,6 +135,9 @@ def _check_smallest_batch(backbone: str, sizes: Sequence[int], images: DataFacts
 
 def _checked_step(settings: TrainingSettings, images: DataFacts) -> StepMemory:
     check_backbone_fits(settings.backbone, labels=images.labels, image_px=images.image_px)
+    if settings.head_bias == "priors":
+        network = meta_backbone(settings.backbone, labels=images.labels, image_px=images.image_px)
+        start_head_at(network, torch.empty(images.labels, device="meta"))
     # No batch has more images than there are, and a split one needs the memory of a part.
     batch_size = min(settings.batch_size, images.train)
     if settings.accumulation:

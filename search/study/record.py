@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
         "layout": "auto",
         "none": None,
     },
-    "training": {"compile": "off", "accumulation": []},
+    "training": TrainingSettings().model_dump(mode="json") | {"compile": "off"},
 }
 
 Record = dict[str, Any]

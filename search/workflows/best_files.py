@@ -8,6 +8,7 @@ from canopy_search.dashboards.clearml.attachments import Attachment
 from canopy_search.dashboards.study.baseline import SEED
 from canopy_search.dashboards.study.confirmation import last_confirmation
 from canopy_search.dashboards.study.model import StudyData
+from canopy_search.dashboards.study.settings import flat
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.mirror_rows import STUDY_TASK
 from canopy_search.storage.study.studies import StudyStore
@@ -108,15 +109,20 @@ class _Models:
 
 
 def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: "Record") -> bool:
+    from canopy_search.search.study.record import DEFAULTS
+
     if settings is None:
         return False
-    trained = dict(settings["training"])
+    # A file of an earlier release lacks later settings.
+    trained = flat(DEFAULTS["training"]) | flat(settings["training"])
     # The hardware of the training run makes no difference to the model's user.
     for name in ("device", "threads", "precision", "compile", "device_cache", "accumulation"):
         trained[name] = expected[name]
     columns = ("image_px", "augment")
     data = record["config"]["data"]
-    return trained == expected and all(settings["data"].get(k) == data.get(k) for k in columns)
+    return trained == flat(expected) and all(
+        settings["data"].get(k) == data.get(k) for k in columns
+    )
 
 
 def _stamp(file: Path) -> str:

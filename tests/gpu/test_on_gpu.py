@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,15 +92,19 @@ def test_its_shortage_is_recognised() -> None:
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
-def test_every_precision_of_the_hardware_trains(precision: str) -> None:
-    values = {"precision": precision, "device": str(DEVICE), "backbone": "tinycnn_8"}
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.9, "freeze_epochs": 1, "layer_decay": 0.5}], ids=["plain", "averaged"]
+)
+def test_every_precision_of_the_hardware_trains(precision: str, changes: dict[str, Any]) -> None:
+    values = {"precision": precision, "device": str(DEVICE), "backbone": "tinycnn_8", **changes}
     settings = TrainingSettings.model_validate({**values, "epochs": 2, "batch_size": 8})
     if precision == "fp16" and not ON_GPU:
         pytest.skip("fp16 is for GPUs")
     if precision == "bf16" and resolve_precision("auto", DEVICE) == "fp16":
         pytest.skip("the GPU does not compute in bf16")
     run = TrainingRun.of(settings, noise_dataset(train=32, validation=16, test=0))
-    assert np.isfinite(run.train_epoch().validation.logits).all()
+    for _ in range(2):
+        assert np.isfinite(run.train_epoch().validation.logits).all()
 
 
 def test_asking_about_it_takes_none_of_its_memory() -> None:

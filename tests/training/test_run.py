@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
@@ -17,7 +19,12 @@ from canopy_search.training.data.labels.targets import UNKNOWN
 from canopy_search.training.errors import DivergedError, SettingsError, UnknownNameError
 from canopy_search.training.liveness import LONGEST_SILENCE_S, heard_by
 from canopy_search.training.run import TrainingRun
-from canopy_search.training.settings import DataSettings, OptimizerSettings, TrainingSettings
+from canopy_search.training.settings import (
+    DataSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+)
 from tests.noise_data import noise_dataset
 from tests.planet_data import LABEL_RATES, write_planet_data
 
@@ -51,6 +58,27 @@ CONTINUED: dict[str, dict[str, object]] = {
     "dropout": {"backbone": "mobilenet_v3_small", "loss": "focal_bce", "epochs": 2},
     "bf16": {"precision": "bf16", "clip_norm": 1.0},
     "sgd": {"optimizer": OptimizerSettings(name="sgd", lr=0.01, weight_decay=1e-4)},
+    "warm-up": {"schedule": ScheduleSettings(warmup_epochs=1.5)},
+    "cosine": {"gamma": 1.0, "schedule": ScheduleSettings(name="cosine", warmup_epochs=0.5)},
+    "one_cycle": {"gamma": 1.0, "schedule": ScheduleSettings(name="one_cycle", warmup_epochs=1)},
+    "wsd": {"gamma": 1.0, "schedule": ScheduleSettings(name="wsd", decay_epochs=1.5)},
+    "ema": {"ema": 0.9},
+    "groups": {
+        "freeze_epochs": 2,
+        "layer_decay": 0.7,
+        "head_lr_factor": 3.0,
+        "head_bias": "priors",
+        "optimizer": OptimizerSettings(weight_decay=0.1, decay_norms_and_biases=False),
+    },
+    "all": {
+        "gamma": 1.0,
+        "schedule": ScheduleSettings(name="wsd", warmup_epochs=1, decay_epochs=1),
+        "ema": 0.9,
+        "freeze_epochs": 1,
+        "layer_decay": 0.7,
+        "precision": "bf16",
+        "clip_norm": 1.0,
+    },
 }
 LONGER: dict[str, dict[str, object]] = {
     "resnet18": {"backbone": "resnet18", "threads": 2},
@@ -176,6 +204,85 @@ def test_runs_that_differ_in_gamma_alone_are_equal_through_their_first_epoch(
     first = [run.train_epoch().validation.metrics for run in runs]
     assert first[0] == first[1]
     assert runs[0].train_epoch().validation.metrics != runs[1].train_epoch().validation.metrics
+
+
+def test_validation_and_what_is_kept_are_of_the_average_of_the_weights_after_every_step(
+    dataset: Dataset,
+) -> None:
+    settings = SETTINGS.model_copy(update={"ema": 0.9, "epochs": 2})
+    plain = TrainingRun.of(settings.model_copy(update={"ema": None}), dataset)
+    average = AveragedModel(plain.model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    run = TrainingRun.of(settings, dataset)
+    for _ in range(2):
+        metrics = run.train_epoch()
+        plain.train_epoch(lambda *_: average.update_parameters(plain.model))
+
+    assert_same_state(run.model.state_dict(), plain.model.state_dict())
+    expected, found = average.module.state_dict(), run.evaluated.state_dict()
+    floats = [name for name in expected if expected[name].is_floating_point()]
+    assert_same_state({name: found[name] for name in floats}, {n: expected[n] for n in floats})
+    assert run.evaluate(dataset.split.validation).metrics == metrics.validation.metrics
+    plain.model.load_state_dict(found)
+    assert plain.evaluate(dataset.split.validation).metrics == metrics.validation.metrics
+
+
+def test_only_the_head_changes_in_a_frozen_epoch(dataset: Dataset) -> None:
+    changes = {"freeze_epochs": 1, "backbone": "mobilenet_v3_small", "epochs": 2}
+    run = TrainingRun.of(SETTINGS.model_copy(update=changes), dataset)
+    before = copy.deepcopy(run.model.state_dict())
+    run.train_epoch()
+    changed = [
+        name
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    ]
+    assert changed == ["classifier.3.weight", "classifier.3.bias"]
+    run.train_epoch()
+    assert not torch.equal(
+        run.model.state_dict()["features.0.0.weight"], before["features.0.0.weight"]
+    )
+
+
+def test_a_frozen_epoch_is_resumed_by_a_run_with_other_rates_of_layers(dataset: Dataset) -> None:
+    one, other = (
+        SETTINGS.model_copy(update={"freeze_epochs": 1, "epochs": 2, "layer_decay": decay})
+        for decay in (0.5, 1.0)
+    )
+    shared = TrainingRun.of(one, dataset)
+    shared.train_epoch()
+    resumed = TrainingRun.of(other, dataset)
+    resumed.restore(state_from_bytes(state_to_bytes(shared.state())))
+    resumed.train_epoch()
+    assert_same_state(resumed.state()["model"], trained(other, dataset).state()["model"])
+
+
+def test_a_wsd_run_ends_from_the_checkpoint_of_a_trunk_with_another_end(dataset: Dataset) -> None:
+    one, other = (
+        TrainingSettings.model_validate(
+            SETTINGS.model_dump()
+            | {
+                "gamma": 1.0,
+                "schedule": {"name": "wsd", "decay_epochs": 1, "final_factor": factor},
+            }
+        )
+        for factor in (0.5, 0.0)
+    )
+    trunk = TrainingRun.of(one, dataset)
+    for _ in range(2):
+        trunk.train_epoch()
+    resumed = TrainingRun.of(other, dataset)
+    resumed.restore(state_from_bytes(state_to_bytes(trunk.state())))
+    resumed.train_epoch()
+    assert_same_state(resumed.state(), trained(other, dataset).state())
+
+
+def test_the_head_starts_at_the_log_odds_of_the_labels(dataset: Dataset) -> None:
+    run = TrainingRun.of(SETTINGS.model_copy(update={"head_bias": "priors"}), dataset)
+    shares = dataset.targets[dataset.split.train].mean(axis=0)
+    found = run.model.get_submodule("head").bias.detach().sigmoid()
+    inner = (shares > 0) & (shares < 1)
+    assert inner.any()
+    assert found[inner].tolist() == pytest.approx(shares[inner].tolist(), rel=1e-5)
 
 
 def test_another_seed_is_another_run(dataset: Dataset) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +38,8 @@ def test_a_key_for_each_epoch_chained_by_its_learning_rate() -> None:
     found = keys(gamma=0.5, optimizer={"lr": 0.25})
 
     assert len(set(found)) == 4
-    assert found[0] == next_key(root_key(settings(), dataset()), 0.25)
-    assert found[3] == next_key(found[2], 0.25 / 8)
+    assert found[0] == next_key(root_key(settings(), dataset()), (0.25).hex())
+    assert found[3] == next_key(found[2], (0.25 / 8).hex())
     assert all(len(key) == 64 for key in found)
 
 
@@ -70,15 +71,35 @@ def test_accumulation_is_a_branch_from_its_epoch_on() -> None:
     assert cut[0] == whole[0]
     assert not set(cut[1:]) & set(whole)
     assert (cut[:3], cut[3] == again[3]) == (again[:3], False)
-    assert cut[1] == next_key(whole[0], 0.001 * 0.9, 2)
+    assert cut[1] == next_key(whole[0], (0.001 * 0.9).hex(), 2)
 
 
 def test_a_batch_in_one_part_has_the_key_that_it_always_had() -> None:
-    assert next_key("a", 0.5) == next_key("a", 0.5, 1) == RECORDED
+    half = (0.5).hex()
+    assert next_key("a", half) == next_key("a", half, 1) == RECORDED
     assert stage_keys(settings(), dataset(), [Accumulation(1, 1)]) == keys()
 
 
 RECORDED = "33d941e9df46e87461305f294be695a2e866a5c46bb33afc949430a8c5b5a386"
+
+
+RELEASED = {
+    "{}": "0063ac59fc6243ad20d0aa12fd4ddad42fb0fd038a7208f2d6dd0bbe59b78eec",
+    '{"loss": "focal", "optimizer": {"name": "sgd", "weight_decay": 0.1}, "clip_norm": 1.0}': (
+        "ed683e9a6cb4ca3d9168312cac9056609105180ccfcbf954bf396423cde10384"
+    ),
+}
+"""Settings → key of the last epoch, before there were schedules."""
+
+
+@pytest.mark.parametrize("values", RELEASED, ids=str)
+def test_stages_of_earlier_releases_keep_their_keys(
+    values: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.9.0")
+    monkeypatch.setattr(torchvision, "__version__", "0.24.0")
+
+    assert keys(**json.loads(values))[-1] == RELEASED[values]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +119,11 @@ RECORDED = "33d941e9df46e87461305f294be695a2e866a5c46bb33afc949430a8c5b5a386"
         {"threads": 1},
         {"deterministic": True},
         {"compile": "on"},
+        {"ema": 0.5},
+        {"head_lr_factor": 2.0},
+        {"head_bias": "priors"},
+        {"layer_decay": 0.5},
+        {"freeze_epochs": 1},
     ],
     ids=str,
 )
@@ -112,6 +138,16 @@ def test_a_setting_that_changes_the_numbers_changes_every_key(values: dict[str, 
         ({"loss": "focal_bce"}, {"focal": {"alpha": 0.5}}),
         ({"loss": "asymmetric"}, {"asymmetric": {"clip": 0.0}}),
         ({}, {"optimizer": {"name": "sgd", "momentum": 0.5}}),
+        (
+            {"optimizer": {"name": "sgd", "weight_decay": 0.1}},
+            {
+                "optimizer": {
+                    "name": "sgd",
+                    "weight_decay": 0.1,
+                    "decay_norms_and_biases": False,
+                }
+            },
+        ),
     ],
     ids=str,
 )
@@ -120,7 +156,7 @@ def test_parameters_count_where_they_are_read(
 ) -> None:
     base = {"optimizer": {"name": "sgd"}} if "optimizer" in values else {}
 
-    assert not set(keys(**common, **base)) & set(keys(**common | values))
+    assert not set(keys(**base | common)) & set(keys(**common | values))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +168,12 @@ def test_parameters_count_where_they_are_read(
         ({"device": "cuda:0"}, {"device": "cuda:1"}),
         ({"device": "cuda:0"}, {"device": "cuda:0", "threads": 16}),
         ({}, {"device_cache": "on"}),
+        ({}, {"optimizer": {"decay_norms_and_biases": False}}),
+        ({}, {"schedule": {"final_factor": 0.5, "decay_epochs": 1.0}}),
+        ({"gamma": 1.0}, {"schedule": {"name": "constant"}}),
+        ({"gamma": 1.0}, {"schedule": {"name": "wsd", "decay_epochs": 0.0}}),
+        ({"freeze_epochs": 4}, {"layer_decay": 0.5}),
+        ({"freeze_epochs": 4}, {"freeze_epochs": 5}),
     ],
     ids=str,
 )

@@ -111,7 +111,7 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
     few, more = (_saved_bytes(model, batch, image_px) for batch in _BATCHES)
     share = _AUTOCAST_SHARE[settings.precision]
     image_bytes = share * (more - few) / (_BATCHES[1] - _BATCHES[0])
-    copies = 2 + _state_copies(settings.optimizer)
+    copies = 2 + _state_copies(settings.optimizer) + (settings.ema is not None)
     return StepMemory(
         settings=settings,
         image_px=image_px,

@@ -116,6 +116,26 @@ def backbone_to_fill(name: str, *, labels: int, image_px: int, weights: Weights)
             raise _size_error(name, labels, image_px, error) from error
 
 
+def start_head_at(model: nn.Module, logits: Tensor) -> None:
+    """Sets the biases of a network's head, the logits of an image without features.
+
+    Args:
+        model: from `build_backbone`.
+        logits: (labels,), float32.
+
+    Raises:
+        SettingsError: its head has no bias.
+    """
+    for _, head in heads_of(model):
+        if head.bias is None:
+            raise SettingsError(
+                f"training.head_bias: priors requested, but the head of {type(model).__name__} has "
+                "no bias; set it to default"
+            )
+        with torch.no_grad():
+            head.bias.copy_(logits)
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads the weights of the same network, saved as a plain mapping.
 
@@ -287,7 +307,7 @@ def _with_repeatable_pools(model: nn.Module) -> nn.Module:
 
 def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> nn.Module:
     """Replaces a network's head by a float32 head for these labels."""
-    name, old = _head(model)
+    [(name, old)] = heads_of(model)
     new: nn.Module
     if isinstance(old, nn.Linear):
         new = Float32Linear(old.in_features, labels, bias=old.bias is not None)
@@ -302,14 +322,14 @@ def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> 
     return model
 
 
-def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """Returns the name of the layer that outputs the logits, and the layer."""
+def heads_of(model: nn.Module) -> list[tuple[str, nn.Linear | nn.Conv2d]]:
+    """Returns names and layers of what outputs the logits."""
     if isinstance(model, SqueezeNet):
-        return "classifier.1", model.classifier[1]
-    linears = [
+        return [("classifier.1", model.classifier[1])]
+    linears: list[tuple[str, nn.Linear | nn.Conv2d]] = [
         (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
     ]
-    return linears[-1]
+    return linears[-1:]
 
 
 def _run_on_meta_device(name: str, labels: int, image_px: int, images: int = 2) -> None:

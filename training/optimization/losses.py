@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from canopy_search.training.data.labels.targets import has_exclusive_labels, has_label, is_known
+from canopy_search.training.data.labels.targets import has_exclusive_labels, has_label
 from canopy_search.training.errors import SettingsError, UnknownNameError, unknown_name_message
+from canopy_search.training.optimization.priors import between_0_and_1, label_priors
 from canopy_search.training.settings import (
     EXCLUSIVE_LOSS,
     AsymmetricSettings,
@@ -99,11 +100,9 @@ class WeightedBCELoss(MultilabelLoss):
 
     def __init__(self, label_priors: Tensor, training_images: int | Tensor) -> None:
         super().__init__()
-        images = torch.as_tensor(training_images).double()
-        if bool((images < 1).any()):
+        if bool((torch.as_tensor(training_images) < 1).any()):
             raise ValueError(f"training_images is {training_images}; it must be at least 1")
-        one_image = (1 / images).clamp(max=0.5)
-        priors = label_priors.double().clamp(one_image, 1 - one_image)
+        priors = between_0_and_1(label_priors, training_images)
         self.register_buffer("pos_weight", ((1 - priors) / priors).float())
 
     def elementwise(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -281,9 +280,5 @@ def loss_for(
         targets: (training images, labels), uint8, 0 or 1, or `UNKNOWN`, which no prior counts.
         is_masked: see `build_loss`.
     """
-    if not is_masked:
-        priors = torch.from_numpy(targets.mean(axis=0, dtype=np.float64)).float()
-        return build_loss(settings, priors, len(targets))
-    known = np.maximum(is_known(targets).sum(axis=0), 1)
-    priors = torch.from_numpy(has_label(targets).sum(axis=0) / known).float()
-    return build_loss(settings, priors, torch.from_numpy(known), is_masked=True)
+    priors, images = label_priors(targets, is_masked=is_masked)
+    return build_loss(settings, priors, images, is_masked=is_masked)

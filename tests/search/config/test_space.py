@@ -62,6 +62,10 @@ def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
         ({"threads": {"low": 1, "high": 4, "step": 0.5}}, "threads"),
         ({"optimizer.lr": {"low": 1 / 3, "high": 9.0, "step": 0.1}}, "optimizer.lr"),
         ({"epochs": ["many"]}, "epochs"),
+        ({"gamma": [0.9, 1.0], "schedule.name": ["exponential", "cosine"]}, "gamma"),
+        ({"epochs": [3, 8], "schedule.name": ["constant", "wsd"]}, "epochs"),
+        ({"schedule.name": ["one_cycle"]}, "schedule.name"),
+        ({"schedule": ["wsd"]}, "schedule"),
     ],
     ids=[
         "unknown",
@@ -78,6 +82,10 @@ def test_a_step_that_does_not_end_at_high_stops_below_it() -> None:
         "fractions",
         "many digits",
         "a word",
+        "gamma beside cosine",
+        "a longer decay than the run",
+        "a cycle without a warm-up",
+        "a section of schedules",
     ],
 )
 def test_an_impossible_space_is_named(space: object, named: str, words: SnapshotAssertion) -> None:
@@ -85,6 +93,11 @@ def test_an_impossible_space_is_named(space: object, named: str, words: Snapshot
         parse(space)
     assert f"search.space.{named}: " in str(caught.value)
     assert str(caught.value) == words
+
+
+def test_settings_fit_by_their_values_in_the_space() -> None:
+    found = parse({"schedule.name": ["one_cycle", "wsd"], "schedule.warmup_epochs": [1.0, 2.0]})
+    assert list(found.distributions) == ["schedule.name", "schedule.warmup_epochs"]
 
 
 @pytest.mark.parametrize(

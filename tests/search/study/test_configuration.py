@@ -49,6 +49,14 @@ def test_defaults_are_the_missions(tmp_path: Path) -> None:
     assert search.trials == 40
 
 
+@pytest.mark.parametrize("name", ["constant", "cosine", "wsd"])
+def test_beside_another_schedule_the_default_space_has_no_gamma(tmp_path: Path, name: str) -> None:
+    text = f"{GOOD}training: {{schedule: {{name: {name}}}}}\n"
+    configuration = load_config(write(tmp_path, text))
+    assert list(configuration.settings.search.space) == ["backbone", "loss"]
+    assert list(configuration.space.distributions) == ["backbone", "loss"]
+
+
 def test_without_a_file_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config(None) == load_config(DEMO_CONFIG)

@@ -51,6 +51,23 @@ def test_runs_that_differ_in_gamma_share_their_first_epoch(hire: Hire, trained: 
     assert worker.notes == []
 
 
+def test_five_cool_downs_train_their_trunk_once(hire: Hire, trained: list[int]) -> None:
+    worker = hire()
+    for final_factor in (0.0, 0.01, 0.1, 0.3, 1.0):
+        schedule = {
+            "name": "wsd",
+            "warmup_epochs": 1,
+            "decay_epochs": 4,
+            "final_factor": final_factor,
+        }
+        settings = tiny_settings(epochs=20, schedule=schedule)
+        epochs = worker.run_path(settings)
+        assert len(epochs) == 20
+        last = epochs
+    assert trained == [*range(1, 21), *[17, 18, 19, 20] * 4]
+    assert numbers(last) == straight(settings)
+
+
 def test_duplicates_cost_nothing(hire: Hire, trained: list[int]) -> None:
     first = hire().run_path(tiny_settings())
     for _ in range(2):

@@ -1,5 +1,6 @@
 """Which files belong to the best trial of a study."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def store(database: Database) -> StudyStore:
     return store
 
 
-def keep_model(path: Path, **params: Any) -> None:
+def keep_model(path: Path, without: Sequence[str] = (), **params: Any) -> None:
     """Writes what `canopy train` would of the demo with these settings, on another device."""
     config = load_config(None).settings
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -51,6 +52,8 @@ def keep_model(path: Path, **params: Any) -> None:
         "data": config.data.model_dump(mode="json"),
         "training": training.model_dump(mode="json") | {"device": "cuda:1", "threads": 9},
     }
+    for name in without:
+        del settings["training"][name]
     save_model(path, TrainedModel(network, LABELS, 32, settings, {}))
 
 
@@ -97,6 +100,14 @@ def test_a_model_of_the_best_settings_belongs_to_its_trial(
     assert (model.number, model.kind, model.name) == (2, "model", "best.pt")
     assert model.labels == LABELS
     assert model.read() == (tmp_path / "models" / "best.pt").read_bytes()
+
+
+def test_a_model_of_an_earlier_release_belongs_to_its_trial_too(
+    database: Database, tmp_path: Path
+) -> None:
+    keep_model(tmp_path / "models" / "best.pt", without=("schedule", "ema", "accumulation"))
+    *_, model = files(database, tmp_path, summary())
+    assert model.name == "best.pt"
 
 
 def test_nothing_belongs_to_a_study_without_a_complete_trial(

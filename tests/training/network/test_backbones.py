@@ -20,6 +20,8 @@ from canopy_search.training.network.backbones import (
     build_backbone,
     check_backbone,
     check_backbone_fits,
+    meta_backbone,
+    start_head_at,
 )
 from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
 from canopy_search.training.network.small_nets import SMALL_NETS
@@ -334,3 +336,9 @@ def test_batch_normalisation_of_a_single_value_is_foreseen(
     else:
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             model(images)
+
+
+def test_a_head_without_a_bias_has_no_prior() -> None:
+    network = meta_backbone("maxvit_t", labels=2, image_px=224)
+    with pytest.raises(SettingsError, match=r"training\.head_bias: .* no bias; set it to default"):
+        start_head_at(network, torch.zeros(2))
