@@ -1,7 +1,7 @@
 """`canopy train`: trains one configuration and keeps the model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,17 +20,21 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Model file; default: in the state folder.")
     ] = None,
+    keep: Annotated[
+        Literal["last", "best"],
+        typer.Option(help="Epoch whose model is kept: the last, or the best on validation."),
+    ] = "last",
     allow_missing: AllowMissingOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Train one configuration in full, print validation and test metrics, keep the model."""
     request = requested(config, allow_missing=allow_missing)
     model = output or request.workspace.home / "models" / f"{config.stem}.pt"
-    from canopy_search.search.workflows.train import print_result, train_on_screen
+    from canopy_search.search.workflows.train import ModelFile, print_result, train_on_screen
 
     console = open_console(stderr=json_)
     try:
-        result = train_on_screen(request, model, console)
+        result = train_on_screen(request, ModelFile(model, keep), console)
     except KeyboardInterrupt:
         say("", "Interrupted; nothing is lost. Resume with the same command.", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -205,26 +205,27 @@ class StageTree:
         Raises:
             DivergedError: a logit is not a number.
         """
-        run = self.finished_run(run_path, on_batch)
+        run = self.run_after(run_path, len(run_path.keys), on_batch)
         return run.evaluate(self.dataset.split.test).as_dict("test", run_path.settings.loss)
 
-    def finished_run(self, run_path: RunPath, on_batch: BatchProgress | None = None) -> TrainingRun:
-        """Returns the run after its last epoch, whose epochs `epochs` has yielded.
+    def run_after(
+        self, run_path: RunPath, epoch: int, on_batch: BatchProgress | None = None
+    ) -> TrainingRun:
+        """Returns the run after an epoch that `epochs` has yielded.
 
-        It is in memory or comes from its checkpoint; if that is lost, it is trained again.
+        It is in memory or comes from a checkpoint; if that is lost, it is trained again.
 
         Raises:
             DivergedError: it diverges when it is trained again.
         """
-        last = len(run_path.keys)
-        run = self._run_before(run_path, last + 1)
-        if not run.is_finished:
+        run = self._run_before(run_path, epoch + 1)
+        if run.epoch < epoch:
             if run.epoch:
                 self._position = _Position(run, run_path.keys[run.epoch - 1], is_kept=True)
-            if reason := self._train(run_path, last, on_batch).diverged:
+            if reason := self._train(run_path, epoch, on_batch).diverged:
                 raise DivergedError(reason)
             self._keep_checkpoint()
-            run = self._run_before(run_path, last + 1)
+            run = self._run_before(run_path, epoch + 1)
         run.accumulation = steps_at(run_path.accumulation, run.epoch)
         return run
 

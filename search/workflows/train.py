@@ -1,10 +1,10 @@
 """YAML → training run: trains one configuration in full, tests it and saves the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,9 @@ class TrainingResult:
 
     Attributes:
         model: the saved model file.
+        epoch: the epoch whose model it is.
         epochs: metrics of every epoch.
-        validation: scores of the final model on validation; their names include the split.
+        validation: scores of the model on validation; their names include the split.
         test: scores on test; empty if no images are held out for it.
         at_thresholds: ``test_f1_at_thresholds`` and ``test_f2_at_thresholds``, scores on test with
             the thresholds chosen on validation; None if no images are held out for test.
@@ -48,6 +49,7 @@ class TrainingResult:
     """
 
     model: Path
+    epoch: int
     epochs: list[dict[str, Any]]
     validation: dict[str, Any]
     test: dict[str, Any]
@@ -59,6 +61,7 @@ class TrainingResult:
         """Returns what ``canopy train --json`` prints."""
         return {
             "model": str(self.model),
+            "epoch": self.epoch,
             **self.validation,
             "test_ap": None,
             **self.test,
@@ -69,10 +72,30 @@ class TrainingResult:
         }
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file to write.
+
+    Attributes:
+        path: of the file.
+        keep: whether it contains the model of the last epoch, or of the one whose validation AP is
+            the best, the first one of equals.
+    """
+
+    path: Path
+    keep: Literal["last", "best"] = "last"
+
+    def epoch(self, epochs: Sequence[Mapping[str, Any]]) -> int:
+        """Returns the epoch to keep, from the metrics of all of them."""
+        if self.keep == "last":
+            return len(epochs)
+        return 1 + max(range(len(epochs)), key=lambda at: (epochs[at]["val_ap"], -at))
+
+
 def train_in_full(
     config: CanopyConfig,
     tree: StageTree,
-    model: Path,
+    model: ModelFile,
     on_batch: BatchProgress | None = None,
     on_epoch: Callable[[RunEpoch], None] = lambda _epoch: None,
 ) -> TrainingResult:
@@ -101,7 +124,7 @@ def train_in_full(
                 tree.write(run_path)
                 epochs.append(step.metrics)
                 on_epoch(step)
-        run = tree.finished_run(run_path, on_batch)
+        run = tree.run_after(run_path, model.epoch(epochs), on_batch)
     finally:
         tree.write(run_path)
     scored = run.evaluate(dataset.split.validation)
@@ -122,20 +145,22 @@ def train_in_full(
         "training": {**run.settings.model_dump(mode="json"), "accumulation": split},
     }
     save_model(
-        model,
+        model.path,
         TrainedModel(
-            run.model,
+            run.evaluated,
             dataset.labels,
             dataset.image_px,
             settings,
-            validation | test | at_thresholds,
+            {"epoch": run.epoch, "keep": model.keep, **validation, **test, **at_thresholds},
             {name: tuple(values.tolist()) for name, values in thresholds.items()},
         ),
+        not_averaged=None if run.evaluated is run.model else run.model,
     )
     provenance = config.provenance or {}
     fingerprint = provenance.get("data_fingerprint")
     return TrainingResult(
-        model=model,
+        model=model.path,
+        epoch=run.epoch,
         epochs=epochs,
         validation=validation,
         test=test,
@@ -187,7 +212,8 @@ def print_result(result: TrainingResult, console: Console) -> None:
     splits = [split for split in SPLITS if f"{split}_ap" in scores]
     console.print(_metrics_table(scores, splits))
     console.print(_labels_table(scores, splits))
-    for line in (thresholds_line(result), comparison_line(result), f"model: {result.model}"):
+    model = f"model of epoch {result.epoch} of {len(result.epochs)}: {result.model}"
+    for line in (thresholds_line(result), comparison_line(result), model):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 
@@ -198,6 +224,8 @@ def comparison_line(result: TrainingResult) -> str | None:
         return None
     if result.same_data is False:
         return "the data differs from the study's, so the validation AP cannot be compared"
+    if result.epoch < len(result.epochs):
+        return None  # the study's is that of the last epoch
     if result.validation["val_ap"] == result.study_val_ap:
         return f"validation AP equals the study's exactly ({result.study_val_ap!r})"
     return (
@@ -245,7 +273,7 @@ def _labels_table(scores: dict[str, Any], splits: list[str]) -> Table:
     return table
 
 
-def train_on_screen(request: StudyRequest, model: Path, console: Console) -> TrainingResult:
+def train_on_screen(request: StudyRequest, model: ModelFile, console: Console) -> TrainingResult:
     """Trains one configuration in full and prints every epoch.
 
     Args:
@@ -259,7 +287,7 @@ def train_on_screen(request: StudyRequest, model: Path, console: Console) -> Tra
     try:
         dataset = open_data(config.data, workspace.home, screen.emit)
         check_network(config.training, dataset)
-        check_writable(model)
+        check_writable(model.path)
     finally:
         screen.close()
     epochs = config.training.epochs

@@ -57,13 +57,20 @@ class TrainedModel:
         return bool(self.settings["training"].get("loss") == EXCLUSIVE_LOSS)
 
 
-def save_model(path: Path, model: TrainedModel) -> None:
-    """Writes `model` to `path` atomically; it loads with ``weights_only=True``."""
+def save_model(path: Path, model: TrainedModel, not_averaged: nn.Module | None = None) -> None:
+    """Writes `model` to `path` atomically; it loads with ``weights_only=True``.
+
+    Args:
+        path: of the file.
+        model: the model.
+        not_averaged: the same network with the weights whose average the model has, to be kept too.
+    """
     buffer = io.BytesIO()
     content = {
         "format": FORMAT,
         "revision": FORMAT_REVISION,
-        "weights": {name: tensor.cpu() for name, tensor in model.network.state_dict().items()},
+        "weights": _weights(model.network),
+        **({} if not_averaged is None else {"weights_not_averaged": _weights(not_averaged)}),
         "labels": list(model.labels),
         "image_px": model.image_px,
         "pixel_mean": list(IMAGENET_MEAN),
@@ -74,6 +81,10 @@ def save_model(path: Path, model: TrainedModel) -> None:
     }
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in network.state_dict().items()}
 
 
 class _Part(BaseModel):
