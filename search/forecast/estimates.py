@@ -86,6 +86,8 @@ class Forecast:
         worker_bytes: peak memory of a worker, as measured.
         workers_on_device: workers that share the memory of a device.
         memory_free_bytes: free memory of the device.
+        sharing: searched setting → the epochs that trials share which differ in it alone, as text;
+            empty if trials share none.
     """
 
     study: str
@@ -111,6 +113,7 @@ class Forecast:
     worker_bytes: int
     workers_on_device: int
     memory_free_bytes: int
+    sharing: dict[str, str]
 
     @property
     def total_s(self) -> Range:

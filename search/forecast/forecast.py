@@ -27,6 +27,7 @@ from canopy_search.search.forecast.searches import (
     network_of_settings,
     replay_searches,
 )
+from canopy_search.search.forecast.sharing import shared_epochs
 from canopy_search.search.forecast.speed import Network, NetworkSpeed
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.checkpoint_place import checkpoint_url
@@ -243,6 +244,11 @@ class Measured:
             ),
             workers_on_device=workers_on_device,
             memory_free_bytes=available_bytes(device),
+            sharing=shared_epochs(
+                SearchSpace(self.training, plan.space.distributions), self.sample.dataset
+            )
+            if plan.config.stages.enabled
+            else {},
         )
 
 

@@ -37,6 +37,11 @@ def assumption_lines(forecast: Forecast) -> list[str]:
         f"Memory: the peak of a measuring process was {size_text(forecast.worker_bytes)}; "
         f"{size_text(forecast.memory_free_bytes)} are free on {forecast.device}.",
     ]
+    if forecast.sharing:
+        each = ", ".join(f"{name} {shared}" for name, shared in forecast.sharing.items())
+        lines.append(
+            f"Sharing: two trials that differ in one setting share of their epochs: {each}."
+        )
     needed = forecast.disk_bytes.likely - (forecast.cache_bytes if forecast.is_decoded else 0)
     if needed > forecast.free_bytes:
         lines.append("There is not enough disk; lower data.image_px or set stages.budget_gib.")
