@@ -105,7 +105,7 @@ def _contiguous() -> None:
     nn.Module.to = to  # type: ignore[method-assign, assignment]
     place: Any = training_run
     normalised = place.normalised
-    place.normalised = lambda pixels: normalised(pixels).contiguous()
+    place.normalised = lambda *pixels: normalised(*pixels).contiguous()
 
 
 def _unfused() -> None:

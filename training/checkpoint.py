@@ -72,7 +72,7 @@ def load_tensors(content: bytes, *, before_torch_1_6: bool = False) -> Any:
         CheckpointError: the bytes are truncated, altered or not such a file.
     """
     try:
-        if not before_torch_1_6:
+        if not before_torch_1_6 or zipfile.is_zipfile(io.BytesIO(content)):
             _check_archive(content)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except CheckpointError:

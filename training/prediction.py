@@ -77,11 +77,7 @@ def predict(
     images = map_in_order(decode, paths, threads=cores, ahead=2 * batch_size + cores)
     while batch := list(islice(images, batch_size)):
         pixels = [image for _, image in batch if not isinstance(image, str)]
-        logits = iter(
-            _logits(network, pixels, torch_device, is_exclusive=model.is_exclusive)
-            if pixels
-            else ()
-        )
+        logits = iter(_logits(network, pixels, torch_device, model) if pixels else ())
         for path, image in batch:
             if isinstance(image, str):
                 yield Prediction(path, None, image)
@@ -141,14 +137,13 @@ def _logits(
     network: torch.nn.Module,
     pixels: Sequence[npt.NDArray[np.uint8]],
     device: torch.device,
-    *,
-    is_exclusive: bool,
+    model: TrainedModel,
 ) -> npt.NDArray[np.float32]:
     """Returns logits, (images, labels), float32, of at least one image."""
     try:
         batch = torch.from_numpy(np.stack(pixels)).to(device)
-        logits = network(normalised(batch)).float().cpu()
-        logits = one_vs_rest_logits(logits) if is_exclusive else logits
+        logits = network(normalised(batch, model.pixel_scale)).float().cpu()
+        logits = one_vs_rest_logits(logits) if model.is_exclusive else logits
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -4,12 +4,13 @@ from typing import NewType
 
 import torch
 
-from canopy_search.training.device.compiling import resolve_compile
+from canopy_search.training.device.compiling import Compile, resolve_compile
 from canopy_search.training.device.precision import (
     resolve_device,
     resolve_precision,
     resolve_threads,
 )
+from canopy_search.training.errors import SettingsError
 from canopy_search.training.settings import TrainingSettings
 
 ResolvedSettings = NewType("ResolvedSettings", TrainingSettings)
@@ -31,17 +32,26 @@ def resolve_settings(
             again; None if it never pauses.
 
     Raises:
-        SettingsError: there is no such device, or it does not support the precision or CUDA graphs.
+        SettingsError: there is no such device, it does not support the precision or CUDA graphs, or
+            a compiled network is to compute blocks again.
     """
     device = resolve_device(settings.device)
     steps = (epochs_at_once or settings.epochs) * -(-training_images // settings.batch_size)
+    compiled: Compile = "off"
+    if not settings.gradient_checkpointing:
+        compiled = resolve_compile(settings.compile, device, steps)
+    elif settings.compile not in {"auto", "off"}:
+        raise SettingsError(
+            "training.gradient_checkpointing: a compiled network cannot do this; set it to false, "
+            "or training.compile to off"
+        )
     return ResolvedSettings(
         settings.model_copy(
             update={
                 "device": str(device),
                 "precision": resolve_precision(settings.precision, torch.device(device)),
                 "threads": resolve_threads(settings.threads),
-                "compile": resolve_compile(settings.compile, device, steps),
+                "compile": compiled,
             }
         )
     )

@@ -46,9 +46,11 @@ from canopy_search.training.network.backbones import (
     build_backbone,
     heads_of,
     load_weights,
+    pixel_scale,
     start_head_at,
 )
 from canopy_search.training.network.depth import layers_above
+from canopy_search.training.network.layers import checkpoint_blocks
 from canopy_search.training.optimization.accumulation import (
     largest_batch,
     micro_batch_count,
@@ -114,6 +116,7 @@ class TrainingRun:
         return_unused_memory()  # of another network, whose blocks have other sizes
         self._evaluation_cut = 1
         check_targets_fit(settings.loss, dataset.targets)
+        self._scale = pixel_scale(settings.backbone)
         self.model, self._loss = self._with_room(self._built)
         self._heads = [head for _, head in heads_of(self.model)]
         self._groups = parameter_groups(
@@ -230,7 +233,7 @@ class TrainingRun:
         count = micro_batch_count(len(batch.targets), self.accumulation)
         for part in batch.parts(count):
             with autocast(self._precision, self._device):
-                logits = self._network(normalised(part.pixels), is_cut=count > 1)
+                logits = self._network(normalised(part.pixels, self._scale), is_cut=count > 1)
             loss = self._loss(logits, part.targets)
             # Losses are means over images, so each part is weighted by its number of images.
             images = self._loss.count(part.targets)
@@ -345,7 +348,7 @@ class TrainingRun:
         with closing(loader.evaluation_batches()) as batches:
             for batch in batches:
                 with autocast(precision, self._device):
-                    outputs.append(network(normalised(batch.pixels)).float())
+                    outputs.append(network(normalised(batch.pixels, self._scale)).float())
                 targets.append(batch.targets)
                 progressed()
         return torch.cat(outputs), torch.cat(targets)
@@ -402,6 +405,8 @@ class TrainingRun:
         if settings.head_bias == "priors":
             start_head_at(model, prior_logits(settings.loss, train_targets))
         model.to(self._device)
+        if settings.gradient_checkpointing:
+            checkpoint_blocks(model)
         is_masked = not is_known(dataset.targets).all()
         loss = loss_for(settings, train_targets, is_masked=is_masked).to(self._device)
         return model, loss

@@ -1,14 +1,22 @@
 """The settings of one training run, checked and frozen.
 
-This module holds everything that can change the numbers of a run, and nothing about searches. One
-setting changes only its speed: `TrainingSettings.device_cache`. The YAML keys of ``canopy.yaml``
-under ``data`` and ``training`` are these fields.
+This module holds everything that can change the numbers of a run, and nothing about searches. Two
+settings change only its speed and memory: `TrainingSettings.device_cache` and
+`TrainingSettings.gradient_checkpointing`. The YAML keys of ``canopy.yaml`` under ``data`` and
+``training`` are these fields.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from canopy_search.filestore.errors import FileStoreUrlError
@@ -25,6 +33,12 @@ EXCLUSIVE_LOSS = "cross_entropy"
 
 NAME_COLUMN = "image_name"
 TAGS_COLUMN = "tags"
+
+
+PUBLISHED_WEIGHTS = ("none", "imagenet")
+"""Values of ``training.weights`` that are no file."""
+SAFETENSORS = ".safetensors"
+_WEIGHTS_FILES = (SAFETENSORS, ".pth", ".pt")
 
 
 class Settings(BaseModel):
@@ -57,6 +71,27 @@ def _checked_list(value: Any) -> Source:
 
 ListSetting = Annotated[Source, PlainValidator(_checked_list)]
 """A text file with the name of an image in each line."""
+
+
+def is_weights_file(weights: str) -> bool:
+    """Whether a value of ``training.weights`` is the path or URL of a file."""
+    return weights not in PUBLISHED_WEIGHTS
+
+
+def _checked_weights(value: str) -> str:
+    if not is_weights_file(value):
+        return value
+    if PurePosixPath(value).suffix.lower() not in _WEIGHTS_FILES:
+        raise ValueError(
+            f"expected none, imagenet or a weights file ({', '.join(_WEIGHTS_FILES)}), found "
+            f"{value[:80]!r}; correct it"
+        )
+    _checked_source(value)
+    return value
+
+
+WeightsSetting = Annotated[str, AfterValidator(_checked_weights)]
+"""``none``, ``imagenet``, or the path or URL of a weights file."""
 
 
 _VALIDATION_SHARE = 0.15
@@ -258,7 +293,8 @@ class TrainingSettings(Settings):
         epochs: number of epochs of a complete run.
         batch_size: images per optimizer step; batches of an epoch have nearly this size.
         backbone: name of a network, see `training.network.backbones`.
-        weights: ``imagenet`` starts from torchvision's pretrained weights (a download).
+        weights: ``imagenet`` starts from the weights published for the network (a download); the
+            path or URL of a file from those that fit, with a new head.
         loss: name of a loss, see `training.optimization.losses`.
         gamma: ExponentialLR's factor per epoch; 1.0 is a constant rate.
         schedule: how the learning rate changes; `gamma` belongs to ``exponential``.
@@ -277,6 +313,8 @@ class TrainingSettings(Settings):
         compile: whether ``torch.compile`` compiles the network; ``graphs`` also uses CUDA graphs.
             ``auto`` compiles on a GPU if a run has enough steps before it may pause, without
             graphs.
+        gradient_checkpointing: whether the backward pass computes the network's blocks again, which
+            changes no number: less memory, about a third more time.
         device_cache: whether the images are kept in the device's memory, which changes no number;
             ``auto`` keeps them on a GPU if they fit in a quarter of its free memory, divided by the
             workers that share it.
@@ -288,7 +326,7 @@ class TrainingSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 8
     batch_size: Annotated[int, Field(ge=1)] = 64
     backbone: str = "resnet18"
-    weights: Literal["none", "imagenet"] = "none"
+    weights: WeightsSetting = "none"
     loss: str = "bce"
     focal: FocalSettings = FocalSettings()
     asymmetric: AsymmetricSettings = AsymmetricSettings()
@@ -307,6 +345,7 @@ class TrainingSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     deterministic: bool = False
     compile: Literal["auto", "off", "on", "graphs"] = "auto"
+    gradient_checkpointing: bool = False
     device_cache: Literal["auto", "off", "on"] = "auto"
     accumulation: Annotated[tuple[_Split, ...], Field(strict=False)] = ()
 

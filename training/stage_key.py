@@ -17,11 +17,13 @@ accumulation from some epoch on is a separate branch from there. ``key(0)`` cove
   images are gathered and shuffled by position, and metrics name the labels. Test images change no
   number of a run and are not covered;
 - how bytes become pixels: decoding rule, image size, augmentation;
-- backbone, pretrained weights, loss and the parameters that this loss reads, optimizer and the
-  parameters that this optimizer reads, the norm that gradients are clipped to;
+- backbone, starting weights (of a file its bytes, not its path), loss and the parameters that this
+  loss reads, optimizer and the parameters that this optimizer reads, the norm that gradients are
+  clipped to;
 - batch size, seed, how the weights are averaged, how the head starts and is trained;
 - precision, device type, determinism, CPU threads (which change the last bits on the CPU), whether
-  and how the network is compiled, and the versions of torch and torchvision.
+  and how the network is compiled, and the versions of torch and torchvision, and of timm for its
+  networks.
 
 Not covered, because they change no number: paths, file names, the study, the worker, its host,
 which of several equal GPUs was used, data-loading threads, whether images are cached in the
@@ -37,6 +39,7 @@ validation, which are smaller after memory ran out there.
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,6 +49,8 @@ import torchvision
 from canopy_search.training.data.dataset import Dataset, parts_digest
 from canopy_search.training.data.images.decoding import DECODING_RULE
 from canopy_search.training.data.labels.targets import has_label
+from canopy_search.training.network.timm_models import is_timm
+from canopy_search.training.network.weights_files import weights_identity
 from canopy_search.training.optimization.accumulation import Accumulation, steps_at
 from canopy_search.training.optimization.schedules import learning_rates
 from canopy_search.training.settings import TrainingSettings
@@ -100,7 +105,7 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
             "data": _data_digest(dataset),
             **_left_out_of_ap(dataset),
             "pixels": [DECODING_RULE, dataset.image_px, sorted(dataset.augment)],
-            "network": [settings.backbone, settings.weights],
+            "network": [settings.backbone, weights_identity(settings.weights)],
             "loss": [settings.loss, _loss_parameters(settings)],
             "optimizer": _optimizer_parameters(settings),
             "clip_norm": settings.clip_norm,
@@ -108,7 +113,7 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
             "seed": settings.seed,
             **_changed(settings, "ema", "head_lr_factor", "head_bias"),
             "machine": _machine(settings),
-            "versions": [torch.__version__, torchvision.__version__],
+            "versions": _versions(settings.backbone),
         }
     )
 
@@ -181,6 +186,12 @@ def _machine(settings: TrainingSettings) -> list[Any]:
     # Empty if off, so that stages trained before this setting existed keep their keys.
     compiled = [] if settings.compile == "off" else [f"compile {settings.compile}"]
     return [device_type, threads, settings.precision, settings.deterministic, *compiled]
+
+
+def _versions(backbone: str) -> list[str]:
+    # timm's only where it builds the network, so that other stages keep their keys.
+    timm = [version("timm")] if is_timm(backbone) else []
+    return [torch.__version__, torchvision.__version__, *timm]
 
 
 def _digest(parts: dict[str, Any]) -> str:

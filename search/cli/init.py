@@ -73,6 +73,14 @@ class InitOptions:
         list[str] | None,
         typer.Option(help="hflip, vflip or rot90, if it keeps the labels valid; repeatable."),
     ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Starting weights: none, imagenet or a file; default: imagenet if this machine "
+            "has or can download them.",
+            metavar="none|imagenet|PATH|URL",
+        ),
+    ] = None
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Backbone to search instead of three resnets; repeatable."),
@@ -108,6 +116,7 @@ def init(options: InitOptions) -> None:
         augment=check_augment(options.augment or []),
         epochs=options.epochs,
         backbones=tuple(options.backbone or ()),
+        weights=options.weights,
     )
     screen = open_screen(open_console(stderr=True))
     try:

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from canopy_search.filestore.urls import Source
+from canopy_search.filestore.urls import Source, source_of
 from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.settings import MISSION_SPACE
 from canopy_search.search.config.yaml_file import flow_text
 from canopy_search.storage.study.enqueued import FULL_KEY
-from canopy_search.training.settings import EXCLUSIVE_LOSS, ColumnSettings, DataSettings
+from canopy_search.training.settings import (
+    EXCLUSIVE_LOSS,
+    ColumnSettings,
+    DataSettings,
+    is_weights_file,
+)
 
 # Sizes that networks can halve several times without a remainder.
 IMAGE_SIZES_PX = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -20,6 +25,8 @@ LARGEST_BATCH = 64
 SMALLEST_BATCH = 8
 BATCHES_PER_EPOCH = 10
 COMMENT_COLUMN = 60
+RANDOM_WEIGHTS_LR = 1e-3
+TRAINED_WEIGHTS_LR = 3e-4
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Choices:
         batch_size: images in a batch.
         study: its name.
         backbones: to search.
+        weights: to start from; a path is relative to the working folder.
     """
 
     data: DataSettings
@@ -47,6 +55,7 @@ class Choices:
     batch_size: int
     study: str
     backbones: tuple[str, ...]
+    weights: str
 
 
 def fitting_image_px(median_side_px: int, *, has_gpu: bool) -> int:
@@ -101,13 +110,15 @@ def config_text(choices: Choices, folder: Path) -> str:
     ]
     if settings.allow_missing:
         data.append(("allow_missing", True, "some images cannot be used; they are skipped"))
+    # Larger steps would destroy what the network has learned.
+    lr = RANDOM_WEIGHTS_LR if choices.weights == "none" else TRAINED_WEIGHTS_LR
     training: list[tuple[str, Any, str]] = [
         *[("loss", EXCLUSIVE_LOSS, "softmax: every image has exactly one label")]
         * choices.is_exclusive,
         ("epochs", choices.epochs, "of a full run; unpromising trials end earlier"),
         ("batch_size", choices.batch_size, ""),
-        ("weights", "none", "imagenet starts from pretrained weights (a download)"),
-        ("optimizer", {"name": "adam", "lr": 0.001}, ""),
+        ("weights", _weights(choices.weights, folder), "none, imagenet (published ones) or a file"),
+        ("optimizer", {"name": "adam", "lr": lr}, ""),
         ("seed", 0, ""),
     ]
     search = [
@@ -175,6 +186,11 @@ def _split_comment(choices: Choices) -> str:
     return (
         "the published lists" if choices.data.split.lists else "the label file's own split"
     ) + drawn
+
+
+def _weights(weights: str, folder: Path) -> str:
+    """Starting weights as written in the configuration."""
+    return _path(source_of(weights), folder) if is_weights_file(weights) else weights
 
 
 def _path(path: Source, folder: Path) -> str:

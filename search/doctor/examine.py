@@ -75,6 +75,7 @@ class _Examination:
         self.config: CanopyConfig | None = None
         self.data: DataFacts | None = None
         self._has_folder = False
+        self._can_be_built = False
 
     def checks(self) -> dict[str, Callable[[], Iterator[Finding]]]:
         """Returns subject → check, in the order in which they run."""
@@ -84,6 +85,7 @@ class _Examination:
             "configuration": self._check_configuration,
             "data": self._check_data,
             "device": self._check_device,
+            "networks": self._check_networks,
             "memory": self._check_memory,
             "state folder": self._check_state_folder,
             "disk": self._check_disk,
@@ -120,10 +122,18 @@ class _Examination:
 
         yield from check_device(self.config.training if self.config else TrainingSettings())
 
+    def _check_networks(self) -> Iterator[Finding]:
+        from canopy_search.search.doctor.networks import check_networks
+
+        if self.config is not None and self.data is not None:
+            findings = list(check_networks(self.config, self.data))
+            self._can_be_built = all(finding.status == "ok" for finding in findings)
+            yield from findings
+
     def _check_memory(self) -> Iterator[Finding]:
         from canopy_search.search.doctor.device import check_memory
 
-        if self.config is not None and self.data is not None:
+        if self.config is not None and self.data is not None and self._can_be_built:
             yield from check_memory(self.config, self.data)
 
     def _check_state_folder(self) -> Iterator[Finding]:

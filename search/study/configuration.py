@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from canopy_search.filestore.urls import is_url
 from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import found_text, shown_path
 from canopy_search.search.config.settings import CanopyConfig
@@ -67,12 +68,13 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         config = CanopyConfig.model_validate(document)
     except ValidationError as error:
         raise _problems_of(path, *problem_lines(error, document)) from error
+    folder = real_path(path).parent
+    config = _with_weights_located(config, folder)
     config = _with_fitting_space(config)
     try:
         space = checked(config).space
     except SearchError as error:
         raise _problems_of(path, *str(error).splitlines()) from error
-    folder = real_path(path).parent
     data: dict[str, Any] = {
         key: folder / _expanded(value)
         for key in ("labels", "images")
@@ -104,6 +106,29 @@ def _with_fitting_space(config: CanopyConfig) -> CanopyConfig:
         return config
     space = {name: domain for name, domain in search.space.items() if name != "gamma"}
     return config.model_copy(update={"search": search.model_copy(update={"space": space})})
+
+
+def _with_weights_located(config: CanopyConfig, folder: Path) -> CanopyConfig:
+    """Returns `config` with weights files relative to `folder`, wherever they are named."""
+
+    def located(weights: Any) -> Any:
+        if not isinstance(weights, str) or is_url(weights) or not Path(weights).suffix:
+            return weights
+        return str(folder / _expanded(Path(weights)))
+
+    search, name = config.search, "weights"
+    domain = search.space.get(name)
+    if isinstance(domain, list):
+        updates = {
+            "space": {**search.space, name: [located(value) for value in domain]},
+            "enqueue": tuple(
+                {key: located(value) if key == name else value for key, value in each.items()}
+                for each in search.enqueue
+            ),
+        }
+        search = search.model_copy(update=updates)
+    training = config.training.model_copy(update={name: located(config.training.weights)})
+    return config.model_copy(update={"search": search, "training": training})
 
 
 def _expanded(path: Path) -> Path:

@@ -29,6 +29,7 @@ from canopy_search.training.data.dataset import Dataset
 from canopy_search.training.device.precision import resolve_threads
 from canopy_search.training.errors import UnknownNameError
 from canopy_search.training.network.backbones import check_backbone, check_weights
+from canopy_search.training.network.weights_files import weights_identity
 from canopy_search.training.optimization.losses import check_loss
 from canopy_search.training.optimization.optimizers import check_optimizer
 from canopy_search.training.resolve import resolve_settings
@@ -84,7 +85,8 @@ def plan_search(request: StudyRequest, n_trials: int, *, is_local: bool = True) 
         is_local: whether this machine trains, and so needs the device.
 
     Raises:
-        TrainingError: a backbone, loss or optimizer does not exist, or the device is unavailable.
+        TrainingError: a backbone, loss, optimizer or weights file does not exist, or the device is
+            unavailable.
         CheckpointPlaceError: the configured checkpoint storage cannot be used.
     """
     config, space = request.configuration.settings, request.configuration.space
@@ -98,6 +100,8 @@ def plan_search(request: StudyRequest, n_trials: int, *, is_local: bool = True) 
                 raise UnknownNameError(f"{key}: {error}") from error
     for backbone, weights in product(choices(space, "backbone"), choices(space, "weights")):
         check_weights(backbone, weights)
+        if is_local:
+            weights_identity(weights)  # reads a file, so that a missing one is named at once
     machine = ("device", "precision", "compile")
     for values in product(*(choices(space, name) for name in machine)) if is_local else ():
         resolve_settings(with_params(space.training, dict(zip(machine, values, strict=True))))

@@ -21,11 +21,13 @@ from canopy_search.training.network.backbones import (
     check_backbone_fits,
     meta_backbone,
     start_head_at,
+    weights_fit,
 )
+from canopy_search.training.network.weights_files import Fit
 from canopy_search.training.optimization.accumulation import micro_batch_size, smallest_batch
 from canopy_search.training.optimization.losses import check_targets_fit
 from canopy_search.training.resolve import resolve_settings
-from canopy_search.training.settings import DataSettings, TrainingSettings
+from canopy_search.training.settings import DataSettings, TrainingSettings, is_weights_file
 
 
 def choices(space: SearchSpace, name: str) -> Sequence[Any]:
@@ -75,7 +77,7 @@ def open_data(settings: DataSettings, home: Path, emit: Emit) -> Dataset:
 
 
 def check_networks(space: SearchSpace, dataset: Dataset) -> StepMemory:
-    """Checks that every network of the study accepts the images and fits into memory.
+    """Checks that every network of the study accepts images and weights and fits into memory.
 
     Returns:
         The training step that needs the most memory.
@@ -100,11 +102,30 @@ def largest_step(space: SearchSpace, images: DataFacts) -> StepMemory:
     ]
     for backbone in choices(space, "backbone"):
         _check_smallest_batch(backbone, batch_sizes(space), images)
+    weights_fits(space, images)
     return max(steps, key=lambda step: step.needed_bytes)
 
 
-def check_network(settings: TrainingSettings, dataset: Dataset) -> None:
+def weights_fits(space: SearchSpace, images: DataFacts) -> dict[tuple[str, str], Fit]:
+    """Returns how each backbone of the study fits each of its weights files.
+
+    Raises:
+        TrainingError: a file is not of the backbone, or cannot be read.
+    """
+    return {
+        (backbone, weights): weights_fit(
+            backbone, weights, labels=images.labels, image_px=images.image_px
+        )
+        for backbone, weights in product(choices(space, "backbone"), choices(space, "weights"))
+        if is_weights_file(weights)
+    }
+
+
+def check_network(settings: TrainingSettings, dataset: Dataset) -> dict[tuple[str, str], Fit]:
     """Checks that one network accepts the images and fits into the memory of its device.
+
+    Returns:
+        How it fits its weights file, if it has one; see `weights_fits`.
 
     Raises:
         SettingsError: it does not, or its loss does not fit the labels.
@@ -112,6 +133,7 @@ def check_network(settings: TrainingSettings, dataset: Dataset) -> None:
     check_targets_fit(settings.loss, dataset.targets)
     _checked_step(settings, dataset.facts)
     _check_smallest_batch(settings.backbone, [settings.batch_size], dataset.facts)
+    return weights_fits(SearchSpace(settings, {}), dataset.facts)
 
 
 def _check_smallest_batch(backbone: str, sizes: Sequence[int], images: DataFacts) -> None:

@@ -10,19 +10,27 @@ from canopy_search.dashboards.study.settings import differing, flat
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import StudyDiffersError
+from canopy_search.search.study.preflight import choices
 from canopy_search.storage.study.parameters import describe
 from canopy_search.training.data.dataset import Dataset
-from canopy_search.training.settings import ColumnSettings, SplitSettings, TrainingSettings
+from canopy_search.training.network.timm_models import is_timm
+from canopy_search.training.network.weights_files import weights_identity
+from canopy_search.training.settings import (
+    ColumnSettings,
+    SplitSettings,
+    TrainingSettings,
+    is_weights_file,
+)
 from canopy_search.training.stage_key import ENGINE_REVISION
 
 PACKAGES = ("canopy-search", "optuna", "torch", "torchvision", "numpy", "pillow")
 # Versions that change training results: all workers of a study must have the same.
-DECISIVE = ("torch", "torchvision", "engine")
+DECISIVE = ("torch", "torchvision", "timm", "engine")
 # Where the configuration says `auto`, a later start takes these from the study's first start.
 RESOLVED = ("device", "precision", "threads", "compile")
 
 # Settings that may change at a later start, because they do not change results.
-FREE = frozenset({"training.device_cache"})
+FREE = frozenset({"training.device_cache", "training.gradient_checkpointing"})
 
 # Values for studies that started before these settings existed.
 DEFAULTS: dict[str, Any] = {
@@ -66,7 +74,12 @@ def study_record(
         },
         "training": fixed,
         **_searched(config, space),
-        "versions": {**package_versions(), "engine": ENGINE_REVISION},
+        "weights": {
+            weights: weights_identity(weights)
+            for weights in choices(space, "weights")
+            if is_weights_file(weights)
+        },
+        "versions": {**_versions(space), "engine": ENGINE_REVISION},
         "git": git_state(Path.cwd()),
     }
 
@@ -115,10 +128,7 @@ def check_same_study(name: str, before: Record, now: Record) -> None:
 
 def _check_same_settings(name: str, before: Record, now: Record) -> None:
     searched = {f"training.{parameter}" for parameter in now["space"]}
-    old, new = (
-        flat({key: record[key] for key in ("data", "training", "space")})
-        for record in (before, now)
-    )
+    old, new = (_with_contents(record) for record in (before, now))
     differences = [
         f"  {key}: {_short(was)} in the study, {_short(is_now)} now"
         for key, (was, is_now) in sorted(differing([flat(DEFAULTS) | old, new]).items())
@@ -130,6 +140,15 @@ def _check_same_settings(name: str, before: Record, now: Record) -> None:
             + "\n".join(differences)
             + "\nrestore them, or start another study with --study NAME"
         )
+
+
+def _with_contents(record: Record) -> dict[str, Any]:
+    """Returns data, settings and space, with weights files by their content, wherever they are."""
+    settings = flat({key: record[key] for key in ("data", "training", "space")})
+    for file, content in record.get("weights", {}).items():
+        for key in {"training.weights", "space.weights"} & settings.keys():
+            settings[key] = str(settings[key]).replace(file, content)
+    return settings
 
 
 def _check_same_versions(name: str, before: Record, now: Record) -> None:
@@ -151,6 +170,12 @@ def _check_same_versions(name: str, before: Record, now: Record) -> None:
 def package_versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def _versions(space: SearchSpace) -> dict[str, str]:
+    """Returns the versions of packages that the results of a study depend on."""
+    uses_timm = any(map(is_timm, choices(space, "backbone")))
+    return package_versions() | ({"timm": version("timm")} if uses_timm else {})
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

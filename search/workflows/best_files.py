@@ -108,6 +108,17 @@ class _Models:
         return self._settings[key]
 
 
+_OF_THE_MACHINE = (
+    "device",
+    "threads",
+    "precision",
+    "compile",
+    "device_cache",
+    "gradient_checkpointing",
+    "accumulation",
+)
+
+
 def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: "Record") -> bool:
     from canopy_search.search.study.record import DEFAULTS
 
@@ -116,7 +127,7 @@ def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: 
     # A file of an earlier release lacks later settings.
     trained = flat(DEFAULTS["training"]) | flat(settings["training"])
     # The hardware of the training run makes no difference to the model's user.
-    for name in ("device", "threads", "precision", "compile", "device_cache", "accumulation"):
+    for name in _OF_THE_MACHINE:
         trained[name] = expected[name]
     columns = ("image_px", "augment")
     data = record["config"]["data"]

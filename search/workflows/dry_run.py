@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import product
+from pathlib import PurePosixPath
 
 from rich.console import Console
 
@@ -29,6 +30,7 @@ from canopy_search.search.study.preflight import (
     choices,
     largest_batch_size,
     open_data,
+    weights_fits,
 )
 from canopy_search.search.trial.objective import failure_reason
 from canopy_search.search.workers.backend import Placement
@@ -157,6 +159,7 @@ def _try_networks(space: SearchSpace, dataset: Dataset, emit: Emit) -> dict[str,
     pairs += [(*backbones[0], loss) for loss in losses[1:]]
     epochs: dict[str, float] = {}
     sample = sample_of(dataset, 3 * largest_batch_size(space))
+    fits = weights_fits(space, dataset.facts)
     for index, (backbone, weights, loss) in enumerate(pairs):
         emit(Progress(f"a step of {backbone}", index, len(pairs)))
         params = {
@@ -169,8 +172,10 @@ def _try_networks(space: SearchSpace, dataset: Dataset, emit: Emit) -> dict[str,
             "optimizer.name": choices(space, "optimizer.name")[0],
         }
         with _check("training step", emit) as found:
-            pretrained = "" if weights == "none" else f" from {weights}"
+            pretrained = "" if weights == "none" else f" from {PurePosixPath(weights).name}"
             found.append(f"{backbone}{pretrained} with {loss}")
+            if (backbone, weights) in fits:
+                found.append(str(fits[backbone, weights]))
             try:
                 tried = _try_network(with_params(space.training, params), sample)
             except DivergedError as error:

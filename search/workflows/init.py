@@ -39,8 +39,10 @@ from canopy_search.training.data.labels.targets import has_exclusive_labels
 from canopy_search.training.data.layouts.parquet import WITH_IMAGES
 from canopy_search.training.data.layouts.recognise import FOLDER_LAYOUTS, read_rows
 from canopy_search.training.data.survey import FileSurvey, survey_files
-from canopy_search.training.errors import ImageError, unknown_name_message
-from canopy_search.training.network.backbones import check_backbone
+from canopy_search.training.errors import ImageError, listed, unknown_name_message
+from canopy_search.training.network.backbones import check_weights, published_weights
+from canopy_search.training.network.pretrained import BRING_WEIGHTS, unavailable
+from canopy_search.training.network.weights_files import weights_identity
 from canopy_search.training.settings import Augmentation, DataSettings, Part, SplitSettings
 
 
@@ -57,6 +59,7 @@ class Wishes:
         augment: random flips and turns.
         epochs: epochs of a full run.
         backbones: backbones to search.
+        weights: to start from.
     """
 
     output: Path
@@ -67,6 +70,7 @@ class Wishes:
     augment: tuple[Augmentation, ...]
     epochs: int | None
     backbones: tuple[str, ...]
+    weights: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,7 @@ class Examination:
         data: the settings that were detected.
         output: the configuration that was written.
         has_gpu: whether this machine has a GPU.
+        weights: the proposed weights, and why or why not others.
     """
 
     table: LabelTable
@@ -90,6 +95,7 @@ class Examination:
     data: DataSettings
     output: Path
     has_gpu: bool
+    weights: str
 
 
 def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
@@ -149,8 +155,10 @@ def initialize(
             f"{wishes.output}: already exists; replace it with --force, or choose another name "
             "with --output"
         )
-    for backbone in wishes.backbones:
-        check_backbone(backbone)
+    backbones = wishes.backbones or tuple(MISSION_SPACE["backbone"])
+    for backbone in backbones:
+        check_weights(backbone, wishes.weights or "none")
+    weights_identity(wishes.weights or "none")  # reads a file, so that a missing one is named
     labels = labels or images
     if labels is None:
         raise ConfigError("no data; name a label file with --labels and a folder with --images")
@@ -175,6 +183,9 @@ def initialize(
     data = data.model_copy(update={"image_px": image_px})
     dataset = open_dataset(data, home, progress)
     train_images = len(dataset.split.train)
+    weights, why = wishes.weights, "as --weights says"
+    if weights is None:
+        weights, why = _weights(backbones)
     choices = Choices(
         data=data,
         is_split_by_user=table.parts is not None,
@@ -184,7 +195,8 @@ def initialize(
         epochs=wishes.epochs or fitting_epochs(train_images),
         batch_size=fitting_batch_size(train_images),
         study=_study_name(images or labels),
-        backbones=wishes.backbones or tuple(MISSION_SPACE["backbone"]),
+        backbones=backbones,
+        weights=weights,
     )
     _write_checked(wishes.output, config_text(choices, wishes.output.parent))
     return Examination(
@@ -195,7 +207,25 @@ def initialize(
         data=data,
         output=wishes.output,
         has_gpu=has_gpu,
+        weights=f"{weights}: {why}",
     )
+
+
+def _weights(backbones: Sequence[str]) -> tuple[str, str]:
+    """Returns the starting weights to propose, and why.
+
+    Published weights are proposed if each of the backbones has some, on this machine or where this
+    machine can download them.
+    """
+    published = {backbone: published_weights(backbone) for backbone in backbones}
+    without = [backbone for backbone, file in published.items() if file is None]
+    if without:
+        return "none", f"no weights are published for {listed(without)}"
+    missing = unavailable([file for file in published.values() if file is not None])
+    for backbone, file in published.items():
+        if file in missing:
+            return "none", f"{backbone}: {file.url}: {missing[file]}; {BRING_WEIGHTS}"
+    return "imagenet", f"published weights of {listed(backbones)}, with a lower learning rate"
 
 
 def _checked_data(

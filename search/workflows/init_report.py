@@ -34,6 +34,8 @@ def report_lines(found: Examination) -> Iterator[str]:
     yield from _split(found)
     yield from _together(found)
     yield from _copies(found)
+    yield ""
+    yield f"weights   {found.weights}"
 
 
 def _images(found: Examination) -> Iterator[str]:

@@ -13,7 +13,7 @@ from canopy_search.search.progress_display import SearchScreen
 from canopy_search.search.scheduling.next_trial import SearchEnd, Wanted, finished_count, search_end
 from canopy_search.search.scheduling.open_study import best_ap
 from canopy_search.search.study.plan import SearchPlan, as_started, create_study, start_study
-from canopy_search.search.study.preflight import check_networks, open_data
+from canopy_search.search.study.preflight import check_networks, open_data, weights_fits
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.backend import Backend, Placement
 from canopy_search.search.workers.database_watcher import DatabaseWatcher
@@ -114,6 +114,8 @@ def _start_locally(
     if dataset is None:
         dataset = open_data(plan.config.data, plan.workspace.home, screen.emit)
     check_networks(plan.space, dataset)
+    for fit in weights_fits(plan.space, dataset.facts).values():
+        screen.emit(Note(str(fit)))
     started = start_study(replace(plan, workers=len(slots)), store, dataset)
     return LocalBackend(started.plan, slots)
 

@@ -18,6 +18,7 @@ from canopy_search.dashboards.study.model import training_s
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.console import is_live
+from canopy_search.search.events import Note
 from canopy_search.search.progress_display import open_screen
 from canopy_search.search.study.plan import SearchPlan, StartedStudy
 from canopy_search.search.study.preflight import check_network, open_data
@@ -286,7 +287,8 @@ def train_on_screen(request: StudyRequest, model: ModelFile, console: Console) -
     screen = open_screen(console)
     try:
         dataset = open_data(config.data, workspace.home, screen.emit)
-        check_network(config.training, dataset)
+        for fit in check_network(config.training, dataset).values():
+            screen.emit(Note(str(fit)))
         check_writable(model.path)
     finally:
         screen.close()

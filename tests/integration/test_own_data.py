@@ -9,6 +9,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.study.configuration import load_config
+from canopy_search.search.workflows import init as workflow
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
 from tests.shaped_data import LABELS, write_one_hot, write_parquet
@@ -77,6 +78,32 @@ def test_five_commands_from_data_to_predictions(
         rows = list(csv.DictReader(file))
     assert len(rows) == 60
     assert all(0 < float(row[name]) < 1 for row in rows for name in row if name.startswith("p_"))
+
+
+@pytest.mark.parametrize("reason", [None, "no network here"])
+def test_published_weights_are_proposed_if_they_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str | None, words: SnapshotAssertion
+) -> None:
+    write_planet_data(tmp_path, images=40)
+    monkeypatch.setattr(
+        workflow, "unavailable", lambda files: {each: reason for each in files if reason}
+    )
+    user = InProcess(tmp_path)
+
+    report = user.run("init", "--labels", "train_classes.csv", "--images", "train-jpg").stdout
+
+    training = load_config(tmp_path / "canopy.yaml").settings.training
+    assert training.weights == ("none" if reason else "imagenet")
+    assert [line for line in report.splitlines() if line.startswith("weights ")] == words
+
+
+@pytest.mark.parametrize("weights", ["none.pth", "imagnet", "imagenet"])
+def test_weights_that_nobody_has_are_refused(tmp_path: Path, weights: str) -> None:
+    write_planet_data(tmp_path, images=40)
+    arguments = ("--labels", "train_classes.csv", "--images", "train-jpg", *QUICK)
+    said = InProcess(tmp_path).run("init", *arguments, "--weights", weights, status=2).stderr
+    assert weights in said or "published" in said
+    assert not (tmp_path / "canopy.yaml").exists()
 
 
 def test_groups_are_whole_in_what_the_search_uses(tmp_path: Path) -> None:

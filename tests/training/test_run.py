@@ -56,6 +56,7 @@ for path in sorted(folder.glob("*.training.json")):
 CONTINUED: dict[str, dict[str, object]] = {
     "tinyresnet": {"threads": 2},
     "dropout": {"backbone": "mobilenet_v3_small", "loss": "focal_bce", "epochs": 2},
+    "timm": {"backbone": "timm/test_vit", "gradient_checkpointing": True},
     "bf16": {"precision": "bf16", "clip_norm": 1.0},
     "sgd": {"optimizer": OptimizerSettings(name="sgd", lr=0.01, weight_decay=1e-4)},
     "warm-up": {"schedule": ScheduleSettings(warmup_epochs=1.5)},

@@ -43,6 +43,31 @@ def test_a_key_for_each_epoch_chained_by_its_learning_rate() -> None:
     assert all(len(key) == 64 for key in found)
 
 
+RECORDED_ROOT = "02c3439e46bb525ee1519da42e3b923d462cc23210ac0cbf4690d59c55b2e484"
+
+
+def test_settings_of_release_0_2_keep_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer setting must not enter the key at its default: stored stages would be lost."""
+    monkeypatch.setattr(torch, "__version__", "T")
+    monkeypatch.setattr(torchvision, "__version__", "V")
+    assert root_key(settings(), dataset()) == RECORDED_ROOT
+
+
+def test_a_weights_file_enters_the_key_by_its_bytes(tmp_path: Path) -> None:
+    for name, content in {"a.pth": b"1", "b.pth": b"1", "c.pth": b"2"}.items():
+        (tmp_path / name).write_bytes(content)
+    same, too, other = (keys(weights=str(tmp_path / f"{name}.pth")) for name in "abc")
+    assert same == too
+    assert not set(same) & (set(other) | set(keys()) | set(keys(weights="imagenet")))
+
+
+def test_only_networks_of_timm_depend_on_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(), keys(backbone="timm/test_resnet")
+    monkeypatch.setattr(stage_key, "version", lambda _package: "0")
+    assert keys() == before[0]
+    assert not set(keys(backbone="timm/test_resnet")) & set(before[1])
+
+
 def test_runs_share_their_keys_until_their_learning_rates_differ() -> None:
     one, other = keys(gamma=0.9), keys(gamma=0.8)
 
@@ -174,6 +199,7 @@ def test_parameters_count_where_they_are_read(
         ({"gamma": 1.0}, {"schedule": {"name": "wsd", "decay_epochs": 0.0}}),
         ({"freeze_epochs": 4}, {"layer_decay": 0.5}),
         ({"freeze_epochs": 4}, {"freeze_epochs": 5}),
+        ({}, {"gradient_checkpointing": True}),
     ],
     ids=str,
 )

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from canopy_search.training.device.gpu import free_bytes
 from canopy_search.training.errors import SettingsError
 from canopy_search.training.network.backbones import meta_backbone
+from canopy_search.training.network.layers import checkpoint_blocks
 from canopy_search.training.settings import OptimizerSettings, TrainingSettings
 from canopy_search.training.sizes import size_text
 
@@ -102,6 +104,8 @@ def step_memory(settings: TrainingSettings, *, labels: int, image_px: int) -> St
         image_px: side of the images.
     """
     model = meta_backbone(settings.backbone, labels=labels, image_px=image_px)
+    if settings.gradient_checkpointing:
+        checkpoint_blocks(model)
     parameter_bytes = sum(
         parameter.numel() * parameter.element_size() for parameter in model.parameters()
     )
@@ -147,7 +151,7 @@ def _saved_bytes(model: nn.Module, batch: int, image_px: int) -> int:
         sizes.setdefault(identity(storage), storage.nbytes())
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedProducts():
         logits = model(torch.empty(batch, 3, image_px, image_px, device="meta"))
         del logits
     return sum(sizes.values())
@@ -170,6 +174,15 @@ class _FusedAttention(nn.Module):
         packed = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
         result: Tensor = _SavesOperands.apply(*packed.chunk(3, dim=-1))
         return layer.out_proj(result), None
+
+
+class _FusedProducts(TorchFunctionMode):
+    """Does for networks that call `scaled_dot_product_attention` what `_FusedAttention` does."""
+
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            return _SavesOperands.apply(*args[:3])
+        return func(*args, **(kwargs or {}))
 
 
 class _SavesOperands(torch.autograd.Function):

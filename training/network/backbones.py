@@ -1,15 +1,15 @@
-"""Backbones by name: torchvision's classification models and Canopy's small networks."""
+"""Backbones by name: networks of torchvision and timm, and Canopy's small ones."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models import (
     DenseNet,
     GoogLeNet,
@@ -20,15 +20,35 @@ from torchvision.models import (
 )
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from canopy_search.training.data.normalise import IMAGENET, PixelScale
 from canopy_search.training.errors import (
     SettingsError,
     UnknownNameError,
     unknown_name_message,
 )
-from canopy_search.training.network.pretrained import PretrainedWeightsError, pretrained_state
+from canopy_search.training.network.layers import (
+    Float32Conv2d,
+    Float32Linear,
+    RepeatableAvgPool2d,
+)
+from canopy_search.training.network.pretrained import (
+    PretrainedWeightsError,
+    PublishedFile,
+    pretrained_state,
+    torchvision_file,
+)
 from canopy_search.training.network.small_nets import SMALL_NETS
-
-Weights = Literal["none", "imagenet"]
+from canopy_search.training.network.timm_models import (
+    adapted_timm_state,
+    check_timm,
+    is_timm,
+    timm_heads,
+    timm_network,
+    timm_pixel_scale,
+    timm_weights,
+)
+from canopy_search.training.network.weights_files import Fit, fit_of, read_weights
+from canopy_search.training.settings import is_weights_file
 
 # torchvision's DenseNets name these layers differently from the published weights.
 _DENSENET_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -36,68 +56,118 @@ _DENSENET_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 @cache
 def backbone_names() -> tuple[str, ...]:
-    """Returns the names of all backbones, Canopy's small networks first."""
+    """Returns the names of all backbones but timm's, Canopy's small networks first."""
     return (*SMALL_NETS, *torchvision.models.list_models(module=torchvision.models))
 
 
 def check_backbone(name: str) -> None:
-    """Raises UnknownNameError unless there is a backbone of that name; builds nothing."""
-    if name not in backbone_names():
+    """Checks that there is a backbone of that name; builds nothing.
+
+    Raises:
+        UnknownNameError: there is none.
+        SettingsError: it is one of timm's, which is not installed.
+    """
+    if is_timm(name):
+        check_timm(name)
+    elif name not in backbone_names():
         raise UnknownNameError(unknown_name_message("backbone", name, backbone_names()))
 
 
-def check_weights(name: str, weights: Weights) -> None:
-    """Checks that a backbone can start from these weights.
+def check_weights(name: str, weights: str) -> None:
+    """Checks that a backbone can start from these weights; reads no file.
 
     Raises:
         UnknownNameError: there is no backbone of that name.
-        SettingsError: it has no ImageNet weights.
+        SettingsError: it has no ImageNet weights, or it is one of timm's, which is not installed.
     """
     check_backbone(name)
-    if weights == "imagenet" and name in SMALL_NETS:
+    if weights == "imagenet" and published_weights(name) is None:
         raise SettingsError(
-            f"backbone {name!r} has no ImageNet weights; set training.weights to none or choose "
-            "one of torchvision's backbones"
+            f"backbone {name!r} has no published weights; set training.weights to none or to a "
+            "file, or choose another backbone"
         )
 
 
-def build_backbone(
-    name: str, *, labels: int, image_px: int, weights: Weights, seed: int
-) -> nn.Module:
+def published_weights(name: str) -> PublishedFile | None:
+    """Returns where the weights published for a backbone are; None if there are none.
+
+    Raises:
+        SettingsError: it is one of timm's, which is not installed.
+    """
+    if is_timm(name):
+        return timm_weights(name)
+    return None if name in SMALL_NETS else torchvision_file(get_model_weights(name).DEFAULT)
+
+
+def pixel_scale(name: str) -> PixelScale:
+    """Returns the mean and standard deviation of the pixels that a backbone expects.
+
+    Raises:
+        SettingsError: it is one of timm's, which is not installed.
+    """
+    return timm_pixel_scale(name) if is_timm(name) else IMAGENET
+
+
+def build_backbone(name: str, *, labels: int, image_px: int, weights: str, seed: int) -> nn.Module:
     """Builds a network from images, (batch, 3, image_px, image_px), to logits, (batch, labels).
 
-    Images are expected to be normalised with ImageNet's mean and standard deviation. The logits are
-    float32 under autocast too; bfloat16 logits would have ties and distort the ranking behind AP.
+    Images are expected to be normalised with `pixel_scale`. The logits are float32 under autocast
+    too; bfloat16 logits would have ties and distort the ranking behind AP.
 
     Args:
-        name: one of `backbone_names`.
+        name: one of `backbone_names`, or ``timm/`` and a name of timm's.
         labels: number of logits.
         image_px: side of the images.
-        weights: ``imagenet`` loads torchvision's best weights, with a download the first time, and
-            replaces the network's head.
+        weights: ``imagenet`` loads the best weights that are published for the network, with a
+            download the first time; the path or URL of a file those of its tensors that fit. The
+            head is new.
         seed: of all random weights; the process's random generators are not changed.
 
     Raises:
         UnknownNameError: there is no backbone of that name.
         SettingsError: the backbone cannot be built for this image size or has no such weights.
         PretrainedWeightsError: the weights cannot be downloaded or read.
+        WeightsFileError: the file cannot be read, or is of another network.
     """
     check_weights(name, weights)
     with _seeded(seed):
         try:
             if weights == "imagenet":
-                return _with_float32_head(_pretrained(name, image_px), labels, keep_weights=False)
+                return _with_float32_head(
+                    _pretrained(name, labels, image_px), labels, keep_weights=False
+                )
             network = _network(name, labels, image_px, weights)
-            return _with_float32_head(network, labels, keep_weights=True)
+            network = _with_float32_head(network, labels, keep_weights=True)
         except (AssertionError, ValueError) as error:
             raise _size_error(name, labels, image_px, error) from error
+    if is_weights_file(weights):
+        load_weights(
+            network, {**network.state_dict(), **_fit(name, network, weights, image_px).taken}
+        )
+    return network
 
 
-def backbone_to_fill(name: str, *, labels: int, image_px: int, weights: Weights) -> nn.Module:
+def weights_fit(name: str, weights: str, *, labels: int, image_px: int) -> Fit:
+    """Returns which tensors of a weights file a backbone takes, without building it.
+
+    Args:
+        name: of a backbone that accepts the image size.
+        weights: path or URL of the file.
+        labels: number of logits.
+        image_px: side of the images.
+
+    Raises:
+        WeightsFileError: the file cannot be read, or is of another network.
+    """
+    network = meta_backbone(name, labels=labels, image_px=image_px)
+    return _fit(name, network, weights, image_px)
+
+
+def backbone_to_fill(name: str, *, labels: int, image_px: int, weights: str) -> nn.Module:
     """Builds a network like `build_backbone`, to load the weights of a trained one.
 
     Args:
-        name: one of `backbone_names`.
+        name: see `build_backbone`.
         labels: number of logits.
         image_px: side of the images.
         weights: that the training started from; not loaded, but networks from ImageNet's weights
@@ -192,53 +262,7 @@ def meta_backbone(name: str, *, labels: int, image_px: int) -> nn.Module:
     return model.to("meta")
 
 
-class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32 under autocast too."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns (..., out_features), float32."""
-        with torch.autocast(features.device.type, enabled=False):
-            return functional.linear(features.float(), self.weight, self.bias)
-
-
-class Float32Conv2d(nn.Conv2d):
-    """A convolution that computes in float32 under autocast too."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns (batch, out_channels, height, width), float32."""
-        with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.float())
-
-
-class RepeatableAvgPool2d(nn.AdaptiveAvgPool2d):
-    """Adaptive average pooling that torch's deterministic algorithms do not refuse on a GPU.
-
-    There the gradient of torch's own kernel is different each time. With deterministic algorithms
-    each output is the mean of its slice instead: equal up to rounding, and slower.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns (batch, channels, *output_size)."""
-        if features.is_cuda and torch.are_deterministic_algorithms_enabled():
-            return self.means_of_slices(features)
-        return super().forward(features)
-
-    def means_of_slices(self, features: Tensor) -> Tensor:
-        """Returns (batch, channels, *output_size), the mean of each slice."""
-        parts = cast(tuple[int, int], self.output_size)
-        rows, columns = (
-            [(at * size // count, -(-(at + 1) * size // count)) for at in range(count)]
-            for size, count in zip(features.shape[-2:], parts, strict=True)
-        )
-        means = [
-            features[..., top:bottom, left:right].mean((-2, -1))
-            for top, bottom in rows
-            for left, right in columns
-        ]
-        return torch.stack(means, dim=-1).view(*features.shape[:-2], *parts)
-
-
-def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Module:
+def _network(name: str, classes: int, image_px: int, weights: str) -> nn.Module:
     """Returns a network with random weights, and everything else as with `weights`.
 
     What a network computes depends on more than its state dict, so this is the only place that
@@ -246,6 +270,8 @@ def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Mod
     """
     if name in SMALL_NETS:
         return SMALL_NETS[name](classes)
+    if is_timm(name):
+        return _with_repeatable_pools(timm_network(name, classes, image_px, is_pretrained=False))
     is_pretrained = weights == "imagenet"
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
@@ -266,19 +292,17 @@ def _network(name: str, classes: int, image_px: int, weights: Weights) -> nn.Mod
     return _with_repeatable_pools(model)
 
 
-def _pretrained(name: str, image_px: int) -> nn.Module:
-    """Returns the network with ImageNet's weights and its head for ImageNet's 1000 classes."""
+def _pretrained(name: str, labels: int, image_px: int) -> nn.Module:
+    """Returns the network with published weights; its head has to be replaced."""
+    if is_timm(name):
+        return _with_repeatable_pools(timm_network(name, labels, image_px, is_pretrained=True))
     weights = get_model_weights(name).DEFAULT
     # torchvision fixes the image size for the weights of MaxViT and ViT, although only ViT's
     # position embeddings depend on it, and those can be interpolated.
     model = _network(name, len(weights.meta["categories"]), image_px, "imagenet")
     state = pretrained_state(weights)
     try:
-        if isinstance(model, VisionTransformer):
-            state = interpolate_embeddings(image_px, model.patch_size, state)
-        elif isinstance(model, DenseNet):
-            state = {_DENSENET_LAYER.sub(r"\1\2", key): value for key, value in state.items()}
-        model.load_state_dict(state)
+        model.load_state_dict(_adapted(state, model, image_px))
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise PretrainedWeightsError(
@@ -286,6 +310,24 @@ def _pretrained(name: str, image_px: int) -> nn.Module:
             "training.weights to none"
         ) from error
     return _without_inner_logits(model)
+
+
+def _adapted(state: dict[str, Any], model: nn.Module, image_px: int) -> dict[str, Any]:
+    """Returns weights with the names of this network's layers, and embeddings of its image size."""
+    if isinstance(model, VisionTransformer):
+        return dict(interpolate_embeddings(image_px, model.patch_size, OrderedDict(state)))
+    if isinstance(model, DenseNet):
+        return {_DENSENET_LAYER.sub(r"\1\2", key): value for key, value in state.items()}
+    return adapted_timm_state(state, model)
+
+
+def _fit(name: str, network: nn.Module, weights: str, image_px: int) -> Fit:
+    """Returns which tensors of a weights file a network takes; raises as `weights_fit`."""
+    state = read_weights(weights)
+    # What cannot be adapted does not fit either, and `fit_of` says so.
+    with suppress(AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        state = _adapted(state, network, image_px)
+    return fit_of(name, network, [head for head, _ in heads_of(network)], weights, state)
 
 
 def _without_inner_logits(model: nn.Module) -> nn.Module:
@@ -307,15 +349,15 @@ def _with_repeatable_pools(model: nn.Module) -> nn.Module:
 
 def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> nn.Module:
     """Replaces a network's head by a float32 head for these labels."""
-    [(name, old)] = heads_of(model)
-    new: nn.Module
-    if isinstance(old, nn.Linear):
-        new = Float32Linear(old.in_features, labels, bias=old.bias is not None)
-    else:
-        new = Float32Conv2d(old.in_channels, labels, kernel_size=1)
-    if keep_weights:
-        new.load_state_dict(old.state_dict())
-    model.set_submodule(name, new)
+    for name, old in heads_of(model):
+        new: nn.Module
+        if isinstance(old, nn.Linear):
+            new = Float32Linear(old.in_features, labels, bias=old.bias is not None)
+        else:
+            new = Float32Conv2d(old.in_channels, labels, kernel_size=1, bias=old.bias is not None)
+        if keep_weights:
+            new.load_state_dict(old.state_dict())
+        model.set_submodule(name, new)
     if isinstance(model, SqueezeNet):
         # It ends in a ReLU, so no logit would be negative and no probability below 0.5.
         model.classifier[2] = nn.Identity()
@@ -323,9 +365,11 @@ def _with_float32_head(model: nn.Module, labels: int, *, keep_weights: bool) -> 
 
 
 def heads_of(model: nn.Module) -> list[tuple[str, nn.Linear | nn.Conv2d]]:
-    """Returns names and layers of what outputs the logits."""
+    """Returns names and layers of what outputs the logits: one layer, or several to be averaged."""
     if isinstance(model, SqueezeNet):
         return [("classifier.1", model.classifier[1])]
+    if (heads := timm_heads(model)) is not None:
+        return heads
     linears: list[tuple[str, nn.Linear | nn.Conv2d]] = [
         (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
     ]

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.training.checkpoint import load_tensors
-from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from canopy_search.training.data.normalise import PixelScale
 from canopy_search.training.errors import CheckpointError, TrainingError
 from canopy_search.training.network.backbones import (
-    Weights,
     backbone_to_fill,
     check_weights,
     load_weights,
     meta_backbone,
+    pixel_scale,
 )
-from canopy_search.training.settings import EXCLUSIVE_LOSS
+from canopy_search.training.settings import EXCLUSIVE_LOSS, WeightsSetting
 
 FORMAT = "canopy-model"
 FORMAT_REVISION = 2
@@ -34,8 +34,9 @@ class TrainedModel:
     """A model with everything needed to use it.
 
     Attributes:
-        network: maps ``training.data.normalise.normalised`` pixels (batch, 3, image_px, image_px)
-            to logits (batch, labels); in evaluation mode, on the CPU.
+        network: maps pixels that are ``training.data.normalise.normalised`` with `pixel_scale`,
+            (batch, 3, image_px, image_px), to logits (batch, labels); in evaluation mode, on the
+            CPU.
         labels: the label of each logit.
         image_px: side of the square that images are scaled to.
         settings: the ``data`` and ``training`` settings that it was trained with, as JSON values.
@@ -50,6 +51,11 @@ class TrainedModel:
     settings: dict[str, Any]
     metrics: dict[str, Any]
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def pixel_scale(self) -> PixelScale:
+        """Mean and standard deviation of the pixels that the network expects."""
+        return pixel_scale(self.settings["training"]["backbone"])
 
     @property
     def is_exclusive(self) -> bool:
@@ -73,8 +79,8 @@ def save_model(path: Path, model: TrainedModel, not_averaged: nn.Module | None =
         **({} if not_averaged is None else {"weights_not_averaged": _weights(not_averaged)}),
         "labels": list(model.labels),
         "image_px": model.image_px,
-        "pixel_mean": list(IMAGENET_MEAN),
-        "pixel_std": list(IMAGENET_STD),
+        "pixel_mean": list(model.pixel_scale.mean),
+        "pixel_std": list(model.pixel_scale.std),
         "settings": model.settings,
         "metrics": model.metrics,
         "thresholds": {name: list(values) for name, values in model.thresholds.items()},
@@ -93,7 +99,7 @@ class _Part(BaseModel):
 
 class _Training(_Part):
     backbone: str
-    weights: Weights
+    weights: WeightsSetting
 
 
 class _Settings(_Part):
@@ -128,7 +134,7 @@ def load_model(path: Path) -> TrainedModel:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        found = first["msg"].partition(" or instance of ")[0]
+        found = first["msg"].partition(" or instance of ")[0].removeprefix("Value error, ")
         raise CheckpointError(f"{path}: {_key(*first['loc'])}: {found}; {_REMEDY}") from error
     except TrainingError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -151,15 +157,16 @@ def _model(content: Any) -> TrainedModel:
         )
     if any(len(values) != len(labels) for values in checked.thresholds.values()):
         raise CheckpointError(f"thresholds: expected one for each of the labels; {_REMEDY}")
-    if (checked.pixel_mean, checked.pixel_std) != (list(IMAGENET_MEAN), list(IMAGENET_STD)):
+    try:
+        check_weights(training.backbone, training.weights)
+        scale = pixel_scale(training.backbone)
+    except TrainingError as error:
+        raise CheckpointError(f"settings.training: {error}") from error
+    if (checked.pixel_mean, checked.pixel_std) != (list(scale.mean), list(scale.std)):
         raise CheckpointError(
             "pixel_mean, pixel_std: another version of Canopy, which scales pixels differently, "
             "wrote it; use that version"
         )
-    try:
-        check_weights(training.backbone, training.weights)
-    except TrainingError as error:
-        raise CheckpointError(f"settings.training: {error}") from error
     network_of = {"labels": len(labels), "image_px": image_px}
     try:
         # Compared first, because a file may claim a network that does not fit in memory.

@@ -22,7 +22,12 @@ def data(columns: ColumnSettings, **split: Any) -> DataSettings:
 
 
 def choices(
-    folder: Path, found: DataSettings = PLAIN, *, name: str = "train.csv", exclusive: bool = False
+    folder: Path,
+    found: DataSettings = PLAIN,
+    *,
+    name: str = "train.csv",
+    exclusive: bool = False,
+    weights: str = "none",
 ) -> Choices:
     settings = {"image_px": 64, "augment": ("hflip",), "allow_missing": True}
     sources = {"labels": folder / name, "images": folder / "images"}
@@ -37,6 +42,7 @@ def choices(
         batch_size=16,
         study="2024: a study",
         backbones=("tinycnn_8", "no"),
+        weights=weights,
     )
 
 
@@ -90,6 +96,22 @@ def test_exclusive_labels_are_trained_with_softmax(tmp_path: Path) -> None:
     assert config.training.loss == "cross_entropy"
     assert list(config.search.space) == ["backbone", "gamma"]
     assert "loss" not in config.search.enqueue[0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "lr"), [("none", 1e-3), ("imagenet", 3e-4), ("s3://bucket/a.pth", 3e-4)]
+)
+def test_trained_weights_get_a_lower_learning_rate(tmp_path: Path, weights: str, lr: float) -> None:
+    path = tmp_path / "canopy.yaml"
+    path.write_text(config_text(choices(tmp_path, weights=weights), tmp_path))
+    training = load_config(path).settings.training
+    assert (training.weights, training.optimizer.lr) == (weights, lr)
+
+
+def test_a_weights_file_is_written_relative_to_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "nets" / "a.safetensors"
+    text = config_text(choices(tmp_path, weights=str(path)), tmp_path)
+    assert "weights: nets/a.safetensors" in text
 
 
 def test_paths_are_relative_unless_they_are_far_away(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -110,6 +111,33 @@ def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
     training = load_config(write(tmp_path, text)).settings.training
     assert training.optimizer.lr == 0.001
     assert training.loss == "no"
+
+
+def test_weights_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    text = GOOD + "training: {weights: nets/a.pth}\n"
+    assert load_config(write(tmp_path, text)).space.training.weights == str(
+        tmp_path / "nets" / "a.pth"
+    )
+    url = "s3://bucket/a.safetensors"
+    text = GOOD.replace(
+        "study: planet",
+        f"space: {{weights: [none, imagenet, a.pth, '{url}']}}, enqueue: [{{weights: a.pth}}]",
+    )
+    found = load_config(write(tmp_path, text))
+    [distribution] = found.space.distributions.values()
+    expected = ["none", "imagenet", str(tmp_path / "a.pth"), url]
+    assert list(getattr(distribution, "choices", ())) == expected
+    assert found.settings.search.enqueued[0].params == {"weights": str(tmp_path / "a.pth")}
+
+
+@pytest.mark.parametrize(
+    "weights", ["imagnet", "None", "a.ckpt", "a\x1b.bin", "s3://key:secret@bucket/a.pth", "1.5"]
+)
+def test_what_is_no_weights_file_is_named(
+    tmp_path: Path, weights: str, words: SnapshotAssertion
+) -> None:
+    text = GOOD + f"training: {{weights: {json.dumps(weights)}}}\n"
+    assert message(tmp_path, text) == words
 
 
 @pytest.mark.parametrize(

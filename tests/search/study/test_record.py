@@ -57,6 +57,30 @@ def test_a_study_of_an_earlier_version_goes_on_with_the_defaults_of_newer_settin
     check_same_study("planet", before, record())
 
 
+def test_weights_files_are_compared_by_content_wherever_they_are(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    for name, content in {"a.pth": b"1", "b.pth": b"1", "c.pth": b"2"}.items():
+        (tmp_path / name).write_bytes(content)
+    same, too, other = (record(weights=str(tmp_path / f"{name}.pth")) for name in "abc")
+    check_same_study("planet", same, too)
+    with pytest.raises(StudyDiffersError) as caught:
+        check_same_study("planet", same, other)
+    assert str(caught.value) == words
+    before = record()
+    del before["weights"]  # of an earlier version
+    check_same_study("planet", before, record())
+
+
+def test_the_version_of_timm_counts_where_it_is_used() -> None:
+    assert "timm" not in record()["versions"]
+    before = record(backbone="timm/test_resnet")
+    before["versions"]["timm"] = "0.1"
+    with pytest.raises(StudyDiffersError) as caught:
+        check_same_study("planet", before, record(backbone="timm/test_resnet"))
+    assert "timm==0.1" in str(caught.value)
+
+
 def test_other_versions_are_told_with_what_to_install(words: SnapshotAssertion) -> None:
     now, before = record(), record()
     before["versions"] |= {"torch": "2.0.0", "engine": 7, "canopy-search": "0.0.9", "numpy": "1"}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from canopy_search.training.data.normalise import IMAGENET_MEAN, IMAGENET_STD, normalised
+from canopy_search.training.data.normalise import IMAGENET, PixelScale, normalised
 
 
 def pixels(batch: int = 3, height: int = 5, width: int = 7) -> torch.Tensor:
@@ -10,9 +10,9 @@ def pixels(batch: int = 3, height: int = 5, width: int = 7) -> torch.Tensor:
     return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
 
 
-def by_torchvision(images: torch.Tensor) -> torch.Tensor:
+def by_torchvision(images: torch.Tensor, scale: PixelScale = IMAGENET) -> torch.Tensor:
     scaled = functional.to_dtype(images.permute(0, 3, 1, 2), torch.float32, scale=True)
-    return functional.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD))
+    return functional.normalize(scaled, list(scale.mean), list(scale.std))
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 8, 8), (2, 1, 1)])
@@ -23,6 +23,14 @@ def test_it_agrees_with_torchvision(shape: tuple[int, int, int]) -> None:
 
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, by_torchvision(images), rtol=1e-5, atol=1e-6)
+
+
+def test_another_scale_does_not_take_the_place_of_the_first() -> None:
+    images, half = pixels(), PixelScale((0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
+    for scale in (IMAGENET, half, IMAGENET):
+        torch.testing.assert_close(
+            normalised(images, scale), by_torchvision(images, scale), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_it_is_channels_last_and_leaves_the_pixels_alone() -> None:

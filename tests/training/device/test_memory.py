@@ -52,7 +52,9 @@ def test_what_is_kept_for_one_convolution_and_one_relu_is_known_to_the_byte(
     assert estimate(10).image_bytes == pixels + activation
 
 
-@pytest.mark.parametrize("backbone", ["tinycnn_8", "resnet18", "squeezenet1_1", "vit_b_32"])
+@pytest.mark.parametrize(
+    "backbone", ["tinycnn_8", "resnet18", "squeezenet1_1", "vit_b_32", "timm/test_vit"]
+)
 def test_what_is_kept_for_an_image_is_what_a_real_forward_pass_keeps(backbone: str) -> None:
     network = build_backbone(backbone, labels=5, image_px=64, weights="none", seed=0)
     two, four = (kept_bytes(network, torch.zeros(batch, 3, 64, 64)) for batch in (2, 4))

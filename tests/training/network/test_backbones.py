@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from canopy_search.training.errors import SettingsError, UnknownNameError
 from canopy_search.training.network import backbones
 from canopy_search.training.network.backbones import (
-    Float32Conv2d,
-    Float32Linear,
     PretrainedWeightsError,
     accepts_single_image,
     backbone_names,
@@ -23,6 +21,7 @@ from canopy_search.training.network.backbones import (
     meta_backbone,
     start_head_at,
 )
+from canopy_search.training.network.layers import Float32Conv2d, Float32Linear
 from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
 from canopy_search.training.network.small_nets import SMALL_NETS
 

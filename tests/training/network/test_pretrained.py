@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import pickle
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,12 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.network.pretrained import PretrainedWeightsError, pretrained_state
+from canopy_search.training.network.pretrained import (
+    PretrainedWeightsError,
+    PublishedFile,
+    pretrained_state,
+    unavailable,
+)
 
 
 class Code:
@@ -104,3 +110,20 @@ def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(
     assert published.weights.url in message
     assert message.partition("; ")[2].replace(str(tmp_path), "FOLDER") == words
     assert caught.value.exit_status == 1
+
+
+def test_what_is_cached_or_can_be_downloaded_is_available(tmp_path: Path) -> None:
+    (tmp_path / "here").touch()
+    cached = PublishedFile("https://127.0.0.1:1/a", tmp_path / "here")
+    published = PublishedFile((tmp_path / "here").as_uri(), tmp_path / "nowhere")
+    refused = PublishedFile("http://127.0.0.1:1/a", tmp_path / "nowhere")
+    reasons = unavailable([cached, published, refused])
+    assert list(reasons) == [refused]
+    assert "refused" in reasons[refused]
+
+
+def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        file = PublishedFile(f"http://127.0.0.1:{port}/a", tmp_path / "nowhere")
+        assert unavailable([file], limit_s=0.1).keys() == {file}

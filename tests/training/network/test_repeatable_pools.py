@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from canopy_search.training.network.backbones import RepeatableAvgPool2d, build_backbone
+from canopy_search.training.network.backbones import build_backbone
+from canopy_search.training.network.layers import RepeatableAvgPool2d
 
 
 @pytest.mark.parametrize("size", [(6, 6), (2, 3), (7, 1), (13, 20)])

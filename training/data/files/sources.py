@@ -167,19 +167,22 @@ def opened_images(source: Source, retrier: Retrier | None = None) -> Iterator[Im
         folder.close()
 
 
-def read_source(source: Source, retrier: Retrier | None = None) -> bytes:
+def read_source(
+    source: Source, retrier: Retrier | None = None, most_bytes: int = MOST_LABEL_BYTES
+) -> bytes:
     """Returns the content of a file.
 
     Args:
         source: its path or URL.
         retrier: see `opened_images`.
+        most_bytes: size of the largest file that is read from this machine.
 
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
     if isinstance(source, Path):
-        return read_file(source, MOST_LABEL_BYTES)
+        return read_file(source, most_bytes)
     url, _, name = source.rpartition("/")
     store = FileStore(url, connections=1)
     try:
