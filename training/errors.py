@@ -37,6 +37,10 @@ class SettingsError(TrainingError):
     """Settings that are valid one by one do not fit together, the machine or the data."""
 
 
+class ExportError(TrainingError):
+    """A model cannot be written in another format, or computes something else there."""
+
+
 class DiskFullError(TrainingError):
     """The disk has too little free space for a run."""
 

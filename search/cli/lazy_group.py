@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "export": "export",
     "train": "train",
     "predict": "predict",
+    "export-model": "export_model",
     "dashboard": "dashboard",
     "pause": "control",
     "resume": "control",
@@ -39,7 +40,8 @@ COMMANDS: dict[str, str] = {
 }
 """Command → the module of this folder that defines it, in the order of ``canopy --help``.
 
-The module has a function of the command's name, or a `typer.Typer` named ``group``.
+The module has a function of the command's name, with underscores for hyphens, or a `typer.Typer`
+named ``group``.
 """
 
 
@@ -70,7 +72,7 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """Imports a command of `COMMANDS` and returns it as a Click command."""
     module = import_module(f"canopy_search.search.cli.{COMMANDS[name]}")
-    found = getattr(module, name, None) or module.group
+    found = getattr(module, name.replace("-", "_"), None) or module.group
     if not isinstance(found, typer.Typer):
         app = plain_typer()
         app.command(name)(found)
@@ -83,7 +85,7 @@ def _documented(name: str) -> str:
     path = Path(__file__).with_name(f"{COMMANDS[name]}.py")
     module = ast.parse(path.read_bytes())
     for node in module.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
+        if isinstance(node, ast.FunctionDef) and node.name == name.replace("-", "_"):
             return ast.get_docstring(node) or ""
     return ast.get_docstring(module) or ""
 

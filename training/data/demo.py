@@ -63,6 +63,12 @@ def make_demo(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     return _files(demo_folder)
 
 
+def demo_images(count: int) -> list[bytes]:
+    """Returns the first images of the set, as files."""
+    handwriting = _handwriting()
+    return [_png(_scene(number, handwriting)[0]) for number in range(count)]
+
+
 def _files(folder: Path) -> DemoFiles:
     return DemoFiles(folder / "train_classes.csv", folder / "train-png")
 
