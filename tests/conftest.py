@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +30,7 @@ from tests.bucket import Bucket, BucketServer
 from tests.chromium import connected
 from tests.databases import Databases, within
 from tests.shared_servers import SharedServers, execute
+from tests.warm_start import WARM, copy_this_process, import_all
 
 _PREPARED = "canopy_prepared"
 _EXHAUSTIVE_LIMIT_S = 1800
@@ -96,6 +97,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if given is None and config.getoption("update_snapshots") and config.getoption("numprocesses"):
         raise pytest.UsageError("two processes would overwrite each other's snapshots: JOBS=0")
     config.stash[_SERVERS] = SharedServers(Path(given["servers"]) if given else None)
+    if WARM and (given is not None or not config.getoption("numprocesses")):
+        import_all()
+        copy_this_process()
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -261,7 +265,7 @@ def browser(servers: SharedServers) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def databases(
     servers: SharedServers, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Databases:
+) -> Iterator[Databases]:
     """Databases of the server of this run."""
     with FileLock(servers.folder / "prepared.lock"):
         if (_PREPARED,) not in execute(postgres_url, "SELECT datname FROM pg_database"):
@@ -269,4 +273,5 @@ def databases(
             execute(postgres_url, f"CREATE DATABASE {name}")
             Workspace(tmp_path_factory.mktemp("home"), within(postgres_url, name)).open().close()
             execute(postgres_url, f"ALTER DATABASE {name} RENAME TO {_PREPARED}")
-    return Databases(postgres_url, _PREPARED)
+    with closing(Databases(postgres_url, _PREPARED)) as databases:
+        yield databases

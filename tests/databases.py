@@ -12,7 +12,7 @@ import sqlalchemy
 from psycopg2 import errors
 
 from canopy_search.storage.study.studies import StudyStore
-from tests.shared_servers import execute
+from tests.shared_servers import connected, execute, rows
 
 _FREE = "canopy_free"
 _LARGEST_BYTES = 64 * 2**20
@@ -31,8 +31,7 @@ _EMPTY = """
         PERFORM setval(oid, 1, false) FROM pg_class WHERE relkind = 'S';
     END $$"""
 _END_SESSIONS = """
-    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid != pg_backend_pid()"""
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{}'"""
 _CONTENT = """
     WITH rows AS (
         SELECT format('%s %s %s %s %s', relname, relkind, relacl, reloptions, relowner) AS text
@@ -71,43 +70,47 @@ class Databases:
         self._url = url
         self._template = template
         self._content: str | None = None
+        self._server = connected(url)
+
+    def close(self) -> None:
+        """Closes the connection, which lasts because to open one takes longer than to use it."""
+        self._server.close()
 
     def take(self) -> str:
         """Returns the name of a database that nobody else has."""
         name = f"canopy_{uuid4().hex}"
-        for (found,) in execute(self._url, "SELECT datname FROM pg_database"):
+        for (found,) in rows(self._server, "SELECT datname FROM pg_database"):
             # Somebody else may be faster.
             with suppress(errors.InvalidCatalogName, psycopg2.InternalError):
                 if found.startswith(_FREE):
-                    execute(self._url, f"ALTER DATABASE {found} RENAME TO {name}")
+                    rows(self._server, f"ALTER DATABASE {found} RENAME TO {name}")
                     return name
-        execute(self._url, f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        rows(self._server, f"CREATE DATABASE {name} TEMPLATE {self._template}")
         return name
 
     def give_back(self, name: str) -> None:
         """Empties a database for the next test, or drops it if it has changed otherwise."""
-        execute(within(self._url, name), _END_SESSIONS)
+        rows(self._server, _END_SESSIONS.format(name))
         hidden = f"canopy_{uuid4().hex}"
         try:
-            execute(self._url, f"ALTER DATABASE {name} RENAME TO {hidden}")
+            rows(self._server, f"ALTER DATABASE {name} RENAME TO {hidden}")
         except errors.ObjectInUse:  # somebody came in meanwhile
-            execute(self._url, f"DROP DATABASE {name} WITH (FORCE)")
+            rows(self._server, f"DROP DATABASE {name} WITH (FORCE)")
             return
         if self._is_emptied(hidden):
-            execute(self._url, f"ALTER DATABASE {hidden} RENAME TO {_FREE}_{uuid4().hex}")
+            rows(self._server, f"ALTER DATABASE {hidden} RENAME TO {_FREE}_{uuid4().hex}")
         else:
-            execute(self._url, f"DROP DATABASE {hidden} WITH (FORCE)")
+            rows(self._server, f"DROP DATABASE {hidden} WITH (FORCE)")
 
     def _is_emptied(self, name: str) -> bool:
         """Whether a database could be made as it was."""
         if self._content is None:
             untouched = f"canopy_{uuid4().hex}"
-            execute(self._url, f"CREATE DATABASE {untouched} TEMPLATE {self._template}")
+            rows(self._server, f"CREATE DATABASE {untouched} TEMPLATE {self._template}")
             [(self._content, _)] = execute(within(self._url, untouched), _CONTENT)
-            execute(self._url, f"ALTER DATABASE {untouched} RENAME TO {_FREE}_{uuid4().hex}")
+            rows(self._server, f"ALTER DATABASE {untouched} RENAME TO {_FREE}_{uuid4().hex}")
         try:
-            execute(within(self._url, name), _EMPTY)
-            [(content, size)] = execute(within(self._url, name), _CONTENT)
+            [(content, size)] = execute(within(self._url, name), f"{_EMPTY}; {_CONTENT}")
         except psycopg2.Error:  # a table is not there, or it can only be read
             return False
         return bool(content == self._content and size < _LARGEST_BYTES)

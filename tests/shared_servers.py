@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from subprocess import Popen
 from tempfile import mkdtemp
@@ -98,12 +98,20 @@ class SharedServers:
 
 def execute(url: str | sqlalchemy.URL, statement: str) -> list[tuple[Any, ...]]:
     """Executes a statement in a connection of its own and returns its rows."""
+    with closing(connected(url)) as connection:
+        return rows(connection, statement)
+
+
+def connected(url: str | sqlalchemy.URL) -> Any:
+    """Returns a connection in which each statement is a transaction."""
     place = sqlalchemy.make_url(url)
     connection = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
+    connection.autocommit = True
+    return connection
+
+
+def rows(connection: Any, statement: str) -> list[tuple[Any, ...]]:
+    """Executes a statement and returns its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []

@@ -3,6 +3,9 @@
 A copy is a process like any other, with its own environment, folder, streams and signals, and a
 child of the one that asked for it. It differs from a user's in one thing: modules are there, so
 nothing of its environment may matter to an import (``PYTHONPATH``).
+
+What is copied is the process that runs tests, as it was before it had a test: it has to import the
+same modules anyway.
 """
 
 import array
@@ -17,9 +20,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import util
+from multiprocessing import forkserver, util
 from pathlib import Path
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 WARM = sys.platform == "linux"
@@ -58,7 +61,7 @@ class WarmPopen(subprocess.Popen[str]):
     def _execute_child(self, args: list[str], *given: Any) -> None:
         cwd, env = given[4], given[5]
         streams = {1: given[12], 2: given[14]}
-        self.pid = _ask(_Template.running().address, {"argv": args}, cwd, env, streams)
+        self.pid = _ask(_Template.address, {"argv": args}, cwd, env, streams)
         cast("Any", self)._child_created = True
         for descriptor in streams.values():
             os.close(descriptor)
@@ -73,8 +76,23 @@ def warm_forkservers() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         before = util.spawnv_passfds
         stack.callback(setattr, util, "spawnv_passfds", before)
-        _patch(_Template.running().address, before)
+        _patch(_Template.address, before)
         yield
+
+
+@contextlib.contextmanager
+def own_forkserver() -> Iterator[None]:
+    """Begins a fork server that has this test's environment, for the time of a ``with``."""
+    from canopy_search.search.workers.forkserver import warm_up
+
+    template: Any = forkserver
+    template._forkserver._stop()  # what Python's own tests do; there is no public way
+    try:
+        with warm_forkservers():
+            warm_up()
+            yield
+    finally:
+        template._forkserver._stop()
 
 
 def _patch(address: str, cold: Callable[..., int]) -> None:
@@ -111,6 +129,16 @@ def _ask(
     return int(answer)
 
 
+class _Template:
+    """The process that copies are made of.
+
+    Attributes:
+        address: where it listens.
+    """
+
+    address: str
+
+
 def import_all() -> None:
     """Imports what `canopy` and its workers need."""
     for module in _MODULES:
@@ -118,63 +146,25 @@ def import_all() -> None:
 
 
 def copy_this_process() -> None:
-    """Lets fork servers that this process begins be copies of it, not of the common template."""
-    _Template.of_this_process()
+    """Lets copies be made of this process as it is now."""
+    _Template.address = _fork_template()
 
 
-class _Template:
-    """The process that copies are made of, as the one that tests run in sees it."""
+def _fork_template() -> str:
+    """Begins a template for the copies that this process will ask for; returns where it listens.
 
-    _running: "_Template | None" = None
-
-    def __init__(self) -> None:
-        self.address, listener = _listening()
-        self.process: subprocess.Popen[bytes] | None = None
-        ends, self._keeps = os.pipe()  # the template ends when this process does
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm_start", str(listener.fileno()), str(ends)],
-            stdin=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[1],
-            pass_fds=[listener.fileno(), ends],
-        )
-        listener.close()
-        os.close(ends)
-
-    @classmethod
-    def running(cls) -> Self:
-        running = cls._running
-        is_over = running and running.process and running.process.poll() is not None
-        if running is None or is_over:
-            cls._running = running = cls()
-        return cast("Self", running)
-
-    @classmethod
-    def of_this_process(cls) -> None:
-        """Lets copies be made of this process as it is now."""
-        cls._running = cls.__new__(cls)
-        cls._running.address, cls._running.process = _fork_own_template(), None
-
-
-def _listening() -> tuple[str, socket.socket]:
+    They are to be this process's children, and only a descendant's children can become that.
+    """
     address = f"\0canopy-tests-{uuid4().hex}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
     listener.listen(16)
-    return address, listener
-
-
-def _fork_own_template() -> str:
-    """Begins a template for the copies that this copy will ask for; returns where it listens.
-
-    They are to be this process's children, and only a descendant's children can become that.
-    """
-    address, listener = _listening()
-    ends, keeps = os.pipe()
+    ends, keeps = os.pipe()  # the template ends when this process does
     if os.fork() == 0:
         os.close(keeps)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         null = os.open(os.devnull, os.O_RDWR)
-        for number in (1, 2):
+        for number in (0, 1, 2):
             os.dup2(null, number)
         os.close(null)
         _end_as(_serve(listener, ends))
@@ -232,6 +222,7 @@ def _become(order: dict[str, Any], descriptors: Sequence[int]) -> None:
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
         stream = open(number, "w", encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         stream.reconfigure(line_buffering=number == 2)
@@ -242,7 +233,7 @@ def _become(order: dict[str, Any], descriptors: Sequence[int]) -> None:
         return
     from canopy_search.search.cli.main import main
 
-    _patch(_fork_own_template(), util.spawnv_passfds)
+    _patch(_fork_template(), util.spawnv_passfds)
     sys.argv = order["argv"]
     main()
 
@@ -267,17 +258,3 @@ def _end_as(run: Callable[[], None]) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))
-
-
-def _main() -> None:
-    listener, ends = int(sys.argv[1]), int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from canopy_search.search.openmp import spin_briefly
-
-    spin_briefly()
-    import_all()
-    _end_as(_serve(socket.socket(fileno=listener), ends))
-
-
-if __name__ == "__main__":
-    _main()

@@ -6,10 +6,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-import psycopg2
-import sqlalchemy
-
-from tests.shared_servers import execute
+from tests.shared_servers import connected, rows
 
 PATIENCE_S = 280  # against hangs alone
 _KEY = 1_600  # of the advisory locks that are the gate, with the epoch
@@ -43,12 +40,9 @@ class EpochGate:
     """
 
     def __init__(self, url: str | None, epoch: int) -> None:
-        self._url = str(url)
-        place = sqlalchemy.make_url(self._url)
-        execute(self._url, _BEGIN.format(epoch=epoch))
-        self._lock = psycopg2.connect(user=place.username, dbname=place.database, **place.query)
-        self._lock.autocommit = True
-        self._lock.cursor().execute("SELECT pg_advisory_lock(%s, %s)", (_KEY, epoch))
+        self._lock = connected(str(url))
+        rows(self._lock, _BEGIN.format(epoch=epoch))
+        rows(self._lock, f"SELECT pg_advisory_lock({_KEY}, {epoch})")
 
     def wait(self, over: threading.Event) -> None:
         """Waits until a worker stands before the gate, or `over` is set."""
@@ -59,12 +53,12 @@ class EpochGate:
         wait_until(self._has_come, process, "somebody came to the gate")
 
     def _has_come(self) -> bool:
-        return bool(execute(self._url, _WAITING))
+        return bool(rows(self._lock, _WAITING))
 
     def drop_waiting(self) -> None:
         """Ends the connections of those who wait, who may be dead, so that they record nothing."""
-        for (pid,) in execute(self._url, _WAITING):
-            execute(self._url, f"SELECT pg_terminate_backend({pid}, 10000)")
+        for (pid,) in rows(self._lock, _WAITING):
+            rows(self._lock, f"SELECT pg_terminate_backend({pid}, 10000)")
 
     def open(self) -> None:
         """Lets all go on, for good."""

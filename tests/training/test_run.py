@@ -1,8 +1,6 @@
 import copy
 import json
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from canopy_search.search.workers.forkserver import CONTEXT
 from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
 from canopy_search.training.data.dataset import Dataset, open_dataset
 from canopy_search.training.data.labels.targets import UNKNOWN
@@ -27,32 +26,13 @@ from canopy_search.training.settings import (
 )
 from tests.noise_data import noise_dataset
 from tests.planet_data import LABEL_RATES, write_planet_data
+from tests.warm_start import own_forkserver
 
 SETTINGS = TrainingSettings(
     epochs=3, batch_size=16, backbone="tinyresnet_8", loss="weighted_bce", gamma=0.9, threads=1
 )
 TIMES = {"train_s", "val_s", "wait_s", "images_per_s", "peak_memory_mib"}
 
-CONTINUE = """
-import sys
-from pathlib import Path
-from canopy_search.training.checkpoint import state_from_bytes, state_to_bytes
-from canopy_search.training.data.dataset import open_dataset
-from canopy_search.training.run import TrainingRun
-from canopy_search.training.settings import DataSettings, TrainingSettings
-
-folder = Path(sys.argv[1])
-data = DataSettings.model_validate_json((folder / "data.json").read_text())
-dataset = open_dataset(data, folder / "home")
-for path in sorted(folder.glob("*.training.json")):
-    settings = TrainingSettings.model_validate_json(path.read_text())
-    run = TrainingRun.of(settings, dataset)
-    name = path.name.partition(".")[0]
-    run.restore(state_from_bytes((folder / f"{name}.pt").read_bytes()))
-    while not run.is_finished:
-        run.train_epoch()
-    (folder / f"{name}.continued.pt").write_bytes(state_to_bytes(run.state()))
-"""
 CONTINUED: dict[str, dict[str, object]] = {
     "tinyresnet": {"threads": 2},
     "dropout": {"backbone": "mobilenet_v3_small", "loss": "focal_bce", "epochs": 2},
@@ -150,16 +130,31 @@ def opened(folder: Path, data_settings: DataSettings, dataset: Dataset) -> Opene
 def continue_in_a_new_process(
     cases: dict[str, dict[str, object]], place: Path, opened: Opened
 ) -> None:
-    """Trains an epoch of each, and lets one new process do the rest of all."""
-    for name, changes in cases.items():
-        settings = SETTINGS.model_copy(update=changes)
+    """Trains an epoch of each, and lets one new process, begun as a worker, do the rest of all."""
+    runs = {name: SETTINGS.model_copy(update=changes) for name, changes in cases.items()}
+    for name, settings in runs.items():
         run = TrainingRun.of(settings, opened.dataset)
         run.train_epoch()
         (place / f"{name}.pt").write_bytes(state_to_bytes(run.state()))
-        (place / f"{name}.training.json").write_text(settings.model_dump_json())
-    (place / "data.json").write_text(opened.settings.model_dump_json())
-    (place / "home").symlink_to(opened.home)
-    subprocess.run([sys.executable, "-c", CONTINUE, str(place)], check=True)
+    with own_forkserver():
+        data = (opened.settings, opened.home)
+        process = CONTEXT.Process(target=continue_all, args=(runs, place, *data))
+        process.start()
+        process.join()
+    assert process.exitcode == 0
+
+
+def continue_all(
+    runs: dict[str, TrainingSettings], place: Path, data: DataSettings, home: Path
+) -> None:
+    """Trains the later epochs of each."""
+    dataset = open_dataset(data, home)
+    for name, settings in runs.items():
+        run = TrainingRun.of(settings, dataset)
+        run.restore(state_from_bytes((place / f"{name}.pt").read_bytes()))
+        while not run.is_finished:
+            run.train_epoch()
+        (place / f"{name}.continued.pt").write_bytes(state_to_bytes(run.state()))
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 import dataclasses
 import io
-import multiprocessing.forkserver
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +12,10 @@ from canopy_search.search.forecast.calibration import calibrate
 from canopy_search.search.forecast.speed import Network
 from canopy_search.search.progress_display import LineScreen
 from canopy_search.search.workers.device_slots import DeviceSlot
-from canopy_search.search.workers.forkserver import warm_up
 from canopy_search.training.data.sample import DataSample
 from canopy_search.training.settings import TrainingSettings
 from tests.noise_data import noise_dataset
-from tests.warm_start import warm_forkservers
+from tests.warm_start import own_forkserver
 
 SETTINGS = TrainingSettings(
     backbone="tinycnn_8", batch_size=8, device="cpu", threads=1, precision="fp32"
@@ -28,12 +25,8 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(autouse=True, scope="module")
 def begun() -> Iterator[None]:
     """What processes are copies of, as in a command: each would import torch by itself."""
-    forkserver: Any = multiprocessing.forkserver
-    forkserver._forkserver._stop()  # an earlier test's has imported nothing
-    with warm_forkservers():
-        warm_up()
+    with own_forkserver():
         yield
-    forkserver._forkserver._stop()  # it has this test's environment
 
 
 def sample() -> DataSample:

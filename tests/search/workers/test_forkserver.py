@@ -9,7 +9,8 @@ _SCRIPT = """
 import signal
 from pathlib import Path
 from multiprocessing import forkserver
-from canopy_search.search.workers.forkserver import warm_up
+from canopy_search.search.workers.forkserver import CONTEXT, warm_up
+CONTEXT.set_forkserver_preload = lambda _modules: None  # torch takes seconds
 warm_up()
 status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
 [blocked] = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]

@@ -24,6 +24,7 @@ def test_workers_know_how_many_share_their_device(
 
     context = SimpleNamespace(Pipe=lambda duplex: (end, end), Process=process)
     monkeypatch.setattr(local_backend, "CONTEXT", context)
+    monkeypatch.setattr(local_backend, "warm_up", lambda: None)  # nothing is started
     config = CanopyConfig.model_validate({"data": {"demo": "digits"}})
     slots = [DeviceSlot(name, {"SEEN": name}) for name in ("cuda:0", "cuda:1", "cuda:0")]
     backend = LocalBackend(planned(config, tmp_path, "demo", 4), slots)
