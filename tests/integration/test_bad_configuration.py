@@ -261,7 +261,7 @@ DOCUMENTS: list[Case] = [
     (MERGES + DATA, "line 2"),
     ("data: &a [*a]\n", "line 1"),
     ("data: " + "[" * 150 + "]" * 150, "line 1"),
-    ("data: " + "[" * 20_000, ""),
+    ("data: " + "[" * 1_000, ""),
     ("- " * 20_000, ""),
     ("a: &x 1\nb: &x 2\n", ""),
     (DATA + "<<: 5\n", "line 2"),

@@ -28,11 +28,16 @@ User = Callable[..., InProcess]
 
 
 @pytest.fixture
-def user(database: Database, database_url: str, tmp_path: Path, bucket: Bucket) -> User:
-    """Somebody with 60 images, here and in a bucket, and a configuration."""
+def data(tmp_path: Path, bucket: Bucket) -> None:
+    """60 images, here and in a bucket."""
     write_planet_data(tmp_path, images=60)
     bucket.put("data/train_classes.csv", (tmp_path / "train_classes.csv").read_bytes())
     bucket.put_folder(tmp_path / "train-jpg", "data/train-jpg")
+
+
+@pytest.fixture
+def user(database: Database, database_url: str, tmp_path: Path, bucket: Bucket) -> User:
+    """Somebody with a configuration."""
 
     def with_config(*, remote: bool, enqueue: str = TWO, **replaced: str) -> InProcess:
         text = CONFIG.format(enqueue=enqueue)
@@ -56,6 +61,7 @@ def exported(canopy: InProcess, study: str) -> list[Any]:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("data")
 def test_a_search_in_a_bucket_equals_one_in_folders(user: User, bucket: Bucket) -> None:
     longer = {"epochs: 3": "epochs: 4"}
     here = user(remote=False, **longer)
@@ -86,6 +92,7 @@ def forget_stages(canopy: Canopy) -> None:
     execute(str(canopy.database_url), "DELETE FROM canopy_checkpoint")
 
 
+@pytest.mark.usefixtures("data")
 def test_a_killed_search_goes_on_from_the_bucket(user: User, bucket: Bucket) -> None:
     one = "[{loss: bce, gamma: 0.8}]"
     in_process = user(remote=True, enqueue=one, **{"epochs: 3": "epochs: 4"})
@@ -107,6 +114,7 @@ def test_a_killed_search_goes_on_from_the_bucket(user: User, bucket: Bucket) -> 
     assert exported(local, "undisturbed") == exported(other, "planet")
 
 
+@pytest.mark.usefixtures("data")
 def test_init_dry_run_and_doctor_look_into_a_bucket(
     user: User, bucket: Bucket, words: SnapshotAssertion
 ) -> None:

@@ -125,7 +125,7 @@ def test_a_grid_is_counted(folder: Path, database_url: str) -> None:
     [
         ("lr: 1", SPACE, "training.lr: unknown key"),
         ("", "backbone: [resnet19]", "'resnet19'"),
-        ("", "backbone: [tinycnn_8, inception_v3]", "'inception_v3'"),
+        ("", "backbone: [tinycnn_8, alexnet]", "'alexnet'"),
         ("", "backbone: [tinycnn_8], weights: [imagenet]", "'tinycnn_8'"),
         ("device: 'cuda:77'", SPACE, "training.device: cuda:77"),
         ("", "gamma: [2]", "search.space.gamma: "),

@@ -23,7 +23,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stub]:
     stub = Stub().start()
     for name, value in stub.variables().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(mirror, "STUDY_EVERY_S", 0.05)
+    monkeypatch.setattr(mirror, "STUDY_EVERY_S", 0.3)
     yield stub
     stub.stop()
     # Whatever befell the mirror: it asked for nothing that a server would not understand.

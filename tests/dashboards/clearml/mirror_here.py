@@ -14,7 +14,7 @@ from canopy_search.storage.workspace import Workspace
 PATIENCE_S = 240.0
 PROJECT = "Canopy/{study}"
 _FORK = multiprocessing.get_context("fork")  # a start of Python costs eight seconds
-_LONGEST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.1
 
 
 class MirrorHere:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from canopy_search.dashboards.charts import study_charts
 from canopy_search.dashboards.optuna_dashboard.app import Dashboard
 from canopy_search.storage.database import Database
 from tests.dashboards.clearml.growing_study import GrowingStudy
@@ -22,6 +23,13 @@ def study(database: Database, tmp_path: Path) -> Iterator[GrowingStudy]:
     grown.report(grown.begin(), 1)
     yield grown
     grown.close()
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out figures that take longer than the rest of a test."""
+    for kind in ("curves", "cost", "space", "importance", "label", "confusion", "timeline"):
+        monkeypatch.setattr(study_charts, f"{kind}_charts", lambda _data: [])
 
 
 @pytest.fixture

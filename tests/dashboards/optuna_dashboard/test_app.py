@@ -112,6 +112,7 @@ def test_nothing_is_there_twice_after_the_dashboard_was_started_again(
     assert "3 complete" in note_of(later)[0]
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_an_open_page_shows_new_trials_and_its_note_stays(
     visitor: Visitor, study: GrowingStudy
 ) -> None:
@@ -162,6 +163,7 @@ def test_report_and_files_are_made_when_they_are_opened(
         assert missing.json()["reason"]
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_people_upload_files_and_remove_them(
     visitor: Visitor, study: GrowingStudy, tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_people_upload_files_and_remove_them(
     assert visitor.study(study.study_id)["artifacts"] == []
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_persons_words_are_kept_and_what_is_ours_goes_on(
     visitor: Visitor, study: GrowingStudy
 ) -> None:
@@ -199,6 +202,7 @@ def test_a_persons_words_are_kept_and_what_is_ours_goes_on(
     assert note_of(visitor.open(study.study_id)) == (ours, "")
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_who_saves_an_older_note_is_told_and_loses_nothing(
     visitor: Visitor, study: GrowingStudy
 ) -> None:
@@ -216,6 +220,7 @@ def test_who_saves_an_older_note_is_told_and_loses_nothing(
     assert visitor.study(study.study_id)["note"] == later["note"]
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize(
     "kept", [f"My title\n\n{MARK}\n\n{WORDS}", f"## Ours, as I changed it\n\n{MARK}\n", MARK]
 )
@@ -228,6 +233,7 @@ def test_a_note_that_an_earlier_version_stored_with_the_mark_stays_as_it_is(
         study.run(1, TrialState.PRUNED)
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_words_that_an_earlier_version_or_a_program_stored_are_shown_below_ours(
     visitor: Visitor, study: GrowingStudy, user_study: optuna.Study
 ) -> None:
@@ -250,6 +256,7 @@ def test_words_that_an_earlier_version_or_a_program_stored_are_shown_below_ours(
             optuna_dashboard.save_note(user_study, words)
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_saved_note_is_waited_for_before_canopy_writes(
     visitor: Visitor, study: GrowingStudy, database: Database
 ) -> None:
@@ -267,6 +274,7 @@ def test_a_saved_note_is_waited_for_before_canopy_writes(
     assert (WORDS in words) == (saving.result() == 200)
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_search_does_not_read_notes_and_figures(
     visitor: Visitor, study: GrowingStudy, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """What the dashboard refuses: requests of other sites, and changes under a running search."""
 
 import base64
+import itertools
 
 import pytest
 import sqlalchemy
@@ -8,6 +9,8 @@ import sqlalchemy
 from canopy_search.storage.database import Database
 from tests.dashboards.clearml.growing_study import GrowingStudy
 from tests.dashboards.optuna_dashboard.visitor import Visitor, stored
+
+pytestmark = pytest.mark.usefixtures("few_figures")
 
 
 def test_a_study_is_not_renamed_and_one_that_is_deleted_is_gone(
@@ -54,28 +57,26 @@ def test_trials_of_a_search_are_told_and_skipped_only_when_it_rests(
         assert connection.scalar(query, {"running": running}) == "COMPLETE"
 
 
-@pytest.mark.parametrize(
-    ("filename", "content"),
-    [
-        ("page.html", b"<script>fetch('/api/studies/1', {method: 'DELETE'})</script>"),
-        ("picture.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"),
-        ("page.xhtml", b"<html xmlns='http://www.w3.org/1999/xhtml'/>"),
-    ],
-)
-@pytest.mark.parametrize("of_trial", [False, True])
-def test_an_upload_never_opens_as_a_page(
-    visitor: Visitor, study: GrowingStudy, filename: str, content: bytes, of_trial: bool
-) -> None:
+UPLOADS = {
+    "page.html": b"<script>fetch('/api/studies/1', {method: 'DELETE'})</script>",
+    "picture.svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+    "page.xhtml": b"<html xmlns='http://www.w3.org/1999/xhtml'/>",
+}
+
+
+def test_an_upload_never_opens_as_a_page(visitor: Visitor, study: GrowingStudy) -> None:
     trial = visitor.study(study.study_id)["trials"][3]["trial_id"]
-    place = f"artifacts/{study.study_id}" + (f"/{trial}" if of_trial else "")
-    data = f"data:text/html;base64,{base64.b64encode(content).decode()}"
-    uploaded = visitor.send("POST", f"/api/{place}", {"file": data, "filename": filename})
-    shown = visitor.get(f"/{place}/{uploaded.json()['artifact_id']}")
-    assert shown.body == content
-    assert shown.headers["content-disposition"] == "attachment"
-    assert shown.headers["x-content-type-options"] == "nosniff"
-    assert shown.headers["content-security-policy"] == "sandbox"
-    assert "access-control-allow-origin" not in shown.headers
+    of_study = f"artifacts/{study.study_id}"
+    for place, filename in itertools.product((of_study, f"{of_study}/{trial}"), UPLOADS):
+        content = UPLOADS[filename]
+        data = f"data:text/html;base64,{base64.b64encode(content).decode()}"
+        uploaded = visitor.send("POST", f"/api/{place}", {"file": data, "filename": filename})
+        shown = visitor.get(f"/{place}/{uploaded.json()['artifact_id']}")
+        assert shown.body == content
+        assert shown.headers["content-disposition"] == "attachment"
+        assert shown.headers["x-content-type-options"] == "nosniff"
+        assert shown.headers["content-security-policy"] == "sandbox"
+        assert "access-control-allow-origin" not in shown.headers
 
 
 def test_no_other_site_frames_the_dashboard(visitor: Visitor, study: GrowingStudy) -> None:

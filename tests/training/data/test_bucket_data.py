@@ -31,7 +31,7 @@ from tests.planet_data import write_planet_data
 from tests.proxy import Proxy
 from tests.storage.forked import in_processes
 
-IMAGES = 40
+IMAGES = 20
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_what_is_missing_or_damaged_is_left_out_as_of_a_folder(
             continue
         path.write_bytes(path.read_bytes()[:300] if isinstance(content, str) else content)
         bucket.put(key, path.read_bytes())
-    with pytest.raises(ImageError, match=r" 4 of 40 images .*1 missing"):
+    with pytest.raises(ImageError, match=rf" 4 of {IMAGES} images .*1 missing"):
         open_dataset(uploaded, tmp_path / "home")
     allowing = {"allow_missing": True}
     remote = open_dataset(uploaded.model_copy(update=allowing), tmp_path / "home")
@@ -313,14 +313,14 @@ _OPEN = "print(open_dataset(settings, Path(home), progress).fingerprint, flush=T
 def test_what_a_killed_process_had_read_is_not_read_again(
     local: DataSettings, uploaded: DataSettings, bucket: Bucket, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", _OPENING + _OPEN, bucket.url, str(tmp_path / "home"), "20"]
+    command = [sys.executable, "-c", _OPENING + _OPEN, bucket.url, str(tmp_path / "home"), "10"]
     assert subprocess.run(command, check=False).returncode == -9
     read = len(images_read(bucket))
-    assert read >= 20
+    assert read >= 10
     remote = open_dataset(uploaded, tmp_path / "home")
     assert same(remote, open_dataset(local, tmp_path / "other home"))
     # Of what it had asked for when it died, two may be told of after that.
-    assert len(images_read(bucket)) - read <= IMAGES - 20 + 2
+    assert len(images_read(bucket)) - read <= IMAGES - 10 + 2
 
 
 def test_processes_of_one_machine_read_each_object_once(
@@ -335,13 +335,13 @@ def test_processes_of_one_machine_read_each_object_once(
 def test_a_sample_reads_no_more_than_it_needs(
     uploaded: DataSettings, bucket: Bucket, tmp_path: Path
 ) -> None:
-    sample = open_sample(uploaded, tmp_path / "home", 12)
+    sample = open_sample(uploaded, tmp_path / "home", 6)
     assert not sample.is_decoded
     assert sample.images == IMAGES
-    assert len(images_read(bucket)) == 12
+    assert len(images_read(bucket)) == 6
     open_dataset(uploaded, tmp_path / "home")
     read = len(images_read(bucket))
-    assert open_sample(uploaded, tmp_path / "home", 12).is_decoded
+    assert open_sample(uploaded, tmp_path / "home", 6).is_decoded
     assert len(images_read(bucket)) == read
 
 
