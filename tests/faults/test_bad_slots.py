@@ -19,7 +19,9 @@ def go_wrong() -> None:
     ("lethal", "do", "says"),
     [
         ({2, 5}, kill_self, "was killed by SIGKILL"),
-        ({0, 1}, lose_the_accelerator, "illegal memory access"),
+        pytest.param(
+            {0, 1}, lose_the_accelerator, "illegal memory access", marks=pytest.mark.exhaustive
+        ),
     ],
 )
 def test_of_eight_trials_and_two_lethal_ones_eight_finish(
@@ -40,7 +42,9 @@ def test_of_eight_trials_and_two_lethal_ones_eight_finish(
     assert "parked" not in launcher.said()
 
 
-@pytest.mark.parametrize("do", [kill_self, lose_the_accelerator])
+@pytest.mark.parametrize(
+    "do", [pytest.param(kill_self, marks=pytest.mark.exhaustive), lose_the_accelerator]
+)
 def test_a_slot_on_which_every_worker_dies_fails_no_trial(
     new_search: NewSearch, do: Callable[[], None]
 ) -> None:

@@ -196,6 +196,7 @@ ONE_OF_EACH = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2 * LATE_S)
 def test_one_fault_after_the_other(new_embedded_search: NewSearch) -> None:
     searched = new_embedded_search(40, epochs=5, pace=Pace(epoch_s=0.1), prepare=accelerators_fail)

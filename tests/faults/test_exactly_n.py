@@ -10,6 +10,7 @@ from tests.faults.searching import Pace, Search
 CROWDED = Pace(epoch_s=0.02, beat_s=1.0, gone_s=30.0)
 
 
+@pytest.mark.exhaustive
 def test_six_workers_finish_exactly_twenty_trials(new_search: NewSearch) -> None:
     search = new_search(20, epochs=2, pruner={"name": "none"})
     _work(search, 6)

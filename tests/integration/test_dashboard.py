@@ -102,6 +102,7 @@ def test_figures_note_and_live_report_are_shown(
         assert download.value.path().read_text() == "planet"
 
 
+@pytest.mark.exhaustive
 def test_an_open_page_shows_new_trials(browser: Browser, address: str, study: GrowingStudy) -> None:
     with opened(browser) as page:
         page.goto(f"{address}/{study.study_id}/trials?numbers=3")
@@ -111,6 +112,7 @@ def test_an_open_page_shows_new_trials(browser: Browser, address: str, study: Gr
         expect(page.get_by_text("Trial 4", exact=True)).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_a_person_writes_below_what_is_ours(
     browser: Browser, address: str, study: GrowingStudy
 ) -> None:

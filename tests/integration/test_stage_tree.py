@@ -76,7 +76,8 @@ def numbers(canopy: InProcess, *arguments: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("enqueue", "trials", "reported", "trained"), [(TWO, 2, 6, 5), (THREE_ALIKE, 3, 9, 3)]
+    ("enqueue", "trials", "reported", "trained"),
+    [(TWO, 2, 6, 5), pytest.param(THREE_ALIKE, 3, 9, 3, marks=pytest.mark.exhaustive)],
 )
 def test_what_trials_have_in_common_is_trained_once(
     user: User, enqueue: str, trials: int, reported: int, trained: int
@@ -103,7 +104,7 @@ def test_what_trials_have_in_common_is_trained_once(
     assert numbers(sharing) == numbers(alone, "--study", "alone")
 
 
-@pytest.mark.parametrize("pruner", ["none", "asha"])
+@pytest.mark.parametrize("pruner", [pytest.param("none", marks=pytest.mark.exhaustive), "asha"])
 def test_stages_that_are_off_leave_nothing_behind(user: User, pruner: str) -> None:
     canopy = user(TWO, OFF, **{"name: none": f"name: {pruner}"})
     canopy.run("search", "--trials", "3")
@@ -199,14 +200,14 @@ def test_a_budget_holds_and_changes_no_number(user: User) -> None:
     canopy.run("search", "--trials", "2")
     one = canopy.json("stages", "ls")["checkpoints"][0]["size"]
     free = user(more="stages: {checkpoints: free}\n", **{"epochs: 3": "epochs: 4"})
-    free.run("search", "--trials", "10", "--study", "free")
+    free.run("search", "--trials", "6", "--study", "free")
     budget = 3.5 * one / 2**30
     tight = user(
         more=f"stages: {{checkpoints: tight, budget_gib: {budget:.12f}}}\n",
         **{"epochs: 3": "epochs: 4"},
     )
     execute(str(tight.database_url), "DELETE FROM canopy_stage")
-    tight.run("search", "--trials", "10", "--study", "tight")
+    tight.run("search", "--trials", "6", "--study", "tight")
     largest = sum(path.stat().st_size for path in tight.folder.glob("tight/*/*"))
     assert 0 < largest <= budget * 2**30
     assert numbers(tight, "--study", "tight") == numbers(free, "--study", "free")

@@ -202,7 +202,7 @@ def test_a_choice_that_nobody_sampled_is_begun() -> None:
     assert not isinstance(table.promotion(9), NewTrial)
 
 
-@pytest.mark.parametrize("name", ["plain-8", "late-8"])
+@pytest.mark.parametrize("name", [pytest.param("plain-8", marks=pytest.mark.exhaustive), "late-8"])
 def test_it_regrets_less_than_asha_where_early_epochs_mislead(name: str) -> None:
     found = {}
     for pruner in ("asha", "branches"):

@@ -11,7 +11,7 @@ from tests.reading_docs import ROOT
 CURVES = ROOT / "benchmarks" / "curves"
 
 
-@pytest.mark.parametrize("name", ["demo", "shapes"])
+@pytest.mark.parametrize("name", ["demo", pytest.param("shapes", marks=pytest.mark.exhaustive)])
 def test_the_default_finds_as_much_as_the_median_with_fewer_epochs(name: str) -> None:
     defaults = SearchSettings()
     table = read_curves(CURVES / f"{name}.parquet")

@@ -191,7 +191,16 @@ def sampled(make: Callable[[TPESampler], PausedAsPrunedSampler], **parameters: A
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize(
-    "parameters", [{}, {"multivariate": False}, {"group": True}, {"constant_liar": False}], ids=str
+    "parameters",
+    [
+        {},
+        {"group": True},
+        *(
+            pytest.param(each, marks=pytest.mark.exhaustive)
+            for each in ({"multivariate": False}, {"constant_liar": False})
+        ),
+    ],
+    ids=str,
 )
 def test_sixty_trials_are_sampled_as_from_a_copy_of_the_study(parameters: dict[str, Any]) -> None:
     as_pruned = AsPruned()
