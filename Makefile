@@ -1,4 +1,4 @@
-# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, JOBS, SEED, PYTHON.
+# `make` lists the targets. Variables: TRIALS, CONFIG, STUDY, WORKERS, ARGS, JOBS, SEED, EMOJI, PYTHON.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -64,8 +64,9 @@ docs-check: $(VENV)/installed-dev ## search the demo, in minutes, and compare wh
 bench: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## compare with other searches, in minutes
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
-bench-full: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## the same, and train every peer; takes hours
-	$(BIN)/python -m benchmarks.peers --full $(ARGS)
+bench-full: $(VENV)/installed-dev $(PEERS)/installed $(PEERS_OLD)/installed ## the same, and train every peer once; takes an hour or two
+	$(if $(EMOJI),$(BIN)/python -m benchmarks.peers.drawings "$(EMOJI)" --seeds 0)
+	$(BIN)/python -m benchmarks.peers --full --keep-costs $(ARGS)
 
 clean: ## remove the environment and caches of tools; studies and data stay
 	rm -rf $(VENV) $(PEERS) $(PEERS_OLD) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,117 +1,171 @@
 """Compares Canopy with what people would use instead: ``make bench``, ``make bench-full``.
 
-First some searches that really train, then every peer's own search code on looked-up epochs, with
-the seconds that its real epochs and trials take (`costs.json`, of real searches too), then the
-ratios. ``--full`` trains every peer, measures its costs anew, and scores the winners on test.
+Simulated: every peer's own search code decides on epochs that are looked up, which cost everybody
+the same; where it was measured what the peers' own loops and trials cost (`costs.json`), the same
+searches as shipped. ``--full`` first trains every peer for real, by its own loop and by Canopy's,
+and scores the winners on test; what has been completed is not trained again.
 """
 
 import argparse
 import json
+import os
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.machine import machine_text
-from benchmarks.peers.measuring import RealRun, simulate_peer, train_peer
-from benchmarks.peers.picture import picture
+from benchmarks.peers.measuring import RealPlace, RealRun, simulate_peer, train_peer
+from benchmarks.peers.picture import PANELS, picture
 from benchmarks.peers.record import read_record
-from benchmarks.peers.roster import CANOPY, CANOPY_2, PEERS, PLAIN, RANDOM, Peer
+from benchmarks.peers.roster import (
+    CANOPY,
+    CANOPY_2,
+    HYPERBAND,
+    PEERS,
+    PLAIN,
+    RANDOM,
+    RAY,
+    RAY_2,
+    STOPPING,
+    STOPPING_2,
+    Peer,
+)
 from benchmarks.peers.summary import Costs, runs_of
-from benchmarks.peers.table import TOLERANCE, Compared, ratio_lines, real_table, simulated_table
-from benchmarks.peers.task import SHAPES, TRIALS, Curves
+from benchmarks.peers.table import Compared, overview_table, real_table, simulated_table
+from benchmarks.peers.task import FOLDER, RATES, TRIALS, Lookup, curves_of
 from benchmarks.peers.winners import test_aps
 from benchmarks.shapes_data import write_shapes
 from canopy_search.search.environment import state_home
+from canopy_search.search.simulation.landscapes import FAMILIES
 from canopy_search.storage.connection.urls import optuna_url
 from canopy_search.storage.postgres.embedded import EmbeddedPostgres
 
-FOLDER = Path(__file__).parent
-TABLE = FOLDER.parent / "curves" / "shapes.parquet"
-COSTS = FOLDER / "costs.json"
+COSTS = FOLDER / "peers" / "costs.json"
+CURVES = FOLDER / "curves"
+SHAPES_TABLE = str(CURVES / "shapes.parquet")
+# Nothing of a search was chosen on these. Families of longer runs take longest, so name them.
+KEPT = ["kept-plain-8", "kept-late-8", "kept-late-30", RATES]
+CHOSEN_ON = [SHAPES_TABLE, str(CURVES / "demo.parquet")]
+FIRST_SEED = 3000
+"""No default was chosen with these seeds, which draw landscapes, too."""
 JPEG_FACTOR = 2
-SHORT_TRIALS = 12
-SHORT = (PLAIN, RANDOM, CANOPY, CANOPY_2)
+TRAINED = ((PLAIN, HYPERBAND, RANDOM, RAY, STOPPING, RAY_2, STOPPING_2), (CANOPY, CANOPY_2))
 
 
 def main() -> None:
-    """Runs, and prints the tables and ratios."""
+    """Runs, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="train every peer")
-    parser.add_argument("--only", nargs="+", metavar="KEY", help="train these peers")
-    parser.add_argument("--real-trials", type=int, help="of searches that really train; 0 for none")
+    parser.add_argument("--full", action="store_true", help="train every peer first")
+    parser.add_argument("--real-trials", type=int, default=TRIALS, help="of searches that train")
     parser.add_argument("--seeds", type=int, default=20, help="of simulated searches; 0 for none")
-    parser.add_argument("--table", type=Path, default=TABLE, help="learning curves to look up")
-    parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="an AP so far below is the same"
-    )
+    parser.add_argument("--curves", nargs="+", metavar="NAME", help="families and tables")
     parser.add_argument("--keep-costs", action="store_true", help=f"write {COSTS.name}")
     parser.add_argument("--picture", type=Path, help="SVG to write")
     arguments = parser.parse_args()
+    names = [_absolute(name) for name in arguments.curves or [*KEPT, *CHOSEN_ON]]
+    if arguments.picture is not None and not set(PANELS) <= set(names):
+        parser.error(f"the picture is of {' and '.join(PANELS)}; add them to --curves")
     home = state_home() / "peers"
     home.mkdir(parents=True, exist_ok=True)
     missing = [peer.title for peer in PEERS if not peer.is_installed]
     if missing:
         print(f"not installed, so left out: {', '.join(missing)}; make bench installs them\n")
     print(f"{machine_text()}\n")
-    data = home / "shapes"
-    if not (data / "labels.csv").exists():
-        write_shapes(data, JPEG_FACTOR)
-
-    curves = Curves(arguments.table)
     costs = _read_costs()
-    trials = arguments.real_trials
-    if trials is None:
-        trials = TRIALS if arguments.full else SHORT_TRIALS
-    if trials:
-        chosen = _to_train(arguments.only, full=arguments.full)
-        real = _train(chosen, home, data, trials)
-        print(f"\nreally trained, {trials} trials each:\n\n{real_table(real, SHAPES.epochs)}\n")
+    data = home / "shapes"
+    if arguments.full:
+        real = _train(home, data, arguments.real_trials)
+        print(
+            f"really trained, one search each, from its command to its end:\n\n{real_table(real)}"
+        )
         if arguments.keep_costs:
-            measured = Curves(TABLE)
-            costs |= {each.peer.key: each.costs(measured) for each in real}
+            lookup = Lookup(curves_of(SHAPES_TABLE, 0))
+            costs |= {each.peer.key: each.costs(lookup) for each in real if each.own_loop}
             _write_costs(costs)
-
     if not arguments.seeds:
         return
-    compared = []
-    for peer in PEERS:
-        if peer.is_installed:
-            record = simulate_peer(
-                peer, home, arguments.table, TRIALS, list(range(arguments.seeds))
-            )
-            cost = costs.get(peer.key) or costs.get(peer.costs) or Costs()
-            runs = runs_of(read_record(record), curves.space.epochs, cost, peer.workers)
-            compared.append(Compared(peer, runs, cost))
-    test_ap = {}
-    if arguments.full and arguments.table == TABLE:
-        winners = [run.winner for each in compared for run in each.runs.values() if run.winner]
-        test_ap = test_aps(data, home, winners)
-    print(f"simulated on {arguments.table.name}, {TRIALS} trials, {arguments.seeds} seeds:\n")
-    print(simulated_table(compared, test_ap, arguments.tolerance))
-    print("\nhow many times sooner Canopy is:\n")
-    print("\n".join(ratio_lines(compared, arguments.tolerance)))
+    seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
+    spaces = _simulated(home, names, seeds, costs)
+    for name, compared in spaces.items():
+        test_ap = {}
+        if arguments.full and name == SHAPES_TABLE:
+            winners = [run.winner for each in compared for run in each.runs.values() if run.winner]
+            test_ap = test_aps(data, home, winners)
+        print(f"\n{_title(name)}: simulated, {TRIALS} trials, {len(seeds)} seeds\n")
+        print(simulated_table(compared, test_ap))
+    for title, was_chosen_on in (("not chosen on", False), ("chosen on", True)):
+        overview = {
+            name: each for name, each in spaces.items() if _was_chosen_on(name) == was_chosen_on
+        }
+        if overview:
+            shown = ", ".join(map(_title, overview))
+            print(f"\nover the spaces that were {title} ({shown}), simulated\n")
+            print(overview_table(overview))
     if arguments.picture is not None:
-        arguments.picture.write_text(picture(compared))
+        arguments.picture.write_text(picture({_title(name): each for name, each in spaces.items()}))
 
 
-def _to_train(only: list[str] | None, *, full: bool) -> list[Peer]:
-    if only:
-        return [peer for peer in PEERS if peer.key in only]
-    if full:
-        return [peer for peer in PEERS if peer.is_installed]
-    return list(SHORT)
+def _absolute(name: str) -> str:
+    """Returns a family's name, or the path of a table, which peers read from another folder."""
+    return name if name in {*FAMILIES, RATES} else str(Path(name).resolve())
 
 
-def _train(peers: list[Peer], home: Path, data: Path, trials: int) -> list[RealRun]:
+def _was_chosen_on(name: str) -> bool:
+    return name in CHOSEN_ON or (name in FAMILIES and not FAMILIES[name].is_held_out)
+
+
+def _title(name: str) -> str:
+    return Path(name).stem
+
+
+def _simulated(
+    home: Path, names: Sequence[str], seeds: Sequence[int], costs: dict[str, Costs]
+) -> dict[str, list[Compared]]:
+    """Runs all peers that are installed, as many at once as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        records = {
+            name: {
+                peer: pool.submit(simulate_peer, peer, home, name, seeds)
+                for peer in PEERS
+                # With more workers only where their costs are known.
+                if peer.is_installed and (peer.workers == 1 or name == SHAPES_TABLE)
+            }
+            for name in names
+        }
+    compared: dict[str, list[Compared]] = {}
+    for name, found in records.items():
+        curves = {seed: curves_of(name, seed) for seed in seeds}
+        best_ap = {seed: each.best_ap for seed, each in curves.items()}
+        epochs = curves[seeds[0]].epochs
+        compared[name] = []
+        for peer, record in found.items():
+            cost = costs.get(peer.key) or costs.get(peer.costs) or Costs()
+            entries = read_record(record.result())
+            is_shipped = name == SHAPES_TABLE
+            shipped = runs_of(entries, epochs, cost, peer.workers) if is_shipped else {}
+            compared[name].append(Compared(peer, best_ap, runs_of(entries, epochs), shipped, cost))
+    return compared
+
+
+def _train(home: Path, data: Path, trials: int) -> list[RealRun]:
     """Runs searches for real, one after the other, on a server that is there for plain Optuna."""
+    if not (data / "labels.csv").exists():
+        write_shapes(data, JPEG_FACTOR)
+    peers, canopy = TRAINED
+    planned: list[tuple[Peer, bool]] = [(peer, True) for peer in (*peers, *canopy)]
+    planned += [(peer, False) for peer in peers]
     with tempfile.TemporaryDirectory(prefix="canopy-peers-") as folder:
         server = EmbeddedPostgres(Path(folder) / "postgres")
-        url = optuna_url(server.start())
+        place = RealPlace(home, data, optuna_url(server.start()), trials)
         try:
             runs = []
-            for peer in peers:
-                print(f"training: {peer.title}, {peer.workers} at once", flush=True)
-                runs.append(train_peer(peer, home, data, trials, url))
+            for peer, own_loop in planned:
+                if peer.is_installed:
+                    loop = "its own" if own_loop else "Canopy's"
+                    print(f"{peer.title}, {peer.workers} at once, {loop} loop", flush=True)
+                    runs.append(train_peer(peer, place, own_loop=own_loop))
             return runs
         finally:
             server.stop()

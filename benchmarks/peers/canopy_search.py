@@ -1,4 +1,4 @@
-"""Canopy itself, with and without the stage tree, with its default sampler and pruner.
+"""Canopy itself, with and without the stage tree, with its default pruner or another.
 
 Training goes through the command, ``canopy search``, from a state folder that holds nothing, so
 that the decoded images and the database's start are part of the time; what it did is read with
@@ -17,36 +17,31 @@ from typing import Any
 import optuna
 
 from benchmarks.peers.record import EpochEntry, Recorder, in_order
-from benchmarks.peers.task import SHAPES_TASK, Curves, RealSearch, Task, peer_arguments, setting
-from canopy_search.search.config.settings import SearchSettings
+from benchmarks.peers.task import Lookup, RealSearch, curves_of, peer_arguments
+from canopy_search.search.config.settings import NamedSettings, SearchSettings
 from canopy_search.search.simulation.replay import SimulatedEpoch, SimulatedPlan, simulate
 
 
-def simulated(
-    curves: Curves, seed: int, trials: int, workers: int, *, shares: bool
-) -> list[EpochEntry]:
-    """Runs one search on looked-up epochs, with the sampler and pruner that are the default."""
+def simulated(lookup: Lookup, plan: SimulatedPlan, seed: int) -> list[EpochEntry]:
+    """Runs one search on looked-up epochs."""
     entries: list[EpochEntry] = []
 
     def note(each: SimulatedEpoch) -> None:
         val_ap = float("nan") if each.val_ap is None else each.val_ap
-        params = setting(each.params)
         entries.append(
-            EpochEntry(seed, each.trial, each.epoch, val_ap, each.at_s, each.train_s, params)
+            EpochEntry(seed, each.trial, each.epoch, val_ap, each.at_s, each.train_s, each.params)
         )
 
-    defaults = SearchSettings()
-    plan = SimulatedPlan(defaults.sampler, defaults.pruner, trials, workers, shares)
-    simulate(curves.table, plan, seed, on_epoch=note)
+    simulate(lookup.curves, plan, seed, on_epoch=note)
     return entries
 
 
-def trained(task: Task, search: RealSearch, *, shares: bool) -> list[EpochEntry]:
+def trained(search: RealSearch, *, shares: bool) -> list[EpochEntry]:
     """Runs one search for real."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    document: dict[str, Any] = yaml.load(task.config)
+    document: dict[str, Any] = yaml.load(search.config)
     document["data"] |= {
         "labels": str(search.data / "labels.csv"),
         "images": str(search.data / "images"),
@@ -89,7 +84,7 @@ def _entries(document: dict[str, Any], seed: int, began: float) -> list[EpochEnt
             cost_s = 0.0 if epoch["replayed"] else epoch["train_s"] + epoch["val_s"]
             at_s = datetime.fromisoformat(epoch["recorded"]).timestamp() - began
             val_ap = float("nan") if epoch["val_ap"] is None else epoch["val_ap"]
-            params = setting(trial["params"])
+            params = trial["params"]
             entries.append(
                 EpochEntry(seed, trial["number"], epoch["epoch"], val_ap, at_s, cost_s, params)
             )
@@ -100,16 +95,18 @@ def main() -> None:
     """Searches and writes the record."""
     parser = peer_arguments(__doc__)
     parser.add_argument("--no-stages", action="store_true", help="without the stage tree")
+    parser.add_argument("--pruner", default=SearchSettings().pruner.name, help="to simulate")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     recorder = Recorder(arguments.record)
     shares = not arguments.no_stages
-    curves = Curves(arguments.table) if arguments.table else None
+    sampler, pruner = SearchSettings().sampler, NamedSettings(name=arguments.pruner)
+    plan = SimulatedPlan(sampler, pruner, arguments.trials, arguments.workers, shares)
     for seed in arguments.seeds:
-        if curves is not None:
-            entries = simulated(curves, seed, arguments.trials, arguments.workers, shares=shares)
+        if arguments.curves is not None:
+            entries = simulated(Lookup(curves_of(arguments.curves, seed)), plan, seed)
         else:
-            entries = trained(SHAPES_TASK, RealSearch.of(arguments, seed), shares=shares)
+            entries = trained(RealSearch.of(arguments, seed), shares=shares)
         for entry in entries:
             recorder.add(entry)
 

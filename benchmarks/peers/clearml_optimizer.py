@@ -13,6 +13,7 @@ import os
 import tempfile
 import threading
 import traceback
+from typing import Any
 
 import clearml
 from clearml import Task
@@ -24,6 +25,7 @@ from clearml.automation import (
 from clearml.automation.optuna import OptimizerOptuna
 
 from benchmarks.peers.task import SHAPES, TRIALS
+from canopy_search.search.study.configuration import load_config
 
 WAIT_S = 30
 
@@ -31,6 +33,9 @@ WAIT_S = 30
 def main() -> None:
     """Tries, and prints what happened at each step."""
     print(f"clearml {clearml.__version__}, offline")
+    config = load_config(SHAPES).settings
+    searched: dict[str, Any] = dict(config.search.space)
+    gamma = searched["gamma"]
     died: list[str] = []
     threading.excepthook = lambda args: died.append(_reason(args.exc_value))
     with tempfile.TemporaryDirectory() as folder:
@@ -43,11 +48,9 @@ def main() -> None:
         optimizer = HyperParameterOptimizer(
             base_task_id=task.id,
             hyper_parameters=[
-                DiscreteParameterRange("General/backbone", SHAPES.backbones),
-                DiscreteParameterRange("General/loss", SHAPES.losses),
-                UniformParameterRange(
-                    "General/gamma", SHAPES.gamma_low, SHAPES.gamma_high, SHAPES.gamma_step
-                ),
+                DiscreteParameterRange("General/backbone", searched["backbone"]),
+                DiscreteParameterRange("General/loss", searched["loss"]),
+                UniformParameterRange("General/gamma", gamma.low, gamma.high, gamma.step),
             ],
             objective_metric_title="AP",
             objective_metric_series="validation",
@@ -55,7 +58,7 @@ def main() -> None:
             max_number_of_concurrent_tasks=1,
             optimizer_class=OptimizerOptuna,
             total_max_jobs=TRIALS,
-            max_iteration_per_job=SHAPES.epochs,
+            max_iteration_per_job=config.training.epochs,
         )
         print("made the optimizer")
         started = optimizer.start_locally()

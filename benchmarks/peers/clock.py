@@ -5,7 +5,7 @@ is told, and in which order, is what its own loop would have told it.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -50,7 +50,7 @@ class Scheduler(Protocol):
 
 def run_clock(
     scheduler: Scheduler,
-    curve_of: Callable[[dict[str, Any]], list[CurvePoint]],
+    curve_of: Callable[[dict[str, Any]], Sequence[CurvePoint]],
     workers: int,
     seed: int,
 ) -> list[EpochEntry]:

@@ -1,13 +1,15 @@
 """Compares Canopy with plain Optuna on real drawings that nobody tuned to.
 
 ``python -m benchmarks.peers.drawings PACKAGE`` writes the data set of `benchmarks.emoji_data` and
-searches `benchmarks/emoji.yaml`'s space with both for each seed, one after the other: Canopy by its
-command with everything by default, plain Optuna with TPE and median pruning, one process with two
-threads and two that load. Seconds are from the start to the last epoch.
+searches `benchmarks/emoji.yaml`'s space for each seed, one after the other: Canopy by its command
+with everything by default; plain Optuna with TPE and median pruning in one process with two
+threads, by its own loop (two more processes load) and by Canopy's. Seconds are from the start to
+the last epoch. What has been completed is not trained again.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
@@ -16,11 +18,12 @@ import optuna
 from benchmarks.emoji_data import write_emoji
 from benchmarks.machine import machine_text
 from benchmarks.peers import canopy_search, plain_optuna
-from benchmarks.peers.record import EpochEntry
+from benchmarks.peers.record import Recorder, read_record
 from benchmarks.peers.summary import SearchRun, summarize
-from benchmarks.peers.task import EMOJI_TASK, RealSearch
+from benchmarks.peers.task import EMOJI, RealSearch
 from canopy_search.dashboards.formatting.values import ap_text, params_text
 from canopy_search.search.environment import state_home
+from canopy_search.search.study.configuration import load_config
 
 
 def main() -> None:
@@ -29,41 +32,51 @@ def main() -> None:
     parser.add_argument("package", type=Path, help="an unpacked emoji-datasource-google")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2, help="of Canopy")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    data = state_home().resolve() / "peers" / "emoji"
+    epochs = load_config(EMOJI).settings.training.epochs
+    home = state_home().resolve() / "peers"
+    data = home / "emoji"
     if not (data / "labels.csv").exists():
         write_emoji(arguments.package, data)
-    print(
-        f"{machine_text()}\n\n| search | seed | finished, s | epochs trained | best val AP | it |"
-    )
+    print(f"{machine_text()}\n\n| search | seed | finished, s | epochs | best val AP | it |")
     print("|---|---|---|---|---|---|")
-    plain, canopy = [], []
+    runs: dict[str, list[SearchRun]] = {title: [] for title in SEARCHES}
     for seed in arguments.seeds:
-        plain.append(_plain(data, seed, arguments.trials))
-        _print_row("Optuna, TPE + median", plain[-1])
-        search = RealSearch(data, seed, arguments.trials, arguments.workers, time.time())
-        entries = canopy_search.trained(EMOJI_TASK, search, shares=True)
-        canopy.append(summarize(entries, EMOJI_TASK.space.epochs))
-        _print_row("Canopy", canopy[-1])
-    theirs_s, ours_s = (mean(run.finish_s for run in runs) for runs in (plain, canopy))
-    theirs, ours = (mean(run.trained for run in runs) for runs in (plain, canopy))
-    print(
-        f"\nplain Optuna / Canopy: {theirs_s / ours_s:.1f}× in time, {theirs / ours:.1f}× in epochs"
-    )
+        for title, (train, own_loop, workers) in SEARCHES.items():
+            record = home / f"drawings-{title.replace(' ', '-')}-{arguments.trials}-{seed}.jsonl"
+            if not record.exists():
+                began = time.time()
+                search = RealSearch(EMOJI, data, seed, arguments.trials, workers, began, own_loop)
+                unfinished = Recorder(record.with_suffix(".part"))
+                unfinished.path.unlink(missing_ok=True)
+                train(search, unfinished)
+                unfinished.path.rename(record)
+            runs[title].append(summarize(read_record(record), epochs))
+            _print_row(title, runs[title][-1])
+    ours = runs["Canopy"]
+    for title, theirs in runs.items():
+        time_ratio = mean(run.finish_s for run in theirs) / mean(run.finish_s for run in ours)
+        epoch_ratio = mean(run.trained for run in theirs) / mean(run.trained for run in ours)
+        print(f"{title} / Canopy: {time_ratio:.1f}× in time, {epoch_ratio:.1f}× in epochs")
 
 
-def _plain(data: Path, seed: int, trials: int) -> SearchRun:
-    from benchmarks.peers.torch_training import TorchTraining
+def _plain(search: RealSearch, recorder: Recorder) -> None:
+    method = plain_optuna.Method("tpe", "median", search.seed, search.trials)
+    plain_optuna.train(search, method, recorder, storage=None)
 
-    began = time.time()
-    training = TorchTraining(data, EMOJI_TASK, threads=2, loader_workers=2)
-    entries: list[EpochEntry] = []
-    note = plain_optuna.noting(entries.append, seed, began)
-    method = plain_optuna.Method("tpe", "median", seed, trials)
-    plain_optuna.search(EMOJI_TASK.space, method, training.epochs, note)
-    return summarize(entries, EMOJI_TASK.space.epochs)
+
+def _canopy(search: RealSearch, recorder: Recorder) -> None:
+    for entry in canopy_search.trained(search, shares=True):
+        recorder.add(entry)
+
+
+SEARCHES: dict[str, tuple[Callable[[RealSearch, Recorder], None], bool, int]] = {
+    "Optuna, its own loop": (_plain, True, 1),
+    "Optuna, Canopy's loop": (_plain, False, 1),
+    "Canopy": (_canopy, True, 2),
+}
+"""Title → what searches, whether by a loop of its own, and with how many workers."""
 
 
 def _print_row(name: str, run: SearchRun) -> None:

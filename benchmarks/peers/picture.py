@@ -1,56 +1,73 @@
-"""The best AP over time, as an SVG that is light or dark as the reader's system is."""
+"""How far the best AP found so far is below the best of a space, over time, as an SVG.
+
+Two spaces side by side; light or dark as the reader's system is.
+"""
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, quantiles
+from statistics import mean
 
 from benchmarks.peers.table import Compared
 
-WIDTH, HEIGHT = 900, 470
-LEFT, RIGHT, TOP, BOTTOM = 62, 290, 64, 48
-STEPS = 200
-TICKS_S = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-AP_STEP = 0.01
-AP_STEPS = 5
+PANELS = {
+    "kept-plain-8": "Early epochs tell much (kept-plain-8)",
+    "kept-late-30": "Slow starters end best (kept-late-30)",
+}
+PANEL_WIDTH, HEIGHT = 400, 460
+LEFT, GAP, RIGHT, TOP, BOTTOM = 62, 30, 250, 100, 56
+STEPS = 160
+TICKS_S = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+REGRETS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)
 # Peer → colour, dash. Apart for people who see few colours, and readable on white and on black.
 LINES = {
     "canopy": ("#2a78c2", ""),
     "plain": ("#d1570a", ""),
-    "halving": ("#12956f", "7 4"),
+    "hyperband": ("#12956f", "7 4"),
     "ray": ("#a45fa8", "2 3"),
     "syne-tune-promotion-1": ("#a67c00", "10 3 2 3"),
     "random": ("#7d838b", "4 4"),
 }
-BANDS = ("canopy", "plain")
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #595f66 }
 .title { font-size: 17px; font-weight: 600; fill: #24292f }
+.panel { font-weight: 600; fill: #24292f }
 .grid { stroke: #dcdad4 }
 .paper { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
- text { fill: #a0a6ad } .title { fill: #e6e8ea } .grid { stroke: #3a3f45 }
+ text { fill: #a0a6ad } .title, .panel { fill: #e6e8ea } .grid { stroke: #3a3f45 }
  .paper { fill: #15191d }
 }
 """
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """Seconds, on a logarithmic axis, and AP → pixels."""
+class _Panel:
+    """Seconds, on a logarithmic axis, and regret → pixels.
 
+    Attributes:
+        left: of its plot.
+        least_s: where the axis begins.
+        most_s: where it ends.
+    """
+
+    left: float
     least_s: float
     most_s: float
-    highest_ap: float
+
+    @property
+    def right(self) -> float:
+        """The end of its plot."""
+        return self.left + PANEL_WIDTH
 
     def x(self, at_s: float) -> float:
         share = math.log(max(at_s, self.least_s) / self.least_s)
-        return LEFT + (WIDTH - LEFT - RIGHT) * share / math.log(self.most_s / self.least_s)
+        return self.left + PANEL_WIDTH * share / math.log(self.most_s / self.least_s)
 
-    def y(self, ap: float) -> float:
-        lowest = self.highest_ap - AP_STEP * AP_STEPS
-        share = max(ap - lowest, 0) / (AP_STEP * AP_STEPS)
+    @staticmethod
+    def y(regret: float) -> float:
+        share = min(regret, REGRETS[-1]) / REGRETS[-1]
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
     @property
@@ -60,119 +77,117 @@ class _Scale:
         return [self.least_s * span ** (step / STEPS) for step in range(STEPS + 1)]
 
 
-def picture(compared: Sequence[Compared]) -> str:
-    """Draws each peer's median over its seeds, with the quartiles of Canopy and of plain Optuna.
+def picture(spaces: Mapping[str, Sequence[Compared]]) -> str:
+    """Draws each peer's mean over its seeds where an epoch costs everybody the same.
 
-    Only trials with all their epochs count, and peers with one worker. A line begins where half of
-    the searches have such a trial, and ends, with a dot, when its searches do in the mean.
+    Only trials with all their epochs count. A line begins where every search has such a trial, and
+    ends, with a dot, when its searches do in the mean.
 
     Args:
-        compared: those of `LINES` are drawn; two seeds at least.
+        spaces: name → its searches; `PANELS` of them, and of these the peers in `LINES`, are drawn.
     """
-    drawn = sorted(
-        (each for each in compared if each.peer.key in LINES), key=lambda each: mean(each.finish_s)
-    )
-    first_s = min(
-        run.improvements[0][0] for each in drawn for run in each.runs.values() if run.improvements
-    )
-    best = max(run.best_ap or 0.0 for each in drawn for run in each.runs.values())
-    scale = _Scale(
-        least_s=max((tick for tick in TICKS_S if tick <= first_s), default=TICKS_S[0]),
-        most_s=1.1 * max(mean(each.finish_s) for each in drawn),
-        highest_ap=math.ceil(best / AP_STEP) * AP_STEP,
-    )
-    parts = _axes(scale, len(drawn[0].runs))
-    courses = {each.peer.key: _course(each, scale) for each in drawn}
-    parts += [_band(scale, courses[key], LINES[key][0]) for key in BANDS if key in courses]
-    parts += [_line(scale, courses[each.peer.key], *LINES[each.peer.key]) for each in drawn[::-1]]
-    parts += [_legend(row, each) for row, each in enumerate(drawn)]
-    inside = "\n".join(parts)
+    parts: list[str] = []
+    seeds = 0
+    for place, (name, title) in enumerate(PANELS.items()):
+        drawn = [each for each in spaces[name] if each.peer.key in LINES]
+        seeds = len(drawn[0].runs)
+        panel = _Panel(
+            LEFT + place * (PANEL_WIDTH + GAP),
+            least_s=max(tick for tick in TICKS_S if tick <= min(map(_first_s, drawn))),
+            most_s=1.1 * max(each.finish_s for each in drawn),
+        )
+        parts += _axes(panel, title, has_scale=place == 0)
+        parts += [_line(panel, each) for each in drawn]
+    width = LEFT + len(PANELS) * (PANEL_WIDTH + GAP) + RIGHT
+    parts += _legend(width - RIGHT, drawn)
+    inside = "\n".join([*_heading(seeds), *parts])
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n'
-        f"<title>Best validation AP over time, Canopy and others</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" role="img">\n'
+        f"<title>Simulated: AP below the best over time, Canopy and others</title>\n"
         f"<style>{STYLE}</style>\n"
         f'<rect class="paper" width="100%" height="100%"/>\n{inside}\n</svg>\n'
     )
 
 
-@dataclass(frozen=True)
-class _Moment:
-    """The best AP of a peer's searches at one time: quartiles, 0 where there is none yet."""
-
-    at_s: float
-    low: float
-    middle: float
-    high: float
-
-
-def _course(each: Compared, scale: _Scale) -> list[_Moment]:
-    finish_s = mean(each.finish_s)
-    course = []
-    for at_s in [*(time for time in scale.times if time < finish_s), finish_s]:
-        aps = [
-            max((ap for found_s, ap in run.improvements if found_s <= at_s), default=0.0)
-            for run in each.runs.values()
-        ]
-        low, middle, high = quantiles(aps, n=4, method="inclusive")
-        course.append(_Moment(at_s, low, middle, high))
-    return course
-
-
-def _line(scale: _Scale, course: Sequence[_Moment], colour: str, dash: str) -> str:
-    shown = [(scale.x(each.at_s), scale.y(each.middle)) for each in course if each.middle > 0]
-    # Between two bends a line needs no points.
-    bends = [
-        point
-        for at, point in enumerate(shown)
-        if at in {0, len(shown) - 1} or not shown[at - 1][1] == point[1] == shown[at + 1][1]
-    ]
-    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in bends)
-    end_x, end_y = bends[-1]
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return (
-        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
-        f'<circle cx="{end_x:.0f}" cy="{end_y:.1f}" r="4" fill="{colour}"/>'
+def _first_s(each: Compared) -> float:
+    """Returns when the last of a peer's searches has its first full trial."""
+    return max(
+        run.improvements[0][0] if run.improvements else math.inf for run in each.runs.values()
     )
 
 
-def _band(scale: _Scale, course: Sequence[_Moment], colour: str) -> str:
-    around = [(each.at_s, each.high) for each in course]
-    around += [(each.at_s, each.low) for each in reversed(course)]
-    points = " ".join(f"{scale.x(at_s):.0f},{scale.y(ap):.0f}" for at_s, ap in around)
-    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".13"/>'
-
-
-def _axes(scale: _Scale, seeds: int) -> list[str]:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = [
-        f'<text class="title" x="{LEFT}" y="24">The best AP found, over time</text>',
-        f'<text x="{LEFT}" y="44">40 trials, one worker; median of {seeds} seeds, bands are'
-        " quartiles; a dot is the end of a search</text>",
+def _heading(seeds: int) -> list[str]:
+    return [
+        f'<text class="title" x="{LEFT}" y="26">Simulated: how far the best AP found so far is '
+        "below the best of the space</text>",
+        f'<text x="{LEFT}" y="47">The same training loop for everybody: an epoch of a setting costs'
+        f" each search the same. 40 trials, one worker, mean of {seeds} seeds; a dot is the end."
+        "</text>",
     ]
-    for step in range(AP_STEPS + 1):
-        ap = scale.highest_ap - AP_STEP * step
-        y = scale.y(ap)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        label = f"{ap:.2f}".removeprefix("0")
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+
+
+def _line(panel: _Panel, each: Compared) -> str:
+    colour, dash = LINES[each.peer.key]
+    first_s = _first_s(each)
+    times = [first_s, *(at_s for at_s in panel.times if first_s < at_s < each.finish_s)]
+    points = [(panel.x(at_s), panel.y(_regret(each, at_s))) for at_s in times]
+    end = (panel.x(each.finish_s), panel.y(mean(each.regrets)))
+    line = " ".join(f"{x:.0f},{y:.1f}" for x, y in [*points, end])
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return (
+        f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
+        f'<circle cx="{end[0]:.0f}" cy="{end[1]:.1f}" r="4" fill="{colour}"/>'
+    )
+
+
+def _regret(each: Compared, at_s: float) -> float:
+    """Returns the mean regret of the searches of a peer at one time, when all have found an AP."""
+    return mean(
+        each.best_ap[seed] - max(ap for found_s, ap in run.improvements if found_s <= at_s)
+        for seed, run in each.runs.items()
+    )
+
+
+def _axes(panel: _Panel, title: str, *, has_scale: bool) -> list[str]:
+    bottom = HEIGHT - BOTTOM
+    parts = [f'<text class="panel" x="{panel.left}" y="{TOP - 14}">{html.escape(title)}</text>']
+    for regret in REGRETS:
+        y = panel.y(regret)
+        parts.append(
+            f'<line class="grid" x1="{panel.left}" x2="{panel.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        if has_scale:
+            label = f"{regret:.2f}".removeprefix("0")
+            parts.append(
+                f'<text x="{panel.left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+            )
     for tick in TICKS_S:
-        if scale.least_s <= tick <= scale.most_s:
-            x = f"{scale.x(tick):.0f}"
+        if panel.least_s <= tick <= panel.most_s:
+            x = f"{panel.x(tick):.0f}"
             parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>')
             parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{tick:,}</text>')
-    middle = (LEFT + right) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">seconds</text>')
-    turned = f"translate(16 {(TOP + bottom) / 2}) rotate(-90)"
-    parts.append(f'<text transform="{turned}" text-anchor="middle">validation AP</text>')
+    middle = (panel.left + panel.right) / 2
+    parts.append(
+        f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">simulated seconds of training'
+        "</text>"
+    )
+    if has_scale:
+        turned = f"translate(16 {(TOP + bottom) / 2}) rotate(-90)"
+        parts.append(
+            f'<text transform="{turned}" text-anchor="middle">AP below the best of the space</text>'
+        )
     return parts
 
 
-def _legend(row: int, each: Compared) -> str:
-    colour, dash = LINES[each.peer.key]
-    x, y = WIDTH - RIGHT + 18, TOP + 14 + 42 * row
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return (
-        f'<line x1="{x}" x2="{x + 28}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2.2"'
-        f'{dashes}/><text x="{x + 36}" y="{y + 1}">{html.escape(each.peer.title)}</text>'
-        f'<text x="{x + 36}" y="{y + 17}">done after {mean(each.finish_s):.0f} s</text>'
-    )
+def _legend(left: float, drawn: Sequence[Compared]) -> list[str]:
+    parts = []
+    for row, each in enumerate(drawn):
+        colour, dash = LINES[each.peer.key]
+        y = TOP + 14 + 30 * row
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        parts.append(
+            f'<line x1="{left}" x2="{left + 28}" y1="{y}" y2="{y}" stroke="{colour}"'
+            f' stroke-width="2.2"{dashes}/>'
+            f'<text x="{left + 36}" y="{y + 4}">{html.escape(each.peer.title)}</text>'
+        )
+    return parts

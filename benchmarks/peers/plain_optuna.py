@@ -25,7 +25,8 @@ from optuna.pruners import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import SHAPES_TASK, Curves, Space, peer_arguments, setting
+from benchmarks.peers.task import Lookup, RealSearch, curves_of, peer_arguments
+from canopy_search.search.config.space import SearchSpace
 
 Epochs = Callable[[dict[str, Any]], Iterator[tuple[float, float]]]
 """Trains a setting: yields validation AP and seconds of every epoch."""
@@ -35,11 +36,14 @@ Note = Callable[[int, int, float, float, dict[str, Any]], None]
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
+    # As its reference advises: parameters are sampled together; and, as Hyperband's does, for fewer
+    # random trials than there are in a bracket.
+    "multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=5),
     "random": lambda seed: RandomSampler(seed=seed),
 }
-PRUNERS: dict[str, Callable[[Space], BasePruner]] = {
+PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "median": lambda _: MedianPruner(),
-    "hyperband": lambda space: HyperbandPruner(min_resource=1, max_resource=space.epochs),
+    "hyperband": lambda epochs: HyperbandPruner(min_resource=1, max_resource=epochs),
     "successive_halving": lambda _: SuccessiveHalvingPruner(min_resource=1),
     "none": lambda _: NopPruner(),
 }
@@ -63,7 +67,7 @@ class Method:
 
 
 def search(
-    space: Space,
+    space: SearchSpace,
     method: Method,
     train: Epochs,
     note: Note,
@@ -80,13 +84,7 @@ def search(
     """
 
     def objective(trial: optuna.Trial) -> float:
-        params = {
-            "backbone": trial.suggest_categorical("backbone", space.backbones),
-            "loss": trial.suggest_categorical("loss", space.losses),
-            "gamma": trial.suggest_float(
-                "gamma", space.gamma_low, space.gamma_high, step=space.gamma_step
-            ),
-        }
+        params = space.suggest(trial)
         val_ap = 0.0
         for epoch, (val_ap, seconds) in enumerate(train(params), start=1):
             note(trial.number, epoch, val_ap, seconds, params)
@@ -99,30 +97,28 @@ def search(
         study_name=f"plain-{method.sampler}-{method.pruner}-{method.seed}",
         storage=storage,
         sampler=SAMPLERS[method.sampler](method.seed),
-        pruner=PRUNERS[method.pruner](space),
+        pruner=PRUNERS[method.pruner](space.training.epochs),
         direction="maximize",
     )
     study.optimize(objective, n_trials=method.trials)
     return study
 
 
-def simulated(
-    curves: Curves, sampler: str, pruner: str, seed: int, trials: int
-) -> list[EpochEntry]:
+def simulated(lookup: Lookup, method: Method) -> list[EpochEntry]:
     """Runs one search on looked-up epochs; with one worker the clock is a sum."""
     entries: list[EpochEntry] = []
     now_s = 0.0
 
     def look_up(params: dict[str, Any]) -> Iterator[tuple[float, float]]:
-        for point in curves.curve(params):
+        for point in lookup.curve(params):
             yield float("nan") if point.val_ap is None else point.val_ap, point.seconds
 
     def note(trial: int, epoch: int, val_ap: float, seconds: float, params: dict[str, Any]) -> None:
         nonlocal now_s
         now_s += seconds
-        entries.append(EpochEntry(seed, trial, epoch, val_ap, now_s, seconds, setting(params)))
+        entries.append(EpochEntry(method.seed, trial, epoch, val_ap, now_s, seconds, params))
 
-    search(curves.space, Method(sampler, pruner, seed, trials), look_up, note)
+    search(lookup.space, method, look_up, note)
     return entries
 
 
@@ -134,33 +130,34 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     recorder = Recorder(arguments.record)
-    if arguments.table is not None:
-        curves = Curves(arguments.table)
-        for seed in arguments.seeds:
-            for entry in simulated(
-                curves, arguments.sampler, arguments.pruner, seed, arguments.trials
-            ):
-                recorder.add(entry)
-        return
-    from benchmarks.peers.torch_training import TorchTraining
-
-    training = TorchTraining(arguments.data, SHAPES_TASK, threads=2, loader_workers=2)
     for seed in arguments.seeds:
-        search(
-            SHAPES_TASK.space,
-            Method(arguments.sampler, arguments.pruner, seed, arguments.trials),
-            training.epochs,
-            noting(recorder.add, seed, arguments.began or time.time()),
-            storage=os.environ["PEERS_DATABASE_URL"],
-        )
+        method = Method(arguments.sampler, arguments.pruner, seed, arguments.trials)
+        if arguments.curves is None:
+            train(
+                RealSearch.of(arguments, seed), method, recorder, os.environ["PEERS_DATABASE_URL"]
+            )
+            continue
+        for entry in simulated(Lookup(curves_of(arguments.curves, seed)), method):
+            recorder.add(entry)
 
 
-def noting(add: Callable[[EpochEntry], None], seed: int, began: float) -> Note:
+def train(
+    search_for_real: RealSearch, method: Method, recorder: Recorder, storage: str | None
+) -> None:
+    """Runs one search for real."""
+    from benchmarks.peers.loops import training_of
+
+    training = training_of(search_for_real, loader_workers=2)
+    note = _noting(recorder, search_for_real)
+    search(training.space, method, training.epochs, note, storage)
+
+
+def _noting(recorder: Recorder, search_for_real: RealSearch) -> Note:
     """Returns what adds an epoch as it ends."""
 
     def note(trial: int, epoch: int, val_ap: float, seconds: float, params: dict[str, Any]) -> None:
-        at_s = time.time() - began
-        add(EpochEntry(seed, trial, epoch, val_ap, at_s, seconds, setting(params)))
+        at_s = time.time() - search_for_real.began
+        recorder.add(EpochEntry(search_for_real.seed, trial, epoch, val_ap, at_s, seconds, params))
 
     return note
 

@@ -26,21 +26,15 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder
-from benchmarks.peers.task import (
-    SHAPES,
-    SHAPES_TASK,
-    Curves,
-    RealSearch,
-    Space,
-    peer_arguments,
-    setting,
-)
+from benchmarks.peers.task import Lookup, RealSearch, curves_of, peer_arguments
+from canopy_search.search.config.space import SearchSpace
+from canopy_search.search.study.configuration import load_config
 
 _NOBODY: Any = None
 """ASHA's scheduler does not look at Ray's controller, which cannot be made without a cluster."""
 
 
-def searcher(space: Space, seed: int) -> OptunaSearch:
+def searcher(space: SearchSpace, seed: int) -> OptunaSearch:
     """Returns Ray's searcher on a space that is defined by running it.
 
     Ray's own words for a space take no step that does not divide its bounds.
@@ -48,18 +42,23 @@ def searcher(space: Space, seed: int) -> OptunaSearch:
     return OptunaSearch(partial(_define, space), metric="val_ap", mode="max", seed=seed)
 
 
-def _define(space: Space, trial: optuna.Trial) -> None:
-    trial.suggest_categorical("backbone", space.backbones)
-    trial.suggest_categorical("loss", space.losses)
-    trial.suggest_float("gamma", space.gamma_low, space.gamma_high, step=space.gamma_step)
+def _define(space: SearchSpace, trial: optuna.Trial) -> None:
+    space.suggest(trial)
+
+
+def scheduler(space: SearchSpace, reduction_factor: int) -> ASHAScheduler:
+    """Returns Ray's scheduler; its own default for the factor is 4, its examples have 3."""
+    return ASHAScheduler(max_t=space.training.epochs, reduction_factor=reduction_factor)
 
 
 class Driven:
     """Ray's searcher and scheduler as the clock sees them."""
 
-    def __init__(self, space: Space, seed: int, trials: int) -> None:
+    def __init__(self, space: SearchSpace, reduction_factor: int, seed: int, trials: int) -> None:
+        self._space = space
         self._searcher = searcher(space, seed)
-        self._scheduler = ASHAScheduler(metric="val_ap", mode="max", max_t=space.epochs)
+        self._scheduler = scheduler(space, reduction_factor)
+        self._scheduler.set_search_properties("val_ap", "max")
         self._trials = trials
         self._known: list[Any] = []
 
@@ -73,7 +72,7 @@ class Driven:
         trial: Any = SimpleNamespace(trial_id=str(number))
         self._known.append(trial)
         self._scheduler.on_trial_add(_NOBODY, trial)
-        return Begun(number, setting(config or {}))
+        return Begun(number, self._space.canonical(config or {}))
 
     def report(self, trial: int, epoch: int, val_ap: float) -> Decision:
         """See `clock.Scheduler`: in the order of `TuneController._process_trial_result`."""
@@ -96,31 +95,25 @@ class Driven:
 
 def trainable(config: dict[str, Any]) -> None:
     """Trains one setting in a process of Ray's and reports every epoch."""
-    from benchmarks.peers.torch_training import TorchTraining
+    from benchmarks.peers.loops import training_of
 
-    fixed = config["fixed"]
-    training = TorchTraining(
-        Path(fixed["data"]),
-        SHAPES_TASK,
-        threads=fixed["threads"],
-        loader_workers=fixed["loaders"],
-    )
-    recorder = Recorder(Path(fixed["record"]))
+    search: RealSearch = config["search"]
+    training = training_of(search, loader_workers=2 if search.workers == 1 else 0)
+    params = training.space.canonical(config)
+    recorder = Recorder(config["record"])
     # Ray names trials by eight hexadecimal digits, and with a listed number after them.
     number = int(tune.get_context().get_trial_id().partition("_")[0], 16)
-    for epoch, (val_ap, seconds) in enumerate(training.epochs(config), start=1):
-        at_s = time.time() - fixed["began"]
-        recorder.add(
-            EpochEntry(fixed["seed"], number, epoch, val_ap, at_s, seconds, setting(config))
-        )
+    for epoch, (val_ap, seconds) in enumerate(training.epochs(params), start=1):
+        at_s = time.time() - search.began
+        recorder.add(EpochEntry(search.seed, number, epoch, val_ap, at_s, seconds, params))
         tune.report({"val_ap": val_ap})
 
 
-def train(search: RealSearch, record: Path) -> None:
+def train(search: RealSearch, reduction_factor: int, record: Path) -> None:
     """Runs one search for real."""
     import ray
 
-    threads, workers = search.threads, search.workers
+    space = load_config(search.config).space
     repository = str(Path(__file__).parents[2])
     ray.init(
         num_cpus=2,
@@ -128,22 +121,16 @@ def train(search: RealSearch, record: Path) -> None:
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": repository}},
     )
-    fixed = {
-        "data": str(search.data),
-        "record": str(record),
-        "seed": search.seed,
-        "began": search.began,
-        "threads": threads,
-        "loaders": threads if workers == 1 else 0,
-    }
     tune.Tuner(
-        tune.with_resources(trainable, {"cpu": threads}),
-        param_space={"fixed": fixed},
+        tune.with_resources(trainable, {"cpu": search.threads}),
+        param_space={"search": search, "record": record},
         tune_config=tune.TuneConfig(
             metric="val_ap",
             mode="max",
-            search_alg=ConcurrencyLimiter(searcher(SHAPES, search.seed), max_concurrent=workers),
-            scheduler=ASHAScheduler(max_t=SHAPES.epochs),
+            search_alg=ConcurrencyLimiter(
+                searcher(space, search.seed), max_concurrent=search.workers
+            ),
+            scheduler=scheduler(space, reduction_factor),
             num_samples=search.trials,
         ),
         run_config=tune.RunConfig(
@@ -155,19 +142,22 @@ def train(search: RealSearch, record: Path) -> None:
 
 def main() -> None:
     """Searches and writes the record."""
-    arguments = peer_arguments(__doc__).parse_args()
+    parser = peer_arguments(__doc__)
+    parser.add_argument("--reduction-factor", type=int, default=4)
+    arguments = parser.parse_args()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    curves = Curves(arguments.table) if arguments.table else None
     recorder = Recorder(arguments.record)
     for seed in arguments.seeds:
         random.seed(seed)
         np.random.seed(seed)  # what Ray draws from
-        if curves is None:
-            train(RealSearch.of(arguments, seed), arguments.record.resolve())
+        if arguments.curves is None:
+            search = RealSearch.of(arguments, seed)
+            train(search, arguments.reduction_factor, arguments.record.resolve())
             continue
-        driven = Driven(curves.space, seed, arguments.trials)
-        for entry in run_clock(driven, curves.curve, arguments.workers, seed):
+        lookup = Lookup(curves_of(arguments.curves, seed))
+        driven = Driven(lookup.space, arguments.reduction_factor, seed, arguments.trials)
+        for entry in run_clock(driven, lookup.curve, arguments.workers, seed):
             recorder.add(entry)
 
 

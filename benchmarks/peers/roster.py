@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,41 +68,54 @@ def _syne_tune(method: str, title: str, workers: int) -> Peer:
     )
 
 
-PLAIN = Peer("plain", "Optuna, TPE + median", "plain_optuna")
-RANDOM = Peer(
-    "random",
-    "random search, no pruning",
-    "plain_optuna",
-    ("--sampler", "random", "--pruner", "none"),
-    costs="plain",
-)
+def _optuna(key: str, title: str, sampler: str, pruner: str) -> Peer:
+    options = ("--sampler", sampler, "--pruner", pruner)
+    return Peer(key, title, "plain_optuna", options, costs="plain")
+
+
+PLAIN = _optuna("plain", "Optuna, TPE + median", "tpe", "median")
+HYPERBAND = _optuna("hyperband", "Optuna, TPE + hyperband", "tpe", "hyperband")
+RANDOM = _optuna("random", "random search, no pruning", "random", "none")
+RAY = Peer("ray", "Ray Tune, OptunaSearch + ASHA", "ray_tune", environment="peers")
+RAY_2 = replace(RAY, key="ray-2", workers=2)
+STOPPING = _syne_tune("stopping", "ASHA, stopping", 1)
+STOPPING_2 = _syne_tune("stopping", "ASHA, stopping", 2)
 CANOPY = Peer("canopy", "Canopy", "canopy_search")
-CANOPY_2 = Peer("canopy-2", "Canopy", "canopy_search", workers=2)
+CANOPY_2 = replace(CANOPY, key="canopy-2", workers=2)
 PEERS = [
     PLAIN,
-    Peer(
-        "hyperband",
-        "Optuna, TPE + hyperband",
-        "plain_optuna",
-        ("--pruner", "hyperband"),
-        costs="plain",
-    ),
-    Peer(
-        "halving",
-        "Optuna, TPE + successive halving",
-        "plain_optuna",
-        ("--pruner", "successive_halving"),
-        costs="plain",
-    ),
+    HYPERBAND,
+    _optuna("advised", "Optuna, multivariate TPE + hyperband", "multivariate", "hyperband"),
+    _optuna("halving", "Optuna, TPE + successive halving", "tpe", "successive_halving"),
     RANDOM,
-    Peer("ray", "Ray Tune, OptunaSearch + ASHA", "ray_tune", environment="peers"),
-    _syne_tune("stopping", "ASHA, stopping", 1),
+    RAY,
+    replace(
+        RAY,
+        key="ray-factor-3",
+        title="Ray Tune, the same with factor 3",
+        options=("--reduction-factor", "3"),
+        costs="ray",
+    ),
+    STOPPING,
     _syne_tune("promotion", "ASHA, promotion", 1),
     _syne_tune("pasha", "PASHA", 1),
-    Peer("canopy-alone", "Canopy, stages off", "canopy_search", ("--no-stages",), costs="canopy"),
+    replace(
+        CANOPY,
+        key="canopy-asha",
+        title="Canopy, asha (0.1.0)",
+        options=("--pruner", "asha"),
+        costs="canopy",
+    ),
+    replace(
+        CANOPY,
+        key="canopy-alone",
+        title="Canopy, stages off",
+        options=("--no-stages",),
+        costs="canopy",
+    ),
     CANOPY,
-    Peer("ray-2", "Ray Tune, OptunaSearch + ASHA", "ray_tune", (), "peers", 2),
-    _syne_tune("stopping", "ASHA, stopping", 2),
+    RAY_2,
+    STOPPING_2,
     _syne_tune("promotion", "ASHA, promotion", 2),
     _syne_tune("pasha", "PASHA", 2),
     CANOPY_2,

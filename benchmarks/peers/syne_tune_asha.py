@@ -21,6 +21,11 @@ from typing import Any
 
 import numpy as np
 import syne_tune
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
 from syne_tune import StoppingCriterion, Tuner
 from syne_tune.backend import LocalBackend
 from syne_tune.backend.trial_status import Trial
@@ -30,15 +35,9 @@ from syne_tune.optimizer.scheduler import SchedulerDecision
 
 from benchmarks.peers.clock import Begun, Decision, run_clock
 from benchmarks.peers.record import EpochEntry, Recorder, read_record
-from benchmarks.peers.task import (
-    SHAPES,
-    SHAPES_TASK,
-    Curves,
-    RealSearch,
-    Space,
-    peer_arguments,
-    setting,
-)
+from benchmarks.peers.task import Lookup, RealSearch, curves_of, peer_arguments
+from canopy_search.search.config.space import SearchSpace
+from canopy_search.search.study.configuration import load_config
 
 METHODS = ("stopping", "promotion", "pasha")
 DECISIONS = {
@@ -52,18 +51,22 @@ PASHA_FACTOR = 2
 IS_OLD = tuple(map(int, syne_tune.__version__.split(".")[:2])) < (0, 14)
 
 
-def config_space(space: Space, **constants: Any) -> dict[str, Any]:
+def config_space(space: SearchSpace, **constants: Any) -> dict[str, Any]:
     """Returns what is searched, in Syne Tune's words."""
-    return {
-        "backbone": choice(space.backbones),
-        "loss": choice(space.losses),
-        "gamma": finrange(space.gamma_low, space.gamma_high, len(space.gammas)),
-        "epochs": space.epochs,
-        **constants,
-    }
+    domains = {name: _domain(each) for name, each in space.distributions.items()}
+    return {**domains, "epochs": space.training.epochs, **constants}
 
 
-def scheduler(space: Space, method: str, seed: int, **constants: Any) -> Any:
+def _domain(distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return choice(list(distribution.choices))
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        steps = round((distribution.high - distribution.low) / distribution.step)
+        return finrange(distribution.low, distribution.high, steps + 1)
+    raise TypeError(f"{distribution}: only lists and ranges with a step are compared")
+
+
+def scheduler(space: SearchSpace, method: str, seed: int, **constants: Any) -> Any:
     """Builds a scheduler with the defaults of its version: rungs at epochs 1, 3 and 9."""
     searched = config_space(space, **constants)
     if not IS_OLD:
@@ -73,7 +76,7 @@ def scheduler(space: Space, method: str, seed: int, **constants: Any) -> Any:
             searched,
             metric="val_ap",
             time_attr="epoch",
-            max_t=space.epochs,
+            max_t=space.training.epochs,
             do_minimize=False,
             random_seed=seed,
         )
@@ -94,7 +97,8 @@ def scheduler(space: Space, method: str, seed: int, **constants: Any) -> Any:
 class Driven:
     """A scheduler of Syne Tune as the clock sees it."""
 
-    def __init__(self, scheduler: Any, trials: int) -> None:
+    def __init__(self, space: SearchSpace, scheduler: Any, trials: int) -> None:
+        self._space = space
         self._scheduler = scheduler
         self._trials = trials
         self._known: dict[int, Trial] = {}
@@ -112,14 +116,14 @@ class Driven:
             number = suggestion.checkpoint_trial_id
             if suggestion.config is not None:
                 self._known[number].config = suggestion.config
-            return Begun(number, setting(self._known[number].config))
+            return Begun(number, self._space.canonical(self._known[number].config))
         if new >= self._trials:
             self._is_over = True
             return None
         trial = Trial(new, suggestion.config, datetime.now())
         self._known[new] = trial
         self._scheduler.on_trial_add(trial)
-        return Begun(new, setting(trial.config))
+        return Begun(new, self._space.canonical(trial.config))
 
     def report(self, trial: int, epoch: int, val_ap: float) -> Decision:
         """See `clock.Scheduler`."""
@@ -136,12 +140,12 @@ class Driven:
         self._scheduler.on_trial_complete(self._known[trial], {"val_ap": val_ap, "epoch": epoch})
 
 
-def best_to_its_end(entries: list[EpochEntry], curves: Curves) -> list[EpochEntry]:
+def best_to_its_end(entries: list[EpochEntry], lookup: Lookup) -> list[EpochEntry]:
     """Returns what is left of the best trial of those that got furthest, on looked-up epochs."""
     best = furthest(entries)
     at_s = entries[-1].at_s
     more = []
-    for epoch, point in enumerate(curves.curve(best.params)[best.epoch :], start=best.epoch + 1):
+    for epoch, point in enumerate(lookup.curve(best.params)[best.epoch :], start=best.epoch + 1):
         at_s += point.seconds
         val_ap = float("nan") if point.val_ap is None else point.val_ap
         more.append(replace(best, epoch=epoch, val_ap=val_ap, at_s=at_s, train_s=point.seconds))
@@ -156,16 +160,19 @@ def furthest(entries: list[EpochEntry]) -> EpochEntry:
 def train(search: RealSearch, method: str, record: Path) -> None:
     """Runs one search for real."""
     os.environ["SYNETUNE_FOLDER"] = str(record.parent / "syne-tune")
+    space = load_config(search.config).space
     constants = {
+        "config": str(search.config),
         "data": str(search.data),
         "record": str(record),
         "search_seed": search.seed,
         "began": search.began,
-        "threads": search.threads,
+        "workers": search.workers,
+        "own_loop": int(search.own_loop),
     }
     Tuner(
         trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("syne_tune_trial.py"))),
-        scheduler=scheduler(SHAPES, method, search.seed, **constants),
+        scheduler=scheduler(space, method, search.seed, **constants),
         # One less: it ends when more have been started.
         stop_criterion=StoppingCriterion(max_num_trials_started=search.trials - 1),
         wait_trial_completion_when_stopping=True,
@@ -176,10 +183,10 @@ def train(search: RealSearch, method: str, record: Path) -> None:
     ).run()
     entries = read_record(record)
     best = furthest(entries)
-    if best.epoch < SHAPES.epochs:
-        from benchmarks.peers.torch_training import TorchTraining
+    if best.epoch < space.training.epochs:
+        from benchmarks.peers.loops import training_of
 
-        training = TorchTraining(search.data, SHAPES_TASK, threads=search.threads, loader_workers=2)
+        training = training_of(search, loader_workers=2)
         for epoch, (val_ap, seconds) in enumerate(training.epochs(best.params), start=1):
             at_s = time.time() - search.began
             again = replace(best, epoch=epoch, val_ap=val_ap, at_s=at_s, train_s=seconds)
@@ -192,17 +199,18 @@ def main() -> None:
     parser.add_argument("--method", choices=METHODS, default="stopping")
     arguments = parser.parse_args()
     logging.getLogger("syne_tune").setLevel(logging.WARNING)
-    curves = Curves(arguments.table) if arguments.table else None
     recorder = Recorder(arguments.record)
     for seed in arguments.seeds:
         random.seed(seed)
         np.random.seed(seed)  # what Syne Tune draws from
-        if curves is None:
+        if arguments.curves is None:
             train(RealSearch.of(arguments, seed), arguments.method, arguments.record.resolve())
             continue
-        driven = Driven(scheduler(curves.space, arguments.method, seed), arguments.trials)
-        entries = run_clock(driven, curves.curve, arguments.workers, seed)
-        for entry in [*entries, *best_to_its_end(entries, curves)]:
+        lookup = Lookup(curves_of(arguments.curves, seed))
+        asks = scheduler(lookup.space, arguments.method, seed)
+        driven = Driven(lookup.space, asks, arguments.trials)
+        entries = run_clock(driven, lookup.curve, arguments.workers, seed)
+        for entry in [*entries, *best_to_its_end(entries, lookup)]:
             recorder.add(entry)
 
 

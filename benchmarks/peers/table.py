@@ -1,188 +1,186 @@
-"""Summaries of searches → the tables and ratios that are printed."""
+"""Summaries of searches → the tables that are printed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, median, stdev
+from statistics import geometric_mean, mean, median
+
+import numpy as np
 
 from benchmarks.peers.measuring import RealRun
-from benchmarks.peers.roster import CANOPY, CANOPY_2, PLAIN, RANDOM, Peer
-from benchmarks.peers.summary import Costs, SearchRun, overhead_s, summarize
+from benchmarks.peers.roster import CANOPY, Peer
+from benchmarks.peers.summary import Costs, SearchRun
 from benchmarks.peers.winners import setting_key
-
-TOLERANCE = 0.005
-"""How far below plain Optuna's best an AP still counts as the same: about as much as its own best
-varies by from one search to the next (a standard deviation of .004)."""
+from canopy_search.dashboards.formatting.values import number_text, signed_text
+from canopy_search.search.simulation.comparison import Spread, paired_interval
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One peer's searches.
+    """One peer's simulated searches of one space.
 
     Attributes:
         peer: who.
-        runs: seed → summary.
-        costs: what was added to the simulation.
+        best_ap: seed → the best AP of a full run in the space.
+        runs: seed → summary, where an epoch costs everybody the same.
+        shipped: likewise, with what the peer's own loop and trials cost; empty if that is not
+            known for this space.
+        costs: those that `shipped` has.
     """
 
     peer: Peer
+    best_ap: Mapping[int, float]
     runs: Mapping[int, SearchRun]
+    shipped: Mapping[int, SearchRun]
     costs: Costs
 
-    def reached_s(self, targets: Mapping[int, float]) -> list[float]:
-        """Returns for each seed when its AP was reached; infinity where it was not."""
-        return [run.reached_s(targets[seed]) for seed, run in self.runs.items()]
+    @property
+    def regrets(self) -> list[float]:
+        """How far the best AP of each search is below the best of the space."""
+        return [self.best_ap[seed] - (run.best_ap or 0.0) for seed, run in self.runs.items()]
 
     @property
-    def finish_s(self) -> list[float]:
-        """When each search ended."""
-        return [run.finish_s for run in self.runs.values()]
+    def trained(self) -> float:
+        """Mean number of epochs that a search trains."""
+        return mean(run.trained for run in self.runs.values())
 
     @property
-    def trained(self) -> list[int]:
-        """Epochs that each search trained."""
-        return [run.trained for run in self.runs.values()]
+    def finish_s(self) -> float:
+        """Mean time to the end of a search, where an epoch costs everybody the same."""
+        return _finish_s(self.runs)
+
+    def share_within(self, regret: float) -> float:
+        """Returns the share of searches that end so near to the best."""
+        return mean(each <= regret + 1e-9 for each in self.regrets)
+
+    def within_s(self, regret: float) -> float:
+        """Returns the median time until a search is so near to the best; infinity for never."""
+        return median(
+            run.reached_s(self.best_ap[seed] - regret - 1e-9) for seed, run in self.runs.items()
+        )
+
+    def excess(self, ours: "Compared") -> tuple[float, float]:
+        """Returns the 95 % interval of how much more it regrets than Canopy, paired by seed."""
+        return paired_interval(self.regrets, ours.regrets)
 
 
-def targets_of(plain: Compared, tolerance: float) -> dict[int, float]:
-    """Returns seed → the AP that is to be reached: plain Optuna's best, less a tolerance."""
-    return {
-        seed: (run.best_ap if run.best_ap is not None else math.inf) - tolerance
-        for seed, run in plain.runs.items()
-    }
+def _finish_s(runs: Mapping[int, SearchRun]) -> float:
+    return mean(run.finish_s for run in runs.values())
 
 
-def simulated_table(
-    compared: Sequence[Compared], test_ap: Mapping[str, float], tolerance: float = TOLERANCE
-) -> str:
-    """Returns the table of all peers, in Markdown.
+def ours_of(compared: Sequence[Compared], peer: Peer) -> Compared:
+    """Returns Canopy's searches with as many workers as a peer has."""
+    return next(
+        each
+        for each in compared
+        if (each.peer.title, each.peer.workers) == (CANOPY.title, peer.workers)
+    )
+
+
+def simulated_table(compared: Sequence[Compared], test_ap: Mapping[str, float]) -> str:
+    """Returns the table of one space, in Markdown.
 
     Args:
-        compared: plain Optuna among them.
-        test_ap: by `winners.setting_key`; those that lack are left out.
-        tolerance: see `targets_of`.
+        compared: Canopy among them, with each number of workers.
+        test_ap: by `winners.setting_key`; empty if winners were not scored on test.
     """
-    plain = next(each for each in compared if each.peer == PLAIN)
-    targets = targets_of(plain, tolerance)
-    rows = [
-        "| peer | workers | finished, s | same AP, s | reached | epochs trained | best val AP "
-        "| winner's test AP | outside of epochs, s a trial | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    has_shipped, has_test = any(each.shipped for each in compared), bool(test_ap)
+    head = ["search", "workers", "below the best", "90 % within", "≤ .005", "≤ .01"]
+    head += ["more than Canopy, 95 %", "epochs", "same loop, s", "Canopy = 1", "≤ .01 after, s"]
+    head += ["as shipped, s", "Canopy = 1", "peak MiB"] * has_shipped
+    head += ["winner's test AP"] * has_test
+    rows = [head, ["---"] * len(head)]
     for each in compared:
-        reached = each.reached_s(targets)
-        best = [run.best_ap for run in each.runs.values() if run.best_ap is not None]
-        won = [
-            test_ap[setting_key(run.winner)]
-            for run in each.runs.values()
-            if run.winner is not None and setting_key(run.winner) in test_ap
+        ours = ours_of(compared, each.peer)
+        cells = [each.peer.title, str(each.peer.workers), *_regret_cells(each, ours)]
+        within_s = each.within_s(0.01)
+        cells += [
+            f"{each.trained:.0f}",
+            f"{each.finish_s:.0f}",
+            f"{each.finish_s / ours.finish_s:.2f}",
+            f"{within_s:.0f}" if math.isfinite(within_s) else "never",
         ]
-        cells = [
-            each.peer.title,
-            str(each.peer.workers),
-            _spread(each.finish_s, 0),
-            _seconds(median(reached)),
-            f"{sum(map(math.isfinite, reached))} of {len(reached)}",
-            _spread(each.trained, 0),
-            _ap_spread(best),
-            _ap_spread(won),
-            f"{each.costs.trial_s:.2f}",
-            "" if each.costs.peak_mib is None else f"{each.costs.peak_mib:,.0f}",
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        if has_shipped:
+            shipped_s = _finish_s(each.shipped)
+            memory = "" if each.costs.peak_mib is None else f"{each.costs.peak_mib:,.0f}"
+            cells += [f"{shipped_s:.0f}", f"{shipped_s / _finish_s(ours.shipped):.2f}", memory]
+        if has_test:
+            winners = [run.winner for run in each.runs.values() if run.winner is not None]
+            aps = Spread.of([test_ap[setting_key(winner)] for winner in winners])
+            cells.append(f"{number_text(aps.mean)} ± {number_text(aps.deviation)}")
+        rows.append(cells)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def real_table(runs: Iterable[RealRun], epochs: int) -> str:
+def _regret_cells(each: Compared, ours: Compared) -> list[str]:
+    regret = Spread.of(each.regrets)
+    low, high = each.excess(ours)
+    more = "" if each is ours else f"{signed_text(low)} to {signed_text(high)}"
+    return [
+        f"{number_text(regret.mean)} ± {number_text(regret.deviation)}",
+        number_text(float(np.quantile(each.regrets, 0.9))),
+        f"{each.share_within(0.005):.0%}",
+        f"{each.share_within(0.01):.0%}",
+        more,
+    ]
+
+
+def overview_table(spaces: Mapping[str, Sequence[Compared]]) -> str:
+    """Returns a row for each peer of one worker, over all spaces, in Markdown.
+
+    Args:
+        spaces: title → its searches; the same peers in each.
+    """
+    head = ["search, one worker", "time, Canopy = 1", "from", "to", "epochs, Canopy = 1"]
+    head += ["regrets more", "within the spread", "regrets less"]
+    rows = [head, ["---"] * len(head)]
+    first = next(iter(spaces.values()))
+    for peer in (each.peer for each in first if each.peer.workers == 1):
+        pairs = [
+            (next(each for each in compared if each.peer == peer), ours_of(compared, peer))
+            for compared in spaces.values()
+        ]
+        times = [theirs.finish_s / ours.finish_s for theirs, ours in pairs]
+        epochs = [theirs.trained / ours.trained for theirs, ours in pairs]
+        intervals = [theirs.excess(ours) for theirs, ours in pairs]
+        more = sum(low > 0 for low, _ in intervals)
+        less = sum(high < 0 for _, high in intervals)
+        rows.append(
+            [
+                peer.title,
+                f"{geometric_mean(times):.2f}",
+                f"{min(times):.2f}",
+                f"{max(times):.2f}",
+                f"{geometric_mean(epochs):.2f}",
+                str(more),
+                str(len(pairs) - more - less),
+                str(less),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def real_table(runs: Iterable[RealRun]) -> str:
     """Returns the table of searches that were really run, in Markdown."""
-    rows = [
-        "| peer | workers | trials | finished, s | epochs trained | s an epoch "
-        "| outside of epochs, s a trial | best val AP | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["search", "loop", "workers", "trials", "finished, s", "epochs", "s an epoch"]
+    head += ["start, s", "outside of epochs, s a trial", "best val AP", "peak MiB", "measured"]
+    rows = [head, ["---"] * len(head)]
     for each in runs:
-        run = summarize(each.entries, epochs)
-        start_s = min(entry.at_s - entry.train_s for entry in each.entries if entry.trained)
-        cells = [
-            each.peer.title,
-            str(each.peer.workers),
-            str(run.trials),
-            f"{run.finish_s:.1f}",
-            str(run.trained),
-            f"{run.trained_s / run.trained:.2f}",
-            f"{overhead_s(run, each.peer.workers, start_s):.2f}",
-            "" if run.best_ap is None else _ap(run.best_ap),
-            f"{each.peak_mib:,.0f}",
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def ratio_lines(compared: Sequence[Compared], tolerance: float = TOLERANCE) -> list[str]:
-    """Returns how many times sooner Canopy is, a line for each aim."""
-    by_key = {each.peer.key: each for each in compared}
-    canopy, plain, random = by_key[CANOPY.key], by_key[PLAIN.key], by_key[RANDOM.key]
-
-    def sooner(peer: Compared, ours: Compared, below: float = tolerance) -> float:
-        targets = targets_of(plain, below)
-        theirs_s, ours_s = (median(each.reached_s(targets)) for each in (peer, ours))
-        return math.nan if math.isinf(ours_s) else theirs_s / ours_s
-
-    same = f"same AP within {_ap(tolerance)}"
-    lines = [
-        _aim("finished, plain Optuna / Canopy", _mean_ratio(plain, canopy), 3),
-        _aim("finished, random search / Canopy", _mean_ratio(random, canopy), 6),
-        _aim(f"{same}, plain Optuna / Canopy", sooner(plain, canopy), 3),
-        _aim("its very best AP, plain Optuna / Canopy", sooner(plain, canopy, 0.0), 3),
-        _aim(f"{same}, random search / Canopy", sooner(random, canopy), None),
-    ]
-    for each in compared:
-        if each.peer.environment == "canopy":
-            continue
-        ours = by_key[CANOPY_2.key if each.peer.workers == 2 else CANOPY.key]
-        workers = "1 worker" if each.peer.workers == 1 else f"{each.peer.workers} workers"
-        lines.append(_aim(f"{same}, {each.peer.title}, {workers} / Canopy", sooner(each, ours), 1))
-    peers = [each for each in compared if each.peer.module != CANOPY.module]
-    nearest = min(peers, key=lambda each: mean(each.trained))
-    share = mean(nearest.trained) / mean(canopy.trained)
-    lines.append(_aim(f"epochs trained, {nearest.peer.title} (the fewest) / Canopy", share, 2))
-    return lines
-
-
-def _aim(name: str, ratio: float, wanted: float | None) -> str:
-    if math.isnan(ratio):
-        end = "" if wanted is None else f"; at least {wanted} was the aim: missed"
-        return f"       –  {name} (Canopy does not, in half of its searches){end}"
-    if wanted is None and math.isfinite(ratio):
-        return f"  {ratio:5.1f}×  {name}"
-    shown = f"{ratio:5.1f}×" if math.isfinite(ratio) else "     ∞"
-    why = "" if math.isfinite(ratio) else " (never in half of its searches)"
-    aim = "" if wanted is None else f"; at least {wanted} was the aim"
-    return f"  {shown}  {name}{why}{aim}{'' if wanted is None else _verdict(ratio, wanted)}"
-
-
-def _verdict(ratio: float, wanted: float) -> str:
-    return ": met" if ratio >= wanted else ": missed"
-
-
-def _mean_ratio(peer: Compared, ours: Compared) -> float:
-    return mean(peer.finish_s) / mean(ours.finish_s)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    spread = stdev(values) if len(values) > 1 else 0.0
-    return f"{mean(values):.{digits}f} ± {spread:.{digits}f}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.0f}" if math.isfinite(value) else "never"
-
-
-def _ap(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
-
-
-def _ap_spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    return f"{_ap(mean(values))} ± {_ap(stdev(values) if len(values) > 1 else 0.0)}"
+        run = each.run
+        rows.append(
+            [
+                each.peer.title,
+                "its own" if each.own_loop else "Canopy's",
+                str(each.peer.workers),
+                str(run.trials),
+                f"{run.finish_s:.1f}",
+                str(run.trained),
+                f"{run.trained_s / run.trained:.2f}",
+                f"{each.start_s:.1f}",
+                f"{each.trial_s:.2f}",
+                "" if run.best_ap is None else number_text(run.best_ap),
+                f"{each.peak_mib:,.0f}",
+                each.machine.partition(" · torch")[0],
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

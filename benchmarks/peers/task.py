@@ -2,139 +2,61 @@
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-
+from benchmarks.peers.rates import Rates
+from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.simulation.curve_files import read_curves
-from canopy_search.search.simulation.curves import CurvePoint, CurveTable
+from canopy_search.search.simulation.curves import CurvePoint, FiniteCurves
+from canopy_search.search.simulation.landscapes import FAMILIES, Landscape
+from canopy_search.training.settings import TrainingSettings
 
+FOLDER = Path(__file__).parents[1]
+SHAPES = FOLDER / "shapes.yaml"
+EMOJI = FOLDER / "emoji.yaml"
 TRIALS = 40
-_FOLDER = Path(__file__).parents[1]
-TRAINING_SEED = 0
-FLIPS = ("hflip", "vflip", "rot90")
-IMAGE_SETTINGS: dict[str, Any] = {"image_px": 32, "augment": FLIPS}
+RATES = "rates"
+
+
+def curves_of(name: str, seed: int) -> FiniteCurves:
+    """Returns the learning curves that a search looks up.
+
+    Args:
+        name: `RATES` or a family, which draw others for each seed, or a table's file.
+        seed: of the search.
+    """
+    if name == RATES:
+        return Rates(seed)
+    return Landscape(FAMILIES[name], seed) if name in FAMILIES else _table(Path(name))
+
+
+@cache
+def _table(path: Path) -> FiniteCurves:
+    return read_curves(path)
 
 
 @dataclass(frozen=True)
-class Space:
-    """What is searched.
+class Lookup:
+    """Epochs that are looked up, for peers whose numbers differ in the last bits.
 
     Attributes:
-        backbones: names of networks.
-        losses: names of losses.
-        gamma_low: smallest gamma of ExponentialLR.
-        gamma_high: largest.
-        gamma_step: between two gammas.
-        epochs: of a full run.
+        curves: of the whole space.
     """
 
-    backbones: list[str]
-    losses: list[str]
-    gamma_low: float
-    gamma_high: float
-    gamma_step: float
-    epochs: int
+    curves: FiniteCurves
 
     @property
-    def gammas(self) -> list[float]:
-        """Every gamma."""
-        steps = round((self.gamma_high - self.gamma_low) / self.gamma_step)
-        return [round(self.gamma_low + k * self.gamma_step, 6) for k in range(steps + 1)]
+    def space(self) -> SearchSpace:
+        """The space, with the epochs of a full run."""
+        return SearchSpace(TrainingSettings(epochs=self.curves.epochs), self.curves.distributions)
 
-
-# benchmarks/shapes.yaml for peers that do not read it.
-SHAPES = Space(
-    ["tinycnn_8", "tinycnn_16", "tinyresnet_8", "tinyresnet_16"],
-    ["bce", "weighted_bce", "asymmetric"],
-    0.70,
-    1.00,
-    0.03,
-    9,
-)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is searched, and how a setting of it is trained.
-
-    Attributes:
-        space: of the search.
-        config: Canopy's configuration of the same.
-        lr: Adam's learning rate.
-        augment: `FLIPS`, or nothing.
-        image_px: side of the images that are trained on.
-        batch_size: for training.
-    """
-
-    space: Space
-    config: Path
-    lr: float
-    augment: tuple[str, ...] = ()
-    image_px: int = 32
-    batch_size: int = 32
-
-
-SHAPES_TASK = Task(SHAPES, _FOLDER / "shapes.yaml", 4e-3, FLIPS)
-# benchmarks/emoji.yaml; drawings face to the right, so nothing flips.
-EMOJI_TASK = Task(
-    Space(
-        ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"],
-        ["bce", "focal_bce", "asymmetric"],
-        0.80,
-        1.00,
-        0.01,
-        8,
-    ),
-    _FOLDER / "emoji.yaml",
-    1e-3,
-)
-
-
-def space_of(table: CurveTable) -> Space:
-    """Returns the space that a table of learning curves covers."""
-    backbone, loss = table.distributions["backbone"], table.distributions["loss"]
-    gamma = table.distributions["gamma"]
-    if not (
-        isinstance(backbone, CategoricalDistribution)
-        and isinstance(loss, CategoricalDistribution)
-        and isinstance(gamma, FloatDistribution)
-        and gamma.step is not None
-    ):
-        raise SystemExit("the table must be of backbone, loss and gamma with a step")
-    return Space(
-        [str(each) for each in backbone.choices],
-        [str(each) for each in loss.choices],
-        gamma.low,
-        gamma.high,
-        gamma.step,
-        table.epochs,
-    )
-
-
-class Curves:
-    """A table of learning curves, for peers whose gammas differ in the last bits."""
-
-    def __init__(self, path: Path) -> None:
-        table = read_curves(path)
-        self.table = table
-        self.space = space_of(table)
-        names = list(table.distributions)
-        self._curves = {
-            self._key(dict(zip(names, point, strict=True))): curve
-            for point, curve in table.curves.items()
-        }
-
-    def curve(self, params: Mapping[str, Any]) -> list[CurvePoint]:
+    def curve(self, params: dict[str, Any]) -> Sequence[CurvePoint]:
         """Returns the learning curve of a setting, an entry for each epoch."""
-        return self._curves[self._key(params)]
-
-    @staticmethod
-    def _key(params: Mapping[str, Any]) -> tuple[str, str, float]:
-        return params["backbone"], params["loss"], round(params["gamma"], 4)
+        return self.curves.curve(self.space.canonical(params))
 
 
 @dataclass(frozen=True)
@@ -142,28 +64,34 @@ class RealSearch:
     """One search that trains.
 
     Attributes:
+        config: Canopy's configuration: space, training, size of images.
         data: folder of images and labels.csv.
         seed: of the search.
         trials: number of trials.
         workers: number of workers.
         began: when it was started, a Unix time.
+        own_loop: whether a peer trains by its own loop, as it is shipped, or by Canopy's.
     """
 
+    config: Path
     data: Path
     seed: int
     trials: int
     workers: int
     began: float
+    own_loop: bool
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, seed: int) -> "RealSearch":
         """Returns the search of a seed that the command line asks for."""
         return cls(
+            SHAPES,
             arguments.data.resolve(),
             seed,
             arguments.trials,
             arguments.workers,
             arguments.began or time.time(),
+            not arguments.canopys_loop,
         )
 
     @property
@@ -176,19 +104,11 @@ def peer_arguments(description: str | None) -> argparse.ArgumentParser:
     """Returns the options that every peer takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--record", type=Path, required=True, help="file that entries go to")
-    parser.add_argument("--table", type=Path, help="learning curves: simulate, do not train")
+    parser.add_argument("--curves", metavar="NAME", help="family or table: simulate, do not train")
     parser.add_argument("--data", type=Path, help="folder of images and labels.csv: train")
+    parser.add_argument("--canopys-loop", action="store_true", help="train by Canopy's loop")
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--began", type=float, help="when the search was started, a Unix time")
     return parser
-
-
-def setting(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns backbone, loss and gamma of a peer's configuration, as plain values."""
-    return {
-        "backbone": str(params["backbone"]),
-        "loss": str(params["loss"]),
-        "gamma": round(float(params["gamma"]), 4),
-    }

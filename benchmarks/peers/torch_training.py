@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.peers.task import TRAINING_SEED, Task
+from canopy_search.search.study.configuration import load_config
 from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.optimization.losses import build_loss
-from canopy_search.training.settings import TrainingSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -70,31 +69,37 @@ class TorchTraining:
 
     Args:
         folder: of the data.
-        task: what is trained.
+        config: Canopy's configuration of what is trained.
         threads: torch's.
         loader_workers: processes that load images; 0 loads in this one.
+
+    Attributes:
+        space: what is searched, and the settings that are not.
     """
 
-    def __init__(self, folder: Path, task: Task, *, threads: int, loader_workers: int) -> None:
+    def __init__(self, folder: Path, config: Path, *, threads: int, loader_workers: int) -> None:
         torch.set_num_threads(threads)
-        self._task = task
+        read = load_config(config)
+        self.space = read.space
+        self._image_px = read.settings.data.image_px
         flips = [
             v2.RandomHorizontalFlip(),
             v2.RandomVerticalFlip(),
             v2.RandomApply([v2.RandomRotation((90, 90))], p=0.5),
         ]
-        augment = flips if task.augment else []
-        train = ImageFolder(folder, "train", _tensor_of(task.image_px, *augment))
-        validation = ImageFolder(folder, "validation", _tensor_of(task.image_px))
+        augment = flips if read.settings.data.augment else []
+        train = ImageFolder(folder, "train", _tensor_of(self._image_px, *augment))
+        validation = ImageFolder(folder, "validation", _tensor_of(self._image_px))
+        batch_size = self.space.training.batch_size
         options: dict[str, Any] = {
             "num_workers": loader_workers,
             "persistent_workers": loader_workers > 0,
         }
         self._train: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            train, batch_size=task.batch_size, shuffle=True, **options
+            train, batch_size=batch_size, shuffle=True, **options
         )
         self._validation: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            validation, batch_size=4 * task.batch_size, **options
+            validation, batch_size=4 * batch_size, **options
         )
         self._priors = train.targets.mean(dim=0)
         self._images = len(train)
@@ -116,25 +121,25 @@ class TorchTraining:
         Yields:
             What a checkpoint holds, validation AP and seconds of every epoch.
         """
-        torch.manual_seed(TRAINING_SEED)
+        settings = self.space.training_settings(params)
+        torch.manual_seed(settings.seed)
         model = build_backbone(
-            params["backbone"],
+            settings.backbone,
             labels=len(self._priors),
-            image_px=self._task.image_px,
+            image_px=self._image_px,
             weights="none",
-            seed=TRAINING_SEED,
+            seed=settings.seed,
         )
-        settings = TrainingSettings(backbone=params["backbone"], loss=params["loss"])
         loss = build_loss(settings, self._priors, self._images)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self._task.lr)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=params["gamma"])
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings.optimizer.lr)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=settings.gamma)
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
         done = 0
         if state is not None:
             done = state["epoch"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-        for epoch in range(done + 1, self._task.space.epochs + 1):
+        for epoch in range(done + 1, settings.epochs + 1):
             began = time.perf_counter()
             self._train_epoch(model, loss, optimizer)
             schedule.step()

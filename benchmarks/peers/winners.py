@@ -5,15 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.task import IMAGE_SETTINGS, SHAPES, TRAINING_SEED
-from canopy_search.training.data.dataset import open_dataset
-from canopy_search.training.run import TrainingRun
-from canopy_search.training.settings import (
-    DataSettings,
-    OptimizerSettings,
-    SplitSettings,
-    TrainingSettings,
-)
+from benchmarks.peers.loops import CanopyTraining
+from benchmarks.peers.task import SHAPES
 
 
 def test_aps(data: Path, home: Path, settings: Iterable[dict[str, Any]]) -> dict[str, float]:
@@ -29,34 +22,16 @@ def test_aps(data: Path, home: Path, settings: Iterable[dict[str, Any]]) -> dict
     wanted = {setting_key(params): params for params in settings}
     missing = {key: params for key, params in wanted.items() if key not in known}
     if missing:
-        dataset = open_dataset(
-            DataSettings(
-                labels=data / "labels.csv",
-                images=data / "images",
-                split=SplitSettings(column="split"),
-                **IMAGE_SETTINGS,
-            ),
-            home,
-        )
+        training = CanopyTraining(data, SHAPES, threads=1)
     for key, params in missing.items():
-        run = TrainingRun.of(
-            TrainingSettings(
-                **params,
-                epochs=SHAPES.epochs,
-                batch_size=32,
-                seed=TRAINING_SEED,
-                threads=1,
-                optimizer=OptimizerSettings(name="adam", lr=4e-3),
-            ),
-            dataset,
-        )
+        run = training.run(params)
         while not run.is_finished:
             run.train_epoch()
-        known[key] = float(run.evaluate(dataset.split.test).metrics.ap or 0.0)
+        known[key] = float(run.evaluate(training.dataset.split.test).metrics.ap or 0.0)
         kept.write_text(json.dumps(known, indent=1))
     return {key: known[key] for key in wanted}
 
 
 def setting_key(params: dict[str, Any]) -> str:
     """Returns a setting as a key."""
-    return f"{params['backbone']} {params['loss']} {params['gamma']}"
+    return " ".join(map(str, params.values()))

@@ -186,19 +186,30 @@ def differences(rows: Sequence[Compared]) -> list[str]:
         first = next(other for other in rows if other.workers == row.workers)
         if row is first or len(row.regrets) < 2:
             continue
-        difference = Spread.of([a - b for a, b in zip(row.regrets, first.regrets, strict=True)])
-        n = len(row.regrets)
-        half = difference.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
-        verdict = "within its spread" if abs(difference.mean) <= half else "beyond its spread"
-        how = "higher" if difference.mean > 0 else "lower"
+        low, high = paired_interval(row.regrets, first.regrets)
+        difference = (low + high) / 2
+        verdict = "within its spread" if low <= 0 <= high else "beyond its spread"
+        how = "higher" if difference > 0 else "lower"
         seconds = row.seconds.mean / first.seconds.mean if first.seconds.mean else math.nan
         lines.append(
-            f"{row.name}: regret {number_text(abs(difference.mean))} {how} than with "
-            f"{first.name} (95 %: {signed_text(difference.mean - half)} to "
-            f"{signed_text(difference.mean + half)}, {verdict}), "
+            f"{row.name}: regret {number_text(abs(difference))} {how} than with "
+            f"{first.name} (95 %: {signed_text(low)} to {signed_text(high)}, {verdict}), "
             f"{seconds:.2f} times as long"
         )
     return lines
+
+
+def paired_interval(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean of paired differences, by Student's t.
+
+    Args:
+        values: two at least.
+        others: what is subtracted from each.
+    """
+    difference = Spread.of([a - b for a, b in zip(values, others, strict=True)])
+    n = len(values)
+    half = difference.deviation / math.sqrt(n) * float(scipy.stats.t.ppf(0.975, n - 1))
+    return difference.mean - half, difference.mean + half
 
 
 def _check(curves: Curves, plan: SimulatedPlan) -> None:

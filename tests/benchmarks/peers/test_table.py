@@ -3,58 +3,97 @@ from xml.etree import ElementTree
 
 from syrupy.assertion import SnapshotAssertion
 
-from benchmarks.peers.picture import picture
-from benchmarks.peers.roster import CANOPY, CANOPY_2, PEERS, PLAIN, RANDOM, Peer
+from benchmarks.peers.measuring import RealRun
+from benchmarks.peers.picture import PANELS, picture
+from benchmarks.peers.record import EpochEntry
+from benchmarks.peers.roster import CANOPY, CANOPY_2, PEERS, PLAIN, RANDOM, RAY_2, Peer
 from benchmarks.peers.summary import Costs, SearchRun
-from benchmarks.peers.table import Compared, ratio_lines, simulated_table, targets_of
+from benchmarks.peers.table import Compared, overview_table, real_table, simulated_table
 
 SETTING = {"backbone": "tinycnn_8", "loss": "bce", "gamma": 0.9}
+BEST_AP = 0.42
 
 
 def searches(peer: Peer, finish_s: float, trained: int, aps: list[float]) -> Compared:
-    """A search for each AP, which finds it halfway."""
-    runs = {
-        seed: SearchRun(
-            seed, finish_s, 40, trained, trained, 1.0, ap, SETTING, [(finish_s / 2, ap)]
-        )
-        for seed, ap in enumerate(aps)
-    }
-    return Compared(peer, runs, Costs(trial_s=0.25, peak_mib=1234.0))
+    """A search for each AP, which finds it halfway; as shipped it takes ten times as long."""
+    runs, shipped = (
+        {
+            seed: SearchRun(seed, end_s, 40, trained, trained, 1.0, ap, SETTING, [(end_s / 2, ap)])
+            for seed, ap in enumerate(aps)
+        }
+        for end_s in (finish_s, 10 * finish_s)
+    )
+    best = dict.fromkeys(runs, BEST_AP)
+    return Compared(peer, best, runs, shipped, Costs(trial_s=0.25, peak_mib=1234.0))
 
 
 COMPARED = [
-    searches(PLAIN, 400, 200, [0.40, 0.42]),
-    searches(RANDOM, 900, 360, [0.40, 0.30]),
-    searches(CANOPY, 100, 50, [0.40, 0.42]),
-    searches(CANOPY_2, 50, 50, [0.40, 0.42]),
+    searches(PLAIN, 400, 200, [0.40, 0.42, 0.42]),
+    searches(RANDOM, 900, 360, [0.30, 0.31, 0.29]),
+    searches(CANOPY, 100, 50, [0.42, 0.42, 0.412]),
+    searches(RAY_2, 200, 150, [0.42, 0.42, 0.42]),
+    searches(CANOPY_2, 50, 50, [0.40, 0.42, 0.42]),
 ]
 
 
-def test_targets_are_plain_optunas_best_of_the_same_seed() -> None:
-    assert targets_of(COMPARED[0], 0.0) == {0: 0.40, 1: 0.42}
-    assert COMPARED[1].reached_s(targets_of(COMPARED[0], 0.0)) == [450, math.inf]
+def cells_of(table: str, title: str) -> list[str]:
+    row = next(line for line in table.splitlines() if line.startswith(f"| {title} |"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def test_the_table_says_how_many_seeds_reached_the_ap() -> None:
-    rows = simulated_table(COMPARED, {"tinycnn_8 bce 0.9": 0.5}).splitlines()
-    assert len(rows) == 2 + len(COMPARED)
-    cells = [cell.strip() for cell in rows[3].strip("|").split("|")]
-    assert cells[:5] == ["random search, no pruning", "1", "900 ± 0", "never", "1 of 2"]
-    assert cells[5:] == ["360 ± 0", ".3500 ± .0707", ".5000 ± .0000", "0.25", "1,234"]
+def test_regret_stands_beside_both_times(words: SnapshotAssertion) -> None:
+    table = simulated_table(COMPARED, {"tinycnn_8 bce 0.9": 0.5})
+    assert table == words
+    plain, random = cells_of(table, PLAIN.title), cells_of(table, RANDOM.title)
+    assert plain[2:6] == [".0067 ± .0115", ".0160", "67%", "67%"]
+    assert plain[7:11] == ["200", "400", "4.00", "200"]
+    assert random[10:13] == ["never", "9000", "9.00"]
+    # against Canopy with two workers
+    assert cells_of(table, RAY_2.title)[9] == "4.00"
 
 
-def test_each_aim_is_called_met_or_missed(words: SnapshotAssertion) -> None:
-    lines = ratio_lines(COMPARED)
-    assert lines[0].endswith(": met")
-    # Random search finds it in one of two seeds alone.
-    ratios = {0: "4.0×", 1: "9.0×", 2: "4.0×", 4: "∞", -1: "4.0×"}
-    assert {at: lines[at].split()[0] for at in ratios} == ratios
-    assert ".0050" in lines[2]
-    blind = [*COMPARED[:2], searches(CANOPY, 100, 50, [0.30, 0.30]), COMPARED[3]]
-    assert "\n".join([*lines, ratio_lines(blind)[2]]) == words
-    assert ratio_lines(blind)[2].endswith(": missed")
-    slow = [COMPARED[0], COMPARED[1], searches(CANOPY, 300, 150, [0.40, 0.42]), COMPARED[3]]
-    assert ratio_lines(slow)[0].endswith(": missed")
+def test_what_was_not_measured_has_no_column() -> None:
+    bare = [Compared(each.peer, each.best_ap, each.runs, {}, Costs()) for each in COMPARED]
+    head = simulated_table(bare, {}).splitlines()[0]
+    assert "as shipped" not in head
+    assert "test" not in head
+
+
+def test_the_interval_is_of_differences_paired_by_seed() -> None:
+    low, high = COMPARED[1].excess(COMPARED[2])
+    # .12, .11 and .122 more: mean .1173, deviation .0064, t of two degrees of freedom 4.303
+    assert math.isclose(low, 0.1173 - 4.303 * 0.00643 / math.sqrt(3), abs_tol=2e-4)
+    assert math.isclose(high, 0.1173 + 4.303 * 0.00643 / math.sqrt(3), abs_tol=2e-4)
+
+
+def test_the_overview_counts_spaces_in_which_a_peer_regrets_more_or_less() -> None:
+    worse = [
+        searches(CANOPY, 100, 50, [0.2, 0.21, 0.2]),
+        searches(PLAIN, 50, 100, [0.4, 0.41, 0.4]),
+        searches(RANDOM, 50, 100, [0.4, 0.41, 0.4]),
+    ]
+    table = overview_table({"one": COMPARED, "another": worse, "third": COMPARED[::-1]})
+    assert cells_of(table, PLAIN.title)[1:] == ["2.00", "0.50", "4.00", "3.17", "0", "2", "1"]
+
+
+def test_a_search_that_failed_to_train_anything_fully_regrets_all() -> None:
+    run = SearchRun(0, 10.0, 40, 50, 50, 1.0, None, None, [])
+    nothing = Compared(PLAIN, {0: BEST_AP}, {0: run}, {}, Costs())
+    assert nothing.regrets == [BEST_AP]
+    assert math.isinf(nothing.within_s(0.01))
+
+
+def test_a_real_search_shows_what_it_takes_outside_of_epochs() -> None:
+    entries = [
+        EpochEntry(0, trial, epoch, 0.3, 5 + 9.5 * trial + epoch, 1.0, SETTING)
+        for trial in range(2)
+        for epoch in range(1, 10)
+    ]
+    row = cells_of(
+        real_table([RealRun(PLAIN, False, entries, 900.4, "today · a CPU")]), PLAIN.title
+    )
+    assert row[1:6] == ["Canopy's", "1", "2", "23.5", "18"]
+    assert row[7:] == ["5.0", "0.25", ".3000", "900", "today · a CPU"]
 
 
 def test_keys_of_peers_are_their_own_and_costs_are_of_a_peer() -> None:
@@ -63,8 +102,11 @@ def test_keys_of_peers_are_their_own_and_costs_are_of_a_peer() -> None:
     assert {peer.costs for peer in PEERS} - {""} <= set(keys)
 
 
-def test_the_picture_is_svg_and_names_who_is_drawn() -> None:
-    drawn = ElementTree.fromstring(picture(COMPARED))  # noqa: S314 - of our own making
-    texts = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Canopy", "Optuna, TPE + median", "validation AP", "seconds"} <= set(texts)
-    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) == 3
+def test_the_picture_says_what_it_shows_and_that_it_is_simulated() -> None:
+    spaces = dict.fromkeys(PANELS, COMPARED[:3])
+    drawn = ElementTree.fromstring(picture(spaces))  # noqa: S314 - of our own making
+    texts = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Canopy", PLAIN.title, "AP below the best of the space"} <= set(texts)
+    assert "simulated seconds of training" in texts
+    assert any(text.startswith("Simulated") for text in texts)
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) == 3 * len(PANELS)
