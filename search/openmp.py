@@ -4,7 +4,7 @@ import os
 
 # By default a thread spins 300,000 times before it sleeps. If anything else runs on the machine,
 # spinning threads take the cores from the threads they wait for, and an epoch takes up to eight
-# times as long; with 1,000 spins an idle machine is no slower (benchmarks/RESULTS.md).
+# times as long; with 1,000 spins an idle machine is no slower (benchmarks/log).
 SPIN_TURNS = 1000
 
 

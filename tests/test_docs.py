@@ -24,6 +24,11 @@ from tests.reading_docs import (
 )
 
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in PAGES}
+FIGURES = {
+    page.relative_to(ROOT).as_posix(): page.read_text("utf-8")
+    for page in sorted((ROOT / "benchmarks").rglob("*.md"))
+}
+RESULTS = "benchmarks/RESULTS.md"
 SERVICES = set(YAML(typ="safe").load(ROOT / "compose.yaml")["services"])
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 # What stands for what a person fills in: [--port N], FILE, ...
@@ -32,15 +37,20 @@ PLACEHOLDER = re.compile(r"[\[\]…]|\.\.\.")
 NO_SETTING = {"provenance"}
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [*TEXTS, *FIGURES])
 def test_every_link_leads_somewhere(name: str) -> None:
-    for link in links(TEXTS[name]):
+    for link in links((TEXTS | FIGURES)[name]):
         if link.startswith(("https://", "http://")):
             continue
         path, _, anchor = link.partition("#")
         target = ROOT / name if not path else (ROOT / name).parent / path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+
+
+def test_the_page_of_results_leads_to_every_log() -> None:
+    linked = {f"benchmarks/{link}".partition("#")[0] for link in links(FIGURES[RESULTS])}
+    assert set(FIGURES) - linked == {RESULTS}
 
 
 def test_the_readme_leads_to_every_page() -> None:

@@ -13,10 +13,10 @@ from benchmarks.peers.table import Compared
 
 PANELS = {
     "kept-plain-8": "Early epochs tell much (kept-plain-8)",
-    "kept-late-30": "Slow starters end best (kept-late-30)",
+    "kept-late-8": "Slow starters tend to end best (kept-late-8)",
 }
 PANEL_WIDTH, HEIGHT = 400, 460
-LEFT, GAP, RIGHT, TOP, BOTTOM = 62, 30, 250, 100, 56
+LEFT, GAP, RIGHT, TOP, BOTTOM = 62, 46, 275, 100, 56
 STEPS = 160
 TICKS_S = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 REGRETS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)

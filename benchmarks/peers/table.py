@@ -143,8 +143,11 @@ def overview_table(spaces: Mapping[str, Sequence[Compared]]) -> str:
         times = [theirs.finish_s / ours.finish_s for theirs, ours in pairs]
         epochs = [theirs.trained / ours.trained for theirs, ours in pairs]
         intervals = [theirs.excess(ours) for theirs, ours in pairs]
-        more = sum(low > 0 for low, _ in intervals)
-        less = sum(high < 0 for _, high in intervals)
+        counts = ["", "", ""]
+        if peer != CANOPY:
+            more = sum(low > 0 for low, _ in intervals)
+            less = sum(high < 0 for _, high in intervals)
+            counts = [str(more), str(len(pairs) - more - less), str(less)]
         rows.append(
             [
                 peer.title,
@@ -152,9 +155,7 @@ def overview_table(spaces: Mapping[str, Sequence[Compared]]) -> str:
                 f"{min(times):.2f}",
                 f"{max(times):.2f}",
                 f"{geometric_mean(epochs):.2f}",
-                str(more),
-                str(len(pairs) - more - less),
-                str(less),
+                *counts,
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -46,7 +46,7 @@ from canopy_search.training.settings import TrainingSettings
 
 SAMPLE_IMAGES = 384
 TRIAL_OVERHEAD_S = 0.05
-"""Bookkeeping for a trial that is started or promoted (benchmarks/RESULTS.md)."""
+"""Bookkeeping for a trial that is started or promoted (benchmarks/log)."""
 OPEN_DATABASE_S = 5.0
 """Start of the database, first connections, and the work after the last trial (likewise)."""
 

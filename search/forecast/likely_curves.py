@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from canopy_search.search.simulation.curves import CurvePoint
 
-# The deviations match the two tabulated spaces (benchmarks/RESULTS.md).
+# The deviations match the two tabulated spaces (benchmarks/log).
 _START_AP, _FINAL_AP = 0.2, 0.6
 _CHOICE_DEVIATION = 0.06
 _RANGE_DEVIATION = 0.08

@@ -26,7 +26,7 @@ _LONG_RUN, _VERY_LONG_RUN = 16, 48
 _FEW_IN_SHORT, _FEW_IN_LONG = 3, 4
 # Differences between final APs: of networks, of other settings that differ from epoch 1 on
 # (losses), and of settings that share epoch 1 (gammas). Measured on the tables and landscapes of
-# benchmarks/RESULTS.md.
+# benchmarks/log.
 _NETWORK_SPREAD, _ROOT_SPREAD, _SIBLING_SPREAD = 0.1, 0.03, 0.015
 # A difference at epoch 1 within one network predicts half as much at the end, up to a limit.
 _FIRST_EPOCH_WEIGHT, _MAX_FIRST_EPOCH_SHIFT = 0.5, 0.1

@@ -20,7 +20,7 @@ _UUID = re.compile(r"UUID: ((?:GPU|MIG)-[^)\s]+)")  # of `nvidia-smi -L`
 _ASK_LIMIT_S = 10
 
 CPU_WORKERS = 2
-"""Workers on a CPU with two or more cores; they share its threads (benchmarks/RESULTS.md)."""
+"""Workers on a CPU with two or more cores; they share its threads (benchmarks/log)."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def resolve_compile(
     ``auto`` compiles on a CUDA GPU if a run has at least `PAYS_FROM_STEPS` steps at once. It never
     uses CUDA graphs: a graph holds extra memory for each batch size, which other workers on the
     same GPU then lack, and graphs cannot accumulate gradients over micro-batches. On a CPU ``auto``
-    never compiles: half a minute for a tiny network (benchmarks/RESULTS.md).
+    never compiles: half a minute for a tiny network (benchmarks/log).
 
     Args:
         setting: from the run's settings.

@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Makes glibc keep memory that a training step frees, because the next step needs it again.
 
     By default glibc returns free memory at the end of the heap to the system, which must zero and
-    map every page again for the next step (benchmarks/RESULTS.md). Memory left by earlier runs of
+    map every page again for the next step (benchmarks/log). Memory left by earlier runs of
     this process is returned now. This changes no results.
 
     Returns:

@@ -28,7 +28,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _BATCHES = (2, 4)
 
 # Share of the free memory that a suggested batch may need by the estimate, which is up to 35 % low
-# for large steps (benchmarks/RESULTS.md); a larger share is tight.
+# for large steps (benchmarks/log); a larger share is tight.
 _SUGGESTED_SHARE = 0.6
 _TIGHT_SHARE = 0.7
 
