@@ -17,7 +17,7 @@ import optuna
 
 from benchmarks.emoji_data import write_emoji
 from benchmarks.machine import machine_text
-from benchmarks.peers import canopy_search, plain_optuna
+from benchmarks.peers import canopy, plain_optuna
 from benchmarks.peers.record import Recorder, read_record
 from benchmarks.peers.summary import SearchRun, summarize
 from benchmarks.peers.task import EMOJI, RealSearch
@@ -67,7 +67,7 @@ def _plain(search: RealSearch, recorder: Recorder) -> None:
 
 
 def _canopy(search: RealSearch, recorder: Recorder) -> None:
-    for entry in canopy_search.trained(search, shares=True):
+    for entry in canopy.trained(search, shares=True):
         recorder.add(entry)
 
 

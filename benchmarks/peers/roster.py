@@ -80,7 +80,7 @@ RAY = Peer("ray", "Ray Tune, OptunaSearch + ASHA", "ray_tune", environment="peer
 RAY_2 = replace(RAY, key="ray-2", workers=2)
 STOPPING = _syne_tune("stopping", "ASHA, stopping", 1)
 STOPPING_2 = _syne_tune("stopping", "ASHA, stopping", 2)
-CANOPY = Peer("canopy", "Canopy", "canopy_search")
+CANOPY = Peer("canopy", "Canopy", "canopy")
 CANOPY_2 = replace(CANOPY, key="canopy-2", workers=2)
 PEERS = [
     PLAIN,

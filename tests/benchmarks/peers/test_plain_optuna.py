@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.peers import canopy_search, plain_optuna
+from benchmarks.peers import canopy, plain_optuna
 from benchmarks.peers.plain_optuna import Method
 from benchmarks.peers.task import FOLDER, RATES, SHAPES, Lookup, curves_of
 from canopy_search.search.config.settings import SearchSettings
@@ -30,7 +30,7 @@ def test_a_setting_that_is_off_by_a_rounding_error_is_found(lookup: Lookup) -> N
 
 def test_in_the_space_of_rates_no_epoch_is_shared() -> None:
     plan = SimulatedPlan(SearchSettings().sampler, SearchSettings().pruner, 20)
-    entries = canopy_search.simulated(Lookup(curves_of(RATES, 0)), plan, seed=0)
+    entries = canopy.simulated(Lookup(curves_of(RATES, 0)), plan, seed=0)
     settings = {str(entry.params) for entry in entries}
     trained = {(str(entry.params), entry.epoch) for entry in entries if entry.trained}
     assert sum(epoch == 1 for _, epoch in trained) == len(settings)
@@ -67,7 +67,7 @@ def test_canopy_reports_the_same_with_and_without_the_tree_and_trains_less_with_
 ) -> None:
     defaults = SearchSettings()
     shared, alone = (
-        canopy_search.simulated(
+        canopy.simulated(
             lookup, SimulatedPlan(defaults.sampler, defaults.pruner, 20, 1, shares), seed=0
         )
         for shares in (True, False)

@@ -1,8 +1,11 @@
 import math
+from importlib.util import find_spec
+from pathlib import Path
 from xml.etree import ElementTree
 
 from syrupy.assertion import SnapshotAssertion
 
+from benchmarks import peers
 from benchmarks.peers.measuring import RealRun
 from benchmarks.peers.picture import PANELS, picture
 from benchmarks.peers.record import EpochEntry
@@ -100,6 +103,11 @@ def test_keys_of_peers_are_their_own_and_costs_are_of_a_peer() -> None:
     keys = [peer.key for peer in PEERS]
     assert len(set(keys)) == len(keys)
     assert {peer.costs for peer in PEERS} - {""} <= set(keys)
+
+
+def test_no_module_hides_a_package_from_a_script_that_is_started_beside_it() -> None:
+    names = {path.stem for path in Path(peers.__path__[0]).glob("[!_]*.py")}
+    assert not [name for name in names if find_spec(name)]
 
 
 def test_the_picture_says_what_it_shows_and_that_it_is_simulated() -> None:
