@@ -13,6 +13,7 @@ from canopy_search.filestore.errors import (
     FileStoreRefusedError,
     FileStoreUnavailableError,
 )
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.urls import shown_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -84,7 +85,7 @@ def _translation(error: Exception, url: str) -> Exception:
         return error
     code, status = _answer(error)
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = message.partition("\n")[0].rstrip(".")
+    text = first_line(message).rstrip(".")
     if refused := _refused(error, url, code, status, text):
         return FileStoreRefusedError(f"{url}: {refused}")
     if isinstance(error, FileNotFoundError):

@@ -25,6 +25,7 @@ from canopy_search.dashboards.errors import (
     TrackerRejectsError,
     TrackerUnavailableError,
 )
+from canopy_search.filestore.messages import first_line
 
 CONNECT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 20.0
@@ -36,7 +37,6 @@ _REFUSALS = (401, 403)
 _NO_RETRIES = {"total": 0, "connect": 0, "read": 0, "redirect": 0, "status": 0}
 # The SDK retries these errors for ever; it logs these texts before each retry.
 _ENDLESS_RETRIES = ("SSLError", "Network decoding error", "Service unavailable")
-_LONGEST_REASON = 200
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ class _RetryStoppingLogger(logging.Logger):
     def warning(self, msg: object, *args: Any, **_kwargs: Any) -> None:
         text = str(msg) % args if args else str(msg)
         if text.startswith(_ENDLESS_RETRIES):
-            raise TrackerUnavailableError(_first_line(text).removesuffix(", retrying..."))
+            raise TrackerUnavailableError(first_line(text).removesuffix(", retrying..."))
 
 
 class _PromptSession(StrictSession):
@@ -247,7 +247,7 @@ class TrackerSession:
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _first_line(text)
+        return first_line(text)
 
 
 def _transport_reason(error: object) -> str:
@@ -266,7 +266,3 @@ def _transport_reason(error: object) -> str:
         if re.search(pattern, text):
             return reason
     return "it cannot be reached"
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:_LONGEST_REASON]

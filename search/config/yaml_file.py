@@ -14,6 +14,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.user_files import read_file
 from canopy_search.search.config.quoting import shown_path, shown_text
 from canopy_search.search.config.yaml_nodes import node_problems
@@ -69,8 +70,7 @@ def read_yaml(path: Path) -> Any:
     except RecursionError as error:
         raise ConfigError(f"{where}: nested too deeply for settings") from error
     except (YAMLError, ValueError, AssertionError) as error:  # the last: an unknown %YAML version
-        problem = str(error).partition("\n")[0]
-        raise ConfigError(f"{where}: not YAML 1.2: {problem}") from error
+        raise ConfigError(f"{where}: not YAML 1.2: {first_line(error)}") from error
 
 
 def _text(path: Path, where: str) -> str:
@@ -116,9 +116,7 @@ def _missing(path: Path) -> str:
 def _syntax_problem(error: MarkedYAMLError, text: str) -> tuple[int, str]:
     """Returns the line, counted from 1, and a description of the problem."""
     mark = error.problem_mark or error.context_mark
-    problem, context = (
-        (words or "").partition("\n")[0] for words in (error.problem, error.context)
-    )
+    problem, context = (first_line(words or "") for words in (error.problem, error.context))
     if mark is None:
         return 1, problem or context
     # YAML has fewer line breaks than str.splitlines.
@@ -164,7 +162,7 @@ def flow_text(value: Any) -> str:
     writer.default_flow_style = True
     writer.width = 2**20
     writer.allow_unicode = True
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # a flag
     buffer = io.StringIO()
     writer.dump(value, buffer)
     return buffer.getvalue().removesuffix("\n").removesuffix("\n...")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from canopy_search.dashboards.formatting.values import counted
+from canopy_search.filestore.messages import first_line
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.config.space import parse_space
 from canopy_search.search.doctor.finding import Finding, error, ok, warning
@@ -128,7 +129,7 @@ def _cuda_finding(device: torch.device, how: str, cards: Sequence[Card], gpus: i
         return error(
             "device",
             f"{device} is present, but torch {torch.__version__} cannot compute on it: "
-            f"{_first_line(str(problem))}",
+            f"{first_line(problem)}",
             "update its driver, or set training.device to cpu",
         )
     driver = f", driver {cards[0].driver}" if cards and cards[0].driver else ""
@@ -156,7 +157,7 @@ def _why_unusable(
             f"torch {torch.__version__} was built without CUDA",
             "install the build with CUDA, see https://pytorch.org/get-started/locally",
         )
-    reason = _first_line(messages[0]) if messages else f"driver {cards[0].driver} does not respond"
+    reason = first_line(messages[0]) if messages else f"driver {cards[0].driver} does not respond"
     return reason, f"update NVIDIA's driver to one that supports CUDA {torch.version.cuda}"
 
 
@@ -166,7 +167,3 @@ def _is_nvidia_gpu(device: Path) -> bool:
     except OSError:
         return False
     return vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canopy_search.dashboards.errors import DashboardError
+from canopy_search.filestore.messages import first_line
 from canopy_search.search.config.settings import CanopyConfig
 from canopy_search.search.doctor.finding import Finding, error, failure, ok
 from canopy_search.search.doctor.packages import check_packages, check_python
@@ -53,7 +54,7 @@ def examine(workspace: Workspace, config_path: Path | None) -> Iterator[Finding]
         except DatabaseUrlError as problem:
             yield error(name, str(problem), "correct DATABASE_URL")
         except ImportError as problem:
-            yield error(name, _first_line(str(problem)), _INSTALL)
+            yield error(name, first_line(problem), _INSTALL)
         except _EXPECTED as problem:
             yield failure(name, _message(problem), _REMEDIES.get(name, _REMEDY))
 
@@ -178,8 +179,4 @@ def _message(problem: Exception) -> str:
         return failure_text(problem)
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return _first_line(str(problem))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    return first_line(problem)

@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.search.config.quoting import found_text, shown_key
 from canopy_search.search.config.settings import NamedSettings, SearchSettings
 from canopy_search.search.config.space import SearchSpace
@@ -175,10 +176,10 @@ def check_sampling(search: SearchSettings, space: SearchSpace, epochs: int) -> N
                 study.tell(trial, number / TRIED_TRIALS)
     except (LookupError, ArithmeticError, RuntimeWarning) as error:
         raise SamplerError(
-            f"search.{kind}: {name}: cannot work with these parameters: {_first_line(error)}"
+            f"search.{kind}: {name}: cannot work with these parameters: {first_line(error)}"
         ) from error
     except (TypeError, ValueError, AssertionError) as error:
-        raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
+        raise SamplerError(f"search.{kind}: {name}: {first_line(error)}") from error
     if search.sampler.name == GRID:
         for index, setting in enumerate(search.enqueued):
             if missing := [name for name in space.distributions if name not in setting.params]:
@@ -291,11 +292,7 @@ def _build(kind: str, name: str, factory: Callable[..., Any], parameters: dict[s
             warnings.simplefilter("error", FutureWarning)
             return factory(**parameters)
     except (TypeError, ValueError, AssertionError, FutureWarning) as error:
-        raise SamplerError(f"search.{kind}: {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        raise SamplerError(f"search.{kind}: {name}: {first_line(error)}") from error
 
 
 def _mixed(seed: int, trial_number: int) -> int:

@@ -20,6 +20,7 @@ from optuna.distributions import (
 )
 
 from canopy_search.filestore.atomic import write_atomically
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.user_files import read_file
 from canopy_search.search.errors import CurveTableError
 from canopy_search.search.simulation.curves import CurvePoint, CurveTable
@@ -90,7 +91,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (OSError, pyarrow.ArrowException) as error:
-        raise CurveTableError(f"{path}: not a Parquet file: {_first_line(error)}") from error
+        raise CurveTableError(f"{path}: not a Parquet file: {first_line(error)}") from error
     metadata = table.schema.metadata or {}
     if _METADATA_KEY not in metadata:
         raise CurveTableError(f"{path}: not written by canopy tabulate")
@@ -137,7 +138,7 @@ def _read_csv(path: Path, content: bytes, where: Mapping[str, str]) -> CurveTabl
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
         rows: Sequence[dict[str, Any]] = list(csv.DictReader(text, restval=""))
     except (UnicodeError, csv.Error) as error:
-        raise CurveTableError(f"{path}: not a CSV file: {_first_line(error)}") from error
+        raise CurveTableError(f"{path}: not a CSV file: {first_line(error)}") from error
     if not rows:
         raise CurveTableError(f"{path}: no rows; expected one an epoch")
     ap = next((name for name in _AP_COLUMNS if name in rows[0]), None)
@@ -208,7 +209,3 @@ def _extended(
         CurvePoint(f"{name} {epoch}", val_ap, 0.0 if seconds is None else seconds or median_s)
         for epoch, (val_ap, seconds) in extended.items()
     ]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

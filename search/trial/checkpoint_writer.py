@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.retry import Retrier, RetryPolicy, Service
 from canopy_search.storage.connection.retry import is_unavailability
 from canopy_search.storage.connection.urls import DATABASE_FAILURES, failure_text
@@ -230,5 +231,5 @@ def _unusable_text(error: Exception) -> str:
     elif isinstance(error, OSError):
         reason = error.strerror or str(error)
     else:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = first_line(f"{type(error).__name__}: {error}")
     return f"checkpoints cannot be used now: {reason}; the search continues without them"

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from canopy_search.dashboards.formatting.values import paused_text
+from canopy_search.filestore.messages import first_line
 from canopy_search.search.config.space import SearchSpace
 from canopy_search.search.errors import (
     AcceleratorFailedError,
@@ -378,4 +379,4 @@ def failure_reason(error: Exception) -> str:
         return f"{OUT_OF_MEMORY}: {error}"
     if is_out_of_memory(error):  # before the first step: the network alone does not fit
         return f"{OUT_OF_MEMORY}: {shortage_text(error)}"
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return first_line(f"{type(error).__name__}: {error}")

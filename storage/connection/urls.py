@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.storage.errors import (
     DatabaseUnreachableError,
     DatabaseUrlError,
@@ -341,4 +342,4 @@ def _reason(message: str) -> str:
     for pattern, reason in _REASONS:
         if re.search(pattern, message):
             return reason
-    return _PREAMBLE.sub("", message.strip().partition("\n")[0])
+    return _PREAMBLE.sub("", first_line(message))

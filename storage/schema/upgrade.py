@@ -8,6 +8,7 @@ from optuna.storages import RDBStorage
 from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.storage.connection.urls import connect_options, optuna_url
 from canopy_search.storage.errors import (
     DatabaseReadOnlyError,
@@ -61,7 +62,7 @@ def prepare_schema(engine: sqlalchemy.Engine) -> None:
     except DBAPIError as error:
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise DatabaseReadOnlyError(_read_only_text(engine)) from error
-        reason = str(error.orig).partition("\n")[0]
+        reason = first_line(error.orig)
         if isinstance(error.orig, InsufficientPrivilege):
             reason += (
                 f"; allow user {engine.url.username!r} to create tables there, or use another "

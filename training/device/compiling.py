@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.training.device.out_of_memory import is_out_of_memory
 from canopy_search.training.errors import SettingsError
 from canopy_search.training.liveness import silent_step
@@ -108,7 +109,7 @@ class CompiledNetwork:
             if self._how == "off" or not _is_compiler_error(error):
                 raise
             # The text after the first empty line is advice for developers of torch.
-            reason = " ".join(str(error).partition("\n\n")[0].split())
+            reason = first_line(" ".join(str(error).partition("\n\n")[0].split()))
             raise SettingsError(
                 f"training.compile: {self._how} requested, but the network cannot be compiled here "
                 f"({reason}); set it to off"

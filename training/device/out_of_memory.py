@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from canopy_search.filestore.messages import first_line
+
 T = TypeVar("T")
 _CUDA: Any = torch.cuda  # some of its functions have no types
 
@@ -72,11 +74,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def shortage_text(error: BaseException) -> str:
     """Returns the failed request on one line, without the allocator's long advice."""
-    first = str(error).partition("\n")[0]
-    if not first:
-        return type(error).__name__
     # CUDA's first two sentences: it is out of memory, and how much it could not allocate.
-    return ". ".join(first.split(". ")[:2]).rstrip(".")
+    return ". ".join(first_line(error).split(". ")[:2]).rstrip(".")
 
 
 @dataclass(frozen=True)

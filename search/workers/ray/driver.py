@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.search.events import Ending, WorkerEnded
 from canopy_search.search.workers import command as command_module
 from canopy_search.search.workers.command import CanopyWorker, WorkerCommand
@@ -242,7 +243,7 @@ def _end_text(error: Exception) -> str:
     for fragment, end_text in _END_TEXTS.items():
         if fragment in text:
             return end_text
-    return f"was lost ({_first_line(error)})"
+    return f"was lost ({first_line(error)})"
 
 
 _END_TEXTS = {
@@ -261,9 +262,4 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
-    return NO_TOKEN if any(NO_TOKEN in text for text in causes) else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return NO_TOKEN if any(NO_TOKEN in text for text in causes) else first_line(error)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.training.errors import ImageError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -66,12 +67,12 @@ def decode_image(content: bytes, image_px: int) -> NDArray[np.uint8]:
             rgb = _rgb(ImageOps.exif_transpose(image))
             square = rgb.resize((image_px, image_px), Image.Resampling.BILINEAR)
     except Image.DecompressionBombError as error:
-        raise DamagedImageError("too large", str(error)) from error
+        raise DamagedImageError("too large", first_line(error)) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise DamagedImageError("no image", f"none of {kinds}") from error
     except _DAMAGED as error:
-        message = str(error).partition("\n")[0] or type(error).__name__
+        message = first_line(error)
         kind = "truncated" if "truncated" in message.lower() else "damaged"
         raise DamagedImageError(kind, message) from error
     return np.asarray(square)

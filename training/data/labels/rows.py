@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from canopy_search.filestore.csv_text import text_of_cell
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
 from canopy_search.training.data.files.sources import read_source, reported
@@ -260,12 +261,6 @@ def _json_value(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def first_line(error: Exception) -> str:
-    """Returns a readable beginning of an error's message, which may quote a whole file."""
-    reason = str(error).partition("\n")[0]
-    return reason if len(reason) <= 200 else f"{reason[:200]}…"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from canopy_search.filestore.atomic import build_atomically
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.urls import Source
 from canopy_search.training.data.labels.parts import PART_WORDS
-from canopy_search.training.data.labels.rows import LabelRows, first_line, label_content
+from canopy_search.training.data.labels.rows import LabelRows, label_content
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import NAME_COLUMN
 
