@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -15,6 +15,9 @@ PLAIN_WIDTH = 160
 
 class _CleanConsole(Console):
     """Prints texts as they are, without markup, and replaces their control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -31,22 +34,13 @@ def open_console(*, stderr: bool = False) -> Console:
     """Returns the console of a command: wide and plain in a pipe or with ``CI`` set."""
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty() and not os.environ.get("CI"):
-        return _CleanConsole(stderr=stderr, markup=False, highlight=False)
-    return _CleanConsole(
-        stderr=stderr,
-        force_terminal=False,
-        color_system=None,
-        width=PLAIN_WIDTH,
-        markup=False,
-        highlight=False,
-    )
+        return _CleanConsole(stderr=stderr)
+    return _CleanConsole(stderr=stderr, force_terminal=False, color_system=None, width=PLAIN_WIDTH)
 
 
 def log_console(file: TextIO) -> Console:
     """Returns a console that writes wide and plain lines to a log."""
-    return _CleanConsole(
-        file=file, color_system=None, width=PLAIN_WIDTH, markup=False, highlight=False
-    )
+    return _CleanConsole(file=file, color_system=None, width=PLAIN_WIDTH)
 
 
 def is_live(console: Console) -> bool:

@@ -206,7 +206,7 @@ class LineScreen:
         self._printed_s = time.monotonic()
         text = Text(line) if isinstance(line, str) else line
         text.plain = printable(text.plain)
-        self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(text, soft_wrap=True)
 
 
 class LiveScreen(LineScreen):

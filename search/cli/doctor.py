@@ -30,7 +30,7 @@ def doctor(config: ConfigOption = None, json_: JsonOption = False) -> None:
     if json_:
         print_json([finding.as_json() for finding in findings])
     else:
-        console.print(f"\n{_summary(findings)}", highlight=False)
+        console.print(f"\n{_summary(findings)}")
     raise typer.Exit(exit_status(findings))
 
 
@@ -47,7 +47,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
         width = console.width - len(indent) if console.is_terminal else len(line)
         parts = wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
         text.append(("\n" + indent) * (number > 0) + ("\n" + indent).join(parts), style)
-    console.print(text, soft_wrap=True, highlight=False)
+    console.print(text, soft_wrap=True)
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -68,4 +68,4 @@ def plan(options: PlanOptions) -> None:
     console.print(forecast_screen(forecast))
     for line in assumption_lines(forecast):
         # Lines are not wrapped in a pipe, so that grep finds them.
-        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+        console.print(line, soft_wrap=not console.is_terminal)

@@ -281,8 +281,8 @@ def print_confirmation(ended: ConfirmationEnd, console: Console) -> None:
     """Prints a confirmation, and why it is incomplete, if it is."""
     confirmation = ended.confirmation
     if ended.stopped is not None:
-        console.print(f"study {confirmation.confirming}: {ended.stopped.value}", highlight=False)
+        console.print(f"study {confirmation.confirming}: {ended.stopped.value}")
     console.print(confirmation_table(confirmation))
     for line in confirmation_lines(confirmation):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     console.print()

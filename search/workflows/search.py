@@ -57,12 +57,12 @@ def search_until_done(request: SearchRequest, console: Console) -> bool:
     finally:
         screen.close()
     if end is not SearchEnd.COMPLETE:
-        console.print(f"study {study}: {end.value}", highlight=False)
+        console.print(f"study {study}: {end.value}")
     title = f"The best settings of {summary.finished} trials"
     console.print(trials_table(summary.best_settings[:5], title=title))
-    console.print(f"study {study}: {counts_text(summary)}", highlight=False)
+    console.print(f"study {study}: {counts_text(summary)}")
     for line in (spent_text(summary), *answered, ""):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     if limits.hours is not None:
         left_h = limits.hours - (time.monotonic() - started_s) / 3600
         limits = replace(limits, hours=max(0.0, left_h))
@@ -107,7 +107,7 @@ def _confirm_at_end(request: StudyRequest, limits: Limits, console: Console) -> 
     available = finalists_at_hand(read_trials(store, request.study))
     if available < requested.top:
         text = f"the study has only {available} different settings to confirm"
-        console.print(text, highlight=False)
+        console.print(text)
     if not available:
         return True
     settings = requested.model_copy(update={"top": min(requested.top, available)})

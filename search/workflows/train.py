@@ -216,7 +216,7 @@ def print_result(result: TrainingResult, console: Console) -> None:
     model = f"model of epoch {result.epoch} of {len(result.epochs)}: {result.model}"
     for line in (thresholds_line(result), comparison_line(result), model):
         if line:
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
 
 def comparison_line(result: TrainingResult) -> str | None:

@@ -82,10 +82,10 @@ def test_the_live_screen_stays_where_it_is(show: Show) -> None:
 
 def test_a_line_stays_one_line_and_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     say("study a\nstudy b: complete", "next", err=True)
-    open_console().print("study [/x] [red]y[/red]")
+    open_console().print("study [/x] [red]y[/red] :fire:")
     printed = capsys.readouterr()
     assert printed.err == "study a study b: complete\nnext\n"
-    assert printed.out == "study [/x] [red]y[/red]\n"
+    assert printed.out == "study [/x] [red]y[/red] :fire:\n"
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
