@@ -16,8 +16,10 @@ from fsspec.core import url_to_fs
 from canopy_search.filestore import s3
 from canopy_search.filestore.atomic import partial_name, replace_file
 from canopy_search.filestore.errors import FileStoreUrlError
+from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.translation import translated
 from canopy_search.filestore.urls import check_url, is_url, joined, shown_url
+from canopy_search.filestore.user_files import open_file
 
 # File systems with folders, where a file can be seen while it is being written; elsewhere an object
 # appears when it is complete.
@@ -78,7 +80,7 @@ class FileStore:
             raise FileStoreUrlError(f"{self.url}: {_missing_package(scheme, error)}") from error
         except ValueError as error:
             raise FileStoreUrlError(
-                f"{self.url}: {str(error).splitlines()[0]}; write a folder, or a URL such as "
+                f"{self.url}: {first_line(error)}; write a folder, or a URL such as "
                 "s3://bucket/folder"
             ) from error
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
@@ -103,6 +105,8 @@ class FileStore:
             FileNotFoundError: there is none.
             OSError: the file store cannot be read.
         """
+        if self.is_local:
+            return self._read_local(name)
         content: bytes = self._call(
             "cat_file", name, limit_s=_limit_s(2**29 if size is None else size)
         )
@@ -114,6 +118,8 @@ class FileStore:
         Raises:
             OSError: as for `read`.
         """
+        if self.is_local:
+            return self._read_local(name, size)
         content: bytes = self._call("cat_file", name, limit_s=_limit_s(size), start=0, end=size)
         return content
 
@@ -220,6 +226,10 @@ class FileStore:
         if opened is not None and opened[0] == os.getpid() and self._is_s3:
             s3.close(opened[1], _CLOSE_S)
 
+    def _read_local(self, name: str, size: int = -1) -> bytes:
+        with translated(self.url), open_file(Path(self.path(name))) as file:
+            return file.read(size)
+
     def _put(self, name: str, content: bytes) -> None:
         options = s3.write_options() if self._is_s3 else {}
         try:
@@ -292,5 +302,4 @@ def _limit_s(size: int) -> float:
 def _missing_package(scheme: str, error: ImportError) -> str:
     if scheme in s3.PROTOCOLS:
         return f"a bucket needs the package s3fs; pip install '{s3.EXTRA}'"
-    reason = str(error).splitlines()[0]
-    return f"{reason}; install the package that this kind of URL needs"
+    return f"{first_line(error)}; install the package that this kind of URL needs"

@@ -1,6 +1,7 @@
 """Checkpoints: the state of a training run, written to and read from disk."""
 
 import io
+import warnings
 import zipfile
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, cast
@@ -8,6 +9,8 @@ from typing import Any, NotRequired, TypedDict, cast
 import torch
 
 from canopy_search.training.errors import CheckpointError
+
+_ARCHIVE = b"PK\x03\x04"
 
 
 class RunState(TypedDict):
@@ -65,16 +68,18 @@ def load_tensors(content: bytes, *, before_torch_1_6: bool = False) -> Any:
 
     Args:
         content: the file.
-        before_torch_1_6: whether the format of earlier versions of torch, which declares sizes that
-            are not checked, is read too.
+        before_torch_1_6: whether the format of earlier versions of torch, which is no archive and
+            declares sizes that are not checked, is read too.
 
     Raises:
         CheckpointError: the bytes are truncated, altered or not such a file.
     """
     try:
-        if not before_torch_1_6 or zipfile.is_zipfile(io.BytesIO(content)):
+        if not before_torch_1_6 or content.startswith(_ARCHIVE):
             _check_archive(content)
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they advise to ask torch for more than tensors
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # unpickling arbitrary bytes raises arbitrary errors

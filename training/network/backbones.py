@@ -20,6 +20,7 @@ from torchvision.models import (
 )
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.training.data.normalise import IMAGENET, PixelScale
 from canopy_search.training.errors import (
     SettingsError,
@@ -32,10 +33,10 @@ from canopy_search.training.network.layers import (
     RepeatableAvgPool2d,
 )
 from canopy_search.training.network.pretrained import (
-    PretrainedWeightsError,
     PublishedFile,
     pretrained_state,
     torchvision_file,
+    unusable,
 )
 from canopy_search.training.network.small_nets import SMALL_NETS
 from canopy_search.training.network.timm_models import (
@@ -304,11 +305,7 @@ def _pretrained(name: str, labels: int, image_px: int) -> nn.Module:
     try:
         model.load_state_dict(_adapted(state, model, image_px))
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise PretrainedWeightsError(
-            f"{weights.url} does not contain the ImageNet weights of {name}: {reason}; set "
-            "training.weights to none"
-        ) from error
+        raise unusable(weights, error) from error
     return _without_inner_logits(model)
 
 
@@ -385,8 +382,7 @@ def _size_error(name: str, labels: int, image_px: int, reason: Exception) -> Set
     fitting = _next_size_that_fits(name, labels, image_px)
     remedy = f"{fitting} px would fit" if fitting else "choose another backbone"
     return SettingsError(
-        f"backbone {name!r} does not take images of {image_px} px; {remedy} "
-        f"({str(reason).splitlines()[0]})"
+        f"backbone {name!r} does not take images of {image_px} px; {remedy} ({first_line(reason)})"
     )
 
 

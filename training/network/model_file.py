@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from torch import Tensor, nn
 
 from canopy_search.filestore.atomic import write_atomically
+from canopy_search.filestore.user_files import open_file
 from canopy_search.training.checkpoint import load_tensors
 from canopy_search.training.data.normalise import PixelScale
 from canopy_search.training.errors import CheckpointError, TrainingError
@@ -124,12 +125,14 @@ def load_model(path: Path) -> TrainedModel:
     """Reads a model that `save_model` wrote; runs nothing that a file from elsewhere contains.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not a model.
+        CheckpointError: the file is missing, damaged or not a model, or cannot be read.
     """
     try:
-        if not path.is_file():
-            raise CheckpointError("expected a model file, found none")
-        return _model(load_tensors(path.read_bytes()))
+        with open_file(path) as file:
+            return _model(load_tensors(file.read()))
+    except FileNotFoundError as error:
+        expected = "there is no such file; name a model file of `canopy train`"
+        raise CheckpointError(f"{path}: {expected}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except ValidationError as error:

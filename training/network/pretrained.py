@@ -16,6 +16,7 @@ import torch
 from torch.hub import HASH_REGEX
 from torchvision.models import WeightsEnum
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.training.checkpoint import load_tensors
 from canopy_search.training.errors import CheckpointError, TrainingError
 
@@ -103,18 +104,23 @@ def pretrained_state(weights: WeightsEnum) -> dict[str, Any]:
             )
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise PretrainedWeightsError(
-            f"ImageNet weights could not be loaded from {weights.url}: {error}; set "
+            f"ImageNet weights could not be loaded from {weights.url}: {first_line(error)}; set "
             f"training.weights to none, or copy that file, undamaged, to {file.parent}"
         ) from error
     try:
         state = load_tensors(_verified(file, digits), before_torch_1_6=True)
     except (OSError, CheckpointError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise PretrainedWeightsError(
-            f"{file}: {reason}; delete it, then the ImageNet weights are downloaded again, or set "
-            "training.weights to none"
-        ) from error
+        raise unusable(weights, error) from error
     return cast(dict[str, Any], state)
+
+
+def unusable(weights: WeightsEnum, error: Exception) -> PretrainedWeightsError:
+    """Returns the error for a file in torch's cache that does not contain these weights."""
+    reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+    return PretrainedWeightsError(
+        f"{torchvision_file(weights).cached}: {first_line(reason or error)}; delete it, then the ImageNet "
+        "weights are downloaded again, or set training.weights to none"
+    )
 
 
 def _verified(file: Path, digits: str) -> bytes:

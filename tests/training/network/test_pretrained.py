@@ -3,6 +3,8 @@ import io
 import os
 import pickle
 import socket
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
+from torchvision.models import get_model
 
+from canopy_search.training.network import backbones
+from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.network.pretrained import (
     PretrainedWeightsError,
     PublishedFile,
@@ -127,3 +132,48 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
         port = silent.getsockname()[1]
         file = PublishedFile(f"http://127.0.0.1:{port}/a", tmp_path / "nowhere")
         assert unavailable([file], limit_s=0.1).keys() == {file}
+
+
+def test_compressed_weights_are_not_unpacked(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"0" * 10**6)
+    with pytest.raises(PretrainedWeightsError, match="compressed"):
+        pretrained_state(Published(tmp_path, packed.getvalue()).weights)
+
+
+ODD: dict[str, Callable[[dict[Any, Any]], Any]] = {
+    "no mapping": lambda _s: [1],
+    "one tensor": lambda _s: torch.ones(2),
+    "nothing": lambda _s: None,
+    "empty": lambda _s: {},
+    "a number for a name": lambda s: {**s, 1: torch.ones(1)},
+    "a number for a tensor": lambda s: dict.fromkeys(s, 1),
+    "a text for a tensor": lambda s: dict.fromkeys(s, "\x1b[2J"),
+    "a control character": lambda s: {**s, "\x1b[2J": torch.ones(1)},
+    "another shape": lambda s: {name: tensor[..., :1] for name, tensor in s.items()},
+    "a larger shape": lambda s: {name: torch.ones(1).expand(10**12) for name in s},
+    "another type": lambda s: {name: tensor.to(torch.complex64) for name, tensor in s.items()},
+    "no data": lambda s: {name: tensor.to("meta") for name, tensor in s.items()},
+    "sparse": lambda s: {name: tensor.to_sparse() for name, tensor in s.items()},
+    "something more": lambda s: {"state": s, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_other_content_of_a_cached_file_is_named(
+    odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = get_model("squeezenet1_1", weights=None).state_dict()
+    published = Published(tmp_path, saved(ODD[odd](dict(state))))
+    weights = SimpleNamespace(url=published.weights.url, meta={"categories": range(1000)})
+    monkeypatch.setattr(
+        backbones, "get_model_weights", lambda _name: SimpleNamespace(DEFAULT=weights)
+    )
+    with pytest.raises(PretrainedWeightsError) as caught:
+        build_backbone("squeezenet1_1", labels=2, image_px=64, weights="imagenet", seed=0)
+    line = str(caught.value)
+    assert line.startswith(f"{published.cached}: ")
+    assert len(line.splitlines()) == 1
+    assert len(line) < 1000
+    assert "delete it" in line
