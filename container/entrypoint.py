@@ -21,7 +21,8 @@ def main() -> int:
     """Runs the command of this container's arguments and returns its exit status."""
     name_user()
     home = Path(os.environ["CANOPY_HOME"])
-    if os.environ.get("DATABASE_URL", "").strip() or not os.access(home, os.W_OK):
+    has_server = bool(os.environ.get("DATABASE_URL", "").strip())
+    if has_server or not home.is_dir() or not os.access(home, os.W_OK):
         os.execvp(COMMAND, [COMMAND, *sys.argv[1:]])  # noqa: S606 - this process becomes it
     # Postgres tells by process ids and shared memory whether its data is in use, and containers do
     # not see each other's. A lock of the kernel counts in all of them.

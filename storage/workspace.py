@@ -108,7 +108,8 @@ class Workspace:
         state = {"kind": "embedded" if embedded else "server", "url": masked(url), "running": True}
         try:
             if embedded is not None:
-                state |= {"running": embedded.is_running(), "log": str(embedded.log_path)}
+                is_running = embedded.has_data() and embedded.is_running()
+                state |= {"running": is_running, "log": str(embedded.log_path)}
                 check_not_elsewhere(embedded.folder)
             else:
                 check_reachable(url)

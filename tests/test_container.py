@@ -116,6 +116,14 @@ def test_the_entrypoint_is_the_command(home: Any) -> None:
     assert entrypoint(home, "fail", url="postgresql://host/name").returncode == 3
 
 
+def test_the_command_says_that_a_state_folder_is_a_file(home: Any) -> None:
+    (home / "file").touch()
+    program = [sys.executable, str(ROOT / "container" / "entrypoint.py"), "status"]
+    variables = {"PATH": f"{home / 'bin'}:/usr/bin:/bin", "CANOPY_HOME": str(home / "file")}
+    said = subprocess.check_output(program, text=True, timeout=PATIENCE_S, env=variables)
+    assert said == "status\n"
+
+
 def test_the_embedded_server_is_stopped_in_the_end(home: Any) -> None:
     data = home / "postgres" / "data"
     data.mkdir(parents=True)

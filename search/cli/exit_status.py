@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 from canopy_search.dashboards.errors import DashboardError
+from canopy_search.filestore.messages import first_line
+from canopy_search.filestore.user_files import real_path
 from canopy_search.search.environment import HOME_VARIABLE
 from canopy_search.search.errors import SearchError
 from canopy_search.storage.errors import StorageError
@@ -19,6 +21,11 @@ _TOO_LITTLE_MEMORY = (
     "std::bad_alloc",
 )
 
+_NO_WRITABLE_FOLDER = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+
 
 def explain(error: Exception, home: Path) -> tuple[str, int]:
     """Returns the message, which includes the remedy, and the exit status.
@@ -29,10 +36,10 @@ def explain(error: Exception, home: Path) -> tuple[str, int]:
     """
     if isinstance(error, SearchError | DashboardError | StorageError | TrainingError):
         return str(error), error.exit_status
-    first_line = str(error).partition("\n")[0]
-    if _is_too_little_memory(error, first_line):
+    reason = first_line(error)
+    if _is_too_little_memory(error, reason):
         return (
-            f"not enough memory: {first_line or type(error).__name__}; nothing is lost: raise the "
+            f"not enough memory: {reason}; nothing is lost: raise the "
             "limit (ulimit -v, or the container's or job's), or end other programs, then run the "
             "same command again"
         ), 1
@@ -46,30 +53,32 @@ def explain(error: Exception, home: Path) -> tuple[str, int]:
         ), 1
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return where + (error.strerror or str(error)) + _remedy(error, home), 1
+        return where + (error.strerror or reason) + _remedy(error, home), 1
     return (
-        f"internal error: {type(error).__name__}: {first_line}; nothing is lost; run the same "
+        f"internal error: {type(error).__name__}: {reason}; nothing is lost; run the same "
         "command with --debug for a traceback, and please report it"
     ), 1
 
 
-def _is_too_little_memory(error: Exception, first_line: str) -> bool:
+def _is_too_little_memory(error: Exception, reason: str) -> bool:
     if isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno == errno.ENOMEM
     ):
         return True
-    text = first_line.lower()
+    text = reason.lower()
     return isinstance(error, RuntimeError | ImportError) and any(
         words in text for words in _TOO_LITTLE_MEMORY
     )
 
 
 def _remedy(error: OSError, home: Path) -> str:
-    inside = error.filename and Path(os.fsdecode(error.filename)).is_relative_to(home)
+    inside = error.filename and (
+        real_path(Path(os.fsdecode(error.filename))).is_relative_to(real_path(home))
+    )
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         elsewhere = f", or set {HOME_VARIABLE} to a folder on a larger disk"
         return "; make room there" + (elsewhere if inside or not error.filename else "")
-    if inside and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
+    if inside and error.errno in _NO_WRITABLE_FOLDER:
         return f"; the state folder is {home}, set {HOME_VARIABLE} to a writable one"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return "; name a file in a writable folder, or change its permissions"

@@ -110,8 +110,18 @@ class EmbeddedPostgres:
         )
 
     def has_data(self) -> bool:
-        """Whether there is a database in the folder, running or not."""
-        return os.access(self._data, os.F_OK)
+        """Whether there is a database in the folder, running or not.
+
+        Raises:
+            EmbeddedPostgresError: that cannot be known, since the folder is none or is not ours.
+        """
+        try:
+            self._data.stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        return True
 
     def is_running(self) -> bool:
         """Whether the server accepts our connections."""
@@ -169,10 +179,7 @@ class EmbeddedPostgres:
                 raise self._not_ours()
             self._folder.chmod(0o700)
         except OSError as error:
-            raise EmbeddedPostgresError(
-                f"{self._folder} cannot be used by the embedded Postgres "
-                f"({error.strerror}); set CANOPY_HOME to a folder that you can write to"
-            ) from error
+            raise self._unusable(error) from error
 
     def _alone(self) -> AbstractContextManager[object]:
         lock = FileLock(self._folder / "start.lock", timeout=START_LIMIT_S + STOP_LIMIT_S)
@@ -284,6 +291,17 @@ class EmbeddedPostgres:
     def _not_ours(self) -> EmbeddedPostgresError:
         return EmbeddedPostgresError(
             f"{self._folder} belongs to another user; set CANOPY_HOME to a folder of your own"
+        )
+
+    def _unusable(self, error: OSError) -> EmbeddedPostgresError:
+        """Returns the error for a folder that cannot be opened, or is none."""
+        reason = error.strerror
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            parents = [path for path in (self._folder, *self._folder.parents) if path.exists()]
+            reason = f"{parents[0]} is not a folder"
+        return EmbeddedPostgresError(
+            f"{self._folder} cannot be used by the embedded Postgres ({reason}); set CANOPY_HOME "
+            "to a folder that you can write to"
         )
 
     def _failed(self, output: str) -> EmbeddedPostgresError:

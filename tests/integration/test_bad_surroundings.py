@@ -182,13 +182,29 @@ def test_a_port_in_use_is_named(finished: InProcess, words: SnapshotAssertion) -
     assert said.replace(port, "PORT") == words
 
 
-@pytest.mark.parametrize("home", ["canopy.yaml", "canopy.yaml/below"])
-def test_a_state_folder_that_cannot_be_one(folder: Path, home: str) -> None:
+@pytest.mark.parametrize("home", ["canopy.yaml", "canopy.yaml/below", "itself", "x" * 300])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("search", "train canopy.yaml", "worker", "status", "trials", "pause", "dashboard"),
+        *("stages ls", "stages gc", "db stop", "db url", "db upgrade"),
+    ],
+)
+def test_a_state_folder_that_cannot_be_one(folder: Path, home: str, command: str) -> None:
+    itself = folder / "itself"
+    itself.unlink(missing_ok=True)
+    itself.symlink_to("itself")
     user = InProcess(folder, variables={"CANOPY_HOME": home})
-    for command in (("search",), ("train", "canopy.yaml")):
-        said = user.run(*command, status=1).stderr
-        assert str(folder / home) in said
-        assert "CANOPY_HOME" in said
+    (said,) = user.run(*command.split(), status=1).stderr.splitlines()
+    assert str(folder / home) in said
+    assert "CANOPY_HOME" in said
+
+
+def test_the_state_of_a_server_in_a_file_says_why_not(folder: Path) -> None:
+    user = InProcess(folder, variables={"CANOPY_HOME": "canopy.yaml"})
+    said = user.run("db", "status").stdout
+    assert re.search(r"^running +False$", said, re.MULTILINE)
+    assert f"{folder / 'canopy.yaml'} is not a folder" in said
 
 
 @pytest.fixture(scope="module")
