@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from canopy_search.search.cli.lazy_group import plain_typer
-from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, requested
+from canopy_search.search.cli.options import ConfigOption, JsonOption, print_json, workspace
 from canopy_search.search.console import say
+from canopy_search.search.study.configuration import load_stages
 
 
 def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
@@ -15,7 +16,7 @@ def ls(config: ConfigOption = None, json_: JsonOption = False) -> None:
     from canopy_search.search.workflows.stages import list_stages
     from canopy_search.training.sizes import size_text
 
-    listing = list_stages(requested(config))
+    listing = list_stages(workspace(), load_stages(config))
     if json_:
         print_json(listing.as_json())
         return
@@ -44,7 +45,7 @@ def gc(
     from canopy_search.search.workflows.stages import collect_stages
     from canopy_search.training.sizes import size_text
 
-    found = collect_stages(requested(config), budget_gib, dry_run=dry_run)
+    found = collect_stages(workspace(), load_stages(config), budget_gib, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     say(
         f"{verb} {found.evicted} checkpoints beyond the budget, "

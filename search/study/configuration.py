@@ -3,22 +3,30 @@
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from canopy_search.filestore.urls import is_url
 from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import found_text, shown_path
-from canopy_search.search.config.settings import CanopyConfig
+from canopy_search.search.config.settings import CanopyConfig, StagesSettings
 from canopy_search.search.config.space import SearchSpace, parse_space
 from canopy_search.search.config.validation_messages import problem_lines
 from canopy_search.search.config.yaml_file import read_yaml
 from canopy_search.search.errors import ConfigError, SearchError
 from canopy_search.search.scheduling.factory import check_sampling
+from canopy_search.training.settings import Settings
 
 DEFAULT_CONFIG = Path("canopy.yaml")
 DEMO_CONFIG = Path(str(files("canopy_search.search.config") / "demo.yaml"))
+
+
+class _StagesSection(Settings, extra="ignore"):
+    stages: StagesSettings = StagesSettings()
+
+
+Kind = TypeVar("Kind", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -58,18 +66,8 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         ConfigError: the file cannot be read or used; one line per problem.
     """
     path = path or _default_config()
-    document = read_yaml(path)
-    if not isinstance(document, dict):
-        raise _problems_of(
-            path,
-            f"expected the sections data, training and search, found {found_text(document)}",
-        )
-    try:
-        config = CanopyConfig.model_validate(document)
-    except ValidationError as error:
-        raise _problems_of(path, *problem_lines(error, document)) from error
     folder = real_path(path).parent
-    config = _with_weights_located(config, folder)
+    config = _with_weights_located(_settings(path, CanopyConfig), folder)
     config = _with_fitting_space(config)
     try:
         space = checked(config).space
@@ -88,11 +86,10 @@ def load_config(path: Path | None, *, allow_missing: bool = False) -> Configurat
         data["split"] = config.data.split.model_copy(update=lists)
     if allow_missing:
         data["allow_missing"] = True
-    updates: dict[str, Any] = {"data": config.data.model_copy(update=data)}
-    checkpoints = config.stages.checkpoints
-    if checkpoints != "auto" and "://" not in checkpoints:
-        resolved = str(folder / _expanded(Path(checkpoints)))
-        updates["stages"] = config.stages.model_copy(update={"checkpoints": resolved})
+    updates: dict[str, Any] = {
+        "data": config.data.model_copy(update=data),
+        "stages": _located(config.stages, folder),
+    }
     if config.search.diary is not None:
         diary = {"diary": folder / _expanded(config.search.diary)}
         updates["search"] = config.search.model_copy(update=diary)
@@ -129,6 +126,40 @@ def _with_weights_located(config: CanopyConfig, folder: Path) -> CanopyConfig:
         search = search.model_copy(update=updates)
     training = config.training.model_copy(update={name: located(config.training.weights)})
     return config.model_copy(update={"search": search, "training": training})
+
+
+def load_stages(path: Path | None) -> StagesSettings:
+    """Reads section ``stages`` alone, so that the others may have problems.
+
+    Args:
+        path: as for `load_config`.
+
+    Raises:
+        ConfigError: the file is not YAML, or the section cannot be used; one line per problem.
+    """
+    path = path or _default_config()
+    return _located(_settings(path, _StagesSection).stages, real_path(path).parent)
+
+
+def _settings(path: Path, kind: type[Kind]) -> Kind:
+    document = read_yaml(path)
+    if not isinstance(document, dict):
+        raise _problems_of(
+            path,
+            f"expected the sections data, training and search, found {found_text(document)}",
+        )
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise _problems_of(path, *problem_lines(error, document)) from error
+
+
+def _located(stages: StagesSettings, folder: Path) -> StagesSettings:
+    """Returns stage settings with the folder of checkpoints relative to that of the file."""
+    if stages.checkpoints == "auto" or "://" in stages.checkpoints:
+        return stages
+    checkpoints = str(folder / _expanded(Path(stages.checkpoints)))
+    return stages.model_copy(update={"checkpoints": checkpoints})
 
 
 def _expanded(path: Path) -> Path:

@@ -4,12 +4,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from canopy_search.search.config.settings import StagesSettings
 from canopy_search.search.study.checkpoint_place import open_checkpoints
-from canopy_search.search.study.request import StudyRequest
-from canopy_search.storage.database import Database
-from canopy_search.storage.stages.checkpoints import GIB, CheckpointStore, Collected
+from canopy_search.storage.stages.checkpoints import GIB, Collected
 from canopy_search.storage.stages.eviction_order import Checkpoint
 from canopy_search.storage.stages.stages import StageStore
+from canopy_search.storage.workspace import Workspace
 
 # No session has this number; listing and collecting write no checkpoint.
 _NO_SESSION = 0
@@ -52,19 +52,20 @@ class StageListing:
         }
 
 
-def list_stages(request: StudyRequest) -> StageListing:
+def list_stages(workspace: Workspace, settings: StagesSettings) -> StageListing:
     """Lists the stored stages and checkpoints of a workspace.
 
     Args:
-        request: the workspace, and the configuration of its checkpoints.
+        workspace: the state folder and the database.
+        settings: where its checkpoints are.
 
     Raises:
         NoDatabaseError: there is no database yet.
         OSError: the checkpoint storage is unreachable.
     """
     with (
-        closing(request.workspace.open_existing()) as database,
-        closing(_open_checkpoints(request, database)) as checkpoints,
+        closing(workspace.open_existing()) as database,
+        closing(open_checkpoints(settings, workspace.home, database, _NO_SESSION)) as checkpoints,
     ):
         return StageListing(
             StageStore(database, None).count(),
@@ -74,11 +75,14 @@ def list_stages(request: StudyRequest) -> StageListing:
         )
 
 
-def collect_stages(request: StudyRequest, budget_gib: float | None, *, dry_run: bool) -> Collected:
+def collect_stages(
+    workspace: Workspace, settings: StagesSettings, budget_gib: float | None, *, dry_run: bool
+) -> Collected:
     """Removes what crashes left behind and what exceeds the budget.
 
     Args:
-        request: the workspace, and the configuration of its checkpoints.
+        workspace: the state folder and the database.
+        settings: where its checkpoints are, and their budget.
         budget_gib: budget in place of the configured one, in GiB; None for the configured one.
         dry_run: only count.
 
@@ -87,13 +91,8 @@ def collect_stages(request: StudyRequest, budget_gib: float | None, *, dry_run: 
         OSError: the checkpoint storage is unreachable.
     """
     with (
-        closing(request.workspace.open_existing(writes=True)) as database,
-        closing(_open_checkpoints(request, database)) as checkpoints,
+        closing(workspace.open_existing(writes=True)) as database,
+        closing(open_checkpoints(settings, workspace.home, database, _NO_SESSION)) as checkpoints,
     ):
         budget = None if budget_gib is None else int(budget_gib * GIB)
         return checkpoints.collect(budget, dry_run=dry_run)
-
-
-def _open_checkpoints(request: StudyRequest, database: Database) -> CheckpointStore:
-    stages = request.configuration.settings.stages
-    return open_checkpoints(stages, request.workspace.home, database, _NO_SESSION)

@@ -118,8 +118,8 @@ def unusable(weights: WeightsEnum, error: Exception) -> PretrainedWeightsError:
     """Returns the error for a file in torch's cache that does not contain these weights."""
     reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
     return PretrainedWeightsError(
-        f"{torchvision_file(weights).cached}: {first_line(reason or error)}; delete it, then the ImageNet "
-        "weights are downloaded again, or set training.weights to none"
+        f"{torchvision_file(weights).cached}: {first_line(reason or error)}; delete it, then the "
+        "ImageNet weights are downloaded again, or set training.weights to none"
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.errors import ConfigError
-from canopy_search.search.study.configuration import DEMO_CONFIG, load_config
+from canopy_search.search.study.configuration import DEMO_CONFIG, load_config, load_stages
 
 GOOD = """
 data: {labels: train_classes.csv, images: train-jpg}
@@ -189,3 +189,11 @@ def test_every_mistake_has_a_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("others", ["", "data: 3\n", "search: {trials: x, pruner: 1}\nnone: 1\n"])
+def test_stages_are_read_whatever_the_other_sections_say(tmp_path: Path, others: str) -> None:
+    stages = load_stages(write(tmp_path, f"{others}stages: {{checkpoints: kept, budget_gib: 2}}"))
+    assert (stages.checkpoints, stages.budget_gib) == (str(tmp_path.resolve() / "kept"), 2)
+    with pytest.raises(ConfigError, match=r"canopy.yaml: stages\.budget_gib"):
+        load_stages(write(tmp_path, f"{others}stages: {{budget_gib: x}}"))
