@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -275,16 +276,21 @@ def open_store(*, writes: bool = False) -> StudyStore:
 
 
 def wait_for_study(store: StudyStore, name: str) -> None:
-    """Returns when a search has started the study; prints once that it is waiting.
+    """Returns when a search has started the study; see `wait_until`."""
+    wait_until(lambda: store.is_started(name), f"study {name!r} has not started yet")
+
+
+def wait_until(is_there: Callable[[], bool], missing: str) -> None:
+    """Returns when `is_there` returns true; prints once what is missing.
 
     Raises:
         typer.Exit: the user interrupted it.
     """
     is_noted = False
     try:
-        while not store.is_started(name):
+        while not is_there():
             if not is_noted:
-                say(f"study {name!r} has not started yet; waiting (Ctrl-C stops)", err=True)
+                say(f"{missing}; waiting (Ctrl-C stops)", err=True)
             is_noted = True
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
