@@ -1,6 +1,7 @@
 """A study and its workers in words: the lines of `canopy status`."""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 
 from optuna.trial import TrialState
@@ -57,12 +58,21 @@ def status_lines(summary: StudyData) -> list[str]:
 
 
 def loss_lines(summary: StudyData) -> list[str]:
-    """Returns the workers that were lost recently."""
-    return [
-        f"{worker_name(worker)}: {worker.end}, last heartbeat {worker.seen.astimezone():%H:%M:%S}"
-        for worker in summary.workers
-        if worker.end not in {None, LEFT} and is_recent(worker)
-    ]
+    """Returns the workers that were lost recently; many of one device are one line."""
+    lost: defaultdict[tuple[str, str], list[WorkerSummary]] = defaultdict(list)
+    for worker in summary.workers:
+        if worker.end not in {None, LEFT} and is_recent(worker):
+            lost[worker.host, worker.slot].append(worker)
+    living = {(worker.host, worker.slot) for worker in summary.workers if worker.is_living}
+    lines = []
+    for place, workers in lost.items():
+        if len(workers) > MOST_FAILURES:
+            more = "" if place in living else ", and none runs there now"
+            text = f"{len(workers)} workers were lost there in {RECENT_S / 60:.0f} min"
+            lines.append(f"{_loss_text(workers[-1])}; {text}{more}")
+        else:
+            lines += map(_loss_text, workers)
+    return lines
 
 
 def trouble_lines(summary: StudyData) -> list[str]:
@@ -137,6 +147,12 @@ def _work_text(worker: WorkerSummary) -> str:
     elif worker.trial_number is not None and (worker.stuck_s or 0.0) > _STILL_S:
         parts.append(f"no progress for {age_text(worker.stuck_s)}")
     return ", ".join(parts)
+
+
+def _loss_text(worker: WorkerSummary) -> str:
+    return (
+        f"{worker_name(worker)}: {worker.end}, last heartbeat {worker.seen.astimezone():%H:%M:%S}"
+    )
 
 
 def _interrupted_text(trials: Sequence[TrialData]) -> str:

@@ -73,6 +73,15 @@ def test_what_went_wrong_is_told_with_its_reason(words: SnapshotAssertion) -> No
     assert re.sub(r"\d\d:\d\d:\d\d", "TIME", "\n".join(lines[2:])) == words
 
 
+def test_a_device_where_all_workers_die_is_one_line(words: SnapshotAssertion) -> None:
+    dead = [worker(number, end="died", idle_s=100.0 - number) for number in range(41, 46)]
+    (line,) = status_lines(study([], dead))[2:]
+    assert "(45)" in line
+    assert re.sub(r"\d\d:\d\d:\d\d", "TIME", line) == words
+    *_, line = status_lines(study([], [*dead, worker(46)]))
+    assert "none runs there" not in line
+
+
 def test_what_an_error_says_cannot_colour_the_screen() -> None:
     (line,) = status_lines(study([trial(0, "FAIL", reason="\x1b[31mred\x07")], []))[2:]
     assert line == "trial 0 failed: \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
