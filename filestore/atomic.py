@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             path.write_bytes(content)  # raises if it is a folder
         return
     path = _target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     replace_file(path, content, is_durable=True)
 
 
@@ -68,19 +67,21 @@ def partial_name(name: str) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Checks that `write_atomically` can write to the folder of `path`.
+    """Checks that `write_atomically` can write `path`; nothing is left of the attempt.
 
     Raises:
-        OSError: it cannot be written; the error names the folder.
+        OSError: it cannot be written.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if _is_special_file(path):
         return
     path = _target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path.parent), tempfile.TemporaryFile(dir=path.parent):
-        pass
+    _make_folder(path.parent)
+    partial = path.with_name(partial_name(path.name))
+    with _named(path):
+        partial.touch(exist_ok=False)
+    partial.unlink()
 
 
 def build_atomically(
@@ -116,6 +117,13 @@ def build_atomically(
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", error.filename) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`canopy predict`: predicts tags and probabilities of images."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,7 +59,9 @@ def predict(options: PredictOptions) -> None:
     model, output, thresholds = options.model, options.output, options.thresholds
     files = find_images(options.images)
     if not model.is_file():
-        found = "found a folder" if model.is_dir() else "there is no such file"
+        found = "there is no such file"
+        if os.path.lexists(model):
+            found = f"found a {'folder' if model.is_dir() else 'device, a pipe or a broken link'}"
         raise PredictionError(f"{model}: expected a model file of `canopy train`, {found}")
     target = None if output is None else writable_output(output, model, files)
     trained = load_model(model)

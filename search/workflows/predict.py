@@ -303,4 +303,6 @@ def _nothing(argument: str) -> str:
         )
     if glob.has_magic(argument):
         return f"{argument}: no image matches; {known}"
+    if os.path.lexists(argument):
+        return f"{argument}: expected an image file, found a device, a pipe or a broken link"
     return f"{argument}: no such file or folder; name image files, folders or quoted globs"

@@ -82,10 +82,16 @@ def test_standard_output_can_be_named(tmp_path: Path, place: str) -> None:
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "file" / "below"):
+    for path, reason in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "file" / "below", f"is not a folder: '{tmp_path}/file'"),
+        (tmp_path / "file" / "below" / "below", "is not a folder: "),
+        (tmp_path / ("x" * 250), "File name too long"),  # with the ending of a partial file
+    ):
         for write in (check_writable, lambda path: write_atomically(path, b"")):
-            with pytest.raises(OSError, match=r"Is a directory|Not a directory|exists"):
+            with pytest.raises(OSError, match=reason):
                 write(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def has_content(folder: Path) -> bool:
