@@ -58,6 +58,6 @@ def noise_images(case: Case, folder: Path, augment: tuple[str, ...] = ()) -> Dat
         split=Split(np.arange(train), np.arange(train, shape[0]), np.arange(0)),
         fingerprint="0" * 64,
         image_px=case.image_px,
-        augment=augment,  # type: ignore[arg-type]
+        augment=augment,  # type: ignore[arg-type] # any names
         digests=tuple(f"{at:064x}" for at in range(shape[0])),
     )

@@ -58,7 +58,7 @@ def measured_bytes(backbone: str, image_px: int, batch_size: int) -> int:
             logits, torch.zeros(batch_size, LABELS)
         )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch's own
         optimizer.step()
     done.set()
     watcher.join()

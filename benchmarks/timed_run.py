@@ -102,7 +102,7 @@ def _contiguous() -> None:
         return plain(self, *arguments, **options) if arguments or options else self
 
     plain = nn.Module.to
-    nn.Module.to = to  # type: ignore[method-assign, assignment]
+    nn.Module.to = to  # type: ignore[method-assign, assignment] # fewer overloads
     place: Any = training_run
     normalised = place.normalised
     place.normalised = lambda *pixels: normalised(*pixels).contiguous()
@@ -113,7 +113,7 @@ def _unfused() -> None:
 
 
 def _giving_back() -> None:
-    training_run.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
+    training_run.keep_freed_memory = lambda: False  # type: ignore[attr-defined] # imported there
 
 
 def _flush_denormal() -> None:

@@ -102,7 +102,7 @@ def lose_the_accelerator() -> None:
 
 def replace_at_once() -> None:
     """Lets a launcher replace workers that die without the pauses that a person sees."""
-    launcher._FIRST_PAUSE_S = 0.05  # type: ignore[misc]
+    launcher._FIRST_PAUSE_S = 0.05
 
 
 def in_epochs_where(is_bad: Callable[[str, int], bool], do: Callable[[], None]) -> Prepare:
@@ -126,10 +126,10 @@ def in_epochs_where(is_bad: Callable[[str, int], bool], do: Callable[[], None]) 
         def train(self: SleepingRun, on_batch: object = None) -> object:
             if is_bad(places[-1], numbers[-1]):
                 do()
-            return train_epoch(self, on_batch)  # type: ignore[arg-type]
+            return train_epoch(self, on_batch)
 
-        WorkerSession.register = registered  # type: ignore[method-assign]
-        Objective.run_trial = run  # type: ignore[assignment,method-assign]
-        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+        WorkerSession.register = registered
+        Objective.run_trial = run
+        SleepingRun.train_epoch = train
 
     return prepare

@@ -60,11 +60,11 @@ class Pace:
     def set(self) -> None:
         """Lets this process and its children go so fast."""
         SleepingRun.epoch_s = self.epoch_s
-        registry.GONE_S = self.gone_s  # type: ignore[misc]
-        registry.LEASE_S = self.lease_s  # type: ignore[misc]
-        registry.RECOVERY_S = self.recovery_s  # type: ignore[misc]
-        worker_session.RECOVERY_S = self.recovery_s  # type: ignore[misc]
-        urls.IDLE_LIMIT_S = self.idle_limit_s  # type: ignore[misc]
+        registry.GONE_S = self.gone_s
+        registry.LEASE_S = self.lease_s
+        registry.RECOVERY_S = self.recovery_s
+        worker_session.RECOVERY_S = self.recovery_s
+        urls.IDLE_LIMIT_S = self.idle_limit_s
         options = worker_session.WorkerSession.__init__.__kwdefaults__
         options["beat_s"] = self.beat_s
 
@@ -228,7 +228,7 @@ class Search:
 
     def set_up(self) -> None:
         """Makes this process one that works."""
-        stage_tree.TrainingRun = SleepingRun  # type: ignore[assignment,misc]
+        stage_tree.TrainingRun = SleepingRun
         SleepingRun.diary, SleepingRun.gate = self.diary, self._gate
         self.pace.set()
         if self.prepare is not None:
@@ -250,7 +250,7 @@ class Search:
 
         os.setsid()
         self.set_up()
-        local_backend.CONTEXT = FORK  # type: ignore[assignment]
+        local_backend.CONTEXT = FORK
         local_backend.warm_up = lambda: None
         file = log.open("a", buffering=1)
         os.dup2(file.fileno(), 1)

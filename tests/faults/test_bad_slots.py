@@ -73,7 +73,7 @@ def test_a_slot_on_which_every_trial_fails_is_parked(new_search: NewSearch) -> N
 def test_where_every_slot_is_bad_the_search_ends_with_their_reasons(new_search: NewSearch) -> None:
     def before_any_trial() -> None:
         replace_at_once()
-        WorkerSession.register = lambda _self: kill_self()  # type: ignore[method-assign]
+        WorkerSession.register = lambda _self: kill_self()
 
     search = new_search(4, prepare=before_any_trial)
     search.begin()

@@ -119,8 +119,8 @@ def test_a_clock_that_jumps_changes_nothing(
                 return super().now(tz) + shift()
 
         time.time = lambda: real() + shift().total_seconds()
-        replica.datetime = Jumping  # type: ignore[misc]
-        trial_changes.datetime = Jumping  # type: ignore[misc]
+        replica.datetime = Jumping
+        trial_changes.datetime = Jumping
 
     search = new_search()
     begun = search.begin()

@@ -43,7 +43,7 @@ class ForkedWorker:
         sys.stdin = os.fdopen(0)
         config = Path(command.home, f"{os.getpid()}.yaml")
         config.write_text(command.config)
-        placed = Placed(**command.placed)  # type: ignore[arg-type]
+        placed = Placed(**command.placed)
         url, retry = command.environment["DATABASE_URL"], RetryPolicy(PATIENCE_S)
         workspace = Workspace(Path(command.home), url, retry)
         request = StudyRequest(workspace, load_config(config), command.arguments[1])
@@ -72,7 +72,7 @@ class ForkedJobs(LocalQueue):
             path.touch()
         return job_id
 
-    def states(self, ids: list[str]) -> dict[str, on_slurm.JobState]:  # type: ignore[override]
+    def states(self, ids: list[str]) -> dict[str, on_slurm.JobState]:
         return {
             each: on_slurm.JobState(is_over=not self.processes[each].is_alive()) for each in ids
         }
@@ -86,8 +86,8 @@ class ForkedJobs(LocalQueue):
 
 
 def fork() -> None:
-    on_slurm.LocalQueue = ForkedJobs  # type: ignore[misc]
-    job.CanopyWorker = ForkedWorker  # type: ignore[assignment,misc]
+    on_slurm.LocalQueue = ForkedJobs
+    job.CanopyWorker = ForkedWorker
 
 
 def test_jobs_that_leave_are_followed_by_others(new_search: NewSearch) -> None:

@@ -33,7 +33,7 @@ def while_writing_a_checkpoint(counter: Path, at: Times) -> Prepare:
                 kill_self()
             whole(self, key, content)
 
-        CheckpointFiles.write = half  # type: ignore[method-assign]
+        CheckpointFiles.write = half
 
     return prepare
 
@@ -50,11 +50,11 @@ def in_the_middle_of_an_epoch(counter: Path, at: Times) -> Prepare:
             def batch(epoch: int, done: int, total: int) -> None:
                 if dies and done == 2:
                     kill_self()
-                on_batch(epoch, done, total)  # type: ignore[operator]
+                on_batch(epoch, done, total)
 
             return original(self, batch)
 
-        SleepingRun.train_epoch = doomed  # type: ignore[assignment,method-assign]
+        SleepingRun.train_epoch = doomed
 
     return prepare
 

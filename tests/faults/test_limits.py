@@ -48,8 +48,8 @@ def in_epochs(number: int, do: Any) -> Prepare:
                 do()
             return train_epoch(self, on_batch)
 
-        Objective.run_trial = run  # type: ignore[assignment,method-assign]
-        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+        Objective.run_trial = run
+        SleepingRun.train_epoch = train
 
     return prepare
 
@@ -129,18 +129,18 @@ def test_too_many_failures_end_the_search_of_all_workers(
             def fail(*_: object) -> None:
                 raise RuntimeError("no luck")
 
-            SleepingRun.is_unlucky = fails(trial.number)  # type: ignore[attr-defined]
+            SleepingRun.is_unlucky = fails(trial.number)
             return original(self, trial)
 
         train_epoch = SleepingRun.train_epoch
 
         def train(self: SleepingRun, on_batch: Any = None) -> object:
-            if self.is_unlucky:  # type: ignore[attr-defined]
+            if self.is_unlucky:
                 raise RuntimeError("no luck")
             return train_epoch(self, on_batch)
 
-        Objective.run_trial = run  # type: ignore[assignment,method-assign]
-        SleepingRun.train_epoch = train  # type: ignore[assignment,method-assign]
+        Objective.run_trial = run
+        SleepingRun.train_epoch = train
 
     search = new_search(12, pruner={"name": "none"}, prepare=unlucky, **limits)
     search.begin()
@@ -194,7 +194,7 @@ def test_other_versions_and_other_data_are_refused_with_the_difference(
         search_record.version = lambda name: "1.2.3" if name == "torch" else real(name)
 
     def other_engine() -> None:
-        search_record.ENGINE_REVISION = 99  # type: ignore[misc]
+        search_record.ENGINE_REVISION = 99
 
     def other_data() -> None:
         original = search_record.study_record
@@ -204,7 +204,7 @@ def test_other_versions_and_other_data_are_refused_with_the_difference(
             record["data"]["fingerprint"] = "0" * 64
             return record
 
-        search_plan.study_record = changed  # type: ignore[attr-defined]
+        search_plan.study_record = changed
 
     study = new_search(1)
     study.begin()

@@ -33,7 +33,7 @@ def losing(counter: Path, every: int, *, happens: bool) -> Prepare:
                 connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-        PGDialect_psycopg2.do_commit = commit  # type: ignore[method-assign]
+        PGDialect_psycopg2.do_commit = commit
 
     return prepare
 

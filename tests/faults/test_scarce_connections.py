@@ -69,9 +69,9 @@ def killed_in(times: tuple[int, ...], counter: Path) -> Prepare:
         def doomed(self: SleepingRun, on_batch: object = None) -> object:
             if nth_time(counter) in times:
                 kill_self()
-            return original(self, on_batch)  # type: ignore[arg-type]
+            return original(self, on_batch)
 
-        SleepingRun.train_epoch = doomed  # type: ignore[assignment,method-assign]
+        SleepingRun.train_epoch = doomed
 
     return prepare
 

@@ -21,9 +21,9 @@ def test_a_trial_that_pauses_keeps_nobody_from_its_next_epoch(new_search: NewSea
             if len(numbers) == 3:
                 waits.touch()
                 wait_until(goes_on.exists, "it may go on")
-            return original(self, trial)  # type: ignore[arg-type]
+            return original(self, trial)
 
-        Objective.run_trial = run  # type: ignore[assignment,method-assign]
+        Objective.run_trial = run
 
     worker = search.start(wait_at_the_third)
     wait_until(waits.exists, "two trials pause")

@@ -57,7 +57,7 @@ def test_the_limit_ends_it() -> None:
 def test_other_errors_end_it_at_once() -> None:
     for error in (FileNotFoundError("gone"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
-            Retrier(RetryPolicy(FOR_EVER_S), FILE_STORE).call(fails(error, 1))  # type: ignore[arg-type]
+            Retrier(RetryPolicy(FOR_EVER_S), FILE_STORE).call(fails(error, 1))
 
 
 def test_all_threads_are_told_once_and_give_up_together() -> None:

@@ -74,7 +74,7 @@ def test_an_image_that_changes_while_it_is_read_is_named_and_the_next_start_work
     checked = pixels.check_free_space
 
     def meanwhile(*arguments: object) -> None:
-        checked(*arguments)  # type: ignore[arg-type]
+        checked(*arguments)
         if event == "changed":
             image(folder, 3).write_bytes(image(folder, 4).read_bytes())
         else:

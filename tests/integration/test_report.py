@@ -214,7 +214,7 @@ def test_the_command_writes_a_study_with_its_predictions(
         asked.suggest_float("gamma", 0.8, 1.0)
         trial_id = stored_trial_id(store, "planet", number)
         metrics = {"val_ap": 0.4 + number / 10, "train_s": 2.0, "val_s": 1.0}
-        metrics |= {"val_ap_per_label": {"road": 0.5, "water": None}}  # type: ignore[dict-item]
+        metrics |= {"val_ap_per_label": {"road": 0.5, "water": None}}
         asked.report(metrics["val_ap"], 1)
         logits = (targets + dice.normal(size=targets.shape)).astype(np.float32)
         with database.engine.begin() as connection:

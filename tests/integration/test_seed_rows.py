@@ -119,7 +119,7 @@ def check_block(
         value, difference = block[name]
         assert float(value) == pytest.approx(ours[key], abs=0.5001 * 10**-digits)
         is_comparable = base is not None and key in base
-        assert difference == (signed(ours[key], base[key], digits) if is_comparable else None)  # type: ignore[index]
+        assert difference == (signed(ours[key], base[key], digits) if is_comparable else None)
 
 
 def check_verdicts(database: Database, sections: list[ReadSection]) -> None:

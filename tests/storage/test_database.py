@@ -137,7 +137,7 @@ def test_a_connection_that_breaks_as_it_is_given_back_is_replaced(
         with suppress(sqlalchemy.exc.DBAPIError, psycopg2.Error), engine.connect() as connection:
             broken = connection.scalar(backend)
             assert terminate_backends(database_url) == 1
-        assert opened.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        assert opened.engine.pool.checkedout() == 0
         with engine.connect() as connection:
             assert connection.scalar(backend) != broken
     finally:

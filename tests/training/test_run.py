@@ -331,7 +331,7 @@ def test_a_mean_over_unequal_batches_weighs_images_equally(dataset: Dataset) -> 
         run.model.eval()
         for module in run.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
+                module.train = lambda mode=True, module=module: module
         losses.append(run.train_epoch().train_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

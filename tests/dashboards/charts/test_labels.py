@@ -25,7 +25,7 @@ def per_label(road: list[float], water: list[float]) -> dict[str, list[float | N
     return {"water": [*water], "road": [*road], "cloud": [None] * len(road)}
 
 
-def study(base_epochs: int = 2):  # type: ignore[no-untyped-def]
+def study(base_epochs: int = 2):
     base = trial(
         0,
         [0.2, 0.3][:base_epochs],

@@ -12,7 +12,7 @@ from tests.dashboards.studies import PRUNED, Epochs, data, trial
 SCORES = [0.30, 0.25, 0.40, 0.40, 0.35]
 
 
-def study(scores: list[float] = SCORES, **changes: object):  # type: ignore[no-untyped-def]
+def study(scores: list[float] = SCORES, **changes: object):
     return data([trial(n, [0.1, score]) for n, score in enumerate(scores)], **changes)
 
 

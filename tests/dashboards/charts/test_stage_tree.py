@@ -14,7 +14,7 @@ SHARED = [
 ]
 
 
-def tree(study: StudyData):  # type: ignore[no-untyped-def]
+def tree(study: StudyData):
     return stage_tree(study)
 
 

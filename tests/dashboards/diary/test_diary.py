@@ -319,7 +319,7 @@ def test_of_many_groups_the_best_have_a_section() -> None:
     rows = [trial(n, {"network": f"n{n:02}"}, [n / 100], "PRUNED") for n in range(60)]
     text = diary_of(study_of(rows, space=space, record=record([{"network": "n99"}])))
     *groups, others = [s for s in sections_of(text) if "further trial" in s.heading]
-    assert [re.search(r"n(\d+)", group.heading)[1] for group in groups] == [  # type: ignore[index]
+    assert [re.search(r"n(\d+)", group.heading)[1] for group in groups] == [
         str(number) for number in range(41, 60)
     ]
     assert others.heading == "12.09.2023 to 14.09.2023 · Other combinations: 41 further trials"

@@ -35,14 +35,14 @@ class _SleepingLoader(Loader):
             def train_epoch(self, *arguments: object) -> object:
                 while self.epoch and Path(os.environ[GATE_VARIABLE]).exists():
                     time.sleep(0.05)
-                return super().train_epoch(*arguments)  # type: ignore[arg-type]
+                return super().train_epoch(*arguments)
 
         self._loader.exec_module(module)
-        module.TrainingRun = HeldRun  # type: ignore[attr-defined]
+        module.TrainingRun = HeldRun
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name, path=None, target=None):
         if name != TRAINS:
             return None
         spec = PathFinder.find_spec(name, path, target)

@@ -27,7 +27,7 @@ def _sleep(module: Any) -> None:
         def train_epoch(self, *arguments: object) -> object:
             while self.epoch and Path(os.environ[GATE_VARIABLE]).exists():
                 time.sleep(0.05)
-            return super().train_epoch(*arguments)  # type: ignore[arg-type]
+            return super().train_epoch(*arguments)
 
     module.TrainingRun = HeldRun
 
@@ -63,7 +63,7 @@ class _ChangingLoader(Loader):
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name, path=None, target=None):
         variable, change = _CHANGES.get(name, ("", None))
         if change is None or variable not in os.environ:
             return None

@@ -25,7 +25,7 @@ def require(monkeypatch: pytest.MonkeyPatch) -> Require:
 
 
 def only(findings: object) -> Finding:
-    (finding,) = findings  # type: ignore[misc]
+    (finding,) = findings
     assert isinstance(finding, Finding)
     return finding
 

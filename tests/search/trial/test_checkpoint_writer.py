@@ -68,7 +68,7 @@ def opened(
     store: Store, retry_for_s: float = HANG_S
 ) -> Iterator[tuple[CheckpointWriter, list[str]]]:
     notes: list[str] = []
-    writer = CheckpointWriter(store, notes.append, retry_for_s=retry_for_s)  # type: ignore[arg-type]
+    writer = CheckpointWriter(store, notes.append, retry_for_s=retry_for_s)
     try:
         yield writer, notes
     finally:

@@ -108,8 +108,8 @@ def test_the_trials_of_a_whole_search_ended_as_the_worker_said(
     twice = [{"gamma": 0.8, "loss": "bce"}] * 2
     witness, found = search(lambda _event: False, 4, pruner={"name": "none"}, enqueue=twice)
     assert {worker for worker, _ in found} == {None}  # nobody looked while they ran
-    by_number = sorted((alike(event) for _, event in found), key=lambda each: each.number)  # type: ignore[attr-defined]
-    assert by_number == sorted(map(alike, witness.ends), key=lambda each: each.number)  # type: ignore[attr-defined]
+    by_number = sorted((alike(event) for _, event in found), key=lambda each: each.number)
+    assert by_number == sorted(map(alike, witness.ends), key=lambda each: each.number)
     seconds = [event.seconds for _, event in found]
     assert seconds == pytest.approx([end.seconds for end in witness.ends])
     states = [end.state for end in witness.ends]

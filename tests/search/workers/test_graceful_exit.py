@@ -34,7 +34,7 @@ def start(how: str, *arguments: str, **options: object) -> subprocess.Popen[str]
         [sys.executable, "-c", _SCRIPT, how, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

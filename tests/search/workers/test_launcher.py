@@ -69,7 +69,7 @@ def nothing(_backend: InMemoryBackend) -> None:
 
 
 def later_step(_backend: InMemoryBackend) -> None:
-    search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
+    search_launcher.time.now_s += search_launcher.PARKED_S
 
 
 def ended(number: int, state: TrialState) -> TrialEnded:
@@ -118,7 +118,7 @@ def test_what_the_database_says_has_the_name_of_the_job_and_is_shown_before_its_
     second, unknown = TrialStarted(4, {}), TrialStarted(5, {})
     epoch = EpochDone(1, 2, 0.5)
     looks = [[(0, STARTED), (101, second)], [(7, unknown), (None, STARTED)], [(100, epoch)]]
-    launcher.watcher = Watched(*looks)  # type: ignore[assignment]
+    launcher.watcher = Watched(*looks)
     assert launcher.run()
     shown = [each for each in screen.events if not isinstance(each[1], WorkerEnded)]
     assert shown == [
@@ -233,7 +233,7 @@ def test_a_machine_is_tried_again_after_a_while(screen: RecordedScreen, tmp_path
             job.end(Ending.UNFIT, "there are no images")
 
     def a_minute(backend: InMemoryBackend) -> None:
-        search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
+        search_launcher.time.now_s += search_launcher.PARKED_S
 
     backend = InMemoryBackend(
         [FIRST, SECOND], on_submit=on_submit, script=steps(nothing, a_minute, nothing, all_end)
@@ -293,7 +293,7 @@ def test_a_bad_slot_is_parked_with_its_reason_and_tried_again_in_silence(
             job.end(ending, "was killed by SIGSEGV")
 
     def later(backend: InMemoryBackend) -> None:
-        search_launcher.time.now_s += search_launcher.PARKED_S  # type: ignore[attr-defined]
+        search_launcher.time.now_s += search_launcher.PARKED_S
         backend.on("1").emit(EpochDone(1, 9, 0.5))
 
     slots = [WorkerSlot("1", "cuda:0"), WorkerSlot("2", "cuda:1")]
@@ -309,7 +309,7 @@ def test_deaths_with_work_in_between_are_not_in_a_row(
     screen: RecordedScreen, tmp_path: Path
 ) -> None:
     def dies_after_work(backend: InMemoryBackend) -> None:
-        search_launcher.time.now_s += 2.0**MOST_DEATHS  # type: ignore[attr-defined]
+        search_launcher.time.now_s += 2.0**MOST_DEATHS
         job = backend.on("one:0")
         if not job.is_over:
             job.emit(ended(1, TrialState.PRUNED))
@@ -379,7 +379,7 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_that_grows(
 
     def on_submit(job: InMemoryJob) -> None:
         if job.slot == FIRST:
-            placed.append(search_launcher.time.now_s)  # type: ignore[attr-defined]
+            placed.append(search_launcher.time.now_s)
 
     backend = InMemoryBackend(
         [FIRST, SECOND], on_submit=on_submit, script=steps(*[dies] * 40, all_end)

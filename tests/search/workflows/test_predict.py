@@ -155,7 +155,7 @@ def test_canopy_reads_the_tags_again_or_asks_for_the_separator(labels: list[str]
     cells = [separator.join(labels), ""]
     rows = LabelRows(Path("x.csv"), "CSV", ("tags",), (2, 3), lambda _: cells)
 
-    read = tag_targets(rows, "tags", "space" if separator == " " else separator)  # type: ignore[arg-type]
+    read = tag_targets(rows, "tags", "space" if separator == " " else separator)
 
     assert read.labels == tuple(sorted(labels))
     if separator == " ":

@@ -216,7 +216,7 @@ def test_who_does_not_hear_of_a_commit_finds_the_trial_as_its_own(
 
     def lose(connection: sqlalchemy.Connection) -> None:
         if lost.pop() if lost else False:
-            connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
+            connection.connection.dbapi_connection.commit()
             raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
 
     sqlalchemy.event.listen(database.engine, "commit", lose)
@@ -416,4 +416,4 @@ def test_a_worker_has_two_connections(hire: Hire, database: Database) -> None:
             "AND pid <> pg_backend_pid() AND application_name LIKE 'canopy worker%'"
         )
         assert connection.scalar(count) == 1
-    assert database.engine.pool.size() == 1  # type: ignore[attr-defined]
+    assert database.engine.pool.size() == 1

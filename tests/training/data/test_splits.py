@@ -158,7 +158,7 @@ def table(parts: str, groups: list[str] | None = None) -> LabelTable:
         labels=("x",),
         targets=np.ones((len(parts), 1), np.uint8),
         row_numbers=tuple(range(2, len(parts) + 2)),
-        parts=tuple(words[letter] for letter in parts),  # type: ignore[misc]
+        parts=tuple(words[letter] for letter in parts),
         groups=groups and tuple(groups),
     )
 

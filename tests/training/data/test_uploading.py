@@ -16,7 +16,7 @@ def test_on_the_cpu_nothing_is_copied_and_nothing_is_taken_ahead() -> None:
             taken.append(at)
             yield torch.full((2,), at), torch.full((2, 1), float(at))
 
-    batches = uploaded(source(), torch.device("cpu"))  # type: ignore[arg-type]
+    batches = uploaded(source(), torch.device("cpu"))
     for at, (pixels, targets) in enumerate(batches):
         assert taken == list(range(at + 1))
         assert pixels.tolist() == [at, at]

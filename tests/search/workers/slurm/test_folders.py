@@ -69,7 +69,7 @@ def start_elsewhere(home: Path) -> "subprocess.Popen[str]":
 
 
 def begin(home: Path, alive: Sequence[str]) -> tuple[MadeUpQueue, list[str]]:
-    queue, notes = MadeUpQueue(alive), []  # type: ignore[var-annotated]
+    queue, notes = MadeUpQueue(alive), []
     JobFolders(home, "demo").create(queue, notes.append)
     return queue, notes
 
