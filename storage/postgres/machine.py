@@ -114,7 +114,7 @@ def _record(folder: Path) -> Path:
 def _recorded(folder: Path) -> Machine | None:
     try:
         return Machine(**json.loads(_record(folder).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
 
 

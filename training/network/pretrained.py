@@ -17,6 +17,7 @@ from torch.hub import HASH_REGEX
 from torchvision.models import WeightsEnum
 
 from canopy_search.filestore.messages import first_line
+from canopy_search.filestore.user_files import open_file
 from canopy_search.training.checkpoint import load_tensors
 from canopy_search.training.errors import CheckpointError, TrainingError
 
@@ -125,7 +126,8 @@ def unusable(weights: WeightsEnum, error: Exception) -> PretrainedWeightsError:
 
 def _verified(file: Path, digits: str) -> bytes:
     """Returns the content of a file whose SHA-256 begins with `digits`."""
-    content = file.read_bytes()
+    with open_file(file) as opened:
+        content = opened.read()
     digest = hashlib.sha256(content).hexdigest()
     if not digest.startswith(digits):
         raise CheckpointError(

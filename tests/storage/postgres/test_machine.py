@@ -126,7 +126,7 @@ class TestSecondMachine:
 def test_a_damaged_record_is_replaced(server: EmbeddedPostgres) -> None:
     server.stop()
     record = server.folder / "server.json"
-    for text in ("", "{}", '"vm"', '{"host": "vm"}'):
+    for text in ("", "{}", '"vm"', '{"host": "vm"}', "[" * 99_999):
         record.write_text(text)
         with claimed(server.folder):
             assert Machine(**json.loads(record.read_text())) == this_machine()

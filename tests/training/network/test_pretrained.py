@@ -134,6 +134,14 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
         assert unavailable([file], limit_s=0.1).keys() == {file}
 
 
+def test_a_pipe_in_the_cache_is_not_opened(tmp_path: Path) -> None:
+    published = Published(tmp_path, b"")
+    published.cached.parent.mkdir(parents=True)
+    os.mkfifo(published.cached)
+    with pytest.raises(PretrainedWeightsError, match=f"{published.cached}: .*a pipe"):
+        pretrained_state(published.weights)
+
+
 def test_compressed_weights_are_not_unpacked(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

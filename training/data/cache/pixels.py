@@ -161,7 +161,7 @@ class PixelCaches:
             shape = (len(digests) - len(damaged), self.image_px, self.image_px, 3)
             if meta["key"] != self._key(digests) or size != cache_bytes(shape[0], self.image_px):
                 return None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if not shape[0]:
             return DecodedImages(np.empty(shape, np.uint8), damaged)
@@ -174,7 +174,7 @@ class PixelCaches:
             digests = (cache / _DIGESTS).read_text().split("\n")
             if cache.name == self._key(digests):
                 found = self._read(cache, digests)
-        except OSError:
+        except (OSError, ValueError):
             found = None
         if found is None:
             return np.empty((0, self.image_px, self.image_px, 3), np.uint8), []

@@ -126,7 +126,11 @@ def test_size_order_content_and_decoding_rule_make_caches_of_their_own(
 
 
 @pytest.mark.parametrize(
-    "damage", ["short file", "long file", "no file", "no meta", "cut meta", "other meta"]
+    "damage",
+    [
+        *("short file", "long file", "no file", "no meta", "cut meta", "nested meta"),
+        *("other meta", "binary digests"),
+    ],
 )
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str) -> None:
     folder = tmp_path / "cache"
@@ -143,6 +147,11 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, images: Images, damage: str)
         meta_file.unlink()
     elif damage == "cut meta":
         meta_file.write_bytes(meta_file.read_bytes()[:20])
+    elif damage == "nested meta":
+        meta_file.write_text("[" * 99_999)
+    elif damage == "binary digests":
+        (only_cache(folder) / "digests").write_bytes(b"\xff")
+        meta_file.unlink()
     else:
         meta_file.write_text(json.dumps({**meta, "damaged": [[0, "no image", ""]]}))
     decoded = Decoded()
