@@ -99,7 +99,7 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
         about = json.loads(metadata[_METADATA_KEY])
         version, epochs, space = about["version"], int(about["epochs"]), about.pop("space")
         distributions = {name: json_to_distribution(text) for name, text in space.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CurveTableError(f"{path}: not written by canopy tabulate") from error
     if version != _VERSION:
         raise CurveTableError(
@@ -109,10 +109,13 @@ def read_curves(path: Path, where: Mapping[str, str] | None = None) -> CurveTabl
     for name in where or {}:
         distributions.pop(name, None)
     curves: defaultdict[tuple[Any, ...], list[CurvePoint]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: int(row["epoch"])):
-        point = tuple(row[name] for name in distributions)
-        seconds = (row.get("train_s") or 0.0) + (row.get("val_s") or 0.0)
-        curves[point].append(CurvePoint(row["stage"], row.get("val_ap"), seconds))
+    try:
+        for row in sorted(rows, key=lambda row: int(row["epoch"])):
+            point = tuple(row[name] for name in distributions)
+            seconds = (row.get("train_s") or 0.0) + (row.get("val_s") or 0.0)
+            curves[point].append(CurvePoint(row["stage"], row.get("val_ap"), seconds))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CurveTableError(f"{path}: not written by canopy tabulate") from error
     return CurveTable(distributions, epochs, dict(curves), about)
 
 

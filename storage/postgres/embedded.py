@@ -196,7 +196,7 @@ class EmbeddedPostgres:
     def _create_data(self, account: ServiceAccount | None) -> None:
         version = self._data / "PG_VERSION"
         if version.exists():
-            self._check_version(version.read_text().strip())
+            self._check_version(version.read_text(errors="replace").strip())
             return
         try:
             self._data.rmdir()

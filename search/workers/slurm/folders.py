@@ -5,7 +5,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -98,10 +97,8 @@ def _is_dead(folder: Path) -> bool:
     """Whether the process that started a search is known to be dead."""
     try:
         host, pid, started_s = (folder / _STARTER).read_text().split()
-    except (OSError, ValueError):
-        return True  # it was killed before it wrote the file
-    if host != socket.gethostname():
-        return False
-    with suppress(psutil.NoSuchProcess):
+        if host != socket.gethostname():
+            return False
         return abs(psutil.Process(int(pid)).create_time() - float(started_s)) > 1
-    return True
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return True  # or it was killed before it wrote the file

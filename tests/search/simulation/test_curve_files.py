@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
@@ -75,3 +76,19 @@ def test_no_csv_file_says_so(tmp_path: Path, words: SnapshotAssertion) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CurveTableError):
         read_curves(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *("[" * 99_999, "[]", "{}", "\xff", '{"version": 1, "epochs": "x", "space": {}}'),
+        '{"version": 1, "epochs": 2, "space": {}}',  # without a column of epochs
+    ],
+    ids=["nested", "list", "empty", "binary", "text", "no epochs"],
+)
+def test_a_damaged_table_is_named(tmp_path: Path, about: str) -> None:
+    path = tmp_path / "curves.parquet"
+    table = pyarrow.table({"a": [1]}).replace_schema_metadata({"canopy": about.encode("latin-1")})
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(CurveTableError, match=f"{path}: not written by canopy tabulate"):
+        read_curves(path)

@@ -133,6 +133,12 @@ class TestErrors:
             make_server(tmp_path).start()
         assert str(error.value).replace(f"{POSTGRES_VERSION};", "NEWER;") == words
 
+    def test_a_damaged_version(self, make_server: MakeServer, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "PG_VERSION").write_bytes(b"\xff\n")
+        with pytest.raises(EmbeddedPostgresError, match="was created by Postgres"):
+            make_server(tmp_path).start()
+
     def test_something_in_the_way(
         self, make_server: MakeServer, tmp_path: Path, words: SnapshotAssertion
     ) -> None:

@@ -210,7 +210,7 @@ def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
             for name, feature in described.items()
             if isinstance(feature, dict) and isinstance(feature.get("names"), list)
         }
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
 
 

@@ -235,6 +235,15 @@ def test_parquet_with_the_images_themselves(tmp_path: Path) -> None:
     assert len(list((tmp_path / "home" / "unpacked").glob("*/*.png"))) == 20
 
 
+def test_parquet_whose_description_is_damaged_has_numbers_for_labels(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    hugging_face(path, [0, 1] * 10)
+    table = parquet.read_table(path).replace_schema_metadata({"huggingface": "[" * 99_999})
+    parquet.write_table(table, path)
+
+    assert opened(path, tmp_path / "home").labels == ("0", "1")
+
+
 def test_parquet_in_several_files_whose_names_are_the_split(tmp_path: Path) -> None:
     hugging_face(tmp_path / "data" / "train-00000-of-00002.parquet", [0, 1] * 4)
     hugging_face(tmp_path / "data" / "train-00001-of-00002.parquet", [0, 1] * 4, 8)
