@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -57,7 +57,8 @@ def replace_file(path: Path, content: bytes, *, is_durable: bool) -> None:
                     os.fsync(file.fileno())
             partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # its name may be too long, for example
+            partial.unlink()
         raise
 
 
