@@ -39,7 +39,9 @@ class InitOptions:
     output: Annotated[Path, typer.Option(help="Configuration to write.")] = DEFAULT_CONFIG
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False
     image_column: Annotated[str | None, typer.Option(help="Column of image names.")] = None
-    tags_column: Annotated[str | None, typer.Option(help="Column of tags.")] = None
+    tags_column: Annotated[
+        str | None, typer.Option(help="Column of tags; none for columns of 0 and 1.")
+    ] = None
     split_column: Annotated[
         str | None, typer.Option(help="Column with train, validation or test; none ignores it.")
     ] = None

@@ -18,6 +18,7 @@ from canopy_search.training.data.survey import (
     never_together,
 )
 from canopy_search.training.data.warnings import labels_without_negatives, labels_without_positives
+from canopy_search.training.errors import listed
 
 SHOWN = 10
 LABELS_SHOWN = 40
@@ -80,15 +81,16 @@ def _labels(found: Examination) -> Iterator[str]:
         f"{counted(unlabelled, 'image')} without a label"
     )
     yield from _meanings(found)
-    width = max(len(label) for label, _ in counts) if counts else 0
-    for label, count in counts[:LABELS_SHOWN]:
+    most_frequent = [(listed([label]), count) for label, count in counts[:LABELS_SHOWN]]
+    width = max((len(label) for label, _ in most_frequent), default=0)
+    for label, count in most_frequent:
         share = f"{100 * count / images:>5.1f} %  {'█' * round(BAR * count / images)}"
         yield f"          {label:<{width}}  {count:>7,}  {share}".rstrip()
     if len(counts) > LABELS_SHOWN:
-        rarest = ", ".join(f"{label} {count}" for label, count in counts[-SHOWN:])
+        rarest = listed([f"{label} {count}" for label, count in counts[-SHOWN:]])
         yield f"          … and {len(counts) - LABELS_SHOWN:,} more; the rarest: {rarest}"
     if table.ignored:
-        yield f"          not read: {_named(table.ignored)}"
+        yield f"          not read: {listed(table.ignored)}"
 
 
 def _meanings(found: Examination) -> Iterator[str]:
@@ -105,16 +107,16 @@ def _meanings(found: Examination) -> Iterator[str]:
     if has_exclusive_labels(targets):
         yield "          every image has exactly one label, so the loss is softmax cross-entropy"
     if always := labels_without_negatives(_used(found), found.dataset.split, "validation"):
-        yield f"          every image in validation has {_named(always)}: not in the mean AP"
+        yield f"          every image in validation has {listed(always)}: not in the mean AP"
 
 
 def _split(found: Examination) -> Iterator[str]:
     dataset, table = found.dataset, _used(found)
     sizes = " / ".join(f"{len(getattr(dataset.split, part)):,}" for part in PARTS)
     settings = found.data.split
-    how = f"by the column {settings.column!r}" if settings.column else "at random, stratified"
+    how = f"by the column {settings.column!r}" if table.parts else "at random, stratified"
     if settings.lists:
-        how = f"by the lists {_named([Path(each).name for each in settings.lists.values()])}"
+        how = f"by the lists {listed([Path(each).name for each in settings.lists.values()])}"
     if table.parts is not None and "validation" not in table.parts:
         how += ", validation drawn from train"
     if settings.group:
@@ -123,7 +125,7 @@ def _split(found: Examination) -> Iterator[str]:
     yield f"split     train / validation / test {sizes}, {how}"
     rare = [label for label, n in dataset.label_counts().items() if n < FEWER_THAN_PARTS]
     if rare:
-        yield f"          too rare for three parts (fewer than 3 images): {_named(rare)}"
+        yield f"          too rare for three parts (fewer than 3 images): {listed(rare)}"
     for part in PARTS:
         missing = [
             label
@@ -131,7 +133,7 @@ def _split(found: Examination) -> Iterator[str]:
             if label not in rare
         ]
         if missing:
-            yield f"          no image for {part}: {_named(missing)}"
+            yield f"          no image for {part}: {listed(missing)}"
 
 
 def _together(found: Examination) -> Iterator[str]:
@@ -188,7 +190,3 @@ def _first(pairs: Sequence[LabelPair]) -> Sequence[LabelPair]:
 def _more(pairs: Sequence[LabelPair], what: str) -> Iterator[str]:
     if len(pairs) > SHOWN:
         yield f"          {len(pairs) - SHOWN:,} more pairs {what}"
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", … ({len(names):,} in all)" if len(names) > SHOWN else "")

@@ -61,7 +61,7 @@ WRONG: list[tuple[str | bytes, list[str]]] = [
     ("image_name,sun\ntrain_0,1\ntrain_1,2\n", ["row 3", "'sun'", "0 or 1", "'2'"]),
     ('image_name,tags\ntrain_0,"a,b"\ntrain_1,a|b\n', ["'|' and ','", "columns.separator"]),
     ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,tset\n", ["row 3", "'tset'"]),
-    ("image_name,tags,split\ntrain_0,x,train\ntrain_1,x,train\n", ["validation", "split"]),
+    ("image_name,tags,split\ntrain_0,x,val\ntrain_1,x,val\n", ["to train", "split"]),
     ('{"image_name": "train_0", "tags": 7.5}\n', ["row 1", "7.5"]),
     ('{"image_name": "train_0", "tags": []}\n{"image', ["row 2", "JSON"]),
     (b"PK\x03\x04xlsx", ["Excel", "CSV"]),

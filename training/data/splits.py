@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.data.labels.targets import has_label
-from canopy_search.training.errors import SplitError
+from canopy_search.training.errors import SplitError, shown
 from canopy_search.training.settings import SplitSettings
 
 PARTS = ("train", "validation", "test")
@@ -94,7 +94,8 @@ def _given_split(table: LabelTable, parts: Sequence[str], settings: SplitSetting
         if not len(getattr(split, name)):
             raise SplitError(
                 f"{table.path}: {table.split_origin} assigns no image to {name}; assign some, or "
-                "set data.split.column to null to split at random"
+                "set data.split.column to null to split at random (canopy init: --split-column "
+                "none)"
             )
     return split
 
@@ -118,8 +119,8 @@ def _check_groups_are_whole(table: LabelTable, parts: Sequence[str], groups: Seq
         if parts[before] != parts[at]:
             raise SplitError(
                 f"{table.path}: rows {table.row_numbers[before]} and {table.row_numbers[at]}: "
-                f"group {group!r} is in {parts[before]} and in {parts[at]}; keep a group in one "
-                "part, or set data.split.group to null (canopy init: --group-column none)"
+                f"group {shown(group)} is in {parts[before]} and in {parts[at]}; keep a group in "
+                "one part, or set data.split.group to null (canopy init: --group-column none)"
             )
 
 

@@ -10,8 +10,7 @@ from canopy_search.training.data.images.skipped import SkippedImage, skipped_tex
 from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.data.labels.targets import has_label
 from canopy_search.training.data.splits import PARTS, Split
-
-_NAMED = 10
+from canopy_search.training.errors import listed
 
 
 def dataset_warnings(
@@ -37,17 +36,17 @@ def dataset_warnings(
     for part in PARTS:
         if names := labels_without_positives(table, split, part):
             effect = "cannot be learned" if part == "train" else f"have no {part} AP"
-            warnings.append(f"no image in {part} has {_named(names)}: these labels {effect}")
+            warnings.append(f"no image in {part} has {listed(names)}: these labels {effect}")
     if names := labels_without_negatives(table, split, "validation"):
         warnings.append(
-            f"every image in validation has {_named(names)}: no model can miss these labels, so "
+            f"every image in validation has {listed(names)}: no model can miss these labels, so "
             "the mean AP leaves them out"
         )
     if copies := copies_across_parts(split, digests):
         names = [f"{table.image_names[one]} = {table.image_names[other]}" for one, other in copies]
         warnings.append(
             f"identical images in different parts of the split: {len(copies)}, so scores are too "
-            f"high ({_named(names)})"
+            f"high ({listed(names)})"
         )
     return warnings
 
@@ -93,8 +92,3 @@ def _reading(table: LabelTable, split: Split) -> str:
         f"data: {len(table.image_names):,} images, {len(table.labels):,} labels ({table.layout}); "
         f"train / validation / test {counts} {how}{grouped}"
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -8,7 +8,7 @@ from pathlib import Path
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.csv_text import csv_text
 from canopy_search.filestore.urls import Source
-from canopy_search.training.errors import ImageError
+from canopy_search.training.errors import ImageError, shown
 
 TOLERATED = 0.01
 """Share of the images that may be skipped without ``--allow-missing``."""
@@ -44,12 +44,14 @@ def skipped_text(skipped: Sequence[SkippedImage], images: int) -> str:
     kinds = Counter(image.kind for image in skipped)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     named = ", ".join(
-        f"row {image.row} {image.image_name!r} {image.kind}" for image in skipped[:_NAMED]
+        f"row {image.row} {shown(image.image_name)} {image.kind}" for image in skipped[:_NAMED]
     )
     more = ", …" if len(skipped) > _NAMED else ""
     noun = "image" if images == 1 else "images"
+    details = {image.detail for image in skipped if image.kind == "missing"}
+    where = f"; {details.pop()}" if len(details) == 1 and "" not in details else ""
     share = f"{len(skipped):,} of {images:,} {noun} ({_percent(len(skipped), images)})"
-    return f"{share}: {counts} ({named}{more})"
+    return f"{share}: {counts} ({named}{more}){where}"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -1,6 +1,6 @@
 """Detects the columns of image, labels, split and group in an unknown label file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.files.sources import Images
 from canopy_search.training.data.labels.label_file import GROUP_COLUMN, SPLIT_COLUMN, LabelTable
 from canopy_search.training.data.labels.locating import shown_folder
-from canopy_search.training.data.labels.names import NameIndex, files_below
+from canopy_search.training.data.labels.names import NameIndex, absent_folders, files_below
 from canopy_search.training.data.labels.parts import Values, guessed_column
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.data.labels.targets import cell_value
@@ -67,7 +67,7 @@ class Given:
 
     Attributes:
         image: the column of image names.
-        tags: the column of tags.
+        tags: the column of tags, or `NO_COLUMN`.
         split: the column of the split, or `NO_COLUMN`.
         group: the column of groups, or `NO_COLUMN`.
         values: part → values of the split column.
@@ -84,9 +84,8 @@ class Given:
     @property
     def columns(self) -> list[str]:
         """Every named column."""
-        named = [self.image, self.tags, *self.ignored]
-        chosen = [name for name in (self.split, self.group) if name != NO_COLUMN]
-        return [name for name in (*named, *chosen) if name is not None]
+        named = [self.image, self.tags, self.split, self.group]
+        return [name for name in named if name not in {None, NO_COLUMN}] + list(self.ignored)
 
 
 def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
@@ -110,25 +109,49 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
         raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
     image = given.image or _image_column(rows, folder)
     group = given.group or next(
-        (name for name in _named(rows, _GROUPS) if _repeats(rows.column(name))), None
+        (name for name in _named(rows, _GROUPS) if _is_group(rows.column(name))), None
     )
     group = None if group == NO_COLUMN else group
-    tags = given.tags or next(
-        (name for name in _named(rows, _TAGS) if name not in {image, group, given.split}), None
-    )
-    taken = {image, tags, group, *given.ignored}
+    taken = {image, group, given.tags, *given.ignored}
     split, values = None, None
     if given.split != NO_COLUMN:
-        split, values = guessed_column(rows, taken, given.split, given.values)
+        others = {*taken, *(rows.labels or ())}
+        split, values = guessed_column(rows, others, given.split, given.values)
+    taken |= {split, given.split}
+    tags = given.tags or _tags_column(rows, taken)
+    tags = None if tags == NO_COLUMN else tags
     settings = SplitSettings(column=split, group=group, values=values)
     if tags is not None:
         return Guess(rows.name, ColumnSettings(image=image, tags=tags), settings)
-    free = [name for name in rows.labels or rows.columns if name not in {*taken, split}]
+    free = [name for name in rows.labels or rows.columns if name not in taken]
     columns = _label_columns(rows, free)
     not_labels = {image, split, group, SPLIT_COLUMN, GROUP_COLUMN}
-    if columns.labels == tuple(name for name in rows.columns if name not in not_labels):
+    others = tuple(name for name in rows.columns if name not in not_labels)
+    if columns.labels == others and TAGS_COLUMN not in others:
         columns = columns.model_copy(update={"labels": None})  # as without this setting
     return Guess(rows.name, columns.model_copy(update={"image": image}), settings)
+
+
+def _tags_column(rows: LabelRows, taken: Container[str | None]) -> str | None:
+    """Returns the column with a usual name for tags.
+
+    Raises:
+        LabelFileError: it has 0 and 1 as other columns have, and so may be a label itself.
+    """
+    found = next((name for name in _named(rows, _TAGS) if name not in taken), None)
+    if found is None or not _is_binary(rows.column(found)):
+        return found
+    others = [
+        name
+        for name in rows.columns
+        if name != found and name not in taken and _is_binary(rows.column(name))
+    ]
+    if others:
+        raise LabelFileError(
+            f"{rows.path}: the column {shown(found)} has 0 and 1, as {listed(others)}; is it the "
+            f"only label, --tags-column {found}, or a label like them, --tags-column {NO_COLUMN}?"
+        )
+    return found
 
 
 def none_word(table: LabelTable) -> str | None:
@@ -152,12 +175,12 @@ class _Cells:
 
     Attributes:
         values: those that occur: 0, 1, -1, and None for an empty cell.
-        fitting: number of rows with 0, 1 or -1.
+        between: number of rows with a number from 0 to 1, such as a probability, or -1.
         misfit: the first row with something else, None if there is none.
     """
 
     values: frozenset[int | None]
-    fitting: int
+    between: int
     misfit: int | None
 
 
@@ -165,18 +188,19 @@ def _label_columns(rows: LabelRows, free: Sequence[str]) -> ColumnSettings:
     """Returns the columns of 0 and 1, and what their other cells mean."""
     cells = {name: _cells(rows.column(name)) for name in free}
     for name, found in cells.items():
-        if found.misfit is not None and 2 * found.fitting > len(rows.numbers):
+        if found.misfit is not None and 2 * found.between > len(rows.numbers):
             raise rows.error(
                 found.misfit,
                 f"column {shown(name)}: found {shown(rows.column(name)[found.misfit])}, but "
-                f"{found.fitting:,} of {len(rows.numbers):,} rows are 0, 1 or -1 as in a column of "
-                "labels; correct it, or leave the column out with --ignore-column",
+                f"{found.between:,} of {len(rows.numbers):,} rows are from 0 to 1, or -1, as in a "
+                "column of labels; correct it, or leave the column out with --ignore-column",
             )
-    labels = [name for name, found in cells.items() if found.misfit is None and found.fitting]
+    labels = [name for name, found in cells.items() if found.misfit is None and found.between]
     if not labels:
         raise LabelFileError(
             f"{rows.path}: no column of tags and no columns of 0 and 1; found "
-            f"{listed(rows.columns, 50)}; name the column of tags with --tags-column"
+            f"{listed(rows.columns, 50)}; name the column of tags with --tags-column, or write 0 "
+            "and 1 in a column for each label"
         )
     present = [cells[name].values for name in labels]
     is_signed = not any({0, None} & values for values in present)
@@ -192,16 +216,24 @@ def _label_columns(rows: LabelRows, free: Sequence[str]) -> ColumnSettings:
 
 def _cells(column: Sequence[Any]) -> _Cells:
     values: set[int | None] = set()
-    fitting, misfit = 0, None
+    between, misfit = 0, None
     for at, cell in enumerate(column):
         try:
             value = cell_value(cell)
         except ValueError:
             misfit = at if misfit is None else misfit
+            between += _is_probability(cell)
             continue
         values.add(value)
-        fitting += value is not None
-    return _Cells(frozenset(values), fitting, misfit)
+        between += value is not None
+    return _Cells(frozenset(values), between, misfit)
+
+
+def _is_probability(cell: Any) -> bool:
+    try:
+        return 0 < float(cell) < 1
+    except (TypeError, ValueError):
+        return False
 
 
 def _image_column(rows: LabelRows, folder: Images) -> str:
@@ -210,9 +242,9 @@ def _image_column(rows: LabelRows, folder: Images) -> str:
     index = NameIndex(files)
     if not rows.columns:
         raise LabelFileError(f"{rows.path}: no columns; expected image_name and tags in every row")
-    texts = {name: set(_names(rows, name)) for name in rows.columns}
-    found = {name: sum(bool(index.find(text)) for text in texts[name]) for name in rows.columns}
-    best = max(found, key=lambda name: (found[name], name == NAME_COLUMN, len(texts[name])))
+    texts = {name: _names(rows, name) for name in rows.columns if name not in (rows.labels or ())}
+    found = {name: _found(index, names) for name, names in texts.items()}
+    best = max(found, key=lambda name: (found[name], name == NAME_COLUMN, len(set(texts[name]))))
     if found[best]:
         return best
     example = next((value for value in rows.column(rows.columns[0]) if value), "")
@@ -222,6 +254,12 @@ def _image_column(rows: LabelRows, folder: Images) -> str:
         f"{len(files):,} images{others}; the first column starts with {shown(str(example))}; "
         f"{_folder_above(rows, folder) or 'pass the folder that the names are relative to'}"
     )
+
+
+def _found(index: NameIndex, names: Sequence[str]) -> int:
+    """Returns how many names mean a file, each counted once."""
+    absent = absent_folders(names, index)
+    return sum(bool(index.find(name.removeprefix(absent))) for name in set(names))
 
 
 def _names(rows: LabelRows, column: str) -> list[str]:
@@ -258,12 +296,19 @@ def _is_printable_file(parent: Path, name: str) -> bool:
 def _named(rows: LabelRows, names: Sequence[str]) -> Iterable[str]:
     """Returns the columns that have one of these names, in the order of the names."""
     plain = {
-        name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in rows.columns
+        name.strip().lower().replace(" ", "_").replace("-", "_"): name
+        for name in rows.columns
+        if name not in (rows.labels or ())
     }
     return (plain[name] for name in names if name in plain)
 
 
-def _repeats(values: Sequence[Any]) -> bool:
-    """Whether a value occurs more than once; a unique value per image is no group."""
+def _is_group(values: Sequence[Any]) -> bool:
+    """Whether a value occurs more than once, as no group is unique; 0 and 1 are a label's."""
     present = [str(value) for value in values if value is not None and value != ""]
-    return len(set(present)) < len(present)
+    return len(set(present)) < len(present) and not _is_binary(values)
+
+
+def _is_binary(values: Sequence[Any]) -> bool:
+    cells = _cells(values)
+    return cells.misfit is None and {0, 1} <= cells.values

@@ -126,6 +126,8 @@ def label_table(
         parts = column_parts(rows, part_column, split.values)
     elif split.lists:
         parts = listed_parts(names, split.lists, path, retrier)
+    if parts is not None and set(parts) == {"train"}:
+        parts = None  # nothing is held out
     groups = _groups(rows, group_column) if group_column else None
     table = LabelTable(
         path=path,

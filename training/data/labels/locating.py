@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from canopy_search.training.data.files.sources import ImageFile, Images, RemoteF
 from canopy_search.training.data.images.decoding import EXTENSIONS
 from canopy_search.training.data.images.skipped import SkippedImage
 from canopy_search.training.data.labels.label_file import LabelTable
-from canopy_search.training.data.labels.names import NameIndex, files_below
-from canopy_search.training.errors import ImageError, LabelFileError, shown
+from canopy_search.training.data.labels.names import NameIndex, absent_folders, files_below
+from canopy_search.training.errors import ImageError, LabelFileError, listed, shown
+
+_NUMBERED = re.compile(r"(.*\D)(\d+)")
+_MOST_NUMBERED = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
         listings, resolved = {}, real_path(folder)
     else:
         raise ImageError(f"{folder}: no such folder of images; check data.images")
-    elsewhere = _Elsewhere(folder)
+    elsewhere = _Elsewhere(folder, table.image_names)
     first: dict[ImageFile, int] = {}
     skipped = []
     for at, name in enumerate(table.image_names):
@@ -85,19 +90,48 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
                 f"{shown(table.image_names[before])} and {shown(name)} are the same file, "
                 f"{path.name}, with two different sets of labels; keep one of them"
             )
+    if skipped:
+        folders = _numbered_folders(_relative(path, resolved) for path in first)
+        skipped = [replace(image, detail=folders) for image in skipped]
     skipped.sort(key=lambda image: image.row)
     return Located(table.select(list(first.values())), list(first), skipped)
+
+
+def _numbered_folders(files: Iterable[str]) -> str:
+    """Returns which numbered folders have images, in words; "" if their folders have no numbers.
+
+    Large data sets are published in several archives, ``images_001`` to ``images_012``, some of
+    which may not have been downloaded.
+    """
+    tops = {file.partition("/")[0] for file in files if "/" in file}
+    numbered = {top: match for top in tops if (match := _NUMBERED.fullmatch(top))}
+    if not numbered or numbered.keys() != tops or len({each[1] for each in numbered.values()}) > 1:
+        return ""
+    first, last = min(tops, key=_number), max(tops, key=_number)
+    gaps = [
+        name
+        for number in range(1, min(_number(last), _MOST_NUMBERED))
+        if (name := f"{numbered[first][1]}{number:0{len(numbered[first][2])}d}") not in tops
+    ]
+    without = f", without {listed(gaps)}" if gaps else ""
+    return f"the others are in the folders {first} to {last}{without}"
+
+
+def _number(folder: str) -> int:
+    return int(re.findall(r"\d+", folder)[-1])
 
 
 class _Elsewhere:
     """Everything below the folder, listed when the first name is not where it was expected."""
 
-    def __init__(self, folder: Images) -> None:
+    def __init__(self, folder: Images, names: Sequence[str]) -> None:
         self._folder = folder
+        self._names = names
 
     def find(self, name: str) -> list[ImageFile]:
         """Returns the files that a name may mean."""
-        return [self._files[found] for found in self._index.find(name)]
+        found = self._index.find(name) or self._index.find(name.removeprefix(self._absent))
+        return [self._files[each] for each in found]
 
     @cached_property
     def _files(self) -> dict[str, ImageFile]:
@@ -107,6 +141,10 @@ class _Elsewhere:
     @cached_property
     def _index(self) -> NameIndex:
         return NameIndex(self._files)
+
+    @cached_property
+    def _absent(self) -> str:
+        return absent_folders(self._names, self._index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,13 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
 
+_TRIED = 200
 _SAME_EXTENSION = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
@@ -22,6 +24,25 @@ def files_below(folder: Images) -> dict[str, ImageFile]:
         for name in filter(is_image_name, names):
             files[prefix + name] = folder / prefix / name
     return files
+
+
+def absent_folders(names: Sequence[str], index: "NameIndex") -> str:
+    """Returns the leading folders that all names share and no file is in, with a slash.
+
+    They are those of the machine on which the names were written. At least one folder of the names
+    is kept, because the same name in another folder is another image.
+
+    Args:
+        names: of images.
+        index: of all files.
+    """
+    levels = zip(*(name.split("/")[:-2] for name in names), strict=False)
+    shared = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
+    for count in range(len(shared) + 1) if shared else ():
+        prefix = "".join(f"{name}/" for name in shared[:count])
+        if any(index.find(name.removeprefix(prefix)) for name in names[:_TRIED]):
+            return prefix
+    return ""
 
 
 class NameIndex:

@@ -121,7 +121,7 @@ def lists_beside(labels: Path) -> dict[Part, Path]:
         labels: the label file.
     """
     found: dict[Part, Path] = {}
-    for name, part in _LISTS.items():
+    for name, part in _LISTS.items() if labels.is_file() else ():
         if (labels.parent / name).is_file():
             found.setdefault(part, labels.parent / name)
     return found if len(found) > 1 else {}

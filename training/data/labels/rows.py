@@ -80,8 +80,8 @@ def label_content(path: Source, retrier: Retrier | None = None) -> bytes:
     try:
         with reported(LabelFileError):
             content = read_source(path, retrier)
-    except FileNotFoundError:
-        raise LabelFileError(f"{path}: no such label file; check data.labels") from None
+    except FileNotFoundError as error:
+        raise LabelFileError(f"{path}: no such label file; check data.labels") from error
     except OSError as error:
         raise LabelFileError(
             f"{path}: cannot be read: {error.strerror}; check data.labels"
@@ -158,7 +158,7 @@ def _csv_rows(path: Source, text: str) -> LabelRows:
                 continue
             cells = [text_of_cell(cell) for cell in line]
             if not columns:
-                columns = tuple(cell.strip() for cell in cells)
+                columns = _without_empty_end([cell.strip() for cell in cells])
                 continue
             numbers.append(reader.line_num)
             if len(cells) == len(columns):
@@ -169,14 +169,21 @@ def _csv_rows(path: Source, text: str) -> LabelRows:
         raise LabelFileError(
             f"{path}: row {reader.line_num}: not CSV: {error}; correct the row"
         ) from error
-    values = list(zip(*rows, strict=True)) or [() for _ in columns]
+    values = dict(zip(columns, zip(*rows, strict=True), strict=False))  # empty without rows
     return LabelRows(
         path=path,
         layout=_DELIMITERS[delimiter],
         columns=columns,
         numbers=numbers,
-        column=lambda name: values[columns.index(name)],
+        column=lambda name: values.get(name, ()),
     )
+
+
+def _without_empty_end(header: list[str]) -> tuple[str, ...]:
+    """Returns a header without its last columns that Excel adds if their cells were once used."""
+    while header and not header[-1]:
+        header.pop()
+    return tuple(header)
 
 
 def _delimiter(header: str) -> str:

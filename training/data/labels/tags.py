@@ -1,5 +1,6 @@
 """Builds a 0/1 target matrix from tags in one column."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,6 +17,7 @@ Separator = Literal["auto", "space", ",", ";", "|"]
 LABELS_AT_MOST = 10_000
 """Columns with more distinct tags are assumed to hold something else, such as sentences."""
 
+_VECTOR = re.compile(r"[\[(]?\s*[01]\.?0*(?:[\s,;|]+[01]\.?0*)+\s*[\])]?")
 _SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas"}
 
 
@@ -33,9 +35,9 @@ def tag_targets(rows: LabelRows, column: str, separator: Separator) -> Targets:
             are more than `LABELS_AT_MOST` labels.
     """
     cells = rows.column(column)
-    texts = _lists_parsed(
-        rows, column, [_cell_text(rows, at, column, cell) for at, cell in enumerate(cells)]
-    )
+    written = [_cell_text(rows, at, column, cell) for at, cell in enumerate(cells)]
+    _check_no_vectors(rows, column, written)
+    texts = _lists_parsed(rows, column, written)
     are_lists = any(isinstance(text, list) for text in texts) and not any(
         isinstance(text, str) and text for text in texts
     )
@@ -58,17 +60,35 @@ def tag_targets(rows: LabelRows, column: str, separator: Separator) -> Targets:
 def _cell_text(rows: LabelRows, at: int, column: str, cell: Any) -> str | list[str]:
     if is_empty(cell):
         return ""
-    if isinstance(cell, list) and all(isinstance(tag, str) for tag in cell):
-        return cell
-    if isinstance(cell, int) and not isinstance(cell, bool):
-        return str(cell)
-    if not isinstance(cell, str):
+    if isinstance(cell, list):
+        texts = [text for tag in cell if (text := _tag_text(tag)) is not None]
+        if len(texts) == len(cell):
+            return texts
+    elif (text := _tag_text(cell)) is not None:
+        return "" if is_nothing(text) else text
+    raise rows.error(
+        at,
+        f"column {shown(column)}: expected tags, found {shown(cell)}; write them as text or a list",
+    )
+
+
+def _tag_text(tag: Any) -> str | None:
+    """Returns a tag as text, also a number, which is 3.0 in a column of pandas with empty cells."""
+    if isinstance(tag, float) and tag.is_integer():
+        tag = int(tag)
+    return str(tag) if isinstance(tag, str | int) else None
+
+
+def _check_no_vectors(rows: LabelRows, column: str, texts: Sequence[str | list[str]]) -> None:
+    """Raises if every cell has a 0 or 1 for each label; as tags they would be two labels."""
+    cells = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    lengths = {len(re.findall("[01]", cell)) if _VECTOR.fullmatch(cell) else 0 for cell in cells}
+    if len(lengths) == 1 and lengths != {0}:
         raise rows.error(
-            at,
-            f"column {shown(column)}: expected tags, found {shown(cell)}; write them as text or a "
-            "list",
+            0,
+            f"column {shown(column)}: {shown(cells[0])} is a 0 or 1 for each label, not a list of "
+            "tags; write a column for each label, with its name in the header",
         )
-    return "" if is_nothing(cell) else cell
 
 
 def _lists_parsed(

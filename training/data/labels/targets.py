@@ -23,10 +23,11 @@ _GUESSED = (
 _BLANK = None
 _UNCERTAIN = -1
 _CELLS: dict[Any, int | None] = {
-    **dict.fromkeys(("0", "0.0", "false", "False", "FALSE", 0), 0),
-    **dict.fromkeys(("1", "1.0", "true", "True", "TRUE", 1), 1),
+    **dict.fromkeys(("0", "0.0", "false", "False", "FALSE", "no", 0), 0),
+    **dict.fromkeys(("1", "1.0", "true", "True", "TRUE", "yes", 1), 1),
     **dict.fromkeys(("-1", "-1.0", -1), _UNCERTAIN),
-    **dict.fromkeys(("", "nan", "NaN", "none", "None", "null", "NULL", "<na>", None), _BLANK),
+    **dict.fromkeys(("", "nan", "NaN", "none", "None", "null", "NULL", None), _BLANK),
+    **dict.fromkeys(("na", "NA", "n/a", "#n/a", "<na>"), _BLANK),
 }
 _MEANINGS = {"zero": 0, "one": 1, "ignore": UNKNOWN}
 
@@ -47,7 +48,7 @@ class Targets:
 
     def text(self, row: int) -> str:
         """Returns the labels of one row for an error message."""
-        return repr(" ".join(self.labels[at] for at in np.flatnonzero(self.matrix[row] == 1)))
+        return shown(" ".join(self.labels[at] for at in np.flatnonzero(self.matrix[row] == 1)))
 
     def without(self, word: str, path: Source) -> "Targets":
         """Returns the targets without the column of a word that means no label.
@@ -120,6 +121,8 @@ def cell_value(cell: Any) -> int | None:
         cell = cell.strip().lower()
     if is_empty(cell):
         return _BLANK
+    if isinstance(cell, str) and cell not in _CELLS:
+        cell = float(cell)
     if not isinstance(cell, str | int | float) or cell not in _CELLS:
         raise ValueError(shown(cell))
     return _CELLS[cell]

@@ -22,6 +22,15 @@ def guess(folder: Path, content: str, *files: str, given: Given | None = None) -
     return guess_columns(read_rows(labels), folder / "images", given or Given())
 
 
+def settings(folder: Path, found: Guess) -> DataSettings:
+    return DataSettings(
+        labels=folder / "labels.csv",
+        images=folder / "images",
+        columns=found.columns,
+        split=found.split,
+    )
+
+
 def guessed(columns: ColumnSettings, column: str | None = None, group: str | None = None) -> Guess:
     return Guess("table", columns, SplitSettings(column=column, group=group))
 
@@ -107,6 +116,52 @@ def test_one_odd_cell_never_makes_a_label_column_disappear(
     assert str(caught.value).replace(str(tmp_path), "TMP_PATH") == words
     without = guess(tmp_path, content, "0.png", given=Given(ignored=("mass",)))
     assert without.columns.labels == ("edema",)
+
+
+def test_a_column_of_probabilities_is_a_question(tmp_path: Path) -> None:
+    content = "\n".join(
+        ["image_name,mass,edema", *(f"{at},{at % 2},{at / 20}" for at in range(20))]
+    )
+
+    with pytest.raises(LabelFileError, match=r"row 3: column 'edema': found '0.05', but 20 of 20"):
+        guess(tmp_path, content, "0.png")
+
+
+@pytest.mark.parametrize("name", ["group", "scene", "id", "image_name", "case"])
+def test_a_label_may_be_named_like_another_column(tmp_path: Path, name: str) -> None:
+    content = f"file,{name},crack\na,0,1\nb,1,0\nc,1,1\n"
+
+    found = guess(tmp_path, content, "a.png", "b.png")
+
+    assert found == guessed(ColumnSettings(image="file", labels=found.columns.labels))
+    assert found.columns.labels in {None, (name, "crack")}
+    assert read_label_file(tmp_path / "labels.csv", settings(tmp_path, found)).labels == tuple(
+        sorted([name, "crack"])
+    )
+
+
+@pytest.mark.parametrize("name", ["label", "tags", "class"])
+def test_a_column_that_may_be_the_tags_or_a_label_is_a_question(tmp_path: Path, name: str) -> None:
+    content = f"image_name,{name},crack\na,0,1\nb,1,0\n"
+
+    with pytest.raises(LabelFileError, match=f"--tags-column {name}.*--tags-column none"):
+        guess(tmp_path, content, "a.png")
+    tags, labels = (
+        guess(tmp_path, content, "a.png", given=Given(tags=given)) for given in (name, "none")
+    )
+
+    path = tmp_path / "labels.csv"
+    assert read_label_file(path, settings(tmp_path, tags)).labels == ("0", "1")
+    assert set(read_label_file(path, settings(tmp_path, labels)).labels) == {name, "crack"}
+
+
+def test_names_that_begin_with_a_folder_of_another_machine_are_found(tmp_path: Path) -> None:
+    names = [f"CheXpert-v1.0-small/train/p{at}/view1.jpg" for at in range(3)]
+    content = "\n".join(["Path,x", *(f"{name},{at % 2}" for at, name in enumerate(names))])
+
+    assert guess(tmp_path, content, "train/p0/view1.jpg", "train/p1/view1.jpg").columns.image == (
+        "Path"
+    )
 
 
 @pytest.mark.parametrize(

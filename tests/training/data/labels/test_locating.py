@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.data.images.skipped import skipped_text
 from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.data.labels.locating import locate_images
 from canopy_search.training.errors import ImageError, LabelFileError
@@ -144,3 +145,27 @@ def test_a_link_that_is_found_below_may_not_leave_the_folder(tmp_path: Path) -> 
 
     with pytest.raises(ImageError, match="points outside"):
         locate_images(table("a"), tmp_path / "images")
+
+
+def test_leading_folders_that_all_names_share_and_no_file_has_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "train/p1/a.jpg", "train/p2/a.jpg")
+
+    found = locate_images(table(*(f"data/v1/train/p{at}/a.jpg" for at in (1, 2, 3))), tmp_path)
+
+    assert found.paths == [tmp_path / "train/p1/a.jpg", tmp_path / "train/p2/a.jpg"]
+    for names in (("site1/p1/a.jpg", "site2/p1/a.jpg"), ("p1/a.jpg", "p2/a.jpg")):
+        assert locate_images(table(*names), tmp_path / "train" / "p1").paths == []
+        assert len(locate_images(table(*names), tmp_path).skipped) == 2
+
+
+def test_folders_that_were_not_downloaded_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images_{at:03d}/images/{at}.png" for at in (1, 2, 4, 7)))
+
+    skipped = locate_images(table(*(f"{at}.png" for at in range(1, 9))), tmp_path).skipped
+
+    assert {image.detail for image in skipped} == {
+        "the others are in the folders images_001 to images_007, without images_003, images_005, "
+        "images_006"
+    }
+    assert skipped_text(skipped, 8).endswith("images_005, images_006")
+    assert "" in {image.detail for image in locate_images(table("a"), tmp_path).skipped}

@@ -4,7 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from canopy_search.training.data.labels.label_file import read_label_file
 from canopy_search.training.data.labels.targets import UNKNOWN
@@ -62,6 +64,40 @@ def test_a_json_array_of_objects_is_read(tmp_path: Path) -> None:
     )
 
     assert tags(labels_of(written(tmp_path, text))) == {"a": {"x"}, "b": set()}
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [([[3, 7], [7]], ["3", "7"]), ([3.0, None], ["3"]), ([True, False], ["False", "True"])],
+)
+def test_labels_that_are_numbers_are_those_of_a_csv(
+    tmp_path: Path, cells: list[object], labels: list[str]
+) -> None:
+    path = tmp_path / "labels.parquet"
+    parquet.write_table(pa.table({"image_name": ["a", "b"], "tags": cells}), path)
+
+    assert labels_of(path).labels == tuple(labels)
+
+
+def test_columns_that_excel_adds_at_the_end_are_none(tmp_path: Path) -> None:
+    table = labels_of(written(tmp_path, "image_name,tags,,\na,x,,\nb,y,,\n"))
+
+    assert tags(table) == {"a": {"x"}, "b": {"y"}}
+
+
+def test_a_split_in_which_all_is_for_training_holds_nothing_out(tmp_path: Path) -> None:
+    table = labels_of(written(tmp_path, "image_name,tags,split\na,x,train\nb,y,Training\n"))
+
+    assert table.parts is None
+    assert table.ignored == ()
+
+
+def test_words_and_blanks_of_other_programs(tmp_path: Path) -> None:
+    content = "image_name,x,y\na,yes,NA\nb,No,#N/A\nc,1.00,<NA>\nd,n/a,1\ne,None,0.00\n"
+
+    table = labels_of(written(tmp_path, content), ColumnSettings(blank="ignore"))
+
+    assert table.targets.T.tolist() == [[1, 0, 1, UNKNOWN, UNKNOWN], [UNKNOWN] * 3 + [1, 0]]
 
 
 def test_uncertain_and_blank_cells_mean_what_the_settings_say(tmp_path: Path) -> None:
@@ -134,6 +170,7 @@ LONG = "é" * 100_000
         f"image_name,tags\na,\x07{LONG}\n",
         f"image_name,tags\n{LONG},x\n{LONG},y\n",
         f"image_name,tags\na,\"['x', {LONG}]\"\n",
+        f"image_name,tags\na,{' '.join(f'c{at}' for at in range(5000))}\na,x\n",
     ],
 )
 def test_no_message_repeats_a_whole_file(tmp_path: Path, content: str) -> None:
