@@ -37,7 +37,7 @@ from canopy_search.training.data.labels.parts import PART_WORDS, Values, lists_b
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.data.labels.targets import has_exclusive_labels
 from canopy_search.training.data.layouts.parquet import WITH_IMAGES
-from canopy_search.training.data.layouts.recognise import FOLDER_LAYOUTS, read_rows
+from canopy_search.training.data.layouts.recognise import read_rows
 from canopy_search.training.data.survey import FileSurvey, survey_files
 from canopy_search.training.errors import ImageError, listed, unknown_name_message
 from canopy_search.training.network.backbones import check_weights, published_weights
@@ -163,9 +163,14 @@ def initialize(
     if labels is None:
         raise ConfigError("no data; name a label file with --labels and a folder with --images")
     rows = read_rows(labels)
-    if images is None and rows.name in FOLDER_LAYOUTS:
-        images = labels
-    data = _checked_data(rows, labels, images, wishes)
+    images = _images(rows, labels, images)
+    data = DataSettings.model_construct(
+        labels=labels,
+        images=images,
+        layout="auto" if rows.name == "table" else rows.name,
+        augment=wishes.augment,
+        allow_missing=wishes.allow_missing,
+    )
     _, folder_of_images = data_sources(data, home, progress)
     if isinstance(folder_of_images, Path) and not folder_of_images.is_dir():
         raise ImageError(f"{images}: no such folder of images; check --images")
@@ -228,24 +233,18 @@ def _weights(backbones: Sequence[str]) -> tuple[str, str]:
     return "imagenet", f"published weights of {listed(backbones)}, with a lower learning rate"
 
 
-def _checked_data(
-    rows: LabelRows, labels: Source, images: Source | None, wishes: Wishes
-) -> DataSettings:
-    """Returns settings with the sources of the data.
+def _images(rows: LabelRows, labels: Source, images: Source | None) -> Source | None:
+    """Returns the folder of images, None if the label file contains them.
 
     Raises:
-        ConfigError: the folder of images is not named.
+        ConfigError: it is not named.
     """
-    contains_images = rows.layout.endswith(WITH_IMAGES)
-    if images is None and not contains_images:
+    if rows.layout.endswith(WITH_IMAGES):
+        return None if images == labels else images
+    is_folder = labels.is_dir() if isinstance(labels, Path) else rows.name == "class_folders"
+    if images is None and not is_folder:
         raise ConfigError(f"{labels}: {rows.layout}; name the folder of images with --images")
-    return DataSettings.model_construct(
-        labels=labels,
-        images=images,
-        layout="auto" if rows.name == "table" else rows.name,
-        augment=wishes.augment,
-        allow_missing=wishes.allow_missing,
-    )
+    return images or labels
 
 
 def _recognised(rows: LabelRows, folder: Images, data: DataSettings, given: Given) -> DataSettings:

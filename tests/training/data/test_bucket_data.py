@@ -177,6 +177,29 @@ def test_label_files_of_every_kind(
     assert same(remote, open_dataset(local, tmp_path / "other home"))
 
 
+def test_class_folders_in_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    planet = write_planet_data(tmp_path / "planet", images=24).parent / "train-jpg"
+    for at, path in enumerate(sorted(planet.iterdir())):
+        bucket.put(f"animals/{('cat', 'dog')[at % 2]}/{path.name}", path.read_bytes())
+
+    found, named = (
+        open_dataset(
+            DataSettings(
+                labels=f"{bucket.url}/animals",
+                images=f"{bucket.url}/animals",
+                layout=layout,
+                image_px=16,
+            ),
+            tmp_path / "home",
+        )
+        for layout in ("auto", "class_folders")
+    )
+
+    assert found.labels == ("cat", "dog")
+    assert found.label_counts() == {"cat": 12, "dog": 12}
+    assert same(found, named)
+
+
 def test_places_of_other_kinds(local: DataSettings, tmp_path: Path) -> None:
     assert isinstance(local.labels, Path)
     place = f"memory://{uuid4().hex}"

@@ -1,26 +1,27 @@
 """Class folders: the folder of an image is its label, with or without folders for the parts."""
 
-from pathlib import Path
+from collections.abc import Iterable
 
-from canopy_search.training.data.labels.names import files_below
+from canopy_search.filestore.urls import Source
 from canopy_search.training.data.labels.parts import PART_WORDS
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 
-def class_folder_rows(path: Path) -> LabelRows:
+def class_folder_rows(path: Source, files: Iterable[str]) -> LabelRows:
     """Reads ``root/cat/1.jpg``, or ``root/train/cat/1.jpg`` with val and test beside train.
 
     Hidden folders are left alone.
 
     Args:
-        path: the root.
+        path: the root, for messages.
+        files: its images, relative to it.
 
     Raises:
-        LabelFileError: there are no images, or one of them is in no class folder.
+        LabelFileError: there are no images, one of them is in no class folder, or all are in one.
     """
-    names = sorted(name for name in files_below(path) if not _is_hidden(name))
+    names = sorted(name for name in files if not _is_hidden(name))
     if not names:
         raise LabelFileError(
             f"{path}: a folder without images; expected a label file, or a folder of class folders"
@@ -44,11 +45,18 @@ def class_folder_rows(path: Path) -> LabelRows:
             f"images are not in {expected}, such as {shown(wrong[0])}; move them away, or name the "
             "folder that contains the class folders, or a label file"
         )
+    classes = {folder[-1] for folder in folders}
+    if len(classes) == 1:
+        raise LabelFileError(
+            f"{path}: a folder without a label file, in which all images are in the same class "
+            f"folder, {shown(classes.pop())}; name a label file, or the folder that contains the "
+            "class folders"
+        )
     columns: dict[str, list[object]] = {
         NAME_COLUMN: list(names),
         TAGS_COLUMN: [[folder[-1]] for folder in folders],
     }
-    if are_parts:
+    if len(parts) > 1 and are_parts:
         columns["split"] = [folder[0] for folder in folders]
     return LabelRows(
         path=path,

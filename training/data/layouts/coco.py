@@ -1,6 +1,7 @@
 """COCO: one JSON file; the categories of an image's annotated objects are its labels."""
 
 import json
+from codecs import BOM_UTF8
 from typing import Any
 
 from canopy_search.filestore.urls import Source
@@ -25,7 +26,7 @@ def coco_rows(path: Source, content: bytes) -> LabelRows | None:
     References:
         https://cocodataset.org/#format-data
     """
-    if content[:64].lstrip()[:1] != b"{" or b'"images"' not in content:
+    if content[:64].removeprefix(BOM_UTF8).lstrip()[:1] != b"{" or b'"images"' not in content:
         return None
     try:
         document = json.loads(label_text(path, content))

@@ -11,7 +11,6 @@ from typing import Any
 from canopy_search.filestore.atomic import build_atomically
 from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.urls import Source
-from canopy_search.training.data.labels.parts import PART_WORDS
 from canopy_search.training.data.labels.rows import LabelRows, label_content
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import NAME_COLUMN
@@ -65,59 +64,9 @@ def parquet_rows(path: Source, content: bytes) -> LabelRows:
     return LabelRows(path, layout, columns, range(1, count + 1), column)
 
 
-def is_parquet_folder(path: Path) -> bool:
-    """Whether a folder contains Parquet files."""
-    return bool(_files(path))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
-
-
-def parquet_folder_rows(path: Path) -> LabelRows:
-    """Reads the files of a folder, ``train-00000-of-00002.parquet``, as one.
-
-    The word before the first hyphen is the part of the split, if it is one in every file.
-
-    Args:
-        path: the folder.
-
-    Raises:
-        LabelFileError: a file is damaged, its columns differ, or only some files name a part.
-    """
-    files = _files(path)
-    shards = [parquet_rows(file, label_content(file)) for file in files]
-    for shard in shards[1:]:
-        if shard.columns != shards[0].columns:
-            raise LabelFileError(
-                f"{shard.path}: expected the columns of {files[0].name}, "
-                f"{listed(shards[0].columns)}, found {listed(shard.columns)}; move one away"
-            )
-    parts = [file.name.partition("-")[0].removesuffix(".parquet").lower() for file in files]
-    named = [file.name for file, part in zip(files, parts, strict=True) if part in PART_WORDS]
-    if named and len(named) < len(files):
-        other = next(file.name for file in files if file.name not in named)
-        raise LabelFileError(
-            f"{path}: {named[0]} names a part of the split, {shown(other)} does not; move the "
-            "others away"
-        )
-    columns = shards[0].columns + (("split",) if named and "split" not in shards[0].columns else ())
-
-    def column(name: str) -> Sequence[Any]:
-        if name == "split" and name not in shards[0].columns:
-            pairs = zip(parts, shards, strict=True)
-            return [part for part, shard in pairs for _ in shard.numbers]
-        return [value for shard in shards for value in shard.column(name)]
-
-    count = sum(len(shard.numbers) for shard in shards)
-    return LabelRows(
-        path=path,
-        layout=f"{len(files)} files of {shards[0].layout}",
-        columns=columns,
-        numbers=range(1, count + 1),
-        column=column,
-        name="parquet_folder",
-    )
+def parquet_files(folder: Path) -> list[Path]:
+    """Returns the Parquet files of a folder, or of ``data`` in it, as Hugging Face stores them."""
+    return sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
 
 
 def unpacked_images(labels: Source, home: Path) -> Path:
@@ -132,7 +81,7 @@ def unpacked_images(labels: Source, home: Path) -> Path:
     """
     files: list[Source] = [labels]
     if isinstance(labels, Path) and labels.is_dir():
-        files = list(_files(labels))
+        files = list(parquet_files(labels))
     contents = {file: label_content(file) for file in files}
     sha = hashlib.sha256()
     for content in contents.values():

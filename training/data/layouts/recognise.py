@@ -6,25 +6,19 @@ from typing import Literal
 
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source, joined
-from canopy_search.training.data.files.sources import read_source
+from canopy_search.training.data.files.sources import opened_images, read_source
+from canopy_search.training.data.labels.names import files_below
 from canopy_search.training.data.labels.rows import LabelRows, label_content, text_rows
 from canopy_search.training.data.layouts.celeba import celeba_rows
 from canopy_search.training.data.layouts.chexpert import chexpert_rows
 from canopy_search.training.data.layouts.class_folders import class_folder_rows
 from canopy_search.training.data.layouts.coco import coco_rows
 from canopy_search.training.data.layouts.open_images import open_images_rows
-from canopy_search.training.data.layouts.parquet import (
-    PARQUET,
-    is_parquet_folder,
-    parquet_folder_rows,
-    parquet_rows,
-)
+from canopy_search.training.data.layouts.parquet import PARQUET, parquet_rows
+from canopy_search.training.data.layouts.part_files import label_files, part_rows
 from canopy_search.training.data.layouts.voc import is_voc_folder, voc_rows
 from canopy_search.training.errors import LabelFileError, shown
 from canopy_search.training.settings import LayoutName
-
-FOLDER_LAYOUTS = ("class_folders", "voc")
-"""Layouts in which the images may be below the folder of the labels."""
 
 
 def read_rows(
@@ -43,7 +37,9 @@ def read_rows(
         LabelFileError: the file is missing, empty, damaged or has another layout.
     """
     if isinstance(path, Path) and path.is_dir():
-        rows = _folder_rows(path)
+        rows = _folder_rows(path, retrier)
+    elif isinstance(path, str) and layout == "class_folders":
+        rows = class_folder_rows(path, _remote_images(path, retrier))
     else:
         rows = _file_rows(path, layout, retrier)
     if layout not in {"auto", rows.name}:
@@ -59,18 +55,30 @@ def read_rows(
     return rows
 
 
-def _folder_rows(path: Path) -> LabelRows:
+def _folder_rows(path: Path, retrier: Retrier | None) -> LabelRows:
     if is_voc_folder(path):
         return voc_rows(path)
-    if is_parquet_folder(path):
-        return parquet_folder_rows(path)
-    return class_folder_rows(path)
+    if files := label_files(path):
+        return part_rows(path, files, lambda file: _file_rows(file, "auto", retrier))
+    return class_folder_rows(path, files_below(path))
+
+
+def _remote_images(url: str, retrier: Retrier | None) -> list[str]:
+    with opened_images(url, retrier) as folder:
+        return list(files_below(folder))
 
 
 def _file_rows(
     path: Source, layout: Literal["auto"] | LayoutName, retrier: Retrier | None
 ) -> LabelRows:
-    content = label_content(path, retrier)
+    try:
+        content = label_content(path, retrier)
+    except LabelFileError as error:
+        is_absent = isinstance(path, str) and isinstance(error.__cause__, FileNotFoundError)
+        images = _remote_images(str(path), retrier) if is_absent else []
+        if not images:
+            raise
+        return class_folder_rows(path, images)
     if content.startswith(PARQUET):
         return parquet_rows(path, content)
 

@@ -150,6 +150,59 @@ def test_coco_s_objects_are_the_labels_of_their_image(tmp_path: Path) -> None:
     assert tags(read) == {"000000000009.jpg": {"bowl", "person"}, "000000000025.jpg": set()}
 
 
+@pytest.mark.parametrize("inside", ["", "annotations"])
+def test_coco_s_files_of_several_parts_are_one_data_set(tmp_path: Path, inside: str) -> None:
+    # Beside each other as in annotations_trainval2017.zip.
+    test_image = [{"id": 7, "file_name": "000000000007.jpg"}]
+    test_object = [{"id": 1, "image_id": 7, "category_id": 1}]
+    file(tmp_path / inside / "instances_train2017.json", coco())
+    held_out = coco(images=test_image, annotations=test_object)
+    file(tmp_path / inside / "instances_val2017.json", held_out)
+    for name in ("captions", "person_keypoints"):
+        for part in ("train", "val"):
+            file(tmp_path / inside / f"{name}_{part}2017.json", '{"images": []}')
+
+    read = table(tmp_path, "coco")
+
+    assert tags(read)["000000000007.jpg"] == {"person"}
+    assert read.parts == ("validation", "train", "train")
+    assert read.layout == "2 files of COCO, tags in lists"
+
+
+def test_files_beside_the_images_of_each_part_name_those(tmp_path: Path) -> None:
+    file(tmp_path / "train" / "_annotations.coco.json", coco())
+    file(tmp_path / "valid" / "_annotations.coco.json", coco())
+
+    read = table(tmp_path, "coco")
+
+    assert read.image_names[::2] == ("train/000000000009.jpg", "valid/000000000009.jpg")
+    assert read.parts == ("train", "train", "validation", "validation")
+
+
+# https://huggingface.co/docs/datasets/image_dataset
+def test_hugging_face_s_metadata_of_several_parts(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        file(tmp_path / part / "metadata.csv", "file_name,label\n0001.png,cat\n0002.png,dog\n")
+
+    read = table(tmp_path, "table", image="file_name", tags="label")
+
+    assert tags(read)["test/0002.png"] == {"dog"}
+    assert read.parts == ("test", "test", "train", "train")
+
+
+def test_open_images_files_of_several_parts_have_all_labels(tmp_path: Path) -> None:
+    file(tmp_path / "oidv6-train-annotations-human-imagelabels.csv", OPEN_IMAGES)
+    rows = "ImageID,Source,LabelName,Confidence\na,verification,/m/0new,1\n"
+    file(tmp_path / "validation-annotations-human-imagelabels.csv", rows)
+    file(tmp_path / "oidv7-class-descriptions.csv", "LabelName,DisplayName\n/m/0k4j,Car\n")
+
+    read = table(tmp_path, "open_images", uncertain="one", blank="ignore")
+
+    assert read.labels == ("/m/01g317", "/m/07j7r", "/m/0new", "Car")
+    assert read.targets[2].tolist() == [UNKNOWN, UNKNOWN, 1, UNKNOWN]
+    assert read.parts == ("train", "train", "validation")
+
+
 # http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html
 VOC = """<annotation>
   <folder>VOC2012</folder>
@@ -184,7 +237,19 @@ def test_voc_s_objects_without_their_parts_and_its_lists(tmp_path: Path) -> None
     assert tags(table(folder / "Annotations", "voc")) == tags(read)
 
 
-@pytest.mark.parametrize("parts", [("train/", "test/"), ("",)])
+def test_voc_s_images_of_other_tasks_are_not_those_of_main(tmp_path: Path) -> None:
+    # As in VOC2012: 17,125 annotated images, 11,540 of them in the lists of Main.
+    lists = {"train": "2007_000027\n", "val": "2007_000032\n", "test": "2008_000001\n"}
+    folder = voc(tmp_path / "VOCdevkit" / "VOC2012", lists)
+    file(folder / "ImageSets" / "Action" / "train.txt", "2007_000033 1\n")
+
+    read = table(tmp_path / "VOCdevkit", "voc")
+
+    assert read.image_names == ("2007_000027.jpg", "2007_000032.jpg")
+    assert "1 of 3 annotated images are in no list of Main" in read.layout
+
+
+@pytest.mark.parametrize("parts", [("train/", "test/"), ("train/",), ("",)])
 def test_class_folders_with_and_without_parts(tmp_path: Path, parts: tuple[str, ...]) -> None:
     for part in parts:
         for name in ("cat/1.jpg", "cat/2.PNG", "dog/1.jpg", ".hidden/3.jpg"):
@@ -256,6 +321,15 @@ def test_parquet_in_several_files_whose_names_are_the_split(tmp_path: Path) -> N
     assert len(dataset.split.validation) + len(dataset.split.train) == 16
 
 
+def test_parquet_of_one_part_only_is_split_at_random(tmp_path: Path) -> None:
+    hugging_face(tmp_path / "data" / "train-00000-of-00001.parquet", [0, 1] * 10)
+
+    dataset = opened(tmp_path, tmp_path / "home")
+
+    assert len(dataset.split.train) < 20
+    assert len(dataset.split.test) > 0
+
+
 def broken_voc(folder: Path, content: str) -> Path:
     return file(folder / "Annotations" / "a.xml", content).parent
 
@@ -263,6 +337,13 @@ def broken_voc(folder: Path, content: str) -> Path:
 def images(folder: Path, *names: str) -> Path:
     for name in names:
         file(folder / name, "")
+    return folder
+
+
+def texts(folder: Path, *files: str) -> Path:
+    for each in files:
+        name, _, content = each.partition(":")
+        file(folder / name, content or "image_name,tags\na,x\n")
     return folder
 
 
@@ -290,6 +371,11 @@ WRONG: dict[str, Maker] = {
     "folders deep": lambda f: images(f, "animals/cat/1.jpg"),
     "folders parts": lambda f: images(f, "train/cat/1.jpg", "new/1.jpg"),
     "folders empty": lambda f: f,
+    "folders one": lambda f: images(f, "images/1.jpg", "images/2.jpg"),
+    "voc incomplete": lambda f: voc(f, {"train": "2007_000027\n", "val": "2007_000032\nx\n"}),
+    "voc several": lambda f: (voc(f / "VOC2007", {}), voc(f / "VOC2012", {}).parent)[1],
+    "parts two": lambda f: texts(f, "a_train.csv", "a_val.csv", "b_train.csv", "b_val.csv"),
+    "parts columns": lambda f: texts(f, "train.csv", "valid.csv:image_name,labels\n"),
 }
 
 
