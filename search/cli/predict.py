@@ -9,6 +9,7 @@ import typer
 
 from canopy_search.search.cli.option_group import takes
 from canopy_search.search.console import open_console, say, write
+from canopy_search.search.environment import state_home
 from canopy_search.search.errors import PredictionError
 from canopy_search.search.events import Progress
 from canopy_search.search.progress_display import open_screen
@@ -57,7 +58,7 @@ def predict(options: PredictOptions) -> None:
     from canopy_search.training.prediction import tag_thresholds
 
     model, output, thresholds = options.model, options.output, options.thresholds
-    files = find_images(options.images)
+    files = find_images(options.images, state_home())
     if not model.is_file():
         found = "there is no such file"
         if os.path.lexists(model):

@@ -17,6 +17,7 @@ from canopy_search.filestore.user_files import real_path
 from canopy_search.search.config.quoting import shown_path
 from canopy_search.search.errors import PredictionError
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
+from canopy_search.training.data.layouts.parquet import parquet_files, unpacked_images
 from canopy_search.training.network.model_file import TrainedModel
 from canopy_search.training.prediction import Prediction, predict
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
@@ -232,22 +233,26 @@ def _refusal(output: Path, found: str) -> PredictionError:
     return PredictionError(f"--output {output}: expected a file for the predictions, {found}")
 
 
-def find_images(arguments: Sequence[str]) -> list[ImageFile]:
+def find_images(arguments: Sequence[str], home: Path) -> list[ImageFile]:
     """Returns the images that files, folders and globs select, each once, in order.
 
     Args:
         arguments: a file selects itself, whatever its extension; a folder selects the image files
             in and below it, sorted, without links that point outside of it; a glob selects the
-            image files that it matches, sorted, where ``**`` is any number of folders.
+            image files that it matches, sorted, where ``**`` is any number of folders. A Parquet
+            file, or a folder of them without image files, selects the images that it contains.
+        home: the state folder, to which those are written.
 
     Raises:
         PredictionError: an argument selects no image.
+        LabelFileError: a Parquet file contains no images.
         OSError: a folder cannot be listed.
     """
     found: dict[tuple[Path, str], ImageFile] = {}
     folders: dict[Path, Path] = {}
     for argument in arguments:
-        images = list(_expanded(argument, is_alone=len(arguments) == 1))
+        source = _unpacked(argument, home)
+        images = list(_expanded(source, is_alone=len(arguments) == 1))
         if not images:
             raise PredictionError(_nothing(argument))
         for image in images:
@@ -256,6 +261,15 @@ def find_images(arguments: Sequence[str]) -> list[ImageFile]:
                 folders[parent] = real_path(parent)
             found.setdefault((folders[parent], image.path.name), image)
     return list(found.values())
+
+
+def _unpacked(argument: str, home: Path) -> str:
+    """Returns the argument, or the folder of the images that its Parquet files contain."""
+    path = Path(argument)
+    is_parquet = path.is_file() and path.suffix.lower() == ".parquet"
+    if path.is_dir() and argument:
+        is_parquet = bool(parquet_files(path)) and next(_images_below(path), None) is None
+    return str(unpacked_images(path, home)) if is_parquet else argument
 
 
 def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:

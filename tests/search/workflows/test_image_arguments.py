@@ -1,7 +1,9 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.errors import PredictionError
@@ -23,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*arguments: str) -> list[str]:
-    return [image.name for image in find_images(arguments)]
+    return [image.name for image in find_images(arguments, Path("home"))]
 
 
 @pytest.mark.parametrize("spelling", ["in", "in/", "./in", "none/../in"])
@@ -82,7 +84,7 @@ def test_what_stands_for_nothing_is_named(
     folder: Path, argument: str, words: SnapshotAssertion
 ) -> None:
     with pytest.raises(PredictionError) as error:
-        find_images(["in", argument])
+        find_images(["in", argument], folder)
     assert str(error.value).startswith(f"{argument}: " if argument else "an argument")
     assert str(error.value) == words
 
@@ -99,4 +101,15 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(
 
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(PermissionError, match="deep"):
-        find_images(["in"])
+        find_images(["in"], folder)
+
+
+def test_parquet_is_the_images_that_it_contains(folder: Path) -> None:
+    images = [{"bytes": content, "path": None} for content in (b"\xff\xd8\xff", b"BM")]
+    for name in ("data/train-0.parquet", "in/labels.parquet"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        parquet.write_table(pa.table({"image": images}), folder / name)
+
+    assert names("data") == ["train-0_0000000.jpg", "train-0_0000001.bmp"]
+    assert names("data/train-0.parquet") == names("data")
+    assert names("in") == ["a.PNG", "b.jpg", "deep/c.webp", "to_a.png"]

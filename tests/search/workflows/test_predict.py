@@ -41,7 +41,7 @@ def model() -> TrainedModel:
 @pytest.fixture
 def files(tmp_path: Path) -> list[ImageFile]:
     write_planet_data(tmp_path, images=6)
-    return find_images([str(tmp_path / "train-jpg")])
+    return find_images([str(tmp_path / "train-jpg")], tmp_path)
 
 
 def predicted(
