@@ -199,7 +199,7 @@ def initialize(
         is_exclusive=has_exclusive_labels(dataset.targets),
         epochs=wishes.epochs or fitting_epochs(train_images),
         batch_size=fitting_batch_size(train_images),
-        study=_study_name(images or labels),
+        study=_study_name(labels, images or labels),
         backbones=backbones,
         weights=weights,
     )
@@ -277,11 +277,14 @@ def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
     return sum(name not in named and (images / name).exists() for name in files_below(images))
 
 
-def _study_name(images: Source) -> str:
-    """The name of the images' parent folder, if it is a valid study name."""
-    folder = real_path(images) if isinstance(images, Path) else PurePosixPath(images)
+def _study_name(labels: Source, images: Source) -> str:
+    """The name of the folder with labels and images in it, if it is a valid study name."""
+    file, folder = (
+        real_path(each) if isinstance(each, Path) else PurePosixPath(each)
+        for each in (labels, images)
+    )
     try:
-        return check_study_name(folder.parent.name)
+        return check_study_name((folder if file.is_relative_to(folder) else folder.parent).name)
     except ValueError:
         return "canopy"
 

@@ -84,8 +84,9 @@ def unpacked_images(labels: Source, home: Path) -> Path:
         files = list(parquet_files(labels))
     contents = {file: label_content(file) for file in files}
     sha = hashlib.sha256()
-    for content in contents.values():
-        sha.update(hashlib.sha256(content).digest())
+    for file, content in contents.items():
+        # The images are named after the files, which may be copies of each other.
+        sha.update(_row_name(file, 0).encode() + hashlib.sha256(content).digest())
     folder = home / "unpacked" / sha.hexdigest()[:32]
 
     def build(partial_folder: Path) -> None:

@@ -298,6 +298,9 @@ def test_parquet_with_the_images_themselves(tmp_path: Path) -> None:
     assert dataset.targets.tolist() == [[1, 0], [0, 1]] * 10
     assert dataset.pixels[:, 0, 0, 0].tolist() == list(range(20))
     assert len(list((tmp_path / "home" / "unpacked").glob("*/*.png"))) == 20
+    (tmp_path / "data.parquet").rename(tmp_path / "renamed.parquet")
+    renamed = opened(tmp_path / "renamed.parquet", tmp_path / "home")
+    assert renamed.fingerprint == dataset.fingerprint
 
 
 def test_parquet_whose_description_is_damaged_has_numbers_for_labels(tmp_path: Path) -> None:
