@@ -115,8 +115,8 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
     taken = {image, group, given.tags, *given.ignored}
     split, values = None, None
     if given.split != NO_COLUMN:
-        others = {*taken, *(rows.labels or ())}
-        split, values = guessed_column(rows, others, given.split, given.values)
+        not_split = {*taken, *(rows.labels or ())}
+        split, values = guessed_column(rows, not_split, given.split, given.values)
     taken |= {split, given.split}
     tags = given.tags or _tags_column(rows, taken)
     tags = None if tags == NO_COLUMN else tags

@@ -82,11 +82,15 @@ def _tag_text(tag: Any) -> str | None:
 def _check_no_vectors(rows: LabelRows, column: str, texts: Sequence[str | list[str]]) -> None:
     """Raises if every cell has a 0 or 1 for each label; as tags they would be two labels."""
     cells = [text if isinstance(text, str) else " ".join(text) for text in texts]
-    lengths = {len(re.findall("[01]", cell)) if _VECTOR.fullmatch(cell) else 0 for cell in cells}
+    filled = {at: cell for at, cell in enumerate(cells) if cell.strip()}
+    lengths = {
+        len(re.findall("[01]", cell)) if _VECTOR.fullmatch(cell) else 0 for cell in filled.values()
+    }
     if len(lengths) == 1 and lengths != {0}:
+        at = min(filled)
         raise rows.error(
-            0,
-            f"column {shown(column)}: {shown(cells[0])} is a 0 or 1 for each label, not a list of "
+            at,
+            f"column {shown(column)}: {shown(cells[at])} is a 0 or 1 for each label, not a list of "
             "tags; write a column for each label, with its name in the header",
         )
 

@@ -254,7 +254,10 @@ def test_select_keeps_everything_in_step(tmp_path: Path) -> None:
         ("image_name,tags\na,\"['x', 'y']\"\nb,z\n", ["row 2", "row 3 is plain text, 'z'"]),
         ("image_name,tags\na,\"{'x': 1}\"\n", ["row 2", "a dictionary"]),
         ("image_name,tags\na,\"['x' 'y' ... 'z']\"\n", ["row 2", "shortened"]),
-        ("image_name,tags\na,0 1 1\nb,1 0 0\n", ["row 2", "'0 1 1' is a 0 or 1 for each label"]),
+        (
+            "image_name,tags\na,\nb,0 1 1\nc,1 0 0\n",
+            ["row 3", "'0 1 1' is a 0 or 1 for each label"],
+        ),
         ("image_name,tags\na,[1. 0.]\nb,[0. 0.]\n", ["'[1. 0.]' is a 0 or 1 for each label"]),
         ('[{"image_name": "a", "tags": [0, 1]}]', ["row 1", "a column for each label"]),
         ("image_name,tags,\na,x,y\n", ["row 2", "expected 2 cells, found 3"]),
