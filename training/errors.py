@@ -25,6 +25,21 @@ class ImageError(TrainingError):
     """Images are missing or cannot be decoded."""
 
 
+class DamagedImageError(ImageError):
+    """One image file cannot be decoded.
+
+    Attributes:
+        kind: ``empty``, ``truncated``, ``damaged``, ``no image``, ``unsupported``, ``too large``,
+            ``unclear bands``, ``other bands`` or ``other bit depth``.
+        detail: the decoder's message, or the remedy.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
 class SplitError(TrainingError):
     """The data cannot be split as requested."""
 

@@ -11,11 +11,11 @@ import torch
 
 from canopy_search.training.data.files.parallel import map_in_order, usable_cores
 from canopy_search.training.data.files.sources import read_image
-from canopy_search.training.data.images.decoding import DamagedImageError, decode_image
+from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.device.out_of_memory import is_out_of_memory
 from canopy_search.training.device.precision import resolve_device
-from canopy_search.training.errors import CheckpointError, SettingsError
+from canopy_search.training.errors import CheckpointError, DamagedImageError, SettingsError
 from canopy_search.training.metrics import one_vs_rest_logits
 from canopy_search.training.network.model_file import TrainedModel
 from canopy_search.training.network.thresholds import ONE_HALF
@@ -71,7 +71,7 @@ def predict(
     network = model.network.to(memory_format=torch.channels_last).to(torch_device).eval()
 
     def decode(path: Path) -> tuple[Path, npt.NDArray[np.uint8] | str]:
-        return path, _decoded(path, model.image_px)
+        return path, _decoded(path, model)
 
     cores = usable_cores()
     images = map_in_order(decode, paths, threads=cores, ahead=2 * batch_size + cores)
@@ -122,10 +122,10 @@ def _resolved_device(device: str) -> torch.device:
         raise unknown from None
 
 
-def _decoded(path: Path, image_px: int) -> npt.NDArray[np.uint8] | str:
+def _decoded(path: Path, model: TrainedModel) -> npt.NDArray[np.uint8] | str:
     """Returns the pixels, or the reason why the image cannot be read."""
     try:
-        return decode_image(read_image(path), image_px)
+        return decode_image(read_image(path), model.image_px, model.conversion)
     except DamagedImageError as error:
         return str(error)
     except OSError as error:

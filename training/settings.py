@@ -6,12 +6,14 @@ settings change only its speed and memory: `TrainingSettings.device_cache` and
 ``training`` are these fields.
 """
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -27,6 +29,9 @@ Part = Literal["train", "validation", "test"]
 LayoutName = Literal[
     "table", "class_folders", "celeba", "chexpert", "coco", "voc", "open_images", "parquet_folder"
 ]
+
+Range = tuple[float, float]
+Colour = tuple[int, int, int]
 
 EXCLUSIVE_LOSS = "cross_entropy"
 """The loss of a network whose probabilities of all labels sum to 1."""
@@ -184,6 +189,52 @@ class ColumnSettings(Settings):
     blank: Literal["zero", "ignore"] | None = None
 
 
+_MOST_BANDS = 2**16
+_LARGEST = 1e300
+_COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0)}
+
+
+def _checked_bands(value: Any) -> tuple[int, ...]:
+    bands = value if isinstance(value, list | tuple) else [value]
+    if len(bands) not in {1, 3} or not _are_whole(bands, 1, _MOST_BANDS):
+        raise PydanticCustomError("bands_type", "Input is not one or three bands")
+    return tuple(bands)
+
+
+def _checked_range(value: Any) -> Range | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    match value:
+        case [int() | float() as low, int() | float() as high] if (
+            -_LARGEST <= low < high <= _LARGEST and not isinstance(low, bool)
+        ):
+            return float(low), float(high)
+    raise PydanticCustomError("range_type", "Input is not a range of values")
+
+
+def _checked_colour(value: Any) -> Colour | Literal["auto", "none"]:
+    if value == "none":
+        return "none"
+    if value == "auto":
+        return "auto"
+    levels = _COLOURS.get(value) if isinstance(value, str) else value
+    if not isinstance(levels, list | tuple) or len(levels) != 3 or not _are_whole(levels, 0, 255):
+        raise PydanticCustomError("colour_type", "Input is not a colour")
+    return levels[0], levels[1], levels[2]
+
+
+def _are_whole(numbers: Sequence[Any], low: int, high: int) -> bool:
+    return all(type(number) is int and low <= number <= high for number in numbers)
+
+
+Bands = Annotated[tuple[int, ...], BeforeValidator(_checked_bands)]
+"""Three bands or one, counted from 1."""
+RangeSetting = Annotated[Range | Literal["auto"], BeforeValidator(_checked_range)]
+"""The pixel values of black and white."""
+ColourSetting = Annotated[Colour | Literal["auto", "none"], BeforeValidator(_checked_colour)]
+"""Red, green and blue, from 0 to 255."""
+
+
 class DataSettings(Settings):
     """Where the images and labels are and how they are prepared.
 
@@ -197,6 +248,12 @@ class DataSettings(Settings):
         columns: names of the label file's columns.
         none: a word among the labels that means no label, such as ``No Finding``.
         image_px: side of the square that every image is scaled to.
+        bands: the bands for red, green and blue, or a single one, counted from 1; None for the
+            file's own colours.
+        range: the values that become black and white in every image. ``auto`` keeps 8 bits as they
+            are and takes percentiles of some images for more bits.
+        background: the colour behind transparent pixels; ``none`` uses the colours stored there.
+            ``auto`` is white, except for TIFF, whose fourth band is often infrared.
         split: which images are held out.
         augment: random flips and quarter turns of the training images.
         allow_missing: continue however many images are missing or damaged; otherwise more than 1 %
@@ -210,6 +267,9 @@ class DataSettings(Settings):
     columns: ColumnSettings = ColumnSettings()
     none: Annotated[str, Field(min_length=1)] | None = None
     image_px: Annotated[int, Field(ge=8, le=2048)] = 128
+    bands: Bands | None = None
+    range: RangeSetting = "auto"
+    background: ColourSetting = "auto"
     split: SplitSettings = SplitSettings()
     augment: Annotated[tuple[Augmentation, ...], Field(strict=False)] = ()
     allow_missing: bool = False

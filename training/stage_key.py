@@ -16,7 +16,7 @@ accumulation from some epoch on is a separate branch from there. ``key(0)`` cove
 - bytes and labels of the training and validation images, in their order, and the labels' names:
   images are gathered and shuffled by position, and metrics name the labels. Test images change no
   number of a run and are not covered;
-- how bytes become pixels: decoding rule, image size, augmentation;
+- how bytes become pixels: decoding rule, bands, range and background, image size, augmentation;
 - backbone, starting weights (of a file its bytes, not its path), loss and the parameters that this
   loss reads, optimizer and the parameters that this optimizer reads, the norm that gradients are
   clipped to;
@@ -104,7 +104,12 @@ def root_key(settings: TrainingSettings, dataset: Dataset) -> str:
             "engine": ENGINE_REVISION,
             "data": _data_digest(dataset),
             **_left_out_of_ap(dataset),
-            "pixels": [DECODING_RULE, dataset.image_px, sorted(dataset.augment)],
+            "pixels": [
+                DECODING_RULE,
+                dataset.image_px,
+                sorted(dataset.augment),
+                *dataset.conversion.differences,
+            ],
             "network": [settings.backbone, weights_identity(settings.weights)],
             "loss": [settings.loss, _loss_parameters(settings)],
             "optimizer": _optimizer_parameters(settings),

@@ -68,6 +68,14 @@ class InitOptions:
         int | None,
         typer.Option(min=8, max=2048, help="Side of the square; default: chosen from the data."),
     ] = None
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Bands for red, green and blue, such as 3,2,1, or one; the first is 1. "
+            "Default: the file's own colours.",
+            metavar="BANDS",
+        ),
+    ] = None
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of a full run; default: chosen.")
     ] = None
@@ -96,6 +104,7 @@ def init(options: InitOptions) -> None:
     from canopy_search.search.workflows.init import (
         Wishes,
         check_augment,
+        check_bands,
         check_split_values,
         initialize,
     )
@@ -116,6 +125,7 @@ def init(options: InitOptions) -> None:
         allow_missing=options.allow_missing,
         image_px=options.image_px,
         augment=check_augment(options.augment or []),
+        bands=check_bands(options.bands),
         epochs=options.epochs,
         backbones=tuple(options.backbone or ()),
         weights=options.weights,

@@ -6,6 +6,7 @@ from typing import Any
 from canopy_search.dashboards.formatting.values import is_harmless
 
 LONGEST = 60
+_FEW = 4
 
 
 def shown_path(path: object) -> str:
@@ -30,13 +31,19 @@ def shown_text(text: str) -> str:
 
 
 def found_text(value: Any) -> str:
-    """Describes a value in plain words: ``the word 'no'``, ``a list``."""
+    """Describes a value in plain words: ``the word 'no'``, ``a list``, ``[4095, 0]``."""
     if isinstance(value, str):
         return ("the word " if value.isalpha() else "") + shown_text(value)
     if isinstance(value, dict | list | tuple):
+        if isinstance(value, list) and 2 <= len(value) <= _FEW and all(map(_is_number, value)):
+            return f"[{', '.join(map(found_text, value))}]"
         kind = "mapping" if isinstance(value, dict) else "list"
         return f"a {kind}" if value else f"an empty {kind}"
     if isinstance(value, date):
         return f"the date {value}"
     words = {None: "nothing", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and len(str(value)) < LONGEST

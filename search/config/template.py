@@ -103,6 +103,7 @@ def config_text(choices: Choices, folder: Path) -> str:
     data += _columns(settings.columns)
     if settings.none is not None:
         data.append(("none", settings.none, "a word that means no label"))
+    data += _conversion(settings)
     data += [
         ("image_px", settings.image_px, "every image is scaled to this square"),
         ("split", _split(choices, folder), _split_comment(choices)),
@@ -159,6 +160,19 @@ def _columns(columns: ColumnSettings) -> list[tuple[str, Any, str]]:
     """The line about columns, if they differ from the defaults."""
     named = columns.model_dump(mode="json", exclude_defaults=True)
     return [("columns", named, "of the label file")] if named else []
+
+
+def _conversion(settings: DataSettings) -> list[tuple[str, Any, str]]:
+    """The lines about bands and values of the images, if they differ from the defaults."""
+    comments = {
+        "bands": "for red, green and blue, or one; the first band is 1",
+        "range": "pixel values that become black and white, in all images",
+        "background": "behind transparent pixels",
+    }
+    named = settings.model_dump(mode="json", include=set(comments), exclude_defaults=True)
+    if "range" in named:
+        named["range"] = [int(each) if each.is_integer() else each for each in named["range"]]
+    return [(key, named[key], comment) for key, comment in comments.items() if key in named]
 
 
 def _split(choices: Choices, folder: Path) -> dict[str, Any]:

@@ -22,6 +22,10 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "string_type": "text",
     "path_type": "the path of a file or folder",
+    "bands_type": "three bands, for red, green and blue, such as [3, 2, 1], or one, such as [4], "
+    "where the first is 1",
+    "range_type": "auto, or the pixel values of black and, above it, of white, such as [0, 4095]",
+    "colour_type": "auto, none, white, black, or red, green and blue such as [128, 128, 128]",
     "list_type": "a list",
     "tuple_type": "a list",
     "dict_type": "a mapping of names to values",

@@ -129,11 +129,11 @@ def _is_same(settings: dict[str, Any] | None, expected: dict[str, Any], record: 
     # The hardware of the training run makes no difference to the model's user.
     for name in _OF_THE_MACHINE:
         trained[name] = expected[name]
-    columns = ("image_px", "augment")
-    data = record["config"]["data"]
-    return trained == flat(expected) and all(
-        settings["data"].get(k) == data.get(k) for k in columns
+    columns = ("image_px", "augment", "bands", "range", "background")
+    of_model, of_study = (
+        DEFAULTS["data"] | data for data in (settings["data"], record["config"]["data"])
     )
+    return trained == flat(expected) and all(of_model.get(k) == of_study.get(k) for k in columns)
 
 
 def _stamp(file: Path) -> str:

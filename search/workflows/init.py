@@ -1,5 +1,6 @@
 """``canopy init``: examines a label file and a folder, and writes a first configuration."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from canopy_search.search.study.configuration import load_config
 from canopy_search.training.data.cache.reading import Progress
 from canopy_search.training.data.dataset import Dataset, data_sources, open_dataset
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder, opened_images
+from canopy_search.training.data.images.conversion import Conversion
 from canopy_search.training.data.images.skipped import check_skipped
 from canopy_search.training.data.labels.columns import Given, guess_columns, none_word
 from canopy_search.training.data.labels.label_file import (
@@ -57,6 +59,7 @@ class Wishes:
         allow_missing: write it even if many images cannot be used.
         image_px: side of the square, in pixels.
         augment: random flips and turns.
+        bands: the bands for red, green and blue, or one.
         epochs: epochs of a full run.
         backbones: backbones to search.
         weights: to start from.
@@ -68,6 +71,7 @@ class Wishes:
     allow_missing: bool
     image_px: int | None
     augment: tuple[Augmentation, ...]
+    bands: tuple[int, ...] | None
     epochs: int | None
     backbones: tuple[str, ...]
     weights: str | None
@@ -110,6 +114,23 @@ def check_augment(names: Sequence[str]) -> tuple[Augmentation, ...]:
         if name not in known:
             raise ConfigError(f"--augment: {unknown_name_message('augmentation', name, known)}")
     return tuple(known[name] for name in chosen)
+
+
+def check_bands(text: str | None) -> tuple[int, ...] | None:
+    """Returns the bands in a text such as ``3,2,1``.
+
+    Raises:
+        ConfigError: it names neither three bands nor one.
+    """
+    if text is None:
+        return None
+    bands = [part.strip() for part in text.split(",")]
+    if len(bands) not in {1, 3} or not all(re.fullmatch("[1-9][0-9]{0,3}", band) for band in bands):
+        raise ConfigError(
+            "--bands: expected the bands for red, green and blue, such as 3,2,1, or one, counted "
+            f"from 1, found {text!r}"
+        )
+    return tuple(map(int, bands))
 
 
 def check_split_values(texts: Sequence[str]) -> Values | None:
@@ -169,6 +190,7 @@ def initialize(
         images=images,
         layout="auto" if rows.name == "table" else rows.name,
         augment=wishes.augment,
+        bands=wishes.bands,
         allow_missing=wishes.allow_missing,
     )
     _, folder_of_images = data_sources(data, home, progress)
@@ -187,6 +209,7 @@ def initialize(
     image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
     data = data.model_copy(update={"image_px": image_px})
     dataset = open_dataset(data, home, progress)
+    data = _with_conversion(data, dataset.conversion)
     train_images = len(dataset.split.train)
     weights, why = wishes.weights, "as --weights says"
     if weights is None:
@@ -256,6 +279,12 @@ def _recognised(rows: LabelRows, folder: Images, data: DataSettings, given: Give
         split = split.model_copy(update=lists)
     data = data.model_copy(update={"columns": guess.columns, "split": split})
     return data.model_copy(update={"none": none_word(label_table(rows, data))})
+
+
+def _with_conversion(data: DataSettings, conversion: Conversion) -> DataSettings:
+    """Returns the settings with what was decided about the images' values."""
+    decided = {"range": conversion.range, "background": conversion.background}
+    return data.model_copy(update={key: value for key, value in decided.items() if value})
 
 
 def _not_used(rows: LabelRows, split: SplitSettings) -> tuple[str, ...]:

@@ -46,12 +46,30 @@ def _images(found: Examination) -> Iterator[str]:
     if dataset.skipped:
         yield f"          left out: {skipped_text(dataset.skipped, images)}"
     for count, what in (
-        (found.files.animated, "with several frames; the first one is used"),
+        (found.files.animated, "with several frames or pages; the first one is used"),
         (found.files.rotated, "rotated by their EXIF orientation"),
         (found.unnamed, "in the folder, but not in the label file"),
     ):
         if count:
             yield f"          {counted(count, 'image')} {what}"
+    yield from _conversion(found)
+
+
+def _conversion(found: Examination) -> Iterator[str]:
+    """Yields how pixels were read, so that a wrong reading is seen."""
+    data = found.data
+    if data.bands is not None:
+        what = "red, green and blue are bands" if len(data.bands) == 3 else "grey is band"
+        yield f"          {what} {_numbers(data.bands)} (data.bands)"
+    if data.range != "auto":
+        low, high = data.range
+        yield f"          values from {low:,g} to {high:,g} are used, black to white (data.range)"
+    if isinstance(data.background, tuple):
+        yield f"          transparent pixels become {_numbers(data.background)} (data.background)"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _files(files: FileSurvey) -> str:

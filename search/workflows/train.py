@@ -154,6 +154,7 @@ def train_in_full(
             settings,
             {"epoch": run.epoch, "keep": model.keep, **validation, **test, **at_thresholds},
             {name: tuple(values.tolist()) for name, values in thresholds.items()},
+            dataset.conversion,
         ),
         not_averaged=None if run.evaluated is run.model else run.model,
     )

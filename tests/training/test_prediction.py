@@ -5,6 +5,7 @@ import pytest
 import torch
 from syrupy.assertion import SnapshotAssertion
 
+from canopy_search.training.data.images.conversion import Conversion
 from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.data.normalise import normalised
 from canopy_search.training.errors import CheckpointError, SettingsError
@@ -91,9 +92,11 @@ def test_memory_does_not_grow_with_the_number_of_images(
 ) -> None:
     decoded = []
 
-    def counting(source: bytes, image_px: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def counting(
+        source: bytes, image_px: int, conversion: Conversion
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         decoded.append(source)
-        return decode_image(source, image_px)
+        return decode_image(source, image_px, conversion)
 
     monkeypatch.setattr("canopy_search.training.prediction.decode_image", counting)
     monkeypatch.setattr("canopy_search.training.prediction.usable_cores", lambda: 2)

@@ -11,6 +11,7 @@ import torchvision
 
 from canopy_search.training import stage_key
 from canopy_search.training.data.dataset import Dataset
+from canopy_search.training.data.images.conversion import WHITE, Conversion
 from canopy_search.training.data.splits import Split
 from canopy_search.training.optimization.accumulation import Accumulation
 from canopy_search.training.run import TrainingRun
@@ -229,6 +230,9 @@ CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
     "split": lambda d: replace(d, split=Split(np.arange(7), np.arange(7, 11), d.split.test)),
     "image size": lambda d: replace(d, image_px=32),
     "augmentation": lambda d: replace(d, augment=()),
+    "bands": lambda d: replace(d, conversion=Conversion(bands=(3, 2, 1))),
+    "range": lambda d: replace(d, conversion=Conversion(range=(0, 4095))),
+    "background": lambda d: replace(d, conversion=Conversion(background=WHITE)),
 }
 NO_CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
     "an image to test on": lambda d: replace(d, digests=(*d.digests[:11], "a" * 64)),

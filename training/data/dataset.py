@@ -18,6 +18,7 @@ from canopy_search.training.data.cache.reading import Progress, read_images
 from canopy_search.training.data.demo import make_demo
 from canopy_search.training.data.files import sources
 from canopy_search.training.data.files.sources import opened_images
+from canopy_search.training.data.images.conversion import AS_STORED, Conversion
 from canopy_search.training.data.images.skipped import SkippedImage, check_skipped, write_skipped
 from canopy_search.training.data.labels.label_file import LabelTable, read_label_file
 from canopy_search.training.data.labels.locating import locate_images
@@ -57,8 +58,9 @@ class Dataset:
         labels: names of the columns of `targets`.
         image_names: names of the rows, as in the label file.
         split: which rows are for training, validation and test.
-        fingerprint: SHA-256 of image bytes and labels, hexadecimal.
+        fingerprint: SHA-256 of image bytes, labels and conversion, hexadecimal.
         image_px: side of the decoded squares.
+        conversion: how the files' values became the pixels' colours.
         augment: random flips and rotations of the training images.
         digests: SHA-256 of the image files, hexadecimal.
         skipped: images of the label file that cannot be used.
@@ -72,6 +74,7 @@ class Dataset:
     split: Split
     fingerprint: str
     image_px: int
+    conversion: Conversion = AS_STORED
     augment: tuple[Augmentation, ...] = ()
     digests: tuple[str, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
@@ -131,7 +134,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
     if read.unusable:
         table = table.select(read.positions)
         split = split_table(table, settings.split)
-    fingerprint = dataset_fingerprint(table, read.digests)
+    fingerprint = dataset_fingerprint(table, read.digests, read.conversion)
     report = home / "left_out" / f"{fingerprint[:16]}.csv"
     if skipped:
         write_skipped(report, skipped)
@@ -143,6 +146,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         split=split,
         fingerprint=fingerprint,
         image_px=settings.image_px,
+        conversion=read.conversion,
         augment=settings.augment,
         digests=read.digests,
         skipped=tuple(skipped),
@@ -152,7 +156,9 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
 
 def pixel_caches(home: Path, settings: DataSettings) -> PixelCaches:
     """Returns the caches of decoded images in a state folder."""
-    return PixelCaches(home / "cache", settings.image_px)
+    background = None if settings.background == "none" else settings.background
+    conversion = Conversion(settings.bands, settings.range, background)
+    return PixelCaches(home / "cache", settings.image_px, conversion)
 
 
 def _check(skipped: Sequence[SkippedImage], table: LabelTable, settings: DataSettings) -> None:
@@ -160,7 +166,9 @@ def _check(skipped: Sequence[SkippedImage], table: LabelTable, settings: DataSet
     check_skipped(skipped, images, table.path, allow_missing=settings.allow_missing)
 
 
-def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
+def dataset_fingerprint(
+    table: LabelTable, digests: Sequence[str], conversion: Conversion = AS_STORED
+) -> str:
     """Returns a digest of the images' bytes and the labels, equal for equal data sets.
 
     Folder and file names do not matter, except that names decide the order.
@@ -168,8 +176,10 @@ def dataset_fingerprint(table: LabelTable, digests: Sequence[str]) -> str:
     Args:
         table: the labels.
         digests: SHA-256 of each image, hexadecimal, in the table's order.
+        conversion: how stored values become colours.
     """
-    sha = hashlib.sha256(json.dumps([_FINGERPRINT_REVISION, *table.labels]).encode())
+    header = [_FINGERPRINT_REVISION, *table.labels, *conversion.differences]
+    sha = hashlib.sha256(json.dumps(header).encode())
     for digest, row in zip(digests, table.targets, strict=True):
         sha.update(bytes.fromhex(digest))
         sha.update(row.tobytes())

@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.files.sources import (
@@ -19,13 +17,12 @@ from canopy_search.training.data.files.sources import (
     threads_for,
     waiting_ender,
 )
-from canopy_search.training.data.images.decoding import FORMATS
+from canopy_search.training.data.images.stored import opened
 from canopy_search.training.data.labels.targets import has_label
-from canopy_search.training.errors import ImageError
+from canopy_search.training.errors import DamagedImageError, ImageError
 
 _FILES_PER_TASK = 64
 _BEGINNING_BYTES = 2**16
-_ORIENTATION = 0x0112
 _EXPECTED_TOGETHER = 5.0
 _SEEN_OFTEN = 5
 
@@ -36,7 +33,7 @@ class FileSurvey:
 
     Attributes:
         formats: format, such as ``JPEG`` → number of files.
-        modes: Pillow's colour modes → number of files.
+        modes: Pillow's colour modes, or bands and bits, → number of files.
         sizes: (width, height) in pixels → number of files.
         animated: files with several frames.
         rotated: files whose EXIF data gives a rotation.
@@ -183,16 +180,13 @@ def _header_of(path: ImageFile) -> _Header | None:
 
 def _header(content: bytes) -> _Header | None:
     try:
-        with Image.open(BytesIO(content), formats=FORMATS) as image:
+        with opened(content) as image:
             return _Header(
-                format=image.format or "unknown",
+                format=image.format,
                 mode=image.mode,
                 size=image.size,
-                is_animated=bool(getattr(image, "is_animated", False)),
-                is_rotated=image.getexif().get(_ORIENTATION, 1) not in {0, 1},
+                is_animated=image.is_animated,
+                is_rotated=image.orientation not in {0, 1},
             )
-    # Decoding reports the error in more detail.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError):
-        return None
-    except Image.DecompressionBombError:
+    except DamagedImageError:  # decoding reports it in more detail
         return None

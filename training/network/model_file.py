@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.user_files import open_file
 from canopy_search.training.checkpoint import load_tensors
+from canopy_search.training.data.images.conversion import AS_STORED, Conversion
 from canopy_search.training.data.normalise import PixelScale
 from canopy_search.training.errors import CheckpointError, TrainingError
 from canopy_search.training.network.backbones import (
@@ -22,10 +23,16 @@ from canopy_search.training.network.backbones import (
     meta_backbone,
     pixel_scale,
 )
-from canopy_search.training.settings import EXCLUSIVE_LOSS, WeightsSetting
+from canopy_search.training.settings import (
+    EXCLUSIVE_LOSS,
+    Bands,
+    ColourSetting,
+    RangeSetting,
+    WeightsSetting,
+)
 
 FORMAT = "canopy-model"
-FORMAT_REVISION = 2
+FORMAT_REVISION = 3
 
 _REMEDY = "copy the file again, or train the model again with: canopy train"
 
@@ -44,6 +51,8 @@ class TrainedModel:
         metrics: its scores on validation and test, as JSON values.
         thresholds: ``f1`` and ``f2`` → for each label the smallest logit at which it is a tag,
             chosen on validation for that metric; empty in a file of revision 1.
+        conversion: how stored values of images become colours; that of 8-bit images before
+            revision 3.
     """
 
     network: nn.Module
@@ -52,6 +61,7 @@ class TrainedModel:
     settings: dict[str, Any]
     metrics: dict[str, Any]
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    conversion: Conversion = AS_STORED
 
     @property
     def pixel_scale(self) -> PixelScale:
@@ -80,6 +90,7 @@ def save_model(path: Path, model: TrainedModel, not_averaged: nn.Module | None =
         **({} if not_averaged is None else {"weights_not_averaged": _weights(not_averaged)}),
         "labels": list(model.labels),
         "image_px": model.image_px,
+        "conversion": asdict(model.conversion),
         "pixel_mean": list(model.pixel_scale.mean),
         "pixel_std": list(model.pixel_scale.std),
         "settings": model.settings,
@@ -108,6 +119,12 @@ class _Settings(_Part):
     training: _Training
 
 
+class _Conversion(_Part):
+    bands: Bands | None = None
+    range: RangeSetting | None = None
+    background: ColourSetting | None = None
+
+
 class _Content(_Part):
     """What a model file must contain; anything may be in a file from elsewhere."""
 
@@ -119,6 +136,7 @@ class _Content(_Part):
     settings: _Settings
     metrics: dict[str, Any]
     thresholds: dict[str, list[FiniteFloat]] = {}
+    conversion: _Conversion = _Conversion()
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -190,6 +208,7 @@ def _model(content: Any) -> TrainedModel:
         settings=content["settings"],
         metrics=checked.metrics,
         thresholds={name: tuple(values) for name, values in checked.thresholds.items()},
+        conversion=Conversion(**dict(checked.conversion)).settled,
     )
 
 

@@ -61,6 +61,10 @@ def choices(
             update={"layout": "coco", "none": "No Finding"}
         ),
         data(ColumnSettings(), test="test_list.txt", train="train_val_list.txt"),
+        PLAIN.model_copy(
+            update={"bands": (3, 2, 1), "range": (2.0, 4090.0), "background": (255, 255, 255)}
+        ),
+        PLAIN.model_copy(update={"bands": (4,), "range": (-0.25, 1e-5)}),
     ],
 )
 def test_what_is_written_is_what_is_read(tmp_path: Path, found: DataSettings) -> None:
@@ -80,6 +84,8 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, found: DataSettings) ->
     expected = {"column": split.column or column, "group": split.group or "auto"}
     assert config.data.split == split.model_copy(update=expected)
     assert (config.data.image_px, config.data.augment) == (64, ("hflip",))
+    for key in ("bands", "range", "background"):
+        assert getattr(config.data, key) == getattr(found, key)
     assert config.data.allow_missing is True
     assert (config.training.epochs, config.training.batch_size) == (3, 16)
     assert config.search.study == "2024: a study"

@@ -106,6 +106,11 @@ clearml: {project: Planet}
     assert config.clearml.project == "Planet"
 
 
+def pictures(setting: str) -> str:
+    """A configuration with a setting of the images."""
+    return GOOD.replace("data: {", f"data: {{{setting}, ")
+
+
 def test_numbers_and_words_are_read_as_people_mean_them(tmp_path: Path) -> None:
     text = GOOD + "training: {optimizer: {lr: 1e-3}, loss: no}\n"
     training = load_config(write(tmp_path, text)).settings.training
@@ -155,6 +160,13 @@ def test_what_is_no_weights_file_is_named(
         ("search: {study: x}\n", "data"),
         ("- 1\n", "expected the sections"),
         (GOOD + "data: {}\n", "data"),
+        (pictures("bands: [3, 2]"), "data.bands"),
+        (pictures("bands: [0, 1, 2]"), "data.bands"),
+        (pictures("range: [4095, 0]"), "data.range"),
+        (pictures("range: [.nan, 1]"), "data.range"),
+        (pictures("range: [false, 1]"), "data.range"),
+        (pictures("background: pink"), "data.background"),
+        (pictures("background: [0, 0, 256]"), "data.background"),
     ],
     ids=[
         "an unknown section",
@@ -166,6 +178,13 @@ def test_what_is_no_weights_file_is_named(
         "no data",
         "a list",
         "a section twice",
+        "two bands",
+        "bands counted from 0",
+        "white below black",
+        "no number",
+        "a truth value",
+        "a colour without a meaning",
+        "a level above 255",
     ],
 )
 def test_mistakes_are_named_with_file_key_and_remedy(

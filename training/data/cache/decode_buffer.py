@@ -6,6 +6,7 @@ file is read twice.
 """
 
 import hashlib
+import json
 import shutil
 import sqlite3
 import threading
@@ -15,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from canopy_search.training.data.cache.pixels import Decoded
-from canopy_search.training.data.images.decoding import DECODING_RULE
+from canopy_search.training.data.cache.pixels import Decoded, PixelCaches
 from canopy_search.training.data.images.digests import Index, State
 from canopy_search.training.errors import DiskFullError
 
@@ -35,22 +35,22 @@ class DecodeBuffer:
 
     Args:
         folder: for its file; it may be missing.
-        image_px: side of the squares.
+        caches: the caches that are built from it.
 
     Attributes:
-        image_px: side of the squares.
+        caches: likewise.
         files: file → its size, state and digest, for all files read so far.
 
     Raises:
         DiskFullError: the file cannot be made, usually because the disk is full.
     """
 
-    def __init__(self, folder: Path, image_px: int) -> None:
+    def __init__(self, folder: Path, caches: PixelCaches) -> None:
         self._folder = folder
-        self.image_px = image_px
+        self.caches = caches
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        rule = hashlib.sha256(DECODING_RULE.encode()).hexdigest()[:16]
+        rule = hashlib.sha256(json.dumps(caches.rule).encode()).hexdigest()[:16]
         with self._reporting_full_disks():
             try:
                 self._open(folder / f"{rule}.sqlite")
@@ -91,7 +91,8 @@ class DecodeBuffer:
         pixels, kind, detail = found
         if pixels is None:
             return kind, detail
-        return np.frombuffer(pixels, np.uint8).reshape(self.image_px, self.image_px, 3)
+        image_px = self.caches.image_px
+        return np.frombuffer(pixels, np.uint8).reshape(image_px, image_px, 3)
 
     def close(self) -> None:
         """Closes the file and keeps it for the next process."""

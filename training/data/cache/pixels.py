@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canopy_search.filestore.atomic import build_atomically
+from canopy_search.filestore.atomic import build_atomically, write_atomically
 from canopy_search.training.data.files.parallel import map_in_order, runs, usable_cores
 from canopy_search.training.data.files.sources import (
     ImageFile,
@@ -23,12 +23,9 @@ from canopy_search.training.data.files.sources import (
     threads_for,
     waiting_ender,
 )
-from canopy_search.training.data.images.decoding import (
-    DECODING_RULE,
-    DamagedImageError,
-    decode_image,
-)
-from canopy_search.training.errors import DiskFullError, ImageError
+from canopy_search.training.data.images.conversion import AS_STORED, Conversion
+from canopy_search.training.data.images.decoding import DECODING_RULE, decode_image
+from canopy_search.training.errors import DamagedImageError, DiskFullError, ImageError
 from canopy_search.training.sizes import size_text
 
 Decoded = NDArray[np.uint8] | tuple[str, str]
@@ -61,23 +58,40 @@ class DecodedImages:
         pixels: (images, image_px, image_px, 3), uint8, a read-only memory map in the order of the
             files, without the damaged ones.
         damaged: the damaged images.
+        conversion: how stored values became colours, without ``auto``.
     """
 
     pixels: NDArray[np.uint8]
     damaged: list[Damaged]
+    conversion: Conversion
 
 
 @dataclass(frozen=True)
 class PixelCaches:
-    """All caches of one image size in a folder.
+    """All caches of one image size and one conversion in a folder.
 
     Attributes:
         folder: where caches are stored.
         image_px: side of the decoded squares.
+        conversion: how stored values become colours.
+        asked: the conversion before an ``auto`` of it was decided; None without.
     """
 
     folder: Path
     image_px: int
+    conversion: Conversion = AS_STORED
+    asked: Conversion | None = None
+
+    def decided(self, conversion: Conversion) -> "PixelCaches":
+        """Returns the caches of a conversion of which an ``auto`` is decided."""
+        return replace(self, conversion=conversion, asked=self.asked or self.conversion)
+
+    @property
+    def rule(self) -> list[Any]:
+        """What determines an image's pixels besides its bytes, as JSON values."""
+        rule = [DECODING_RULE, self.image_px, *self.conversion.differences]
+        # A cache made without a background must not answer whether an image is transparent.
+        return rule if self.conversion.background else [*rule, "transparency dropped"]
 
     def open(
         self,
@@ -97,7 +111,11 @@ class PixelCaches:
         Raises:
             ImageError: an image changed or disappeared after it was hashed.
             DiskFullError: the disk has too little free space for the cache.
+            UndecidedError: an image depends on a setting of the conversion that is ``auto``.
         """
+        remembered = self._remembered(digests)
+        if remembered is not None:
+            return self.decided(remembered).open(paths, digests, on_progress)
         key = self._key(digests)
 
         def build(partial: Path) -> None:
@@ -121,11 +139,34 @@ class PixelCaches:
         found = self._read(self.folder / key, digests)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.folder / key)
+        if self.asked is not None:
+            write_atomically(
+                replace(self, conversion=self.asked)._decision(digests),
+                json.dumps(asdict(self.conversion)).encode(),
+            )
         return found
 
     def contains(self, digests: Sequence[str]) -> bool:
         """Whether these images are cached, so that `open` returns at once."""
-        return self._read(self.folder / self._key(digests), digests) is not None
+        caches = self.decided(self._remembered(digests) or self.conversion)
+        return caches._read(self.folder / caches._key(digests), digests) is not None
+
+    def _remembered(self, digests: Sequence[str]) -> Conversion | None:
+        """Returns what was decided for these images; None if nothing was, or need be."""
+        if self.asked is not None or "auto" not in {
+            self.conversion.range,
+            self.conversion.background,
+        }:
+            return None
+        try:
+            return Conversion.from_json(json.loads(self._decision(digests).read_bytes()))
+        except (FileNotFoundError, ValueError, AttributeError, TypeError):
+            return None
+
+    def _decision(self, digests: Sequence[str]) -> Path:
+        """Returns the file that keeps the decided conversion of these images."""
+        asked = json.dumps([self._key(digests), asdict(self.conversion)])
+        return self.folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
 
     def finder(self) -> Known:
         """Returns a function that finds images in all caches; it reads them lazily."""
@@ -149,8 +190,7 @@ class PixelCaches:
 
     def _key(self, digests: Sequence[str]) -> str:
         """Returns the name of a cache, a digest of everything that determines the pixels."""
-        rule = [_REVISION, DECODING_RULE, self.image_px, *digests]
-        return hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([_REVISION, *self.rule, *digests]).encode()).hexdigest()
 
     def _read(self, cache: Path, digests: Sequence[str]) -> DecodedImages | None:
         """Returns the images of a cache; None if it is missing, partial or of other images."""
@@ -164,8 +204,9 @@ class PixelCaches:
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if not shape[0]:
-            return DecodedImages(np.empty(shape, np.uint8), damaged)
-        return DecodedImages(np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape), damaged)
+            return DecodedImages(np.empty(shape, np.uint8), damaged, self.conversion.settled)
+        pixels = np.memmap(cache / _PIXELS, np.uint8, mode="r", shape=shape)
+        return DecodedImages(pixels, damaged, self.conversion.settled)
 
     def _squares_of(self, cache: Path) -> tuple[NDArray[np.uint8], list[str]]:
         """Returns a cache's squares and the digests of their files; empty if it is not usable."""
@@ -222,7 +263,18 @@ class PixelCaches:
                 f"{path}: changed after it was hashed; do not change images while they are read, "
                 "touch this file so that it is read again, and start again"
             )
-        return decoded(content, self.image_px)
+        return self.decoded(content)
+
+    def decoded(self, content: bytes) -> Decoded:
+        """Returns the decoded square of an image file, or why it cannot be decoded.
+
+        Raises:
+            UndecidedError: the image depends on a setting of the conversion that is ``auto``.
+        """
+        try:
+            return decode_image(content, self.image_px, self.conversion)
+        except DamagedImageError as error:
+            return error.kind, error.detail
 
 
 def cache_bytes(images: int, image_px: int) -> int:
@@ -242,14 +294,6 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
     """
     if shutil.disk_usage(folder).free < needed_bytes:
         raise DiskFullError(_no_room(folder, needed_bytes))
-
-
-def decoded(content: bytes, image_px: int) -> Decoded:
-    """Returns the decoded square of an image file, or why it cannot be decoded."""
-    try:
-        return decode_image(content, image_px)
-    except DamagedImageError as error:
-        return error.kind, error.detail
 
 
 def _write_pixels(file: Path, images: Iterable[Decoded]) -> list[Damaged]:

@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -18,7 +19,6 @@ from canopy_search.training.data.cache.pixels import (
     PixelCaches,
     cache_bytes,
     check_free_space,
-    decoded,
 )
 from canopy_search.training.data.files.parallel import map_in_order, runs
 from canopy_search.training.data.files.sources import (
@@ -29,6 +29,13 @@ from canopy_search.training.data.files.sources import (
     threads_for,
     waiting_ender,
 )
+from canopy_search.training.data.images.conversion import (
+    WHITE,
+    Conversion,
+    UndecidedError,
+    fitting_range,
+    some_values,
+)
 from canopy_search.training.data.images.digests import (
     Index,
     State,
@@ -36,12 +43,14 @@ from canopy_search.training.data.images.digests import (
     read_index,
     write_index,
 )
-from canopy_search.training.errors import ImageError
+from canopy_search.training.data.images.stored import opened
+from canopy_search.training.errors import DamagedImageError, ImageError
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the phase, the amount done, and the total."""
 
 _FILES_PER_TASK = 4
+_SAMPLE = 64
 _BUFFER_FOLDER = "spool"
 
 
@@ -54,12 +63,14 @@ class ReadImages:
         digests: SHA-256 of each usable file, hexadecimal.
         pixels: (usable files, image_px, image_px, 3), uint8, as a read-only memory map.
         unusable: position of each other file → kind and detail of the problem.
+        conversion: how stored values became colours, without ``auto``.
     """
 
     positions: list[int]
     digests: tuple[str, ...]
     pixels: NDArray[np.uint8]
     unusable: dict[int, tuple[str, str]]
+    conversion: Conversion
 
 
 def read_images(
@@ -70,7 +81,8 @@ def read_images(
     Unchanged files are not read for their digests, and cached images are not decoded again. Local
     files are read twice, for the digest and for the pixels, which the page cache makes cheap.
     Remote files are read once for both; a lock lets one process per machine do this at a time, and
-    the next ones find the result.
+    the next ones find the result. If an image depends on a setting of the conversion that is
+    ``auto``, it is decided for all images, some of which are then read once more.
 
     Args:
         files: all from one folder.
@@ -82,6 +94,16 @@ def read_images(
         ImageError: an image changes meanwhile, or the object storage cannot be read.
         DiskFullError: the disk has too little free space.
     """
+    while True:
+        try:
+            return _read_images(files, index, caches, progress)
+        except UndecidedError as undecided:
+            caches = caches.decided(_decided(files, caches.conversion, undecided.setting))
+
+
+def _read_images(
+    files: Sequence[ImageFile], index: Path, caches: PixelCaches, progress: Progress | None
+) -> ReadImages:
     on_reading, on_decoding = (
         partial(progress, phase) if progress else None
         for phase in ("reading images", "decoding images")
@@ -92,9 +114,8 @@ def read_images(
         return _decoded(files, digests, partial(caches.open, on_progress=on_decoding))
     remote = [file for file in files if isinstance(file, RemoteFile)]
     index.parent.mkdir(parents=True, exist_ok=True)
-    image_px = caches.image_px
-    folder = caches.folder.parent / _BUFFER_FOLDER / f"{index.stem}-{image_px}"
-    with FileLock(f"{index}.lock"), closing(DecodeBuffer(folder, image_px)) as decode_buffer:
+    folder = caches.folder.parent / _BUFFER_FOLDER / f"{index.stem}-{caches.image_px}"
+    with FileLock(f"{index}.lock"), closing(DecodeBuffer(folder, caches)) as decode_buffer:
         digests = _remote_digests(remote, index, decode_buffer, on_reading)
         before = caches.finder()
 
@@ -140,7 +161,7 @@ def _remote_digests(
         return [_read(to_read[at], decode_buffer) for at in positions]
 
     # Twice, for the decode buffer and the cache built from it.
-    check_free_space(index.parent, 2 * cache_bytes(len(to_read), decode_buffer.image_px))
+    check_free_space(index.parent, 2 * cache_bytes(len(to_read), decode_buffer.caches.image_px))
     done = 0
     threads = threads_for(files)
     for found in map_in_order(
@@ -184,7 +205,7 @@ def _read(file: RemoteFile, decode_buffer: DecodeBuffer) -> str | None:
     except FileNotFoundError:
         return None
     digest = hashlib.sha256(content).hexdigest()
-    image = decoded(content, decode_buffer.image_px)
+    image = decode_buffer.caches.decoded(content)
     decode_buffer.add(str(file), _state(file), digest, image)
     return digest
 
@@ -204,4 +225,34 @@ def _decoded(
     unusable = {at: ("unreadable", "") for at in range(len(files)) if at not in readable}
     unusable |= {positions[at]: (kind, detail) for at, kind, detail in images.damaged}
     usable = [at for at in positions if at not in unusable]
-    return ReadImages(usable, tuple(readable[at] for at in usable), images.pixels, unusable)
+    kept = tuple(readable[at] for at in usable)
+    return ReadImages(usable, kept, images.pixels, unusable, images.conversion)
+
+
+def _decided(files: Sequence[ImageFile], conversion: Conversion, setting: str) -> Conversion:
+    """Returns the conversion with a setting decided that was ``auto``, equal on every machine."""
+    if setting == "background":
+        return replace(conversion, background=WHITE)
+
+    def values_of(at: int) -> NDArray[Any] | DamagedImageError | OSError:
+        try:
+            with reported(ImageError), opened(read_image(files[at])) as image:
+                stored = image.stored_values(conversion.bands)
+                return some_values(conversion.chosen(stored), stored.missing)
+        except (OSError, DamagedImageError) as error:
+            return error
+
+    chosen = np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int).tolist()
+    read = list(
+        map_in_order(
+            values_of,
+            chosen,
+            threads=threads_for(files),
+            ahead=threads_for(files),
+            stop=waiting_ender(files),
+        )
+    )
+    samples = [values for values in read if not isinstance(values, Exception)]
+    if not samples:
+        raise ImageError(f"{files[0]}: {read[0]}, so data.range cannot be chosen")
+    return replace(conversion, range=fitting_range(samples))

@@ -23,8 +23,7 @@ class SkippedImage:
     Attributes:
         row: of the label file.
         image_name: as in the label file.
-        kind: ``missing``, ``empty``, ``truncated``, ``no image``, ``too large``, ``damaged``,
-            ``unreadable``.
+        kind: ``missing``, ``unreadable``, or that of a `DamagedImageError`.
         detail: further information.
     """
 
@@ -71,16 +70,24 @@ def check_skipped(
     if not skipped:
         return
     text = skipped_text(skipped, images)
+    reason = _reason(skipped)
     if len(skipped) == images:
         raise ImageError(
-            f"{label_file}: no image can be used, {text}; check data.images, and whether the names "
-            "are paths below it"
+            f"{label_file}: no image can be used, {text}; "
+            + (reason or "check data.images, and whether the names are paths below it")
         )
     if len(skipped) > TOLERATED * images and not allow_missing:
         raise ImageError(
-            f"{label_file}: cannot use {text}; more than {100 * TOLERATED:.0f} % is an error: fix "
-            "the images or remove their rows, or skip them with --allow-missing"
+            f"{label_file}: cannot use {text}; more than {100 * TOLERATED:.0f} % is an error: "
+            f"{reason}{'; ' if reason else ''}fix the images or remove their rows, or skip them "
+            "with --allow-missing"
         )
+
+
+def _reason(skipped: Sequence[SkippedImage]) -> str:
+    """Returns the detail of the first image of the most frequent kind; empty if it has none."""
+    kind, _ = Counter(image.kind for image in skipped).most_common(1)[0]
+    return next(image.detail for image in skipped if image.kind == kind)
 
 
 def write_skipped(path: Path, skipped: Sequence[SkippedImage]) -> None:
