@@ -1,10 +1,12 @@
 """Data sets as people have them, in other shapes than Planet's."""
 
 import csv
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import tifffile
 from PIL import Image
 from pyarrow import parquet
 
@@ -53,6 +55,25 @@ def write_parquet(folder: Path, images: int = 120) -> None:
     patients = [f"p{at // 4}" for at in range(images)]
     columns = {"Image Index": names, "Finding Labels": tags, "Patient ID": patients}
     parquet.write_table(pa.table(columns), folder / "labels.parquet")
+
+
+def write_tiles(folder: Path, images: int = 40) -> None:
+    """``labels.csv`` and TIFF tiles of four bands of 16 bits as satellites' are, blue first."""
+    generator = np.random.default_rng(5)
+    with _made(folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_name", "tags"])
+        for at in range(images):
+            present = (generator.random(len(LABELS)) < 0.4).tolist()
+            colours = np.asarray(picture(present, generator, 16)).astype(np.uint16) * 12 + 200
+            bands = np.dstack([colours[..., ::-1], colours[..., :1]])
+            tifffile.imwrite(
+                _made(folder / "tiles" / f"tile_{at}.tif"),
+                bands,
+                photometric="minisblack",
+                planarconfig="contig",
+            )
+            writer.writerow([f"tile_{at}", "|".join(compress(LABELS, present))])
 
 
 def _made(path: Path) -> Path:

@@ -10,9 +10,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.search.study.configuration import load_config
 from canopy_search.search.workflows import init as workflow
+from canopy_search.training.network.model_file import load_model
 from tests.integration.in_process import InProcess
 from tests.planet_data import write_planet_data
-from tests.shaped_data import LABELS, write_one_hot, write_parquet
+from tests.shaped_data import LABELS, write_one_hot, write_parquet, write_tiles
 
 QUICK = ("--backbone", "tinycnn_8", "--epochs", "2")
 
@@ -124,6 +125,33 @@ def test_groups_are_whole_in_what_the_search_uses(tmp_path: Path) -> None:
     ]
     assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
     assert len(parts[0] | parts[1] | parts[2]) == 30
+
+
+TILES = ("init", "--labels", "labels.csv", "--images", "tiles", *QUICK)
+
+
+def test_bands_are_asked_for_and_then_used_by_every_command(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    write_tiles(tmp_path)
+    user = InProcess(tmp_path)
+
+    said = user.run(*TILES, status=2).stderr
+    assert not (tmp_path / "canopy.yaml").exists()
+    report = user.run(*TILES, "--bands", "3,2,1").stdout
+    data = load_config(tmp_path / "canopy.yaml").settings.data
+    user.run("train", "canopy.yaml", "--output", "model.pt")
+    user.run("predict", "model.pt", "tiles", "--output", "tags.csv")
+
+    wrong = user.run(*TILES, "--force", "--bands", "0,1", status=2).stderr
+    assert said.splitlines()[-1] + "\n" + wrong == words
+    assert "40 of 4 bands of 16 bits" in report
+    assert "red, green and blue are bands 3, 2, 1 (data.bands)" in report
+    assert "black to white (data.range)" in report
+    assert data.range == (680, 3260)
+    model = load_model(tmp_path / "model.pt")
+    assert (model.conversion.bands, model.conversion.range) == (data.bands, data.range)
+    assert len((tmp_path / "tags.csv").read_text().splitlines()) == 41
 
 
 def test_init_never_replaces_a_configuration_unasked(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from syrupy.assertion import SnapshotAssertion
 
 from canopy_search.training.data.images.conversion import Conversion
@@ -85,6 +87,23 @@ def test_a_batch_without_a_single_image_is_no_obstacle(
 
     assert reasons == 10 * reasons[:1]
     assert reasons[0] == words
+
+
+def test_the_conversion_of_the_training_images_is_applied(
+    model: TrainedModel, tmp_path: Path
+) -> None:
+    twelve_bits = np.random.default_rng(0).integers(0, 4096, (16, 16)).astype(np.uint16)
+    Image.fromarray(twelve_bits).save(tmp_path / "deep.png")
+    Image.fromarray(np.rint(twelve_bits / 4095 * 255).astype(np.uint8)).save(tmp_path / "8.png")
+    save_model(tmp_path / "m.pt", replace(model, conversion=Conversion((1,), (0.0, 4095.0))))
+    deep = load_model(tmp_path / "m.pt")
+
+    [expected] = predict(model, [tmp_path / "8.png"], device="cpu")
+    [found, refused] = predict(deep, [tmp_path / "deep.png", tmp_path / "8.png"], device="cpu")
+
+    assert np.array_equal(found.logits, expected.logits)
+    assert refused.logits is None
+    assert "8 bits, but data.range" in refused.reason
 
 
 def test_memory_does_not_grow_with_the_number_of_images(

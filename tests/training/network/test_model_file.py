@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from canopy_search.training.data.images.conversion import AS_STORED
 from canopy_search.training.errors import CheckpointError
 from canopy_search.training.network.backbones import build_backbone
 from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
@@ -87,6 +88,13 @@ def test_a_missing_or_odd_key_is_named(model: Path, key: str) -> None:
     ODD[key](content)
     torch.save(content, model)
     assert refusal(model).startswith(key)
+
+
+def test_a_file_before_conversions_were_kept_is_read(model: Path) -> None:
+    content = torch.load(model, weights_only=True)
+    content.pop("conversion")
+    torch.save(content | {"revision": 2}, model)
+    assert load_model(model).conversion == AS_STORED
 
 
 def test_a_network_that_the_weights_do_not_have_takes_no_memory(model: Path) -> None:

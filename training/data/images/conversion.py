@@ -116,6 +116,8 @@ class Conversion:
     def _eight_bits(self, values: NDArray[Any], missing: float | None) -> NDArray[np.uint8]:
         bits = 8 * values.dtype.itemsize
         is_whole = values.dtype.kind == "u" and bits <= 16
+        if values.dtype.kind == "f" and np.isnan(values).all():
+            raise DamagedImageError("damaged", "every pixel is NaN")
         if self.range == "auto" and bits > 8:
             raise UndecidedError("range")
         if not isinstance(self.range, tuple):
@@ -136,8 +138,6 @@ class Conversion:
         if is_whole:
             table = _scaled(np.arange(2**bits, dtype=values.dtype), self.range, missing)
             return np.take(table, values)
-        if np.isnan(values).all():
-            raise DamagedImageError("damaged", "every pixel is NaN")
         return _scaled(values, self.range, missing)
 
 

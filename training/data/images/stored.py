@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tifffile import COMPRESSION, TiffFile, TiffFrame, TiffPage
 
+from canopy_search.filestore.messages import first_line
 from canopy_search.training.errors import DamagedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -242,11 +243,11 @@ def opened(content: bytes) -> Iterator[OpenImage]:
     except DamagedImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise DamagedImageError("too large", str(error)) from error
+        raise DamagedImageError("too large", first_line(error)) from error
     except UnidentifiedImageError as error:
         raise _unknown(content) from error
     except _DAMAGED as error:
-        message = str(error).partition("\n")[0] or type(error).__name__
+        message = first_line(error)
         if "requires the 'imagecodecs' package" in message:
             what = message.partition(" requires")[0]
             raise DamagedImageError(
