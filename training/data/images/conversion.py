@@ -127,7 +127,8 @@ class Conversion:
                     f"{bits}-bit pixels have no defined brightness range; set data.range to the "
                     "values of black and white, or save it with 8 or 16 bits",
                 )
-            return (values >> (bits - 8)).astype(np.uint8)
+            high_bits: NDArray[np.uint8] = (values >> (bits - 8)).astype(np.uint8)
+            return high_bits
         low, high = self.range
         if is_whole and (high <= 1 or (bits == 8 and high > 255)):
             raise DamagedImageError(
@@ -137,7 +138,8 @@ class Conversion:
             )
         if is_whole:
             table = _scaled(np.arange(2**bits, dtype=values.dtype), self.range, missing)
-            return np.take(table, values)
+            found: NDArray[np.uint8] = np.take(table, values)
+            return found
         return _scaled(values, self.range, missing)
 
 
@@ -179,7 +181,9 @@ def some_values(values: NDArray[Any], missing: float | None) -> NDArray[Any]:
     step = -(-flat.size // _VALUES_PER_IMAGE)
     flat = flat[:: step + (step % 3 == 0)]
     flat = flat[np.isfinite(flat)]
-    return flat[flat != missing] if missing is not None else flat
+    if missing is not None:
+        flat = flat[flat != missing]
+    return flat
 
 
 def _scaled(values: NDArray[Any], limits: Range, missing: float | None) -> NDArray[np.uint8]:
@@ -190,7 +194,8 @@ def _scaled(values: NDArray[Any], limits: Range, missing: float | None) -> NDArr
         scaled = np.nan_to_num((scaled - low) * (255 / (high - low)))
     if missing is not None:
         scaled[values == missing] = 0
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    eight_bits: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    return eight_bits
 
 
 def _composited(
