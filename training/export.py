@@ -21,9 +21,9 @@ from canopy_search.filestore.atomic import check_writable, write_atomically
 from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.demo import demo_images
 from canopy_search.training.data.files.sources import read_image
-from canopy_search.training.data.images.decoding import DamagedImageError, decode_image
+from canopy_search.training.data.images.decoding import decode_image
 from canopy_search.training.data.normalise import normalised
-from canopy_search.training.errors import ExportError
+from canopy_search.training.errors import DamagedImageError, ExportError
 from canopy_search.training.network.backbones import backbone_to_fill, load_weights
 from canopy_search.training.network.model_file import TrainedModel, load_model
 
@@ -88,7 +88,7 @@ def export(model: Path, output: Path, images: Sequence[Path]) -> Exported:
     if output.exists() and real_path(output) == real_path(model):
         raise ExportError(f"{output}: this is the model itself; name another file")
     trained = load_model(model)
-    pixels = _pixels(images, trained.image_px)
+    pixels = _pixels(images, trained)
     batch = normalised(torch.from_numpy(np.stack(pixels)), trained.pixel_scale).contiguous()
     content, logits_of = writer(trained, batch)
     with torch.inference_mode():
@@ -102,18 +102,20 @@ def export(model: Path, output: Path, images: Sequence[Path]) -> Exported:
     return Exported(output, len(pixels), difference)
 
 
-def _pixels(images: Sequence[Path], image_px: int) -> list[npt.NDArray[np.uint8]]:
-    """Returns images, each (image_px, image_px, 3), uint8; unreadable ones are left out.
+def _pixels(images: Sequence[Path], model: TrainedModel) -> list[npt.NDArray[np.uint8]]:
+    """Returns images as a model sees them, each (image_px, image_px, 3), uint8.
+
+    Unreadable ones are left out.
 
     Raises:
         ExportError: none can be read.
     """
     if not images:
-        return [decode_image(content, image_px) for content in demo_images(MOST_IMAGES)]
+        return [decode_image(content, model.image_px) for content in demo_images(MOST_IMAGES)]
     pixels: list[npt.NDArray[np.uint8]] = []
     for path in images[:MOST_IMAGES]:
         try:
-            pixels.append(decode_image(read_image(path), image_px))
+            pixels.append(decode_image(read_image(path), model.image_px, model.conversion))
         except (DamagedImageError, OSError) as error:
             reason = f"{path}: {getattr(error, 'strerror', None) or error}"
     if not pixels:
@@ -126,6 +128,7 @@ def _metadata(model: TrainedModel) -> dict[str, str]:
     values: dict[str, Any] = {
         "labels": list(model.labels),
         "image_px": model.image_px,
+        "conversion": asdict(model.conversion),
         "pixel_mean": list(model.pixel_scale.mean),
         "pixel_std": list(model.pixel_scale.std),
         "probabilities": "softmax" if model.is_exclusive else "sigmoid",

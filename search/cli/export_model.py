@@ -7,6 +7,7 @@ import typer
 
 from canopy_search.search.cli.options import JsonOption, print_json
 from canopy_search.search.console import say
+from canopy_search.search.environment import state_home
 
 
 def export_model(
@@ -25,7 +26,8 @@ def export_model(
     from canopy_search.search.workflows.predict import find_images
     from canopy_search.training.export import export
 
-    exported = export(model, output, [file.path for file in find_images(images or [])])
+    files = find_images(images or [], state_home())
+    exported = export(model, output, [file.path for file in files])
     if json_:
         print_json(exported.as_json())
     else:
