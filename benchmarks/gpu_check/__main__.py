@@ -28,6 +28,8 @@ PACKAGES = {
     "psutil": "psutil",
     "filelock": "filelock",
     "fsspec": "fsspec",
+    "safetensors": "safetensors",
+    "tifffile": "tifffile",
     "tenacity": "tenacity",
     "torchmetrics": "torchmetrics",
     "sklearn": "scikit-learn",
