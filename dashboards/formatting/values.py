@@ -154,7 +154,7 @@ def params_text(params: Mapping[str, Any]) -> str:
 
 def paused_text(study: str) -> str:
     """Returns that a study is paused, and the command that resumes it."""
-    return f"the study is paused; resume it with: canopy resume --study {shlex.quote(study)}"
+    return f"the study pauses; resume it with: canopy resume --study {shlex.quote(study)}"
 
 
 def is_harmless(text: str) -> bool:
