@@ -29,7 +29,7 @@ from canopy_search.training.prediction import predict
 from tests.planet_data import write_planet_data
 
 LABELS = ("clear", "no finding", "road")
-SETTINGS = {"training": {"loss": "bce"}}
+SETTINGS = {"training": {"loss": "bce", "backbone": "tinycnn_8"}}
 
 
 @pytest.fixture

@@ -149,12 +149,10 @@ class TestErrors:
         assert str(error.value) == words
         assert (tmp_path / "data" / "letter.txt").exists()
 
-    def test_folder_is_a_file(
-        self, make_server: MakeServer, tmp_path: Path, words: SnapshotAssertion
-    ) -> None:
+    def test_folder_is_a_file(self, tmp_path: Path, words: SnapshotAssertion) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(EmbeddedPostgresError) as error:
-            make_server(tmp_path / "file").start()
+            EmbeddedPostgres(tmp_path / "file").start()
         assert str(error.value) == words
 
     def test_server_does_not_start(
