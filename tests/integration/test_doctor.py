@@ -12,7 +12,7 @@ def test_on_a_healthy_machine_all_is_well(tmp_path: Path, database_url: str) -> 
     process = user.run("doctor")
     *lines, empty, summary = process.stdout.splitlines()
     assert (empty, summary) == ("", "no problems found")
-    assert len(lines) == 13
+    assert len(lines) == 17
     assert all(line.startswith("ok       ") for line in lines), process.stdout
     assert "\x1b" not in process.stdout
     assert process.stderr == ""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from canopy_search.training.errors import SettingsError, UnknownNameError
 from canopy_search.training.network import backbones
 from canopy_search.training.network.backbones import (
-    PretrainedWeightsError,
     accepts_single_image,
     backbone_names,
     build_backbone,
@@ -23,6 +22,7 @@ from canopy_search.training.network.backbones import (
 )
 from canopy_search.training.network.layers import Float32Conv2d, Float32Linear
 from canopy_search.training.network.model_file import TrainedModel, load_model, save_model
+from canopy_search.training.network.pretrained import PretrainedWeightsError
 from canopy_search.training.network.small_nets import SMALL_NETS
 
 # One of every family, at a small size that it takes.
