@@ -131,10 +131,10 @@ TILES = ("init", "--labels", "labels.csv", "--images", "tiles", *QUICK)
 
 
 def test_bands_are_asked_for_and_then_used_by_every_command(
-    tmp_path: Path, words: SnapshotAssertion
+    tmp_path: Path, database_url: str, words: SnapshotAssertion
 ) -> None:
     write_tiles(tmp_path)
-    user = InProcess(tmp_path)
+    user = InProcess(tmp_path, database_url)
 
     said = user.run(*TILES, status=2).stderr
     assert not (tmp_path / "canopy.yaml").exists()

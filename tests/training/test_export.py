@@ -35,7 +35,7 @@ def model(tmp_path: Path) -> Path:
     ("backbone", "image_px"),
     [
         ("tinycnn_8", 32),
-        ("timm/test_vit", 64),
+        pytest.param("timm/test_vit", 64, marks=pytest.mark.exhaustive),
         *[
             pytest.param(name, 32, marks=pytest.mark.exhaustive)
             for name in (
