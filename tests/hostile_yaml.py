@@ -17,6 +17,7 @@ VALID: dict[str, Any] = {
         "split": {"validation": "0.15", "test": "0.15", "seed": "0", "column": "auto"},
         "augment": ["hflip", "vflip"],
         "allow_missing": "false",
+        "follow_links": "false",
     },
     "training": {
         "epochs": "1",

@@ -258,6 +258,7 @@ class DataSettings(Settings):
         augment: random flips and quarter turns of the training images.
         allow_missing: continue however many images are missing or damaged; otherwise more than 1 %
             is an error.
+        follow_links: whether symbolic links below `images` may point outside of it, to folders too.
     """
 
     demo: Literal["digits"] | None = None
@@ -273,6 +274,7 @@ class DataSettings(Settings):
     split: SplitSettings = SplitSettings()
     augment: Annotated[tuple[Augmentation, ...], Field(strict=False)] = ()
     allow_missing: bool = False
+    follow_links: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":

@@ -20,13 +20,17 @@ def export_model(
             "Default: images of the built-in demo."
         ),
     ] = None,
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Symbolic links may point outside a named folder."),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Write a trained model as ONNX or safetensors, and compare its logits with the model's."""
     from canopy_search.search.workflows.predict import find_images
     from canopy_search.training.export import export
 
-    files = find_images(images or [], state_home())
+    files = find_images(images or [], state_home(), follow_links=follow_links)
     exported = export(model, output, [file.path for file in files])
     if json_:
         print_json(exported.as_json())

@@ -64,6 +64,12 @@ class InitOptions:
             "--allow-missing", help="Write it although over 1 % of the images are unusable."
         ),
     ] = False
+    follow_links: Annotated[
+        bool,
+        typer.Option(
+            "--follow-links", help="Symbolic links may point outside the folder of images."
+        ),
+    ] = False
     image_px: Annotated[
         int | None,
         typer.Option(min=8, max=2048, help="Side of the square; default: chosen from the data."),
@@ -123,6 +129,7 @@ def init(options: InitOptions) -> None:
             ignored=tuple(options.ignore_column or ()),
         ),
         allow_missing=options.allow_missing,
+        follow_links=options.follow_links,
         image_px=options.image_px,
         augment=check_augment(options.augment or []),
         bands=check_bands(options.bands),

@@ -42,6 +42,10 @@ class PredictOptions:
     ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:1, mps.")] = "auto"
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Symbolic links may point outside a named folder."),
+    ] = False
 
 
 @takes(PredictOptions)
@@ -58,7 +62,7 @@ def predict(options: PredictOptions) -> None:
     from canopy_search.training.prediction import tag_thresholds
 
     model, output, thresholds = options.model, options.output, options.thresholds
-    files = find_images(options.images, state_home())
+    files = find_images(options.images, state_home(), follow_links=options.follow_links)
     if not model.is_file():
         found = "there is no such file"
         if os.path.lexists(model):

@@ -111,6 +111,8 @@ def config_text(choices: Choices, folder: Path) -> str:
     ]
     if settings.allow_missing:
         data.append(("allow_missing", True, "some images cannot be used; they are skipped"))
+    if settings.follow_links:
+        data.append(("follow_links", True, "symbolic links may point outside of images"))
     # Larger steps would destroy what the network has learned.
     lr = RANDOM_WEIGHTS_LR if choices.weights == "none" else TRAINED_WEIGHTS_LR
     training: list[tuple[str, Any, str]] = [
@@ -211,8 +213,10 @@ def _path(path: Source, folder: Path) -> str:
     """A path as written in the configuration: relative, unless it is distant or a URL."""
     if isinstance(path, str):
         return path
-    relative = os.path.relpath(real_path(path), real_path(folder))
-    return str(real_path(path)) if relative.count("..") > 2 else relative
+    # A link stays a link: what it points to may be another file tomorrow, as after a dvc checkout.
+    absolute = real_path(path.parent) / path.name
+    relative = os.path.relpath(absolute, real_path(folder))
+    return str(absolute) if relative.count("..") > 2 else relative
 
 
 def _lines(entries: Sequence[tuple[str, Any, str]], indent: int) -> list[str]:

@@ -57,7 +57,7 @@ def _found(settings: DataSettings, labels: Source, images: Source) -> tuple[Labe
     no_wait = Retrier(RetryPolicy(0), FILE_STORE)
     table = read_label_file(labels, settings, no_wait)
     with opened_images(images, no_wait) as folder:
-        located = locate_images(table, folder)
+        located = locate_images(table, folder, follow_links=settings.follow_links)
         for file in located.paths[:1]:
             _check_read(file)
     check_skipped(

@@ -65,4 +65,5 @@ def join_plan(request: StudyRequest, store: StudyStore, *, is_local: bool = True
 def _local_paths(data: DataSettings) -> dict[str, Any]:
     """Returns the data settings that belong to this machine."""
     paths = {key: getattr(data, key) for key in ("labels", "images") if getattr(data, key)}
-    return {**paths, "allow_missing": data.allow_missing}
+    switches = {key: getattr(data, key) for key in ("allow_missing", "follow_links")}
+    return paths | switches

@@ -61,7 +61,8 @@ def study_record(
         training: the settings of a run with every ``auto`` resolved.
         dataset: the opened data.
     """
-    data = config.data.model_dump(mode="json", exclude={"labels", "images", "allow_missing"})
+    local = {"labels", "images", "allow_missing", "follow_links"}
+    data = config.data.model_dump(mode="json", exclude=local)
     # The names of lists, not where this machine has them.
     data["split"] |= {
         part: PurePosixPath(list_).name for part, list_ in config.data.split.lists.items()

@@ -10,7 +10,7 @@ import torch
 
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.urls import Source
-from canopy_search.filestore.user_files import real_path
+from canopy_search.filestore.user_files import is_broken_link, real_path
 from canopy_search.search.config.settings import MISSION_SPACE, check_study_name
 from canopy_search.search.config.template import (
     Choices,
@@ -23,7 +23,13 @@ from canopy_search.search.errors import ConfigError
 from canopy_search.search.study.configuration import load_config
 from canopy_search.training.data.cache.reading import Progress
 from canopy_search.training.data.dataset import Dataset, data_sources, open_dataset
-from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder, opened_images
+from canopy_search.training.data.files.sources import (
+    ImageFile,
+    Images,
+    RemoteFile,
+    broken_link_text,
+    opened_images,
+)
 from canopy_search.training.data.images.conversion import Conversion
 from canopy_search.training.data.images.skipped import check_skipped
 from canopy_search.training.data.labels.columns import Given, guess_columns, none_word
@@ -34,7 +40,7 @@ from canopy_search.training.data.labels.label_file import (
     label_table,
 )
 from canopy_search.training.data.labels.locating import locate_images
-from canopy_search.training.data.labels.names import files_below
+from canopy_search.training.data.labels.names import images_below
 from canopy_search.training.data.labels.parts import PART_WORDS, Values, lists_beside
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.data.labels.targets import has_exclusive_labels
@@ -57,6 +63,7 @@ class Wishes:
         force: replace the file if it exists.
         columns: columns of the label file.
         allow_missing: write it even if many images cannot be used.
+        follow_links: symbolic links below the folder of images may point outside of it.
         image_px: side of the square, in pixels.
         augment: random flips and turns.
         bands: the bands for red, green and blue, or one.
@@ -69,6 +76,7 @@ class Wishes:
     force: bool
     columns: Given
     allow_missing: bool
+    follow_links: bool
     image_px: int | None
     augment: tuple[Augmentation, ...]
     bands: tuple[int, ...] | None
@@ -84,7 +92,7 @@ class Examination:
     Attributes:
         table: the whole label file.
         files: summary of the image headers.
-        unnamed: number of image files that the label file does not name.
+        unnamed: image files that the label file does not name.
         dataset: the data that a search with this configuration would use.
         data: the settings that were detected.
         output: the configuration that was written.
@@ -94,7 +102,7 @@ class Examination:
 
     table: LabelTable
     files: FileSurvey
-    unnamed: int
+    unnamed: tuple[str, ...]
     dataset: Dataset
     data: DataSettings
     output: Path
@@ -183,7 +191,7 @@ def initialize(
     labels = labels or images
     if labels is None:
         raise ConfigError("no data; name a label file with --labels and a folder with --images")
-    rows = read_rows(labels)
+    rows = read_rows(labels, follow_links=wishes.follow_links)
     images = _images(rows, labels, images)
     data = DataSettings.model_construct(
         labels=labels,
@@ -192,19 +200,22 @@ def initialize(
         augment=wishes.augment,
         bands=wishes.bands,
         allow_missing=wishes.allow_missing,
+        follow_links=wishes.follow_links,
     )
     _, folder_of_images = data_sources(data, home, progress)
     if isinstance(folder_of_images, Path) and not folder_of_images.is_dir():
+        if isinstance(images, Path) and images.is_symlink():
+            raise ImageError(f"--images: {broken_link_text(images)}")
         raise ImageError(f"{images}: no such folder of images; check --images")
     with opened_images(folder_of_images) as folder:
         data = _recognised(rows, folder, data, wishes.columns)
         table = label_table(rows, data)
-        located = locate_images(table, folder)
+        located = locate_images(table, folder, follow_links=wishes.follow_links)
         check_skipped(
             located.skipped, len(table.image_names), labels, allow_missing=wishes.allow_missing
         )
         files = survey_files(located.paths, lambda done, total: progress("looking", done, total))
-        unnamed = _unnamed(folder, located.paths)
+        unnamed = _unnamed(folder, located.paths, follow_links=wishes.follow_links)
     has_gpu = torch.cuda.device_count() > 0 or torch.backends.mps.is_available()
     image_px = wishes.image_px or fitting_image_px(files.median_side_px, has_gpu=has_gpu)
     data = data.model_copy(update={"image_px": image_px})
@@ -272,7 +283,7 @@ def _images(rows: LabelRows, labels: Source, images: Source | None) -> Source | 
 
 def _recognised(rows: LabelRows, folder: Images, data: DataSettings, given: Given) -> DataSettings:
     """Returns the settings with everything that is recognised in the label file."""
-    guess = guess_columns(rows, folder, given)
+    guess = guess_columns(rows, folder, given, follow_links=data.follow_links)
     split = guess.split
     if split.column is None and given.split is None and isinstance(data.labels, Path):
         lists: dict[str, Any] = dict(lists_beside(data.labels).items())
@@ -297,13 +308,16 @@ def _not_used(rows: LabelRows, split: SplitSettings) -> tuple[str, ...]:
     )
 
 
-def _unnamed(images: Images, paths: Sequence[ImageFile]) -> int:
-    """Number of image files that the label file does not name, without broken links."""
-    if isinstance(images, RemoteFolder):
-        return len(set(files_below(images)) - {getattr(path, "path", "") for path in paths})
-    inside = [path for path in paths if isinstance(path, Path)]
-    named = {path.relative_to(real_path(images)).as_posix() for path in inside}
-    return sum(name not in named and (images / name).exists() for name in files_below(images))
+def _unnamed(images: Images, paths: Sequence[ImageFile], *, follow_links: bool) -> tuple[str, ...]:
+    """Returns the image files that the label file does not name, without broken links."""
+    files = images_below(images, follow_links=follow_links).files
+    named = set(paths)
+    others = [
+        name
+        for name, file in files.items()
+        if file not in named and (isinstance(file, RemoteFile) or not is_broken_link(file))
+    ]
+    return tuple(sorted(others))
 
 
 def _study_name(labels: Source, images: Source) -> str:

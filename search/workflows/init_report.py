@@ -48,7 +48,7 @@ def _images(found: Examination) -> Iterator[str]:
     for count, what in (
         (found.files.animated, "with several frames or pages; the first one is used"),
         (found.files.rotated, "rotated by their EXIF orientation"),
-        (found.unnamed, "in the folder, but not in the label file"),
+        (len(found.unnamed), "in the folder, but not in the label file"),
     ):
         if count:
             yield f"          {counted(count, 'image')} {what}"

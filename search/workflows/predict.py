@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from canopy_search.filestore.atomic import check_writable
 from canopy_search.filestore.csv_text import csv_text
-from canopy_search.filestore.user_files import real_path
+from canopy_search.filestore.user_files import files_below, real_path
 from canopy_search.search.config.quoting import shown_path
 from canopy_search.search.errors import PredictionError
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
@@ -233,26 +233,30 @@ def _refusal(output: Path, found: str) -> PredictionError:
     return PredictionError(f"--output {output}: expected a file for the predictions, {found}")
 
 
-def find_images(arguments: Sequence[str], home: Path) -> list[ImageFile]:
+def find_images(
+    arguments: Sequence[str], home: Path, *, follow_links: bool = False
+) -> list[ImageFile]:
     """Returns the images that files, folders and globs select, each once, in order.
 
     Args:
         arguments: a file selects itself, whatever its extension; a folder selects the image files
-            in and below it, sorted, without links that point outside of it; a glob selects the
-            image files that it matches, sorted, where ``**`` is any number of folders. A Parquet
-            file, or a folder of them without image files, selects the images that it contains.
+            in and below it, sorted; a glob selects the image files that it matches, sorted, where
+            ``**`` is any number of folders. A Parquet file, or a folder of them without image
+            files, selects the images that it contains.
         home: the state folder, to which those are written.
+        follow_links: whether symbolic links in a folder may point outside of it.
 
     Raises:
-        PredictionError: an argument selects no image.
+        PredictionError: an argument selects no image, or a link points outside and may not.
         LabelFileError: a Parquet file contains no images.
         OSError: a folder cannot be listed.
     """
     found: dict[tuple[Path, str], ImageFile] = {}
     folders: dict[Path, Path] = {}
     for argument in arguments:
-        source = _unpacked(argument, home)
-        images = list(_expanded(source, is_alone=len(arguments) == 1))
+        source = _unpacked(argument, home, follow_links=follow_links)
+        is_alone = len(arguments) == 1
+        images = list(_expanded(source, is_alone=is_alone, follow_links=follow_links))
         if not images:
             raise PredictionError(_nothing(argument))
         for image in images:
@@ -263,21 +267,21 @@ def find_images(arguments: Sequence[str], home: Path) -> list[ImageFile]:
     return list(found.values())
 
 
-def _unpacked(argument: str, home: Path) -> str:
+def _unpacked(argument: str, home: Path, *, follow_links: bool) -> str:
     """Returns the argument, or the folder of the images that its Parquet files contain."""
     path = Path(argument)
     is_parquet = path.is_file() and path.suffix.lower() == ".parquet"
-    if path.is_dir() and argument:
-        is_parquet = bool(parquet_files(path)) and next(_images_below(path), None) is None
+    if path.is_dir() and argument and parquet_files(path):
+        is_parquet = not _images_below(path, follow_links=follow_links)
     return str(unpacked_images(path, home)) if is_parquet else argument
 
 
-def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
+def _expanded(argument: str, *, is_alone: bool, follow_links: bool) -> Iterator[ImageFile]:
     path = Path(argument)
     if not argument:
         return  # an unset shell variable, which Path would take for the working folder
     if path.is_dir():
-        for name in sorted(_images_below(path)):
+        for name in sorted(_images_below(path, follow_links=follow_links)):
             yield ImageFile(_shown(name if is_alone else (path / name).as_posix()), path / name)
     elif path.is_file():
         yield ImageFile(_shown(argument), path)
@@ -287,17 +291,22 @@ def _expanded(argument: str, *, is_alone: bool) -> Iterator[ImageFile]:
                 yield ImageFile(_shown(match), Path(match))
 
 
-def _images_below(folder: Path) -> Iterator[str]:
+def _images_below(folder: Path, *, follow_links: bool) -> list[str]:
     """The image files in and below a folder, as paths relative to it."""
-    for parent, _, names in os.walk(folder, onerror=_raise):
-        for name in filter(is_image_name, names):
-            path = Path(parent, name)
-            if not path.is_symlink() or real_path(path).is_relative_to(real_path(folder)):
-                yield path.relative_to(folder).as_posix()
+    below = files_below(folder, _raise, follow_links=follow_links)
+    names = [name for name in below.names if is_image_name(name)]
+    links = [*below.unfollowed, *(path for name in names if (path := folder / name).is_symlink())]
+    outside = [link for link in links if not real_path(link).is_relative_to(real_path(folder))]
+    if outside and not follow_links:
+        raise PredictionError(
+            f"{outside[0]} is a symbolic link that points outside {folder}, to "
+            f"{real_path(outside[0])}; follow links with --follow-links, or name the files"
+        )
+    return names
 
 
 def _raise(error: OSError) -> None:
-    # By default os.walk continues, and the images of that folder would be missing silently.
+    # Otherwise the images of that folder would be missing silently.
     raise error
 
 
@@ -311,10 +320,7 @@ def _nothing(argument: str) -> str:
     if not argument:
         return "an argument is empty; name image files, folders or quoted globs"
     if Path(argument).is_dir():
-        return (
-            f"{argument}: no images in this folder; {known} in it or below (links that point "
-            "outside of it are ignored)"
-        )
+        return f"{argument}: no images in this folder; {known} in it or below"
     if glob.has_magic(argument):
         return f"{argument}: no image matches; {known}"
     if os.path.lexists(argument):

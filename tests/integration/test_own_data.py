@@ -214,6 +214,31 @@ def test_files_that_the_label_file_does_not_name_are_counted(
     assert told == words
 
 
+def test_links_into_a_store_are_followed_if_the_user_says_so(tmp_path: Path) -> None:
+    store, project = tmp_path / "store", tmp_path / "project"
+    write_planet_data(store, images=40)
+    (project / "images").mkdir(parents=True)
+    (project / "labels.csv").symlink_to(store / "train_classes.csv")
+    for at, image in enumerate(sorted((store / "train-jpg").iterdir())):
+        image.rename(store / f"{at:032x}")
+        (project / "images" / image.name).symlink_to(store / f"{at:032x}")
+    user = InProcess(project)
+    data = ("--labels", "labels.csv", "--images", "images")
+
+    refused = user.run("init", *data, status=2).stderr
+    assert "--follow-links" in refused
+    assert list(project.glob("*.yaml")) + list(project.rglob("*.html")) == []
+    report = user.run("init", *data, *QUICK, "--follow-links").stdout
+
+    assert "40 of 40 can be used" in report
+    written = load_config(project / "canopy.yaml").settings.data
+    assert written.follow_links
+    # Not what the link points to today.
+    assert written.labels == project / "labels.csv"
+    assert "40 images" in user.run("doctor", status=None).stdout
+    assert "40 images" in user.run("plan").stdout
+
+
 def test_a_folder_that_no_study_can_be_called_after_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 55 + "\x07")
     write_planet_data(folder, images=40)

@@ -34,8 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train-jpg" / "notes.txt").write_text("no image")
     (folder / "outside").mkdir()
     (folder / "outside" / "y.jpg").write_bytes((folder / "train-jpg/train_0.jpg").read_bytes())
-    (folder / "train-jpg" / "link.jpg").symlink_to(folder / "outside" / "y.jpg")
-    (folder / "train-jpg" / "links").symlink_to(folder / "outside")
+    (folder / "linked").mkdir()
+    (folder / "linked" / "link.jpg").symlink_to(folder / "outside" / "y.jpg")
     network = build_backbone("tinycnn_8", labels=3, image_px=16, weights="none", seed=1).eval()
     settings = {"data": {}, "training": {"backbone": "tinycnn_8", "weights": "none"}}
     always = {"f1": (-1e9, 1e9, -1e9), "f2": (1e9, 1e9, 1e9)}
@@ -52,6 +52,14 @@ def without_thresholds(folder: Path) -> None:
 
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_links_out_of_a_folder_are_followed_if_the_user_says_so(folder: Path) -> None:
+    refused = InProcess(folder).run("predict", "m.pt", "linked", status=2).stderr
+    process = InProcess(folder).run("predict", "m.pt", "linked", "--follow-links")
+
+    assert "--follow-links" in refused
+    assert [row["image_name"] for row in rows(process.stdout)] == ["link.jpg"]
 
 
 def test_a_folder_stands_for_all_images_in_and_below_it(folder: Path) -> None:

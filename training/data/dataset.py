@@ -113,7 +113,7 @@ def open_dataset(settings: DataSettings, home: Path, progress: Progress | None =
         retrier.alive = lambda: progress(f"waiting: {retrier.reason}", 0, 1)
     everything = read_label_file(labels, settings, retrier)
     with opened_images(images, retrier) as folder:
-        located = locate_images(everything, folder)
+        located = locate_images(everything, folder, follow_links=settings.follow_links)
         table, skipped = located.table, located.skipped
         if 2 * len(skipped) > len(everything.image_names):
             # Probably the wrong folder, so fail before the slow phases. Fewer missing images are

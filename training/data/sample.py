@@ -81,7 +81,7 @@ def open_sample(
     everything = read_label_file(labels, settings)
     index = digest_index(home, images)
     with opened_images(images) as folder:
-        located = locate_images(everything, folder)
+        located = locate_images(everything, folder, follow_links=settings.follow_links)
         if index.exists():
             known = remembered_digests(located.paths, index)
             digests = [digest for digest in known if digest is not None]

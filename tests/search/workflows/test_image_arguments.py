@@ -17,8 +17,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "in" / "to_a.png").symlink_to("a.PNG")
-    (tmp_path / "in" / "to_d.jpg").symlink_to(tmp_path / "out" / "d.jpg")
-    (tmp_path / "in" / "to_out").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "to_deep").symlink_to("deep")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "to_d.jpg").symlink_to(tmp_path / "out" / "d.jpg")
+    (tmp_path / "linked" / "to_out").symlink_to(tmp_path / "out")
     (tmp_path / "none").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -29,15 +31,26 @@ def names(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("spelling", ["in", "in/", "./in", "none/../in"])
-def test_a_folder_is_all_images_below_it_without_links_out_of_it(
-    folder: Path, spelling: str
-) -> None:
+def test_a_folder_is_all_images_below_it(folder: Path, spelling: str) -> None:
     assert names(spelling) == ["a.PNG", "b.jpg", "deep/c.webp", "to_a.png"]
     assert names(str(folder / "in")) == names(spelling)
 
 
 def test_a_folder_that_is_a_link_was_meant(folder: Path) -> None:
-    assert names("in/to_out") == ["d.jpg"]
+    assert names("linked/to_out") == ["d.jpg"]
+
+
+@pytest.mark.parametrize("link", ["to_d.jpg", "to_out"])
+def test_a_link_out_of_a_folder_is_refused_unless_links_are_followed(
+    folder: Path, link: str
+) -> None:
+    for other in {"to_d.jpg", "to_out"} - {link}:
+        (folder / "linked" / other).unlink()
+
+    with pytest.raises(PredictionError, match=f"linked/{link} is a symbolic .*--follow-links"):
+        names("linked")
+    (image,) = find_images(["linked"], folder, follow_links=True)
+    assert image.path.samefile(folder / "out" / "d.jpg")
 
 
 def test_beside_others_a_folder_s_images_keep_its_name(folder: Path) -> None:
@@ -47,8 +60,9 @@ def test_beside_others_a_folder_s_images_keep_its_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("in/*.jpg", ["in/b.jpg", "in/to_d.jpg"]),
-        ("in/*", ["in/a.PNG", "in/b.jpg", "in/to_a.png", "in/to_d.jpg"]),
+        ("in/*.jpg", ["in/b.jpg"]),
+        ("linked/*", ["linked/to_d.jpg"]),
+        ("in/*", ["in/a.PNG", "in/b.jpg", "in/to_a.png"]),
         ("**/[a-c].*", ["in/a.PNG", "in/b.jpg", "in/deep/c.webp"]),
         ("e[[]1].jpg", ["e[1].jpg"]),
     ],
@@ -66,7 +80,7 @@ def test_a_file_stands_for_itself_whatever_its_name(folder: Path) -> None:
 def test_an_image_counts_once_however_it_is_spelled(folder: Path) -> None:
     spelled = ("./in/b.jpg", "in/b.jpg", "in/deep/../b.jpg", str(folder / "in" / "b.jpg"), "in/*")
 
-    assert names(*spelled) == ["./in/b.jpg", "in/a.PNG", "in/to_a.png", "in/to_d.jpg"]
+    assert names(*spelled) == ["./in/b.jpg", "in/a.PNG", "in/to_a.png"]
 
 
 def test_a_name_that_is_no_utf_8_can_be_written(folder: Path) -> None:

@@ -11,7 +11,7 @@ from canopy_search.filestore.store import Entry, FileStore
 from canopy_search.filestore.urls import Source, joined, shown_url
 from canopy_search.filestore.user_files import read_file
 from canopy_search.training.data.files.parallel import usable_cores
-from canopy_search.training.errors import ImageError, TrainingError
+from canopy_search.training.errors import ImageError, TrainingError, shown
 
 READING_THREADS = 32
 """Objects that are read at the same time, because each request has latency."""
@@ -194,6 +194,14 @@ def read_source(
 def shown_source(source: Source) -> str:
     """Returns a path or URL without secrets, for display."""
     return str(source) if isinstance(source, Path) else shown_url(source)
+
+
+def broken_link_text(link: Path) -> str:
+    """Returns that a symbolic link points to nothing, as before ``git annex get``."""
+    return (
+        f"{link} points to {shown(str(link.readlink()))}, which does not exist; fetch its content, "
+        "for example with git annex get or dvc pull"
+    )
 
 
 def threads_for(files: Sequence[ImageFile]) -> int:

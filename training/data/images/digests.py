@@ -89,10 +89,11 @@ def _digest(file: str) -> str | None:
 def _state(path: Path) -> tuple[int, int] | None:
     """Returns size and modification time of a file, None if it cannot be accessed."""
     try:
-        status = path.stat()
+        status, of_link = path.stat(), path.lstat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    # A link that points to another file now, of equal size and time, is a new link.
+    return status.st_size, max(status.st_mtime_ns, of_link.st_mtime_ns)
 
 
 def read_index(index: Path) -> Index:

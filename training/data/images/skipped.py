@@ -23,7 +23,7 @@ class SkippedImage:
     Attributes:
         row: of the label file.
         image_name: as in the label file.
-        kind: ``missing``, ``unreadable``, or that of a `DamagedImageError`.
+        kind: ``missing``, ``broken link``, ``unreadable``, or that of a `DamagedImageError`.
         detail: further information.
     """
 
@@ -85,8 +85,10 @@ def check_skipped(
 
 
 def _reason(skipped: Sequence[SkippedImage]) -> str:
-    """Returns the detail of the first image of the most frequent kind; empty if it has none."""
+    """Returns the detail of the first image of the most frequent kind, "" if there is none."""
     kind, _ = Counter(image.kind for image in skipped).most_common(1)[0]
+    if kind == "missing":
+        return ""  # said by `skipped_text`
     return next(image.detail for image in skipped if image.kind == kind)
 
 

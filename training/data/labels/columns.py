@@ -9,7 +9,7 @@ from canopy_search.filestore.user_files import real_path
 from canopy_search.training.data.files.sources import Images
 from canopy_search.training.data.labels.label_file import GROUP_COLUMN, SPLIT_COLUMN, LabelTable
 from canopy_search.training.data.labels.locating import shown_folder
-from canopy_search.training.data.labels.names import NameIndex, absent_folders, files_below
+from canopy_search.training.data.labels.names import NameIndex, absent_folders, images_below
 from canopy_search.training.data.labels.parts import Values, guessed_column
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.data.labels.targets import cell_value
@@ -88,13 +88,16 @@ class Given:
         return [name for name in named if name not in {None, NO_COLUMN}] + list(self.ignored)
 
 
-def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
+def guess_columns(
+    rows: LabelRows, folder: Images, given: Given, *, follow_links: bool = False
+) -> Guess:
     """Detects the column whose values are files in the folder, then the other columns.
 
     Args:
         rows: the label file.
         folder: the folder of images, from `opened_images`.
         given: the columns named by the user.
+        follow_links: whether symbolic links may point outside the folder.
 
     Raises:
         LabelFileError: there is no column of images or labels, or a column fits most rows and not
@@ -107,7 +110,7 @@ def guess_columns(rows: LabelRows, folder: Images, given: Given) -> Guess:
             )
     if not rows.numbers:
         raise LabelFileError(f"{rows.path}: no images below the header; add a row for every image")
-    image = given.image or _image_column(rows, folder)
+    image = given.image or _image_column(rows, folder, follow_links=follow_links)
     group = given.group or next(
         (name for name in _named(rows, _GROUPS) if _is_group(rows.column(name))), None
     )
@@ -236,9 +239,10 @@ def _is_probability(cell: Any) -> bool:
         return False
 
 
-def _image_column(rows: LabelRows, folder: Images) -> str:
+def _image_column(rows: LabelRows, folder: Images, *, follow_links: bool) -> str:
     """Returns the column that names the most files in the folder, each counted once."""
-    files = files_below(folder)
+    below = images_below(folder, follow_links=follow_links)
+    files = below.files
     index = NameIndex(files)
     if not rows.columns:
         raise LabelFileError(f"{rows.path}: no columns; expected image_name and tags in every row")
@@ -252,7 +256,7 @@ def _image_column(rows: LabelRows, folder: Images) -> str:
     raise LabelFileError(
         f"{rows.path}: no column names images below {shown_folder(folder)}, which has "
         f"{len(files):,} images{others}; the first column starts with {shown(str(example))}; "
-        f"{_folder_above(rows, folder) or 'pass the folder that the names are relative to'}"
+        f"{below.hint or _folder_above(rows, folder) or 'pass the folder of these names'}"
     )
 
 

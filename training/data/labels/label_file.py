@@ -89,7 +89,8 @@ def read_label_file(
         LabelFileError: the file is missing, empty or malformed, lacks a column, names an image
             outside the folder, or has two different sets of labels for one image; with the row.
     """
-    return label_table(read_rows(path, settings.layout, retrier), settings, retrier)
+    rows = read_rows(path, settings.layout, retrier, follow_links=settings.follow_links)
+    return label_table(rows, settings, retrier)
 
 
 def label_table(

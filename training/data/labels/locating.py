@@ -9,12 +9,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from canopy_search.filestore.user_files import real_path
-from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
+from canopy_search.filestore.user_files import is_broken_link, real_path
+from canopy_search.training.data.files.sources import (
+    ImageFile,
+    Images,
+    RemoteFolder,
+    broken_link_text,
+)
 from canopy_search.training.data.images.decoding import EXTENSIONS
 from canopy_search.training.data.images.skipped import SkippedImage
 from canopy_search.training.data.labels.label_file import LabelTable
-from canopy_search.training.data.labels.names import NameIndex, absent_folders, files_below
+from canopy_search.training.data.labels.names import (
+    FOLLOWING,
+    ImagesBelow,
+    NameIndex,
+    absent_folders,
+    images_below,
+)
 from canopy_search.training.errors import ImageError, LabelFileError, listed, shown
 
 _NUMBERED = re.compile(r"(.*\D)(\d+)")
@@ -36,7 +47,7 @@ class Located:
     skipped: list[SkippedImage]
 
 
-def locate_images(table: LabelTable, folder: Images) -> Located:
+def locate_images(table: LabelTable, folder: Images, *, follow_links: bool = False) -> Located:
     """Finds the file of every name, with or without an extension, in subfolders too.
 
     The folders of the names are listed once instead of checking every name and extension, which on
@@ -46,10 +57,11 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
     Args:
         table: names are paths relative to the folder.
         folder: the folder of image files, from `opened_images`.
+        follow_links: whether symbolic links may point outside the folder.
 
     Raises:
         ImageError: there is no such folder, it cannot be listed, a name matches two files, or a
-            file is a symbolic link that points outside the folder.
+            file is a symbolic link that points outside the folder and may not.
         LabelFileError: two names mean the same file and have different labels.
     """
     if isinstance(folder, RemoteFolder):
@@ -58,13 +70,14 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
         listings, resolved = {}, real_path(folder)
     else:
         raise ImageError(f"{folder}: no such folder of images; check data.images")
-    elsewhere = _Elsewhere(folder, table.image_names)
+    elsewhere = _Elsewhere(folder, table.image_names, follow_links=follow_links)
+    allowed = Path("/") if follow_links else resolved
     first: dict[ImageFile, int] = {}
     skipped = []
     for at, name in enumerate(table.image_names):
         parent, _, file_name = name.rpartition("/")
         if parent not in listings:
-            listings[parent] = _listing(resolved / parent, resolved, table, at)
+            listings[parent] = _listing(resolved / parent, allowed, table, at)
         expected = _matches(file_name, listings[parent].files_by_stem)
         matches = expected or elsewhere.find(name)
         if len(matches) > 1:
@@ -74,15 +87,18 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
                 f"{shown_folder(folder)}; write the folder and the extension in the label file, or "
                 "remove one of the files"
             )
-        path = matches[0] if matches else None
+        if not matches:
+            skipped.append(SkippedImage(table.row_numbers[at], name, "missing", elsewhere.hint))
+            continue
+        path = matches[0]
         if isinstance(path, Path) and (
             path in listings[parent].links if expected else path.is_symlink()
         ):
-            _check_inside(path, resolved, table, at)
-            path = path if path.is_file() else None
-        if path is None:
-            skipped.append(SkippedImage(table.row_numbers[at], name, "missing"))
-            continue
+            _check_inside(path, allowed, table, at)
+            if is_broken_link(path):
+                hint = broken_link_text(path)
+                skipped.append(SkippedImage(table.row_numbers[at], name, "broken link", hint))
+                continue
         before = first.setdefault(path, at)
         if before != at and not table.same_row(before, at):
             raise LabelFileError(
@@ -92,7 +108,7 @@ def locate_images(table: LabelTable, folder: Images) -> Located:
             )
     if skipped:
         folders = _numbered_folders(_relative(path, resolved) for path in first)
-        skipped = [replace(image, detail=folders) for image in skipped]
+        skipped = [replace(image, detail=image.detail or folders) for image in skipped]
     skipped.sort(key=lambda image: image.row)
     return Located(table.select(list(first.values())), list(first), skipped)
 
@@ -124,23 +140,30 @@ def _number(folder: str) -> int:
 class _Elsewhere:
     """Everything below the folder, listed when the first name is not where it was expected."""
 
-    def __init__(self, folder: Images, names: Sequence[str]) -> None:
+    def __init__(self, folder: Images, names: Sequence[str], *, follow_links: bool) -> None:
         self._folder = folder
         self._names = names
+        self._follow_links = follow_links
 
     def find(self, name: str) -> list[ImageFile]:
         """Returns the files that a name may mean."""
         found = self._index.find(name) or self._index.find(name.removeprefix(self._absent))
-        return [self._files[each] for each in found]
+        return [self._below.files[each] for each in found]
+
+    @property
+    def hint(self) -> str:
+        """Why a file may not have been found; empty if there is nothing to say."""
+        return self._below.hint
 
     @cached_property
-    def _files(self) -> dict[str, ImageFile]:
+    def _below(self) -> ImagesBelow:
         folder = self._folder
-        return files_below(real_path(folder) if isinstance(folder, Path) else folder)
+        real = real_path(folder) if isinstance(folder, Path) else folder
+        return images_below(real, follow_links=self._follow_links)
 
     @cached_property
     def _index(self) -> NameIndex:
-        return NameIndex(self._files)
+        return NameIndex(self._below.files)
 
     @cached_property
     def _absent(self) -> str:
@@ -207,13 +230,13 @@ def _listing(parent: Path, folder: Path, table: LabelTable, at: int) -> _Listing
 
 
 def _check_inside(path: Path, folder: Path, table: LabelTable, at: int) -> None:
-    """Raises if a symbolic link points outside the folder that the user named."""
+    """Raises if a symbolic link points outside the folder that it may point into."""
     target = real_path(path)
     if not target.is_relative_to(folder):
         raise ImageError(
             f"{table.path}: row {table.row_numbers[at]}: {path} is a symbolic link that "
-            f"points outside data.images, to {target}; copy the images into the folder, or set "
-            "data.images to the folder that contains them"
+            f"points outside data.images, to {target}; follow links with {FOLLOWING}, or copy the "
+            "images into the folder"
         )
 
 

@@ -4,26 +4,61 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
+from canopy_search.filestore.user_files import files_below
 from canopy_search.training.data.files.sources import ImageFile, Images, RemoteFolder
 from canopy_search.training.data.images.decoding import EXTENSIONS, is_image_name
+from canopy_search.training.errors import ImageError
+
+FOLLOWING = "data.follow_links: true (canopy init --follow-links)"
+"""How a message names the setting that allows symbolic links."""
 
 _TRIED = 200
 _SAME_EXTENSION = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
-def files_below(folder: Images) -> dict[str, ImageFile]:
-    """Returns all image files below a folder, by their path relative to it; follows no links."""
+@dataclass(frozen=True, eq=False)
+class ImagesBelow:
+    """The image files in a folder and below it.
+
+    Attributes:
+        files: path relative to the folder → the file.
+        unfollowed: symbolic links to folders that were not followed.
+    """
+
+    files: dict[str, ImageFile]
+    unfollowed: list[Path]
+
+    @property
+    def hint(self) -> str:
+        """How to follow the links that were not followed; empty without any."""
+        if not self.unfollowed:
+            return ""
+        return f"{self.unfollowed[0]} is a symbolic link to a folder; follow it with {FOLLOWING}"
+
+
+def images_below(folder: Images, *, follow_links: bool = False) -> ImagesBelow:
+    """Lists the image files in a folder and below it, links to files included.
+
+    Args:
+        folder: the folder.
+        follow_links: whether symbolic links to folders are followed.
+
+    Raises:
+        ImageError: a link to be followed points to a folder that contains it.
+    """
     if isinstance(folder, RemoteFolder):
-        return {file.path: file for file in folder.files_below() if is_image_name(file.path)}
-    files: dict[str, ImageFile] = {}
-    for parent, _, names in os.walk(folder):
-        inside = os.path.relpath(parent, folder).replace(os.sep, "/")
-        prefix = "" if inside == "." else f"{inside}/"
-        for name in filter(is_image_name, names):
-            files[prefix + name] = folder / prefix / name
-    return files
+        remote = folder.files_below()
+        return ImagesBelow({file.path: file for file in remote if is_image_name(file.path)}, [])
+    try:
+        found = files_below(folder, follow_links=follow_links)
+    except OSError as error:
+        raise ImageError(f"{error.filename}: {error.strerror}") from error
+    names = filter(is_image_name, found.names)
+    return ImagesBelow({name: folder / name for name in names}, found.unfollowed)
 
 
 def absent_folders(names: Sequence[str], index: "NameIndex") -> str:

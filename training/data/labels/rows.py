@@ -8,13 +8,14 @@ import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from canopy_search.filestore.csv_text import text_of_cell
 from canopy_search.filestore.messages import first_line
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source
-from canopy_search.training.data.files.sources import read_source, reported
+from canopy_search.training.data.files.sources import broken_link_text, read_source, reported
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import LayoutName
 
@@ -81,6 +82,8 @@ def label_content(path: Source, retrier: Retrier | None = None) -> bytes:
         with reported(LabelFileError):
             content = read_source(path, retrier)
     except FileNotFoundError as error:
+        if isinstance(path, Path) and path.is_symlink():
+            raise LabelFileError(f"data.labels: {broken_link_text(path)}") from error
         raise LabelFileError(f"{path}: no such label file; check data.labels") from error
     except OSError as error:
         raise LabelFileError(

@@ -1,27 +1,29 @@
 """Class folders: the folder of an image is its label, with or without folders for the parts."""
 
-from collections.abc import Iterable
-
 from canopy_search.filestore.urls import Source
+from canopy_search.training.data.labels.names import ImagesBelow
 from canopy_search.training.data.labels.parts import PART_WORDS
 from canopy_search.training.data.labels.rows import LabelRows
 from canopy_search.training.errors import LabelFileError, listed, shown
 from canopy_search.training.settings import NAME_COLUMN, TAGS_COLUMN
 
 
-def class_folder_rows(path: Source, files: Iterable[str]) -> LabelRows:
+def class_folder_rows(path: Source, images: ImagesBelow) -> LabelRows:
     """Reads ``root/cat/1.jpg``, or ``root/train/cat/1.jpg`` with val and test beside train.
 
     Hidden folders are left alone.
 
     Args:
         path: the root, for messages.
-        files: its images, relative to it.
+        images: those below it.
 
     Raises:
-        LabelFileError: there are no images, one of them is in no class folder, or all are in one.
+        LabelFileError: there are no images, one of them is in no class folder, all are in one, or a
+            folder is a symbolic link that was not followed.
     """
-    names = sorted(name for name in files if not _is_hidden(name))
+    if any(not _is_hidden(link.relative_to(path).as_posix()) for link in images.unfollowed):
+        raise LabelFileError(f"{path}: {images.hint}")
+    names = sorted(name for name in images.files if not _is_hidden(name))
     if not names:
         raise LabelFileError(
             f"{path}: a folder without images; expected a label file, or a folder of class folders"

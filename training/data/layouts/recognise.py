@@ -7,7 +7,7 @@ from typing import Literal
 from canopy_search.filestore.retry import Retrier
 from canopy_search.filestore.urls import Source, joined
 from canopy_search.training.data.files.sources import opened_images, read_source
-from canopy_search.training.data.labels.names import files_below
+from canopy_search.training.data.labels.names import ImagesBelow, images_below
 from canopy_search.training.data.labels.rows import LabelRows, label_content, text_rows
 from canopy_search.training.data.layouts.celeba import celeba_rows
 from canopy_search.training.data.layouts.chexpert import chexpert_rows
@@ -25,6 +25,8 @@ def read_rows(
     path: Source,
     layout: Literal["auto"] | LayoutName = "auto",
     retrier: Retrier | None = None,
+    *,
+    follow_links: bool = False,
 ) -> LabelRows:
     """Reads the rows of a label file, or of a folder that is labelled by its files.
 
@@ -32,12 +34,13 @@ def read_rows(
         path: the file or folder, or its URL.
         layout: of `path`; ``auto`` recognises it.
         retrier: how long to wait for an unavailable file store; by default some minutes.
+        follow_links: whether class folders may be symbolic links.
 
     Raises:
         LabelFileError: the file is missing, empty, damaged or has another layout.
     """
     if isinstance(path, Path) and path.is_dir():
-        rows = _folder_rows(path, retrier)
+        rows = _folder_rows(path, retrier, follow_links=follow_links)
     elif isinstance(path, str) and layout == "class_folders":
         rows = class_folder_rows(path, _remote_images(path, retrier))
     else:
@@ -55,17 +58,17 @@ def read_rows(
     return rows
 
 
-def _folder_rows(path: Path, retrier: Retrier | None) -> LabelRows:
+def _folder_rows(path: Path, retrier: Retrier | None, *, follow_links: bool) -> LabelRows:
     if is_voc_folder(path):
         return voc_rows(path)
     if files := label_files(path):
         return part_rows(path, files, lambda file: _file_rows(file, "auto", retrier))
-    return class_folder_rows(path, files_below(path))
+    return class_folder_rows(path, images_below(path, follow_links=follow_links))
 
 
-def _remote_images(url: str, retrier: Retrier | None) -> list[str]:
+def _remote_images(url: str, retrier: Retrier | None) -> ImagesBelow:
     with opened_images(url, retrier) as folder:
-        return list(files_below(folder))
+        return images_below(folder)
 
 
 def _file_rows(
@@ -75,8 +78,8 @@ def _file_rows(
         content = label_content(path, retrier)
     except LabelFileError as error:
         is_absent = isinstance(path, str) and isinstance(error.__cause__, FileNotFoundError)
-        images = _remote_images(str(path), retrier) if is_absent else []
-        if not images:
+        images = _remote_images(str(path), retrier) if is_absent else None
+        if images is None or not images.files:
             raise
         return class_folder_rows(path, images)
     if content.startswith(PARQUET):

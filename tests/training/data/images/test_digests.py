@@ -99,3 +99,16 @@ def test_a_file_that_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
 
     for _ in range(2):
         assert image_digests(paths, tmp_path / "index") == [wanted[0], None, wanted[2]]
+
+
+def test_a_link_to_another_file_of_equal_size_and_time_is_read_again(tmp_path: Path) -> None:
+    link, index = tmp_path / "link.png", tmp_path / "index"
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, ns=(10**18, 10**18))
+    for name, made_ns in (("one", 11 * 10**17), ("two", 12 * 10**17)):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name)
+        os.utime(link, ns=(made_ns, made_ns), follow_symlinks=False)
+
+        assert image_digests([link], index) == [hashlib.sha256(name.encode()).hexdigest()]

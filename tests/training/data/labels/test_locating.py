@@ -1,10 +1,12 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from canopy_search.training.data.images.skipped import skipped_text
+from canopy_search.training.data.images.digests import image_digests
+from canopy_search.training.data.images.skipped import check_skipped, skipped_text
 from canopy_search.training.data.labels.label_file import LabelTable
 from canopy_search.training.data.labels.locating import locate_images
 from canopy_search.training.errors import ImageError, LabelFileError
@@ -50,7 +52,7 @@ def test_missing_images_are_left_out_with_their_rows(tmp_path: Path) -> None:
     assert found.table.row_numbers == (2, 6)
     assert found.paths == [tmp_path / "x0.jpg", tmp_path / "x4.jpg"]
     assert [(image.row, image.kind) for image in found.skipped] == [
-        (row, "missing") for row in (3, 4, 5, 7, 8)
+        (row, "broken link" if row == 5 else "missing") for row in (3, 4, 5, 7, 8)
     ]
 
 
@@ -94,6 +96,7 @@ def test_a_link_that_leads_outside_is_refused_and_one_inside_is_followed(
         names = ("alias/a", "sub/secret")
 
     assert locate_images(table(names[0]), images).skipped == []
+    assert locate_images(table(*names), images, follow_links=True).skipped == []
     with pytest.raises(ImageError, match="row 3: ") as caught:
         locate_images(table(*names), images)
     assert str(tmp_path / "outside") in str(caught.value)
@@ -145,6 +148,52 @@ def test_a_link_that_is_found_below_may_not_leave_the_folder(tmp_path: Path) -> 
 
     with pytest.raises(ImageError, match="points outside"):
         locate_images(table("a"), tmp_path / "images")
+    found = locate_images(table("a"), tmp_path / "images", follow_links=True)
+    assert found.paths == [tmp_path / "images" / "sub" / "a.png"]
+
+
+def test_names_are_looked_for_behind_links_if_these_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "store/a.png", "images/b.png")
+    (tmp_path / "images" / "part_1").symlink_to(tmp_path / "store")
+
+    (left_out,) = locate_images(table("a", "b"), tmp_path / "images").skipped
+    found = locate_images(table("a", "b"), tmp_path / "images", follow_links=True)
+
+    assert "part_1 is a symbolic link" in left_out.detail
+    assert "data.follow_links: true" in left_out.detail
+    assert found.paths == [tmp_path / "images" / "part_1" / "a.png", tmp_path / "images" / "b.png"]
+
+
+def test_a_link_without_content_says_how_to_fetch_it(
+    tmp_path: Path, words: SnapshotAssertion
+) -> None:
+    (tmp_path / "a.png").symlink_to(".git/annex/objects/x")
+
+    skipped = locate_images(table("a"), tmp_path).skipped
+
+    with pytest.raises(ImageError) as caught:
+        check_skipped(skipped, 1, "labels.csv", allow_missing=True)
+    assert str(caught.value) == words
+
+
+def test_a_link_to_a_folder_that_contains_it_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "images/deep/a.png")
+    (tmp_path / "images" / "deep" / "up").symlink_to(tmp_path)
+
+    assert len(locate_images(table("a"), tmp_path / "images").paths) == 1
+    with pytest.raises(ImageError, match=r"deep/up: a symbolic link to a folder that contains it"):
+        locate_images(table("a"), tmp_path / "images", follow_links=True)
+
+
+def test_links_to_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.png").symlink_to(tmp_path / "pipe")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+
+    found = locate_images(table("a", "b"), tmp_path, follow_links=True)
+
+    assert image_digests([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "index") == [None] * 2
+    assert len(found.paths) == 2  # told as unreadable, with those that cannot be decoded
 
 
 def test_leading_folders_that_all_names_share_and_no_file_has_are_left_out(tmp_path: Path) -> None:

@@ -262,6 +262,17 @@ def test_class_folders_with_and_without_parts(tmp_path: Path, parts: tuple[str, 
     assert (read.parts is not None) == (len(parts) > 1)
 
 
+def test_class_folders_that_are_links_are_followed_if_the_user_says_so(tmp_path: Path) -> None:
+    file(tmp_path / "store/1.jpg", "")
+    file(tmp_path / "root/dog/1.jpg", "")
+    (tmp_path / "root" / "cat").symlink_to(tmp_path / "store")
+
+    with pytest.raises(LabelFileError, match=r"cat is a symbolic link .*--follow-links"):
+        read_rows(tmp_path / "root")
+    rows = read_rows(tmp_path / "root", follow_links=True)
+    assert rows.column("image_name") == ["cat/1.jpg", "dog/1.jpg"]
+
+
 def png(value: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), (value, 0, 0)).save(buffer, "PNG")
