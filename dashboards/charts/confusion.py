@@ -7,14 +7,14 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from canopy_search.dashboards.charts.theme import SCALE, new_figure, plain
+from canopy_search.dashboards.charts.heatmap import add_shares, heatmap_height_px
+from canopy_search.dashboards.charts.theme import new_figure, plain
 from canopy_search.dashboards.formatting.values import percent_text
 from canopy_search.dashboards.html.page import Chart
 from canopy_search.dashboards.study.model import StudyData
 from canopy_search.storage.study.predictions import Predictions
 
 _MOST_CONFUSED = 30
-_MOST_WRITTEN = 14
 _FEWEST_IMAGES = 5
 """Fewest images with a label for which the sentence mentions a share."""
 
@@ -75,7 +75,7 @@ def confusion_chart(predictions: Predictions, title: str) -> Chart:
     found = confusion(predictions)
     if len(found.labels) < 2:
         return Chart("confusion", title, "A single label cannot be confused.")
-    height_px = max(260, 150 + 30 * min(len(found.labels), _MOST_CONFUSED))
+    height_px = heatmap_height_px(min(len(found.labels), _MOST_CONFUSED))
     text, drawn = confusion_sentence(found), confusion_figure(found)
     return Chart("confusion", title, text, [drawn], height_px)
 
@@ -117,26 +117,9 @@ def confusion_figure(found: Confusion) -> go.Figure:
         f"{label} · found {percent_text(found.recall[at])}"
         for label, at in zip(labels, chosen, strict=True)
     ]
-    shares = [[None if np.isnan(cell) else 100 * cell for cell in row] for row in wrong]
     text = [[_cell_text(found, row, column) for column in chosen] for row in chosen]
     drawn = new_figure("label predicted wrongly (%)", "label of the images")
-    drawn.add_heatmap(
-        x=labels,
-        y=rows,
-        z=shares,
-        zmin=0,
-        colorscale=SCALE,
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
-        showscale=len(labels) > _MOST_WRITTEN,
-        colorbar={"title": {"text": "%"}, "thickness": 10, "outlinewidth": 0},
-        hovertext=text,
-        hovertemplate="%{hovertext}<extra></extra>",
-        texttemplate="%{z:.0f}" if len(labels) <= _MOST_WRITTEN else None,
-    )
-    drawn.update_xaxes(type="category", showgrid=False, tickangle=-45, dtick=1)
-    return drawn.update_yaxes(type="category", showgrid=False, autorange="reversed")
+    return add_shares(drawn, rows, labels, wrong, text)
 
 
 def _cell_text(found: Confusion, i: int, j: int) -> str:

@@ -167,3 +167,10 @@ def printable(text: str) -> str:
     return _HARMFUL.sub(
         lambda found: " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}", text
     )
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Returns a printable text without its middle if it has more than `most` characters."""
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-(most // 2) :]}"
+    return printable(text)

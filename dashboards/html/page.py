@@ -129,6 +129,36 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A small image.
+
+    Attributes:
+        address: a data URL.
+        name: of the image.
+        note: what belongs to it.
+    """
+
+    address: str
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Some pictures with a common heading.
+
+    Attributes:
+        title: what they have in common.
+        note: how many there are, for example.
+        pictures: in order.
+    """
+
+    title: str
+    note: str
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page with its own heading.
 
@@ -138,6 +168,7 @@ class Section:
         paragraphs: plain text.
         charts: below the paragraphs.
         tables: below the charts.
+        galleries: below the tables.
     """
 
     key: str
@@ -145,6 +176,7 @@ class Section:
     paragraphs: Sequence[str] = ()
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
+    galleries: Sequence[Gallery] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`canopy init`: inspect the data and write a first configuration."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -152,7 +153,9 @@ def init(options: InitOptions) -> None:
         say(line)
     written = None if options.output == DEFAULT_CONFIG else options.output
     where = StudyOptions(config=written).selection
-    say("", f"wrote {options.output}. Review it, then:")
+    sheet = os.path.relpath(found.sheet)
+    say("", f"wrote {sheet}, which shows images of each label: open it in a browser and check them")
+    say(f"wrote {options.output}. Review it, then:")
     say(f"  {command_text('search', *where, '--dry-run')}  checks everything in seconds")
     say(f"  {command_text('search', *where)}")
     if not found.has_gpu and not options.backbone:

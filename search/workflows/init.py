@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 
+from canopy_search.dashboards.contact_sheet.page import contact_sheet_html
 from canopy_search.filestore.atomic import write_atomically
 from canopy_search.filestore.urls import Source
 from canopy_search.filestore.user_files import is_broken_link, real_path
@@ -96,6 +97,7 @@ class Examination:
         dataset: the data that a search with this configuration would use.
         data: the settings that were detected.
         output: the configuration that was written.
+        sheet: the contact sheet that was written.
         has_gpu: whether this machine has a GPU.
         weights: the proposed weights, and why or why not others.
     """
@@ -106,6 +108,7 @@ class Examination:
     dataset: Dataset
     data: DataSettings
     output: Path
+    sheet: Path
     has_gpu: bool
     weights: str
 
@@ -164,7 +167,7 @@ def check_split_values(texts: Sequence[str]) -> Values | None:
 def initialize(
     labels: Source | None, images: Source | None, wishes: Wishes, home: Path, progress: Progress
 ) -> Examination:
-    """Examines the data and writes a configuration that fits.
+    """Examines the data and writes a configuration that fits, and a contact sheet.
 
     Images are decoded at the chosen size, so the search can use the cache.
 
@@ -238,6 +241,9 @@ def initialize(
         weights=weights,
     )
     _write_checked(wishes.output, config_text(choices, wishes.output.parent))
+    # In the state folder, which nobody publishes with the configuration.
+    sheet = home / "contact_sheet.html"
+    write_atomically(sheet, contact_sheet_html(dataset, table, unnamed).encode())
     return Examination(
         table=table,
         files=files,
@@ -245,6 +251,7 @@ def initialize(
         dataset=dataset,
         data=data,
         output=wishes.output,
+        sheet=sheet,
         has_gpu=has_gpu,
         weights=f"{weights}: {why}",
     )

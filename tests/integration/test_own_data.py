@@ -231,6 +231,8 @@ def test_links_into_a_store_are_followed_if_the_user_says_so(tmp_path: Path) -> 
     report = user.run("init", *data, *QUICK, "--follow-links").stdout
 
     assert "40 of 40 can be used" in report
+    assert report.count(".canopy/contact_sheet.html") == 1
+    assert (project / ".canopy" / "contact_sheet.html").stat().st_size < 3e6
     written = load_config(project / "canopy.yaml").settings.data
     assert written.follow_links
     # Not what the link points to today.

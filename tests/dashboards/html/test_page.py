@@ -17,8 +17,10 @@ from canopy_search.dashboards.html.page import (
     Chart,
     Column,
     Fact,
+    Gallery,
     Key,
     Page,
+    Picture,
     Section,
     Table,
     page_html,
@@ -37,7 +39,8 @@ def page(text: str, *, figures: bool = True) -> Page:
         [[Cell(text, 1.0), Cell(text)], [Cell("2", 2.0), Cell(f"{text} too")]],
         has_filter=True,
     )
-    section = Section("section", text, [text], [chart], [table])
+    gallery = Gallery(text, text, [Picture("data:image/webp;base64,", text, text)])
+    section = Section("section", text, [text], [chart], [table], [gallery])
     return Page(text, text, [text], [Fact(text, text, text)], [section, section], text)
 
 
@@ -86,6 +89,7 @@ def test_a_page_refers_to_nothing_but_itself() -> None:
         "#main",
         "#section",
         "data:",
+        "data:image/webp;base64",
     }
     styles = reader.texts[reader.tags.index("style")]
     assert "url(" not in styles
