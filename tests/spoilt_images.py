@@ -51,7 +51,7 @@ def _break_png(path: Path) -> None:
 SPOILT: dict[str, tuple[str, Spoil]] = {
     "missing": ("missing", Path.unlink),
     "folder": ("missing", _replace_by_folder),
-    "broken link": ("missing", _replace_by_broken_link),
+    "broken link": ("broken link", _replace_by_broken_link),
     "zero bytes": ("empty", lambda path: path.write_bytes(b"") and None),
     "truncated": ("truncated", _cut),
     "text": ("no image", lambda path: path.write_text("404 not found") and None),
