@@ -173,11 +173,16 @@ class StudyCatalogue:
         except IntegrityError as error:
             raise _exists(new_name) from error
 
-    def archive(self, name: str) -> None:
-        """Hides a study from lists and keeps it as it is."""
+    def archive(self, name: str) -> list[str]:
+        """Hides a study that Canopy started from lists, and keeps it as it is.
+
+        Returns:
+            Keys of the recorded epochs that no other study refers to.
+        """
         with self._locked(name) as (connection, [study_id]):
             mine = STUDY.c.study_id == study_id
             connection.execute(sqlalchemy.update(STUDY).where(mine).values(control=ARCHIVED))
+            return list(connection.scalars(_OWN_STAGES, {"studies": [study_id]}))
 
     def restore(self, name: str) -> None:
         """Takes a study out of the archive, if it is there."""

@@ -18,6 +18,7 @@ from canopy_search.search.cli.options import (
 from canopy_search.search.config.settings import check_study_name
 from canopy_search.search.console import open_console, say
 from canopy_search.search.errors import SearchError
+from canopy_search.storage.catalogue import Belongings
 
 
 def _checked_name(name: str) -> str:
@@ -70,18 +71,21 @@ def rm(
     from canopy_search.search.workflows.studies import removable, remove_study
 
     request = requested(config, name)
-    found = removable(request)
-    confirmation = "".join(f" and its confirmation {other}" for other in found.studies[1:])
-    what = (
-        f"study {name}{confirmation}: {counted(found.trials, 'trial')}, and "
-        f"{counted(len(found.stages), 'epoch')} that no other study has"
-    )
     if not yes:
+        what = _text(name, removable(request))
         if not sys.stdin.isatty():
             raise SearchError(f"this would remove {what}; to remove it, add --yes")
         typer.confirm(f"Remove {what}?", abort=True)
-    remove_study(request)
-    say(f"removed {what}; its tasks in ClearML, if there are any, are left as they are")
+    removed = _text(name, remove_study(request))
+    say(f"removed {removed}; its tasks in ClearML, if there are any, are left as they are")
+
+
+def _text(name: str, found: Belongings) -> str:
+    confirmation = "".join(f" and its confirmation {other}" for other in found.studies[1:])
+    return (
+        f"study {name}{confirmation}: {counted(found.trials, 'trial')}, and "
+        f"{counted(len(found.stages), 'epoch')} that no other study has"
+    )
 
 
 @group.command()

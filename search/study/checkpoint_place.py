@@ -8,6 +8,8 @@ from canopy_search.storage.stages.checkpoint_files import CheckpointFiles
 from canopy_search.storage.stages.checkpoints import GIB, CheckpointStore
 
 CHECKPOINT_FOLDER = "checkpoints"
+NO_SESSION = 0
+"""Stands for the session of a process that writes no checkpoint; no session has this number."""
 
 
 def checkpoint_url(settings: StagesSettings, home: Path) -> str:

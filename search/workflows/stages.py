@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from canopy_search.search.config.settings import StagesSettings
-from canopy_search.search.study.checkpoint_place import open_checkpoints
+from canopy_search.search.study.checkpoint_place import NO_SESSION, open_checkpoints
 from canopy_search.storage.stages.checkpoints import GIB, Collected
 from canopy_search.storage.stages.eviction_order import Checkpoint
 from canopy_search.storage.stages.stages import StageStore
 from canopy_search.storage.workspace import Workspace
-
-# No session has this number; listing and collecting write no checkpoint.
-_NO_SESSION = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def list_stages(workspace: Workspace, settings: StagesSettings) -> StageListing:
     """
     with (
         closing(workspace.open_existing()) as database,
-        closing(open_checkpoints(settings, workspace.home, database, _NO_SESSION)) as checkpoints,
+        closing(open_checkpoints(settings, workspace.home, database, NO_SESSION)) as checkpoints,
     ):
         return StageListing(
             StageStore(database, None).count(),
@@ -92,7 +89,7 @@ def collect_stages(
     """
     with (
         closing(workspace.open_existing(writes=True)) as database,
-        closing(open_checkpoints(settings, workspace.home, database, _NO_SESSION)) as checkpoints,
+        closing(open_checkpoints(settings, workspace.home, database, NO_SESSION)) as checkpoints,
     ):
         budget = None if budget_gib is None else int(budget_gib * GIB)
         return checkpoints.collect(budget, dry_run=dry_run)

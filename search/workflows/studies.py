@@ -7,16 +7,13 @@ from pathlib import Path
 
 from canopy_search.search.environment import folder_name
 from canopy_search.search.errors import SearchError
-from canopy_search.search.study.checkpoint_place import open_checkpoints
+from canopy_search.search.study.checkpoint_place import NO_SESSION, open_checkpoints
 from canopy_search.search.study.request import StudyRequest
 from canopy_search.search.workers.logs import log_folder
 from canopy_search.storage.catalogue import Belongings, StudyCatalogue
 from canopy_search.storage.database import Database
 from canopy_search.storage.study.studies import StudyStore
 from canopy_search.storage.workspace import Workspace
-
-# Nothing here writes a checkpoint, so no session has this number.
-_NO_SESSION = 0
 
 
 def removable(request: StudyRequest) -> Belongings:
@@ -67,15 +64,12 @@ def archive_study(request: StudyRequest) -> None:
         OSError: its checkpoints cannot be removed.
     """
     with closing(request.workspace.open_existing(writes=True)) as database:
-        if not StudyStore(database).is_started(request.study):
-            StudyStore(database).study_id(request.study)
+        if StudyStore(database).read_record(request.study) is None:
             raise SearchError(
                 f"study {request.study!r} was not started by Canopy, which therefore cannot "
                 "archive it"
             )
-        catalogue = StudyCatalogue(database)
-        stages = catalogue.belongings(request.study).stages
-        catalogue.archive(request.study)
+        stages = StudyCatalogue(database).archive(request.study)
         _discard_checkpoints(request, database, stages)
 
 
@@ -136,7 +130,7 @@ def copy_study(
 
 def _discard_checkpoints(request: StudyRequest, database: Database, keys: Sequence[str]) -> None:
     settings, home = request.configuration.settings.stages, request.workspace.home
-    with closing(open_checkpoints(settings, home, database, _NO_SESSION)) as checkpoints:
+    with closing(open_checkpoints(settings, home, database, NO_SESSION)) as checkpoints:
         checkpoints.discard(list(checkpoints.find(keys)))
 
 

@@ -151,6 +151,7 @@ def test_the_confirmation_goes_along(
     belongings = catalogue.belongings("planet")
     assert belongings.studies == ("planet", "planet-confirmed")
     assert sorted(belongings.stages) == ["a", "b"]
+    assert catalogue.archive("planet") == ["a"]  # the confirmation is not archived
     catalogue.remove(belongings)
     assert store.names() == []
 

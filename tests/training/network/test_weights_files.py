@@ -207,7 +207,7 @@ def test_a_file_that_changes_while_it_is_used_is_named(tmp_path: Path) -> None:
 
 def test_embeddings_are_interpolated_to_the_image_size(tmp_path: Path) -> None:
     shape = {"labels": 3, "weights": "none", "seed": 1}
-    small = build_backbone("vit_b_32", image_px=64, **shape)  # type: ignore[arg-type]
+    small = build_backbone("vit_b_32", image_px=64, **shape)
     torch.save(small.state_dict(), tmp_path / "a.pth")
     fitted = weights_fit("vit_b_32", str(tmp_path / "a.pth"), labels=3, image_px=96)
     assert not fitted.missing
